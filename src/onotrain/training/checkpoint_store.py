@@ -1,0 +1,262 @@
+"""The checkpoints of one run: written so that what is visible is complete, and kept sparingly.
+
+Writing goes: temporary file, fsync, rename, fsync of the directory, and only then are old ones removed. libhdf5 takes
+no part in it; it is neither crash-safe nor safe on a full disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from concurrent import futures
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from onotrain.errors import CheckpointError
+from onotrain.training.atomic import disk_errors, remove_stale, sync_directory, write_atomically
+from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, encode, image_bytes
+from onotrain.training.checkpoint_image import USER_BLOCK_BYTES
+
+BEST_NAME = "best.json"
+_NAME = re.compile(r"step-(\d{9,18})\.h5")
+
+
+class Found(NamedTuple):
+    """A checkpoint that was read, and what had to be passed over to find it."""
+
+    path: Path
+    checkpoint: Checkpoint
+    #: One line for each damaged file that was skipped; to be shown to the user.
+    warnings: list[str]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one checkpoint file.
+
+    Raises
+    ------
+    DamagedCheckpointError
+        It is not what was written, or the disk cannot read it.
+    CheckpointError
+        There is no such file, or it is not a checkpoint of this version.
+    ResourceError
+        No permission to read it.
+    """
+    with disk_errors("read it", path):
+        try:
+            # A pipe of that name would block for ever, and only a regular file's size is known.
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"{path}: not a file", hint="name a run directory or a checkpoint file")
+            with open(path, "rb") as file:
+                # The size that the header promises against the file's own, before so much is allocated.
+                expected = USER_BLOCK_BYTES + image_bytes(file.read(USER_BLOCK_BYTES), str(path))
+                if status.st_size != expected:
+                    raise damaged(str(path), f"it has {status.st_size} bytes, expected {expected}")
+                file.seek(0)
+                return decode(file.read(), str(path))
+        except FileNotFoundError as error:
+            raise CheckpointError(
+                f"{path}: no such checkpoint", hint="see what the run has: onotrain inspect RUN"
+            ) from error
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise damaged(str(path), f"the disk cannot read it: {error.strerror}") from error
+
+
+class CheckpointStore:
+    """The directory of a run's checkpoints.
+
+    Reading needs no lock. :meth:`save` is for the process that holds the run's lock, one thread at a time.
+
+    Parameters
+    ----------
+    directory
+        Exists already.
+    keep
+        How many of the newest to keep, at least 2: one may turn out to be damaged. The best is kept besides.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3) -> None:
+        if keep < 2:
+            raise ValueError(f"keep is {keep}, expected at least 2")
+        self.directory = Path(directory)
+        self.keep = keep
+        self._swept = False
+
+    def save(self, data: bytes, step: int, *, best: bool = False) -> Path:
+        """Write a checkpoint durably, then remove those that are no longer to be kept.
+
+        Parameters
+        ----------
+        data
+            The file, as ``encode`` makes it.
+        step
+            Optimiser steps done; names the file. Checkpoints of later steps are removed: the run was resumed before
+            them, so they are damaged, and would count as its newest.
+        best
+            Whether it is the best so far; it is kept until a better one comes.
+
+        Returns
+        -------
+        Path
+            The file ``step-<9 digits>.h5``.
+
+        Raises
+        ------
+        ResourceError
+            Disk full, I/O error, read-only and the like. The checkpoints from before are intact.
+        """
+        if not self._swept:
+            remove_stale(self.directory)
+            self._swept = True
+        path = self.directory / f"step-{step:09d}.h5"
+        if best:
+            # Named before it is there, with the one before as a fallback: a kill between the two writes must not leave
+            # a run whose newest state says "I am the best" and whose record names another.
+            before = next((name for name in self._best_names() if (self.directory / name).exists()), None)
+            record = {"checkpoint": path.name, "previous": before}
+            write_atomically(self.directory / BEST_NAME, json.dumps(record).encode())
+        write_atomically(path, data)
+        self._remove_old(step)
+        return path
+
+    def paths(self) -> list[Path]:
+        """List the checkpoints, oldest step first."""
+        with disk_errors("list the checkpoints", self.directory):
+            names = os.listdir(self.directory) if self.directory.is_dir() else []
+        return [self.directory / name for name in sorted(filter(_NAME.fullmatch, names), key=_step)]
+
+    def load(self, path: Path) -> Checkpoint:
+        """Read one of the checkpoints; see :func:`read_checkpoint` for the errors."""
+        return read_checkpoint(path)
+
+    def latest(self) -> Found | None:
+        """Read the newest checkpoint that is sound; None if there is none at all.
+
+        Raises
+        ------
+        CheckpointError
+            All are damaged, or the newest sound one is of another version.
+        """
+        return self._first_sound(list(reversed(self.paths())))
+
+    def best(self) -> Found | None:
+        """Read the checkpoint that was saved as the best; None if none was. Errors as for :meth:`latest`."""
+        paths = [self.directory / name for name in self._best_names()]
+        return self._first_sound([path for path in paths if path.exists()])
+
+    def _first_sound(self, paths: list[Path]) -> Found | None:
+        warnings: list[str] = []
+        for path in paths:
+            try:
+                return Found(path, read_checkpoint(path), warnings)
+            except DamagedCheckpointError as error:
+                warnings.append(error.message)
+        if not warnings:
+            return None
+        raise CheckpointError(
+            "\n  ".join([f"{self.directory}: no checkpoint is sound", *warnings]),
+            hint="restore one from a copy, or start again with another --output",
+        )
+
+    def _best_names(self) -> list[str]:
+        """Names of the best checkpoint and of its predecessor, if they are recorded."""
+        try:
+            record = json.loads((self.directory / BEST_NAME).read_bytes()[:4096])
+            names = [record["checkpoint"], record["previous"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
+
+    def _remove_old(self, step: int) -> None:
+        upto = [path for path in self.paths() if _step(path.name) <= step]
+        best = next((name for name in self._best_names() if (self.directory / name).exists()), None)
+        kept = {path.name for path in upto[-self.keep :]} | {best}
+        with disk_errors("remove old checkpoints", self.directory):
+            for path in self.paths():
+                if path.name not in kept:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+            sync_directory(self.directory)
+
+
+class BackgroundWriter:
+    """Encodes and writes checkpoints in one thread, so that saving does not stop the training.
+
+    At most one checkpoint is under way: :meth:`submit` waits for the one before. So memory for one image is enough,
+    files appear in the order of their steps, and none is dropped. What goes wrong in the thread is raised by the next
+    call. A context manager; leaving it waits.
+
+    Parameters
+    ----------
+    store
+        Where to write.
+    """
+
+    def __init__(self, store: CheckpointStore) -> None:
+        self.store = store
+        self._thread = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: futures.Future[Path] | None = None
+
+    def submit(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool = False) -> None:
+        """Start to save `content`, after the save before has ended.
+
+        Parameters
+        ----------
+        content
+            The checkpoint, or a function that makes the file's bytes and is called in the thread. Its arrays must not
+            change any more: copies, or state that the caller leaves alone until :meth:`wait` returns.
+        step, best
+            As in :meth:`CheckpointStore.save`.
+
+        Raises
+        ------
+        ResourceError
+            The save before failed; this one is not started.
+        """
+        self.wait()
+        self._pending = self._thread.submit(self._save, content, step, best)
+
+    def wait(self) -> Path | None:
+        """Wait for the save under way; return its file, or None if there was none. Raises what went wrong, once."""
+        if self._pending is None:
+            return None
+        futures.wait([self._pending])  # an interrupt here leaves it pending, for close()
+        done, self._pending = self._pending, None
+        return done.result()
+
+    def close(self) -> None:
+        """Wait for the save under way and end the thread. Raises what went wrong."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown(wait=True)
+
+    def _save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
+        return self.store.save(encode(content) if isinstance(content, Checkpoint) else content(), step, best=best)
+
+    def __enter__(self) -> BackgroundWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except Exception as own:
+            if error is None:
+                raise
+            error.add_note(f"the last checkpoint was not saved either: {own}")  # the error that came first is the cause
+
+
+def _step(name: str) -> int:
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else -1

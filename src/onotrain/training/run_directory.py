@@ -1,0 +1,323 @@
+"""The directory of a run: its files, who may write them, and how they survive a crash.
+
+::
+
+    config.yaml       the resolved configuration
+    environment.json  where it ran
+    metrics.jsonl     one JSON object per epoch
+    summary.json      one JSON object, when the run has ended
+    checkpoints/      see docs/checkpoint-format.md
+    run.lock          who is writing
+
+Everything that reports reads only this, so a finished, a running and a copied run look alike. JSON knows no NaN and no
+infinity: they are written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from onotrain.errors import CheckpointError, DataError, UsageError
+from onotrain.training.atomic import disk_errors, is_temporary, sync_directory, write_all, write_atomically
+from onotrain.training.checkpoint_store import CheckpointStore, Found, read_checkpoint
+from onotrain.training.lock import LOCK_NAME, RunLock
+
+CONFIG_NAME = "config.yaml"
+ENVIRONMENT_NAME = "environment.json"
+METRICS_NAME = "metrics.jsonl"
+SUMMARY_NAME = "summary.json"
+CHECKPOINTS_NAME = "checkpoints"
+
+
+class RunDirectory:
+    """A run's files; a context manager that gives the lock back.
+
+    Attributes
+    ----------
+    path
+        The directory.
+    recovered_from
+        Who held the lock and ended without giving it back (it was killed); None otherwise.
+    """
+
+    def __init__(self, path: Path, lock: RunLock | None = None) -> None:
+        self.path = Path(path)
+        self._lock = lock
+        self.recovered_from = lock.recovered_from if lock else None
+
+    @classmethod
+    def create(cls, path: str | Path, *, config_yaml: str, environment: Mapping[str, Any]) -> RunDirectory:
+        """Begin a new run, holding its lock.
+
+        Parameters
+        ----------
+        path
+            A directory that does not exist or is empty; parents are made.
+        config_yaml
+            The resolved configuration.
+        environment
+            What ``environment.json`` shall say.
+
+        Raises
+        ------
+        UsageError
+            It is a file, holds something else, is a run already, or is in use.
+        ResourceError
+            It cannot be written.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: is a file, expected a directory for the run", hint="use another --output")
+        with disk_errors("make the run directory", path):
+            path.mkdir(parents=True, exist_ok=True)
+            _refuse_used(path)  # before a lock file is put into somebody's directory
+        lock = RunLock(path)
+        try:
+            with disk_errors("make the run directory", path):
+                _refuse_used(path)  # again: who waited for nobody and was quicker?
+                (path / CHECKPOINTS_NAME).mkdir(exist_ok=True)
+            run = cls(path, lock)
+            run.write_environment(environment)
+            write_atomically(path / CONFIG_NAME, config_yaml.encode("utf-8"))  # last: it makes the directory a run
+            with disk_errors("make the run directory", path):
+                sync_directory(path.absolute().parent)
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    @classmethod
+    def resume(cls, path: str | Path) -> RunDirectory:
+        """Go on with a run that exists, holding its lock. Errors as for :meth:`create` and :meth:`open`."""
+        run = cls.open(path)
+        lock = RunLock(run.path)
+        try:
+            run = cls(run.path, lock)
+            run._drop_torn_line()
+        except BaseException:
+            lock.release()
+            raise
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """Read a run that exists, whether it has ended or not; takes no lock and writes nothing.
+
+        Raises
+        ------
+        UsageError
+            There is no run.
+        """
+        path = Path(path)
+        if describe(path) != "run":
+            what = "not a run directory" if path.exists() else "no such run directory"
+            raise UsageError(
+                f"{path}: {what}: expected one with {CONFIG_NAME} and {CHECKPOINTS_NAME}/",
+                hint="a run is what `onotrain train` makes",
+            )
+        return cls(path)
+
+    def store(self, keep: int = 3) -> CheckpointStore:
+        """Give access to the checkpoints of the run."""
+        return CheckpointStore(self.path / CHECKPOINTS_NAME, keep)
+
+    def checkpoint(self, which: Literal["latest", "best"] = "best") -> Found:
+        """Read the best checkpoint (or the newest sound one, if none was saved as the best), or the newest.
+
+        Raises
+        ------
+        CheckpointError
+            There is none, or none is sound.
+        """
+        store = self.store()
+        found = store.best() if which == "best" else None
+        found = found or store.latest()
+        if found is None:
+            raise CheckpointError(
+                f"{self.path}: the run has no checkpoint yet", hint="train it first, or wait for its first epoch"
+            )
+        return found
+
+    def config_yaml(self) -> str:
+        """Text of the resolved configuration."""
+        with disk_errors("read it", self.path / CONFIG_NAME):
+            return (self.path / CONFIG_NAME).read_text("utf-8")
+
+    def write_config(self, config_yaml: str) -> None:
+        """Replace ``config.yaml`` (a resumed run may be longer). Raises ResourceError."""
+        write_atomically(self.path / CONFIG_NAME, config_yaml.encode("utf-8"))
+
+    def environment(self) -> dict[str, Any]:
+        """Read ``environment.json``; empty if there is none."""
+        return self._read_json(ENVIRONMENT_NAME) or {}
+
+    def write_environment(self, environment: Mapping[str, Any]) -> None:
+        """Replace ``environment.json`` (a resumed run may be elsewhere). Raises ResourceError."""
+        write_atomically(self.path / ENVIRONMENT_NAME, _pretty(environment))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Read ``summary.json``; None if there is none yet."""
+        return self._read_json(SUMMARY_NAME)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace ``summary.json``. Raises ResourceError."""
+        write_atomically(self.path / SUMMARY_NAME, _pretty(summary))
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a row to ``metrics.jsonl``; when this returns it is on the disk.
+
+        Raises
+        ------
+        ResourceError
+            Disk full and the like; the file is as it was before.
+        """
+        path = self.path / METRICS_NAME
+        with disk_errors("append to it", path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                size = os.fstat(descriptor).st_size
+                try:
+                    write_all(descriptor, _line(row))
+                    os.fsync(descriptor)
+                except OSError:
+                    os.ftruncate(descriptor, size)
+                    raise
+            finally:
+                os.close(descriptor)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read the rows of ``metrics.jsonl``; a last line that is not finished (a run killed or writing) is left out.
+
+        Raises
+        ------
+        DataError
+            A line is not a JSON object.
+        """
+        rows = []
+        for number, line in enumerate(self._finished_lines(), 1):
+            row = _parse(line)
+            if row is None:
+                raise DataError(
+                    f"{self.path / METRICS_NAME}:{number}: not a JSON object: {line[:60]!r}",
+                    hint="delete that line, or restore the file",
+                )
+            rows.append(row)
+        return rows
+
+    def truncate_metrics(self, after_epoch: int) -> None:
+        """Drop the rows of epochs after `after_epoch`, which a resumed run does again. Raises ResourceError."""
+        rows = [row for row in self.metrics() if row.get("epoch", 0) <= after_epoch]
+        if (self.path / METRICS_NAME).exists():
+            write_atomically(self.path / METRICS_NAME, b"".join(map(_line, rows)))
+
+    def close(self) -> None:
+        """Give the lock back, if this object holds it."""
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> RunDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _finished_lines(self) -> list[bytes]:
+        path = self.path / METRICS_NAME
+        with disk_errors("read it", path):
+            data = path.read_bytes() if path.exists() else b""
+        return data.split(b"\n")[:-1]
+
+    def _drop_torn_line(self) -> None:
+        """Otherwise the next row would be appended to it."""
+        path = self.path / METRICS_NAME
+        lines = self._finished_lines()
+        if path.exists() and path.stat().st_size != sum(len(line) + 1 for line in lines):
+            write_atomically(path, b"".join(line + b"\n" for line in lines))
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        with disk_errors("read it", path):
+            if not path.exists():
+                return None
+            value = _parse(path.read_bytes())
+        if value is None:
+            raise DataError(f"{path}: not a JSON object", hint="restore the file, or delete it")
+        return value
+
+
+def describe(path: str | Path) -> Literal["run", "checkpoint"] | None:
+    """Tell by the looks what a path is: a run directory, a file that may be a checkpoint, or neither."""
+    path = Path(path)
+    if path.is_dir():
+        # A directory with a config.yaml alone may be a project's own.
+        return "run" if (path / CONFIG_NAME).is_file() and (path / CHECKPOINTS_NAME).is_dir() else None
+    return "checkpoint" if path.is_file() else None
+
+
+def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best") -> Found:
+    """Read the checkpoint that a user means by the path of a run directory or of a checkpoint file.
+
+    Raises
+    ------
+    UsageError
+        It is neither.
+    CheckpointError
+        No sound checkpoint is there.
+    """
+    if describe(path) == "checkpoint":
+        return Found(Path(path), read_checkpoint(Path(path)), [])
+    return RunDirectory.open(path).checkpoint(which)
+
+
+def _refuse_used(path: Path) -> None:
+    """Accept nothing, or what a run that was killed while it began has left."""
+    names = {name for name in os.listdir(path) if not is_temporary(name)}
+    if describe(path) == "run":
+        finished = "a finished run" if SUMMARY_NAME in names else "a run"
+        raise UsageError(f"{path}: holds {finished} already", hint="go on with it by --resume, or use another --output")
+    foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
+    if LOCK_NAME not in names:
+        foreign = names
+    if foreign:
+        raise UsageError(
+            f"{path}: is not empty and not a run (holds {sorted(foreign)[0]!r}), expected a new or empty directory",
+            hint="use another --output",
+        )
+
+
+def _json_value(value: Any) -> Any:
+    """Replace NumPy scalars by Python's, and by null what JSON cannot say."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_value(item) for item in value]
+    return value
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return json.dumps(_json_value(row), allow_nan=False).encode("ascii") + b"\n"
+
+
+def _pretty(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(_json_value(value), allow_nan=False, indent=2).encode("ascii") + b"\n"
+
+
+def _parse(text: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
