@@ -1,0 +1,252 @@
+"""Sections ``model`` and ``loss``: the network and what it minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    Strict,
+    create_model,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from onotrain.config.base import Count, NotEmpty, NotNegative, OneOf, Positive, Problem, Section, Share, tag_of
+
+ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
+
+
+class FanInitializer(Section):
+    """Zero mean, and a variance that follows from the numbers of inputs and outputs."""
+
+    name: Literal[
+        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_uniform", "lecun_normal"
+    ] = Field(description="Variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
+
+
+class ConstantInitializer(Section):
+    """The same value everywhere."""
+
+    name: Literal["constant"] = Field(description="The same value everywhere.")
+    value: float = Field(description="The value.")
+
+
+class UniformInitializer(Section):
+    """Uniform in an interval."""
+
+    name: Literal["uniform"] = Field(description="Uniform between two bounds.")
+    low: float = Field(description="Lower bound.")
+    high: float = Field(description="Upper bound.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield an empty interval."""
+        if not self.low < self.high:
+            yield Problem(("high",), f"must be greater than low (got high {self.high:g}, low {self.low:g})")
+
+
+class NormalInitializer(Section):
+    """Normal distribution."""
+
+    name: Literal["normal"] = Field(description="Normal distribution.")
+    mean: float = Field(0.0, description="Mean.")
+    std: Positive = Field(description="Standard deviation.")
+
+
+Initializer = Annotated[
+    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer")
+]
+BiasInitializer = Annotated[
+    ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer", number=("constant", "value"))
+]
+
+
+class LayerOptions(Section):
+    """Base of the options of a kind of layer."""
+
+    #: Key that a value alone is short for.
+    short_key: ClassVar[str] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return value if isinstance(value, (Mapping, Section)) else {cls.short_key: value}
+
+
+def _check_slope(options: Dense | Activation, activation: str) -> Iterator[Problem]:
+    if "negative_slope" in options.model_fields_set and activation != "leaky_relu":
+        yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {activation}")
+
+
+def _without_slope(dumped: dict[str, Any], activation: str) -> dict[str, Any]:
+    """Leave out the slope where it means nothing, so that what is written can be read again."""
+    return {key: value for key, value in dumped.items() if key != "negative_slope" or activation == "leaky_relu"}
+
+
+class Dense(LayerOptions):
+    """Every output is a weighted sum of all inputs."""
+
+    short_key: ClassVar[str] = "units"
+
+    units: Count = Field(description="Number of outputs.")
+    activation: ActivationName = Field("identity", description="Function applied to every output.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+    bias: bool = Field(True, description="Add a trained constant to every output.")
+    initializer: Initializer | None = Field(None, description="First values of the weights; null: `model.initializer`.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a slope without leaky_relu."""
+        yield from _check_slope(self, self.activation)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_slope(handler(self), self.activation)
+
+
+class Activation(LayerOptions):
+    """A function applied to every value."""
+
+    short_key: ClassVar[str] = "name"
+
+    name: ActivationName = Field(description="The function.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a slope without leaky_relu."""
+        yield from _check_slope(self, self.name)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_slope(handler(self), self.name)
+
+
+class Dropout(LayerOptions):
+    """Sets values to zero at random while training."""
+
+    short_key: ClassVar[str] = "rate"
+
+    rate: Share = Field(description="Probability of a value to be set to zero.")
+
+
+#: The kinds of layers.  A new one is a class of options, a line here, and a line in `onotrain.nn.layers`.
+LAYER_KINDS: dict[str, type[LayerOptions]] = {"dense": Dense, "activation": Activation, "dropout": Dropout}
+
+
+class LayerSpec(Section):
+    """A layer: a mapping of its kind to its options.  There is a subclass, with one field, for every kind."""
+
+    @classmethod
+    def tags(cls) -> tuple[str, ...]:
+        """Return the kind."""
+        return tuple(cls.model_fields)
+
+    @classmethod
+    def variants(cls) -> tuple[type[Section], ...]:
+        """Return the subclasses of all kinds."""
+        return (cls,) if cls.model_fields else tuple(LAYER_SPECS.values())
+
+    @property
+    def kind(self) -> str:
+        """Kind of the layer: a key of `LAYER_KINDS`."""
+        return next(iter(type(self).model_fields))
+
+    @property
+    def options(self) -> Any:
+        """Options of the layer: an instance of the class that `LAYER_KINDS` has for the kind."""
+        return getattr(self, self.kind)
+
+
+LAYER_SPECS: dict[str, type[LayerSpec]] = {
+    kind: create_model(
+        f"{options.__name__}Layer", __base__=LayerSpec, **{kind: (options, Field(description=options.__doc__))}
+    )  # type: ignore[call-overload]
+    for kind, options in LAYER_KINDS.items()
+}
+
+
+class _OneKind:
+    """Annotation that makes `LayerSpec` the union of its subclasses, told apart by their only key."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        context = {"noun": "layer", "choices": list(LAYER_SPECS)}
+
+        def check(value: Any) -> Any:
+            if isinstance(value, LayerSpec):
+                return value
+            if not isinstance(value, Mapping) or len(value) != 1:
+                raise PydanticCustomError("layer_type", "not one key", context)
+            kind = next(iter(value))
+            if kind not in LAYER_SPECS:
+                raise PydanticCustomError("layer_unknown", "unknown kind", {**context, "name": kind})
+            return value
+
+        def tag(value: Any) -> str:
+            return tag_of(next(iter(value)) if isinstance(value, Mapping) else value.kind)
+
+        choices = {tag_of(kind): handler.generate_schema(spec) for kind, spec in LAYER_SPECS.items()}
+        return core_schema.no_info_before_validator_function(check, core_schema.tagged_union_schema(choices, tag))
+
+
+Layer = Annotated[LayerSpec, _OneKind()]
+
+
+class Model(Section):
+    """The network: a sequence of layers."""
+
+    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
+        description="The layers in order, each a mapping of its kind to its options; the last one is dense, without dropout after it."
+    )
+    initializer: Initializer = Field("xavier_uniform", description="First values of the weights of dense layers.")  # type: ignore[assignment]
+    bias_initializer: BiasInitializer = Field(0.0, description="First values of biases; a number means that constant.")  # type: ignore[assignment]
+
+    @property
+    def outputs(self) -> int:
+        """Width of the last layer."""
+        return int(self.layers[-1].options.units)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a last layer that is not dense."""
+        last = self.layers[-1].kind
+        if last != "dense":
+            yield Problem(("layers", len(self.layers) - 1, last), f"the last layer must be dense (got {last})")
+
+
+class CrossEntropy(Section):
+    """Several classes, one of which is right."""
+
+    name: Literal["cross_entropy"] = Field(description="Softmax and cross-entropy: one class of several is right.")
+    label_smoothing: Share = Field(0.0, description="Part of the target that is spread evenly over all classes.")
+
+
+class BinaryCrossEntropy(Section):
+    """Yes or no for every output."""
+
+    name: Literal["binary_cross_entropy"] = Field(
+        description="Sigmoid and cross-entropy: every output is a yes or no (one output: two classes; several: multi-label)."
+    )
+
+
+class MeanSquaredError(Section):
+    """Squared difference."""
+
+    name: Literal["mse"] = Field(description="Squared difference, summed over the outputs of a sample.")
+
+
+class MeanAbsoluteError(Section):
+    """Absolute difference."""
+
+    name: Literal["mae"] = Field(description="Absolute difference, summed over the outputs of a sample.")
+
+
+class Huber(Section):
+    """Squared for small differences, absolute for large ones."""
+
+    name: Literal["huber"] = Field(description="Squared difference below `delta`, absolute above.")
+    delta: Positive = Field(1.0, description="Difference at which the loss turns from squared to absolute.")
+
+
+Loss = Annotated[CrossEntropy | BinaryCrossEntropy | MeanSquaredError | MeanAbsoluteError | Huber, OneOf("loss")]

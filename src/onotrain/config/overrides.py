@@ -1,0 +1,132 @@
+"""``--set key.path=value``: changes to a configuration from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from onotrain.config.yaml_reader import Path, YamlError, read_yaml
+from onotrain.errors import ConfigError
+
+#: Key of the full form that a value alone is short for, by the key that it is the value of.
+SHORT_FORMS = {
+    "loss": "name",
+    "optimizer": "name",
+    "schedule": "name",
+    "strategy": "name",
+    "initializer": "name",
+    "bias_initializer": "name",
+    "activation": "name",
+    "dense": "units",
+    "dropout": "rate",
+}
+
+
+class Override(NamedTuple):
+    """One change.
+
+    Attributes
+    ----------
+    path
+        Keys and indices down to the value.
+    value
+        Plain data.
+    text
+        As it was given.
+    """
+
+    path: Path
+    value: Any
+    text: str
+
+
+def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> list[Override]:
+    """Change `data` in place, one override after the other.
+
+    Parameters
+    ----------
+    data
+        The configuration as read.
+    texts
+        ``key.path=value`` with the value in YAML; a number in the path is the index of a list.
+
+    Returns
+    -------
+    list of Override
+        What was changed.
+
+    Raises
+    ------
+    ConfigError
+        Naming every override that cannot be read or applied.
+    """
+    overrides, wrong = [], []
+    for text in texts:
+        try:
+            override = _parse(text, data)
+            _apply(data, override)
+            overrides.append(override)
+        except _NotPossible as error:
+            wrong.append(f"--set {text}: {error}")
+    if wrong:
+        raise ConfigError("\n".join(wrong), hint="an override is key.path=value, such as optimizer.learning_rate=1e-3")
+    return overrides
+
+
+class _NotPossible(Exception):
+    pass
+
+
+def _parse(text: str, data: dict[str, Any]) -> Override:
+    """Split an override; a number in its path is an index where the data have a list."""
+    name, equals, value = text.partition("=")
+    if not equals or not all(name.split(".")):
+        raise _NotPossible("expected key.path=value")
+    try:
+        plain = read_yaml(value).data
+    except YamlError as error:
+        raise _NotPossible(f"value: {error.text}") from None
+    path: list[str | int] = []
+    node: Any = data
+    for depth, part in enumerate(name.strip().split("."), start=1):
+        if depth > _MAX_DEPTH:
+            raise _NotPossible(f"path is more than {_MAX_DEPTH} keys deep")
+        if isinstance(node, list):
+            path.append(_index(part, node))
+            node = node[path[-1]]
+        else:
+            path.append(part)
+            node = node.get(part) if isinstance(node, dict) else None
+    return Override(tuple(path), plain, text)
+
+
+_MAX_DEPTH = 16
+
+
+def _index(part: str, items: list[Any]) -> int:
+    if not (part.isascii() and part.isdigit()) or len(part) > 9 or int(part) >= len(items):
+        raise _NotPossible(f"{part!r} is no entry of a list of {len(items)} (expected 0 to {len(items) - 1})")
+    return int(part)
+
+
+def _apply(data: dict[str, Any], override: Override) -> None:
+    """Set the value, with sections made and short forms written out on the way."""
+    node: Any = data
+    for depth, part in enumerate(override.path[:-1], start=1):
+        child = node[part] if isinstance(node, list) else node.get(part)
+        if not isinstance(child, (dict, list)):
+            node[part] = child = _opened(child, override.path[:depth])
+        node = child
+    node[override.path[-1]] = override.value
+
+
+def _opened(value: Any, path: Path) -> dict[str, Any]:
+    """Return the mapping that `value` at `path` is short for."""
+    if value is None:
+        return {}
+    key = SHORT_FORMS.get(str(path[-1]))
+    if key is None:
+        raise _NotPossible(f"{'.'.join(map(str, path))} is {value!r}, not a section")
+    if path[-1] == "bias_initializer" and not isinstance(value, str):
+        return {"name": "constant", "value": value}
+    return {key: value}
