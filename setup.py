@@ -1,0 +1,103 @@
+"""Builds the kernels; all else about the package is in pyproject.toml.
+
+Every kernel is translated from Cython to C once and compiled for several levels of the CPU, from which
+`onotrain._kernels` chooses when it runs: one installation serves all nodes of a mixed cluster.
+
+``python setup.py build_ext --inplace`` builds for work in the source tree.  With ``ONOTRAIN_DEBUG_KERNELS=1`` the kernels
+check every index and are built for AddressSanitizer: run with ``LD_PRELOAD=$(gcc -print-file-name=libasan.so)``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from sysconfig import get_platform
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = "onotrain._kernels"
+SOURCES = Path("src/onotrain/_kernels")
+DEBUG = os.environ.get("ONOTRAIN_DEBUG_KERNELS", "0") != "0"
+
+# NaN, infinities and signed zeros keep their meaning.  Given up are only errno after sqrt and the order of floating-point
+# exception flags, both of which nobody reads and either of which would keep loops from being vectorised.
+FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+if DEBUG:
+    FLAGS = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"]
+
+# Instruction sets are spelled out, not named as -march=x86-64-v3, so that they are the ones that cpu.pyx asks for, and
+# for compilers that do not know those names.
+V3 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
+V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
+LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform().endswith("x86_64") else {})
+
+LEVELLED = ("dense", "losses", "update", "gather")
+SINGLE = ("cpu", "gemm", "random")  # no arithmetic of their own to speed up, or none that matters
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "freethreading_compatible": True,
+}
+
+
+def extension(name: str, flags: list[str]) -> Extension:
+    """Return the extension module `name`, whose last part is the name of its source."""
+    source = SOURCES / (name.rpartition(".")[2] + ".pyx")
+    return Extension(
+        name,
+        [str(source)],
+        extra_compile_args=[*FLAGS, *flags],
+        extra_link_args=["-fsanitize=address"] if DEBUG else ["-Wl,--strip-debug"] if get_platform().startswith("linux") else [],
+    )
+
+
+EXTENSIONS = [
+    *(extension(f"{KERNELS}.{name}", []) for name in SINGLE),
+    *(extension(f"{KERNELS}.{level}.{name}", flags) for level, flags in LEVELS.items() for name in LEVELLED),
+]
+
+
+class BuildKernels(build_ext):
+    """Translate each kernel once, then compile a copy of the C file for each level, in parallel."""
+
+    def finalize_options(self) -> None:
+        """Compile on all cores unless told otherwise."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self) -> None:
+        """Replace the Cython sources by C files; two modules must not share one, or their objects would collide."""
+        from Cython.Build import cythonize
+
+        generated = Path(self.build_temp) / "cython"
+        translated = cythonize(
+            [Extension(f"{KERNELS}.{name}", [str(SOURCES / f"{name}.pyx")]) for name in (*SINGLE, *LEVELLED)],
+            build_dir=str(generated),
+            include_path=["src"],
+            compiler_directives=DIRECTIVES,
+            force=self.force,
+            quiet=True,
+        )
+        c_files = {module.name.rpartition(".")[2]: Path(module.sources[0]) for module in translated}
+        for ext in self.extensions:
+            level, name = ext.name.split(".")[-2:]
+            source = generated / level / f"{name}.c"
+            source.parent.mkdir(parents=True, exist_ok=True)
+            if not source.exists() or source.stat().st_mtime != c_files[name].stat().st_mtime:
+                shutil.copy2(c_files[name], source)
+            ext.sources = [str(source)]
+        super().build_extensions()
+
+
+setup(
+    packages=find_packages("src"),
+    package_dir={"": "src"},
+    ext_modules=EXTENSIONS,
+    cmdclass={"build_ext": BuildKernels},
+)

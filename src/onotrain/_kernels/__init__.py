@@ -1,0 +1,12 @@
+"""The arithmetic of training: compiled kernels for several levels of the CPU, each with a NumPy twin.
+
+``load(dtype)`` returns the kernels of the fastest build that this machine can run, or of the one that the environment
+variable ``ONOTRAIN_KERNELS`` names; ``reference`` is the NumPy twin.
+"""
+
+from __future__ import annotations
+
+from onotrain._kernels._dispatch import Kernels, available, load, path, select
+from onotrain._kernels.reference import ACTIVATIONS
+
+__all__ = ["ACTIVATIONS", "Kernels", "available", "load", "path", "select"]

@@ -1,0 +1,80 @@
+"""Activations: each gives its value and, in `slope`, its derivative.
+
+The codes are those of `onotrain._kernels.ACTIVATIONS`.  Every function propagates NaN.
+"""
+
+from cython cimport floating
+
+from onotrain._kernels.elementary cimport erf, exp, logistic, tanh
+
+cdef enum Activation:
+    IDENTITY
+    RELU
+    LEAKY_RELU
+    SIGMOID
+    TANH
+    GELU
+    ACTIVATION_COUNT
+
+
+
+cdef inline floating relu(floating z, floating* slope) noexcept nogil:
+    cdef floating zero = 0, one = 1
+    slope[0] = zero if z <= 0 else one
+    return zero if z <= 0 else z  # not max(z, 0), which loses NaN
+
+
+cdef inline floating leaky_relu(floating z, floating negative_slope, floating* slope) noexcept nogil:
+    cdef floating one = 1
+    slope[0] = negative_slope if z <= 0 else one
+    return negative_slope * z if z <= 0 else z
+
+
+cdef inline floating sigmoid(floating z, floating* slope) noexcept nogil:
+    cdef floating y = logistic(z)
+    slope[0] = y * (1 - y)
+    return y
+
+
+cdef inline floating hyperbolic_tangent(floating z, floating* slope) noexcept nogil:
+    cdef floating y = tanh(z)
+    slope[0] = 1 - y * y
+    return y
+
+
+cdef inline floating gelu(floating z, floating* slope) noexcept nogil:
+    """``z Phi(z)`` with the exact normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    cdef floating sqrt_half = 0.7071067811865476, half = 0.5, density_at_0 = 0.3989422804014327
+    cdef floating cumulative = half * (1 + erf(z * sqrt_half))
+    slope[0] = cumulative + z * density_at_0 * exp(-half * z * z)
+    return z * cumulative
+
+
+cdef inline void activate(
+    int activation,
+    floating negative_slope,
+    Py_ssize_t n,
+    floating* slope,        # IN z, OUT derivative
+    floating* y,            # OUT
+) noexcept nogil:
+    """Apply one activation to n elements; the choice stands outside of the loops, which are then vectorised."""
+    cdef Py_ssize_t c
+    if activation == IDENTITY:
+        for c in range(n):
+            y[c] = slope[c]
+            slope[c] = 1
+    elif activation == RELU:
+        for c in range(n):
+            y[c] = relu(slope[c], &slope[c])
+    elif activation == LEAKY_RELU:
+        for c in range(n):
+            y[c] = leaky_relu(slope[c], negative_slope, &slope[c])
+    elif activation == SIGMOID:
+        for c in range(n):
+            y[c] = sigmoid(slope[c], &slope[c])
+    elif activation == TANH:
+        for c in range(n):
+            y[c] = hyperbolic_tangent(slope[c], &slope[c])
+    elif activation == GELU:
+        for c in range(n):
+            y[c] = gelu(slope[c], &slope[c])

@@ -1,0 +1,262 @@
+"""Dense layers, and activations and dropout in front of which no dense layer stands.
+
+Dimensions: r rows of the batch on this rank, i inputs, o outputs.
+
+The forward pass leaves in `slope` the derivative of the output by the pre-activation, dropout included.  The backward
+pass needs neither the pre-activation, nor the mask, nor the name of the activation.
+"""
+
+from cython cimport floating
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from onotrain._kernels.activations cimport ACTIVATION_COUNT, activate
+from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
+from onotrain._kernels.gemm cimport blas_int, matmul
+from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
+
+
+cdef int check_activation(int activation) except -1:
+    if not 0 <= activation < ACTIVATION_COUNT:
+        raise ValueError(f"activation: got code {activation}, expected one below {<int> ACTIVATION_COUNT}")
+    return 0
+
+
+cdef Draw make_draw(
+    double dropout, uint64_t seed, long long step, long long layer, long long first_row
+) except *:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: got {dropout}, expected a rate of at least 0 and below 1")
+    cdef uint32_t threshold = min(<uint32_t> (dropout * 65536 + 0.5), <uint32_t> 65535)
+    return Draw(seed, <uint32_t> step, <uint32_t> layer, <uint32_t> first_row, threshold)
+
+
+cdef int expect_shape(str what, const floating[:, ::1] a, Py_ssize_t rows, Py_ssize_t columns) except -1:
+    expect("rows of " + what, a.shape[0], rows)
+    return expect("columns of " + what, a.shape[1], columns)
+
+
+cdef void activate_rows(
+    Py_ssize_t r,
+    Py_ssize_t o,
+    const floating* bias,       # IN  (o,) or NULL
+    int activation,
+    floating negative_slope,
+    Draw draw,                  # of the first row
+    floating* slope,            # IN z, OUT dy/dz  (r, o)
+    floating* y,                # OUT (r, o)
+) noexcept nogil:
+    """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache."""
+    cdef floating[COLUMNS] factor
+    cdef floating scale = <floating> (65536. / (65536 - draw.threshold))
+    cdef Py_ssize_t q, first, n, c
+    for q in range(r):
+        first = 0
+        while first < o:
+            n = min(<Py_ssize_t> COLUMNS, o - first)
+            if bias != NULL:
+                for c in range(n):
+                    slope[c] += bias[first + c]
+            activate(activation, negative_slope, n, slope, y)
+            if draw.threshold:
+                dropout_factors(&draw, <uint32_t> (first // COLUMNS), scale, factor)
+                # times 0 instead of set to 0: NaN must not vanish
+                for c in range(n):
+                    y[c] *= factor[c]
+                for c in range(n):
+                    slope[c] *= factor[c]
+            slope += n
+            y += n
+            first += COLUMNS
+        draw.row += 1
+
+
+def dense_forward(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+    const floating[::1] bias,                   # IN  (o,) or None
+    int activation,
+    double negative_slope,
+    double dropout,
+    uint64_t seed,
+    long long step,
+    long long layer,
+    long long first_row,
+    floating[:, ::1] slope not None,            # OUT (r, o)
+    floating[:, ::1] y not None,                # OUT (r, o)
+):
+    """``y = dropout(activation(z))`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
+    cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
+    cdef Draw draw = make_draw(dropout, seed, step, layer, first_row)
+    check_activation(activation)
+    expect("columns of weight", weight.shape[1], i)
+    expect("length of bias", o if bias is None else bias.shape[0], o)
+    expect_shape("slope", slope, r, o)
+    expect_shape("y", y, r, o)
+    with nogil:
+        matmul(False, True, r, o, i, <floating> 1, in_2d(x), in_2d(weight), <floating> 0, out_2d(slope))
+        activate_rows(r, o, in_1d(bias), activation, <floating> negative_slope, draw, out_2d(slope), out_2d(y))
+
+
+def dense_backward(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+    const floating[:, ::1] slope not None,      # IN  (r, o)
+    bint accumulate,
+    floating[:, ::1] dy not None,               # IN  (r, o), OUT dz
+    floating[:, ::1] dx,                        # OUT (r, i) or None
+    floating[:, ::1] dw not None,               # OUT (o, i)
+    floating[::1] db,                           # OUT (o,) or None
+):
+    """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz."""
+    cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
+    cdef floating beta = 1 if accumulate else 0
+    expect("columns of weight", weight.shape[1], i)
+    expect_shape("slope", slope, r, o)
+    expect_shape("dy", dy, r, o)
+    if dx is not None:
+        expect_shape("dx", dx, r, i)
+    expect_shape("dw", dw, o, i)
+    expect("length of db", o if db is None else db.shape[0], o)
+    with nogil:
+        if db is None:
+            multiply(<Py_ssize_t> r * o, in_2d(slope), out_2d(dy))
+        else:
+            if not accumulate and o > 0:
+                memset(out_1d(db), 0, o * sizeof(floating))
+            multiply_and_sum_rows(r, o, in_2d(slope), out_2d(dy), out_1d(db))
+        if dx is not None:
+            matmul(False, False, r, i, o, <floating> 1, in_2d(dy), in_2d(weight), <floating> 0, out_2d(dx))
+        matmul(True, False, o, i, r, <floating> 1, in_2d(dy), in_2d(x), beta, out_2d(dw))
+
+
+cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y *= x``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        y[c] *= x[c]
+
+
+cdef void multiply_and_sum_rows(
+    Py_ssize_t r,
+    Py_ssize_t o,
+    const floating* x,      # IN  (r, o)
+    floating* y,            # IN  (r, o), OUT x * y
+    floating* column,       # IN  (o,), OUT plus the sum of the rows of y
+) noexcept nogil:
+    """Four rows at a time: a quarter of the additions depend on each other, and of the passes over `column`."""
+    cdef Py_ssize_t q, c, whole = r - r % 4
+    for q in range(0, whole, 4):
+        multiply(4 * o, x, y)
+        for c in range(o):
+            column[c] += (y[c] + y[o + c]) + (y[2 * o + c] + y[3 * o + c])
+        x += 4 * o
+        y += 4 * o
+    for q in range(whole, r):
+        multiply(o, x, y)
+        for c in range(o):
+            column[c] += y[c]
+        x += o
+        y += o
+
+
+def dense_predict(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+    const floating[::1] bias,                   # IN  (o,) or None
+    int activation,
+    double negative_slope,
+    floating[:, ::1] y not None,                # OUT (r, o)
+):
+    """``y = activation(x W^T + b)``."""
+    cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
+    check_activation(activation)
+    expect("columns of weight", weight.shape[1], i)
+    expect("length of bias", o if bias is None else bias.shape[0], o)
+    expect_shape("y", y, r, o)
+    with nogil:
+        matmul(False, True, r, o, i, <floating> 1, in_2d(x), in_2d(weight), <floating> 0, out_2d(y))
+        predict_rows(r, o, in_1d(bias), activation, <floating> negative_slope, out_2d(y))
+
+
+cdef void predict_rows(
+    Py_ssize_t r,
+    Py_ssize_t o,
+    const floating* bias,       # IN  (o,) or NULL
+    int activation,
+    floating negative_slope,
+    floating* y,                # IN z, OUT activation(z + b)  (r, o)
+) noexcept nogil:
+    cdef floating[COLUMNS] slope  # not asked for, and of no cost in the first-level cache
+    cdef Draw keep_all
+    cdef Py_ssize_t q, first, n
+    memset(&keep_all, 0, sizeof(Draw))
+    for q in range(r):
+        first = 0
+        while first < o:
+            n = min(<Py_ssize_t> COLUMNS, o - first)
+            memcpy(slope, y, n * sizeof(floating))
+            activate_rows(
+                1, n, bias + first if bias != NULL else NULL, activation, negative_slope, keep_all, slope, y
+            )
+            y += n
+            first += COLUMNS
+
+
+def elementwise_forward(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    int activation,
+    double negative_slope,
+    double dropout,
+    uint64_t seed,
+    long long step,
+    long long layer,
+    long long first_row,
+    floating[:, ::1] slope not None,            # OUT (r, i)
+    floating[:, ::1] y not None,                # OUT (r, i)
+):
+    """``y = dropout(activation(x))`` and ``slope = dy/dx``."""
+    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    cdef Draw draw = make_draw(dropout, seed, step, layer, first_row)
+    check_activation(activation)
+    expect_shape("slope", slope, r, i)
+    expect_shape("y", y, r, i)
+    if r == 0 or i == 0:
+        return
+    with nogil:
+        memcpy(out_2d(slope), in_2d(x), r * i * sizeof(floating))
+        activate_rows(r, i, NULL, activation, <floating> negative_slope, draw, out_2d(slope), out_2d(y))
+
+
+def elementwise_backward(
+    const floating[:, ::1] slope not None,      # IN  (r, i)
+    const floating[:, ::1] dy not None,         # IN  (r, i)
+    floating[:, ::1] dx not None,               # OUT (r, i)
+):
+    """``dx = dy * slope``."""
+    cdef Py_ssize_t r = slope.shape[0], i = slope.shape[1], c
+    cdef const floating* s = in_2d(slope)
+    cdef const floating* g = in_2d(dy)
+    cdef floating* out = out_2d(dx)
+    expect_shape("dy", dy, r, i)
+    expect_shape("dx", dx, r, i)
+    with nogil:
+        for c in range(r * i):
+            out[c] = g[c] * s[c]
+
+
+def elementwise_predict(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    int activation,
+    double negative_slope,
+    floating[:, ::1] y not None,                # OUT (r, i)
+):
+    """``y = activation(x)``."""
+    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    check_activation(activation)
+    expect_shape("y", y, r, i)
+    if r == 0 or i == 0:
+        return
+    with nogil:
+        memcpy(out_2d(y), in_2d(x), r * i * sizeof(floating))
+        predict_rows(r, i, NULL, activation, <floating> negative_slope, out_2d(y))

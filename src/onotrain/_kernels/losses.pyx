@@ -1,0 +1,292 @@
+"""Losses on logits with their gradients, and what logits mean as probabilities.
+
+Dimensions: r rows of the batch on this rank, o outputs.
+
+The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``tally[0]`` and
+the number of right rows to ``tally[1]``, and writes `weight` times the gradient unless `dlogits` is None.
+"""
+
+from cython cimport floating
+from libc cimport math
+from libc.stdint cimport int32_t
+
+from onotrain._kernels.arrays cimport expect, in_2d, out_2d
+from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, total
+
+cdef enum:
+    BLOCK = 256     # elements whose losses wait in the first-level cache for their sum
+
+cdef enum Kind:
+    BINARY_CROSS_ENTROPY
+    SQUARED_ERROR
+    ABSOLUTE_ERROR
+    HUBER
+
+
+cdef Py_ssize_t exponentials(Py_ssize_t o, const floating* z, floating* e, double* denominator) noexcept nogil:
+    """``e = exp(z - max z)`` and its sum; returns the first place of the largest z."""
+    cdef Py_ssize_t c, best = 0
+    cdef floating top
+    for c in range(1, o):
+        if z[c] > z[best]:
+            best = c
+    top = z[best]
+    for c in range(o):
+        e[c] = exp(z[c] - top)
+    denominator[0] = total(e, o)
+    return best
+
+
+def softmax_cross_entropy(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const int32_t[::1] targets not None,        # IN  (r,)
+    double label_smoothing,
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] tally not None,                 # IN, OUT (2,)
+):
+    """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over all classes.
+
+    ``loss = -log softmax(z) . t`` with ``t = (1 - label_smoothing) onehot + label_smoothing / o``; a row is right if its
+    first largest logit is the target's.
+    """
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best, bad = -1
+    cdef const floating* z = in_2d(logits)
+    cdef floating* dz = out_2d(dlogits)
+    cdef floating[BLOCK] few
+    cdef double denominator, loss, spread, losses = 0, right = 0
+    cdef double hit = 1 - label_smoothing, miss = label_smoothing / o if o > 0 else 0
+    cdef floating factor, offset = <floating> (weight * miss)
+    cdef int32_t target
+    expect("length of targets", targets.shape[0], r)
+    expect("length of tally", tally.shape[0], 2)
+    if dlogits is not None:
+        expect("rows of dlogits", dlogits.shape[0], r)
+        expect("columns of dlogits", dlogits.shape[1], o)
+    for q in range(r):
+        if targets[q] < 0 or targets[q] >= o:
+            raise IndexError(f"targets[{q}]: got {targets[q]}, expected a class below {o}")
+    with nogil:
+        for q in range(r):
+            target = targets[q]
+            if dz != NULL:
+                best = exponentials(o, z, dz, &denominator)
+            else:
+                best = sum_exponentials(o, z, few, &denominator)
+            loss = math.log(denominator) - hit * (<double> z[target] - <double> z[best])
+            if miss > 0:  # a logit of -inf has an infinite loss only if it is asked for
+                spread = 0
+                for c in range(o):
+                    spread += <double> z[c] - <double> z[best]
+                loss -= miss * spread
+            losses += loss
+            right += best == target and loss == loss  # NaN is never right
+            if dz != NULL:
+                factor = <floating> (weight / denominator)
+                for c in range(o):
+                    dz[c] = dz[c] * factor - offset
+                dz[target] -= <floating> (weight * hit)
+                dz += o
+            z += o
+        tally[0] += losses
+        tally[1] += right
+
+
+cdef Py_ssize_t sum_exponentials(Py_ssize_t o, const floating* z, floating* few, double* denominator) noexcept nogil:
+    """The same without keeping the exponentials: they go through a buffer of BLOCK elements."""
+    cdef Py_ssize_t c, first, n, best = 0
+    cdef floating top
+    for c in range(1, o):
+        if z[c] > z[best]:
+            best = c
+    top = z[best]
+    denominator[0] = 0
+    first = 0
+    while first < o:
+        n = min(<Py_ssize_t> BLOCK, o - first)
+        for c in range(n):
+            few[c] = exp(z[first + c] - top)
+        denominator[0] += total(few, n)
+        first += BLOCK
+    return best
+
+
+cdef inline floating binary_cross_entropy_of(floating z, floating target, floating* slope) noexcept nogil:
+    """``log(1 + exp(z)) - z t`` without overflow."""
+    cdef floating zero = 0
+    slope[0] = logistic(z) - target
+    return (zero if z <= 0 else z) - z * target + log1p(exp(-fabs(z)))
+
+
+cdef inline floating squared_error_of(floating error, floating* slope) noexcept nogil:
+    slope[0] = 2 * error
+    return error * error
+
+
+cdef inline floating absolute_error_of(floating error, floating* slope) noexcept nogil:
+    cdef floating one = 1, minus_one = -1
+    slope[0] = one if error > 0 else (minus_one if error < 0 else error)  # 0 at 0, NaN at NaN
+    return fabs(error)
+
+
+cdef inline floating huber_of(floating error, floating delta, floating* slope) noexcept nogil:
+    """Huber 1964: quadratic up to delta, linear beyond."""
+    cdef floating half = 0.5, size = fabs(error)
+    slope[0] = delta if error > delta else (-delta if error < -delta else error)
+    return delta * (size - half * delta) if size > delta else half * error * error
+
+
+cdef void add_loss(
+    Kind kind,
+    floating delta,
+    Py_ssize_t n,
+    const floating* z,          # IN  (n,)
+    const floating* target,     # IN  (n,)
+    floating weight,
+    floating* dz,               # OUT (n,) or NULL
+    double* tally,              # IN, OUT
+) noexcept nogil:
+    """Losses that treat every output alike, by blocks."""
+    cdef floating[BLOCK] loss
+    cdef floating[BLOCK] slope
+    cdef Py_ssize_t first, count, c
+    first = 0
+    while first < n:
+        count = min(<Py_ssize_t> BLOCK, n - first)
+        if kind == BINARY_CROSS_ENTROPY:
+            for c in range(count):
+                loss[c] = binary_cross_entropy_of(z[first + c], target[first + c], &slope[c])
+        elif kind == SQUARED_ERROR:
+            for c in range(count):
+                loss[c] = squared_error_of(z[first + c] - target[first + c], &slope[c])
+        elif kind == ABSOLUTE_ERROR:
+            for c in range(count):
+                loss[c] = absolute_error_of(z[first + c] - target[first + c], &slope[c])
+        else:
+            for c in range(count):
+                loss[c] = huber_of(z[first + c] - target[first + c], delta, &slope[c])
+        tally[0] += total(loss, count)
+        if dz != NULL:
+            for c in range(count):
+                dz[first + c] = weight * slope[c]
+        first += BLOCK
+
+
+cdef int check(
+    const floating[:, ::1] logits, const floating[:, ::1] targets, floating[:, ::1] dlogits, double[::1] tally
+) except -1:
+    expect("rows of targets", targets.shape[0], logits.shape[0])
+    expect("columns of targets", targets.shape[1], logits.shape[1])
+    if dlogits is not None:
+        expect("rows of dlogits", dlogits.shape[0], logits.shape[0])
+        expect("columns of dlogits", dlogits.shape[1], logits.shape[1])
+    return expect("length of tally", tally.shape[0], 2)
+
+
+def binary_cross_entropy(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] tally not None,                 # IN, OUT (2,)
+):
+    """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are."""
+    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c, right = 0
+    cdef const floating* z = in_2d(logits)
+    cdef const floating* target = in_2d(targets)
+    check(logits, targets, dlogits, tally)
+    if n == 0:
+        return
+    with nogil:
+        for c in range(n):
+            right += (z[c] > 0) == (target[c] > 0.5)
+        tally[1] += <double> right / <double> logits.shape[1]
+        add_loss(BINARY_CROSS_ENTROPY, <floating> 0, n, z, target, <floating> weight, out_2d(dlogits), &tally[0])
+
+
+def squared_error(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] tally not None,                 # IN, OUT (2,)
+):
+    """``(z - t)^2``."""
+    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
+    check(logits, targets, dlogits, tally)
+    with nogil:
+        add_loss(
+            SQUARED_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+        )
+
+
+def absolute_error(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] tally not None,                 # IN, OUT (2,)
+):
+    """``|z - t|``, with slope 0 at 0."""
+    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
+    check(logits, targets, dlogits, tally)
+    with nogil:
+        add_loss(
+            ABSOLUTE_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+        )
+
+
+def huber(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    double delta,
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] tally not None,                 # IN, OUT (2,)
+):
+    """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
+    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
+    check(logits, targets, dlogits, tally)
+    with nogil:
+        add_loss(
+            HUBER, <floating> delta, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+        )
+
+
+def softmax(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    floating[:, ::1] out not None,              # OUT (r, o), may be the same array
+):
+    """Probabilities of classes that exclude each other: ``exp(z) / sum exp(z)`` of each row."""
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c
+    cdef const floating* z = in_2d(logits)
+    cdef floating* p = out_2d(out)
+    cdef double denominator
+    cdef floating factor
+    expect("rows of out", out.shape[0], r)
+    expect("columns of out", out.shape[1], o)
+    if o == 0:
+        return
+    with nogil:
+        for q in range(r):
+            exponentials(o, z, p, &denominator)
+            factor = <floating> (1 / denominator)
+            for c in range(o):
+                p[c] *= factor
+            z += o
+            p += o
+
+
+def sigmoid(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    floating[:, ::1] out not None,              # OUT (r, o), may be the same array
+):
+    """Probabilities of outputs that do not exclude each other: ``1 / (1 + exp(-z))``."""
+    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c
+    cdef const floating* z = in_2d(logits)
+    cdef floating* p = out_2d(out)
+    expect("rows of out", out.shape[0], logits.shape[0])
+    expect("columns of out", out.shape[1], logits.shape[1])
+    with nogil:
+        for c in range(n):
+            p[c] = logistic(z[c])
