@@ -1,0 +1,244 @@
+"""A data set in memory, and how to ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from onotrain.errors import DataError
+
+_CHECK_BLOCK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data to read.
+
+    Parameters
+    ----------
+    path
+        Name of a built-in data set (``digits``, ``mnist``) or path of a file.
+    format
+        ``auto`` (by suffix) or one of `onotrain.data.FORMATS`.
+    features
+        Name of the array (HDF5, NPZ) or names of the columns (CSV, TSV); None for the default.
+    targets
+        Name of the array (HDF5, NPZ), names of the columns (CSV, TSV), or path of the label file (NPY, IDX); None
+        for the default, an empty tuple for data without targets.
+    part
+        ``train`` or ``test``, of a built-in data set.
+    """
+
+    path: str
+    format: str = "auto"
+    features: str | Sequence[str] | None = None
+    targets: str | Sequence[str] | None = None
+    part: str = "train"
+
+    @property
+    def without_targets(self) -> bool:
+        """Whether targets are not to be read."""
+        return self.targets is not None and not isinstance(self.targets, str) and len(self.targets) == 0
+
+
+class Positions(Protocol):
+    """Finds the place in a file that a value came from."""
+
+    def place(self, row: int, column: int | None) -> str:
+        """Return ``line:column`` of feature `column`, or of the target, of data row `row`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples and their targets.
+
+    Parameters
+    ----------
+    features
+        ``(n, d)``, C-contiguous.  uint8 means pixels, which `Normalization` divides by 255; all else is float32.
+    targets
+        As in the file: int64, float32 or text, ``(n,)`` or ``(n, k)``; None where there are none.
+    feature_shape
+        Shape of one sample in the file, such as ``(28, 28)``; its product is d.
+    source
+        Name for messages.
+    feature_names, target_names, class_names
+        Where the file says so.  Integer targets are indices into `class_names`.
+    positions
+        Finds the lines of a text file.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray | None
+    feature_shape: tuple[int, ...]
+    source: str
+    feature_names: tuple[str, ...] | None = None
+    target_names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    positions: Positions | None = field(default=None, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def where(self, row: int, column: int | None = None) -> str:
+        """Return the place of a value for a message: ``file:line:column``, or ``file: row R``, counted from 0.
+
+        Parameters
+        ----------
+        row
+            Row of `features`.
+        column
+            Column of `features`; None means the target.
+        """
+        if self.positions is not None:
+            return f"{self.source}:{self.positions.place(row, column)}"
+        if column is None:
+            return f"{self.source}: row {row}"
+        name = f" ({self.feature_names[column]})" if self.feature_names is not None else ""
+        return f"{self.source}: row {row}, column {column}{name}"
+
+
+def make_dataset(
+    features: np.ndarray,
+    targets: np.ndarray | None,
+    source: str,
+    *,
+    feature_shape: tuple[int, ...] | None = None,
+    feature_names: Sequence[str] | None = None,
+    target_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    positions: Positions | None = None,
+) -> Dataset:
+    """Bring arrays as they are in a file into the form of a `Dataset`.
+
+    Parameters
+    ----------
+    features
+        ``(n, ...)`` of a real type; uint8 stays, all else becomes float32; more than two axes are flattened.
+    targets
+        ``(n,)`` or ``(n, k)`` of integers, floats or text, or None.
+    feature_shape
+        Shape of one sample where it is not ``features.shape[1:]``.
+
+    Raises
+    ------
+    DataError
+        No samples, a type that is not a number, or lengths that differ.
+    """
+    shape = check_features(features.dtype, features.shape, source)
+    if feature_shape is not None:
+        if int(np.prod(feature_shape)) != int(np.prod(shape)):
+            raise DataError(
+                f"{source}: feature_shape {tuple(feature_shape)} does not fit {int(np.prod(shape))} features"
+            )
+        shape = tuple(int(extent) for extent in feature_shape)
+    flat = features.reshape(len(features), -1)
+    # Numbers too large for float32 become infinite, which check_finite reports with their place.
+    with np.errstate(over="ignore"):
+        flat = np.ascontiguousarray(flat, np.uint8 if flat.dtype == np.uint8 else np.float32)
+    columns = flat.shape[1]
+    if feature_names is not None and len(feature_names) != columns:
+        raise DataError(f"{source}: {len(feature_names)} feature names for {columns} features")
+    return Dataset(
+        features=flat,
+        targets=None if targets is None else canonical_targets(targets, len(flat), source),
+        feature_shape=shape,
+        source=source,
+        feature_names=None if feature_names is None else tuple(feature_names),
+        target_names=None if target_names is None else tuple(target_names),
+        class_names=None if class_names is None else tuple(class_names),
+        positions=positions,
+    )
+
+
+def check_features(dtype: np.dtype, shape: tuple[int, ...], source: str) -> tuple[int, ...]:
+    """Return the shape of one sample of an array of features.
+
+    Raises
+    ------
+    DataError
+        Not an array of numbers with at least one sample of at least one feature.
+    """
+    if dtype.kind not in "biuf":
+        raise DataError(
+            f"{source}: features are of type {dtype}, expected real numbers",
+            hint="name another array or other columns with data.features",
+        )
+    if not shape:
+        raise DataError(f"{source}: features are a single number, expected an array (samples, ...)")
+    if shape[0] == 0:
+        raise DataError(f"{source}: no samples (features have shape {shape})")
+    sample = tuple(int(extent) for extent in shape[1:]) or (1,)
+    if 0 in sample:
+        raise DataError(f"{source}: no features (features have shape {shape})")
+    return sample
+
+
+def canonical_targets(targets: np.ndarray, samples: int, source: str) -> np.ndarray:
+    """Return targets as int64, float32 or text.
+
+    Raises
+    ------
+    DataError
+        Another type, more than two axes, or not one per sample.
+    """
+    kind = targets.dtype.kind
+    if kind not in "biufUS":
+        raise DataError(f"{source}: targets are of type {targets.dtype}, expected integers, real numbers or text")
+    if targets.ndim not in (1, 2):
+        raise DataError(f"{source}: targets have shape {targets.shape}, expected (samples,) or (samples, outputs)")
+    if len(targets) != samples:
+        raise DataError(
+            f"{source}: {len(targets)} targets for {samples} samples of features",
+            hint="check that features and targets come from the same part of the data",
+        )
+    if kind == "S":
+        try:
+            return np.char.decode(targets, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source}: target labels are not UTF-8 text: {error}") from error
+    if kind == "U":
+        return np.ascontiguousarray(targets)
+    if kind == "f":
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(targets, np.float32)
+    if targets.dtype == np.uint64 and targets.size and int(targets.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{source}: target {int(targets.max())} is larger than {np.iinfo(np.int64).max}")
+    return np.ascontiguousarray(targets, np.int64)
+
+
+def check_finite(dataset: Dataset) -> None:
+    """Check that every feature is a finite number; needs little memory.
+
+    Raises
+    ------
+    DataError
+        Names the first value that is NaN or infinite, and how many there are.
+    """
+    features = dataset.features
+    if features.dtype == np.uint8:
+        return
+    rows = max(1, _CHECK_BLOCK_BYTES // (features.itemsize * max(features.shape[1], 1)))
+    count, first = 0, (-1, -1)
+    for begin in range(0, len(features), rows):
+        bad = ~np.isfinite(features[begin : begin + rows])
+        found = int(np.count_nonzero(bad))
+        if found and not count:
+            row, column = divmod(int(np.argmax(bad)), bad.shape[1])
+            first = (begin + row, column)
+        count += found
+    if count:
+        raise not_finite(dataset.where(*first), features[first], count)
+
+
+def not_finite(place: str, value: object, count: int) -> DataError:
+    """Return the error for features that are NaN or infinite."""
+    more = "" if count == 1 else f" (the first of {count})"
+    return DataError(
+        f"{place}: the feature is {value}, expected a finite number{more}",
+        hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
+    )

@@ -1,0 +1,142 @@
+"""Checks that every reader makes before it opens a file, and of memory before it allocates."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from onotrain.errors import DataError, ResourceError
+
+#: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
+MAX_DEFLATE_RATIO = 1032
+
+
+def existing_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that is there, is a plain file, is readable and not empty.
+
+    Raises
+    ------
+    DataError
+        Anything else; the hint names files of a similar name.
+    """
+    file = Path(path).expanduser()
+    try:
+        status = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file", hint=_similar(file)) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path}: is a directory, expected a file", hint="name one of the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path}: is not a regular file (a device, pipe or socket)")
+    if not os.access(file, os.R_OK):
+        raise DataError(f"{path}: permission denied", hint="make the file readable for this user")
+    if status.st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes)")
+    return file
+
+
+def _similar(file: Path) -> str:
+    """Return a hint that names a file like the one that is missing."""
+    try:
+        names = sorted(os.listdir(file.parent))
+    except OSError:
+        return f"the directory {file.parent} is not there either"
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {file.parent / near[0]}?"
+    return f"relative paths start at {Path.cwd()}" if not file.is_absolute() else "check the path"
+
+
+def available_bytes() -> int:
+    """Return how much memory the machine can still give [bytes]."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(nbytes: int, source: str, *, hint: str | None = None) -> None:
+    """Check that an array of so many bytes would fit in memory.
+
+    Raises
+    ------
+    ResourceError
+        It would not.
+    """
+    left = available_bytes()
+    if nbytes > left:
+        raise ResourceError(
+            f"{source}: needs {nbytes / 2**20:,.0f} MiB of memory, {left / 2**20:,.0f} MiB are left",
+            hint=hint or "convert the data to HDF5 (`onotrain data convert`) and stream them (data.stream: true)",
+        )
+
+
+def choose(
+    names: Sequence[str], wanted: str | Sequence[str] | None, defaults: Sequence[str], what: str, source: str
+) -> str | None:
+    """Return the name of the array that holds features or targets, or None if no default is there.
+
+    Raises
+    ------
+    DataError
+        The wanted name is not in the file, or several are wanted.
+    """
+    if wanted is not None and not isinstance(wanted, str):
+        if len(wanted) != 1:
+            raise DataError(f"{source}: data.{what} names {len(wanted)} arrays, expected one")
+        wanted = wanted[0]
+    if wanted is None:
+        return next((name for name in defaults if name in names), None)
+    if wanted not in names:
+        near = difflib.get_close_matches(wanted, names, n=1)
+        raise DataError(
+            f"{source}: no array named {wanted!r} (data.{what}); the file has {', '.join(names) or 'none'}",
+            hint=f"did you mean {near[0]!r}?" if near else None,
+        )
+    return wanted
+
+
+#: Names that features and targets have in HDF5 and NPZ files by default, in order of preference.
+FEATURE_ARRAYS = ("x", "X", "features", "images", "data")
+TARGET_ARRAYS = ("y", "labels", "label", "targets", "target")
+
+
+def choose_arrays(
+    names: Sequence[str],
+    features: str | Sequence[str] | None,
+    targets: str | Sequence[str] | None,
+    source: str,
+) -> tuple[str, str | None]:
+    """Return the names of the arrays with the features and the targets (None: no targets) among those of a file.
+
+    Raises
+    ------
+    DataError
+        Not in the file, or it is not clear which one.
+    """
+    if targets is not None and len(targets) == 0:
+        target = None
+    else:
+        target = choose(names, targets, TARGET_ARRAYS, "targets", source)
+    feature = choose(names, features, FEATURE_ARRAYS, "features", source)
+    if feature is None:
+        rest = [name for name in names if name != target and name not in TARGET_ARRAYS and not name.endswith("_names")]
+        if len(rest) != 1:
+            raise DataError(
+                f"{source}: cannot tell which array holds the features; the file has {', '.join(names) or 'none'}, "
+                f"expected one of {', '.join(FEATURE_ARRAYS)}",
+                hint="name it with data.features",
+            )
+        feature = rest[0]
+    if feature == target:
+        raise DataError(f"{source}: features and targets are the same array {feature!r}")
+    return feature, target

@@ -1,0 +1,95 @@
+"""Which reader reads what."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from onotrain.data import builtin
+from onotrain.data.dataset import Dataset, DataSpec, check_finite
+from onotrain.data.paths import existing_file
+from onotrain.errors import DataError
+
+__all__ = ["FORMATS", "check_finite", "detect_format", "load_dataset"]
+
+FORMATS = ("hdf5", "npz", "npy", "csv", "tsv", "idx")
+_SUFFIXES = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".npz": "npz",
+    ".npy": "npy",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".idx": "idx",
+    ".idx.gz": "idx",
+}
+_IDX_NAME = re.compile(r"idx\d-[a-z0-9]+(\.gz)?$")
+
+
+def detect_format(spec: DataSpec) -> str:
+    """Return the format of the data: ``builtin`` or one of `FORMATS`.
+
+    Raises
+    ------
+    DataError
+        Neither the format nor the file's suffix says which.
+    """
+    if spec.format == "auto" and spec.path in builtin.NAMES:
+        return "builtin"
+    if spec.format in FORMATS:
+        return spec.format
+    if spec.format != "auto":
+        raise DataError(f"{spec.path}: unknown format {spec.format!r}, expected auto or one of {', '.join(FORMATS)}")
+    name = Path(spec.path).name.lower()
+    for suffix, kind in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return kind
+    if _IDX_NAME.search(name):
+        return "idx"
+    existing_file(spec.path)
+    raise DataError(
+        f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(_SUFFIXES)}, "
+        f"built-in data sets {', '.join(builtin.NAMES)}",
+        hint="set data.format",
+    )
+
+
+def load_dataset(spec: DataSpec) -> Dataset:
+    """Read a whole data set into memory.
+
+    Values may still be NaN or infinite, except in CSV and TSV: see `check_finite`.
+
+    Raises
+    ------
+    DataError
+        Missing, damaged, of another format than its name says, or not samples and targets.
+    ResourceError
+        Larger than the memory that is left.
+    """
+    kind = detect_format(spec)
+    if kind == "builtin":
+        return builtin.load(spec)
+    if spec.part != "train":
+        raise DataError(
+            f"{spec.path}: a file has no {spec.part} part of its own (validation: {spec.part})",
+            hint="give a fraction such as 0.1, or the path of another file",
+        )
+    existing_file(spec.path)
+    return _read(kind, spec)
+
+
+def _read(kind: str, spec: DataSpec) -> Dataset:
+    """Call the reader; they are imported when needed, because h5py alone takes a tenth of a second."""
+    if kind == "hdf5":
+        from onotrain.data.hdf5 import read_hdf5 as reader
+    elif kind == "npz":
+        from onotrain.data.npy import read_npz as reader
+    elif kind == "npy":
+        from onotrain.data.npy import read_npy as reader
+    elif kind == "idx":
+        from onotrain.data.idx import read_idx as reader
+    else:
+        from onotrain.data.delimited import read_delimited as reader
+    return reader(spec)

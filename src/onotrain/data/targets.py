@@ -1,0 +1,200 @@
+"""Targets of a file to the numbers that a loss takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onotrain.data.dataset import Dataset
+from onotrain.errors import DataError
+
+TASKS = ("multiclass", "binary", "multilabel", "regression")
+
+
+@dataclass(frozen=True)
+class TargetCodec:
+    """How a model's targets are written in files.
+
+    Parameters
+    ----------
+    task
+        One of `TASKS`.
+    outputs
+        Number of the network's outputs.
+    class_names
+        Names of the classes in the order of their numbers (two for ``binary``), or None if they are only numbers.
+    """
+
+    task: str
+    outputs: int
+    class_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def fit(cls, task: str, outputs: int, dataset: Dataset) -> TargetCodec:
+        """Return the codec for the targets of the training data.
+
+        Text labels become classes in sorted order.
+
+        Raises
+        ------
+        DataError
+            No targets, text where numbers are needed, or another number of classes than outputs.
+        """
+        if task not in TASKS:
+            raise ValueError(f"task is {task!r}, expected one of {', '.join(TASKS)}")
+        targets = _required(dataset)
+        if task not in ("multiclass", "binary"):
+            return cls(task, outputs, dataset.class_names if task == "multilabel" else None)
+        names = dataset.class_names
+        if names is None and targets.dtype.kind == "U":
+            names = tuple(str(name) for name in np.unique(targets))
+        expected = outputs if task == "multiclass" else 2
+        if names is not None and len(names) != expected:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            mend = (
+                f"set the units of the last dense layer to {len(names)}"
+                if task == "multiclass"
+                else f"use the loss cross_entropy with {len(names)} outputs"
+            )
+            unit = "network has" if task == "multiclass" else "loss needs"
+            raise DataError(f"{dataset.source}: {len(names)} classes ({shown}), but the {unit} {expected}", hint=mend)
+        return cls(task, outputs, names)
+
+    def encode(self, dataset: Dataset) -> np.ndarray:
+        """Return the targets of `dataset` for the loss.
+
+        Returns
+        -------
+        ndarray
+            int32 ``(n,)`` for ``multiclass``, float32 ``(n, outputs)`` otherwise.
+
+        Raises
+        ------
+        DataError
+            No targets, another shape, a label outside the classes, or a value that is NaN; names file and row.
+        """
+        targets = _required(dataset)
+        if self.task in ("multiclass", "binary"):
+            labels = _one_column(targets, dataset)
+            if self.task == "binary" and labels.dtype.kind == "f":
+                return self._values(labels[:, None], dataset)
+            numbers = self._class_numbers(labels, dataset)
+            return numbers.astype(np.int32) if self.task == "multiclass" else numbers.astype(np.float32)[:, None]
+        return self._values(targets if targets.ndim == 2 else targets[:, None], dataset)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes; 0 for regression and multi-label."""
+        return {"multiclass": self.outputs, "binary": 2}.get(self.task, 0)
+
+    def _class_numbers(self, labels: np.ndarray, dataset: Dataset) -> np.ndarray:
+        """Return int64 numbers of the classes of labels ``(n,)``."""
+        if labels.dtype.kind == "U":
+            return self._by_name(labels, dataset)
+        if labels.dtype.kind == "f":
+            whole = np.isfinite(labels) & (np.floor(labels) == labels)
+            # Beyond 2**53 nothing is a class number anyway, and the conversion would overflow.
+            whole &= np.abs(np.where(whole, labels, 0.0)) < 2.0**53
+            self._check(whole, labels, dataset)
+            labels = labels.astype(np.int64)
+        if dataset.class_names is not None and self.class_names is not None and dataset.class_names != self.class_names:
+            inside = (labels >= 0) & (labels < len(dataset.class_names))
+            self._check(inside, labels, dataset)
+            return self._by_name(np.array(dataset.class_names)[labels], dataset)
+        self._check((labels >= 0) & (labels < self.classes), labels, dataset)
+        return labels
+
+    def _by_name(self, labels: np.ndarray, dataset: Dataset) -> np.ndarray:
+        if self.class_names is None:
+            raise DataError(
+                f"{dataset.where(0)}: the label is the text {str(labels[0])!r}, "
+                f"but the model knows its classes only as the numbers 0 to {self.classes - 1}",
+                hint="write the labels as in the training data",
+            )
+        names = np.array(self.class_names)
+        order = np.argsort(names)
+        found = order[np.minimum(np.searchsorted(names, labels, sorter=order), len(names) - 1)]
+        self._check(names[found] == labels, labels, dataset)
+        return found
+
+    def _values(self, targets: np.ndarray, dataset: Dataset) -> np.ndarray:
+        """Return float32 ``(n, outputs)``, checked."""
+        if targets.dtype.kind == "U":
+            raise DataError(
+                f"{dataset.where(0)}: the target is the text {str(targets.flat[0])!r}, expected numbers ({self.task})",
+                hint="choose the target column with data.targets, or a loss for classes such as cross_entropy",
+            )
+        if targets.shape[1] != self.outputs:
+            raise DataError(
+                f"{dataset.source}: {targets.shape[1]} target{'s' * (targets.shape[1] != 1)} a sample, "
+                f"but the network has {self.outputs} output{'s' * (self.outputs != 1)}",
+                hint=f"set the units of the last dense layer to {targets.shape[1]}, or choose others with data.targets",
+            )
+        valid = np.isfinite(targets)
+        if self.task != "regression":
+            valid &= (targets >= 0) & (targets <= 1)
+        self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
+        return np.ascontiguousarray(targets, np.float32)
+
+    def _check(self, valid: np.ndarray, labels: np.ndarray, dataset: Dataset) -> None:
+        """Raise for the first row that is not valid; of several values in it, `labels` holds NaN for the good ones."""
+        if valid.all():
+            return
+        row, count = int(np.argmin(valid)), int(np.count_nonzero(~valid))
+        more = "" if count == 1 else f" (the first of {count})"
+        if self.task in ("multiclass", "binary") and labels.ndim == 1:
+            got = labels[row].item()
+            raise DataError(
+                f"{dataset.where(row)}: label {got!r} is outside the classes, expected {self._expected()}{more}",
+                hint=None if isinstance(got, str) else "number the classes from 0, or write them as text",
+            )
+        values = labels[row]
+        bad = values[~np.isnan(values)]
+        got = bad[0] if len(bad) else np.nan
+        expected = "a finite number" if self.task == "regression" else "a number from 0 to 1"
+        raise DataError(f"{dataset.where(row)}: the target is {got}, expected {expected}{more}")
+
+    def _expected(self) -> str:
+        if self.class_names is None:
+            return f"0 to {self.classes - 1}"
+        return f"one of {', '.join(self.class_names[:10])}" + (", ..." if len(self.class_names) > 10 else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        names = None if self.class_names is None else list(self.class_names)
+        return {"task": self.task, "outputs": self.outputs, "class_names": names}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TargetCodec:
+        """Return the codec that `to_dict` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            `data` is something else.
+        """
+        if data["task"] not in TASKS:
+            raise ValueError(f"task is {data['task']!r}, expected one of {', '.join(TASKS)}")
+        names = data["class_names"]
+        return cls(data["task"], int(data["outputs"]), None if names is None else tuple(str(name) for name in names))
+
+
+def _required(dataset: Dataset) -> np.ndarray:
+    if dataset.targets is None:
+        raise DataError(f"{dataset.source}: no targets found", hint="say where they are with data.targets")
+    return dataset.targets
+
+
+def _one_column(targets: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Return class labels ``(n,)``."""
+    if targets.ndim == 1:
+        return targets
+    if targets.shape[1] != 1:
+        raise DataError(
+            f"{dataset.source}: targets have shape {targets.shape}, expected one class label a sample",
+            hint="for several labels a sample use the loss binary_cross_entropy, for numbers mse",
+        )
+    return targets[:, 0]
