@@ -65,12 +65,12 @@ def _read_body(file: IO[bytes], header: _Header, source: str) -> np.ndarray:
     """Read the data that follow the header."""
     check_memory(header.nbytes, source)
     buffer = np.empty(header.nbytes, np.uint8)
-    view, filled = memoryview(buffer), 0
+    filled = 0
     while filled < header.nbytes:
         chunk = file.read(min(_READ_BYTES, header.nbytes - filled))
         if not chunk:
             raise _truncated(source, header, filled)
-        view[filled : filled + len(chunk)] = chunk
+        buffer[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
         filled += len(chunk)
     if file.read(1):
         raise DataError(f"{source}: more bytes than its header declares ({header.shape} of {header.dtype})")

@@ -1,0 +1,121 @@
+"""An HDF5 file that stays on the disk and is read in blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from types import TracebackType
+
+import numpy as np
+
+from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.hdf5 import find_arrays, open_file, read_rows, read_targets
+from onotrain.data.readers import detect_format
+from onotrain.errors import DataError
+
+#: Samples of a block are at least so many bytes in memory, so that a disk or network file system reads in long strokes.
+BLOCK_BYTES = 1 << 22
+
+
+class Hdf5Stream:
+    """Reads rows of an HDF5 file; a context manager, or `close` it.
+
+    Parameters
+    ----------
+    spec
+        Of an HDF5 file.
+
+    Attributes
+    ----------
+    rows, features
+        Number of samples, and of features of a sample.
+    dtype
+        Of the features in memory: uint8 (pixels) or float32.
+    block_rows
+        Samples of a block, a multiple of the file's chunks.
+
+    Raises
+    ------
+    DataError
+        As `onotrain.data.load_dataset`.
+    """
+
+    def __init__(self, spec: DataSpec) -> None:
+        if detect_format(spec) != "hdf5":
+            raise DataError(
+                f"{spec.path}: only HDF5 files are streamed", hint="convert it first: `onotrain data convert`"
+            )
+        self.source = spec.path
+        with contextlib.ExitStack() as stack:
+            self._arrays = find_arrays(stack.enter_context(open_file(spec.path)), spec)
+            self._close = stack.pop_all()
+        self.rows, self.features = self._arrays.shape
+        self.dtype = self._arrays.dtype
+        self.feature_shape = self._arrays.feature_shape
+        self.feature_names = self._arrays.feature_names
+        self.target_names = self._arrays.target_names
+        self.class_names = self._arrays.class_names
+        chunk = 1 if self._arrays.features.chunks is None else self._arrays.features.chunks[0]
+        wanted = max(1, BLOCK_BYTES // (self.features * self.dtype.itemsize))
+        self.block_rows = min(-(-wanted // chunk) * chunk, self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Size that the features would have in memory [bytes]."""
+        return math.prod(self._arrays.shape) * self.dtype.itemsize
+
+    def read(self, begin: int, end: int, out_features: np.ndarray) -> None:
+        """Read the rows ``[begin, end)``.
+
+        Parameters
+        ----------
+        begin, end
+            Rows of the file.
+        out_features
+            `dtype` ``(end - begin, features)``, written.
+
+        Raises
+        ------
+        DataError
+            The file is damaged there.
+        """
+        if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
+            raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
+        try:
+            read_rows(self._arrays.features, begin, end, out_features)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{self.source}: rows {begin} to {end} cannot be read: {str(error).splitlines()[0]}",
+                hint="copy or create the file again",
+            ) from error
+
+    def targets_only(self) -> Dataset:
+        """Return a data set of all targets, with features of no columns: what `TargetCodec` needs.
+
+        Targets take little memory beside the features, so they are not streamed.
+        """
+        try:
+            targets = read_targets(self._arrays.targets, self.rows, self.source)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self.source}: targets cannot be read: {str(error).splitlines()[0]}") from error
+        return Dataset(
+            features=np.empty((self.rows, 0), self.dtype),
+            targets=targets,
+            feature_shape=self.feature_shape,
+            source=self.source,
+            feature_names=self.feature_names,
+            target_names=self.target_names,
+            class_names=self.class_names,
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._close.close()
+
+    def __enter__(self) -> Hdf5Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
