@@ -53,6 +53,8 @@ def _plain(value: Any, where: str) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"{where}: keys are {list(value)[:3]}, expected strings")
+        if value.keys() == {_NON_FINITE}:
+            raise TypeError(f"{where}: the key {_NON_FINITE!r} alone stands for a float")
         return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
     raise TypeError(f"{where}: a checkpoint cannot hold {type(value).__name__} as metadata")
 

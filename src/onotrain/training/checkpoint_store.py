@@ -27,6 +27,10 @@ BEST_NAME = "best.json"
 _NAME = re.compile(r"step-(\d{9,18})\.h5")
 
 
+class MissingCheckpointError(CheckpointError):
+    """There is no file of that name, or there is none any more."""
+
+
 class Found(NamedTuple):
     """A checkpoint that was read, and what had to be passed over to find it."""
 
@@ -62,7 +66,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 file.seek(0)
                 return decode(file.read(), str(path))
         except FileNotFoundError as error:
-            raise CheckpointError(
+            raise MissingCheckpointError(
                 f"{path}: no such checkpoint", hint="see what the run has: onotrain inspect RUN"
             ) from error
         except OSError as error:
@@ -146,20 +150,28 @@ class CheckpointStore:
         CheckpointError
             All are damaged, or the newest sound one is of another version.
         """
-        return self._first_sound(list(reversed(self.paths())))
+        return self._first_sound(lambda: list(reversed(self.paths())))
 
     def best(self) -> Found | None:
         """Read the checkpoint that was saved as the best; None if none was. Errors as for :meth:`latest`."""
-        paths = [self.directory / name for name in self._best_names()]
-        return self._first_sound([path for path in paths if path.exists()])
 
-    def _first_sound(self, paths: list[Path]) -> Found | None:
+        def candidates() -> list[Path]:
+            paths = [self.directory / name for name in self._best_names()]
+            return [path for path in paths if path.exists()]
+
+        return self._first_sound(candidates)
+
+    def _first_sound(self, candidates: Callable[[], list[Path]]) -> Found | None:
         warnings: list[str] = []
-        for path in paths:
+        pending = candidates()
+        while pending:
+            path = pending.pop(0)
             try:
                 return Found(path, read_checkpoint(path), warnings)
             except DamagedCheckpointError as error:
                 warnings.append(error.message)
+            except MissingCheckpointError:  # the run goes on and has removed it since: there are newer ones
+                warnings, pending = [], candidates()
         if not warnings:
             return None
         raise CheckpointError(
