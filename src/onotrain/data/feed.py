@@ -1,0 +1,108 @@
+"""Batches: which samples a step takes, and their way into a rank's buffers.
+
+The order of the samples of an epoch is a keyed permutation, a function of (seed, epoch) alone: position ``p`` of the epoch
+holds sample ``P(p)``, computed where it is needed.  No rank stores an order, and each computes only its own slice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from onotrain.data.normalization import Normalization
+
+
+def key(seed: int, *purpose: object) -> int:
+    """Return a 64-bit key for one purpose of a run, such as ``key(seed, "order", epoch)``."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One global batch: the positions ``[begin, end)`` of the epoch."""
+
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def part(self, rank: int, size: int) -> Batch:
+        """Return slice `rank` of `size` nearly equal ones; empty where there are more ranks than samples."""
+        return Batch(self.begin + len(self) * rank // size, self.begin + len(self) * (rank + 1) // size)
+
+    def pieces(self, count: int) -> Iterator[Batch]:
+        """Cut the batch in `count` pieces, for gradient accumulation."""
+        return (self.part(index, count) for index in range(count))
+
+
+def batches(samples: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
+    """Yield the global batches of an epoch from position `start` on; the last may be short."""
+    for begin in range(start, samples, batch_size):
+        yield Batch(begin, min(begin + batch_size, samples))
+
+
+class Feed(Protocol):
+    """Where a rank's samples come from."""
+
+    #: Samples of an epoch.
+    samples: int
+
+    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+        """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
+
+        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's piece.
+        """
+        ...
+
+
+class ArrayFeed:
+    """Samples of a data set that lies in memory (shared by the node).
+
+    Parameters
+    ----------
+    features, targets
+        Whole arrays, ``(n, d)`` and ``(n,)`` or ``(n, k)``.
+    index
+        int64 numbers of the samples to train on, or None for all.
+    normalization
+        Applied on the way.
+    seed
+        Of the order.
+    kernels
+        Kernels of the dtype to compute in.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        index: np.ndarray | None,
+        normalization: Normalization,
+        seed: int,
+        kernels: Any,
+    ) -> None:
+        self._features, self._targets, self._index = features, targets, index
+        self._kernels, self._seed = kernels, seed
+        self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)
+        self.samples = len(features) if index is None else len(index)
+        self._key = (-1, 0)
+        self._positions = np.empty(0, np.int64)
+
+    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+        """Gather, normalise and copy; no communication."""
+        if self._key[0] != epoch:
+            self._key = (epoch, key(self._seed, "order", epoch))
+        if len(self._positions) < len(part):
+            self._positions = np.empty(len(part), np.int64)
+        rows = self._positions[: len(part)]
+        self._kernels.shuffle_positions(part.begin, self.samples, self._key[1], rows)
+        if self._index is not None:
+            rows = self._index[rows]
+        self._kernels.gather(self._features, rows, self._shift, self._scale, x)
+        np.take(self._targets, rows, axis=0, out=targets, mode="clip")

@@ -1,0 +1,146 @@
+"""A trained network for other programs: safetensors, npz, or ONNX.
+
+Normalisation goes with the network in every format.  The same network gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onotrain.errors import PlatformError
+from onotrain.inference.predictor import Predictor, load
+from onotrain.inference.sinks import check_output
+from onotrain.nn.layers import Dense
+from onotrain.training.atomic import write_atomically
+
+_INPUT = (
+    "output = network((input - normalization mean) / normalization std); "
+    "uint8 pixels are divided by 255 before that, other data are taken as they are"
+)
+
+
+def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str]) -> Path:
+    """Write the network of a run directory or checkpoint for other programs.
+
+    Parameters
+    ----------
+    run
+        Run directory or checkpoint file.
+    kind
+        ``safetensors``, ``npz`` or ``onnx``.
+    output
+        File to write; replaced if it is there.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, or no directory for the output.
+    CheckpointError
+        The checkpoint is damaged.
+    PlatformError
+        The library for this format is not installed.
+    ResourceError
+        The output cannot be written.
+    """
+    path = check_output(output, ())
+    data = FORMATS[kind](load(run))
+    write_atomically(path, data)
+    return path
+
+
+def tensors(predictor: Predictor) -> dict[str, np.ndarray]:
+    """Return the parameters by PyTorch's names: ``dense_0.weight`` ``[out, in]``, ``dense_0.bias``."""
+    views = predictor.model.layout.views(predictor.parameters)
+    return {name.replace("/", "."): view for name, view in views.items()}
+
+
+def description(predictor: Predictor) -> dict[str, Any]:
+    """Return what must be known besides the tensors, as JSON-able data.
+
+    ``layers`` is the network as a sequence: dense layers (their tensors begin with `name`) and activations; dropout does
+    nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid, identity.
+    """
+    card = predictor.card
+    return {
+        "format": "onotrain-network",
+        "version": 1,
+        "layers": _layers(predictor),
+        "input": _INPUT,
+        "output": {"multiclass": "softmax", "regression": "identity"}.get(predictor.output.task, "sigmoid"),
+        "task": predictor.output.task,
+        "feature_shape": list(card.feature_shape),
+        "feature_names": None if card.feature_names is None else list(card.feature_names),
+        "names": None if predictor.output.names is None else list(predictor.output.names),
+        "normalization": card.normalization.to_dict(),
+        "config": card.config.to_mapping(),
+    }
+
+
+def _layers(predictor: Predictor) -> list[dict[str, Any]]:
+    layers: list[dict[str, Any]] = []
+    for layer in predictor.model.layers:
+        if isinstance(layer, Dense):
+            bias = any(suffix == "bias" for suffix, _ in layer.shapes())
+            layers.append(
+                {"kind": "dense", "name": layer.name, "inputs": layer.inputs, "outputs": layer.outputs, "bias": bias}
+            )
+        activation = layer.activation
+        if activation.name != "identity":
+            slope = {"negative_slope": activation.negative_slope} if activation.name == "leaky_relu" else {}
+            layers.append({"kind": "activation", "name": activation.name, **slope})
+    return layers
+
+
+def _text(predictor: Predictor) -> str:
+    return json.dumps(description(predictor), sort_keys=True)
+
+
+def _safetensors(predictor: Predictor) -> bytes:
+    try:
+        from safetensors.numpy import save
+    except ImportError as error:
+        raise missing("safetensors") from error
+    # One entry, because the library writes several in an order that differs from run to run.
+    return save({k: np.ascontiguousarray(v) for k, v in tensors(predictor).items()}, {"onotrain": _text(predictor)})
+
+
+def _npz(predictor: Predictor) -> bytes:
+    normalization = predictor.card.normalization
+    arrays = {
+        **tensors(predictor),
+        "normalization_mean": normalization.mean,
+        "normalization_std": normalization.std,
+        "description": np.array(_text(predictor)),
+    }
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for its option allow_pickle
+    return data.getvalue()
+
+
+def _onnx(predictor: Predictor) -> bytes:
+    from onotrain.inference.onnx_graph import build
+
+    return build(predictor, _text(predictor))
+
+
+def missing(library: str) -> PlatformError:
+    """Return the error for a library that is not installed."""
+    return PlatformError(
+        f"cannot export: the Python package {library} is not installed", hint="pip install 'onotrain[export]'"
+    )
+
+
+#: Format -> its bytes for a network.
+FORMATS: dict[str, Callable[[Predictor], bytes]] = {"safetensors": _safetensors, "npz": _npz, "onnx": _onnx}

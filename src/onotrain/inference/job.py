@@ -1,0 +1,109 @@
+"""From a trained network and a data file to a file of predictions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from onotrain.data import DataSpec
+from onotrain.inference import distributed
+from onotrain.inference.loading import connect, load_everywhere, together
+from onotrain.inference.output_file import OutputFile
+from onotrain.inference.predictor import Predictor
+from onotrain.inference.sinks import SINKS, Sink, check_output
+from onotrain.inference.source import open_samples
+from onotrain.parallel.world import World
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What was predicted, and how fast."""
+
+    output: Path
+    source: str
+    samples: int
+    #: Prediction and writing, without reading the data [s].
+    seconds: float
+    #: How many chunks each rank predicted.
+    chunks: tuple[int, ...]
+    #: To be shown to the user.
+    warnings: tuple[str, ...]
+
+    @property
+    def samples_per_second(self) -> float:
+        """Rate of prediction."""
+        return self.samples / self.seconds
+
+
+#: Told the number of samples; returns what is told of every number of rows that are done.
+Begin = Callable[[int], Callable[[int], None]]
+
+
+def predict_file(
+    run: str | os.PathLike[str],
+    data: DataSpec,
+    output: str | os.PathLike[str],
+    *,
+    begin: Begin = lambda samples: lambda rows: None,
+) -> PredictionReport | None:
+    """Predict all samples of a data file with the network of `run`, on all ranks of the job.
+
+    *Collective* if a launcher started several ranks; without one no MPI is started.
+
+    Parameters
+    ----------
+    run
+        Run directory or checkpoint file.
+    data
+        The samples; targets are not read.
+    output
+        A name that ends in ``.h5``, ``.npy`` or ``.csv``; an existing file is replaced when the new one is complete.
+    begin
+        For a progress display; called on rank 0.
+
+    Returns
+    -------
+    PredictionReport or None
+        On rank 0; None elsewhere.
+
+    Raises
+    ------
+    UsageError
+        There is no such run, or `output` has another suffix or no directory.
+    CheckpointError, DataError, ResourceError
+        The network, the data or the output cannot be read or written.
+    """
+    world = connect()
+    with together(world):
+        path = check_output(output)
+    predictor, warnings = load_everywhere(world, os.fspath(run))
+    source = open_samples(world, predictor.card, data)
+    writes = world is None or world.rank == 0
+    with ExitStack() as stack:
+        with together(world):
+            file, sink = _open(stack, path, predictor, source.rows) if writes else (None, None)
+        progress = begin(source.rows) if writes else lambda rows: None
+        started = perf_counter()
+        chunks = distributed.predict(world, predictor, source.rows, source.read, sink, progress)
+        _finish(world, file, sink)
+        seconds = perf_counter() - started
+    if not writes:
+        return None
+    return PredictionReport(path, source.name, source.rows, seconds, tuple(chunks), tuple(warnings))
+
+
+def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[OutputFile, Sink]:
+    file = stack.enter_context(OutputFile(path))
+    return file, SINKS[path.suffix](file, predictor.output, rows)
+
+
+def _finish(world: World | None, file: OutputFile | None, sink: Sink | None) -> None:
+    """Give the output its name.  *Collective*: it is there when any rank returns."""
+    with together(world):
+        if file is not None and sink is not None:
+            sink.finish()
+            file.commit()

@@ -1,0 +1,85 @@
+"""The same network on all ranks, read once, its parameters once in the memory of each node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onotrain.inference.predictor import Predictor
+from onotrain.parallel import guard, kernels
+from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.shared_memory import allocate
+from onotrain.parallel.world import World
+from onotrain.training.card import Card, parameters_only, read_arrays
+from onotrain.training.checkpoint_store import Found
+from onotrain.training.run_directory import find_checkpoint
+
+#: Bytes of one message: MPI counts must stay below 2**31.
+_PIECE_BYTES = 1 << 30
+
+
+def connect() -> World | None:
+    """Return the job's ranks; None if a launcher has not started several: then MPI is not started."""
+    return World.connect() if guard.launched_size() > 1 else None
+
+
+@contextmanager
+def together(world: World | None) -> Iterator[None]:
+    """Run local work that fails on all ranks if it fails on one.  *Collective.*"""
+    if world is None:
+        yield
+    else:
+        with agreed(world.comm):
+            yield
+
+
+def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, list[str]]:
+    """Load the network of a run or checkpoint on all ranks.  *Collective*: `run` of rank 0 counts.
+
+    Returns
+    -------
+    predictor : Predictor
+        With the kernels that all ranks have in common.
+    warnings : list of str
+        Damaged checkpoints that were passed over.
+
+    Raises
+    ------
+    UsageError, CheckpointError
+        See `onotrain.inference.load`.
+    """
+    if world is None:
+        found = find_checkpoint(run)
+        return Predictor.from_checkpoint(found.checkpoint, str(found.path)), found.warnings
+    # Rank 0 alone looks for the file: a run that is still training may meanwhile have another one.
+    kept: list[Found] = []
+
+    def read() -> tuple[dict[str, Any], str, list[str]]:
+        kept.append(find_checkpoint(run))
+        return kept[0].checkpoint.metadata, str(kept[0].path), kept[0].warnings
+
+    metadata, source, warnings = broadcast(world.comm, read)
+    with agreed(world.comm):
+        card = Card.from_metadata(metadata, source)
+    chosen = kernels.agree(world.comm, card.config.training.dtype)
+    layout = card.model(chosen).layout
+    with agreed(world.comm):
+        parameters = allocate(world.node, {"parameters": ((layout.size,), layout.dtype)})["parameters"]
+        if world.rank == 0:
+            read_arrays(parameters_only(kept[0].checkpoint), layout, parameters, {}, source)
+    _send_to_nodes(world, parameters)
+    return Predictor(card, parameters, chosen), warnings
+
+
+def _send_to_nodes(world: World, parameters: np.ndarray) -> None:
+    """Copy rank 0's parameters to the first rank of every other node.  *Collective.*"""
+    leaders = world.peers
+    if world.node.rank == 0 and leaders is not None:
+        step = _PIECE_BYTES // parameters.itemsize
+        for begin in range(0, len(parameters), step):
+            leaders.Bcast(parameters[begin : begin + step], root=0)
+    world.node.Barrier()

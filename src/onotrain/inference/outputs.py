@@ -1,0 +1,83 @@
+"""What a network's outputs stand for: their names, and the classes that probabilities decide for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onotrain.errors import UsageError
+
+if TYPE_CHECKING:
+    from onotrain.training.card import Card
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one network.
+
+    Parameters
+    ----------
+    task
+        ``multiclass``, ``binary``, ``multilabel`` or ``regression``.
+    width
+        Number of values predicted for a sample; 1 for ``binary``: the probability of the second class.
+    dtype
+        float32 or float64.
+    names
+        Of the classes, labels or targets; None where they are only numbers.
+    """
+
+    task: str
+    width: int
+    dtype: np.dtype
+    names: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, card: Card, dtype: np.dtype) -> Outputs:
+        """Return the outputs of the network that `card` describes."""
+        task, names = card.codec.task, card.codec.class_names
+        if names is None and task in ("multilabel", "regression"):
+            names = card.target_names
+        expected = 2 if task == "binary" else card.codec.outputs
+        return cls(task, card.codec.outputs, dtype, names if names is not None and len(names) == expected else None)
+
+    @property
+    def regression(self) -> bool:
+        """Whether the network predicts values, not probabilities."""
+        return self.task == "regression"
+
+    @cached_property
+    def shown_names(self) -> tuple[str, ...]:
+        """Names of the classes, labels or targets; their numbers where they have none."""
+        return self.names or tuple(str(number) for number in range(2 if self.task == "binary" else self.width))
+
+    @property
+    def columns(self) -> list[str]:
+        """One title for each predicted value: ``p_<class>`` for a probability, the target's name for a value."""
+        if self.regression:
+            return list(self.names or (f"value_{number}" for number in range(self.width)))
+        return [f"p_{name}" for name in (self.shown_names[1:] if self.task == "binary" else self.shown_names)]
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the classes that probabilities ``(n, width)`` stand for.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 ``(n,)`` numbers of classes (of several most probable ones the first); bool ``(n, labels)`` for
+            ``multilabel``.
+
+        Raises
+        ------
+        UsageError
+            The network predicts values.
+        """
+        if self.regression:
+            raise UsageError("the network predicts values, not classes", hint="use predict")
+        if self.task == "multiclass":
+            return probabilities.argmax(axis=1)
+        chosen = probabilities > 0.5
+        return chosen[:, 0].astype(np.int64) if self.task == "binary" else chosen

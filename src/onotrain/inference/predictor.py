@@ -1,0 +1,192 @@
+"""A trained network, ready to predict."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from onotrain import _kernels
+from onotrain.errors import DataError
+from onotrain.inference.outputs import Outputs
+from onotrain.nn import Inference, Model
+from onotrain.training.card import Card, parameters_only, read_arrays
+from onotrain.training.checkpoint_file import Checkpoint
+from onotrain.training.run_directory import find_checkpoint
+
+#: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
+CHUNK_ROWS = 512
+
+
+class _Scratch(threading.local):
+    """Buffers of one pass, of each thread its own."""
+
+    def __init__(self, model: Model) -> None:
+        self.x = np.empty((CHUNK_ROWS, model.inputs), model.dtype)
+        self.inference = Inference(model, CHUNK_ROWS)
+
+
+class Predictor:
+    """A network with its normalisation and class names; `onotrain.load` makes one.
+
+    Several threads may predict with one object at a time: parameters are only read, and each thread has its own buffers.
+
+    Parameters
+    ----------
+    card
+        Description of the network.
+    parameters
+        Flat vector of its layout; kept, not copied.
+    kernels
+        Kernels of the network's dtype; default: the fastest of this machine.
+
+    Examples
+    --------
+    >>> network = onotrain.load("runs/digits")                      # doctest: +SKIP
+    >>> network.predict(images).shape                               # doctest: +SKIP
+    (1797, 10)
+    >>> network.predict_names(images[:3])                           # doctest: +SKIP
+    ['0', '1', '2']
+    """
+
+    def __init__(self, card: Card, parameters: np.ndarray, kernels: Any = None) -> None:
+        self.card = card
+        self.parameters = parameters
+        self.kernels = _kernels.load(card.config.training.dtype) if kernels is None else kernels
+        self.model = card.model(self.kernels)
+        self.model.bind(parameters)
+        self.output = Outputs.of(card, self.model.dtype)
+        self._scratch = _Scratch(self.model)
+        self._every_row = np.arange(CHUNK_ROWS)
+        self._affine: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, source: str) -> Predictor:
+        """Return the network of a checkpoint; `source` names it in messages.
+
+        Raises
+        ------
+        CheckpointError
+            Its arrays do not fit its configuration.
+        """
+        card = Card.from_metadata(checkpoint.metadata, source)
+        kernels = _kernels.load(card.config.training.dtype)
+        layout = card.model(kernels).layout
+        parameters = layout.zeros()
+        read_arrays(parameters_only(checkpoint), layout, parameters, {}, source)
+        return cls(card, parameters, kernels)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes or labels; None if they are only numbers, or for a regression."""
+        return None if self.output.regression else self.output.names
+
+    @property
+    def outputs(self) -> int:
+        """Number of values predicted for a sample."""
+        return self.model.outputs
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return probabilities (for a classifier) or values (for a regression), one row for each sample.
+
+        Parameters
+        ----------
+        x
+            Samples as they were before normalisation: ``(n, features)``, or ``n`` samples of the shape of the training
+            data; uint8 (pixels, which are divided by 255) or anything else that converts to float32 or float64.  One
+            sample alone may leave out the first axis.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape ``(n, outputs)``, the network's dtype.  One output of a binary classifier: the probability of its second
+            class.  A sample with NaN gives NaN.
+
+        Raises
+        ------
+        DataError
+            Shape or type do not fit the network.
+        """
+        features = self.features(x)
+        out = np.empty((len(features), self.outputs), self.model.dtype)
+        for begin in range(0, len(features), CHUNK_ROWS):
+            self.predict_chunk(features[begin : begin + CHUNK_ROWS], out[begin : begin + CHUNK_ROWS])
+        return out
+
+    def predict_classes(self, x: np.ndarray) -> np.ndarray:
+        """Return the number of the most probable class of each sample, int64 ``(n,)``.
+
+        For a multi-label network: bool ``(n, labels)``, true where the probability is above 0.5.
+
+        Raises
+        ------
+        UsageError
+            The network does not classify.
+        DataError
+            Shape or type of `x` do not fit the network.
+        """
+        return self.output.decide(self.predict(x))
+
+    def predict_names(self, x: np.ndarray) -> list[str] | list[tuple[str, ...]]:
+        """Return the name of the most probable class of each sample; for a multi-label network, those of its labels.
+
+        Where the classes have no names, their numbers stand in.  Errors as for `predict_classes`.
+        """
+        names, chosen = self.output.shown_names, self.predict_classes(x)
+        if chosen.ndim == 1:
+            return [names[number] for number in chosen]
+        return [tuple(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """Return samples as a C-contiguous ``(n, features)`` array of uint8, float32 or float64; see `predict`."""
+        x = np.asarray(x)
+        shape, inputs = self.card.feature_shape, self.model.inputs
+        if x.dtype.kind not in "uifb":
+            raise DataError(f"samples are of type {x.dtype}; expected numbers")
+        if x.shape in (shape, (inputs,)):
+            x = x[np.newaxis]
+        # A network that was trained on flat rows takes any shape that flattens to them.
+        fits = x.shape[1:] in (shape, (inputs,)) or (len(shape) == 1 and x.ndim > 1 and np.prod(x.shape[1:]) == inputs)
+        if not fits:
+            expected = f"(n, {inputs})" if len(shape) == 1 else f"(n, {', '.join(map(str, shape))}) or (n, {inputs})"
+            raise DataError(
+                f"samples in an array of shape {x.shape} do not fit the network; expected {expected}",
+                hint=f"each sample needs the {inputs} features of the training data",
+            )
+        x = x.reshape(len(x), inputs)
+        return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
+
+    def predict_chunk(self, features: np.ndarray, out: np.ndarray) -> None:
+        """Write the predictions for at most `CHUNK_ROWS` rows of `features` ``(r, d)`` to `out` ``(r, outputs)``."""
+        rows = len(features)
+        x = self._scratch.x[:rows]
+        self.kernels.gather(features, self._every_row[:rows], *self._normalization(features.dtype), x)
+        self.model.loss.activate(self._scratch.inference.logits(x), out)
+
+    def _normalization(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        if dtype not in self._affine:
+            normalization = self.card.normalization
+            self._affine[dtype] = normalization.for_storage(dtype, self.model.inputs, self.model.dtype)
+        return self._affine[dtype]
+
+
+def load(run_or_checkpoint: str | os.PathLike[str]) -> Predictor:
+    """Return the network of a run directory (its best or latest checkpoint) or of one checkpoint file.
+
+    Starts no MPI.
+
+    Raises
+    ------
+    UsageError
+        There is no such run.
+    CheckpointError
+        The checkpoint is damaged, or not one of ours.
+
+    Examples
+    --------
+    >>> onotrain.load("runs/digits").predict(images)                # doctest: +SKIP
+    """
+    found = find_checkpoint(os.fspath(run_or_checkpoint))
+    return Predictor.from_checkpoint(found.checkpoint, str(found.path))

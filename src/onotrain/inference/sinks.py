@@ -1,0 +1,142 @@
+"""Where predictions go: one file format each, chosen by the suffix of the output's name.
+
+All of them are the same to the byte for the same predictions: no time stamps, and no trace of the order in which the
+chunks came.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from onotrain.errors import UsageError
+from onotrain.inference.output_file import OutputFile
+from onotrain.inference.outputs import Outputs
+
+
+class Sink(Protocol):
+    """Gets the predictions on rank 0; chunks come in any order."""
+
+    def write(self, begin: int, block: np.ndarray) -> None:
+        """Keep the predictions ``(r, width)`` of the rows from `begin` on; `block` is valid only during the call."""
+        ...
+
+    def finish(self) -> None:
+        """Write what is left, all chunks being there."""
+        ...
+
+
+class NpySink:
+    """NumPy's format: one array ``(n, width)`` of probabilities or values, in the network's dtype."""
+
+    def __init__(self, file: OutputFile, outputs: Outputs, rows: int) -> None:
+        header = io.BytesIO()
+        dtype = outputs.dtype.newbyteorder("<")
+        description = {"descr": dtype.str, "fortran_order": False, "shape": (rows, outputs.width)}
+        np.lib.format.write_array_header_1_0(header, description)
+        self._file, self._begin, self._row_bytes = file, header.tell(), outputs.width * dtype.itemsize
+        self._dtype = dtype
+        file.reserve(self._begin + rows * self._row_bytes)
+        file.write_at(0, header.getvalue())
+
+    def write(self, begin: int, block: np.ndarray) -> None:
+        """Write the block in its place."""
+        self._file.write_at(self._begin + begin * self._row_bytes, np.ascontiguousarray(block, self._dtype))
+
+    def finish(self) -> None:
+        """Do nothing: everything is in its place."""
+
+
+class CsvSink:
+    """Text: the class and the probabilities, or the values; numbers as short as they can be read back exactly.
+
+    A line's place depends on those before it, so chunks that come early wait in memory, as text, for their turn.
+    """
+
+    def __init__(self, file: OutputFile, outputs: Outputs, rows: int) -> None:
+        self._file, self._outputs = file, outputs
+        self._waiting: dict[int, tuple[int, bytes]] = {}
+        self._next_row = self._offset = 0
+        first = {"multiclass": ["class"], "binary": ["class"], "multilabel": ["labels"]}.get(outputs.task, [])
+        self._append(_line([*first, *outputs.columns]).encode())
+        self._prefixes = [_line([name]).removesuffix("\n") + "," for name in outputs.shown_names]
+
+    def write(self, begin: int, block: np.ndarray) -> None:
+        """Turn the block to text, and write all text whose turn has come."""
+        numbers = block.astype(str).tolist()
+        text = "".join(
+            f"{prefix}{','.join(row)}\n" for prefix, row in zip(self._decisions(block), numbers, strict=True)
+        )
+        self._waiting[begin] = len(block), text.encode()
+        while self._next_row in self._waiting:
+            rows, data = self._waiting.pop(self._next_row)
+            self._append(data)
+            self._next_row += rows
+
+    def _decisions(self, block: np.ndarray) -> list[str]:
+        """Return what stands in front of each row's numbers."""
+        if self._outputs.regression:
+            return [""] * len(block)
+        chosen = self._outputs.decide(block)
+        if chosen.ndim == 1:
+            return [self._prefixes[number] for number in chosen]
+        names = np.array(self._outputs.shown_names, object)
+        return [_line([";".join(names[row])]).removesuffix("\n") + "," for row in chosen]
+
+    def _append(self, data: bytes) -> None:
+        self._file.write_at(self._offset, data)
+        self._offset += len(data)
+
+    def finish(self) -> None:
+        """Do nothing: the last chunk has released all others."""
+
+
+def _line(fields: list[str]) -> str:
+    """Return one line of CSV, quoted where necessary."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(fields)
+    return text.getvalue()
+
+
+def _hdf5(file: OutputFile, outputs: Outputs, rows: int) -> Sink:
+    from onotrain.inference.hdf5_sink import Hdf5Sink
+
+    return Hdf5Sink(file, outputs, rows)
+
+
+#: Suffix of the output -> how it is written.
+SINKS: dict[str, Callable[[OutputFile, Outputs, int], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
+
+
+def check_output(output: str | os.PathLike[str], suffixes: Sequence[str] = tuple(SINKS)) -> Path:
+    """Return the path of an output file that can be made by its name; nothing is opened yet.
+
+    Parameters
+    ----------
+    output
+        The path.
+    suffixes
+        To choose from; empty for any.
+
+    Raises
+    ------
+    UsageError
+        Another suffix, a directory, or in a directory that is not there.
+    """
+    path = Path(output)
+    if suffixes and path.suffix not in suffixes:
+        raise UsageError(
+            f"{path}: an output with the suffix {path.suffix!r}; expected one of {', '.join(suffixes)}",
+            hint="the suffix says in which format to write",
+        )
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory, expected the name of a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}", hint=f"make it: mkdir -p {path.parent}")
+    return path

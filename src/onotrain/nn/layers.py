@@ -1,0 +1,220 @@
+"""The layers of a network: metadata and views, with the arithmetic in the kernels.
+
+Dimensions: ``r`` rows of the batch on this rank, ``i`` inputs, ``o`` outputs of a layer.
+
+A forward pass in training leaves in ``slope`` the derivative of the output by the pre-activation, dropout included; the
+backward pass therefore needs neither the pre-activation, nor the mask, nor the name of the activation.
+
+A new kind of layer is a class with this interface, a line in `KINDS`, and its options in `onotrain.config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from onotrain._kernels import ACTIVATIONS, Kernels
+from onotrain.nn.initializers import generator, initialize
+
+
+class Draw(NamedTuple):
+    """What a dropout mask is a function of, besides the layer: the same for any number of ranks."""
+
+    seed: int
+    #: Optimiser step, counted from 0.
+    step: int
+    #: Row of the global batch at which this rank's rows begin.
+    first_row: int
+
+
+class Layer(Protocol):
+    """What the model needs of a layer; all arrays are C-contiguous and of the model's dtype."""
+
+    inputs: int
+    outputs: int
+    #: Prefix of the layer's tensors in the layout; empty for a layer without parameters.
+    name: str
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return ``(suffix, shape)`` of every tensor."""
+        ...
+
+    def initialize(self, tensors: Mapping[str, np.ndarray], seed: int) -> None:
+        """Set the first values of the tensors, by suffix."""
+        ...
+
+    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
+        """Read parameters from, and write gradients to, these views (by suffix) from now on."""
+        ...
+
+    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
+        """Write the output for ``x (r, i)`` to ``y (r, o)`` and its derivative to ``slope (r, o)``."""
+        ...
+
+    def backward(
+        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
+    ) -> None:
+        """Turn ``dy (r, o)`` (overwritten) into ``dx (r, i)``, if wanted, and the gradients of the parameters."""
+        ...
+
+    def predict(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Write the output for ``x (r, i)`` to ``y (r, o)``, without dropout."""
+        ...
+
+
+class Activation(NamedTuple):
+    """An activation function and its one number."""
+
+    name: str = "identity"
+    negative_slope: float = 0.01
+
+    @property
+    def code(self) -> int:
+        """The kernels' number for it."""
+        return ACTIVATIONS[self.name]
+
+
+class Dense:
+    """``y = dropout(activation(x W^T + b))`` in one pass, with ``W (o, i)`` and ``b (o,)``."""
+
+    def __init__(self, name: str, index: int, inputs: int, options: Any, defaults: Any, kernels: Kernels) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.outputs: int = options.units
+        self.activation = Activation(options.activation, options.negative_slope)
+        self.dropout = 0.0
+        self._has_bias: bool = options.bias
+        self._initializer = options.initializer or defaults.initializer
+        self._bias_initializer = defaults.bias_initializer
+        self._index = index
+        self._kernels = kernels
+        self._weight = self._bias = self._dw = self._db = None
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return the weight's shape and, if there is one, the bias's."""
+        bias = [("bias", (self.outputs,))] if self._has_bias else []
+        return [("weight", (self.outputs, self.inputs)), *bias]
+
+    def initialize(self, tensors: Mapping[str, np.ndarray], seed: int) -> None:
+        """Draw the weight; set the bias."""
+        initialize(self._initializer, tensors["weight"], generator(seed, f"{self.name}/weight"))
+        if self._has_bias:
+            initialize(self._bias_initializer, tensors["bias"], generator(seed, f"{self.name}/bias"))
+
+    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
+        """Read and write these views from now on."""
+        self._weight, self._bias = parameters["weight"], parameters.get("bias")
+        if gradients is not None:
+            self._dw, self._db = gradients["weight"], gradients.get("bias")
+
+    def absorb(self, activation: Activation | None = None, dropout: float = 0.0) -> bool:
+        """Take a following elementwise layer into this one's pass, if the order of operations allows it."""
+        if self.dropout or (activation and self.activation.name != "identity"):
+            return False
+        self.activation, self.dropout = activation or self.activation, dropout
+        return True
+
+    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
+        """Write ``y`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
+        self._kernels.dense_forward(
+            x, self._weight, self._bias, self.activation.code, self.activation.negative_slope, self.dropout,
+            draw.seed, draw.step, self._index, draw.first_row, slope, y,
+        )  # fmt: skip
+
+    def backward(
+        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
+    ) -> None:
+        """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
+        self._kernels.dense_backward(x, self._weight, slope, accumulate, dy, dx, self._dw, self._db)
+
+    def predict(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Write ``y`` without dropout."""
+        self._kernels.dense_predict(
+            x, self._weight, self._bias, self.activation.code, self.activation.negative_slope, y
+        )
+
+
+class Elementwise:
+    """An activation or a dropout that no dense layer stands in front of."""
+
+    name = ""
+
+    def __init__(self, index: int, inputs: int, activation: Activation | None, dropout: float, kernels: Kernels) -> None:
+        self.inputs = self.outputs = inputs
+        self.activation = activation or Activation()
+        self.dropout = dropout
+        self._index = index
+        self._kernels = kernels
+
+    def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Return nothing: there are no parameters."""
+        return []
+
+    def initialize(self, tensors: Mapping[str, np.ndarray], seed: int) -> None:
+        """Do nothing: there are no parameters."""
+
+    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
+        """Do nothing: there are no parameters."""
+
+    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
+        """Write ``y`` and ``slope = dy/dx``."""
+        self._kernels.elementwise_forward(
+            x, self.activation.code, self.activation.negative_slope, self.dropout,
+            draw.seed, draw.step, self._index, draw.first_row, slope, y,
+        )  # fmt: skip
+
+    def backward(
+        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
+    ) -> None:
+        """``dx = dy * slope``."""
+        if dx is not None:
+            self._kernels.elementwise_backward(slope, dy, dx)
+
+    def predict(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Write ``y`` without dropout."""
+        self._kernels.elementwise_predict(x, self.activation.code, self.activation.negative_slope, y)
+
+
+class Stack:
+    """Builds the list of layers of a network, fusing what can be computed in one pass."""
+
+    def __init__(self, inputs: int, defaults: Any, kernels: Kernels) -> None:
+        self.layers: list[Layer] = []
+        self._inputs = inputs
+        self._defaults = defaults
+        self._kernels = kernels
+
+    @property
+    def width(self) -> int:
+        """Number of values that the next layer gets."""
+        return self.layers[-1].outputs if self.layers else self._inputs
+
+    def dense(self, options: Any) -> None:
+        """Add a dense layer."""
+        number = sum(isinstance(layer, Dense) for layer in self.layers)
+        self.layers.append(
+            Dense(f"dense_{number}", len(self.layers), self.width, options, self._defaults, self._kernels)
+        )
+
+    def activation(self, options: Any) -> None:
+        """Add an activation, within the dense layer in front of it where that is possible."""
+        self._elementwise(Activation(options.name, options.negative_slope), 0.0)
+
+    def dropout(self, options: Any) -> None:
+        """Add dropout, within the dense layer in front of it where that is possible."""
+        self._elementwise(None, options.rate)
+
+    def _elementwise(self, activation: Activation | None, dropout: float) -> None:
+        last = self.layers[-1] if self.layers else None
+        if not (isinstance(last, Dense) and last.absorb(activation, dropout)):
+            self.layers.append(Elementwise(len(self.layers), self.width, activation, dropout, self._kernels))
+
+
+#: How a layer of the configuration is added to a network, by its kind.
+KINDS: dict[str, Callable[[Stack, Any], None]] = {
+    "dense": Stack.dense,
+    "activation": Stack.activation,
+    "dropout": Stack.dropout,
+}

@@ -1,0 +1,96 @@
+"""Where every parameter lies in the one flat vector of a model.
+
+A model is metadata over a flat vector: partitioning, sending, checkpointing and updating name ranges of it and never copy
+or reorder tensors.  Every tensor starts at a 64-byte boundary, so that a kernel may load whole vectors and two tensors
+never share a cache line; the gaps stay zero under every update rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+ALIGNMENT_BYTES = 64
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One named tensor: its shape, and its place in the flat vector [elements]."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def range(self) -> slice:
+        """The tensor's elements in the flat vector."""
+        return slice(self.offset, self.offset + self.size)
+
+
+class ParameterLayout:
+    """Names, shapes and offsets of all parameters of a model.
+
+    Parameters
+    ----------
+    shapes
+        ``(name, shape)`` of every tensor in the order of the layers; names such as ``dense_0/weight``.
+    dtype
+        float32 or float64.
+    """
+
+    def __init__(self, shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype | type) -> None:
+        self.dtype = np.dtype(dtype)
+        self._step = ALIGNMENT_BYTES // self.dtype.itemsize
+        tensors: list[Tensor] = []
+        offset = 0
+        for name, shape in shapes:
+            tensors.append(Tensor(name, tuple(shape), offset))
+            offset += self._aligned(tensors[-1].size)
+        self.tensors = tuple(tensors)
+        #: Length of the flat vector [elements], a multiple of the alignment.
+        self.size = offset
+
+    def _aligned(self, size: int) -> int:
+        return -(-size // self._step) * self._step
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(self.tensors)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, without the gaps."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, shapes, offsets and dtype; equal digests mean exchangeable flat vectors."""
+        description = [self.dtype.str, [(t.name, t.shape, t.offset) for t in self.tensors]]
+        return hashlib.sha256(json.dumps(description).encode()).hexdigest()
+
+    def zeros(self) -> np.ndarray:
+        """Return a new flat vector of zeros."""
+        return np.zeros(self.size, self.dtype)
+
+    def views(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        """Return every tensor as a view of `flat`, by name."""
+        return {tensor.name: flat[tensor.range].reshape(tensor.shape) for tensor in self.tensors}
+
+    def gather(self, tensors: Mapping[str, np.ndarray], flat: np.ndarray) -> None:
+        """Copy named tensors into the flat vector `flat`; names and shapes must be the layout's."""
+        for name, view in self.views(flat).items():
+            np.copyto(view, tensors[name], casting="no")
+
+    def shard(self, index: int, count: int) -> slice:
+        """Return part `index` of `count` contiguous parts, cut at alignment boundaries."""
+        units = self.size // self._step
+        return slice(units * index // count * self._step, units * (index + 1) // count * self._step)

@@ -1,0 +1,123 @@
+"""Memory that all ranks of a node share.
+
+The segment is an anonymous file in memory (``memfd_create``): it has no name, so nothing is left behind however a job
+dies, and it does not count against a small ``/dev/shm`` in a container.  Its pages are allocated when it is made, so that
+a lack of memory is an error message here and not a bus error in the middle of training.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onotrain.errors import PlatformError, ResourceError
+from onotrain.parallel.agreement import agreed, broadcast
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+ALIGNMENT_BYTES = 64
+
+#: Name of an array -> (shape, dtype).
+Fields = Mapping[str, tuple[tuple[int, ...], "np.dtype | type | str"]]
+
+
+def available_bytes() -> int:
+    """Return how much memory the node can still give [bytes]."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _create(nbytes: int) -> int:
+    """Return a file descriptor of `nbytes` zeroed bytes of memory."""
+    hint = "use fewer ranks on a node, a smaller model, or data.stream: true"
+    if nbytes > available_bytes():
+        raise ResourceError(f"{nbytes / 2**20:.0f} MiB of shared memory wanted, {available_bytes() / 2**20:.0f} MiB left", hint=hint)
+    fd = os.memfd_create("onotrain", os.MFD_CLOEXEC)
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        os.close(fd)
+        raise ResourceError(f"cannot allocate {nbytes / 2**20:.0f} MiB of shared memory: {error}", hint=hint) from error
+    return fd
+
+
+def _open(pid: int, fd: int) -> int:
+    """Return a descriptor of the segment that process `pid` holds as `fd`."""
+    try:
+        return os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise PlatformError(
+            f"cannot open the memory that the ranks of this node share: {error}",
+            hint="run all ranks of a node in one container (one PID namespace) and as one user",
+        ) from error
+
+
+def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
+    """Map one segment on all ranks of the node.  *Collective.*"""
+    pid, fd = broadcast(node, lambda: (os.getpid(), _create(nbytes)))
+    segment = None
+    with agreed(node):
+        descriptor = fd if node.rank == 0 else _open(pid, fd)
+        try:
+            segment = mmap.mmap(descriptor, nbytes)
+        finally:
+            if node.rank != 0:
+                os.close(descriptor)
+    if node.rank == 0:
+        os.close(fd)
+    assert segment is not None  # noqa: S101 - for the type checker: agreed() has raised otherwise
+    return segment
+
+
+def allocate(node: MPI.Comm, fields: Fields) -> dict[str, np.ndarray]:
+    """Return zeroed arrays in memory that the ranks of `node` share, each at a 64-byte boundary.
+
+    *Collective* over the node: same fields on all its ranks.
+
+    Raises
+    ------
+    ResourceError
+        The node has not so much memory.
+    PlatformError
+        The ranks cannot see each other's memory.
+    """
+    offsets, end = {}, 0
+    for name, (shape, dtype) in fields.items():
+        offsets[name] = end
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        end += -(-nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    segment = _segment(node, max(end, ALIGNMENT_BYTES))
+    return {
+        name: np.ndarray(shape, dtype, buffer=segment, offset=offsets[name]) for name, (shape, dtype) in fields.items()
+    }
+
+
+def share(node: MPI.Comm, make: Callable[[], tuple[dict[str, np.ndarray], Any]]) -> tuple[dict[str, np.ndarray], Any]:
+    """Make arrays once on the node and give them to all its ranks.
+
+    *Collective* over the node.  `make` runs on the node's first rank only and returns the arrays and a small object, which
+    is sent along; its failure is everyone's.
+    """
+    made: dict[str, np.ndarray] = {}
+
+    def header() -> tuple[dict[str, tuple[tuple[int, ...], str]], Any]:
+        arrays, extra = make()
+        made.update(arrays)
+        return {name: (array.shape, array.dtype.str) for name, array in arrays.items()}, extra
+
+    fields, extra = broadcast(node, header)
+    if node.size == 1:
+        return made, extra
+    shared = allocate(node, fields)
+    for name, array in made.items():
+        np.copyto(shared[name], array)
+    node.Barrier()
+    return shared, extra

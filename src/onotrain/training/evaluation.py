@@ -1,0 +1,99 @@
+"""Metrics of a model on a data set, computed by all ranks, with a result that does not depend on their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onotrain.data.normalization import Normalization
+from onotrain.nn import Inference, Model
+from onotrain.training.metrics import Metric
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
+CHUNK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples in memory: all rows of the arrays, or those of `index`."""
+
+    features: np.ndarray
+    targets: np.ndarray
+    index: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.features) if self.index is None else len(self.index)
+
+    def rows(self, begin: int, end: int) -> np.ndarray:
+        """Return the numbers of samples `begin` to `end`."""
+        return np.arange(begin, end) if self.index is None else self.index[begin:end]
+
+
+class Evaluator:
+    """Evaluates a model on the same samples again and again.
+
+    Parameters
+    ----------
+    model
+        Bound to the parameters to be judged.
+    samples
+        The data.
+    normalization
+        Of the training data.
+    metrics
+        What to compute.
+    kernels
+        Kernels of the model's dtype.
+    """
+
+    def __init__(
+        self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Any
+    ) -> None:
+        self.metrics = metrics
+        self._model, self._samples, self._kernels = model, samples, kernels
+        self._inference = Inference(model, CHUNK_ROWS)
+        self._x = np.empty((CHUNK_ROWS, model.inputs), model.dtype)
+        self._affine = normalization.for_storage(samples.features.dtype, model.inputs, model.dtype)
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return len(self._samples)
+
+    def sums(self, comm: MPI.Comm | None) -> list[np.ndarray]:
+        """Return every metric's sums over all samples.  *Collective* over `comm`; None for this process alone.
+
+        Chunks go to the ranks in turn; their sums meet in one array with a row for each chunk, which is then added up in
+        the order of the chunks, so that the result has the same bits for any number of ranks.
+        """
+        rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
+        chunks = -(-len(self._samples) // CHUNK_ROWS)
+        table = np.zeros((chunks, sum(metric.size for metric in self.metrics)))
+        for chunk in range(rank, chunks, size):
+            self._chunk(chunk, table[chunk])
+        if comm is not None and size > 1:
+            from onotrain.parallel.world import start_mpi
+
+            comm.Allreduce(start_mpi().IN_PLACE, table)
+        ends = np.cumsum([metric.size for metric in self.metrics])
+        return np.split(table.sum(axis=0), ends[:-1])
+
+    def __call__(self, comm: MPI.Comm | None) -> dict[str, float]:
+        """Return the value of every metric, by name.  *Collective* over `comm`."""
+        values = zip(self.metrics, self.sums(comm), strict=True)
+        return {metric.name: metric.value(sums, len(self._samples)) for metric, sums in values}
+
+    def _chunk(self, chunk: int, out: np.ndarray) -> None:
+        rows = self._samples.rows(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(self._samples)))
+        x = self._x[: len(rows)]
+        self._kernels.gather(self._samples.features, rows, *self._affine, x)
+        logits, targets = self._inference.logits(x), self._samples.targets[rows]
+        tally = np.zeros(2)
+        self._model.loss(logits, targets, 0.0, None, tally)
+        np.concatenate([metric.sums(logits, targets, tally) for metric in self.metrics], out=out)

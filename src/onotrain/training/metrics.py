@@ -1,0 +1,182 @@
+"""Metrics as sums over samples: any split of the samples over ranks adds up to the same value.
+
+A metric turns logits and targets of some rows into a few sums, and the sums over all rows into its value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from onotrain.errors import UsageError
+from onotrain.nn.losses import Loss
+
+
+class Metric(Protocol):
+    """One metric; ``size`` sums describe any set of rows."""
+
+    name: str
+    size: int
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Return the float64 sums over these rows; `tally` holds the sum of losses and the number of right rows."""
+        ...
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the metric from the sums over `samples` rows."""
+        ...
+
+
+class TallyMean:
+    """Mean of what the loss kernels count: the loss itself, or the accuracy."""
+
+    size = 1
+
+    def __init__(self, name: str, entry: int) -> None:
+        self.name = name
+        self._entry = entry
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Return the entry of the tally."""
+        return tally[self._entry : self._entry + 1]
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the mean over samples."""
+        return float(sums[0]) / samples
+
+
+class TopK:
+    """Part of the samples whose class is among the ``k`` largest logits."""
+
+    size = 1
+
+    def __init__(self, k: int) -> None:
+        self.name = f"top_{k}"
+        self._k = k
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Count rows in which fewer than ``k`` logits are larger than the target's."""
+        own = np.take_along_axis(logits, targets[:, np.newaxis].astype(np.int64), axis=1)
+        return np.array([np.count_nonzero((logits > own).sum(axis=1) < self._k)], np.float64)
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the mean over samples."""
+        return float(sums[0]) / samples
+
+
+class MeanAbsoluteError:
+    """Mean of ``|prediction - target|`` over samples and outputs."""
+
+    name = "mae"
+    size = 1
+
+    def __init__(self, outputs: int) -> None:
+        self._outputs = outputs
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Sum absolute errors."""
+        return np.array([np.abs(logits.astype(np.float64) - targets).sum()])
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the mean over samples and outputs."""
+        return float(sums[0]) / (samples * self._outputs)
+
+
+class RootMeanSquareError:
+    """Square root of the mean of squared errors over samples and outputs."""
+
+    name = "rmse"
+    size = 1
+
+    def __init__(self, outputs: int) -> None:
+        self._outputs = outputs
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Sum squared errors."""
+        return np.array([np.square(logits.astype(np.float64) - targets).sum()])
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the root of the mean."""
+        return math.sqrt(float(sums[0]) / (samples * self._outputs))
+
+
+class Determination:
+    """R2, the part of the targets' variance that is explained; the mean over the outputs.
+
+    Parameters
+    ----------
+    origin
+        Any target row, such as the first: sums of squares are taken about it, for a large mean would swallow the variance.
+    """
+
+    name = "r2"
+
+    def __init__(self, origin: np.ndarray) -> None:
+        self._origin = np.asarray(origin, np.float64).reshape(-1)
+        self._outputs = len(self._origin)
+        self.size = 3 * self._outputs
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Sum squared errors, shifted targets and their squares, per output."""
+        shifted = targets - self._origin
+        errors = np.square(logits.astype(np.float64) - targets)
+        return np.concatenate([errors.sum(axis=0), shifted.sum(axis=0), np.square(shifted).sum(axis=0)])
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return ``1 - residual / total``; NaN where the targets do not vary."""
+        errors, first, second = sums.reshape(3, self._outputs)
+        total = second - first**2 / samples
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.mean(np.where(total > 0, 1.0 - errors / total, np.nan)))
+
+
+class Confusion:
+    """Counts of (true class, predicted class); its value is the accuracy, its sums are the matrix."""
+
+    name = "confusion"
+
+    def __init__(self, classes: int) -> None:
+        self.size = classes * classes
+        self._classes = classes
+
+    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+        """Count pairs; a binary logit stands for two classes."""
+        if logits.shape[1] == 1:
+            truth, predicted = (targets[:, 0] > 0.5).astype(np.int64), (logits[:, 0] > 0).astype(np.int64)
+        else:
+            truth, predicted = targets.astype(np.int64), logits.argmax(axis=1)
+        return np.bincount(truth * self._classes + predicted, minlength=self.size).astype(np.float64)
+
+    def value(self, sums: np.ndarray, samples: int) -> float:
+        """Return the part of the samples on the diagonal."""
+        return float(np.trace(sums.reshape(self._classes, self._classes))) / samples
+
+
+def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
+    """Return the metrics called `names`, the loss always among them; `origin` is any target row.
+
+    Raises
+    ------
+    UsageError
+        A name is unknown or does not fit the task.
+    """
+    known: dict[str, Metric] = {"loss": TallyMean("loss", 0)}
+    if loss.task == "regression":
+        known |= {m.name: m for m in (MeanAbsoluteError(loss.outputs), RootMeanSquareError(loss.outputs), Determination(origin))}
+    else:
+        known["accuracy"] = TallyMean("accuracy", 1)
+    if loss.task == "multiclass":
+        known |= {f"top_{k}": TopK(k) for k in range(1, loss.outputs + 1)}
+    if loss.task in ("multiclass", "binary"):
+        known["confusion"] = Confusion(max(2, loss.outputs))
+    wrong = [name for name in names if name not in known]
+    if wrong:
+        raise UsageError(
+            f"metric {wrong[0]!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
+            hint=f"use some of: {', '.join(name for name in known if not name.startswith('top_'))}"
+            + (f", top_1 to top_{loss.outputs}" if loss.task == "multiclass" else ""),
+        )
+    return [known[name] for name in dict.fromkeys(("loss", *names))]

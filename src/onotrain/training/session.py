@@ -1,0 +1,365 @@
+"""A run from its configuration to its summary: builds what the trainer works with, and keeps what it makes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onotrain.config import Config, load_config
+from onotrain.data.feed import ArrayFeed
+from onotrain.data.prepare import Description, prepare
+from onotrain.errors import UsageError
+from onotrain.nn import Model
+from onotrain.nn.losses import task_of
+from onotrain.optim import Optimizer
+from onotrain.parallel import kernels as kernel_choice
+from onotrain.parallel import threads
+from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.shared_memory import share
+from onotrain.parallel.world import World
+from onotrain.strategies import Job, Strategy
+from onotrain.strategies import build as build_strategy
+from onotrain.training import metrics
+from onotrain.training.card import Card, arrays_of, parameters_sha256, read_arrays
+from onotrain.training.checkpoint_file import Checkpoint
+from onotrain.training.checkpoint_store import BackgroundWriter, Found
+from onotrain.training.environment import describe_environment
+from onotrain.training.evaluation import Evaluator, Samples
+from onotrain.training.observers import Observer, Observers, RunStart
+from onotrain.training.progress import Progress
+from onotrain.training.run_directory import RunDirectory, describe
+from onotrain.training.trainer import Parts, Trainer
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Sections of the configuration that may change when a run goes on; all others decide what is computed.
+_MAY_CHANGE = {"checkpoint": None, "strategy": None, "training": {"epochs", "max_steps"}, "data": {"window_mib", "stream"}}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished run gives back, the same on all ranks."""
+
+    output: Path
+    #: The content of ``summary.json``.
+    summary: Mapping[str, Any]
+
+
+def train(
+    config: Config | Mapping[str, Any] | str | os.PathLike[str],
+    comm: MPI.Comm | None = None,
+    *,
+    output: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+) -> Result:
+    """Train a network.
+
+    *Collective* over `comm`: every rank calls it; the arguments of rank 0 count.
+
+    Parameters
+    ----------
+    config
+        A `Config`, a mapping of the same shape, or the path of a YAML file.
+    comm
+        Communicator of the ranks to train on; default: all of the job, or this process alone without ``mpirun``.
+    output
+        Run directory to make; default ``runs/<name>-<number>``.
+    resume
+        Go on from the newest sound checkpoint in `output`; start anew if there is none.
+    overrides
+        ``key.path=value`` changes of a configuration that is a file.
+    observers
+        Told of the run's progress, on rank 0.
+
+    Returns
+    -------
+    Result
+        Run directory and summary.
+
+    Raises
+    ------
+    OnotrainError
+        See `onotrain.errors`; the same on all ranks unless only one failed.
+    """
+    world = World.connect(comm)
+    resolved = _agree_on_config(world, config, overrides)
+    with ExitStack() as stack:
+        keeper = _Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
+        return _Session(world, resolved, keeper).run()
+
+
+def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
+    """Read the configuration on rank 0; every rank builds its own from the same bytes."""
+
+    def read() -> str:
+        if isinstance(config, str | os.PathLike):
+            return load_config(config, overrides).canonical_json()
+        return (config if isinstance(config, Config) else Config.from_mapping(config)).canonical_json()
+
+    return Config.from_mapping(json.loads(broadcast(world.comm, read)))
+
+
+def _output(world: World, config: Any, output: str | os.PathLike[str] | None) -> Path:
+    """Return the run directory: the one asked for, or the first free ``runs/<name>-<number>``."""
+
+    def choose() -> Path:
+        if output is not None:
+            return Path(output)
+        name = Path(config).stem if isinstance(config, str | os.PathLike) else "run"
+        number = 1
+        while (candidate := Path("runs") / f"{name}-{number}").exists():
+            number += 1
+        return candidate
+
+    return broadcast(world.comm, choose)
+
+
+class _Keeper:
+    """The run directory and all that is written to it; works on rank 0, and knows on all whether a run goes on."""
+
+    def __init__(
+        self, world: World, config: Config, output: Path, resume: bool, observers: Observers, stack: ExitStack
+    ) -> None:
+        self.world, self.config, self.output = world, config, output
+        self.observer: Observer = observers if world.rank == 0 else Observer()
+        self.found: Found | None = None
+        with agreed(world.comm):
+            if world.rank == 0:
+                self._open(resume, stack)
+        self.resuming: bool = world.comm.bcast(self.found is not None, root=0)
+
+    def _open(self, resume: bool, stack: ExitStack) -> None:
+        """Make the run directory, or find where to go on."""
+        config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
+        if resume and describe(self.output) == "run":
+            self.directory = stack.enter_context(RunDirectory.resume(self.output))
+            check_same_run(self.config, load_config(self.output / "config.yaml"))
+            self.found = self.directory.store().latest()
+            self.directory.write_config(config_yaml)
+            self.directory.write_environment(environment)
+        else:
+            created = RunDirectory.create(self.output, config_yaml=config_yaml, environment=environment)
+            self.directory = stack.enter_context(created)
+        for warning in [] if self.found is None else self.found.warnings:
+            self.observer.noted(warning)
+        self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
+
+    def begin(self, progress: Progress) -> None:
+        """Forget the records of epochs after the checkpoint."""
+        if self.world.rank == 0:
+            self.directory.truncate_metrics(progress.epoch)
+
+    def save(self, make: Callable[[], Checkpoint], step: int, best: bool) -> None:
+        """Copy the state, and write it in the background."""
+        if self.world.rank == 0:
+            self._writer.wait()  # before the copy is made: memory for one is enough
+            self._writer.submit(make(), step, best)
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Keep an epoch's record."""
+        if self.world.rank == 0:
+            self.directory.append_metrics(record)
+
+    def end(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Wait for the last checkpoint; write the summary; return it on all ranks.  *Collective.*"""
+        summary: dict[str, Any] = {}
+        with agreed(self.world.comm):
+            if self.world.rank == 0:
+                self._writer.wait()
+                summary = make()
+                self.directory.write_summary(summary)
+                self.observer.ended(summary)
+        return self.world.comm.bcast(summary, root=0)
+
+
+class _Session:
+    """One run: data, model and strategy, from the first step to the summary."""
+
+    def __init__(self, world: World, config: Config, keeper: _Keeper) -> None:
+        self.world, self.config, self.keeper = world, config, keeper
+        training = config.training
+        self.kernels = kernel_choice.agree(world.comm, training.dtype)
+        task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
+        with agreed(world.comm):
+            self.arrays, description = share(
+                world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed)
+            )
+        self.description: Description = description
+        self.card = Card(
+            config,
+            description.feature_shape,
+            description.feature_names,
+            description.target_names,
+            description.normalization,
+            description.codec,
+        )
+        self.model: Model = self.card.model(self.kernels)
+        optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
+        with agreed(world.comm):
+            self.strategy: Strategy = build_strategy(Job(world, self.model.layout, optimizer, config.strategy))
+        self.progress = self._start()
+
+    def _start(self) -> Progress:
+        """Set the first values of parameters and state, or those of the checkpoint; return how far the run has come."""
+        progress = Progress()
+        with agreed(self.world.comm):
+            if self.world.rank == 0:
+                found = self.keeper.found
+                if found is None:
+                    self.model.initialize(self.strategy.parameters, self.config.training.seed)
+                else:
+                    layout = self.model.layout
+                    read_arrays(found.checkpoint, layout, self.strategy.parameters, self.strategy.state(), str(found.path))
+                    progress = Progress(**found.checkpoint.metadata["progress"])
+                    progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
+        self.strategy.synchronize()
+        progress = self.world.comm.bcast(progress, root=0)
+        self.keeper.begin(progress)
+        return progress
+
+    def run(self) -> Result:
+        """Train, and write the summary.  *Collective.*"""
+        trainer = Trainer(self._parts())
+        self._announce(trainer)
+        trainer.run()
+        return Result(self.keeper.output, self.keeper.end(self._summary))
+
+    def _parts(self) -> Parts:
+        seed = self.config.training.seed
+        arrays = self.arrays
+        feed = ArrayFeed(
+            arrays["features"], arrays["targets"], arrays.get("train_index"), self.description.normalization, seed, self.kernels
+        )
+        return Parts(
+            config=self.config,
+            world=self.world,
+            model=self.model,
+            strategy=self.strategy,
+            feed=feed,
+            evaluator=self._evaluator(),
+            progress=self.progress,
+            observer=self.keeper.observer,
+            save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
+            record=lambda record: self.keeper.record({**record, **self._place()}),
+        )
+
+    def _evaluator(self) -> Evaluator | None:
+        """Return what judges the model after every epoch, if there are validation data."""
+        arrays = self.arrays
+        if "validation_index" in arrays:
+            samples = Samples(arrays["features"], arrays["targets"], arrays["validation_index"])
+        elif "validation_features" in arrays:
+            samples = Samples(arrays["validation_features"], arrays["validation_targets"])
+        else:
+            return None
+        origin = np.atleast_1d(samples.targets[0])
+        wanted = metrics.build(self.config.training.metrics, self.model.loss, origin)
+        return Evaluator(self.model, samples, self.description.normalization, wanted, self.kernels)
+
+    def _place(self) -> dict[str, Any]:
+        return {"ranks": self.world.size, "nodes": self.world.nodes, "strategy": self.config.strategy.name}
+
+    def _announce(self, trainer: Trainer) -> None:
+        observer, progress = self.keeper.observer, self.progress
+        problem = threads.warning(self.world.node.size)
+        if problem is not None:
+            observer.noted(problem)
+        evaluator = trainer.parts.evaluator
+        observer.started(
+            RunStart(
+                output=str(self.keeper.output),
+                epochs=self.config.training.epochs,
+                samples=trainer.parts.feed.samples,
+                validation_samples=0 if evaluator is None else evaluator.samples,
+                batch_size=self.config.training.batch_size,
+                steps_per_epoch=trainer.steps_per_epoch,
+                parameters=self.model.layout.parameter_count,
+                network="-".join(str(width) for width in (self.model.inputs, *self.model.widths)),
+                first_epoch=progress.epoch,
+                first_step=progress.steps,
+                **self._place(),
+            )
+        )
+
+    def _checkpoint(self) -> Checkpoint:
+        """Return a copy of the run's state (rank 0, between steps)."""
+        metadata = {
+            **self.card.metadata(),
+            "layout_digest": self.model.layout.digest,
+            "progress": self.progress.to_dict(),
+            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters),
+        }
+        return Checkpoint(arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state()), metadata)
+
+    def _summary(self) -> dict[str, Any]:
+        """Return the run's summary (rank 0): the figures of its last epoch, or of its best where that is what is kept."""
+        progress, stopping = self.progress, self.config.training.early_stopping
+        records = self.keeper.directory.metrics()
+        restore = stopping is not None and stopping.restore_best
+        best = self.keeper.directory.checkpoint("best").checkpoint if restore else None
+        shown = [r for r in records if best is None or progress.best is None or r["epoch"] == progress.best["epoch"]]
+        last = dict(shown[-1]) if shown else {}
+        trained = sum(record["train_seconds"] * record["samples_per_second"] for record in records)
+        return {
+            **{key: last[key] for key in last if key.startswith(("train_", "validation_", "learning_rate"))},
+            **self._place(),
+            "epochs": progress.epoch,
+            "steps": progress.steps,
+            "finished": progress.finished,
+            "stopped_early": progress.stopped_early,
+            "best": progress.best,
+            "train_seconds": progress.train_seconds,
+            "samples_per_second": trained / progress.train_seconds if records else None,
+            "ranks_seconds": _total_seconds(records),
+            "parameters": self.model.layout.parameter_count,
+            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters)
+            if best is None
+            else best.metadata["parameters_sha256"],
+            "restored_best": best is not None,
+        }
+
+
+def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
+    """Return each rank's seconds over the epochs that were run with as many ranks as the last one."""
+    if not records:
+        return None
+    last = records[-1]["ranks_seconds"]
+    alike = [r["ranks_seconds"] for r in records if r["ranks"] == records[-1]["ranks"]]
+    return {kind: [sum(column) for column in zip(*(r[kind] for r in alike), strict=True)] for kind in last}
+
+
+def check_same_run(config: Config, saved: Config) -> None:
+    """Refuse to go on with a configuration that would compute something else.
+
+    Raises
+    ------
+    UsageError
+        Other sections than those of `_MAY_CHANGE` differ; the message names the keys.
+    """
+    new, old = config.to_mapping(), saved.to_mapping()
+    changed = []
+    for section in new:
+        allowed = _MAY_CHANGE.get(section, set())
+        if allowed is None or new[section] == old.get(section):
+            continue
+        if isinstance(new[section], Mapping) and isinstance(old.get(section), Mapping):
+            keys = new[section].keys() | old[section].keys()
+            changed += [f"{section}.{k}" for k in sorted(keys - allowed) if new[section].get(k) != old[section].get(k)]
+        else:
+            changed.append(section)
+    if changed:
+        raise UsageError(
+            f"the configuration differs from the run's in {', '.join(changed)}",
+            hint="resume with the run's own config.yaml, or train into a new --output; "
+            "training.epochs, training.max_steps, strategy and checkpoint may change",
+        )

@@ -1,0 +1,34 @@
+"""Signals that ask a run to save and stop: TERM, USR1 and USR2, to any rank or to the launcher."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class StopRequest:
+    """Whether this rank was asked to stop; the step's tally tells the others."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number).name
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch the signals within the block; outside the main thread, where Python allows no handlers, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

@@ -1,0 +1,257 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from onotrain.config import Config
+from onotrain.config.metrics import mode_of
+from onotrain.data.feed import Batch, Feed, batches, key
+from onotrain.errors import NumericsError, StoppedOnRequest
+from onotrain.nn import Draw, Model
+from onotrain.optim import Improvement, Schedule
+from onotrain.parallel.agreement import on_all_ranks
+from onotrain.parallel.world import World
+from onotrain.strategies import Strategy, Tally
+from onotrain.training.evaluation import Evaluator
+from onotrain.training.observers import Observer, StepEnd
+from onotrain.training.progress import Progress
+from onotrain.training.stop_signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
+
+    config: Config
+    world: World
+    model: Model
+    strategy: Strategy
+    feed: Feed
+    evaluator: Evaluator | None
+    progress: Progress
+    observer: Observer
+    #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so far.
+    save: Callable[[bool], None]
+    #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
+    record: Callable[[Mapping[str, Any]], None]
+
+
+class Trainer:
+    """Runs epochs of steps, validation, schedules, early stopping and checkpoints.
+
+    *Collective*: all ranks run the same trainer; every decision is a function of numbers that are bit-equal on all.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        config, feed = parts.config, parts.feed
+        training, schedule = config.training, config.schedule
+        self.progress = parts.progress
+        self._batch_size = min(training.batch_size, feed.samples)
+        self.steps_per_epoch = -(-feed.samples // training.batch_size)
+        self._schedule = Schedule(
+            schedule, config.optimizer.learning_rate, training.batch_size, training.epochs, self.steps_per_epoch,
+            mode_of(schedule.metric) if schedule.name == "plateau" else "min",
+        )  # fmt: skip
+        stopping = training.early_stopping
+        self._early_stopping: Improvement | None = None
+        if stopping is not None:
+            self._early_stopping = Improvement(stopping.mode, stopping.min_delta)
+        if self.progress.schedule:
+            self._schedule.restore(self.progress.schedule)
+        if self._early_stopping is not None and self.progress.early_stopping:
+            self._early_stopping.restore(self.progress.early_stopping)
+        self._dropout_seed = key(training.seed, "dropout")
+        self._stop = StopRequest()
+        self._tally = Tally()
+        self._allocate()
+        self._saved_at = perf_counter()
+        self._saved_state = self._state()
+
+    def _allocate(self) -> None:
+        """Make this rank's batch buffers, as large as its largest piece of a batch."""
+        parts = self.parts
+        share = -(-self._batch_size // parts.world.size)
+        rows = -(-share // parts.config.training.gradient_accumulation)
+        task, outputs = parts.model.loss.task, parts.model.outputs
+        self._x = np.empty((rows, parts.model.inputs), parts.model.dtype)
+        self._targets = (
+            np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
+        )
+        parts.model.reserve(rows)
+        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient)
+
+    def run(self) -> None:
+        """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective.*
+
+        Raises
+        ------
+        NumericsError
+            Loss or gradient became infinite or NaN; nothing was saved since.
+        StoppedOnRequest
+            A signal asked for it; the state is saved.
+        """
+        with self._stop.listening():
+            while not (self.progress.finished or self._at_step_limit()):
+                self._train_epoch()
+                if self._at_step_limit() and self.progress.position < self.parts.feed.samples:
+                    break
+                self._end_epoch()
+            self._save()
+
+    def _at_step_limit(self) -> bool:
+        limit = self.parts.config.training.max_steps
+        return limit is not None and self.progress.steps >= limit
+
+    def _train_epoch(self) -> None:
+        """Make the epoch's remaining steps."""
+        progress, feed = self.progress, self.parts.feed
+        for batch in batches(feed.samples, self.parts.config.training.batch_size, progress.position):
+            if self._at_step_limit():
+                return
+            start = perf_counter()
+            rate = self._schedule.rate(progress.epoch, progress.steps)
+            self._gradient(batch)
+            self.parts.strategy.step(rate, progress.steps + 1, self._tally)
+            self._account(batch, rate, perf_counter() - start)
+            self._checkpoint_within_epoch()
+
+    def _gradient(self, batch: Batch) -> None:
+        """Compute this rank's part of the batch's gradient, piece by piece."""
+        parts, tally = self.parts, self._tally
+        tally.clear()
+        if self._stop.signal is not None:
+            tally.ask_to_stop()
+        mine = batch.part(parts.world.rank, parts.world.size)
+        for number, piece in enumerate(mine.pieces(parts.config.training.gradient_accumulation)):
+            x, targets = self._x[: len(piece)], self._targets[: len(piece)]
+            parts.feed.fill(self.progress.epoch, batch, piece, x, targets)
+            draw = Draw(self._dropout_seed, self.progress.steps, piece.begin - batch.begin)
+            parts.model.gradient(x, targets, 1.0 / len(batch), draw, tally.losses, accumulate=number > 0)
+
+    def _account(self, batch: Batch, rate: float, seconds: float) -> None:
+        """Take a finished step into the run's progress; leave if training diverged or shall stop."""
+        progress, tally = self.progress, self._tally
+        if not tally.finite:
+            raise on_all_ranks(self._divergence(len(batch), rate))
+        progress.steps += 1
+        progress.position = batch.end
+        progress.loss_sum += tally.loss_sum
+        progress.right += tally.right
+        progress.epoch_seconds += seconds
+        progress.train_seconds += seconds
+        self.parts.observer.stepped(
+            StepEnd(
+                epoch=progress.epoch,
+                step=progress.steps,
+                samples=len(batch),
+                loss=tally.loss_sum / len(batch),
+                accuracy=None if self._regression else tally.right / len(batch),
+                learning_rate=rate,
+                gradient_norm=math.sqrt(tally.gradient_squares),
+            )
+        )
+        if tally.stop:
+            self._save()
+            raise on_all_ranks(
+                StoppedOnRequest(f"stopped on request after step {progress.steps}; the state is saved", hint="go on with --resume")
+            )
+
+    @property
+    def _regression(self) -> bool:
+        return self.parts.model.loss.task == "regression"
+
+    def _divergence(self, samples: int, rate: float) -> NumericsError:
+        progress, tally = self.progress, self._tally
+        return NumericsError(
+            f"training diverged at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
+            f"loss {tally.loss_sum / samples:g}, squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}",
+            hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
+            "the last checkpoint before this step is kept",
+        )
+
+    def _end_epoch(self) -> None:
+        """Validate, record, and decide how to go on."""
+        progress, parts = self.progress, self.parts
+        record = self._epoch_record()
+        monitored = {name: value for name, value in record.items() if isinstance(value, float)}
+        if self._schedule.metric is not None:
+            self._schedule.observe(monitored[self._schedule.metric])
+        best = self._observe_for_early_stopping(monitored)
+        progress.begin_epoch()
+        progress.finished = progress.stopped_early or progress.epoch >= parts.config.training.epochs
+        progress.schedule = self._schedule.state()
+        self._report(record)
+        checkpoint = parts.config.checkpoint
+        due = checkpoint.every_epochs is not None and progress.epoch % checkpoint.every_epochs == 0
+        if best or due or progress.finished:
+            self._save(best=best)
+
+    def _epoch_record(self) -> dict[str, Any]:
+        """Return the epoch's record, without the ranks' clocks."""
+        progress, parts = self.progress, self.parts
+        samples = parts.feed.samples
+        record: dict[str, Any] = {
+            "epoch": progress.epoch + 1,
+            "steps": progress.steps,
+            "train_seconds": progress.epoch_seconds,
+            "samples_per_second": samples / progress.epoch_seconds,
+            "learning_rate": self._schedule.rate(progress.epoch, progress.steps - 1),
+            "train_loss": progress.loss_sum / samples,
+        }
+        if not self._regression:
+            record["train_accuracy"] = progress.right / samples
+        if parts.evaluator is not None:
+            values = parts.evaluator(parts.world.comm)
+            record |= {f"validation_{name}": value for name, value in values.items()}
+        return record
+
+    def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:
+        """Return whether this epoch is the best so far."""
+        stopping, progress = self.parts.config.training.early_stopping, self.progress
+        if stopping is None or self._early_stopping is None:
+            return False
+        value = monitored[stopping.metric]
+        best = self._early_stopping.update(value)
+        if best:
+            progress.best = {"metric": stopping.metric, "value": value, "epoch": progress.epoch + 1}
+        progress.stopped_early = self._early_stopping.stale_epochs >= stopping.patience
+        progress.early_stopping = self._early_stopping.state()
+        return best and stopping.restore_best
+
+    def _report(self, record: dict[str, Any]) -> None:
+        """Add the ranks' clocks to the record, and keep it."""
+        clock = self.parts.strategy.clock
+        seconds = {"compute": record["train_seconds"] - sum(clock.seconds.values()), **clock.seconds}
+        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+        ranks = self.parts.world.comm.gather(seconds, root=0)
+        if ranks is not None:
+            record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
+        self.parts.record(record)
+        self.parts.observer.epoch_ended(record)
+
+    def _checkpoint_within_epoch(self) -> None:
+        checkpoint, steps = self.parts.config.checkpoint, self.progress.steps
+        by_steps = checkpoint.every_steps is not None and steps % checkpoint.every_steps == 0
+        # Rank 0 alone writes, from shared memory, so its clock needs no agreement.
+        by_time = checkpoint.every_seconds is not None and perf_counter() - self._saved_at >= checkpoint.every_seconds
+        if by_steps or by_time:
+            self._save()
+
+    def _save(self, *, best: bool = False) -> None:
+        """Save unless this very state is saved already."""
+        if self._state() == self._saved_state and not best:
+            return
+        self.parts.save(best)
+        self._saved_state, self._saved_at = self._state(), perf_counter()
+
+    def _state(self) -> tuple[int, int]:
+        """Return what tells two states of a run apart."""
+        return self.progress.epoch, self.progress.steps

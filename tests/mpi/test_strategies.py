@@ -1,0 +1,143 @@
+"""Strategies on any number of ranks against one process that sums all ranks' gradients itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Optimizer, Shard
+from onotrain.parallel.world import World
+from onotrain.strategies import STRATEGIES, Job, Tally, build
+
+pytestmark = pytest.mark.mpi
+
+SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
+STEPS = 6
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"name": "sgd", "learning_rate": 0.1},
+    "momentum": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adam": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.01},
+    "adamw": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
+    "rmsprop": {"name": "rmsprop", "learning_rate": 0.01, "momentum": 0.5},
+    "adagrad": {"name": "adagrad", "learning_rate": 0.1},
+    "lamb": {"name": "lamb", "learning_rate": 0.01, "weight_decay": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.connect()
+
+
+def section(optimizer: str) -> Any:
+    """Return the optimiser's section of a configuration."""
+    return Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": OPTIMIZERS[optimizer],
+            "training": {"epochs": 1, "batch_size": 1},
+        }
+    ).optimizer
+
+
+def gradient_of(layout: ParameterLayout, rank: int, step: int) -> np.ndarray:
+    """Return the gradient that `rank` has in `step`: different on every rank, zero in the gaps."""
+    flat = layout.zeros()
+    rng = np.random.default_rng([rank, step])
+    for view in layout.views(flat).values():
+        view[...] = rng.normal(size=view.shape)
+    return flat
+
+
+def start(layout: ParameterLayout) -> np.ndarray:
+    """Return the parameters before the first step."""
+    return gradient_of(layout, 1000, 0)
+
+
+def sequential(layout: ParameterLayout, optimizer: Optimizer, ranks: int) -> np.ndarray:
+    """Return the parameters that one process gets from the sum of all gradients."""
+    parameters = start(layout)
+    state = {name: layout.zeros() for name in optimizer.state_names}
+    shard = Shard.of([t.range for t in layout], slice(0, layout.size), parameters, state)
+    for step in range(STEPS):
+        total = sum(gradient_of(layout, rank, step) for rank in range(ranks))
+        optimizer.update(shard, total[np.newaxis].copy(), 0.05, step + 1, lambda values: None)
+    return parameters
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: str, clip: float | None) -> None:
+    """Every rule, with and without clipping; the same bits on all ranks, and gaps that stay zero."""
+    layout = ParameterLayout(SHAPES, "float64")
+    rule = Optimizer(section(optimizer), clip, _kernels.load("float64"))
+    options = type("Options", (), {"name": strategy})
+    run = build(Job(world, layout, rule, options))
+    if world.rank == 0:
+        run.parameters[:] = start(layout)
+    run.synchronize()
+    tally = Tally()
+    for step in range(STEPS):
+        tally.clear()
+        tally.losses[:] = world.rank + 1, 2.0
+        if world.rank == world.size - 1 and step == 3:
+            tally.ask_to_stop()
+        run.gradient[:] = gradient_of(layout, world.rank, step)
+        run.step(0.05, step + 1, tally)
+        assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.right == 2 * world.size
+        assert tally.stop == (step == 3) and tally.finite
+        total = sum(gradient_of(layout, rank, step) for rank in range(world.size))
+        assert tally.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
+    np.testing.assert_allclose(run.parameters, sequential(layout, rule, world.size), rtol=1e-10, atol=1e-12)
+    everyone = world.comm.allgather((run.parameters.tobytes(), tally.values.tobytes()))
+    assert len(set(everyone)) == 1
+    gaps = np.ones(layout.size, bool)
+    for tensor in layout:
+        gaps[tensor.range] = False
+    assert not run.parameters[gaps].any()
+    world.barrier()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, value: float) -> None:
+    """A gradient or a loss that is not finite is everyone's at the same step."""
+    layout = ParameterLayout(SHAPES, "float32")
+    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
+    for where in ("gradient", "loss"):
+        run = build(Job(world, layout, rule, type("Options", (), {"name": strategy})))
+        run.synchronize()
+        tally = Tally()
+        run.gradient[:] = gradient_of(layout, world.rank, 0)
+        if world.rank == world.size - 1:
+            if where == "gradient":
+                run.gradient[3] = value
+            else:
+                tally.losses[0] = value
+        run.step(0.01, 1, tally)
+        assert not tally.finite
+        world.barrier()
+
+
+def test_state_is_shared_or_alike(world: World) -> None:
+    """What rank 0 puts into parameters and state is everyone's after `synchronize`."""
+    layout = ParameterLayout(SHAPES, "float32")
+    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
+    for strategy in STRATEGIES:
+        run = build(Job(world, layout, rule, type("Options", (), {"name": strategy})))
+        if world.rank == 0:
+            run.parameters[:] = 1.5
+            for number, vector in enumerate(run.state().values()):
+                vector[:] = number
+        run.synchronize()
+        assert (run.parameters == 1.5).all()
+        assert [vector[0] for vector in run.state().values()] == [0, 1]
+        world.barrier()

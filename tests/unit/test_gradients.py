@@ -1,0 +1,134 @@
+"""Gradients of whole networks against fourth-order central differences in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.nn import Draw, Model
+
+ROWS, INPUTS = 6, 5
+STEP = 1e-3
+
+NETWORKS: dict[str, list[dict[str, Any]]] = {
+    "linear": [],
+    "relu": [{"dense": {"units": 7, "activation": "relu"}}],
+    "leaky_relu": [{"dense": {"units": 7, "activation": "leaky_relu", "negative_slope": 0.2}}],
+    "sigmoid": [{"dense": {"units": 7, "activation": "sigmoid"}}],
+    "tanh": [{"dense": {"units": 7, "activation": "tanh"}}],
+    "gelu": [{"dense": {"units": 7, "activation": "gelu"}}],
+    "no bias": [{"dense": {"units": 7, "activation": "tanh", "bias": False}}],
+    "separate activation": [{"dense": 7}, {"activation": "tanh"}, {"dropout": 0.3}],
+    "dropout before activation": [{"dense": 7}, {"dropout": 0.3}, {"activation": "gelu"}],
+    "dropout and activation on the input": [{"dropout": 0.2}, {"activation": "sigmoid"}, {"dense": 4}],
+    "deep": [{"dense": {"units": 8, "activation": "gelu"}}, {"dropout": 0.4}, {"dense": {"units": 6, "activation": "sigmoid"}}],
+    "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
+}
+LOSSES: dict[str, tuple[dict[str, Any], int]] = {
+    "cross_entropy": ({"name": "cross_entropy"}, 4),
+    "label smoothing": ({"name": "cross_entropy", "label_smoothing": 0.1}, 4),
+    "binary": ({"name": "binary_cross_entropy"}, 1),
+    "multi-label": ({"name": "binary_cross_entropy"}, 3),
+    "mse": ({"name": "mse"}, 2),
+    "mae": ({"name": "mae"}, 2),
+    "huber": ({"name": "huber", "delta": 0.7}, 2),
+}
+
+
+class Case:
+    """A network with random parameters, inputs and targets."""
+
+    def __init__(self, layers: list[dict[str, Any]], loss: dict[str, Any], outputs: int) -> None:
+        config = Config.from_mapping(
+            {
+                "data": {"train": "digits"},
+                "model": {"layers": [*layers, {"dense": {"units": outputs}}], "bias_initializer": {"name": "normal", "std": 0.3}},
+                "loss": loss,
+                "training": {"epochs": 1, "batch_size": ROWS, "dtype": "float64"},
+            }
+        )
+        rng = np.random.default_rng(3)
+        self.model = Model(config.model, config.loss, INPUTS, _kernels.load("float64"))
+        self.parameters, self.gradient = self.model.layout.zeros(), self.model.layout.zeros()
+        self.model.initialize(self.parameters, seed=1)
+        self.model.bind(self.parameters, self.gradient)
+        self.model.reserve(ROWS)
+        self.x = rng.normal(size=(ROWS, INPUTS))
+        self.targets = {
+            "multiclass": rng.integers(0, outputs, ROWS).astype(np.int32),
+            "regression": rng.normal(size=(ROWS, outputs)),
+        }.get(self.model.loss.task, rng.integers(0, 2, (ROWS, outputs)).astype(np.float64))
+
+    def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:
+        """Return the mean loss of the batch's rows and leave their part of the gradient."""
+        tally = np.zeros(2)
+        draw = Draw(seed=11, step=4, first_row=rows.start or 0)
+        self.model.gradient(self.x[rows], self.targets[rows], 1.0 / ROWS, draw, tally, accumulate=accumulate)
+        return float(tally[0]) / ROWS
+
+
+def differences(case: Case) -> np.ndarray:
+    """Return the gradient by fourth-order central differences."""
+    out = np.zeros_like(case.parameters)
+    for tensor in case.model.layout:
+        for i in range(tensor.offset, tensor.offset + tensor.size):
+            values, start = [], case.parameters[i]
+            for shift in (-2, -1, 1, 2):
+                case.parameters[i] = start + shift * STEP
+                values.append(case.loss())
+            case.parameters[i] = start
+            out[i] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * STEP)
+    return out
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_gradient_of_every_combination(network: str, loss: str) -> None:
+    """All layers with all losses, to 1e-6 of the largest entry."""
+    case = Case(NETWORKS[network], *LOSSES[loss])
+    expected = differences(case)
+    case.loss()
+    np.testing.assert_allclose(case.gradient, expected, rtol=0, atol=1e-6 * max(1.0, np.abs(expected).max()))
+    assert np.abs(case.gradient).max() > 1e-3, "a gradient of zeros would prove nothing"
+
+
+@pytest.mark.parametrize("path", [path for path in _kernels.available() if path != "reference"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_compiled_gradient_is_the_twins(network: str, path: str) -> None:
+    """The whole backward pass of compiled kernels against NumPy's, dropout masks included."""
+    chosen = _kernels.path()
+    gradients = []
+    try:
+        for name in (path, "reference"):
+            _kernels.select(name)
+            case = Case(NETWORKS[network], *LOSSES["label smoothing"])
+            case.loss()
+            gradients.append(case.gradient)
+    finally:
+        _kernels.select(chosen)
+    np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_pieces_of_a_batch_add_up(network: str) -> None:
+    """Gradient accumulation over uneven pieces, one of them empty, with the masks of the whole batch."""
+    case = Case(NETWORKS[network], *LOSSES["mse"])
+    whole = case.loss()
+    expected = case.gradient.copy()
+    parts = [case.loss(slice(a, b), accumulate=a > 0) for a, b in ((0, 1), (1, 1), (1, 4), (4, ROWS))]
+    assert sum(parts) == pytest.approx(whole, rel=1e-12)
+    np.testing.assert_allclose(case.gradient, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_gaps_between_tensors_stay_zero() -> None:
+    """Alignment leaves gaps in the flat vector; no gradient may appear there."""
+    case = Case(NETWORKS["deep"], *LOSSES["mse"])
+    case.loss()
+    inside = np.zeros(case.model.layout.size, bool)
+    for tensor in case.model.layout:
+        inside[tensor.range] = True
+    assert not inside.all() and not case.gradient[~inside].any()
