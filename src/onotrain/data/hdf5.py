@@ -1,7 +1,7 @@
 """HDF5 files: finding the data sets, and refusing what a hostile file may hold.
 
-Not followed: external links, external storage and virtual data sets (which read other files), and compression filters that
-are not part of HDF5 (which load code).  Sizes are checked against the memory before anything is allocated.
+Not followed: external links, external storage and virtual data sets (which read other files), and compression filters
+that are not part of HDF5 (which load code).  Sizes are checked against the memory before anything is allocated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, check_features, make_dataset
-from onotrain.data.paths import check_memory, choose_arrays, existing_file
+from onotrain.data.paths import check_memory, choose_arrays, existing_file, reason
 from onotrain.errors import DataError
 
 _BLOCK_BYTES = 1 << 24
@@ -48,7 +48,7 @@ def open_file(path: str) -> Iterator[h5py.File]:
             yield handle
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path}: not a usable HDF5 file: {str(error).splitlines()[0]}", hint="copy or create the file again"
+            f"{path}: not a usable HDF5 file: {reason(error)}", hint="copy or create the file again"
         ) from error
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5 import find_arrays, open_file, read_rows, read_targets
+from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
 from onotrain.errors import DataError
 
@@ -85,7 +86,7 @@ class Hdf5Stream:
             read_rows(self._arrays.features, begin, end, out_features)
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"{self.source}: rows {begin} to {end} cannot be read: {str(error).splitlines()[0]}",
+                f"{self.source}: rows {begin} to {end} cannot be read: {reason(error)}",
                 hint="copy or create the file again",
             ) from error
 
@@ -97,7 +98,7 @@ class Hdf5Stream:
         try:
             targets = read_targets(self._arrays.targets, self.rows, self.source)
         except (OSError, RuntimeError) as error:
-            raise DataError(f"{self.source}: targets cannot be read: {str(error).splitlines()[0]}") from error
+            raise DataError(f"{self.source}: targets cannot be read: {reason(error)}") from error
         return Dataset(
             features=np.empty((self.rows, 0), self.dtype),
             targets=targets,

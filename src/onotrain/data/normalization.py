@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.data.moments import Moments
 from onotrain.errors import ConfigError, DataError
 
 KINDS = ("none", "standard", "minmax")
@@ -96,16 +97,18 @@ class Normalization:
             raise ConfigError(f"data.normalize: got {kind!r}, expected one of {', '.join(KINDS)}")
         if kind == "none":
             return cls.none()
-        moments = Moments()
+        moments, unit = None, 1.0
         for block in blocks:
+            moments = Moments(block.shape[1]) if moments is None else moments
             moments.add(block)
-        if moments.count == 0:
+            unit = PIXEL_MAX if block.dtype == np.uint8 else 1.0
+        if moments is None or not moments.count.any():
             raise DataError(f"no samples to compute the {kind} normalisation from")
         spread = moments.maximum - moments.minimum
         mean, std = (moments.mean, moments.std) if kind == "standard" else (moments.minimum, spread)
         # Judged by the extremes, which are exact: rounding leaves a constant column a tiny standard deviation.
-        std = np.where((spread > 0) & (std > 0), std, 1.0 * moments.unit)
-        return cls(mean / moments.unit, std / moments.unit)
+        varies = (spread > 0) & (std > 0)
+        return cls(mean / unit, np.where(varies, std / unit, 1.0))
 
     def for_storage(
         self, dtype: np.dtype | type | str, columns: int, compute_dtype: np.dtype | type | str
@@ -165,46 +168,6 @@ class Normalization:
         return np.array_equal(self.mean, other.mean) and np.array_equal(self.std, other.std)
 
     __hash__ = None  # type: ignore[assignment]
-
-
-class Moments:
-    """Count, mean, population standard deviation and extremes of columns, in float64, block by block.
-
-    Blocks are merged by the formula of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for
-    Computing Sample Variances" (1979), which does not cancel.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        #: What one unit of the features is stored as: 255 for pixels.
-        self.unit = 1.0
-        self.mean = self._squares = np.zeros(0)
-        self.minimum = self.maximum = np.zeros(0)
-
-    def add(self, block: np.ndarray) -> None:
-        """Take in the rows of a block ``(rows, d)``."""
-        if len(block) == 0:
-            return
-        values = block.astype(np.float64)
-        self.unit = PIXEL_MAX if block.dtype == np.uint8 else 1.0
-        count, mean = len(values), values.mean(axis=0)
-        minimum, maximum = values.min(axis=0), values.max(axis=0)
-        values -= mean
-        squares = np.einsum("ij,ij->j", values, values)
-        if self.count == 0:
-            self.count, self.mean, self._squares = count, mean, squares
-            self.minimum, self.maximum = minimum, maximum
-            return
-        total, delta = self.count + count, mean - self.mean
-        self._squares = self._squares + squares + delta * delta * (self.count * count / total)
-        self.mean = self.mean + delta * (count / total)
-        self.minimum, self.maximum = np.minimum(self.minimum, minimum), np.maximum(self.maximum, maximum)
-        self.count = total
-
-    @property
-    def std(self) -> np.ndarray:
-        """Population standard deviation of each column, in stored units."""
-        return np.sqrt(self._squares / max(self.count, 1))
 
 
 def _blocks(features: np.ndarray, index: np.ndarray | None) -> Iterator[np.ndarray]:

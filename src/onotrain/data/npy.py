@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, make_dataset
-from onotrain.data.paths import MAX_DEFLATE_RATIO, check_memory, choose_arrays, existing_file
+from onotrain.data.paths import MAX_DEFLATE_RATIO, check_memory, choose_arrays, existing_file, reason
 from onotrain.errors import DataError
 
 _READ_BYTES = 1 << 24
@@ -49,8 +49,7 @@ def _read_header(file: IO[bytes], source: str) -> _Header:
     except DataError:
         raise
     except Exception as error:  # the header is a Python literal: a hostile one fails in many ways
-        reason = (str(error).splitlines() or [repr(error)])[0]
-        raise DataError(f"{source}: not a usable NPY file: {reason}") from error
+        raise DataError(f"{source}: not a usable NPY file: {reason(error)}") from error
     if dtype.hasobject:
         raise DataError(
             f"{source}: holds pickled Python objects (dtype object), which are not loaded because they can run code",

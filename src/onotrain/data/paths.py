@@ -52,6 +52,11 @@ def _similar(file: Path) -> str:
     return f"relative paths start at {Path.cwd()}" if not file.is_absolute() else "check the path"
 
 
+def reason(error: Exception) -> str:
+    """Return the first line of what a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def available_bytes() -> int:
     """Return how much memory the machine can still give [bytes]."""
     try:

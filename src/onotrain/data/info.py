@@ -1,0 +1,229 @@
+"""What is in a data file: shapes, types, classes, missing values and the spread of every column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.moments import Moments
+from onotrain.data.readers import detect_format, load_dataset
+
+if TYPE_CHECKING:
+    from onotrain.data.hdf5_stream import Hdf5Stream
+
+#: Integer targets are taken for classes up to so many different values.
+MOST_CLASSES = 1000
+_BLOCK_BYTES = 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class TargetInfo:
+    """Targets of a data set.
+
+    Parameters
+    ----------
+    kind
+        ``classes`` (text, or few different integers), ``labels`` (several columns of 0 and 1: multi-label) or ``values``.
+    dtype
+        ``int64``, ``float32`` or ``text``.
+    shape
+        ``(n,)`` or ``(n, k)``.
+    names
+        Names of the columns, where the file has them.
+    class_counts
+        (class, samples) in the order of the classes; of ``labels``, (column, samples with a 1).
+    minimum, maximum, mean
+        Of values (of the finite ones), else None.
+    missing
+        Samples with a target that is missing, NaN or infinite.
+    """
+
+    kind: str
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None
+    class_counts: tuple[tuple[str, int], ...] | None
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    missing: int
+
+
+@dataclass(frozen=True, eq=False)
+class DataInfo:
+    """A data set at a glance.
+
+    Parameters
+    ----------
+    source, format
+        Where from, and how stored.
+    samples, features
+        n and d.
+    feature_shape
+        Of a sample.
+    dtype
+        Of the features in memory: ``uint8`` (pixels) or ``float32``.
+    feature_names
+        Where the file has them.
+    missing, infinite
+        int64 ``(d,)``: how many values of each column are missing or NaN, or infinite.
+    minimum, maximum, mean, std
+        float64 ``(d,)`` of the finite values of each column, in stored units; NaN for a column without any.
+    constant
+        Columns with only one value.
+    targets
+        None if there are none.
+    """
+
+    source: str
+    format: str
+    samples: int
+    features: int
+    feature_shape: tuple[int, ...]
+    dtype: str
+    feature_names: tuple[str, ...] | None
+    missing: np.ndarray
+    infinite: np.ndarray
+    minimum: np.ndarray
+    maximum: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    constant: tuple[int, ...]
+    targets: TargetInfo | None
+
+    @property
+    def overall(self) -> tuple[float, float, float, float]:
+        """Minimum, maximum, mean and standard deviation of all finite values together; NaN if there are none."""
+        count = self.samples - self.missing - self.infinite
+        known = count > 0
+        if not known.any():
+            return (float("nan"),) * 4
+        total, mean, std = count[known].sum(), self.mean[known], self.std[known]
+        center = float((count[known] * mean).sum() / total)
+        variance = float((count[known] * (std**2 + (mean - center) ** 2)).sum() / total)
+        return float(self.minimum[known].min()), float(self.maximum[known].max()), center, variance**0.5
+
+
+def describe(spec: DataSpec) -> DataInfo:
+    """Look at a data set; missing, NaN and infinite values are counted, not refused.
+
+    HDF5 files are read in blocks and may be larger than the memory.
+
+    Raises
+    ------
+    DataError
+        It cannot be read at all.
+    """
+    kind = detect_format(spec)
+    if kind == "hdf5":
+        from onotrain.data.hdf5_stream import Hdf5Stream
+
+        with Hdf5Stream(spec) as stream:
+            return _describe(stream.targets_only(), kind, stream.dtype, stream.features, _stream_blocks(stream))
+    if kind in ("csv", "tsv"):
+        from onotrain.data.delimited import read_with_missing
+
+        dataset = read_with_missing(spec)
+    else:
+        dataset = load_dataset(spec)
+    return describe_dataset(dataset, kind)
+
+
+def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:
+    """Look at a data set in memory; `kind` is the format that it is said to have."""
+    columns = dataset.features.shape[1]
+    rows = max(1, _BLOCK_BYTES // (8 * columns))
+    blocks = (dataset.features[begin : begin + rows] for begin in range(0, len(dataset), rows))
+    return _describe(dataset, kind, dataset.features.dtype, columns, blocks)
+
+
+def _stream_blocks(stream: Hdf5Stream) -> Iterator[np.ndarray]:
+    """Yield the features of a file block by block, in one buffer."""
+    buffer = np.empty((stream.block_rows, stream.features), stream.dtype)
+    for begin in range(0, stream.rows, stream.block_rows):
+        end = min(begin + stream.block_rows, stream.rows)
+        stream.read(begin, end, buffer[: end - begin])
+        yield buffer[: end - begin]
+
+
+def _describe(dataset: Dataset, kind: str, dtype: np.dtype, columns: int, blocks: Iterator[np.ndarray]) -> DataInfo:
+    """Pass over the features once."""
+    missing, infinite = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
+    moments = Moments(columns)
+    for block in blocks:
+        if block.dtype != np.uint8:
+            missing += np.isnan(block).sum(axis=0)
+            infinite += np.isinf(block).sum(axis=0)
+        moments.add(block)
+    known = moments.count > 0
+    return DataInfo(
+        source=dataset.source,
+        format=kind,
+        samples=len(dataset),
+        features=columns,
+        feature_shape=dataset.feature_shape,
+        dtype=str(dtype),
+        feature_names=dataset.feature_names,
+        missing=missing,
+        infinite=infinite,
+        minimum=np.where(known, moments.minimum, np.nan),
+        maximum=np.where(known, moments.maximum, np.nan),
+        mean=np.where(known, moments.mean, np.nan),
+        std=np.where(known, moments.std, np.nan),
+        constant=tuple(int(column) for column in np.flatnonzero(moments.minimum == moments.maximum)),
+        targets=_describe_targets(dataset),
+    )
+
+
+def _describe_targets(dataset: Dataset) -> TargetInfo | None:
+    """Find out what the targets are."""
+    targets = dataset.targets
+    if targets is None:
+        return None
+    is_text = targets.dtype.kind == "U"
+    number = None if is_text else np.asarray(targets, np.float64)
+    finite = targets != "" if number is None else np.isfinite(number)
+    missing = int(np.count_nonzero(~finite.reshape(len(targets), -1).all(axis=1)))
+    single = targets.ndim == 1 or targets.shape[1] == 1
+    counts: tuple[tuple[str, int], ...] | None = None
+    kind = "values"
+    if single:
+        counts = _class_counts(dataset, targets[finite])
+        kind = "values" if counts is None else "classes"
+    elif number is not None and np.isin(number[finite], (0.0, 1.0)).all():
+        names = dataset.target_names or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
+        counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
+        kind = "labels"
+    known = number[finite] if number is not None and kind == "values" else np.empty(0)
+    return TargetInfo(
+        kind=kind,
+        dtype="text" if is_text else str(targets.dtype),
+        shape=targets.shape,
+        names=dataset.target_names,
+        class_counts=counts,
+        minimum=float(known.min()) if known.size else None,
+        maximum=float(known.max()) if known.size else None,
+        mean=float(known.mean()) if known.size else None,
+        missing=missing,
+    )
+
+
+def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int], ...] | None:
+    """Return how many samples each class has, or None if the labels are not classes."""
+    values, counts = np.unique(labels, return_counts=True)
+    if labels.dtype.kind == "U":
+        return tuple((str(value), int(count)) for value, count in zip(values, counts, strict=True))
+    # Real numbers without a fraction are integers where missing labels made the column real.
+    if len(values) > MOST_CLASSES or (values != np.floor(values)).any():
+        return None
+    if labels.dtype.kind == "f" and dataset.positions is None:
+        return None
+    names = dataset.class_names
+    if names is not None and len(values) and values[0] >= 0 and values[-1] < len(names):
+        every = np.bincount(labels.astype(np.int64), minlength=len(names))
+        return tuple((name, int(count)) for name, count in zip(names, every, strict=True))
+    return tuple((str(int(value)), int(count)) for value, count in zip(values, counts, strict=True))
