@@ -1,0 +1,12 @@
+"""The command line: one file for each verb, loaded when it is called; nothing else in the package prints."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line of this process, and end the process with its exit code (see `onotrain.errors`)."""
+    from onotrain.cli.program import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,233 @@
+"""``onotrain inspect``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onotrain.cli.verb import Verb
+
+EXAMPLES = """
+onotrain inspect runs/digits
+onotrain inspect runs/digits/checkpoints/step-000001800.h5
+onotrain inspect runs/digits --json | python -m json.tool
+"""
+#: Epochs that are listed, counted from the last.
+SHOWN_EPOCHS = 10
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
+@click.argument("path", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def command(path: Path, as_json: bool) -> None:
+    """Show what a run directory or a checkpoint file holds.
+
+    The network layer by layer, how far the training has come, its last and its best figures, and which checkpoints
+    there are and whether they are sound.  Reads only; a run that is still going on may be inspected.
+    """
+    from onotrain.training.run_directory import describe
+
+    facts = _run(path) if describe(path) != "checkpoint" else _checkpoint(path)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        _show(facts)
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """Return what a run directory holds, JSON-able."""
+    from onotrain.errors import CheckpointError
+    from onotrain.training.run_directory import RunDirectory
+
+    run = RunDirectory.open(path)
+    environment = run.environment()
+    facts: dict[str, Any] = {
+        "run": str(path),
+        "summary": run.summary(),
+        "environment": environment,
+        "metrics": run.metrics(),
+        "checkpoints": list(_files(run.store().paths())),
+    }
+    try:
+        found = run.checkpoint("best")
+    except CheckpointError as error:
+        return {**facts, "problem": error.message}
+    return {**facts, "checkpoint": str(found.path), **_content(found.checkpoint, str(found.path))}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """Return what one checkpoint file holds, JSON-able."""
+    from onotrain.training.checkpoint_store import read_checkpoint
+
+    return {"checkpoint": str(path), "bytes": path.stat().st_size, **_content(read_checkpoint(path), str(path))}
+
+
+def _content(checkpoint: Any, source: str) -> dict[str, Any]:
+    from onotrain.cli.network import layer_rows, model_of
+    from onotrain.training.card import Card
+
+    card = Card.from_metadata(checkpoint.metadata, source)
+    model = model_of(card.config, card.inputs)
+    return {
+        "config": card.config.to_mapping(),
+        "inputs": card.inputs,
+        "classes": card.codec.class_names,
+        "layers": [row._asdict() for row in layer_rows(model)],
+        "parameters": model.layout.parameter_count,
+        "parameters_sha256": checkpoint.metadata.get("parameters_sha256"),
+        "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in checkpoint.arrays.items()},
+        "progress": checkpoint.metadata.get("progress", {}),
+    }
+
+
+def _files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Yield every checkpoint file with its soundness; reads them one at a time."""
+    from onotrain.errors import OnotrainError
+    from onotrain.training.checkpoint_store import read_checkpoint
+
+    for path in paths:
+        steps = problem = None
+        try:
+            steps = read_checkpoint(path).metadata.get("progress", {}).get("steps")
+        except OnotrainError as error:
+            problem = error.message
+        with suppress(FileNotFoundError):  # a run that is going on may have removed it meanwhile
+            size = path.stat().st_size
+            yield {"name": path.name, "steps": steps, "bytes": size, "sound": problem is None, "problem": problem}
+
+
+def _show(facts: Mapping[str, Any]) -> None:
+    from onotrain.cli.terminal import console, terminal_columns
+
+    out = console(terminal_columns())
+    for name, value in _state(facts):
+        out.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
+    for table in _tables(facts):
+        out.print()
+        out.print(table)
+
+
+def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the facts that are one line each."""
+    from onotrain.cli.display import count, duration, figure
+
+    yield ("run", facts["run"]) if "run" in facts else ("checkpoint", f"{facts['checkpoint']} ({size(facts['bytes'])})")
+    summary = facts.get("summary")
+    if "run" in facts:
+        environment = facts["environment"]
+        ranks = summary or (facts["metrics"] or [{}])[-1]
+        if "ranks" in ranks:
+            place = f"{count(ranks['ranks'], 'rank')} on {count(ranks['nodes'], 'node')}"
+            yield "trained by", f"{place}, strategy {ranks['strategy']}, kernels {environment.get('kernels', '?')}"
+        if "problem" in facts:
+            yield "problem", facts["problem"]
+    progress, config = facts.get("progress"), facts.get("config")
+    if progress and config:
+        epochs = config["training"]["epochs"]
+        end = "" if progress.get("finished") else " (not finished)"
+        end = " (stopped early)" if progress.get("stopped_early") else end
+        yield "progress", f"{progress['epoch']} of {count(epochs, 'epoch')}, {count(progress['steps'], 'step')}{end}"
+        yield "time", f"{duration(progress['train_seconds'])} of training"
+        best = progress.get("best")
+        if best:
+            yield "best", f"{best['metric'].replace('_', ' ')} {figure(best['value'])} in epoch {best['epoch']}"
+        optimizer = config["optimizer"]
+        yield (
+            "optimizer",
+            f"{optimizer['name']}, learning rate {optimizer['learning_rate']:g}; loss {config['loss']['name']}",
+        )
+        yield "data", str(config["data"]["train"])
+        yield "sha256", str(facts["parameters_sha256"])
+
+
+def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
+    if "layers" in facts:
+        yield _layers(facts)
+    if facts.get("metrics"):
+        yield _metrics(facts["metrics"])
+    if facts.get("checkpoints"):
+        rows = [
+            [
+                file["name"],
+                str(file["steps"] or ""),
+                size(file["bytes"]),
+                f"NO: {file['problem']}" if file["problem"] else "yes",
+            ]
+            for file in facts["checkpoints"]
+        ]
+        yield _table("checkpoints", ["file", "steps", "size", "sound"], rows)
+
+
+def _layers(facts: Mapping[str, Any]) -> Any:
+    rows = [
+        [
+            layer["name"],
+            layer["activation"],
+            f"{layer['dropout']:g}" if layer["dropout"] else "",
+            f"{layer['inputs']} -> {layer['outputs']}",
+            f"{layer['parameters']:,}",
+        ]
+        for layer in facts["layers"]
+    ]
+    table = _table("network", ["layer", "activation", "dropout", "width", "parameters"], rows, footer=True)
+    table.columns[0].footer, table.columns[-1].footer = "all", f"{facts['parameters']:,}"
+    return table
+
+
+def _metrics(records: Sequence[Mapping[str, Any]]) -> Any:
+    """Return the last epochs as a table."""
+    from onotrain.cli.display import figure
+
+    shown = records[-SHOWN_EPOCHS:]
+    last = shown[-1]
+    names = [
+        key for key, value in last.items() if key.startswith(("train_", "validation_")) and key != "train_seconds"
+        and isinstance(value, float)
+    ]  # fmt: skip
+    rows = [
+        [
+            str(record["epoch"]),
+            *(figure(record[name]) if isinstance(record.get(name), float) else "" for name in names),
+            f"{record['learning_rate']:.1e}",
+            f"{record['samples_per_second']:,.0f}",
+            f"{record['train_seconds']:.2f}",
+        ]
+        for record in shown
+    ]
+    titles = [name.replace("validation_", "val ").replace("_", " ") for name in names]
+    title = "epochs" if len(shown) == len(records) else f"last {len(shown)} of {len(records)} epochs"
+    return _table(title, ["epoch", *titles, "learning rate", "samples/s", "seconds"], rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, footer: bool = False) -> Any:
+    """Return a table whose first column is text and whose others are numbers or short words."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
+        show_edge=False, pad_edge=False, show_footer=footer,
+    )  # fmt: skip
+    for number, column in enumerate(columns):
+        numeric = number > 0 and column not in ("activation", "sound")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def size(number: int) -> str:
+    """Return a number of bytes for people."""
+    value, units = float(number), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    for larger in units:
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -1,0 +1,44 @@
+"""What a configuration's network looks like, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from onotrain.nn import Model
+
+
+class LayerRow(NamedTuple):
+    """One layer, for a table."""
+
+    name: str
+    activation: str
+    dropout: float
+    inputs: int
+    outputs: int
+    parameters: int
+
+
+def model_of(config: Any, inputs: int) -> Model:
+    """Return the network of a configuration for samples of `inputs` features; it is not bound to parameters."""
+    from onotrain import _kernels
+    from onotrain.nn import Model
+
+    # Nothing is computed, so the kernels that are always there will do.
+    return Model(config.model, config.loss, inputs, _kernels.load(config.training.dtype, "reference"))
+
+
+def layer_rows(model: Any) -> list[LayerRow]:
+    """Return the layers of a network in order."""
+    return [
+        LayerRow(
+            layer.name or ("dropout" if layer.dropout else "activation"),
+            layer.activation.name,
+            layer.dropout,
+            layer.inputs,
+            layer.outputs,
+            sum(math.prod(shape) for _, shape in layer.shapes()),
+        )
+        for layer in model.layers
+    ]

@@ -1,0 +1,145 @@
+"""The program: which verbs there are, and what surrounds each of them."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+
+import click
+
+from onotrain import __version__
+from onotrain.cli.terminal import discard_output
+from onotrain.errors import EXIT_OK, OnotrainError, UsageError
+from onotrain.parallel import guard, threads
+from onotrain.parallel.agreement import on_all_ranks
+
+#: Verb -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the verbs
+#: imports none of them.
+VERBS: dict[str, tuple[str, str]] = {
+    "init": ("onotrain.cli.init", "Write a commented configuration for a data file."),
+    "validate": ("onotrain.cli.validate", "Check a configuration."),
+    "train": ("onotrain.cli.train", "Train a network."),
+    "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
+    "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
+    "predict": ("onotrain.cli.predict", "Predict with a trained network."),
+    "export": ("onotrain.cli.export", "Write a trained network for other programs."),
+    "data": ("onotrain.cli.data", "Look at data files, convert them, fetch built-in data sets."),
+    "doctor": ("onotrain.cli.doctor", "Check this machine, MPI and BLAS, and say how to mend what is wrong."),
+}
+
+#: The verbs that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.
+COLLECTIVE = frozenset({"train", "evaluate", "predict", "doctor"})
+
+EXAMPLES = """\
+Examples:
+  onotrain train configs/digits.yaml --output runs/digits
+  mpirun -n 4 onotrain train configs/mnist-mlp.yaml
+  onotrain predict runs/digits samples.csv --output predictions.csv
+
+Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 checkpoint, 5 numerics, 6 disk or memory,
+7 environment, 75 stopped on request and saved, 130 interrupted.
+"""
+
+
+class Verbs(click.Group):
+    """The group of all verbs; imports a verb's module when that verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order that one uses them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = import_module(VERBS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the examples as they are."""
+        formatter.write("\n" + EXAMPLES)
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=Verbs, no_args_is_help=False, invoke_without_command=True, context_settings=_SETTINGS)
+@click.version_option(__version__, "--version", "-V", message="onotrain %(version)s")
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """Train neural networks with MPI on CPU clusters."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return the exit code."""
+    verb = next((word for word in arguments if not word.startswith("-")), None)
+    local = verb in VERBS and verb not in COLLECTIVE
+    if guard.launched_rank() > 0:
+        if local:
+            return EXIT_OK
+        discard_output()  # help and the like are for one rank to print
+    threads.set_default()
+    code = guard.run(lambda: _invoke(list(arguments), local))
+    _flush()
+    return code
+
+
+def _invoke(arguments: list[str], local: bool) -> None:
+    """Run click; what it has to say about the command line becomes one of our errors, the same on all ranks."""
+    try:
+        program.main(arguments, prog_name="onotrain", standalone_mode=False)
+    except click.UsageError as error:
+        raise on_all_ranks(UsageError(_words(error), hint=f"see {_path(error)} --help")) from error
+    except click.ClickException as error:
+        raise on_all_ranks(UsageError(error.format_message())) from error
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except OnotrainError as error:
+        error.agreed |= local  # the other ranks have nothing to do
+        raise
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does; not so with other ranks that might wait for this one.
+        if guard.launched_size() > 1 and not local:
+            raise
+        discard_output()
+
+
+def _words(error: click.UsageError) -> str:
+    """Return a usage error in words, with the nearest right word where there is one."""
+    group = error.ctx.command if error.ctx else None
+    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(group, click.Group) and error.ctx:
+        wanted = str(error.command_name)
+        return f"no such command {wanted!r}; {_nearest(wanted, group.list_commands(error.ctx))}"
+    if isinstance(error, click.NoSuchOption) and group is not None:
+        names = [name for parameter in group.params for name in parameter.opts if name.startswith("--")]
+        return f"no such option {error.option_name}; {_nearest(error.option_name, [*names, '--help'])}"
+    message = error.format_message().rstrip(".")
+    return message[:1].lower() + message[1:]
+
+
+def _nearest(wanted: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(wanted.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+
+
+def _path(error: click.UsageError) -> str:
+    return error.ctx.command_path if error.ctx else "onotrain"
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+    with suppress(OSError):
+        sys.stderr.flush()

@@ -1,0 +1,77 @@
+"""Standard output: whether a person sees it at once, how wide it is, and what happens when nobody reads it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from onotrain.parallel import guard
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_DEFAULT_COLUMNS = 80
+
+
+def terminal_columns() -> int | None:
+    """Return the width of the terminal that standard output is shown on [characters]; None if it goes elsewhere."""
+    if os.environ.get("TERM", "dumb") == "dumb" or not sys.stdout.isatty():
+        return None
+    if guard.launched_size() == 1:
+        return _columns(sys.stdout.fileno())
+    # mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.
+    with suppress(OSError):
+        output = f"/proc/{os.getppid()}/fd/1"
+        if os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
+            descriptor = os.open(output, os.O_WRONLY | os.O_NOCTTY)
+            try:
+                return _columns(descriptor)
+            finally:
+                os.close(descriptor)
+    return None
+
+
+def _columns(descriptor: int) -> int:
+    with suppress(OSError):
+        return os.get_terminal_size(descriptor).columns or _DEFAULT_COLUMNS
+    return _DEFAULT_COLUMNS
+
+
+def discard_output() -> None:
+    """Send what is still written to standard output nowhere."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def console(columns: int | None = None, *, stderr: bool = False) -> Console:
+    """Return a rich console for standard output, or standard error.
+
+    Parameters
+    ----------
+    columns
+        Width of the terminal if there is one, as `terminal_columns` returns it.
+    stderr
+        Write to standard error.
+    """
+    from rich.console import Console
+
+    class QuietConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Go on without output, where rich would end the process: other ranks may be waiting for this one."""
+            self.quiet = True
+            discard_output()
+
+        def show_cursor(self, show: bool = True) -> bool:
+            """Leave the cursor alone: a job that is killed while a bar is drawn could not bring it back."""
+            return False
+
+    stream = sys.stderr if stderr else sys.stdout
+    if columns is None:
+        # What is no terminal has no width: tables must not be cut where a file or a pipe could take them whole.
+        width = None if stream.isatty() else 200
+        return QuietConsole(file=stream, width=width, highlight=False, soft_wrap=False)
+    return QuietConsole(file=stream, force_terminal=True, width=columns, highlight=False)

@@ -1,0 +1,94 @@
+"""``onotrain validate``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onotrain.cli.verb import Verb, overrides
+
+EXAMPLES = """
+onotrain validate configs/digits.yaml
+onotrain validate config.yaml --set optimizer.learning_rate=0.1 --resolved
+onotrain validate --schema > onotrain.schema.json
+"""
+
+#: Larger data files are not read to be described [bytes].
+LARGEST_BYTES = 64 << 20
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
+@click.argument("config", type=click.Path(path_type=Path), required=False)
+@overrides
+@click.option("--resolved", is_flag=True, help="Print the configuration with every default written out.")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of configurations, for editors.")
+def command(config: Path | None, overrides: Sequence[str], resolved: bool, schema: bool) -> None:
+    """Check CONFIG, and say what it stands for or everything that is wrong with it.
+
+    Trains nothing and starts no MPI.
+    """
+    if schema:
+        from onotrain.config import json_schema
+
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    if config is None:
+        raise click.UsageError("missing argument 'CONFIG'")
+    from onotrain.config import load_config
+
+    loaded = load_config(config, overrides)
+    if resolved:
+        click.echo(loaded.to_yaml(), nl=False)
+        return
+    for name, fact in _facts(loaded):
+        click.echo(f"  {name:<10} {fact}")
+    click.echo(f"{config}: OK")
+
+
+def _facts(config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what a configuration stands for, subject by subject."""
+    from onotrain.cli.display import count
+
+    inputs, seen = _data(config.data)
+    yield "data", seen
+    yield "network", _network(config, inputs)
+    optimizer, training = config.optimizer, config.training
+    yield "loss", config.loss.name
+    yield "optimizer", f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, schedule {config.schedule.name}"
+    steps = f"{count(training.epochs, 'epoch')}, {count(training.batch_size, 'sample')} a step"
+    yield "training", f"{steps}, {training.dtype}, seed {training.seed}"
+    yield "strategy", config.strategy.name
+
+
+def _data(data: Any) -> tuple[int | None, str]:
+    """Return the number of features, None if it is not known yet, and what the data look like."""
+    from onotrain.data import load_dataset
+    from onotrain.data.prepare import spec_of
+    from onotrain.errors import DataError
+
+    path = Path(data.train)
+    if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
+        return None, f"{data.train} (large, not read)"
+    try:
+        dataset = load_dataset(spec_of(data))
+    except DataError as error:
+        return None, f"{data.train}, which cannot be read yet: {error.message}"
+    samples, features = dataset.features.shape
+    validation = "none" if data.validation is None else data.validation
+    return features, f"{data.train}: {samples:,} samples of {features:,} features; validation: {validation}"
+
+
+def _network(config: Any, inputs: int | None) -> str:
+    """Return the widths of the network and, where the number of inputs is known, how many parameters it has."""
+    from onotrain.cli.display import count
+    from onotrain.cli.network import model_of
+
+    if inputs is None:
+        widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]
+        return "-".join(["?", *map(str, widths)])
+    model = model_of(config, inputs)
+    return f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(model.layout.parameter_count, 'parameter')}"

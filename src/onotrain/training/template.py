@@ -1,0 +1,205 @@
+"""A first configuration for a data file: what `onotrain init` writes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onotrain.errors import DataError
+
+if TYPE_CHECKING:
+    from onotrain.data import Dataset, DataSpec
+
+#: Integer targets with more values than this are taken for quantities, if most of their values are rare as well.
+MOST_CLASSES = 100
+_SAMPLES_OF_A_CLASS = 3
+#: Optimiser steps that a first run should make, about.
+_STEPS = 3000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the targets of a data set ask for.
+
+    Parameters
+    ----------
+    name
+        In words, for the comment.
+    loss
+        Loss of the configuration.
+    outputs
+        Width of the last layer.
+    """
+
+    name: str
+    loss: str
+    outputs: int
+
+
+def task_of(dataset: Dataset) -> Task:
+    """Return what the targets look like: classes, labels or quantities.
+
+    Raises
+    ------
+    DataError
+        There are no targets, or only one value of them.
+    """
+    targets = dataset.targets
+    if targets is None:
+        raise DataError(
+            f"{dataset.source}: no targets to learn from",
+            hint="name them with --targets: an array (HDF5, NPZ), a column (CSV, TSV) or the label file (NPY, IDX)",
+        )
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]
+    if targets.ndim == 2:
+        width = targets.shape[1]
+        if targets.dtype.kind in "if" and np.isin(targets, (0, 1)).all():
+            return Task(f"{width} labels, each yes or no", "binary_cross_entropy", width)
+        return Task(f"regression, {width} values a sample", "mse", width)
+    if targets.dtype.kind == "f":
+        return Task("regression, one value a sample", "mse", 1)
+    known = len(dataset.class_names or ())
+    values = int(np.unique(targets).size)
+    if values < 2 and known < 2:
+        raise DataError(
+            f"{dataset.source}: all {len(dataset)} samples have the same target, expected at least 2 classes"
+        )
+    rare = values * _SAMPLES_OF_A_CLASS > len(targets)
+    if targets.dtype.kind == "i" and not known and values > MOST_CLASSES and rare:
+        return Task(f"regression, one value a sample ({values} different whole numbers)", "mse", 1)
+    return Task("classification", "cross_entropy", max(values, known))
+
+
+def hidden_widths(features: int, outputs: int) -> list[int]:
+    """Return widths of two hidden layers: powers of two that narrow from the features to the outputs."""
+    first = _power_of_two(min(max(2 * max(features, outputs) // 3, 32), 512))
+    return [first, max(first // 2, 32)]
+
+
+def batch_size(samples: int) -> int:
+    """Return a batch that gives an epoch some 50 steps, within the sizes that train well [samples]."""
+    return _power_of_two(min(max(samples // 50, 8), 128))
+
+
+def epochs(samples: int, batch: int) -> int:
+    """Return how many epochs make enough steps, between 5 and 100."""
+    return min(max(round(_STEPS * batch / samples), 5), 100)
+
+
+def template(spec: DataSpec, dataset: Dataset) -> str:
+    """Return a commented configuration (YAML) for a data set.
+
+    Parameters
+    ----------
+    spec
+        How the data were read; what is not a default is written out.
+    dataset
+        The data.
+
+    Raises
+    ------
+    DataError
+        There is nothing to learn from, or too few samples.
+    """
+    samples, features = dataset.features.shape
+    if samples < 2:
+        raise DataError(f"{dataset.source}: {samples} sample is too few to train and validate on, expected at least 2")
+    task = task_of(dataset)
+    widths, batch = hidden_widths(features, task.outputs), batch_size(samples)
+    pixels = dataset.features.dtype == np.uint8
+    shape = "x".join(str(extent) for extent in dataset.feature_shape)
+    classes = f" of {task.outputs} classes" if task.loss == "cross_entropy" else ""
+    layers = [
+        line
+        for width in widths
+        for line in (f"    - dense: {{units: {width}, activation: relu}}", "    - dropout: 0.1")
+    ]
+    held_out = "test" if spec.path == "mnist" else 0.1 if samples >= 5000 else 0.2
+    scaling = "none" if pixels else "standard"
+    lines = [
+        f"# {samples:,} samples of {shape} features; {task.name}{classes}.",
+        "# Check it with: onotrain validate FILE; every key is explained in docs/configuration.md.",
+        "",
+        "data:",
+        f"  train: {scalar(spec.path)}",
+        *_source_lines(spec),
+        _noted(f"  validation: {held_out}", "a part of the training data, or the path of a file"),
+        _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
+        "",
+        "model:",
+        _noted("  initializer: kaiming_normal", "suits relu; others: xavier_uniform, lecun_normal, ..."),
+        _noted("  layers:", "dense, activation or dropout"),
+        *layers,
+        _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(dataset, task)),
+        "",
+        f"loss: {task.loss}",
+        "",
+        "optimizer:",
+        _noted("  name: adam", "or sgd, adamw, rmsprop, adagrad, lamb"),
+        "  learning_rate: 1e-3",
+        _noted("  weight_decay: 1e-5", "L2; 0 turns it off"),
+        "",
+        "schedule:",
+        _noted("  name: cosine", "or constant, step, multi_step, exponential, plateau"),
+        "",
+        "training:",
+        f"  epochs: {epochs(samples, batch)}",
+        _noted(f"  batch_size: {batch}", "samples of one step, over all ranks together"),
+        "  seed: 0",
+        "",
+        "checkpoint:",
+        "  every_epochs: 1",
+        "  keep: 3",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _noted(code: str, comment: str) -> str:
+    """Return a line with a comment behind it, in the column of all comments."""
+    return f"{code:<38} # {comment}" if comment else code
+
+
+def _source_lines(spec: DataSpec) -> list[str]:
+    """Return the keys of ``data`` that say how to read the file, where they are not the defaults."""
+    lines = [] if spec.format == "auto" else [f"  format: {spec.format}"]
+    for key, value in (("features", spec.features), ("targets", spec.targets)):
+        if value is not None:
+            lines.append(f"  {key}: {scalar(value) if isinstance(value, str) else _list(value)}")
+    return lines
+
+
+def _outputs(dataset: Dataset, task: Task) -> str:
+    """Return what the outputs stand for."""
+    names = dataset.class_names if task.loss == "cross_entropy" else dataset.target_names
+    if task.loss == "cross_entropy" and not names and dataset.targets is not None:
+        names = tuple(str(value) for value in np.unique(dataset.targets))
+    if not names:
+        return ""
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    # A label could hold a line break, which would end the comment.
+    return "".join(c if c.isprintable() else " " for c in shown)[:80]
+
+
+def _list(values: Sequence[str]) -> str:
+    return f"[{', '.join(scalar(value) for value in values)}]"
+
+
+def scalar(text: str) -> str:
+    """Return text as a YAML scalar: plain where that is surely text, else quoted."""
+    plain = re.fullmatch(r"[A-Za-z/][\w./-]*", text, re.ASCII) and text.lower() not in _WORDS
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+#: Words that YAML takes for something else than text.
+_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
+
+
+def _power_of_two(number: int) -> int:
+    """Return the nearest power of two that is not larger than `number`."""
+    return 1 << (number.bit_length() - 1)
