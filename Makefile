@@ -72,7 +72,7 @@ distclean: clean
 
 # The stages of the set-up, each with a stamp that is newer than what it was made from.
 
-$(VENV)/.python: scripts/make_venv.sh
+$(VENV)/.python:
 	@scripts/stage.sh 'virtual environment in $(VENV)' scripts/make_venv.sh $(VENV)
 	@touch $@
 

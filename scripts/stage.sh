@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Run a command quietly: one line with its title and time; the end of its output only if it fails.
+# Run a command quietly: one line with its title and time; if it fails the end of its output, all of which is then kept
+# in build/failed.log.
 #   stage.sh TITLE COMMAND [ARGUMENT]...
 set -euo pipefail
 title=$1
@@ -13,6 +14,9 @@ if "$@" > "$log" 2>&1 < /dev/null; then
 else
   status=$?
   printf 'failed (exit code %d)\n' "$status"
-  tail -n "${STAGE_TAIL:-60}" "$log" >&2
+  tail -n 40 "$log" >&2
+  mkdir -p build
+  cp "$log" build/failed.log
+  printf '(the whole output: build/failed.log)\n' >&2
   exit "$status"
 fi
