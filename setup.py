@@ -3,8 +3,9 @@
 Every kernel is translated from Cython to C once and compiled for several levels of the CPU, from which
 `onotrain._kernels` chooses when it runs: one installation serves all nodes of a mixed cluster.
 
-``python setup.py build_ext --inplace`` builds for work in the source tree.  With ``ONOTRAIN_DEBUG_KERNELS=1`` the kernels
-check every index and are built for AddressSanitizer: run with ``LD_PRELOAD=$(gcc -print-file-name=libasan.so)``.
+``python setup.py build_ext --inplace`` builds for work in the source tree.  With ``ONOTRAIN_DEBUG_KERNELS=1`` the
+kernels check every index and are built for AddressSanitizer: run with ``LD_PRELOAD=$(gcc -print-file-name=libasan.so)``
+and go back with ``--force``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ KERNELS = "onotrain._kernels"
 SOURCES = Path("src/onotrain/_kernels")
 DEBUG = os.environ.get("ONOTRAIN_DEBUG_KERNELS", "0") != "0"
 
-# NaN, infinities and signed zeros keep their meaning.  Given up are only errno after sqrt and the order of floating-point
-# exception flags, both of which nobody reads and either of which would keep loops from being vectorised.
+# NaN, infinities and signed zeros keep their meaning.  Given up are errno after sqrt and the floating-point exception
+# flags: nobody reads them, and either would keep loops from being vectorised.
 FLAGS = ["-O3", "-g0", "-fno-math-errno", "-fno-trapping-math"]
+LINK_FLAGS: list[str] = []
 if DEBUG:
     FLAGS = ["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"]
+    LINK_FLAGS = ["-fsanitize=address"]
 
 # Instruction sets are spelled out, not named as -march=x86-64-v3, so that they are the ones that cpu.pyx asks for, and
 # for compilers that do not know those names.
@@ -35,6 +38,7 @@ LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform(
 
 LEVELLED = ("dense", "losses", "update", "gather")
 SINGLE = ("cpu", "gemm", "random")  # no arithmetic of their own to speed up, or none that matters
+SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
 
 DIRECTIVES = {
     "language_level": "3",
@@ -49,17 +53,13 @@ DIRECTIVES = {
 def extension(name: str, flags: list[str]) -> Extension:
     """Return the extension module `name`, whose last part is the name of its source."""
     source = SOURCES / (name.rpartition(".")[2] + ".pyx")
-    return Extension(
-        name,
-        [str(source)],
-        extra_compile_args=[*FLAGS, *flags],
-        extra_link_args=["-fsanitize=address"] if DEBUG else ["-Wl,--strip-debug"] if get_platform().startswith("linux") else [],
-    )
+    return Extension(name, [str(source)], extra_compile_args=[*FLAGS, *flags], extra_link_args=LINK_FLAGS)
 
 
 EXTENSIONS = [
-    *(extension(f"{KERNELS}.{name}", []) for name in SINGLE),
     *(extension(f"{KERNELS}.{level}.{name}", flags) for level, flags in LEVELS.items() for name in LEVELLED),
+    *(extension(f"{KERNELS}.{name}", []) for name in SINGLE),
+    Extension(SHARED, [], extra_compile_args=[*FLAGS, "-O1"], extra_link_args=LINK_FLAGS),
 ]
 
 
@@ -67,9 +67,10 @@ class BuildKernels(build_ext):
     """Translate each kernel once, then compile a copy of the C file for each level, in parallel."""
 
     def finalize_options(self) -> None:
-        """Compile on all cores unless told otherwise."""
+        """Compile on all cores unless told otherwise; times of files do not tell which flags they were built with."""
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+        self.force = self.force or DEBUG
 
     def build_extensions(self) -> None:
         """Replace the Cython sources by C files; two modules must not share one, or their objects would collide."""
@@ -77,10 +78,14 @@ class BuildKernels(build_ext):
 
         generated = Path(self.build_temp) / "cython"
         translated = cythonize(
-            [Extension(f"{KERNELS}.{name}", [str(SOURCES / f"{name}.pyx")]) for name in (*SINGLE, *LEVELLED)],
+            [
+                *(Extension(f"{KERNELS}.{name}", [str(SOURCES / f"{name}.pyx")]) for name in (*SINGLE, *LEVELLED)),
+                Extension(SHARED, [str(SOURCES / "_cyutility.c")]),
+            ],
             build_dir=str(generated),
             include_path=["src"],
             compiler_directives=DIRECTIVES,
+            shared_utility_qualified_name=SHARED,
             force=self.force,
             quiet=True,
         )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ UpdateKernel = Callable[..., float]
 class Kernels:
     """All kernels of one dtype from one build; `onotrain._kernels.reference` documents each of them.
 
-    Arrays are C-contiguous; outputs come last and belong to the caller.  A wrong shape, dtype or layout raises ValueError, an
-    index outside its range IndexError; either leaves the outputs as they were.
+    Arrays are C-contiguous; outputs come last and belong to the caller.  A wrong shape, dtype or layout raises
+    ValueError, an index outside its range IndexError; either leaves the outputs as they were.
     """
 
     dtype: np.dtype[Any]
@@ -111,30 +110,37 @@ def select(path: str) -> None:
 def _checked(wanted: str, usable: tuple[str, ...]) -> str:
     if wanted not in usable:
         raise PlatformError(
-            f"{VARIABLE}: got {wanted!r}, expected one of {', '.join(usable)}",
+            f"kernels ({VARIABLE}): got {wanted!r}, expected one of {', '.join(usable)}",
             hint=f"unset {VARIABLE} to use the fastest that this machine can run",
         )
     return wanted
 
 
-def load(dtype: DTypeLike) -> Kernels:
-    """Return the kernels for float32 or float64, of the build in use.
+def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
+    """Return the kernels for float32 or float64.
+
+    Parameters
+    ----------
+    dtype
+        What parameters and activations are computed in.
+    build
+        One of `available`; by default that of `path`.
 
     Raises
     ------
     ValueError
         Another dtype.
     PlatformError
-        See `path`.
+        The build does not exist or cannot run here.
     """
     kind = np.dtype(dtype)
     if kind.name not in _C_NAMES:
         raise ValueError(f"dtype: got {kind.name}, expected float32 or float64")
-    build = path()
+    build = path() if build is None else _checked(build, available())
     if build == REFERENCE:
         reference = import_module("onotrain._kernels.reference")
         return Kernels(kind, build, **{name: getattr(reference, name) for name in NAMES})
-    functions: dict[str, Kernel] = {}
+    functions: dict[str, Any] = {}
     for module, levelled in _MODULES.items():
         compiled = import_module(f"onotrain._kernels.{build}.{module}" if levelled else f"onotrain._kernels.{module}")
         functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
@@ -148,9 +154,7 @@ def _gather(fused: Any, kind: np.dtype[Any]) -> Kernel:
     """Return `gather` for one dtype of batch: the dtype of the storage is the one thing that is chosen per call."""
     by_storage = {np.dtype(name): fused[c_name, _C_NAMES[kind.name]] for name, c_name in _STORAGE.items()}
 
-    def gather(
-        source: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray, out: np.ndarray
-    ) -> None:
+    def gather(source: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
         kernel = by_storage.get(source.dtype)
         if kernel is None:
             raise ValueError(f"source: got {source.dtype}, expected uint8, float32 or float64")

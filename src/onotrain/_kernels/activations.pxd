@@ -17,7 +17,6 @@ cdef enum Activation:
     ACTIVATION_COUNT
 
 
-
 cdef inline floating relu(floating z, floating* slope) noexcept nogil:
     cdef floating zero = 0, one = 1
     slope[0] = zero if z <= 0 else one

@@ -1,7 +1,7 @@
 """From typed memoryviews to the raw pointers that the loops run on.
 
-A memoryview argument has been checked for dtype, dimensions and contiguity by the time a kernel sees it; `expect` checks
-its lengths.  Both happen with the GIL, once per call, so that no loop can leave an array.
+A memoryview argument has been checked for dtype, dimensions and contiguity by the time a kernel sees it; `expect`
+checks its lengths.  Both happen with the GIL, once per call, so that no loop can leave an array.
 """
 
 from cython cimport floating

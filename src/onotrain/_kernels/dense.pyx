@@ -49,8 +49,8 @@ cdef void activate_rows(
     """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache."""
     cdef floating[COLUMNS] factor
     cdef floating scale = <floating> (65536. / (65536 - draw.threshold))
-    cdef Py_ssize_t q, first, n, c
-    for q in range(r):
+    cdef Py_ssize_t _, first, n, c
+    for _ in range(r):
         first = 0
         while first < o:
             n = min(<Py_ssize_t> COLUMNS, o - first)
@@ -145,14 +145,14 @@ cdef void multiply_and_sum_rows(
     floating* column,       # IN  (o,), OUT plus the sum of the rows of y
 ) noexcept nogil:
     """Four rows at a time: a quarter of the additions depend on each other, and of the passes over `column`."""
-    cdef Py_ssize_t q, c, whole = r - r % 4
-    for q in range(0, whole, 4):
+    cdef Py_ssize_t _, c, whole = r - r % 4
+    for _ in range(0, whole, 4):
         multiply(4 * o, x, y)
         for c in range(o):
             column[c] += (y[c] + y[o + c]) + (y[2 * o + c] + y[3 * o + c])
         x += 4 * o
         y += 4 * o
-    for q in range(whole, r):
+    for _ in range(whole, r):
         multiply(o, x, y)
         for c in range(o):
             column[c] += y[c]
@@ -189,9 +189,9 @@ cdef void predict_rows(
 ) noexcept nogil:
     cdef floating[COLUMNS] slope  # not asked for, and of no cost in the first-level cache
     cdef Draw keep_all
-    cdef Py_ssize_t q, first, n
+    cdef Py_ssize_t _, first, n
     memset(&keep_all, 0, sizeof(Draw))
-    for q in range(r):
+    for _ in range(r):
         first = 0
         while first < o:
             n = min(<Py_ssize_t> COLUMNS, o - first)

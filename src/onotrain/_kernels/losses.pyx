@@ -2,8 +2,8 @@
 
 Dimensions: r rows of the batch on this rank, o outputs.
 
-The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``tally[0]`` and
-the number of right rows to ``tally[1]``, and writes `weight` times the gradient unless `dlogits` is None.
+The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``tally[0]``
+and the number of right rows to ``tally[1]``, and writes `weight` times the gradient unless `dlogits` is None.
 """
 
 from cython cimport floating
@@ -23,17 +23,30 @@ cdef enum Kind:
     HUBER
 
 
-cdef Py_ssize_t exponentials(Py_ssize_t o, const floating* z, floating* e, double* denominator) noexcept nogil:
+cdef Py_ssize_t exponentials(
+    Py_ssize_t o,
+    const floating* z,          # IN  (o,)
+    floating* e,                # OUT (o,) or NULL
+    double* denominator,        # OUT
+) noexcept nogil:
     """``e = exp(z - max z)`` and its sum; returns the first place of the largest z."""
-    cdef Py_ssize_t c, best = 0
+    cdef floating[BLOCK] few
+    cdef floating* block = few
+    cdef Py_ssize_t start = 0, count, c, best = 0
     cdef floating top
     for c in range(1, o):
         if z[c] > z[best]:
             best = c
     top = z[best]
-    for c in range(o):
-        e[c] = exp(z[c] - top)
-    denominator[0] = total(e, o)
+    denominator[0] = 0
+    while start < o:
+        count = min(<Py_ssize_t> BLOCK, o - start)
+        if e != NULL:
+            block = e + start
+        for c in range(count):
+            block[c] = exp(z[start + c] - top)
+        denominator[0] += total(block, count)
+        start += BLOCK
     return best
 
 
@@ -47,13 +60,12 @@ def softmax_cross_entropy(
 ):
     """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over all classes.
 
-    ``loss = -log softmax(z) . t`` with ``t = (1 - label_smoothing) onehot + label_smoothing / o``; a row is right if its
+    """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over the classes.
     first largest logit is the target's.
     """
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best, bad = -1
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best
     cdef const floating* z = in_2d(logits)
     cdef floating* dz = out_2d(dlogits)
-    cdef floating[BLOCK] few
     cdef double denominator, loss, spread, losses = 0, right = 0
     cdef double hit = 1 - label_smoothing, miss = label_smoothing / o if o > 0 else 0
     cdef floating factor, offset = <floating> (weight * miss)
@@ -69,10 +81,7 @@ def softmax_cross_entropy(
     with nogil:
         for q in range(r):
             target = targets[q]
-            if dz != NULL:
-                best = exponentials(o, z, dz, &denominator)
-            else:
-                best = sum_exponentials(o, z, few, &denominator)
+            best = exponentials(o, z, dz, &denominator)
             loss = math.log(denominator) - hit * (<double> z[target] - <double> z[best])
             if miss > 0:  # a logit of -inf has an infinite loss only if it is asked for
                 spread = 0
@@ -90,25 +99,6 @@ def softmax_cross_entropy(
             z += o
         tally[0] += losses
         tally[1] += right
-
-
-cdef Py_ssize_t sum_exponentials(Py_ssize_t o, const floating* z, floating* few, double* denominator) noexcept nogil:
-    """The same without keeping the exponentials: they go through a buffer of BLOCK elements."""
-    cdef Py_ssize_t c, first, n, best = 0
-    cdef floating top
-    for c in range(1, o):
-        if z[c] > z[best]:
-            best = c
-    top = z[best]
-    denominator[0] = 0
-    first = 0
-    while first < o:
-        n = min(<Py_ssize_t> BLOCK, o - first)
-        for c in range(n):
-            few[c] = exp(z[first + c] - top)
-        denominator[0] += total(few, n)
-        first += BLOCK
-    return best
 
 
 cdef inline floating binary_cross_entropy_of(floating z, floating target, floating* slope) noexcept nogil:
@@ -216,7 +206,8 @@ def squared_error(
     check(logits, targets, dlogits, tally)
     with nogil:
         add_loss(
-            SQUARED_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+            SQUARED_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets),
+            <floating> weight, out_2d(dlogits), &tally[0],
         )
 
 
@@ -232,7 +223,8 @@ def absolute_error(
     check(logits, targets, dlogits, tally)
     with nogil:
         add_loss(
-            ABSOLUTE_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+            ABSOLUTE_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets),
+            <floating> weight, out_2d(dlogits), &tally[0],
         )
 
 
@@ -249,7 +241,8 @@ def huber(
     check(logits, targets, dlogits, tally)
     with nogil:
         add_loss(
-            HUBER, <floating> delta, n, in_2d(logits), in_2d(targets), <floating> weight, out_2d(dlogits), &tally[0]
+            HUBER, <floating> delta, n, in_2d(logits), in_2d(targets),
+            <floating> weight, out_2d(dlogits), &tally[0],
         )
 
 
@@ -258,7 +251,7 @@ def softmax(
     floating[:, ::1] out not None,              # OUT (r, o), may be the same array
 ):
     """Probabilities of classes that exclude each other: ``exp(z) / sum exp(z)`` of each row."""
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], _, c
     cdef const floating* z = in_2d(logits)
     cdef floating* p = out_2d(out)
     cdef double denominator
@@ -268,7 +261,7 @@ def softmax(
     if o == 0:
         return
     with nogil:
-        for q in range(r):
+        for _ in range(r):
             exponentials(o, z, p, &denominator)
             factor = <floating> (1 / denominator)
             for c in range(o):

@@ -55,7 +55,7 @@ cdef inline void dropout_factors(
     floating scale,
     floating* factor,           # OUT (COLUMNS,): 0, or scale where the element is kept
 ) noexcept nogil:
-    """Column ``COUNTERS h + b`` of the block takes the h-th 16 bits of the b-th counter: neighbours lie in neighbours."""
+    """Column ``COUNTERS h + b`` of a block takes the h-th 16 bits of the b-th counter: loops go over neighbours."""
     cdef uint32_t[4][COUNTERS] word
     cdef uint32_t[4] x
     cdef uint32_t key0 = <uint32_t> draw.seed, key1 = <uint32_t> (draw.seed >> 32)

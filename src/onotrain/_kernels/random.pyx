@@ -1,8 +1,8 @@
 """The order of samples: a keyed permutation that is computed, not stored.
 
-``P_key`` is a bijection of ``range(n)``.  Any rank can ask for any part of it without a table of n entries, and all get the
-same one.  It is a Feistel network on pairs ``(left, right)`` of ``Z_a x Z_a`` with ``a = ceil(sqrt(n))``; a value beyond n is
-sent through again until it falls into the range (cycle walking), which is rare because ``a^2 - n <= 2 sqrt(n)``.
+``P_key`` is a bijection of ``range(n)``.  Any rank can ask for any part of it without a table of n entries, and all get
+the same one.  It is a Feistel network on pairs ``(left, right)`` of ``Z_a x Z_a`` with ``a = ceil(sqrt(n))``; a value
+beyond n is sent through again until it falls into the range (cycle walking), which is rare: ``a^2 - n <= 2 sqrt(n)``.
 
 References
 ----------
@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """Finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit flips every output bit with probability 1/2."""
+    """Finaliser of SplitMix64 (Steele, Lea, Flood 2014): an input bit flips each output bit with probability 1/2."""
     x = (x ^ (x >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
     x = (x ^ (x >> 27)) * <uint64_t> 0x94D049BB133111EB
     return x ^ (x >> 31)

@@ -2,9 +2,9 @@
 
 It is the oracle of the tests, and what runs with ``ONOTRAIN_KERNELS=reference``.
 
-Dimensions: ``r`` rows of the batch on this rank, ``i`` inputs, ``o`` outputs, ``n`` parameters of a shard, ``k`` gradient
-rows.  Arrays of numbers have one dtype, float32 or float64, unless said otherwise, and are C-contiguous; outputs stand last
-and belong to the caller.  Zero rows are allowed everywhere.
+Dimensions: ``r`` rows of the batch on this rank, ``i`` inputs, ``o`` outputs, ``n`` parameters of a shard, ``k``
+gradient rows.  Arrays of numbers have one dtype, float32 or float64, unless said otherwise, and are C-contiguous;
+outputs stand last and belong to the caller.  Zero rows are allowed everywhere.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+#: As compiled code does, the twin lets infinities and NaN pass without a word.
+_silent = np.errstate(all="ignore")
 
 #: The code of each activation.
 ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5}
@@ -35,12 +38,12 @@ def _expect(what: str, array: Array | None, *shape: int, dtype: Any = None) -> N
 # ---------------------------------------------------------------------------------------------------------------- gemm
 
 
-def gemm(
-    a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, c: Array
-) -> None:
+@_silent
+def gemm(a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, c: Array) -> None:
     """Write ``c = alpha op(a) op(b) + beta c``; c is not read if beta is 0."""
     left, right = (a.T if transpose_a else a), (b.T if transpose_b else b)
-    _expect("op(b)", right.T if transpose_b else right.copy(), *(right.shape[::-1] if transpose_b else right.shape))
+    _expect("a", a, *a.shape)
+    _expect("b", b, *b.shape, dtype=a.dtype)
     if left.shape[1] != right.shape[0]:
         raise ValueError(f"columns of op(a): got {left.shape[1]}, expected {right.shape[0]}")
     _expect("c", c, left.shape[0], right.shape[1], dtype=a.dtype)
@@ -84,8 +87,8 @@ def _dropout_factors(shape: tuple[int, int], rate: float, seed: int, step: int, 
     """Return 0, or ``1 / (1 - rate)`` where an element is kept, as float64 ``(r, o)``.
 
     The counter of a draw is (block, row, step, layer), its key the seed.  A counter serves 8 columns with 16 bits each;
-    16 counters with neighbouring blocks serve 128 neighbouring columns, column ``16 h + b`` of them with the h-th 16 bits
-    of the b-th counter.
+    16 counters with neighbouring blocks serve 128 neighbouring columns, column ``16 h + b`` of them with the h-th 16
+    bits of the b-th counter.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"dropout: got {rate}, expected a rate of at least 0 and below 1")
@@ -98,8 +101,10 @@ def _dropout_factors(shape: tuple[int, int], rate: float, seed: int, step: int, 
     counter[3] = layer & 0xFFFFFFFF
     words = np.empty_like(counter)
     philox4x32(counter, np.array([seed & 0xFFFFFFFF, seed >> 32], np.uint32), words)
-    halves = np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)], axis=1).reshape(8, rows, -1, _COUNTERS)
-    uniform = halves.transpose(1, 2, 0, 3).reshape(rows, -1)[:, :columns]
+    halves = np.stack([words & np.uint32(0xFFFF), words >> np.uint32(16)], axis=1).reshape(
+        8, rows, blocks // _COUNTERS, _COUNTERS
+    )
+    uniform = halves.transpose(1, 2, 0, 3).reshape(rows, 8 * blocks)[:, :columns]
     threshold = min(int(rate * 65536 + 0.5), 65535)
     return np.where(uniform >= threshold, 65536 / (65536 - threshold), 0.0)
 
@@ -114,8 +119,8 @@ def _mix(x: Array) -> Array:
 def shuffle_positions(start: int, n: int, key: int, out: Array) -> None:
     """Write ``out[j] = P_key(start + j)``, with ``P_key`` a bijection of ``range(n)``.
 
-    A Feistel network on ``Z_a x Z_a``, ``a = ceil(sqrt(n))``; a value beyond n is sent through again until it falls into the
-    range (Black and Rogaway: Ciphers with arbitrary finite domains. CT-RSA 2002).
+    A Feistel network on ``Z_a x Z_a``, ``a = ceil(sqrt(n))``; a value beyond n is sent through again until it falls
+    into the range (Black and Rogaway: Ciphers with arbitrary finite domains. CT-RSA 2002).
 
     Parameters
     ----------
@@ -150,6 +155,7 @@ def shuffle_positions(start: int, n: int, key: int, out: Array) -> None:
 # -------------------------------------------------------------------------------------------------------------- gather
 
 
+@_silent
 def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) -> None:
     """Write ``out = (source[index] - shift) * scale``.
 
@@ -204,10 +210,10 @@ def _activate(z: Array, activation: int, negative_slope: float) -> tuple[Array, 
 
 
 def _logistic(z: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-z))
+    return 1 / (1 + np.exp(-z))
 
 
+@_silent
 def dense_forward(
     x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, dropout: float,
     seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
@@ -236,6 +242,7 @@ def dense_forward(
     elementwise_forward(z, activation, negative_slope, dropout, seed, step, layer, first_row, slope, y)
 
 
+@_silent
 def dense_backward(
     x: Array, weight: Array, slope: Array, accumulate: bool, dy: Array, dx: Array | None, dw: Array, db: Array | None
 ) -> None:
@@ -268,6 +275,7 @@ def dense_backward(
         db[...] = dy.sum(axis=0) + (db if accumulate else 0)
 
 
+@_silent
 def dense_predict(
     x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, y: Array
 ) -> None:
@@ -277,6 +285,7 @@ def dense_predict(
     elementwise_predict(x @ weight.T if bias is None else x @ weight.T + bias, activation, negative_slope, y)
 
 
+@_silent
 def elementwise_forward(
     x: Array, activation: int, negative_slope: float, dropout: float,
     seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
@@ -291,6 +300,7 @@ def elementwise_forward(
     slope[...] = derivative * factor
 
 
+@_silent
 def elementwise_backward(slope: Array, dy: Array, dx: Array) -> None:
     """Write ``dx = dy * slope``; all ``(r, i)``."""
     _expect("dy", dy, *slope.shape, dtype=slope.dtype)
@@ -298,6 +308,7 @@ def elementwise_backward(slope: Array, dy: Array, dx: Array) -> None:
     np.multiply(dy, slope, out=dx)
 
 
+@_silent
 def elementwise_predict(x: Array, activation: int, negative_slope: float, y: Array) -> None:
     """Write ``y = activation(x)``; both ``(r, i)``."""
     _expect("y", y, *x.shape, dtype=x.dtype)
@@ -313,6 +324,7 @@ def _expect_loss(logits: Array, dlogits: Array | None, tally: Array) -> None:
     _expect("tally", tally, 2, dtype=np.float64)
 
 
+@_silent
 def softmax_cross_entropy(
     logits: Array, targets: Array, label_smoothing: float, weight: float, dlogits: Array | None, tally: Array
 ) -> None:
@@ -342,13 +354,12 @@ def softmax_cross_entropy(
     if targets.min() < 0 or targets.max() >= classes:
         bad = int(np.argmax((targets < 0) | (targets >= classes)))
         raise IndexError(f"targets[{bad}]: got {targets[bad]}, expected a class below {classes}")
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        exponentials = np.exp(shifted)
-        denominator = exponentials.sum(axis=1, dtype=np.float64)
-        losses = np.log(denominator) - (1 - label_smoothing) * shifted[rows, targets]
-        if label_smoothing > 0:
-            losses -= label_smoothing * shifted.mean(axis=1, dtype=np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    denominator = exponentials.sum(axis=1, dtype=np.float64)
+    losses = np.log(denominator) - (1 - label_smoothing) * shifted[rows, targets]
+    if label_smoothing > 0:
+        losses -= label_smoothing * shifted.mean(axis=1, dtype=np.float64)
     tally += losses.sum(), np.sum((logits.argmax(axis=1) == targets) & ~np.isnan(losses))
     if dlogits is not None:
         wanted = np.full(logits.shape, label_smoothing / classes)
@@ -356,9 +367,8 @@ def softmax_cross_entropy(
         dlogits[...] = weight * (exponentials / denominator[:, None] - wanted)
 
 
-def binary_cross_entropy(
-    logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array
-) -> None:
+@_silent
+def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add the binary cross-entropy of sigmoid(logits), summed over the outputs, and write its gradient.
 
     A row counts as right by the part of its outputs with ``(logit > 0) == (target > 0.5)``.
@@ -379,6 +389,7 @@ def binary_cross_entropy(
         dlogits[...] = weight * (_logistic(logits) - targets)
 
 
+@_silent
 def squared_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``(z - t)^2``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, dlogits, tally)
@@ -389,6 +400,7 @@ def squared_error(logits: Array, targets: Array, weight: float, dlogits: Array |
         dlogits[...] = weight * 2 * error
 
 
+@_silent
 def absolute_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``|z - t|``, summed over the outputs, and write its gradient, 0 at 0; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, dlogits, tally)
@@ -399,9 +411,8 @@ def absolute_error(logits: Array, targets: Array, weight: float, dlogits: Array 
         dlogits[...] = weight * np.sign(error)
 
 
-def huber(
-    logits: Array, targets: Array, delta: float, weight: float, dlogits: Array | None, tally: Array
-) -> None:
+@_silent
+def huber(logits: Array, targets: Array, delta: float, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``e^2 / 2`` for ``|e| <= delta`` and ``delta (|e| - delta / 2)`` beyond, of the error ``e = z - t``.
 
     Shapes as in `binary_cross_entropy`; the sum goes over the outputs.
@@ -416,6 +427,7 @@ def huber(
         dlogits[...] = weight * np.clip(error, -delta, delta)
 
 
+@_silent
 def softmax(logits: Array, out: Array) -> None:
     """Write ``exp(z) / sum exp(z)`` of each row; `out` may be `logits`."""
     _expect("logits", logits, *logits.shape)
@@ -426,6 +438,7 @@ def softmax(logits: Array, out: Array) -> None:
     out[...] = exponentials / exponentials.sum(axis=1, keepdims=True, dtype=np.float64)
 
 
+@_silent
 def sigmoid(logits: Array, out: Array) -> None:
     """Write ``1 / (1 + exp(-z))``; `out` may be `logits`."""
     _expect("logits", logits, *logits.shape)
@@ -464,12 +477,14 @@ def _moments(g: Array, beta1: float, beta2: float, m: Array, v: Array) -> None:
     v += (1 - beta2) * (g * g - v)
 
 
+@_silent
 def sum_of_squares(x: Array) -> float:
     """Return the sum of the squares of ``x (n,)``, computed in double."""
     _expect("x", x, len(x))
     return float(np.sum(np.square(x, dtype=np.float64)))
 
 
+@_silent
 def sum_gradients(grads: Array, out: Array) -> float:
     """Write the sum of the rows of ``grads (k, n)``, in their order, to ``out (n,)``; return its sum of squares.
 
@@ -480,6 +495,7 @@ def sum_gradients(grads: Array, out: Array) -> float:
     return sum_of_squares(out)
 
 
+@_silent
 def sgd(
     grads: Array, grad_scale: float, lr: float, momentum: float, nesterov: bool, weight_decay: float, decoupled: bool,
     velocity: Array | None, param: Array,
@@ -519,6 +535,7 @@ def sgd(
     return sum_of_squares(total)
 
 
+@_silent
 def adam(
     grads: Array, grad_scale: float, lr: float, beta1: float, beta2: float, eps: float,
     correction1: float, correction2: float, weight_decay: float, decoupled: bool, m: Array, v: Array, param: Array,
@@ -551,6 +568,7 @@ def adam(
     return sum_of_squares(total)
 
 
+@_silent
 def rmsprop(
     grads: Array, grad_scale: float, lr: float, alpha: float, eps: float, momentum: float,
     weight_decay: float, decoupled: bool, square: Array, velocity: Array | None, param: Array,
@@ -572,6 +590,7 @@ def rmsprop(
     return sum_of_squares(total)
 
 
+@_silent
 def adagrad(
     grads: Array, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool,
     square: Array, param: Array,
@@ -586,6 +605,7 @@ def adagrad(
     return sum_of_squares(total)
 
 
+@_silent
 def lamb_direction(
     grads: Array, grad_scale: float, beta1: float, beta2: float, eps: float, correction1: float, correction2: float,
     weight_decay: float, decoupled: bool, param: Array, m: Array, v: Array, direction: Array,
@@ -608,6 +628,7 @@ def lamb_direction(
     return squares
 
 
+@_silent
 def add_scaled(x: Array, scale: float, y: Array) -> None:
     """Add ``scale * x`` to y; both ``(n,)``."""
     _expect("x", x, len(y), dtype=y.dtype)

@@ -6,7 +6,7 @@ The pass goes by blocks: the summed gradient of a block waits in the first-level
 vectorised, and every array is read and written once.  Each kernel returns the sum of squares, in double, of the summed
 gradient before scale and decay; a gradient that is not finite shows in it.
 
-Formulas are those of torch.optim.  Decay: ``param *= 1 - learning_rate * weight_decay`` before the step if decoupled, else
+Formulas are those of torch.optim.  Decay: ``param *= 1 - lr * weight_decay`` before the step if decoupled, else
 ``gradient += weight_decay * param`` (L2).
 """
 
@@ -47,10 +47,10 @@ cdef double sum_rows(
     floating* g,                # OUT (count,)
 ) noexcept nogil:
     """``g = row 0 + row 1 + ...``, in this order on every rank; returns the sum of squares of g."""
-    cdef Py_ssize_t row, c
+    cdef Py_ssize_t _, c
     for c in range(count):
         g[c] = grads[c]
-    for row in range(1, k):
+    for _ in range(1, k):
         grads += stride
         for c in range(count):
             g[c] += grads[c]
@@ -226,7 +226,10 @@ def rmsprop(
     floating[::1] velocity,                     # IN, OUT (n,), or None without momentum
     floating[::1] param not None,               # IN, OUT (n,)
 ):
-    """``s += (1 - alpha) (g^2 - s)``; ``v = momentum v + g / (sqrt(s) + eps)``; ``p -= lr v`` (Tieleman and Hinton, 2012)."""
+    """``s += (1 - alpha) (g^2 - s)``; ``v = momentum v + g / (sqrt(s) + eps)``; ``p -= lr v``.
+
+    Source: Tieleman and Hinton, Coursera lecture 6e, 2012.
+    """
     cdef floating[BLOCK] g
     cdef Py_ssize_t n = param.shape[0], start, count
     cdef double squares = 0

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from kernels.oracle import TOLERANCE, assert_twins, central_differences, normal, unset
+from onotrain._kernels import Kernels, reference
+
+SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
+
+# name -> call of (kernels, logits, targets, weight, dlogits, tally)
+LOSSES: dict[str, Callable] = {
+    "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.0, *a[2:]),
+    "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.1, *a[2:]),
+    "binary": lambda k, *a: k.binary_cross_entropy(*a),
+    "squared": lambda k, *a: k.squared_error(*a),
+    "absolute": lambda k, *a: k.absolute_error(*a),
+    "huber": lambda k, *a: k.huber(*a[:2], 0.7, *a[2:]),
+}
+
+
+def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: int) -> np.ndarray:
+    if name in ("softmax", "smoothed"):
+        return rng.integers(0, o, r).astype(np.int32)
+    if name == "binary":
+        return rng.random((r, o)).round(1).astype(dtype)
+    return normal(rng, dtype, r, o)
+
+
+def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True):
+    dlogits = unset(logits.dtype, *logits.shape) if gradient else None
+    tally = np.array([2.0, 1.0])
+    LOSSES[name](k, logits, targets, weight, dlogits, tally)
+    return dlogits, tally
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("r", "o"), SHAPES)
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_against_the_twin(kernels, rng, name, r, o, size):
+    logits = (size * normal(rng, kernels.dtype, r, o)).astype(kernels.dtype)
+    targets = targets_of(name, rng, kernels.dtype, r, o)
+    got, tally = run(kernels, name, logits, targets)
+    expected, expected_tally = run(reference, name, logits, targets)
+    assert_twins(got, expected)
+    np.testing.assert_allclose(tally, expected_tally, **TOLERANCE[kernels.dtype.name])
+    _, alone = run(kernels, name, logits, targets, gradient=False)
+    np.testing.assert_allclose(alone, tally, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("r", "o"), [(1, 1), (4, 3), (3, 17)])
+def test_gradients_are_those_of_the_loss(double_kernels, rng, name, r, o):
+    logits, targets = normal(rng, np.float64, r, o), targets_of(name, rng, np.float64, r, o)
+    if name in ("absolute", "huber"):  # not within a difference's reach of a kink
+        error = logits - targets
+        for kink in (0.0, 0.7, -0.7):
+            logits[abs(error - kink) < 0.01] += 0.05
+
+    def loss() -> float:
+        return 0.25 * run(double_kernels, name, logits, targets, gradient=False)[1][0]
+
+    gradient, _ = run(double_kernels, name, logits, targets)
+    np.testing.assert_allclose(gradient, central_differences(loss, logits), rtol=1e-6, atol=1e-6)
+
+
+def test_cross_entropy_of_known_probabilities(kernels):
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]], kernels.dtype))
+    dlogits, tally = run(kernels, "softmax", logits, np.array([0, 2], np.int32), weight=0.5)
+    np.testing.assert_allclose(tally, [2 - np.log(0.7) - np.log(0.25), 1 + 1], rtol=1e-6)
+    np.testing.assert_allclose(dlogits, [[-0.15, 0.1, 0.05], [0.25, 0.125, -0.375]], atol=1e-7)
+
+
+def test_of_equal_logits_the_first_wins(kernels):
+    logits = np.array([[1, 2, 2], [2, 2, 1], [3, 3, 3]], kernels.dtype)
+    _, tally = run(kernels, "softmax", logits, np.array([1, 1, 0], np.int32))
+    assert tally[1] == 1 + 2
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_huge_logits_do_not_overflow(kernels, rng, name):
+    logits = np.array([[1e4, -1e4, 0.0]], kernels.dtype)
+    targets = np.array([1], np.int32) if name in ("softmax", "smoothed") else np.zeros((1, 3), kernels.dtype)
+    dlogits, tally = run(kernels, name, logits, targets)
+    assert np.isfinite(dlogits).all() and np.isfinite(tally).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_not_finite_shows_in_the_loss(kernels, name, bad, place):
+    logits = np.zeros((1, 3), kernels.dtype)
+    logits[0, place] = bad
+    targets = np.array([1], np.int32) if name in ("softmax", "smoothed") else np.zeros((1, 3), kernels.dtype)
+    dlogits, tally = run(kernels, name, logits, targets)
+    assert not np.isfinite(tally[0])
+    if np.isnan(bad):
+        assert np.isnan(dlogits[0, place])
+        if name in ("softmax", "smoothed"):
+            assert np.isnan(dlogits).all() and tally[1] == 1  # NaN is never right
+    expected, expected_tally = run(reference, name, logits, targets)
+    np.testing.assert_array_equal(dlogits, expected)
+    np.testing.assert_array_equal(tally, expected_tally)
+
+
+def test_an_impossible_class_costs_nothing_unless_it_is_the_target(kernels):
+    logits = np.array([[0.0, -np.inf]], kernels.dtype)
+    assert run(kernels, "softmax", logits, np.array([0], np.int32))[1][0] == 2
+    assert run(kernels, "softmax", logits, np.array([1], np.int32))[1][0] == np.inf
+
+
+def test_kinks(kernels):
+    """Slope 0 of the absolute error at 0; huber meets itself at delta."""
+    zero = np.zeros((1, 2), kernels.dtype)
+    assert not run(kernels, "absolute", zero, zero)[0].any()
+    error = np.array([[0.7, -0.7, 0.0]], kernels.dtype)
+    dlogits, tally = run(kernels, "huber", error, np.zeros_like(error), weight=1.0)
+    np.testing.assert_allclose(dlogits, error, rtol=1e-6)
+    np.testing.assert_allclose(tally[0], 2 + 0.49, rtol=1e-6)
+
+
+def test_binary_rows_count_by_the_part_that_is_right(kernels):
+    logits = np.array([[1, -1, 1, 0], [1, 1, 1, 1]], kernels.dtype)
+    targets = np.array([[1, 0, 0, 0], [1, 1, 1, 1]], kernels.dtype)
+    assert run(kernels, "binary", logits, targets)[1][1] == 1 + 0.75 + 1
+
+
+def test_the_sum_of_many_small_losses_does_not_drift(kernels):
+    """A float32 sum of a million equal terms would be wrong in the fourth digit."""
+    logits = np.full((1000, 1000), np.sqrt(0.1), kernels.dtype)
+    tally = np.zeros(2)
+    kernels.squared_error(logits, np.zeros_like(logits), 1.0, None, tally)
+    np.testing.assert_allclose(tally[0], 1e6 * float(logits[0, 0]) ** 2, rtol=1e-7)
+
+
+@pytest.mark.parametrize("bad", [-1, 3])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_a_class_outside_the_logits_is_refused_before_anything_is_written(kernels, bad, gradient):
+    dlogits, tally = unset(kernels.dtype, 2, 3) if gradient else None, np.zeros(2)
+    logits, targets = np.zeros((2, 3), kernels.dtype), np.array([0, bad], np.int32)
+    with pytest.raises(IndexError, match=rf"targets\[1\]: got {bad}"):
+        kernels.softmax_cross_entropy(logits, targets, 0.0, 1.0, dlogits, tally)
+    assert not tally.any() and (dlogits is None or np.isnan(dlogits).all())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_wrong_shapes_and_dtypes_are_refused(kernels, rng, name):
+    targets = targets_of(name, rng, kernels.dtype, 4, 3)
+    right = [np.zeros((4, 3), kernels.dtype), targets, 1.0, np.zeros((4, 3), kernels.dtype), np.zeros(2)]
+    LOSSES[name](kernels, *right)
+    wrong = {
+        0: [np.zeros((5, 3), kernels.dtype), np.zeros((4, 3), np.float16), np.zeros((4, 6), kernels.dtype)[:, ::2]],
+        1: [targets[:3], targets.astype(np.int64)],
+        3: [np.zeros((4, 4), kernels.dtype), np.zeros((3, 3), kernels.dtype), np.zeros((3, 4), kernels.dtype).T],
+        4: [np.zeros(3), np.zeros(2, np.float32)],
+    }
+    for place, arrays in wrong.items():
+        for array in arrays:
+            with pytest.raises(ValueError):
+                LOSSES[name](kernels, *right[:place], array, *right[place + 1 :])
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(("r", "o"), SHAPES)
+def test_probabilities(kernels, rng, name, r, o):
+    logits = (20 * normal(rng, kernels.dtype, r, o)).astype(kernels.dtype)
+    out, expected = unset(kernels.dtype, r, o), unset(kernels.dtype, r, o)
+    getattr(kernels, name)(logits, out)
+    getattr(reference, name)(logits, expected)
+    assert_twins(out, expected)
+    if name == "softmax":
+        np.testing.assert_allclose(out.sum(axis=1), np.ones(r), rtol=1e-5)
+    getattr(kernels, name)(logits, logits)  # in place
+    np.testing.assert_array_equal(logits, out)
+    with pytest.raises(ValueError):
+        getattr(kernels, name)(logits, np.zeros((r + 1, o), kernels.dtype))
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid"])
+def test_probabilities_of_nan_are_nan(kernels, name):
+    out = np.zeros((1, 2), kernels.dtype)
+    getattr(kernels, name)(np.array([[0.0, np.nan]], kernels.dtype), out)
+    assert np.isnan(out[0, 1])
