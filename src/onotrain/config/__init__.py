@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from onotrain.config.base import Section
+from typing import Any
+
 from onotrain.config.loading import load_config
 from onotrain.config.metrics import mode_of, top_k
 from onotrain.config.schema import Config
 
-__all__ = ["Config", "Section", "load_config", "mode_of", "top_k"]
+__all__ = ["Config", "json_schema", "load_config", "mode_of", "reference_tables", "top_k"]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a configuration, for editors."""
+    from onotrain.config import reference
+
+    return reference.json_schema()
+
+
+def reference_tables() -> str:
+    """Return Markdown with one table per section: key, type, default, meaning."""
+    from onotrain.config import reference
+
+    return reference.reference_tables()

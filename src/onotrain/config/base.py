@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     Strict,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
@@ -29,7 +30,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _number_to_list(value: Any) -> Any:
-    return (value,) if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+    if _type_of(value) not in ("number", "list"):
+        raise PydanticCustomError("wrong_type", "wrong type", {"expected": "a number or a list of numbers"})
+    return (value,) if _type_of(value) == "number" else value
 
 
 def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -38,14 +41,24 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _check_text(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("null_character", "null character")
+    return value
+
+
 NotEmpty = AfterValidator(_check_not_empty)
 
 #: Models are strict, and a list is how YAML spells a tuple.
 #: The length is checked last, because pydantic counts only the valid entries.
 Numbers = Annotated[
-    tuple[float, ...], Strict(False), BeforeValidator(_number_to_list), NotEmpty
+    tuple[float, ...],
+    Strict(False),
+    BeforeValidator(_number_to_list),
+    NotEmpty,
+    WithJsonSchema({"type": ["number", "array"], "items": {"type": "number"}, "minItems": 1}),
 ]
-Text = Annotated[str, Field(min_length=1)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
 Texts = Annotated[tuple[Text, ...], Strict(False), NotEmpty]
 
 
@@ -67,9 +80,7 @@ class Problem(NamedTuple):
 class Section(BaseModel):
     """Base of every part of the configuration: immutable, no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:
@@ -166,10 +177,10 @@ class OneOf:
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
         """Describe the full form and the short ones."""
-        full = handler(schema["schema"])  # type: ignore[typeddict-item]
+        full = handler(schema["schema"])
         branches = full.pop("oneOf", None) or [full]
         unique = [branch for index, branch in enumerate(branches) if branch not in branches[:index]]
-        short: list[dict[str, Any]] = [{"enum": [tag[1:-1] for tag in schema["schema"]["choices"]]}]  # type: ignore[typeddict-item]
+        short: list[dict[str, Any]] = [{"enum": [tag[1:-1] for tag in schema["schema"]["choices"]]}]
         if self.number:
             short.append({"type": "number"})
         return {"anyOf": [*short, *unique]}
@@ -190,10 +201,12 @@ class ByType:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         """Build the union, with the type checked in front of it."""
         choices = {tag_of(_type_of_member(member)): handler.generate_schema(member) for member in get_args(source)}
+        names = [name for member in get_args(source) if get_origin(member) is Literal for name in get_args(member)]
 
         def check(value: Any) -> Any:
-            if tag_of(_type_of(value)) not in choices:
-                raise PydanticCustomError("wrong_type", "wrong type", {"expected": self.expected})
+            unknown = names and isinstance(value, str) and value not in names
+            if unknown or tag_of(_type_of(value)) not in choices:
+                raise PydanticCustomError("wrong_type", "wrong type", {"expected": self.expected, "names": names})
             return value
 
         union = core_schema.tagged_union_schema(choices, lambda value: tag_of(_type_of(value)))

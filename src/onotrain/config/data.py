@@ -18,16 +18,20 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class MeanStd(Section):
     """Given normalisation: ``(x - mean) / std``."""
 
-    mean: Numbers = Field(description="Mean of every feature, or one number for all, in the units of the data.")
+    mean: Numbers = Field(description="Mean of every feature, or one number for all; 8-bit pixels count as 0 to 1.")
     std: Numbers = Field(description="Standard deviation of every feature, or one number for all; greater than 0.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield standard deviations that cannot be divided by, and lists that do not go together."""
         for index, value in enumerate(self.std):
             if value <= 0:
-                yield Problem(("std",) if len(self.std) == 1 else ("std", index), f"must be greater than 0 (got {value:g})")
+                yield Problem(
+                    ("std",) if len(self.std) == 1 else ("std", index), f"must be greater than 0 (got {value:g})"
+                )
         if len({len(self.mean), len(self.std)} - {1}) > 1:
-            yield Problem(("std",), f"must have as many entries as mean (got {len(self.std)}, mean has {len(self.mean)})")
+            yield Problem(
+                ("std",), f"must have as many entries as mean (got {len(self.std)}, mean has {len(self.mean)})"
+            )
 
     @field_serializer("mean", "std")
     def _short(self, value: tuple[float, ...]) -> Any:
@@ -40,26 +44,28 @@ class Data(Section):
     train: Text = Field(description="`digits` or `mnist` (built in), or the path of a file.")
     validation: Annotated[Fraction | Text | None, ByType("a fraction, 'test', a path or null")] = Field(
         None,
-        description="What is validated on after every epoch: a fraction of the training data (the same share of every class), "
-        "`test` (the test part of a built-in data set), or the path of a file.",
+        description="What is validated on after every epoch: a fraction of the training data (the same share of "
+        "every class), `test` (the test part of a built-in data set), or the path of a file.",
     )
     format: Literal["auto", "hdf5", "npz", "npy", "csv", "tsv", "idx"] = Field(
         "auto", description="Format of the files; `auto` goes by their suffix."
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
-        None, description="Name of the data set in HDF5 and NPZ; columns of CSV and TSV (all but the targets by default)."
+        None,
+        description="Name of the data set in HDF5 and NPZ; columns of CSV and TSV (all but the targets by default).",
     )
     targets: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target); CSV and "
-        "TSV: column or columns (by default label, target, class or y, else the last); NPY and IDX: path of the labels' file.",
+        description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target). "
+        "CSV and TSV: column or columns (by default label, target, class or y, else the last). "
+        "NPY and IDX: path of the file of labels.",
     )
     normalize: Annotated[
         Literal["none", "standard", "minmax"] | MeanStd, ByType("none, standard, minmax or {mean: ..., std: ...}")
     ] = Field(
         "none",
-        description="How features are scaled: `standard` (mean 0, standard deviation 1 in the training data), `minmax` (0 to 1), "
-        "or given as `{mean: ..., std: ...}`; pixels in 8 bit count as 0 to 1.",
+        description="How features are scaled: `standard` (mean 0, standard deviation 1 in the training data), "
+        "`minmax` (0 to 1), or given as `{mean: ..., std: ...}`.",
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
         "auto", description="Read HDF5 piece by piece instead of at once; `auto`: if it does not fit into memory."
@@ -75,7 +81,8 @@ class Data(Section):
         """Yield keys that do not fit what is trained on."""
         if self.validation == "test" and not self.is_built_in:
             yield Problem(
-                ("validation",), f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a path"
+                ("validation",),
+                f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a path",
             )
         if self.is_built_in:
             for key, unset in (("format", "auto"), ("features", None), ("targets", None)):

@@ -52,8 +52,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
             f"{name}:{position.line}:{position.column}: must be a mapping of sections (got {show(document.data)})",
             hint="start with a section, such as 'data: {train: digits}'",
         )
-    applied = apply_overrides(document.data, overrides)
-    return _validated(document.data, _Places(name, document, applied))
+    applied, wrong = apply_overrides(document.data, overrides)
+    return _validated(document.data, _Places(name, document, applied), wrong)
 
 
 def config_from_mapping(mapping: Mapping[str, Any]) -> Config:
@@ -95,24 +95,28 @@ def _plain(value: Any, depth: int) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)  # numbers of NumPy too
 
 
-def _validated(data: dict[str, Any], places: _Places) -> Config:
+def _validated(data: dict[str, Any], places: _Places, wrong: Sequence[str] = ()) -> Config:
+    """Return the configuration, or raise everything that is wrong, `wrong` included."""
+    found: list[Finding] = []
     try:
-        return with_resolved_metrics(Config.model_validate(data))
+        config = Config.model_validate(data)
     except ValidationError as error:
         found = findings_of(error, Config)
-    found += _cross_findings(data, {finding.path[0] for finding in found if finding.path}, found)
-    raise ConfigError("\n".join(places.lines(found)))
+        found += _cross_findings(data, {finding.path[0] for finding in found if finding.path})
+    lines = [*places.lines(found), *wrong]
+    if lines:
+        raise ConfigError("\n".join(lines))
+    return with_resolved_metrics(config)
 
 
-def _cross_findings(data: dict[str, Any], wrong: set[str | int], found: list[Finding]) -> Iterable[Finding]:
+def _cross_findings(data: dict[str, Any], wrong: set[str | int]) -> list[Finding]:
     """Check what is between those sections that are right, which pydantic does only if all are."""
     sections = {}
     for name, field in Config.model_fields.items():
         if name not in wrong and (name in data or not field.is_required()):
             adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
             sections[name] = adapter.validate_python(data.get(name, field.default))
-    seen = {(finding.path, finding.text) for finding in found}
-    return [Finding(*problem) for problem in cross_problems(sections) if tuple(problem) not in seen]
+    return [Finding(*problem) for problem in cross_problems(sections)]
 
 
 class _Places:
@@ -143,19 +147,23 @@ class _Places:
         return (0, position.line, position.column), f"{self._name}:{position.line}:{position.column}: {key}: "
 
     def _override_of(self, finding: Finding) -> tuple[int, Override] | None:
-        """Return the last override that wrote what the finding is about, or that made the section it misses in."""
+        """Return the last override that wrote what the finding is about, or that is why a key is missing."""
+        path = finding.path
+        known = self._known(path)
+        made = path[: len(known) + 1] if known != path else None  # a key that is not in the file
         for number, override in reversed(list(enumerate(self._overrides))):
-            if finding.path[: len(override.path)] == override.path:
-                return number, override
-        known = self._known(finding.path)
-        for number, override in enumerate(self._overrides):
-            if len(known) < len(finding.path) - 1 and override.path[: len(known) + 1] == finding.path[: len(known) + 1]:
+            wrote = path[: len(override.path)] == override.path
+            chose = override.path == (*path[:-1], "name") and known != path
+            opened = made is not None and override.path[: len(made)] == made
+            if wrote or chose or opened:
                 return number, override
         return None
 
     def _known(self, path: Path) -> Path:
         """Return the longest part of the path that is in the file."""
-        length = next(length for length in range(len(path), -1, -1) if not length or path[:length] in self._document.values)
+        length = next(
+            length for length in range(len(path), -1, -1) if not length or path[:length] in self._document.values
+        )
         return path[:length]
 
     def _position(self, finding: Finding) -> Position:

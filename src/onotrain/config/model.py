@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     Field,
     GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     Strict,
     create_model,
@@ -75,6 +76,14 @@ class LayerOptions(Section):
     @classmethod
     def _expand(cls, value: Any) -> Any:
         return value if isinstance(value, (Mapping, Section)) else {cls.short_key: value}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the short form too."""
+        full = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [full["properties"][cls.short_key], full]}
 
 
 def _check_slope(options: Dense | Activation, activation: str) -> Iterator[Problem]:
@@ -198,7 +207,7 @@ class Model(Section):
     """The network: a sequence of layers."""
 
     layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
-        description="The layers in order, each a mapping of its kind to its options; the last one is dense, without dropout after it."
+        description="The layers in order, each a mapping of its kind to its options; the last one is dense."
     )
     initializer: Initializer = Field("xavier_uniform", description="First values of the weights of dense layers.")  # type: ignore[assignment]
     bias_initializer: BiasInitializer = Field(0.0, description="First values of biases; a number means that constant.")  # type: ignore[assignment]
@@ -212,7 +221,7 @@ class Model(Section):
         """Yield a last layer that is not dense."""
         last = self.layers[-1].kind
         if last != "dense":
-            yield Problem(("layers", len(self.layers) - 1, last), f"the last layer must be dense (got {last})")
+            yield Problem(("layers", len(self.layers) - 1), f"the last layer must be dense (got {last})")
 
 
 class CrossEntropy(Section):
@@ -226,7 +235,7 @@ class BinaryCrossEntropy(Section):
     """Yes or no for every output."""
 
     name: Literal["binary_cross_entropy"] = Field(
-        description="Sigmoid and cross-entropy: every output is a yes or no (one output: two classes; several: multi-label)."
+        description="Sigmoid and cross-entropy: every output is a yes or no (one output: binary; several: multi-label)."
     )
 
 

@@ -45,7 +45,7 @@ class Sgd(OptimizerBase):
 class Adam(OptimizerBase):
     """Adam (Kingma and Ba, arXiv 1412.6980)."""
 
-    name: Literal["adam"] = Field(description="Adam.")
+    name: Literal["adam"] = Field("adam", description="Adam.")
     learning_rate: Positive = Field(1e-3, description="Step size.")
     betas: Betas = Field((0.9, 0.999), description=_BETAS)
     eps: Positive = Field(1e-8, description=_EPS)
@@ -100,7 +100,8 @@ class ScheduleBase(Section):
     warmup_steps: CountOrZero = Field(0, description="The same [optimiser steps]; only one of the two.")
     warmup_start: Share = Field(0.0, description="Factor on the learning rate that the warm-up rises from.")
     base_batch_size: Count | None = Field(
-        None, description="Batch size that the learning rate is meant for: it is scaled by batch_size / base_batch_size."
+        None,
+        description="Batch size that the learning rate is meant for: it is scaled by batch_size / base_batch_size.",
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -114,7 +115,7 @@ class ScheduleBase(Section):
 class Constant(ScheduleBase):
     """The learning rate stays."""
 
-    name: Literal["constant"] = Field(description="The learning rate stays as it is.")
+    name: Literal["constant"] = Field("constant", description="The learning rate stays as it is.")
 
 
 class Step(ScheduleBase):
@@ -139,7 +140,9 @@ class MultiStep(ScheduleBase):
         yield from super().problems()
         for index, (before, after) in enumerate(pairwise(self.milestones), start=1):
             if after <= before:
-                yield Problem(("milestones", index), f"must be greater than the milestone before it (got {after} after {before})")
+                yield Problem(
+                    ("milestones", index), f"must be greater than the milestone before it (got {after} after {before})"
+                )
 
 
 class Exponential(ScheduleBase):
@@ -152,7 +155,9 @@ class Exponential(ScheduleBase):
 class Cosine(ScheduleBase):
     """The learning rate follows half a cosine."""
 
-    name: Literal["cosine"] = Field(description="Fall along half a cosine over all epochs (Loshchilov and Hutter, arXiv 1608.03983).")
+    name: Literal["cosine"] = Field(
+        description="Fall along half a cosine over all epochs (Loshchilov and Hutter, arXiv 1608.03983)."
+    )
     min_factor: Share = Field(0.0, description="Factor that is approached at the end.")
 
 
@@ -160,7 +165,9 @@ class Plateau(ScheduleBase):
     """The learning rate drops when a metric stops getting better."""
 
     name: Literal["plateau"] = Field(description="Multiply by `factor` when a metric has stopped getting better.")
-    metric: str = Field("validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>.")
+    metric: str = Field(
+        "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
+    )
     patience: CountOrZero = Field(description="Epochs without improvement that are let pass.")
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(description="Factor of a drop.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
@@ -171,4 +178,6 @@ class Plateau(ScheduleBase):
         return mode_of(self.metric)
 
 
-Schedule = Annotated[Constant | Step | MultiStep | Exponential | Cosine | Plateau, OneOf("schedule", default="constant")]
+Schedule = Annotated[
+    Constant | Step | MultiStep | Exponential | Cosine | Plateau, OneOf("schedule", default="constant")
+]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from onotrain.config.messages import show
 from onotrain.config.yaml_reader import Path, YamlError, read_yaml
-from onotrain.errors import ConfigError
+
+_MAX_DEPTH = 16
 
 #: Key of the full form that a value alone is short for, by the key that it is the value of.
 SHORT_FORMS = {
@@ -40,7 +42,7 @@ class Override(NamedTuple):
     text: str
 
 
-def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> list[Override]:
+def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Override], list[str]]:
     """Change `data` in place, one override after the other.
 
     Parameters
@@ -52,15 +54,13 @@ def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> list[Override
 
     Returns
     -------
-    list of Override
+    overrides : list of Override
         What was changed.
-
-    Raises
-    ------
-    ConfigError
-        Naming every override that cannot be read or applied.
+    wrong : list of str
+        A line for every override that cannot be read or applied.
     """
-    overrides, wrong = [], []
+    overrides: list[Override] = []
+    wrong: list[str] = []
     for text in texts:
         try:
             override = _parse(text, data)
@@ -68,20 +68,18 @@ def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> list[Override
             overrides.append(override)
         except _NotPossible as error:
             wrong.append(f"--set {text}: {error}")
-    if wrong:
-        raise ConfigError("\n".join(wrong), hint="an override is key.path=value, such as optimizer.learning_rate=1e-3")
-    return overrides
+    return overrides, wrong
 
 
 class _NotPossible(Exception):
-    pass
+    """An override that cannot be read or applied."""
 
 
 def _parse(text: str, data: dict[str, Any]) -> Override:
     """Split an override; a number in its path is an index where the data have a list."""
     name, equals, value = text.partition("=")
     if not equals or not all(name.split(".")):
-        raise _NotPossible("expected key.path=value")
+        raise _NotPossible("expected key.path=value, such as optimizer.learning_rate=1e-3")
     try:
         plain = read_yaml(value).data
     except YamlError as error:
@@ -92,20 +90,19 @@ def _parse(text: str, data: dict[str, Any]) -> Override:
         if depth > _MAX_DEPTH:
             raise _NotPossible(f"path is more than {_MAX_DEPTH} keys deep")
         if isinstance(node, list):
-            path.append(_index(part, node))
-            node = node[path[-1]]
+            index = _index(part, node)
+            path.append(index)
+            node = node[index]
         else:
             path.append(part)
             node = node.get(part) if isinstance(node, dict) else None
     return Override(tuple(path), plain, text)
 
 
-_MAX_DEPTH = 16
-
-
 def _index(part: str, items: list[Any]) -> int:
     if not (part.isascii() and part.isdigit()) or len(part) > 9 or int(part) >= len(items):
-        raise _NotPossible(f"{part!r} is no entry of a list of {len(items)} (expected 0 to {len(items) - 1})")
+        range_ = f" (expected 0 to {len(items) - 1})" if items else ""
+        raise _NotPossible(f"{part!r} is no index of a list of {len(items)}{range_}")
     return int(part)
 
 
@@ -113,9 +110,10 @@ def _apply(data: dict[str, Any], override: Override) -> None:
     """Set the value, with sections made and short forms written out on the way."""
     node: Any = data
     for depth, part in enumerate(override.path[:-1], start=1):
-        child = node[part] if isinstance(node, list) else node.get(part)
+        child = node.get(part) if isinstance(node, dict) else node[part]
         if not isinstance(child, (dict, list)):
-            node[part] = child = _opened(child, override.path[:depth])
+            child = _opened(child, override.path[:depth])
+            node[part] = child
         node = child
     node[override.path[-1]] = override.value
 
@@ -126,7 +124,7 @@ def _opened(value: Any, path: Path) -> dict[str, Any]:
         return {}
     key = SHORT_FORMS.get(str(path[-1]))
     if key is None:
-        raise _NotPossible(f"{'.'.join(map(str, path))} is {value!r}, not a section")
+        raise _NotPossible(f"{'.'.join(map(str, path))} is {show(value)}, which has no keys")
     if path[-1] == "bias_initializer" and not isinstance(value, str):
         return {"name": "constant", "value": value}
     return {key: value}

@@ -14,12 +14,15 @@ from onotrain.config.metrics import mode_of
 class EarlyStopping(Section):
     """Ends training when a metric has stopped getting better."""
 
-    metric: str = Field("validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>.")
+    metric: str = Field(
+        "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
+    )
     patience: CountOrZero = Field(description="Epochs without improvement that are let pass.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
     restore_best: bool = Field(True, description="End with the parameters of the best epoch instead of the last.")
     mode: Literal["auto", "min", "max"] = Field(
-        "auto", description="Whether less or more is better; `auto` (max for accuracy, top_k and r2, else min) is resolved."
+        "auto",
+        description="Whether less or more is better; `auto` (max for accuracy, top_k and r2, else min) is resolved.",
     )
 
     @model_validator(mode="before")
@@ -42,14 +45,17 @@ class Training(Section):
     gradient_accumulation: Count = Field(
         1, description="Pieces that a batch is computed in, to save memory; the result is the same."
     )
-    clip_norm: Positive | None = Field(None, description="Longest gradient (L2 norm over all parameters); longer ones are scaled down.")
+    clip_norm: Positive | None = Field(
+        None, description="Longest gradient (L2 norm over all parameters); longer ones are scaled down."
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
     max_steps: Count | None = Field(None, description="Stop after so many optimiser steps; the run can be resumed.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
-        description="What is measured on the validation data: a list of `loss`, `accuracy`, `top_5` (or another number), `mae`, "
-        "`rmse`, `r2`; `auto` is resolved: loss and accuracy for classes, loss, mae, rmse and r2 for values.",
+        description="What is measured on the validation data: a list of `loss`, `accuracy`, `top_5` (or any "
+        "other number), `mae`, `rmse`, `r2`; `auto` is resolved: loss and accuracy for classes, all but accuracy and "
+        "`top_5` for values.",
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -65,14 +71,17 @@ class AllReduce(Section):
     """Synchronous steps on shared memory."""
 
     name: Literal["allreduce"] = Field(
-        description="Synchronous: ranks of a node share the parameters; each sums, updates and publishes its part."
+        "allreduce",
+        description="Synchronous: ranks of a node share the parameters; each sums, updates and publishes its part.",
     )
 
 
 class Flat(Section):
     """Synchronous steps with one MPI_Allreduce."""
 
-    name: Literal["flat"] = Field(description="Synchronous: one MPI_Allreduce of the gradient over all ranks; the plain baseline.")
+    name: Literal["flat"] = Field(
+        description="Synchronous: one MPI_Allreduce of the gradient over all ranks; the plain baseline."
+    )
 
 
 Strategy = Annotated[AllReduce | Flat, OneOf("strategy", default="allreduce")]
@@ -83,7 +92,9 @@ class Checkpoint(Section):
 
     every_epochs: Count | None = Field(1, description="Save after every so many epochs.")
     every_steps: Count | None = Field(None, description="Save after every so many optimiser steps.")
-    every_seconds: Positive | None = Field(None, description="Save when so much time has passed since the last time [s].")
+    every_seconds: Positive | None = Field(
+        None, description="Save when so much time has passed since the last time [s]."
+    )
     keep: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
         3, description="Checkpoints that are kept besides the best one; at least two, so that one can be damaged."
     )
@@ -91,4 +102,6 @@ class Checkpoint(Section):
     def problems(self) -> Iterator[Problem]:
         """Yield a run that would never be saved."""
         if self.every_epochs is None and self.every_steps is None and self.every_seconds is None:
-            yield Problem(("every_epochs",), "one of every_epochs, every_steps and every_seconds must be given (got null)")
+            yield Problem(
+                ("every_epochs",), "one of every_epochs, every_steps and every_seconds must be given (got null)"
+            )

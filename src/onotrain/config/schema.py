@@ -12,7 +12,7 @@ from pydantic import Field
 from onotrain.config import metrics
 from onotrain.config.base import Problem, Section
 from onotrain.config.data import Data
-from onotrain.config.messages import did_you_mean
+from onotrain.config.messages import any_of, did_you_mean
 from onotrain.config.model import Loss, Model
 from onotrain.config.optimization import Optimizer, Schedule
 from onotrain.config.run import Checkpoint, Strategy, Training
@@ -65,7 +65,7 @@ class Config(Section):
         return write_yaml(self.to_mapping())
 
     def canonical_json(self) -> str:
-        """Return JSON that is the same for equal configurations: ASCII, sorted keys, no spaces, defaults written out."""
+        """Return JSON that is the same for equal configurations: ASCII, sorted keys, defaults written out."""
         return json.dumps(self.to_mapping(), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def digest(self) -> str:
@@ -107,7 +107,8 @@ def _check_output(model: Model, loss: Any) -> Iterator[Problem]:
         yield Problem((*path, "units"), f"cross_entropy needs one output per class, 2 or more (got {output.units})")
     if loss.name in ("cross_entropy", "binary_cross_entropy") and output.activation != "identity":
         yield Problem(
-            (*path, "activation"), f"{loss.name} brings its own activation; the last layer must have none (got {output.activation})"
+            (*path, "activation"),
+            f"{loss.name} brings its own activation; the last layer must have none (got {output.activation})",
         )
 
 
@@ -128,8 +129,7 @@ def _check_metrics(model: Model, loss: Any, training: Training) -> Iterator[Prob
 
 
 def _fitting(loss: str) -> str:
-    names = [*metrics.automatic(loss), *(["top_5"] if loss == "cross_entropy" else [])]
-    return f"it has {', '.join(names)}"
+    return f"expected {any_of([name for name in metrics.KNOWN if metrics.is_for(name, loss)])}"
 
 
 def _monitored(schedule: Any, training: Training) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -148,7 +148,9 @@ def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, trainin
             continue
         if not monitored.startswith("validation_") or not metrics.is_for(name, loss.name):
             known = [*training_names, *(f"validation_{each}" for each in measured)]
-            yield Problem(path, f"no such metric with loss {loss.name} (got {monitored!r}); {did_you_mean(monitored, known)}")
+            yield Problem(
+                path, f"no such metric with loss {loss.name} (got {monitored!r}); {did_you_mean(monitored, known)}"
+            )
         elif data.validation is None:
             yield Problem(path, f"{monitored} needs validation data; give data.validation, or watch train_loss")
         elif training.metrics != "auto" and name not in training.metrics:

@@ -1,8 +1,8 @@
 """YAML text -> plain data, and where in the text every key and value stands.
 
-The text is hostile until proven otherwise, so that only what a configuration needs is read: one document of mappings with
-string keys, sequences and scalars.  There are no anchors, aliases, tags or duplicate keys, and scalars follow the core
-schema of YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
+The text is hostile until proven otherwise, so that only what a configuration needs is read: one document of
+mappings with string keys, sequences and scalars.  There are no anchors, aliases, tags or duplicate keys, and scalars
+follow the core schema of YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def read_yaml(source: bytes | str) -> Document:
     """
     data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
     if len(data) > MAX_BYTES:
-        raise YamlError(f"too large (got {len(data)} bytes, at most {MAX_BYTES} are read)")
+        raise YamlError(f"too large (got more than {MAX_BYTES} bytes)")
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -121,7 +121,7 @@ def _code(character: str | int) -> int:
     return ord(character) if isinstance(character, str) else character
 
 
-def _position(mark: yaml.Mark) -> Position:
+def _position(mark: Any) -> Position:
     return Position(mark.line + 1, mark.column + 1)
 
 
@@ -161,8 +161,9 @@ class _Builder:
             raise YamlError(f"aliases are not allowed (got *{event.anchor})", position)
         if event.anchor is not None:
             raise YamlError(f"anchors are not allowed (got &{event.anchor})", position)
-        if getattr(event, "tag", None) is not None:
-            raise YamlError(f"tags are not allowed (got {event.tag})", position)
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise YamlError(f"tags are not allowed (got {tag})", position)
 
     def _node(self, event: yaml.NodeEvent) -> None:
         position = _position(event.start_mark)

@@ -1,0 +1,130 @@
+"""``--set key.path=value``."""
+
+# ruff: noqa: E501 -- messages are compared whole, and read best so
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onotrain.config import Config, load_config
+from onotrain.config.overrides import SHORT_FORMS, apply_overrides
+from onotrain.errors import ConfigError
+
+TEXT = """\
+data: {train: digits, validation: 0.2}
+model:
+  layers:
+    - dense: 16
+    - activation: leaky_relu
+    - dropout: 0.1
+    - dense: 10
+loss: cross_entropy
+optimizer: {name: adam, betas: [0.8, 0.9]}
+training: {epochs: 2, batch_size: 32}
+"""
+
+
+def load(tmp_path: Path, *overrides: str) -> Config:
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    return load_config(path, overrides)
+
+
+def wrong(tmp_path: Path, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, *overrides)
+    return caught.value.message.replace(str(tmp_path / "run.yaml"), "run.yaml").split("\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("training.epochs=7", "training.epochs", 7),
+        ("optimizer.learning_rate=1e-2", "optimizer.learning_rate", 0.01),
+        ("optimizer.betas.1=0.5", "optimizer.betas", (0.8, 0.5)),
+        ("optimizer.betas=[0.1, 0.2]", "optimizer.betas", (0.1, 0.2)),
+        ("data.validation=", "data.validation", None),
+        ("data.train=a=b.csv", "data.train", "a=b.csv"),
+        ("loss=mse", "loss.name", "mse"),
+        ("loss.label_smoothing=0.1", "loss.label_smoothing", 0.1),
+        ("loss={name: huber, delta: 2}", "loss.delta", 2.0),
+        ("schedule.warmup_epochs=2", "schedule.warmup_epochs", 2),
+        ("schedule={name: cosine}", "schedule.name", "cosine"),
+        ("checkpoint.every_seconds=60", "checkpoint.every_seconds", 60.0),
+        ("training.early_stopping.patience=3", "training.early_stopping.patience", 3),
+        ("strategy.name=flat", "strategy.name", "flat"),
+        ("strategy=flat", "strategy.name", "flat"),
+        ("model.layers.0.dense.units=64", "model.layers.0.options.units", 64),
+        ("model.layers.0.dense.activation=tanh", "model.layers.0.options.activation", "tanh"),
+        ("model.layers.1.activation.negative_slope=0.3", "model.layers.1.options.negative_slope", 0.3),
+        ("model.layers.2.dropout.rate=0.3", "model.layers.2.options.rate", 0.3),
+        ("model.layers.2={dense: 3}", "model.layers.2.options.units", 3),
+        ("model.bias_initializer=0.5", "model.bias_initializer.value", 0.5),
+        ("model.initializer.name=lecun_normal", "model.initializer.name", "lecun_normal"),
+    ],
+)
+def test_set(tmp_path: Path, override: str, path: str, value: Any) -> None:
+    got: Any = load(tmp_path, override)
+    for part in path.split("."):
+        got = got[int(part)] if part.isdigit() else getattr(got, part)
+    assert got == value
+
+
+def test_later_ones_win_and_build_on_earlier_ones(tmp_path: Path) -> None:
+    config = load(tmp_path, "optimizer={name: sgd}", "optimizer.momentum=0.5", "optimizer.momentum=0.9")
+    assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
+
+
+def test_short_form_of_a_constant_is_written_out(tmp_path: Path) -> None:
+    config = load(tmp_path, "model.bias_initializer=0.5", "model.bias_initializer.value=0.25")
+    assert config.model.bias_initializer.value == 0.25
+
+
+@pytest.mark.parametrize("key", SHORT_FORMS)
+def test_short_forms_are_those_of_the_schema(key: str) -> None:
+    """A key that is set within a short form must not lose what the short form said."""
+    data: dict[str, Any] = {key: "given"}
+    overrides, problems = apply_overrides(data, [f"{key}.other=1"])
+    assert (len(overrides), problems) == (1, [])
+    assert data == {key: {SHORT_FORMS[key]: "given", "other": 1}}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["optimizer.nme=x"], ["--set optimizer.nme=x: unknown key of optimizer 'adam'; did you mean 'name'?"]),
+        (["traning.epochs=1"], ["--set traning.epochs=1: traning: unknown key; did you mean 'training'?"]),
+        (["epochs"], ["--set epochs: expected key.path=value, such as optimizer.learning_rate=1e-3"]),
+        (["=3"], ["--set =3: expected key.path=value, such as optimizer.learning_rate=1e-3"]),
+        (["a..b=3"], ["--set a..b=3: expected key.path=value, such as optimizer.learning_rate=1e-3"]),
+        (["training.epochs=[1"], ["--set training.epochs=[1: value: not YAML: expected ',' or ']', but got '<stream end>' while parsing a flow sequence"]),
+        (["training.epochs=&x 1"], ["--set training.epochs=&x 1: value: anchors are not allowed (got &x)"]),
+        (["training.epochs.x=1"], ["--set training.epochs.x=1: training.epochs is 2, which has no keys"]),
+        (["model.layers.4.dropout=0"], ["--set model.layers.4.dropout=0: '4' is no index of a list of 4 (expected 0 to 3)"]),
+        (["model.layers.x.dropout=0"], ["--set model.layers.x.dropout=0: 'x' is no index of a list of 4 (expected 0 to 3)"]),
+        (["model.layers.-1.dense=0"], ["--set model.layers.-1.dense=0: '-1' is no index of a list of 4 (expected 0 to 3)"]),
+        (["model.layers.0.dense.units=-5"], ["--set model.layers.0.dense.units=-5: must be at least 1 (got -5)"]),
+        (["model.layers.0.dense=-5"], ["--set model.layers.0.dense=-5: model.layers.0.dense.units: must be at least 1 (got -5)"]),
+        (["schedule={name: step, factor: 0}"], [
+            "--set schedule={name: step, factor: 0}: schedule.every_epochs: required key of schedule 'step' is missing",
+            "--set schedule={name: step, factor: 0}: schedule.factor: must be greater than 0 (got 0)",
+        ]),
+        (["schedule.name=exponential"], ["--set schedule.name=exponential: schedule.factor: required key of schedule 'exponential' is missing"]),
+        (["training.early_stopping.min_delta=1"],
+         ["--set training.early_stopping.min_delta=1: training.early_stopping.patience: required key is missing"]),
+        (["optimizer.name=sgd"],
+         ["run.yaml:9:25: optimizer.betas: unknown key of optimizer 'sgd'; known keys are name, learning_rate, weight_decay, decoupled, momentum and nesterov"]),
+        (["optimizer.name=sdg"], ["--set optimizer.name=sdg: unknown optimizer (got 'sdg'); did you mean 'sgd'?"]),
+        (["training.epochs=0", "optimizer.name=3"], [
+            "--set training.epochs=0: must be at least 1 (got 0)",
+            "--set optimizer.name=3: unknown optimizer (got 3); expected sgd, adam, adamw, rmsprop, adagrad or lamb",
+        ]),
+        ([".".join("a" * 17) + "=1"], [f"--set {'.'.join('a' * 17)}=1: path is more than 16 keys deep"]),
+        (["data.train=\ud800"], ["--set data.train=\ud800: value: not UTF-8 (got byte 0xed)"]),
+    ],
+)  # fmt: skip
+def test_messages(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    assert wrong(tmp_path, *overrides) == expected
