@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -162,6 +163,13 @@ def test_python_values() -> None:
     assert (config.data.train, config.data.features) == ("a.h5", ("x",))
     assert (config.optimizer.betas, config.optimizer.learning_rate) == ((0.8, 0.9), 0.5)
     assert type(config.training.epochs) is int
+
+
+def test_pickles_and_copies() -> None:
+    """A launcher may send a configuration to other processes."""
+    config = Config.from_mapping(mapping())
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert copy.deepcopy(config) == config
 
 
 def test_validated_sections_can_be_handed_in() -> None:

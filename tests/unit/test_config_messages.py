@@ -111,6 +111,7 @@ ONE_MISTAKE = [
     ("    - dense: 10", "    - dropout: 1\n    - dense: 10", "5:7: model.layers.1.dropout.rate: must be less than 1 (got 1)"),
     ("keep: 3", "keep: 1", "11:20: checkpoint.keep: must be at least 2 (got 1)"),
     ("batch_size: 32", "batch_size: 32, seed: -1", "9:45: training.seed: must be at least 0 (got -1)"),
+    ("batch_size: 32", "batch_size: 32, early_stopping: {patience: 0}", "9:66: training.early_stopping.patience: must be at least 1 (got 0)"),
     # within a section
     ("name: adam", "name: sgd, nesterov: true", "7:34: optimizer.nesterov: needs momentum greater than 0 (got momentum 0)"),
     ("activation: relu", "initializer: {name: uniform, low: 1, high: 1}",

@@ -168,6 +168,10 @@ class LayerSpec(Section):
         """Options of the layer: an instance of the class that `LAYER_KINDS` has for the kind."""
         return getattr(self, self.kind)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by kind, because the subclasses are no names of this module."""
+        return _layer, (self.kind, self.options)
+
 
 LAYER_SPECS: dict[str, type[LayerSpec]] = {
     kind: create_model(
@@ -175,6 +179,10 @@ LAYER_SPECS: dict[str, type[LayerSpec]] = {
     )  # type: ignore[call-overload]
     for kind, options in LAYER_KINDS.items()
 }
+
+
+def _layer(kind: str, options: LayerOptions) -> LayerSpec:
+    return LAYER_SPECS[kind](**{kind: options})
 
 
 class _OneKind:

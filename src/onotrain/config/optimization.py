@@ -168,7 +168,7 @@ class Plateau(ScheduleBase):
     metric: str = Field(
         "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
     )
-    patience: CountOrZero = Field(description="Epochs without improvement that are let pass.")
+    patience: CountOrZero = Field(description="Epochs in a row without improvement that are let pass.")
     factor: Annotated[float, Field(gt=0, lt=1)] = Field(description="Factor of a drop.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from onotrain.config.base import ByType, Count, CountOrZero, NotNegative, OneOf, Positive, Problem, Section, Texts
+from onotrain.config.base import ByType, Count, NotNegative, OneOf, Positive, Problem, Section, Texts
 from onotrain.config.metrics import mode_of
 
 
@@ -17,7 +17,7 @@ class EarlyStopping(Section):
     metric: str = Field(
         "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
     )
-    patience: CountOrZero = Field(description="Epochs without improvement that are let pass.")
+    patience: Count = Field(description="Stop after so many epochs in a row without improvement.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
     restore_best: bool = Field(True, description="End with the parameters of the best epoch instead of the last.")
     mode: Literal["auto", "min", "max"] = Field(
