@@ -5,7 +5,7 @@ The codes are those of `onotrain._kernels.ACTIVATIONS`.  Every function propagat
 
 from cython cimport floating
 
-from onotrain._kernels.elementary cimport erf, exp, logistic, tanh
+from onotrain._kernels.elementary cimport exp, logistic, normal_cdf, tanh
 
 cdef enum Activation:
     IDENTITY
@@ -43,9 +43,10 @@ cdef inline floating hyperbolic_tangent(floating z, floating* slope) noexcept no
 
 cdef inline floating gelu(floating z, floating* slope) noexcept nogil:
     """``z Phi(z)`` with the exact normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415)."""
-    cdef floating sqrt_half = 0.7071067811865476, half = 0.5, density_at_0 = 0.3989422804014327
-    cdef floating cumulative = half * (1 + erf(z * sqrt_half))
-    slope[0] = cumulative + z * density_at_0 * exp(-half * z * z)
+    cdef floating half = 0.5, density_at_0 = 0.3989422804014327
+    cdef floating gauss = exp(-half * z * z)
+    cdef floating cumulative = normal_cdf(z, gauss)
+    slope[0] = cumulative + z * density_at_0 * gauss
     return z * cumulative
 
 

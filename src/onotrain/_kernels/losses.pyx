@@ -60,8 +60,8 @@ def softmax_cross_entropy(
 ):
     """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over all classes.
 
-    """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over the classes.
-    first largest logit is the target's.
+    ``loss = -log softmax(z) . t`` with ``t = (1 - label_smoothing) onehot + label_smoothing / o``; a row is right if
+    its first largest logit is the target's.
     """
     cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best
     cdef const floating* z = in_2d(logits)
