@@ -229,3 +229,17 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_config(path)
         assert caught.value.message == message.format(path)
         assert (caught.value.hint is None) == (name in ("bytes", "large"))
+
+
+def test_more_problems_than_anybody_reads(tmp_path: Path) -> None:
+    got = lines(tmp_path, GOOD.replace("{keep: 3}", "{" + ", ".join(f"x{i}: 1" for i in range(150)) + "}"))
+    assert len(got) == 101
+    assert got[-1] == "and 50 more problems"
+
+
+def test_long_values_are_cut(tmp_path: Path) -> None:
+    got = lines(
+        tmp_path, GOOD.replace("digits", "a" * 3000), "training.epochs=" + "9" * 3000, f"{'y' * 3000}=1", "z" * 3000
+    )
+    assert len(got) == 3
+    assert max(map(len, got)) < 500

@@ -99,6 +99,11 @@ def test_size_limit() -> None:
         read_yaml(padding + b"\n")
 
 
+def test_limit_of_values() -> None:
+    with pytest.raises(YamlError, match="more than 100000 values"):
+        read_yaml("a: [" + "1," * 200_000 + "]")
+
+
 _FRAGMENTS = st.sampled_from(
     [
         "data:",

@@ -70,7 +70,9 @@ class Data(Section):
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
         "auto", description="Read HDF5 piece by piece instead of at once; `auto`: if it does not fit into memory."
     )
-    window_mib: Count = Field(256, description="Memory of a node in which streamed samples are shuffled [MiB].")
+    window_mib: Count = Field(
+        256, description="Streamed samples are shuffled within windows of this size; a node holds two [MiB]."
+    )
 
     @property
     def is_built_in(self) -> bool:

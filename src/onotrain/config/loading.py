@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from onotrain.config.messages import Finding, findings_of, show
+from onotrain.config.messages import MAX_PROBLEMS, Finding, findings_of, show
 from onotrain.config.overrides import Override, apply_overrides
 from onotrain.config.schema import Config, cross_problems, with_resolved_metrics
 from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, Position, YamlError, read_yaml
@@ -98,12 +98,16 @@ def _plain(value: Any, depth: int) -> Any:
 def _validated(data: dict[str, Any], places: _Places, wrong: Sequence[str] = ()) -> Config:
     """Return the configuration, or raise everything that is wrong, `wrong` included."""
     found: list[Finding] = []
+    left_out = 0
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
+        left_out = error.error_count() - MAX_PROBLEMS
         found = findings_of(error, Config)
         found += _cross_findings(data, {finding.path[0] for finding in found if finding.path})
     lines = [*places.lines(found), *wrong]
+    if left_out > 0:
+        lines.append(f"and {left_out} more problems")
     if lines:
         raise ConfigError("\n".join(lines))
     return with_resolved_metrics(config)
@@ -139,7 +143,7 @@ class _Places:
         override = self._override_of(finding)
         if override is not None:
             number, change = override
-            prefix = f"--set {change.text}: "
+            prefix = f"--set {change.shown}: "
             return (1, number, 0), prefix if finding.path == change.path else f"{prefix}{key}: "
         if self._name is None:
             return (0, 0, 0), f"{key}: "

@@ -13,6 +13,8 @@ from onotrain.config.base import Section
 from onotrain.config.scope import Scope, is_mark, keys_within
 from onotrain.config.yaml_reader import Path
 
+#: More than anybody reads at once.
+MAX_PROBLEMS = 100
 _GOT_LENGTH = 60
 
 _TYPES = {
@@ -92,9 +94,9 @@ def show(value: Any) -> str:
 
 
 def findings_of(error: ValidationError, root: type[Section]) -> list[Finding]:
-    """Return what pydantic found wrong, in words."""
+    """Return what pydantic found wrong, in words: at most `MAX_PROBLEMS` of it."""
     found: list[Finding] = []
-    for item in error.errors(include_url=False):
+    for item in error.errors(include_url=False)[:MAX_PROBLEMS]:
         found.extend(_translate(item, root))
     return found
 

@@ -9,6 +9,7 @@ from onotrain.config.messages import show
 from onotrain.config.yaml_reader import Path, YamlError, read_yaml
 
 _MAX_DEPTH = 16
+_MAX_SHOWN = 200
 
 #: Key of the full form that a value alone is short for, by the key that it is the value of.
 SHORT_FORMS = {
@@ -41,6 +42,15 @@ class Override(NamedTuple):
     value: Any
     text: str
 
+    @property
+    def shown(self) -> str:
+        """The text, cut for messages."""
+        return _shown(self.text)
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
 
 def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Override], list[str]]:
     """Change `data` in place, one override after the other.
@@ -67,7 +77,7 @@ def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Ov
             _apply(data, override)
             overrides.append(override)
         except _NotPossible as error:
-            wrong.append(f"--set {text}: {error}")
+            wrong.append(f"--set {_shown(text)}: {error}")
     return overrides, wrong
 
 

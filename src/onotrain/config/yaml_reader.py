@@ -16,6 +16,9 @@ import yaml
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
+#: Enough for a mean and a standard deviation of every feature; keeps hostile text from taking long.
+MAX_VALUES = 100_000
+_MAX_MESSAGE = 200
 
 Path = tuple[str | int, ...]
 
@@ -32,7 +35,7 @@ class YamlError(Exception):
 
     def __init__(self, text: str, position: Position | None = None) -> None:
         super().__init__(text)
-        self.text = text
+        self.text = text if len(text) <= _MAX_MESSAGE else f"{text[:_MAX_MESSAGE]}..."
         self.position = position
 
 
@@ -84,7 +87,7 @@ def read_yaml(source: bytes | str) -> Document:
     Raises
     ------
     YamlError
-        If it is too large or too deep, not UTF-8, not YAML, or uses what is not allowed.
+        If it is too large or nested too deep, not UTF-8, not YAML, or uses what is not allowed.
     """
     data = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
     if len(data) > MAX_BYTES:
@@ -177,6 +180,8 @@ class _Builder:
         else:
             value = {} if isinstance(event, yaml.MappingStartEvent) else []
         path = self._place(parent, value)
+        if len(self.document.values) >= MAX_VALUES:
+            raise YamlError(f"more than {MAX_VALUES} values", position)
         self.document.values[path] = position
         if not isinstance(event, yaml.ScalarEvent):
             if len(self._open) >= MAX_DEPTH:
