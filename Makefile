@@ -24,6 +24,8 @@ SHELL_FILES := .ci/run $(wildcard scripts/*.sh scripts/slurm/*.sbatch)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 unexport PYTHONPATH PYTHONHOME
+# cython-lint starts a tool of its own by name, and `make train` mpirun.
+export PATH := $(abspath $(BIN)):$(PATH)
 
 help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
@@ -37,7 +39,7 @@ setup: $(VENV)/.installed
 
 # The training prints its own progress; mpirun keeps the terminal.
 train: $(VENV)/.installed
-	@set -a; source scripts/openmpi.env; set +a; PATH="$(abspath $(BIN)):$$PATH"; \
+	@set -a; source scripts/openmpi.env; set +a; \
 	exec mpirun -n $(RANKS) onotrain train configs/digits.yaml --output "runs/digits-$$(date +%Y%m%d-%H%M%S)"
 
 test: $(VENV)/.installed

@@ -41,6 +41,9 @@ def main(report: str, arguments: list[str]) -> int:
     sys.stderr.flush()
     if code != pytest.ExitCode.OK:
         if rank > 0:
+            time.sleep(GRACE_S / 2)
+        # Usually all ranks fail alike: one shows it, preferably rank 0, whose report is on the terminal already.
+        if _first(Path(f"{report}.failed")) and rank > 0:
             tail = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
             os.write(terminal, ("\n".join([f"--- rank {rank}", *tail]) + "\n").encode())
         time.sleep(GRACE_S)
@@ -48,6 +51,15 @@ def main(report: str, arguments: list[str]) -> int:
 
         MPI.COMM_WORLD.Abort(code)
     return code
+
+
+def _first(mark: Path) -> bool:
+    """Tell whether no other rank has left this mark, and leave it."""
+    try:
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

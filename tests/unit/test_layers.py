@@ -21,7 +21,7 @@ ROOMS = (
 # Library -> the files that may import it.
 HOMES = {
     "mpi4py": ("parallel/*",),
-    "h5py": ("training/checkpoint*", "data/hdf5*"),
+    "h5py": ("*/checkpoint*", "*/hdf5*"),
     "click": ("cli/*",),
     "rich": ("cli/*",),
 }
@@ -112,6 +112,7 @@ def test_a_breach_is_seen(path: str, text: str, complaint: str) -> None:
         ("nn/model.py", "from onotrain import _kernels\nfrom onotrain.config import Config\nfrom .layers import Dense"),
         ("parallel/world.py", "def f():\n    from mpi4py import MPI"),
         ("training/checkpoint_file.py", "import h5py"),
+        ("inference/hdf5_sink.py", "import h5py"),
         ("data/hdf5.py", "import h5py"),
         ("cli/train.py", "import click, rich.console\nfrom onotrain.reporting import x\nprint('done')"),
         ("__init__.py", "from onotrain.training import train"),
