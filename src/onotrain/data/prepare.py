@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.dataset import Dataset, DataSpec, check_finite
+from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import check_finite, load_dataset
+from onotrain.data.paths import available_bytes
+from onotrain.data.readers import detect_format, load_dataset
+from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
+
+#: Samples of a block that a normalisation is computed from.
+_BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -32,11 +39,25 @@ def spec_of(section: Any, **changes: Any) -> DataSpec:
     return replace(spec, **changes)
 
 
-def normalization_of(setting: Any, features: np.ndarray, index: np.ndarray | None) -> Normalization:
-    """Return the normalisation that ``data.normalize`` asks for, computed on the rows `index` of `features`."""
-    if isinstance(setting, str):
-        return Normalization.none() if setting == "none" else Normalization.fit(setting, features, index)
-    return Normalization.given(setting.mean, setting.std)
+def normalization_of(setting: Any, samples: Samples) -> Normalization:
+    """Return the normalisation that ``data.normalize`` asks for, computed on `samples`."""
+    if not isinstance(setting, str):
+        return Normalization.given(setting.mean, setting.std)
+    starts = range(0, len(samples), _BLOCK_ROWS)
+    blocks = (samples.features(begin, min(begin + _BLOCK_ROWS, len(samples))) for begin in starts)
+    return Normalization.fit_blocks(setting, (features[rows] for features, rows in blocks))
+
+
+def open_stream(section: Any, path: str) -> Hdf5Stream | None:
+    """Return the HDF5 file at `path` if it is to be streamed: asked for, or too large for the memory."""
+    spec = spec_of(section, path=path)
+    if section.stream is False or detect_format(spec) != "hdf5":
+        return None
+    stream = Hdf5Stream(spec)
+    if section.stream is True or stream.nbytes > available_bytes() // 2:
+        return stream
+    stream.close()
+    return None
 
 
 def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:
@@ -45,17 +66,17 @@ def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:
     return targets if targets.dtype == np.int32 else np.ascontiguousarray(targets, dtype)
 
 
-def check_features(dataset: Dataset, inputs: int, names: tuple[str, ...] | None) -> None:
-    """Refuse data whose samples have another shape than the network's.
+def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...] | None) -> None:
+    """Refuse data with another number of features (`columns`) than the network's (`inputs`).
 
     Raises
     ------
     DataError
         They have.
     """
-    if dataset.features.shape[1] != inputs:
+    if columns != inputs:
         raise DataError(
-            f"{dataset.source}: samples have {dataset.features.shape[1]} features; the network expects {inputs}",
+            f"{source}: samples have {columns} features; the network expects {inputs}",
             hint=None if names is None else f"it was trained on: {', '.join(names[:20])}",
         )
 
@@ -77,8 +98,9 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
     Returns
     -------
     arrays
-        ``features`` and ``targets`` of all samples in the training file, and for validation either ``train_index`` and
-        ``validation_index`` into these, or ``validation_features`` and ``validation_targets``, or nothing.
+        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation either
+        ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
+        ``validation_targets``, or nothing.
     description
         Shapes, names, normalisation (computed on the training part) and encoding of the targets.
 
@@ -87,34 +109,60 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
     DataError
         Anything about the files.
     """
-    train = load_dataset(spec_of(section))
-    check_finite(train)
-    codec = TargetCodec.fit(task, outputs, train)
-    arrays = {"features": train.features, "targets": encode(codec, train, dtype)}
-    validation = section.validation
-    if isinstance(validation, float):
-        labels = arrays["targets"] if task in ("multiclass", "binary") else None
-        arrays["train_index"], arrays["validation_index"] = stratified_split(
-            None if labels is None else labels.reshape(-1).astype(np.int64), len(train.features), validation, seed
-        )
-    elif validation is not None:
-        spec = spec_of(section, part="test") if validation == "test" else spec_of(section, path=validation)
-        held_out = load_dataset(spec)
-        check_finite(held_out)
-        check_features(held_out, train.features.shape[1], train.feature_names)
-        arrays["validation_features"] = held_out.features
-        arrays["validation_targets"] = encode(codec, held_out, dtype)
-    _check_counts(arrays, train.source)
-    normalization = normalization_of(section.normalize, train.features, arrays.get("train_index"))
+    with ExitStack() as stack:
+        train, train_stream = _read(section, spec_of(section), stack)
+        codec = TargetCodec.fit(task, outputs, train)
+        targets = encode(codec, train, dtype)
+        arrays = {"targets": targets} | ({} if train_stream else {"features": train.features})
+        validation = section.validation
+        if isinstance(validation, float):
+            labels = targets.reshape(-1).astype(np.int64) if task in ("multiclass", "binary") else None
+            split = stratified_split(labels, len(train), validation, seed)
+            arrays["train_index"], arrays["validation_index"] = split
+        elif validation is not None:
+            spec = spec_of(section, part="test") if validation == "test" else spec_of(section, path=validation)
+            held_out, stream = _read(section, spec, stack)
+            check_features(held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names)
+            arrays["validation_targets"] = encode(codec, held_out, dtype)
+            if stream is None:
+                arrays["validation_features"] = held_out.features
+        _check_counts(arrays, train.source)
+        samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
+        normalization = normalization_of(section.normalize, samples)
     return arrays, Description(train.feature_shape, train.feature_names, train.target_names, normalization, codec)
+
+
+def _read(section: Any, spec: DataSpec, stack: ExitStack) -> tuple[Dataset, Hdf5Stream | None]:
+    """Return a data set, checked, or the targets of one that is streamed."""
+    stream = open_stream(section, spec.path)
+    if stream is not None:
+        return stack.enter_context(stream).targets_only(), stream
+    dataset = load_dataset(spec)
+    check_finite(dataset)
+    return dataset, None
+
+
+def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
+    return dataset.features.shape[1] if stream is None else stream.features
+
+
+def samples_of(
+    features: np.ndarray | None, targets: np.ndarray, index: np.ndarray | None, stream: Hdf5Stream | None
+) -> Samples:
+    """Return samples whose features are in memory, or else in `stream`."""
+    if stream is not None:
+        return StreamSamples(stream, targets, index)
+    if features is None:
+        raise ValueError("neither features nor a stream")
+    return ArraySamples(features, targets, index)
 
 
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:
     """Refuse an empty training or validation part."""
-    for part, names in (("training", ("train_index", "features")), ("validation", ("validation_index", "validation_features"))):
+    for part, names in (("training", ("train_index", "targets")), ("validation", ("validation_index", "validation_targets"))):
         array = next((arrays[name] for name in names if name in arrays), None)
         if array is not None and len(array) == 0:
             raise DataError(
-                f"{source}: {len(arrays['features'])} samples are too few: none is left for {part}",
+                f"{source}: {len(arrays['targets'])} samples are too few: none is left for {part}",
                 hint="add samples, or change data.validation",
             )

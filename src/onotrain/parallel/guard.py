@@ -76,7 +76,7 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
     """Run `body` and return the exit code of the process; ends the whole job if only this rank failed.
 
     An error that every rank raises (`OnotrainError.agreed`) is printed by rank 0; each rank returns its code.  An error
-    of this rank alone is printed here and aborts the job: its peers are in a collective that this rank will never enter.
+    of this rank alone is printed here and aborts the job: its peers are in a collective that this rank never enters.
     """
     stream = stream or sys.stderr
     try:

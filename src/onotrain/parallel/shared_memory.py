@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onotrain.data.paths import available_bytes
 from onotrain.errors import PlatformError, ResourceError
 from onotrain.parallel.agreement import agreed, broadcast
 
@@ -24,15 +25,6 @@ ALIGNMENT_BYTES = 64
 
 #: Name of an array -> (shape, dtype).
 Fields = Mapping[str, tuple[tuple[int, ...], "np.dtype | type | str"]]
-
-
-def available_bytes() -> int:
-    """Return how much memory the node can still give [bytes]."""
-    with open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _create(nbytes: int) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onotrain.data.normalization import Normalization
+from onotrain.data.samples import Samples
 from onotrain.nn import Inference, Model
 from onotrain.training.metrics import Metric
 
@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 
 #: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
 CHUNK_ROWS = 512
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Samples in memory: all rows of the arrays, or those of `index`."""
-
-    features: np.ndarray
-    targets: np.ndarray
-    index: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.features) if self.index is None else len(self.index)
-
-    def rows(self, begin: int, end: int) -> np.ndarray:
-        """Return the numbers of samples `begin` to `end`."""
-        return np.arange(begin, end) if self.index is None else self.index[begin:end]
 
 
 class Evaluator:
@@ -59,7 +43,7 @@ class Evaluator:
         self._model, self._samples, self._kernels = model, samples, kernels
         self._inference = Inference(model, CHUNK_ROWS)
         self._x = np.empty((CHUNK_ROWS, model.inputs), model.dtype)
-        self._affine = normalization.for_storage(samples.features.dtype, model.inputs, model.dtype)
+        self._affine = normalization.for_storage(samples.dtype, model.inputs, model.dtype)
 
     @property
     def samples(self) -> int:
@@ -90,10 +74,11 @@ class Evaluator:
         return {metric.name: metric.value(sums, len(self._samples)) for metric, sums in values}
 
     def _chunk(self, chunk: int, out: np.ndarray) -> None:
-        rows = self._samples.rows(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(self._samples)))
-        x = self._x[: len(rows)]
-        self._kernels.gather(self._samples.features, rows, *self._affine, x)
-        logits, targets = self._inference.logits(x), self._samples.targets[rows]
+        begin, end = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(self._samples))
+        x = self._x[: end - begin]
+        features, rows = self._samples.features(begin, end)
+        self._kernels.gather(features, rows, *self._affine, x)
+        logits, targets = self._inference.logits(x), self._samples.targets(begin, end)
         tally = np.zeros(2)
         self._model.loss(logits, targets, 0.0, None, tally)
         np.concatenate([metric.sums(logits, targets, tally) for metric in self.metrics], out=out)

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from onotrain.config import Config, load_config
-from onotrain.data.feed import ArrayFeed
-from onotrain.data.prepare import Description, prepare
+from onotrain.data.feed import ArrayFeed, Feed
+from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.prepare import Description, open_stream, prepare, samples_of
 from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
@@ -23,6 +24,7 @@ from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import share
+from onotrain.parallel.stream_feed import StreamFeed
 from onotrain.parallel.world import World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
@@ -31,7 +33,7 @@ from onotrain.training.card import Card, arrays_of, parameters_sha256, read_arra
 from onotrain.training.checkpoint_file import Checkpoint
 from onotrain.training.checkpoint_store import BackgroundWriter, Found
 from onotrain.training.environment import describe_environment
-from onotrain.training.evaluation import Evaluator, Samples
+from onotrain.training.evaluation import Evaluator
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.progress import Progress
 from onotrain.training.run_directory import RunDirectory, describe
@@ -95,7 +97,7 @@ def train(
     resolved = _agree_on_config(world, config, overrides)
     with ExitStack() as stack:
         keeper = _Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
-        return _Session(world, resolved, keeper).run()
+        return _Session(world, resolved, keeper, stack).run()
 
 
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
@@ -185,8 +187,8 @@ class _Keeper:
 class _Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, keeper: _Keeper) -> None:
-        self.world, self.config, self.keeper = world, config, keeper
+    def __init__(self, world: World, config: Config, keeper: _Keeper, stack: ExitStack) -> None:
+        self.world, self.config, self.keeper, self._stack = world, config, keeper, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
@@ -235,17 +237,12 @@ class _Session:
         return Result(self.keeper.output, self.keeper.end(self._summary))
 
     def _parts(self) -> Parts:
-        seed = self.config.training.seed
-        arrays = self.arrays
-        feed = ArrayFeed(
-            arrays["features"], arrays["targets"], arrays.get("train_index"), self.description.normalization, seed, self.kernels
-        )
         return Parts(
             config=self.config,
             world=self.world,
             model=self.model,
             strategy=self.strategy,
-            feed=feed,
+            feed=self._feed(),
             evaluator=self._evaluator(),
             progress=self.progress,
             observer=self.keeper.observer,
@@ -253,16 +250,36 @@ class _Session:
             record=lambda record: self.keeper.record({**record, **self._place()}),
         )
 
+    def _stream(self, path: str) -> Hdf5Stream:
+        """Open a file that is streamed."""
+        stream = open_stream(self.config.data.model_copy(update={"stream": True}), path)
+        return self._stack.enter_context(cast(Hdf5Stream, stream))
+
+    def _feed(self) -> Feed:
+        """Return what the training samples come from.  *Collective.*"""
+        arrays, data, training = self.arrays, self.config.data, self.config.training
+        targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
+        if "features" in arrays:
+            return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels)
+        with agreed(self.world.comm):
+            feed = StreamFeed(
+                self.world.node, self._stream(data.train), targets, index, data.window_mib, training.batch_size,
+                normalization, training.seed, self.kernels,
+            )  # fmt: skip
+        self._stack.callback(feed.close)
+        return feed
+
     def _evaluator(self) -> Evaluator | None:
         """Return what judges the model after every epoch, if there are validation data."""
-        arrays = self.arrays
-        if "validation_index" in arrays:
-            samples = Samples(arrays["features"], arrays["targets"], arrays["validation_index"])
-        elif "validation_features" in arrays:
-            samples = Samples(arrays["validation_features"], arrays["validation_targets"])
-        else:
+        arrays, data = self.arrays, self.config.data
+        held_out = "" if "validation_index" in arrays else "validation_"
+        targets = arrays["targets"] if not held_out else arrays.get("validation_targets")
+        if targets is None:
             return None
-        origin = np.atleast_1d(samples.targets[0])
+        features = arrays.get(f"{held_out}features")
+        stream = None if features is not None else self._stream(data.validation if held_out else data.train)
+        samples = samples_of(features, targets, arrays.get("validation_index"), stream)
+        origin = np.atleast_1d(samples.targets(0, 1)[0])
         wanted = metrics.build(self.config.training.metrics, self.model.loss, origin)
         return Evaluator(self.model, samples, self.description.normalization, wanted, self.kernels)
 

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from onotrain.errors import DataError
 
 if TYPE_CHECKING:
-    from onotrain.data import Dataset, DataSpec
+    from onotrain.data import DataSpec
+    from onotrain.data.info import DataInfo
 
-#: Integer targets with more values than this are taken for quantities, if most of their values are rare as well.
+#: Whole numbers of more values than this are taken for quantities, if most of the values are rare as well.
 MOST_CLASSES = 100
 _SAMPLES_OF_A_CLASS = 3
 #: Optimiser steps that a first run should make, about.
@@ -41,39 +40,36 @@ class Task:
     outputs: int
 
 
-def task_of(dataset: Dataset) -> Task:
+def task_of(info: DataInfo) -> Task:
     """Return what the targets look like: classes, labels or quantities.
 
     Raises
     ------
     DataError
-        There are no targets, or only one value of them.
+        There are no targets, some are missing, or all are the same.
     """
-    targets = dataset.targets
+    targets = info.targets
     if targets is None:
         raise DataError(
-            f"{dataset.source}: no targets to learn from",
+            f"{info.source}: no targets to learn from",
             hint="name them with --targets: an array (HDF5, NPZ), a column (CSV, TSV) or the label file (NPY, IDX)",
         )
-    if targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]
-    if targets.ndim == 2:
-        width = targets.shape[1]
-        if targets.dtype.kind in "if" and np.isin(targets, (0, 1)).all():
-            return Task(f"{width} labels, each yes or no", "binary_cross_entropy", width)
-        return Task(f"regression, {width} values a sample", "mse", width)
-    if targets.dtype.kind == "f":
-        return Task("regression, one value a sample", "mse", 1)
-    known = len(dataset.class_names or ())
-    values = int(np.unique(targets).size)
-    if values < 2 and known < 2:
+    if targets.missing:
         raise DataError(
-            f"{dataset.source}: all {len(dataset)} samples have the same target, expected at least 2 classes"
+            f"{info.source}: {targets.missing} of {info.samples} samples have no target",
+            hint="remove these samples, or name other targets with --targets",
         )
-    rare = values * _SAMPLES_OF_A_CLASS > len(targets)
-    if targets.dtype.kind == "i" and not known and values > MOST_CLASSES and rare:
-        return Task(f"regression, one value a sample ({values} different whole numbers)", "mse", 1)
-    return Task("classification", "cross_entropy", max(values, known))
+    width = 1 if len(targets.shape) == 1 else targets.shape[1]
+    if targets.kind == "labels":
+        return Task(f"{width} labels, each yes or no", "binary_cross_entropy", width)
+    counts = targets.class_counts if targets.kind == "classes" else None
+    if counts is None:
+        return Task(f"regression of {'one value' if width == 1 else f'{width} values'}", "mse", width)
+    if len(counts) < 2:
+        raise DataError(f"{info.source}: all {info.samples} samples have the same target, expected at least 2 classes")
+    if targets.dtype != "text" and len(counts) > max(MOST_CLASSES, info.samples // _SAMPLES_OF_A_CLASS):
+        return Task(f"regression of one value, a whole number ({len(counts)} different ones)", "mse", 1)
+    return Task(f"classification in {len(counts)} classes", "cross_entropy", len(counts))
 
 
 def hidden_widths(features: int, outputs: int) -> list[int]:
@@ -92,29 +88,34 @@ def epochs(samples: int, batch: int) -> int:
     return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
-def template(spec: DataSpec, dataset: Dataset) -> str:
+def template(spec: DataSpec, info: DataInfo) -> str:
     """Return a commented configuration (YAML) for a data set.
 
     Parameters
     ----------
     spec
-        How the data were read; what is not a default is written out.
-    dataset
-        The data.
+        How the data are read; what is not a default is written out.
+    info
+        What they look like.
 
     Raises
     ------
     DataError
-        There is nothing to learn from, or too few samples.
+        There is nothing to learn from, too few samples, or features that are not numbers.
     """
-    samples, features = dataset.features.shape
+    samples = info.samples
     if samples < 2:
-        raise DataError(f"{dataset.source}: {samples} sample is too few to train and validate on, expected at least 2")
-    task = task_of(dataset)
-    widths, batch = hidden_widths(features, task.outputs), batch_size(samples)
-    pixels = dataset.features.dtype == np.uint8
-    shape = "x".join(str(extent) for extent in dataset.feature_shape)
-    classes = f" of {task.outputs} classes" if task.loss == "cross_entropy" else ""
+        raise DataError(f"{info.source}: {samples} sample is too few to train and validate on, expected at least 2")
+    bad = int((info.missing + info.infinite).sum())
+    if bad:
+        raise DataError(
+            f"{info.source}: {bad} values are missing, NaN or infinite",
+            hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
+        )
+    task = task_of(info)
+    widths, batch = hidden_widths(info.features, task.outputs), batch_size(samples)
+    pixels = info.dtype == "uint8"
+    shape = "x".join(str(extent) for extent in info.feature_shape)
     layers = [
         line
         for width in widths
@@ -123,7 +124,7 @@ def template(spec: DataSpec, dataset: Dataset) -> str:
     held_out = "test" if spec.path == "mnist" else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if pixels else "standard"
     lines = [
-        f"# {samples:,} samples of {shape} features; {task.name}{classes}.",
+        f"# {samples:,} samples of {shape} features; {task.name}.",
         "# Check it with: onotrain validate FILE; every key is explained in docs/configuration.md.",
         "",
         "data:",
@@ -136,7 +137,7 @@ def template(spec: DataSpec, dataset: Dataset) -> str:
         _noted("  initializer: kaiming_normal", "suits relu; others: xavier_uniform, lecun_normal, ..."),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
-        _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(dataset, task)),
+        _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(info)),
         "",
         f"loss: {task.loss}",
         "",
@@ -174,13 +175,10 @@ def _source_lines(spec: DataSpec) -> list[str]:
     return lines
 
 
-def _outputs(dataset: Dataset, task: Task) -> str:
+def _outputs(info: DataInfo) -> str:
     """Return what the outputs stand for."""
-    names = dataset.class_names if task.loss == "cross_entropy" else dataset.target_names
-    if task.loss == "cross_entropy" and not names and dataset.targets is not None:
-        names = tuple(str(value) for value in np.unique(dataset.targets))
-    if not names:
-        return ""
+    targets = info.targets
+    names = [] if targets is None else [name for name, _ in targets.class_counts or ()] or list(targets.names or ())
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     # A label could hold a line break, which would end the comment.
     return "".join(c if c.isprintable() else " " for c in shown)[:80]

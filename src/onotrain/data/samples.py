@@ -1,0 +1,79 @@
+"""Samples to be judged or predicted in order, wherever their features lie."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from onotrain.data.hdf5_stream import Hdf5Stream
+
+
+class Samples(Protocol):
+    """Samples that can be had by their numbers ``0 .. len``."""
+
+    #: Of the features.
+    dtype: np.dtype
+
+    def __len__(self) -> int: ...
+
+    def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an array and the int64 rows of it that are the features of samples ``[begin, end)``."""
+        ...
+
+    def targets(self, begin: int, end: int) -> np.ndarray:
+        """Return the encoded targets of samples ``[begin, end)``."""
+        ...
+
+
+class ArraySamples:
+    """Samples in memory: all rows of the arrays, or those of `index`."""
+
+    def __init__(self, features: np.ndarray, targets: np.ndarray, index: np.ndarray | None = None) -> None:
+        self.dtype = features.dtype
+        self._features, self._targets, self._index = features, targets, index
+
+    def __len__(self) -> int:
+        return len(self._features) if self._index is None else len(self._index)
+
+    def _rows(self, begin: int, end: int) -> np.ndarray:
+        return np.arange(begin, end) if self._index is None else self._index[begin:end]
+
+    def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the whole array and the samples' rows."""
+        return self._features, self._rows(begin, end)
+
+    def targets(self, begin: int, end: int) -> np.ndarray:
+        """Return a copy of the samples' targets."""
+        return self._targets[self._rows(begin, end)]
+
+
+class StreamSamples:
+    """Samples whose features stay in an HDF5 file: all its rows, or the sorted ones of `index`."""
+
+    def __init__(self, stream: Hdf5Stream, targets: np.ndarray, index: np.ndarray | None = None) -> None:
+        self.dtype = stream.dtype
+        self._stream, self._targets, self._index = stream, targets, index
+        self._block = np.empty((stream.block_rows, stream.features), stream.dtype)
+
+    def __len__(self) -> int:
+        return self._stream.rows if self._index is None else len(self._index)
+
+    def _rows(self, begin: int, end: int) -> np.ndarray:
+        return np.arange(begin, end) if self._index is None else self._index[begin:end]
+
+    def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read the blocks of the file that hold the samples; return the samples alone."""
+        rows = self._rows(begin, end)
+        out = np.empty((len(rows), self._stream.features), self.dtype)
+        size = len(self._block)
+        for block in np.unique(rows // size):
+            first, last = np.searchsorted(rows, (block * size, (block + 1) * size))
+            low, high = int(rows[first]), int(rows[last - 1]) + 1
+            self._stream.read(low, high, self._block[: high - low])
+            out[first:last] = self._block[rows[first:last] - low]
+        return out, np.arange(len(rows))
+
+    def targets(self, begin: int, end: int) -> np.ndarray:
+        """Return a copy of the samples' targets."""
+        return self._targets[self._rows(begin, end)]

@@ -1,0 +1,149 @@
+"""Batches from a file that is larger than the node's memory.
+
+The node holds two windows of the file in shared memory: one that its ranks take samples from, and one that they read
+meanwhile in the background, each rank its share of the blocks, so that every block is read by one rank of the node.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onotrain.data.feed import Batch, key
+from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.normalization import Normalization
+from onotrain.data.stream import BlockOrder
+from onotrain.errors import UsageError
+from onotrain.parallel.agreement import on_all_ranks
+from onotrain.parallel.shared_memory import allocate
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+_MIB = 1 << 20
+
+#: Epoch, and number of the window in it.
+_Place = tuple[int, int]
+
+
+class StreamFeed:
+    """Samples of a streamed file; see `onotrain.data.feed.Feed`.
+
+    *Collective* over the node: made, and asked for the same batches, by all its ranks.  The ranks of a node must not be more
+    than one batch apart, which synchronous strategies see to.
+
+    Parameters
+    ----------
+    node
+        Ranks that share memory.
+    stream
+        The file, opened by this rank.
+    targets
+        Encoded targets of all rows.
+    index
+        Sorted rows to train on, or None for all.
+    window_mib
+        Memory for one window; there are two [MiB].
+    batch_size
+        Largest batch; a window holds at least as many samples.
+    normalization, seed, kernels
+        As for `onotrain.data.feed.ArrayFeed`.
+    """
+
+    def __init__(
+        self,
+        node: MPI.Comm,
+        stream: Hdf5Stream,
+        targets: np.ndarray,
+        index: np.ndarray | None,
+        window_mib: int,
+        batch_size: int,
+        normalization: Normalization,
+        seed: int,
+        kernels: Any,
+    ) -> None:
+        self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
+        self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
+        block_bytes = stream.block_rows * stream.features * stream.dtype.itemsize
+        # A batch may begin in one window and end in the next, but not reach into a third.
+        least = -(-batch_size * (stream.rows // (stream.rows if index is None else len(index)) + 1) // stream.block_rows) + 1
+        blocks = max(least, window_mib * _MIB // block_bytes)
+        self.order = lru_cache(maxsize=2)(
+            partial(self._order, stream.rows, stream.block_rows, blocks, partial(key, seed), index)
+        )
+        self.samples = self.order(0).samples
+        rows = min(blocks * stream.block_rows, stream.rows)
+        arrays = allocate(node, {str(n): ((rows, stream.features), stream.dtype) for n in range(2)})
+        self._buffers = [arrays["0"], arrays["1"]]
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
+        self._reading: dict[_Place, Future[None]] = {}
+        self._loaded: list[_Place | None] = [None, None]
+        self._rows_of: list[np.ndarray] = [np.empty(0, np.int64)] * 2
+
+    def _order(self, rows: int, block_rows: int, blocks: int, keys: Any, index: np.ndarray | None, epoch: int) -> BlockOrder:
+        return BlockOrder(rows, block_rows, blocks, epoch, keys, self._kernels.shuffle_positions, index)
+
+    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+        """Take the samples from the windows, which are entered by all ranks of the node.  *Collective* over the node."""
+        order = self.order(epoch)
+        first, last = order.window_at(batch.begin), order.window_at(batch.end - 1)
+        needed = [number for number in range(first, last + 1) if order.windows[number].samples]
+        if len(needed) > 2:
+            raise on_all_ranks(
+                UsageError(f"a batch of {len(batch)} samples reaches over {len(needed)} windows", hint="raise data.window_mib")
+            )
+        for number in needed:
+            self._enter(self._place(epoch, number))
+        # Nobody needs the window before the batch's first any more; if the batch needs one window only, read ahead.
+        if len(needed) == 1:
+            self._read_ahead(self._following(epoch, first))
+        for piece in order.pieces(part.begin, part.end):
+            rows = slice(piece.begin - part.begin, piece.end - part.begin)
+            slot = self._loaded.index(self._place(epoch, piece.window))
+            self._kernels.gather(self._buffers[slot], piece.rows, self._shift, self._scale, x[rows])
+            np.take(self._targets, self._rows_of[slot][piece.rows], axis=0, out=targets[rows], mode="clip")
+
+    def _place(self, epoch: int, number: int) -> _Place:
+        """Return what tells windows apart; a file that fits in one window is the same in every epoch."""
+        return (epoch, number) if len(self.order(epoch).windows) > 1 else (0, 0)
+
+    def _following(self, epoch: int, number: int) -> _Place:
+        """Return the window that will be needed after this one."""
+        later = [window.number for window in self.order(epoch).windows[number + 1 :] if window.samples]
+        if later:
+            return self._place(epoch, later[0])
+        return self._place(epoch + 1, self.order(epoch + 1).window_at(0))
+
+    def _enter(self, place: _Place) -> None:
+        """Have a window in memory, whole.  *Collective* over the node."""
+        if place in self._loaded and place not in self._reading:
+            return
+        self._read_ahead(place)
+        self._reading.pop(place).result()
+        self._node.Barrier()
+
+    def _read_ahead(self, place: _Place) -> None:
+        """Begin to read this rank's blocks of a window, in place of the older of the two."""
+        if place in self._loaded:
+            return
+        known = [loaded for loaded in self._loaded if loaded is not None]
+        slot = self._loaded.index(min(known)) if len(known) == 2 else self._loaded.index(None)
+        self._loaded[slot] = place
+        blocks = self.order(place[0]).windows[place[1]].blocks
+        self._rows_of[slot] = np.concatenate([np.arange(*block) for block in blocks])
+        self._reading[place] = self._reader.submit(self._read, slot, blocks)
+
+    def _read(self, slot: int, blocks: tuple[tuple[int, int], ...]) -> None:
+        offset = 0
+        for number, (begin, end) in enumerate(blocks):
+            if number % self._node.size == self._node.rank:
+                self._stream.read(begin, end, self._buffers[slot][offset : offset + end - begin])
+            offset += end - begin
+
+    def close(self) -> None:
+        """Wait for what is being read, and close the file."""
+        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._stream.close()

@@ -1,0 +1,108 @@
+"""Streaming: every sample once an epoch, the same for any number of ranks, from windows smaller than the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.data import hdf5_stream
+from onotrain.data.dataset import DataSpec
+from onotrain.data.feed import batches
+from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.normalization import Normalization
+from onotrain.parallel.stream_feed import StreamFeed
+from onotrain.parallel.world import World
+
+pytestmark = pytest.mark.mpi
+
+ROWS, COLUMNS, BLOCK_ROWS = 203, 3, 8
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.connect()
+
+
+@pytest.fixture
+def file(world: World, tmp_path: Path) -> Path:
+    """A file whose first column is the number of the row."""
+    path = world.comm.bcast(tmp_path / "stream.h5", root=0)
+    if world.rank == 0:
+        features = np.arange(ROWS * COLUMNS, dtype=np.float32).reshape(ROWS, COLUMNS)
+        features[:, 0] = np.arange(ROWS)
+        with h5py.File(path, "w") as out:
+            out.create_dataset("x", data=features, chunks=(4, COLUMNS))
+            out["y"] = np.arange(ROWS)
+    world.barrier()
+    return path
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 10, 24, 200, 203])
+def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, split: bool
+) -> None:
+    """Three epochs from the middle of the first; batches straddle windows, the read-ahead crosses epochs."""
+    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
+    index = np.flatnonzero(np.arange(ROWS) % 5) if split else None
+    kernels = _kernels.load("float32")
+    targets = np.arange(ROWS, dtype=np.int32)
+    stream = Hdf5Stream(DataSpec(str(file)))
+    assert stream.block_rows == BLOCK_ROWS
+    feed = StreamFeed(world.node, stream, targets, index, 0, batch_size, Normalization.none(), 7, kernels)
+    start = batch_size * (feed.samples // batch_size // 2)
+    for epoch in range(3):
+        seen: list[int] = []
+        for batch in batches(feed.samples, batch_size, start if epoch == 0 else 0):
+            part = batch.part(world.rank, world.size)
+            x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
+            for piece in part.pieces(2):
+                rows = slice(piece.begin - part.begin, piece.end - part.begin)
+                feed.fill(epoch, batch, piece, x[rows], y[rows])
+            np.testing.assert_array_equal(x[:, 0], y)
+            np.testing.assert_array_equal(x[:, 1], y * COLUMNS + 1)
+            for rows_of_rank in world.comm.allgather(y.tolist()):  # keeps the ranks in step, as a strategy does
+                seen += rows_of_rank
+        order = feed.order(epoch)
+        expected: list[int] = []
+        for piece in order.pieces(start if epoch == 0 else 0, feed.samples):
+            buffer = np.concatenate([np.arange(*block) for block in order.windows[piece.window].blocks])
+            expected += buffer[piece.rows].tolist()
+        assert seen == expected
+        if epoch > 0:
+            assert sorted(seen) == (list(range(ROWS)) if index is None else index.tolist())
+            assert seen != sorted(seen)
+    if batch_size <= 24:
+        assert len(feed.order(0).windows) > 2, "a test of one window would show little"
+    feed.close()
+
+
+def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, file: Path) -> None:
+    """Streaming or not, the same samples in the same order; and the file is read once, not once an epoch."""
+    kernels = _kernels.load("float32")
+    from onotrain.data.feed import ArrayFeed
+
+    targets = np.arange(ROWS, dtype=np.int32)
+    features = np.repeat(targets[:, None].astype(np.float32), COLUMNS, axis=1)
+    memory = ArrayFeed(features, targets, None, Normalization.none(), 3, kernels)
+    stream = Hdf5Stream(DataSpec(str(file)))
+    reads: list[tuple[int, int]] = []
+    original = stream.read
+    stream.read = lambda begin, end, out: (reads.append((begin, end)), original(begin, end, out))  # type: ignore[method-assign]
+    feed = StreamFeed(world.node, stream, targets, None, 1, 50, Normalization.none(), 3, kernels)
+    for epoch in range(3):
+        for batch in batches(ROWS, 50):
+            part = batch.part(world.rank, world.size)
+            orders = []
+            for source in (memory, feed):
+                x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
+                source.fill(epoch, batch, part, x, y)
+                orders.append(y)
+            np.testing.assert_array_equal(*orders)
+            world.barrier()
+    assert len(reads) == (1 if world.node.rank == 0 else 0)
+    feed.close()
