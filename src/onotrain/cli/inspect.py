@@ -146,6 +146,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
+    from onotrain.cli.tables import table
+
     if "layers" in facts:
         yield _layers(facts)
     if facts.get("metrics"):
@@ -160,10 +162,12 @@ def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
             ]
             for file in facts["checkpoints"]
         ]
-        yield _table("checkpoints", ["file", "steps", "size", "sound"], rows)
+        yield table("checkpoints", ["file", "steps", "size", "sound"], rows, text=["sound"])
 
 
 def _layers(facts: Mapping[str, Any]) -> Any:
+    from onotrain.cli.tables import table
+
     rows = [
         [
             layer["name"],
@@ -174,14 +178,16 @@ def _layers(facts: Mapping[str, Any]) -> Any:
         ]
         for layer in facts["layers"]
     ]
-    table = _table("network", ["layer", "activation", "dropout", "width", "parameters"], rows, footer=True)
-    table.columns[0].footer, table.columns[-1].footer = "all", f"{facts['parameters']:,}"
-    return table
+    columns = ["layer", "activation", "dropout", "width", "parameters"]
+    made = table("network", columns, rows, text=["activation"], footer=True)
+    made.columns[0].footer, made.columns[-1].footer = "all", f"{facts['parameters']:,}"
+    return made
 
 
 def _metrics(records: Sequence[Mapping[str, Any]]) -> Any:
     """Return the last epochs as a table."""
     from onotrain.cli.display import figure
+    from onotrain.cli.tables import table
 
     shown = records[-SHOWN_EPOCHS:]
     last = shown[-1]
@@ -201,25 +207,7 @@ def _metrics(records: Sequence[Mapping[str, Any]]) -> Any:
     ]
     titles = [name.replace("validation_", "val ").replace("_", " ") for name in names]
     title = "epochs" if len(shown) == len(records) else f"last {len(shown)} of {len(records)} epochs"
-    return _table(title, ["epoch", *titles, "learning rate", "samples/s", "seconds"], rows)
-
-
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, footer: bool = False) -> Any:
-    """Return a table whose first column is text and whose others are numbers or short words."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-        show_edge=False, pad_edge=False, show_footer=footer,
-    )  # fmt: skip
-    for number, column in enumerate(columns):
-        numeric = number > 0 and column not in ("activation", "sound")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    return table(title, ["epoch", *titles, "learning rate", "samples/s", "seconds"], rows)
 
 
 def size(number: int) -> str:

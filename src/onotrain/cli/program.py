@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ import click
 
 from onotrain import __version__
 from onotrain.cli.terminal import discard_output
+from onotrain.cli.verb import Group, nearest, show_help_without_verb
 from onotrain.errors import EXIT_OK, OnotrainError, UsageError
 from onotrain.parallel import guard, threads
 from onotrain.parallel.agreement import on_all_ranks
@@ -44,7 +44,7 @@ Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 checkp
 """
 
 
-class Verbs(click.Group):
+class Verbs(Group):
     """The group of all verbs; imports a verb's module when that verb is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -71,13 +71,12 @@ class Verbs(click.Group):
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Verbs, no_args_is_help=False, invoke_without_command=True, context_settings=_SETTINGS)
+@click.group(cls=Verbs, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(__version__, "--version", "-V", message="onotrain %(version)s")
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """Train neural networks with MPI on CPU clusters."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+    show_help_without_verb(ctx)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -116,20 +115,11 @@ def _invoke(arguments: list[str], local: bool) -> None:
 
 def _words(error: click.UsageError) -> str:
     """Return a usage error in words, with the nearest right word where there is one."""
-    group = error.ctx.command if error.ctx else None
-    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(group, click.Group) and error.ctx:
-        wanted = str(error.command_name)
-        return f"no such command {wanted!r}; {_nearest(wanted, group.list_commands(error.ctx))}"
-    if isinstance(error, click.NoSuchOption) and group is not None:
-        names = [name for parameter in group.params for name in parameter.opts if name.startswith("--")]
-        return f"no such option {error.option_name}; {_nearest(error.option_name, [*names, '--help'])}"
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        names = [name for parameter in error.ctx.command.params for name in parameter.opts if name.startswith("--")]
+        return f"no such option {error.option_name}; {nearest(error.option_name, [*names, '--help'])}"
     message = error.format_message().rstrip(".")
     return message[:1].lower() + message[1:]
-
-
-def _nearest(wanted: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(wanted.lower(), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
 
 
 def _path(error: click.UsageError) -> str:

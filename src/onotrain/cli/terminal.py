@@ -48,12 +48,12 @@ def discard_output() -> None:
 
 
 def console(columns: int | None = None, *, stderr: bool = False) -> Console:
-    """Return a rich console for standard output, or standard error.
+    """Return a rich console for standard output, or for standard error.
 
     Parameters
     ----------
     columns
-        Width of the terminal if there is one, as `terminal_columns` returns it.
+        Width of the terminal as `terminal_columns` returns it; None if there is none.
     stderr
         Write to standard error.
     """
@@ -72,6 +72,5 @@ def console(columns: int | None = None, *, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if columns is None:
         # What is no terminal has no width: tables must not be cut where a file or a pipe could take them whole.
-        width = None if stream.isatty() else 200
-        return QuietConsole(file=stream, width=width, highlight=False, soft_wrap=False)
+        return QuietConsole(file=stream, force_terminal=False, no_color=True, width=200, highlight=False)
     return QuietConsole(file=stream, force_terminal=True, width=columns, highlight=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -30,6 +31,31 @@ class Verb(click.Command):
             formatter.write(f"\nExamples:\n{lines}")
 
 
+class Group(click.Group):
+    """A group of verbs that knows what was meant by a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb and its arguments."""
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], known)}")
+        return super().resolve_command(ctx, args)
+
+
+def nearest(wanted: str, known: Sequence[str]) -> str:
+    """Return a sentence that names the known word nearest to `wanted`, or all of them."""
+    near = difflib.get_close_matches(wanted.lower(), known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+
+
+def show_help_without_verb(ctx: click.Context) -> None:
+    """Print the help of a group that was called without a verb."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
 def overrides(function: _F) -> _F:
     """Add the option ``--set``, which changes values of a configuration file; the function gets `overrides`."""
     return click.option(
@@ -39,3 +65,29 @@ def overrides(function: _F) -> _F:
         metavar="KEY.PATH=VALUE",
         help="Change one value of the configuration, such as training.epochs=3; may be given several times.",
     )(function)
+
+
+def source_options(function: _F) -> _F:
+    """Add the options that say how to read a file; the function gets `format_`, `features` and `targets`."""
+    for option in (
+        click.option(
+            "--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX."
+        ),
+        click.option(
+            "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns (CSV, TSV; one by one)."
+        ),
+        click.option(
+            "--format",
+            "format_",
+            type=click.Choice(["auto", "hdf5", "npz", "npy", "csv", "tsv", "idx"]),
+            default="auto",
+            help="Format of the file; auto goes by its name.  [default: auto]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def names(values: Sequence[str]) -> str | tuple[str, ...] | None:
+    """Return what a repeatable option means: nothing, one name, or several."""
+    return None if not values else values[0] if len(values) == 1 else tuple(values)

@@ -1,0 +1,228 @@
+"""``onotrain data``: info, convert, fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onotrain.cli.verb import Group, Verb, names, show_help_without_verb, source_options
+
+if TYPE_CHECKING:
+    from onotrain.data.info import DataInfo, TargetInfo
+
+#: Rows of the tables of columns and classes that are shown.
+SHOWN_ROWS = 20
+
+
+@click.group(cls=Group, invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Look at data files, convert them, fetch built-in data sets."""
+    show_help_without_verb(ctx)
+
+
+@command.command(
+    cls=Verb,
+    examples="""
+onotrain data info samples.csv
+onotrain data info train.h5 test.h5 --targets label
+onotrain data info digits
+""",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="DATA...")
+@source_options
+def info(paths: Sequence[str], format_: str, features: Sequence[str], targets: Sequence[str]) -> None:
+    """Show shapes, types, balance of the classes and missing values of data files."""
+    from onotrain.cli.terminal import console, terminal_columns
+    from onotrain.data import DataSpec
+    from onotrain.data.info import describe
+
+    out = console(terminal_columns())
+    for number, path in enumerate(paths):
+        found = describe(DataSpec(path, format_, names(features), names(targets)))
+        if number:
+            out.print()
+        for name, fact in _facts(found):
+            out.print(f"{name:<10}{fact}", markup=False, soft_wrap=True)
+        for table in _tables(found):
+            out.print()
+            out.print(table)
+
+
+def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
+    yield "source", f"{found.source} ({found.format})"
+    yield "samples", f"{found.samples:,}"
+    shape = "x".join(str(extent) for extent in found.feature_shape)
+    meaning = " (pixels: counted as 0 to 1)" if found.dtype == "uint8" else ""
+    yield "features", f"{found.features:,} of {found.dtype}{meaning}, shape {shape}"
+    minimum, maximum, mean, std = found.overall
+    yield "values", f"{minimum:g} to {maximum:g}, mean {mean:.4g}, standard deviation {std:.4g}"
+    missing, infinite = int(found.missing.sum()), int(found.infinite.sum())
+    yield "missing", f"{missing:,}" + (f", and {infinite:,} infinite" if infinite else "")
+    if found.constant:
+        yield "constant", f"{len(found.constant):,} of {found.features:,} features never change"
+    targets = found.targets
+    if targets is None:
+        yield "targets", "none"
+        return
+    shape = "x".join(str(extent) for extent in targets.shape)
+    yield "targets", f"{_target_kind(targets)}, {targets.dtype} of shape {shape}"
+    if targets.minimum is not None and targets.maximum is not None and targets.mean is not None:
+        yield "", f"{targets.minimum:g} to {targets.maximum:g}, mean {targets.mean:.4g}"
+    if targets.missing:
+        yield "", f"{targets.missing:,} samples without target"
+
+
+def _target_kind(targets: TargetInfo) -> str:
+    counts = targets.class_counts or ()
+    words = {"classes": f"{len(counts)} classes", "labels": f"{len(counts)} labels, each yes or no"}
+    return words.get(targets.kind, "values")
+
+
+def _tables(found: DataInfo) -> Iterator[Any]:
+    from onotrain.cli.tables import table
+
+    counts = found.targets.class_counts if found.targets is not None else None
+    if counts:
+        width = max(count for _, count in counts) or 1
+        rows = [
+            [name, f"{count:,}", f"{100 * count / found.samples:.1f} %", "#" * round(30 * count / width)]
+            for name, count in counts[:SHOWN_ROWS]
+        ]
+        title = _title("classes or labels", len(rows), len(counts))
+        yield table(title, ["name", "samples", "share", ""], rows, text=[""])
+    columns = _columns(found)
+    if columns:
+        rows = [
+            [
+                found.feature_names[column] if found.feature_names else str(column),
+                *(f"{values[column]:.4g}" for values in (found.minimum, found.maximum, found.mean, found.std)),
+                _many(found.missing[column]),
+                _many(found.infinite[column]),
+            ]
+            for column in columns[:SHOWN_ROWS]
+        ]
+        title = _title("columns", len(rows), len(columns)) + ("" if found.feature_names else " with missing values")
+        yield table(title, ["column", "minimum", "maximum", "mean", "std", "missing", "infinite"], rows)
+
+
+def _columns(found: DataInfo) -> list[int]:
+    """Return the columns worth a row: those with names, or those where something is missing."""
+    if found.feature_names is not None:
+        return list(range(found.features))
+    return [int(column) for column in (found.missing + found.infinite).nonzero()[0]]
+
+
+def _title(what: str, shown: int, known: int) -> str:
+    return what if shown == known else f"{shown} of {known} {what}"
+
+
+def _many(count: int) -> str:
+    return f"{count:,}" if count else ""
+
+
+@command.command(
+    cls=Verb,
+    examples="""
+onotrain data convert samples.csv samples.h5 --targets species
+onotrain data convert digits digits.h5
+onotrain data convert large.h5 shuffled.h5 --shuffle 7
+""",
+)
+@click.argument("source", metavar="SRC")
+@click.argument("destination", type=click.Path(path_type=Path), metavar="DST")
+@click.option(
+    "--shuffle", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[SEED]",
+    help="Write the samples in a random order that follows from the seed.  [without SEED: 0]",
+)  # fmt: skip
+@click.option("--part", type=click.Choice(["train", "test"]), default="train", help="Part of a built-in data set.")
+@click.option("--compress", is_flag=True, help="Compress with gzip: smaller, and slower to read.")
+@click.option("--force", is_flag=True, help="Overwrite DST if it exists.")
+@source_options
+def convert(
+    source: str,
+    destination: Path,
+    shuffle: int | None,
+    part: str,
+    compress: bool,
+    force: bool,
+    format_: str,
+    features: Sequence[str],
+    targets: Sequence[str],
+) -> None:
+    """Write any data file as HDF5, which is read fastest and can be streamed when it is larger than the memory.
+
+    A random order makes the windows in which streamed data are shuffled alike.
+    """
+    from onotrain.cli.display import count
+    from onotrain.data import DataSpec
+    from onotrain.data.convert import convert as write
+    from onotrain.errors import UsageError
+
+    if destination.exists() and not force:
+        raise UsageError(f"{destination}: exists already", hint="use another name, or --force to overwrite it")
+    spec = DataSpec(source, format_, names(features), names(targets), part)
+    with _bar("samples") as report:
+        samples = write(
+            spec, destination, shuffle_seed=shuffle, compression="gzip" if compress else None,
+            progress=lambda done, total: report(str(destination), done, total),
+        )  # fmt: skip
+    click.echo(f"{destination}: {count(samples, 'sample')}")
+
+
+@command.command(
+    cls=Verb,
+    examples="""
+onotrain data fetch mnist
+onotrain data fetch mnist --from ~/downloads
+""",
+)
+@click.argument("name")
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="DIR", help="Directory that has the files.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where data sets are kept.  [default: $ONOTRAIN_DATA_DIR, or the user's cache]",
+)
+def fetch(name: str, source: Path | None, data_dir: Path | None) -> None:
+    """Put the files of a built-in data set in place and verify their SHA-256.
+
+    Files that are there and right are left alone.  Without --from they are downloaded.
+    """
+    from onotrain.data.fetch import fetch as get
+
+    with _bar("bytes") as report:
+        files = get(name, source, data_dir, progress=report)
+    for file in files:
+        click.echo(f"{file}: right")
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Give a function that draws how far something is; it draws nothing where there is no terminal."""
+    from onotrain.cli.terminal import console, terminal_columns
+
+    columns = terminal_columns()
+    if columns is None:
+        yield lambda name, done, total: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn(),
+        console=console(columns), transient=True,
+    ) as progress:  # fmt: skip
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total)
+            progress.update(tasks[name], completed=done)
+
+        yield report
