@@ -235,6 +235,9 @@ def test_more_problems_than_anybody_reads(tmp_path: Path) -> None:
     got = lines(tmp_path, GOOD.replace("{keep: 3}", "{" + ", ".join(f"x{i}: 1" for i in range(150)) + "}"))
     assert len(got) == 101
     assert got[-1] == "and 50 more problems"
+    layers = "\n".join(["    - dense: x"] * 150)
+    got = lines(tmp_path, GOOD.replace("    - dense: 10", layers).replace("epochs: 2", "epochs: 0"))
+    assert got[-1] == "and 51 more problems"
 
 
 def test_long_values_are_cut(tmp_path: Path) -> None:

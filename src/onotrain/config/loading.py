@@ -103,8 +103,8 @@ def _validated(data: dict[str, Any], places: _Places, wrong: Sequence[str] = ())
         config = Config.model_validate(data)
     except ValidationError as error:
         left_out = error.error_count() - MAX_PROBLEMS
-        found = findings_of(error, Config)
-        found += _cross_findings(data, {finding.path[0] for finding in found if finding.path})
+        wrong_sections = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
+        found = findings_of(error, Config) + _cross_findings(data, wrong_sections)
     lines = [*places.lines(found), *wrong]
     if left_out > 0:
         lines.append(f"and {left_out} more problems")
