@@ -116,7 +116,8 @@ def convert(
             memory = (available_bytes() // 2 if memory_bytes is None else memory_bytes) // row_bytes
             if order is None:
                 memory = _BLOCK_BYTES // row_bytes
-            for begin, block in _rows(source, columns, order, max(1, memory)):
+            # Whole chunks: one that is cut in two is compressed twice.
+            for begin, block in _rows(source, columns, order, max(memory // chunk, 1) * chunk):
                 writer.write_features(begin, block)
                 if progress is not None:
                     progress(begin + len(block), source.rows)

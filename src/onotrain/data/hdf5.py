@@ -183,7 +183,7 @@ def read_targets(data: h5py.Dataset | None, samples: int, path: str) -> np.ndarr
     text = h5py.check_string_dtype(data.dtype) is not None
     check_memory(data.size * (64 if text else max(data.dtype.itemsize, 8)), source)
     if text:
-        return canonical_targets(np.array(data.asstr()[()], dtype=str), samples, source)
+        return canonical_targets(np.array(data.asstr("utf-8")[()], dtype=str), samples, source)
     if data.dtype.kind not in "biuf":
         raise DataError(f"{source}: targets are of type {data.dtype}, expected integers, real numbers or text")
     return canonical_targets(data[()], samples, source)

@@ -97,7 +97,7 @@ class Hdf5Stream:
         """
         try:
             targets = read_targets(self._arrays.targets, self.rows, self.source)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"{self.source}: targets cannot be read: {reason(error)}") from error
         return Dataset(
             features=np.empty((self.rows, 0), self.dtype),

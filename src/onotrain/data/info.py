@@ -27,7 +27,7 @@ class TargetInfo:
     Parameters
     ----------
     kind
-        ``classes`` (text, or few different integers), ``labels`` (several columns of 0 and 1: multi-label) or ``values``.
+        ``classes`` (text, or few different integers), ``labels`` (several columns of 0 and 1) or ``values``.
     dtype
         ``int64``, ``float32`` or ``text``.
     shape

@@ -8,8 +8,8 @@ import numpy as np
 class Moments:
     """Count, mean, population standard deviation and extremes of the finite values of each column, block by block.
 
-    All in float64.  Blocks are merged by the formula of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm
-    for Computing Sample Variances" (1979), which does not cancel.
+    All in float64.  Blocks are merged by the formula of Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+    Algorithm for Computing Sample Variances" (1979), which does not cancel.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
 """The order of the samples of a file that is larger than the memory.
 
-Blocks of the file, permuted anew in each epoch, are dealt to windows that fit in memory; inside a window the samples are
-permuted one by one.  All of it is a function of (seed, epoch) and of the file, never of the number of ranks.  A file that
-fits in one window is shuffled exactly as if it lay in memory.  `docs/data.md` says how good the shuffle is.
+Blocks of the file, permuted anew in each epoch, are dealt to windows that fit in memory; inside a window the samples
+are permuted one by one.  All of it is a function of (seed, epoch) and of the file, never of the number of ranks.  A
+file that fits in one window is shuffled exactly as if it lay in memory.  `docs/data.md` says how good the shuffle is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Window:
     samples
         Number of its samples that are trained on.
     blocks
-        Rows ``[begin, end)`` of the file of each block, ascending.  Read one after the other they are the window's buffer.
+        Rows ``[begin, end)`` of the file of each block, ascending.  One after the other they are the window's buffer.
     key
         Of the permutation of its samples.
     """
