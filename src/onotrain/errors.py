@@ -24,6 +24,8 @@ class OnotrainError(Exception):
     """
 
     exit_code = EXIT_INTERNAL
+    #: Whether every rank of the job raises this error at the same point; if not, the job must be aborted.
+    agreed = False
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

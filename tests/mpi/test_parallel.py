@@ -80,7 +80,12 @@ def test_broadcast_takes_the_roots_value_or_its_failure(world: World) -> None:
 
 def test_ranks_of_a_node_see_the_same_memory(world: World) -> None:
     """What one rank writes, the others read; arrays are zeroed, aligned and do not overlap."""
-    fields = {"a": ((3,), np.uint8), "b": ((world.node.size, 5), np.float64), "empty": ((0, 4), np.float32), "c": ((7,), np.int32)}
+    fields = {
+        "a": ((3,), np.uint8),
+        "b": ((world.node.size, 5), np.float64),
+        "empty": ((0, 4), np.float32),
+        "c": ((7,), np.int32),
+    }
     arrays = allocate(world.node, fields)
     assert {name: (array.shape, array.dtype) for name, array in arrays.items()} == {
         name: (shape, np.dtype(dtype)) for name, (shape, dtype) in fields.items()

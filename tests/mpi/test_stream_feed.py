@@ -92,7 +92,12 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, 
     stream = Hdf5Stream(DataSpec(str(file)))
     reads: list[tuple[int, int]] = []
     original = stream.read
-    stream.read = lambda begin, end, out: (reads.append((begin, end)), original(begin, end, out))  # type: ignore[method-assign]
+
+    def read(begin: int, end: int, out: np.ndarray) -> None:
+        reads.append((begin, end))
+        original(begin, end, out)
+
+    stream.read = read
     feed = StreamFeed(world.node, stream, targets, None, 1, 50, Normalization.none(), 3, kernels)
     for epoch in range(3):
         for batch in batches(ROWS, 50):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from launch import mpirun
 
 DRIVER = Path(__file__).with_name("train_driver.py")
@@ -42,7 +43,9 @@ def changed(**sections: dict[str, Any]) -> dict[str, Any]:
     return {**BASE, **{name: {**BASE.get(name, {}), **section} for name, section in sections.items()}}
 
 
-def run(directory: Path, config: dict[str, Any], ranks: int, *extra: str, name: str = "run", code: int = 0) -> dict[str, Any]:
+def run(
+    directory: Path, config: dict[str, Any], ranks: int, *extra: str, name: str = "run", code: int = 0
+) -> dict[str, Any]:
     """Train in `directory` on `ranks` ranks; return what the driver wrote."""
     path = directory / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -100,14 +103,22 @@ def test_more_ranks_than_samples_in_a_batch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [1, 13, 29, 30, 57])
 def test_stop_after_any_step_and_resume(tmp_path: Path, stop: int) -> None:
-    """Within an epoch, at its last step (29 of 29 are an epoch), just after: the end is bit-equal to never having stopped."""
+    """Within an epoch, at its last step (of 29), just after: bit-equal to never having stopped."""
     config = {**BASE, "optimizer": OPTIMIZERS["adam"]}
     whole = run(tmp_path, config, 2, name="whole")
     run(tmp_path, {**config, "training": {**BASE["training"], "max_steps": stop}}, 2, name="run")
     rest = run(tmp_path, config, 2, "--resume", name="run")
     assert rest["summary"]["parameters_sha256"] == whole["summary"]["parameters_sha256"]
     assert rest["losses"] == whole["losses"][stop:]
-    keys = ("steps", "epochs", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate")
+    keys = (
+        "steps",
+        "epochs",
+        "train_loss",
+        "train_accuracy",
+        "validation_loss",
+        "validation_accuracy",
+        "learning_rate",
+    )
     assert {key: rest["summary"][key] for key in keys} == {key: whole["summary"][key] for key in keys}
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]

@@ -1,4 +1,5 @@
-"""Runs one training under mpirun and writes what a test wants to know: losses of every step, and each rank's parameters.
+"""Runs one training under mpirun and writes what a test wants to know: losses of every step, and each rank's
+parameters.
 
 Usage: train_driver.py CONFIG OUTPUT RESULT.json [--resume] [--stop-at STEP]
 """

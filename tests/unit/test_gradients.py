@@ -25,7 +25,11 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
     "separate activation": [{"dense": 7}, {"activation": "tanh"}, {"dropout": 0.3}],
     "dropout before activation": [{"dense": 7}, {"dropout": 0.3}, {"activation": "gelu"}],
     "dropout and activation on the input": [{"dropout": 0.2}, {"activation": "sigmoid"}, {"dense": 4}],
-    "deep": [{"dense": {"units": 8, "activation": "gelu"}}, {"dropout": 0.4}, {"dense": {"units": 6, "activation": "sigmoid"}}],
+    "deep": [
+        {"dense": {"units": 8, "activation": "gelu"}},
+        {"dropout": 0.4},
+        {"dense": {"units": 6, "activation": "sigmoid"}},
+    ],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
 }
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {
@@ -46,7 +50,10 @@ class Case:
         config = Config.from_mapping(
             {
                 "data": {"train": "digits"},
-                "model": {"layers": [*layers, {"dense": {"units": outputs}}], "bias_initializer": {"name": "normal", "std": 0.3}},
+                "model": {
+                    "layers": [*layers, {"dense": {"units": outputs}}],
+                    "bias_initializer": {"name": "normal", "std": 0.3},
+                },
                 "loss": loss,
                 "training": {"epochs": 1, "batch_size": ROWS, "dtype": "float64"},
             }

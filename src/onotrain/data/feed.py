@@ -1,7 +1,8 @@
 """Batches: which samples a step takes, and their way into a rank's buffers.
 
-The order of the samples of an epoch is a keyed permutation, a function of (seed, epoch) alone: position ``p`` of the epoch
-holds sample ``P(p)``, computed where it is needed.  No rank stores an order, and each computes only its own slice.
+The order of the samples of an epoch is a keyed permutation, a function of (seed, epoch) alone: position ``p`` of the
+epoch holds sample ``P(p)``, computed where it is needed.  No rank stores an order, and each computes only its own
+slice.
 """
 
 from __future__ import annotations

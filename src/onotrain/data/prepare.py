@@ -98,8 +98,8 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
     Returns
     -------
     arrays
-        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation either
-        ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
+        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
+        either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
         ``validation_targets``, or nothing.
     description
         Shapes, names, normalisation (computed on the training part) and encoding of the targets.
@@ -122,7 +122,9 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
         elif validation is not None:
             spec = spec_of(section, part="test") if validation == "test" else spec_of(section, path=validation)
             held_out, stream = _read(section, spec, stack)
-            check_features(held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names)
+            check_features(
+                held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
+            )
             arrays["validation_targets"] = encode(codec, held_out, dtype)
             if stream is None:
                 arrays["validation_features"] = held_out.features
@@ -159,7 +161,10 @@ def samples_of(
 
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:
     """Refuse an empty training or validation part."""
-    for part, names in (("training", ("train_index", "targets")), ("validation", ("validation_index", "validation_targets"))):
+    for part, names in (
+        ("training", ("train_index", "targets")),
+        ("validation", ("validation_index", "validation_targets")),
+    ):
         array = next((arrays[name] for name in names if name in arrays), None)
         if array is not None and len(array) == 0:
             raise DataError(

@@ -5,7 +5,8 @@ number of ranks nor on the other layers.
 
 References
 ----------
-Glorot and Bengio, AISTATS 2010 (xavier); He et al., ICCV 2015 (kaiming); LeCun et al., Efficient BackProp, 1998 (lecun).
+Glorot and Bengio, AISTATS 2010 (xavier); He et al., ICCV 2015 (kaiming); LeCun et al., Efficient BackProp, 1998
+(lecun).
 """
 
 from __future__ import annotations

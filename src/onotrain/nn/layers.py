@@ -90,7 +90,10 @@ class Dense:
         self._bias_initializer = defaults.bias_initializer
         self._index = index
         self._kernels = kernels
-        self._weight = self._bias = self._dw = self._db = None
+        self._weight: np.ndarray | None = None
+        self._bias: np.ndarray | None = None
+        self._dw: np.ndarray | None = None
+        self._db: np.ndarray | None = None
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return the weight's shape and, if there is one, the bias's."""
@@ -141,7 +144,9 @@ class Elementwise:
 
     name = ""
 
-    def __init__(self, index: int, inputs: int, activation: Activation | None, dropout: float, kernels: Kernels) -> None:
+    def __init__(
+        self, index: int, inputs: int, activation: Activation | None, dropout: float, kernels: Kernels
+    ) -> None:
         self.inputs = self.outputs = inputs
         self.activation = activation or Activation()
         self.dropout = dropout

@@ -1,8 +1,8 @@
 """Where every parameter lies in the one flat vector of a model.
 
-A model is metadata over a flat vector: partitioning, sending, checkpointing and updating name ranges of it and never copy
-or reorder tensors.  Every tensor starts at a 64-byte boundary, so that a kernel may load whole vectors and two tensors
-never share a cache line; the gaps stay zero under every update rule.
+A model is metadata over a flat vector: partitioning, sending, checkpointing and updating name ranges of it and never
+copy or reorder tensors.  Every tensor starts at a 64-byte boundary, so that a kernel may load whole vectors and two
+tensors never share a cache line; the gaps stay zero under every update rule.
 """
 
 from __future__ import annotations

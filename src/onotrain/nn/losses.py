@@ -1,7 +1,7 @@
 """Losses on logits, and what a network with such a loss predicts.
 
-The loss of one sample is the sum over its outputs, the loss of a batch the mean over its samples: gradients are divided by
-the number of samples in the global batch and by nothing else (not by classes, outputs, ranks or batches).
+The loss of one sample is the sum over its outputs, the loss of a batch the mean over its samples: gradients are
+divided by the number of samples in the global batch and by nothing else (not by classes, outputs, ranks or batches).
 """
 
 from __future__ import annotations

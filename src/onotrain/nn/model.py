@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from onotrain._kernels import Kernels
 from onotrain.nn.layers import KINDS, Draw, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.losses import Loss
+
+#: A layer with its parameters and, if there are any, its gradients, by suffix.
+_Bound = tuple[Layer, dict[str, np.ndarray], dict[str, np.ndarray] | None]
 
 
 class Model:
@@ -62,7 +66,7 @@ class Model:
         for layer, tensors, gradient_tensors in self._per_layer(parameters, gradients):
             layer.bind(tensors, gradient_tensors)
 
-    def _per_layer(self, parameters: np.ndarray, gradients: np.ndarray | None):  # noqa: ANN202
+    def _per_layer(self, parameters: np.ndarray, gradients: np.ndarray | None) -> Iterator[_Bound]:
         views = self.layout.views(parameters)
         gradient_views = None if gradients is None else self.layout.views(gradients)
         for layer in self.layers:

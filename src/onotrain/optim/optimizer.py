@@ -1,8 +1,8 @@
 """Update rules on a shard of the flat parameter vector.
 
-A rule is one fused kernel: sum the gradient rows of the ranks in their fixed order, scale, decay, update, write.  Formulas
-are those of PyTorch's optimisers of the same names, so that learning rates carry over.  A new rule is a function with the
-signature of `Rule` and a line in `RULES`.
+A rule is one fused kernel: sum the gradient rows of the ranks in their fixed order, scale, decay, update, write.
+Formulas are those of PyTorch's optimisers of the same names, so that learning rates carry over.  A new rule is a
+function with the signature of `Rule` and a line in `RULES`.
 
 References
 ----------
@@ -184,6 +184,4 @@ class Optimizer:
             norm = np.array([squares])
             total(norm)
             scale = min(1.0, self._clip_norm / (math.sqrt(norm[0]) + 1e-6))
-        return self._rule(
-            Update(self._kernels, self._options, learning_rate, number, scale, total), gradients, shard
-        )
+        return self._rule(Update(self._kernels, self._options, learning_rate, number, scale, total), gradients, shard)

@@ -17,8 +17,9 @@ FACTORS: dict[str, _Factor] = {
     "step": lambda spec, epoch, epochs: spec.factor ** (epoch // spec.every_epochs),
     "multi_step": lambda spec, epoch, epochs: spec.factor ** sum(epoch >= m for m in spec.milestones),
     "exponential": lambda spec, epoch, epochs: spec.factor**epoch,
-    "cosine": lambda spec, epoch, epochs: spec.min_factor
-    + (1.0 - spec.min_factor) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs)),
+    "cosine": lambda spec, epoch, epochs: (
+        spec.min_factor + (1.0 - spec.min_factor) * 0.5 * (1.0 + math.cos(math.pi * epoch / epochs))
+    ),
     "plateau": lambda spec, epoch, epochs: 1.0,
 }
 

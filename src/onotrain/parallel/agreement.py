@@ -22,8 +22,8 @@ def on_all_ranks(error: OnotrainError) -> OnotrainError:
 def agreed(comm: MPI.Comm) -> Iterator[None]:
     """Run a block of local work; if it fails on any rank, fail on all with the first failing rank's error.
 
-    *Collective* at the end of the block: every rank must leave it, by its end or by an `OnotrainError` or `MemoryError`.
-    Anything else is a bug and passes through; the job is then aborted by `onotrain.parallel.guard`.
+    *Collective* at the end of the block: every rank must leave it, by its end or by an `OnotrainError` or
+    `MemoryError`. Anything else is a bug and passes through; the job is then aborted by `onotrain.parallel.guard`.
     """
     failure: OnotrainError | None = None
     try:
@@ -32,7 +32,8 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
         failure = error
     except MemoryError as error:
         failure = ResourceError(
-            f"rank {comm.rank} ran out of memory: {error}", hint="use fewer ranks on a node, smaller batches, or data.stream"
+            f"rank {comm.rank} ran out of memory: {error}",
+            hint="use fewer ranks on a node, smaller batches, or data.stream",
         )
     if comm.size == 1:
         if failure is not None:

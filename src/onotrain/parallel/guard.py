@@ -14,8 +14,10 @@ from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainEr
 #: Where launchers tell a process its rank and the number of ranks, before MPI has started.
 _RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 _SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-#: How long a failed rank lets rank 0 go first where no barrier is possible [s].
+#: How long a rank that fails before MPI has started lets rank 0 go first [s].
 _GRACE_S = 1.0
+#: How long rank 0 lets the others end [s].
+_PAUSE_S = 0.1
 
 
 def _number(names: tuple[str, ...], otherwise: int) -> int:
@@ -61,22 +63,28 @@ def _abort(code: int) -> None:
     os._exit(code)
 
 
-def _let_rank_0_speak(together: bool) -> None:
-    """Wait until rank 0 has printed: a launcher kills the other ranks as soon as one of them ends with an error."""
-    if not _mpi_runs():
-        if launched_rank() > 0:
-            sleep(_GRACE_S)
-    elif together:
+def _leave(rank: int, code: int) -> int:
+    """Return the exit code of one of several ranks that end together: `code` for rank 0, success for the others.
+
+    A launcher kills the other ranks as soon as one of them ends with an error.  So rank 0 alone does, when the others
+    are through; else its message may be lost, or MPI complain about ranks that vanish while it ends.
+    """
+    if _mpi_runs():
         from mpi4py import MPI
 
-        MPI.COMM_WORLD.Barrier()
+        MPI.Finalize()
+    if rank > 0:
+        return EXIT_OK
+    sleep(_PAUSE_S)
+    return code
 
 
 def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
     """Run `body` and return the exit code of the process; ends the whole job if only this rank failed.
 
-    An error that every rank raises (`OnotrainError.agreed`) is printed by rank 0; each rank returns its code.  An error
-    of this rank alone is printed here and aborts the job: its peers are in a collective that this rank never enters.
+    An error that every rank raises (`OnotrainError.agreed`) is printed by rank 0, whose exit code is the job's.  An
+    error of this rank alone is printed here and aborts the job: its peers are in a collective that this rank will never
+    enter.
     """
     stream = stream or sys.stderr
     try:
@@ -85,26 +93,23 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
         rank, size = _world()
         alone = size > 1 and not error.agreed
         if alone:
-            # Before MPI has started every rank may fail alike, and then rank 0 is the one to say so.
-            _let_rank_0_speak(together=False)
+            if rank > 0 and not _mpi_runs():
+                sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
         if rank == 0 or alone:
-            print(f"onotrain: {f'rank {rank}: ' if alone else ''}{error}", file=stream, flush=True)
+            _say(stream, f"{f'rank {rank}: ' if alone else ''}{error}")
         if alone:
             _abort(error.exit_code)
-        if size > 1:
-            _let_rank_0_speak(together=True)
-        return error.exit_code
+        return _leave(rank, error.exit_code) if size > 1 else error.exit_code
     except KeyboardInterrupt:
         rank, size = _world()
         if rank == 0:
-            print("onotrain: interrupted", file=stream, flush=True)
+            _say(stream, "interrupted")
         if size > 1:
             _abort(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception:
         rank, size = _world()
-        print(f"onotrain: internal error on rank {rank}; please report it with this traceback", file=stream)
-        traceback.print_exc(file=stream)
+        _say(stream, f"internal error on rank {rank}; please report it with this traceback\n{traceback.format_exc()}")
         if size > 1:
             _abort(EXIT_INTERNAL)
         return EXIT_INTERNAL

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def agree(comm: MPI.Comm, dtype: np.dtype | type | str) -> Any:
-    """Return the kernels for `dtype` at the best CPU level that every rank has.  *Collective.*"""
+    """Return the kernels for `dtype` at the best CPU level that every rank has.  *Collective*."""
     with agreed(comm):
         mine = _kernels.path()
     available = comm.allgather((mine, _kernels.available()))

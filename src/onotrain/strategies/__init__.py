@@ -14,5 +14,5 @@ STRATEGIES: dict[str, Callable[[Job], Strategy]] = {"allreduce": AllReduce, "fla
 
 
 def build(job: Job) -> Strategy:
-    """Return the strategy that the configuration names.  *Collective.*"""
+    """Return the strategy that the configuration names.  *Collective*."""
     return STRATEGIES[job.options.name](job)

@@ -9,8 +9,8 @@ One step, with ``R`` ranks on the node and the flat vector cut into as many shar
                     update parameters[shard] and state[shard] in place
     barrier
 
-There is no all-gather within a node, parameters and state exist once per node, and each bit of them is computed once, so
-that replicas cannot drift.  Between nodes every core drives the network with its own shard.
+There is no all-gather within a node, parameters and state exist once per node, and each bit of them is computed once,
+so that replicas cannot drift.  Between nodes every core drives the network with its own shard.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ class AllReduce:
         return self._state
 
     def synchronize(self) -> None:
-        """Copy rank 0's parameters and state to the other nodes.  *Collective.*"""
-        if self._node.rank == 0:
+        """Copy rank 0's parameters and state to the other nodes.  *Collective*."""
+        if self._node.rank == 0 and self._peers is not None:
             for vector in (self.parameters, *self._state.values()):
                 self._peers.Bcast(vector, root=0)
         self._node.Barrier()
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
-        """Sum, exchange, update and publish.  *Collective.*"""
+        """Sum, exchange, update and publish.  *Collective*."""
         parity = number % 2
         tallies, job_tally = self._tallies[parity], self._job_tally[parity]
         tallies[self._node.rank] = tally.values
@@ -105,7 +105,7 @@ class AllReduce:
         return self._gradients[:1]
 
     def _total(self, values: np.ndarray) -> None:
-        """Sum a small array over the shards, in their order; every node holds all of them.  *Collective* on the node."""
+        """Sum a small array over the shards, all of which every node holds.  *Collective* on the node."""
         self._sums += 1
         slots = self._totals[self._sums % 2][:, : values.size]
         slots[self._node.rank] = values.reshape(-1)

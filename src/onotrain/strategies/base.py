@@ -118,5 +118,5 @@ class Strategy(Protocol):
         ...
 
     def synchronize(self) -> None:
-        """Make what rank 0 wrote to `parameters` and `state` everyone's.  *Collective.*"""
+        """Make what rank 0 wrote to `parameters` and `state` everyone's.  *Collective*."""
         ...

@@ -38,12 +38,12 @@ class Flat:
         return self._state
 
     def synchronize(self) -> None:
-        """Copy rank 0's parameters and state to all ranks.  *Collective.*"""
+        """Copy rank 0's parameters and state to all ranks.  *Collective*."""
         for vector in (self.parameters, *self._state.values()):
             self._comm.Bcast(vector, root=0)
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
-        """``w <- rule(w, all_reduce(g))``.  *Collective.*"""
+        """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         with self.clock.measure("communication"):
             self._comm.Allreduce(self._in_place, self.gradient)
             self._comm.Allreduce(self._in_place, tally.values)
@@ -53,4 +53,4 @@ class Flat:
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:
-    """The one shard is the whole vector."""
+    """Do nothing: the one shard is the whole vector."""

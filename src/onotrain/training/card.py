@@ -61,7 +61,10 @@ class Card:
             Something is missing or malformed.
         """
         try:
-            names = {key: None if metadata[key] is None else tuple(metadata[key]) for key in ("feature_names", "target_names")}
+            names = {
+                key: None if metadata[key] is None else tuple(metadata[key])
+                for key in ("feature_names", "target_names")
+            }
             return cls(
                 config=Config.from_mapping(metadata["config"]),
                 feature_shape=tuple(metadata["feature_shape"]),
@@ -81,7 +84,9 @@ def named(layout: ParameterLayout, prefix: str, flat: np.ndarray) -> dict[str, n
     return {f"{prefix}/{name}": view.copy() for name, view in layout.views(flat).items()}
 
 
-def arrays_of(layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def arrays_of(
+    layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     """Return copies of all arrays of a checkpoint."""
     arrays = named(layout, _PARAMETERS, parameters)
     for name, flat in state.items():
@@ -90,7 +95,11 @@ def arrays_of(layout: ParameterLayout, parameters: np.ndarray, state: Mapping[st
 
 
 def read_arrays(
-    checkpoint: Checkpoint, layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray], source: str
+    checkpoint: Checkpoint,
+    layout: ParameterLayout,
+    parameters: np.ndarray,
+    state: Mapping[str, np.ndarray],
+    source: str,
 ) -> None:
     """Copy a checkpoint's arrays to flat vectors.
 

@@ -13,14 +13,23 @@ from onotrain import __version__, _kernels
 from onotrain.parallel.world import World, start_mpi
 
 _PACKAGES = ("numpy", "scipy", "mpi4py", "h5py")
-_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_RESTART_COUNT")
+_VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_RESTART_COUNT",
+)
 
 
 def cpu_model() -> str:
     """Return the processor's name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine())
+            return next(
+                (line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), platform.machine()
+            )
     except OSError:
         return platform.machine()
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
 from onotrain.nn import Inference, Model
+from onotrain.parallel.world import Comm, start_mpi
 from onotrain.training.metrics import Metric
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
 
 #: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
 CHUNK_ROWS = 512
@@ -50,11 +48,11 @@ class Evaluator:
         """Number of samples."""
         return len(self._samples)
 
-    def sums(self, comm: MPI.Comm | None) -> list[np.ndarray]:
+    def sums(self, comm: Comm | None) -> list[np.ndarray]:
         """Return every metric's sums over all samples.  *Collective* over `comm`; None for this process alone.
 
-        Chunks go to the ranks in turn; their sums meet in one array with a row for each chunk, which is then added up in
-        the order of the chunks, so that the result has the same bits for any number of ranks.
+        Chunks go to the ranks in turn; their sums meet in one array with a row for each chunk, which is then added up
+        in the order of the chunks, so that the result has the same bits for any number of ranks.
         """
         rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
         chunks = -(-len(self._samples) // CHUNK_ROWS)
@@ -62,13 +60,11 @@ class Evaluator:
         for chunk in range(rank, chunks, size):
             self._chunk(chunk, table[chunk])
         if comm is not None and size > 1:
-            from onotrain.parallel.world import start_mpi
-
             comm.Allreduce(start_mpi().IN_PLACE, table)
         ends = np.cumsum([metric.size for metric in self.metrics])
         return np.split(table.sum(axis=0), ends[:-1])
 
-    def __call__(self, comm: MPI.Comm | None) -> dict[str, float]:
+    def __call__(self, comm: Comm | None) -> dict[str, float]:
         """Return the value of every metric, by name.  *Collective* over `comm`."""
         values = zip(self.metrics, self.sums(comm), strict=True)
         return {metric.name: metric.value(sums, len(self._samples)) for metric, sums in values}

@@ -109,7 +109,8 @@ class Determination:
     Parameters
     ----------
     origin
-        Any target row, such as the first: sums of squares are taken about it, for a large mean would swallow the variance.
+        Any target row, such as the first: sums of squares are taken about it, for a large mean would swallow the
+        variance.
     """
 
     name = "r2"
@@ -165,7 +166,10 @@ def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
     """
     known: dict[str, Metric] = {"loss": TallyMean("loss", 0)}
     if loss.task == "regression":
-        known |= {m.name: m for m in (MeanAbsoluteError(loss.outputs), RootMeanSquareError(loss.outputs), Determination(origin))}
+        known |= {
+            m.name: m
+            for m in (MeanAbsoluteError(loss.outputs), RootMeanSquareError(loss.outputs), Determination(origin))
+        }
     else:
         known["accuracy"] = TallyMean("accuracy", 1)
     if loss.task == "multiclass":

@@ -44,19 +44,19 @@ class Observer:
     """Base of all observers; does nothing."""
 
     def started(self, start: RunStart) -> None:
-        """The first step is about to be made."""
+        """Learn that the first step is about to be made."""
 
     def stepped(self, step: StepEnd) -> None:
-        """A step was made."""
+        """Learn of a step."""
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
-        """An epoch has ended; `record` is what `metrics.jsonl` gets."""
+        """Learn that an epoch has ended; `record` is what `metrics.jsonl` gets."""
 
     def noted(self, message: str) -> None:
-        """Something worth a line happened."""
+        """Learn of something that is worth a line."""
 
     def ended(self, summary: Mapping[str, Any]) -> None:
-        """The run is over; `summary` is what `summary.json` gets."""
+        """Learn that the run is over; `summary` is what `summary.json` gets."""
 
 
 class Observers(Observer):

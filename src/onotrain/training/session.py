@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.stream_feed import StreamFeed
-from onotrain.parallel.world import World
+from onotrain.parallel.world import Comm, World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.training import metrics
@@ -39,11 +39,13 @@ from onotrain.training.progress import Progress
 from onotrain.training.run_directory import RunDirectory, describe
 from onotrain.training.trainer import Parts, Trainer
 
-if TYPE_CHECKING:
-    from mpi4py import MPI
-
 #: Sections of the configuration that may change when a run goes on; all others decide what is computed.
-_MAY_CHANGE = {"checkpoint": None, "strategy": None, "training": {"epochs", "max_steps"}, "data": {"window_mib", "stream"}}
+_MAY_CHANGE = {
+    "checkpoint": None,
+    "strategy": None,
+    "training": {"epochs", "max_steps"},
+    "data": {"window_mib", "stream"},
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Result:
 
 def train(
     config: Config | Mapping[str, Any] | str | os.PathLike[str],
-    comm: MPI.Comm | None = None,
+    comm: Comm | None = None,
     *,
     output: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -173,7 +175,7 @@ class _Keeper:
             self.directory.append_metrics(record)
 
     def end(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Wait for the last checkpoint; write the summary; return it on all ranks.  *Collective.*"""
+        """Wait for the last checkpoint; write the summary; return it on all ranks.  *Collective*."""
         summary: dict[str, Any] = {}
         with agreed(self.world.comm):
             if self.world.rank == 0:
@@ -221,7 +223,9 @@ class _Session:
                     self.model.initialize(self.strategy.parameters, self.config.training.seed)
                 else:
                     layout = self.model.layout
-                    read_arrays(found.checkpoint, layout, self.strategy.parameters, self.strategy.state(), str(found.path))
+                    read_arrays(
+                        found.checkpoint, layout, self.strategy.parameters, self.strategy.state(), str(found.path)
+                    )
                     progress = Progress(**found.checkpoint.metadata["progress"])
                     progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         self.strategy.synchronize()
@@ -230,7 +234,7 @@ class _Session:
         return progress
 
     def run(self) -> Result:
-        """Train, and write the summary.  *Collective.*"""
+        """Train, and write the summary.  *Collective*."""
         trainer = Trainer(self._parts())
         self._announce(trainer)
         trainer.run()
@@ -256,7 +260,7 @@ class _Session:
         return self._stack.enter_context(cast(Hdf5Stream, stream))
 
     def _feed(self) -> Feed:
-        """Return what the training samples come from.  *Collective.*"""
+        """Return what the training samples come from.  *Collective*."""
         arrays, data, training = self.arrays, self.config.data, self.config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
         if "features" in arrays:
@@ -277,7 +281,8 @@ class _Session:
         if targets is None:
             return None
         features = arrays.get(f"{held_out}features")
-        stream = None if features is not None else self._stream(data.validation if held_out else data.train)
+        path = str(data.validation) if held_out else data.train
+        stream = None if features is not None else self._stream(path)
         samples = samples_of(features, targets, arrays.get("validation_index"), stream)
         origin = np.atleast_1d(samples.targets(0, 1)[0])
         wanted = metrics.build(self.config.training.metrics, self.model.loss, origin)
@@ -319,7 +324,7 @@ class _Session:
         return Checkpoint(arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state()), metadata)
 
     def _summary(self) -> dict[str, Any]:
-        """Return the run's summary (rank 0): the figures of its last epoch, or of its best where that is what is kept."""
+        """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
         progress, stopping = self.progress, self.config.training.early_stopping
         records = self.keeper.directory.metrics()
         restore = stopping is not None and stopping.restore_best

@@ -37,7 +37,8 @@ class Parts:
     evaluator: Evaluator | None
     progress: Progress
     observer: Observer
-    #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so far.
+    #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so
+    # far.
     save: Callable[[bool], None]
     #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
     record: Callable[[Mapping[str, Any]], None]
@@ -89,7 +90,7 @@ class Trainer:
         parts.model.bind(parts.strategy.parameters, parts.strategy.gradient)
 
     def run(self) -> None:
-        """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective.*
+        """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
 
         Raises
         ------
@@ -161,7 +162,9 @@ class Trainer:
         if tally.stop:
             self._save()
             raise on_all_ranks(
-                StoppedOnRequest(f"stopped on request after step {progress.steps}; the state is saved", hint="go on with --resume")
+                StoppedOnRequest(
+                    f"stopped on request after step {progress.steps}; the state is saved", hint="go on with --resume"
+                )
             )
 
     @property
@@ -172,7 +175,8 @@ class Trainer:
         progress, tally = self.progress, self._tally
         return NumericsError(
             f"training diverged at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
-            f"loss {tally.loss_sum / samples:g}, squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}",
+            f"loss {tally.loss_sum / samples:g}, squared gradient norm {tally.gradient_squares:g}, "
+            f"learning rate {rate:g}",
             hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
             "the last checkpoint before this step is kept",
         )

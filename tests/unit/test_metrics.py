@@ -1,0 +1,119 @@
+"""Metrics against their definitions, in any split of the samples, and evaluation in chunks."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.data.normalization import Normalization
+from onotrain.data.samples import ArraySamples
+from onotrain.errors import UsageError
+from onotrain.nn import Model
+from onotrain.nn.losses import Loss
+from onotrain.training import metrics
+from onotrain.training.evaluation import CHUNK_ROWS, Evaluator
+
+ROWS = 101
+
+
+def loss(name: str, outputs: int) -> Loss:
+    """Return a float64 loss."""
+    spec = SimpleNamespace(name=name, label_smoothing=0.0, delta=1.0)
+    return Loss(spec, outputs, _kernels.load("float64"))
+
+
+def values(names: list[str], criterion: Loss, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Return metrics from the sums over three uneven splits."""
+    chosen = metrics.build(names, criterion, targets[0])
+    totals = [np.zeros(metric.size) for metric in chosen]
+    for rows in (slice(0, 1), slice(1, 60), slice(60, None)):
+        tally = np.zeros(2)
+        criterion(logits[rows], targets[rows], 0.0, None, tally)
+        for total, metric in zip(totals, chosen, strict=True):
+            total += metric.sums(logits[rows], targets[rows], tally)
+    return {metric.name: metric.value(total, len(logits)) for metric, total in zip(chosen, totals, strict=True)}
+
+
+def test_classification() -> None:
+    """Loss, accuracy, top-k and the confusion matrix's diagonal, by their definitions."""
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(ROWS, 6)), rng.integers(0, 6, ROWS).astype(np.int32)
+    got = values(["accuracy", "top_1", "top_3", "top_6", "confusion"], loss("cross_entropy", 6), logits, targets)
+    log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    order = np.argsort(-logits, axis=1)
+    assert got["loss"] == pytest.approx(-log_p[np.arange(ROWS), targets].mean(), rel=1e-12)
+    assert got["accuracy"] == got["top_1"] == got["confusion"] == pytest.approx((order[:, 0] == targets).mean())
+    assert got["top_3"] == pytest.approx((order[:, :3] == targets[:, None]).any(axis=1).mean())
+    assert got["top_6"] == 1.0
+
+
+def test_regression_with_a_large_mean() -> None:
+    """R2 must not drown in the square of the mean: targets around a million with a spread of one."""
+    rng = np.random.default_rng(1)
+    targets = 1e6 + rng.normal(size=(ROWS, 2))
+    predicted = targets + 0.3 * rng.normal(size=(ROWS, 2))
+    got = values(["mae", "rmse", "r2"], loss("mse", 2), predicted, targets)
+    errors = predicted - targets
+    residual, total = (errors**2).sum(axis=0), ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    assert got["mae"] == pytest.approx(np.abs(errors).mean(), rel=1e-9)
+    assert got["rmse"] == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-9)
+    assert got["r2"] == pytest.approx((1 - residual / total).mean(), rel=1e-9)
+    assert got["loss"] == pytest.approx((errors**2).sum(axis=1).mean(), rel=1e-9)
+
+
+def test_r2_of_constant_targets_is_not_a_number() -> None:
+    """There is no variance to explain."""
+    got = values(["r2"], loss("mse", 1), np.ones((ROWS, 1)), np.full((ROWS, 1), 2.0))
+    assert np.isnan(got["r2"])
+
+
+def test_binary_and_multi_label_accuracy() -> None:
+    """A yes or no for each output; confusion of a single one."""
+    rng = np.random.default_rng(2)
+    for outputs in (1, 3):
+        logits, targets = rng.normal(size=(ROWS, outputs)), rng.integers(0, 2, (ROWS, outputs)).astype(float)
+        got = values(["accuracy"], loss("binary_cross_entropy", outputs), logits, targets)
+        assert got["accuracy"] == pytest.approx(((logits > 0) == (targets > 0.5)).mean())
+    matrix = metrics.Confusion(2)
+    sums = matrix.sums(np.array([[1.0], [-1.0], [2.0]]), np.array([[1.0], [1.0], [0.0]]), np.zeros(2))
+    np.testing.assert_array_equal(sums.reshape(2, 2), [[0, 1], [1, 1]])
+
+
+def test_a_metric_that_does_not_fit_is_named() -> None:
+    """With those that do."""
+    with pytest.raises(UsageError, match="'mae' does not fit loss 'cross_entropy'") as caught:
+        metrics.build(["mae"], loss("cross_entropy", 4), np.zeros(1))
+    assert "accuracy" in str(caught.value) and "top_4" in str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 3 * CHUNK_ROWS + 7])
+def test_evaluation_covers_every_sample_once(rows: int) -> None:
+    """Whole and broken chunks against the same network computed by hand; an index picks samples."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 4}]},
+            "loss": "cross_entropy",
+            "training": {"epochs": 1, "batch_size": 8, "dtype": "float64"},
+        }
+    )
+    kernels = _kernels.load("float64")
+    model = Model(config.model, config.loss, 5, kernels)
+    flat = model.layout.zeros()
+    model.initialize(flat, 0)
+    model.bind(flat)
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(2 * rows, 5)).astype(np.float32)
+    targets = rng.integers(0, 4, 2 * rows).astype(np.int32)
+    index = np.sort(rng.permutation(2 * rows)[:rows])
+    chosen = metrics.build(["accuracy"], model.loss, targets[:1])
+    got = Evaluator(
+        model, ArraySamples(features, targets, index), Normalization.given((1.0,), (2.0,)), chosen, kernels
+    )(None)
+    views = model.layout.views(flat)
+    logits = (features[index].astype(float) - 1) / 2 @ views["dense_0/weight"].T + views["dense_0/bias"]
+    assert got["accuracy"] == pytest.approx((logits.argmax(axis=1) == targets[index]).mean())

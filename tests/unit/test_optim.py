@@ -1,0 +1,172 @@
+"""Learning-rate schedules, the judge of improvements, and the update rules on shards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Improvement, Optimizer, Schedule, Shard
+
+EPOCHS, STEPS = 12, 10
+
+
+def schedule(spec: Any, batch_size: int = 64) -> Schedule:
+    """Return the schedule of a configuration with base rate 0.1."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "digits", "validation": 0.2},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "schedule": spec,
+            "training": {"epochs": EPOCHS, "batch_size": batch_size},
+        }
+    )
+    return Schedule(config.schedule, 0.1, batch_size, EPOCHS, STEPS)
+
+
+def rates(spec: Any) -> list[float]:
+    """Return the rate at the first step of each epoch."""
+    made = schedule(spec)
+    return [made.rate(epoch, epoch * STEPS) for epoch in range(EPOCHS)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("constant", lambda e: 0.1),
+        ({"name": "step", "every_epochs": 3, "factor": 0.5}, lambda e: 0.1 * 0.5 ** (e // 3)),
+        ({"name": "multi_step", "milestones": [2, 7], "factor": 0.1}, lambda e: 0.1 * 0.1 ** ((e >= 2) + (e >= 7))),
+        ({"name": "exponential", "factor": 0.9}, lambda e: 0.1 * 0.9**e),
+        ({"name": "cosine", "min_factor": 0.1}, lambda e: 0.1 * (0.1 + 0.45 * (1 + math.cos(math.pi * e / EPOCHS)))),
+    ],
+)
+def test_rates_by_epoch(spec: Any, expected: Any) -> None:
+    """Closed forms, epochs counted from 0."""
+    assert rates(spec) == pytest.approx([expected(epoch) for epoch in range(EPOCHS)], rel=1e-12)
+
+
+def test_warm_up_rises_with_every_step_in_front_of_any_schedule() -> None:
+    """From the start factor to the schedule's own rate, in the steps asked for."""
+    made = schedule({"name": "step", "every_epochs": 1, "factor": 0.5, "warmup_steps": 4, "warmup_start": 0.2})
+    assert [made.rate(0, step) for step in range(5)] == pytest.approx([0.04, 0.06, 0.08, 0.1, 0.1], rel=1e-12)
+    by_epochs = schedule({"name": "constant", "warmup_epochs": 2})
+    assert [by_epochs.rate(step // STEPS, step) for step in (0, 9, 19, 20)] == pytest.approx([0.005, 0.05, 0.1, 0.1])
+
+
+def test_linear_scaling_rule() -> None:
+    """The rate is proportional to the batch (Goyal et al. 2017)."""
+    assert schedule({"name": "constant", "base_batch_size": 16}, batch_size=64).rate(0, 0) == pytest.approx(0.4)
+
+
+def test_plateau_reduces_after_its_patience_and_survives_a_checkpoint() -> None:
+    """Two epochs of patience: the third without improvement reduces; state goes through JSON-able data."""
+    spec = {"name": "plateau", "patience": 2, "factor": 0.1, "min_delta": 0.01}
+    made = schedule(spec)
+    seen = []
+    for value in (1.0, 0.9, 0.895, 0.9, 0.9, 0.5, float("nan"), 0.6, 0.6):
+        made.observe(value)
+        seen.append(round(made.rate(0, 0), 6))
+        resumed = schedule(spec)
+        resumed.restore(made.state())
+        made = resumed
+    assert seen == [0.1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01, 0.001]
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])
+def test_improvement(mode: str, sign: int) -> None:
+    """Counts stale epochs; a change below min_delta and NaN are none."""
+    judge = Improvement(mode, 0.1)
+    verdicts = [judge.update(sign * value) for value in (1.0, 0.95, 0.8, float("nan"), 0.8, 0.5)]
+    assert verdicts == [True, False, True, False, False, True]
+    assert judge.best == sign * 0.5 and judge.stale_epochs == 0
+
+
+def test_a_first_value_of_nan_is_no_best() -> None:
+    """Otherwise nothing would ever be better."""
+    judge = Improvement("min", 0.0)
+    assert not judge.update(float("nan"))
+    assert judge.update(3.0)
+
+
+OPTIONS = {
+    "sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adam": {"weight_decay": 0.01},
+    "adamw": {"weight_decay": 0.01},
+    "rmsprop": {"momentum": 0.3},
+    "adagrad": {},
+    "lamb": {"weight_decay": 0.01},
+}
+
+
+@pytest.mark.parametrize("clip", [None, 0.3])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_any_number_of_shards_makes_the_same_update(name: str, clip: float | None) -> None:
+    """Cutting the flat vector through tensors changes nothing, norms over tensors and clipping included."""
+    spec = Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": {"name": name, "learning_rate": 0.1, **OPTIONS[name]},
+            "training": {"epochs": 1, "batch_size": 1},
+        }
+    ).optimizer
+    layout = ParameterLayout([("a", (7, 9)), ("b", (3,)), ("c", (20, 5))], "float64")
+    optimizer = Optimizer(spec, clip, _kernels.load("float64"))
+    results = []
+    for count in (1, 2, 3, 5):
+        rng = np.random.default_rng(0)
+        flat, gradient = layout.zeros(), layout.zeros()
+        for view in layout.views(flat).values():
+            view[...] = rng.normal(size=view.shape)
+        state = {key: layout.zeros() for key in optimizer.state_names}
+        shards = [Shard.of([t.range for t in layout], layout.shard(i, count), flat, state) for i in range(count)]
+        for number in range(1, 4):
+            for view in layout.views(gradient).values():
+                view[...] = rng.normal(size=view.shape)
+            _lockstep(optimizer, shards, [gradient[layout.shard(i, count)][None] for i in range(count)], number)
+        results.append(flat)
+    for other in results[1:]:
+        np.testing.assert_allclose(other, results[0], rtol=1e-12, atol=1e-14)
+
+
+def _lockstep(optimizer: Optimizer, shards: list[Shard], gradients: list[np.ndarray], number: int) -> None:
+    """Update all shards: one pass collects each shard's term of a sum, the next hands out the sum."""
+    sums: list[np.ndarray] = []
+    while True:
+        before = [
+            (shard.parameters.copy(), {name: v.copy() for name, v in shard.state.items()}, gradient.copy())
+            for shard, gradient in zip(shards, gradients, strict=True)
+        ]
+        sums_of_shards = [_Sums(sums) for _ in shards]
+        for shard, gradient, total in zip(shards, gradients, sums_of_shards, strict=True):
+            optimizer.update(shard, gradient, 0.1, number, total)
+        if sums_of_shards[0].term is None:
+            return
+        sums.append(np.sum([total.term for total in sums_of_shards], axis=0))
+        for shard, gradient, (parameters, state, first) in zip(shards, gradients, before, strict=True):
+            shard.parameters[:], gradient[:] = parameters, first
+            for name, vector in state.items():
+                shard.state[name][:] = vector
+
+
+class _Sums:
+    """Hands out the sums that are known, and keeps the shard's term of the first that is not."""
+
+    def __init__(self, known: list[np.ndarray]) -> None:
+        self._known = iter(known)
+        self.term: np.ndarray | None = None
+
+    def __call__(self, values: np.ndarray) -> None:
+        total = next(self._known, None)
+        if total is not None:
+            values[...] = total
+        elif self.term is None:
+            self.term = values.copy()
