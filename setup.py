@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from sysconfig import get_platform
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = "onotrain._kernels"
@@ -100,9 +100,4 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
 
-setup(
-    packages=find_packages("src"),
-    package_dir={"": "src"},
-    ext_modules=EXTENSIONS,
-    cmdclass={"build_ext": BuildKernels},
-)
+setup(ext_modules=EXTENSIONS, cmdclass={"build_ext": BuildKernels})

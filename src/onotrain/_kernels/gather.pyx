@@ -41,7 +41,8 @@ def gather(
     expect("length of scale", scale.shape[0], i)
     expect("rows of out", out.shape[0], r)
     expect("columns of out", out.shape[1], i)
-    bad = first_outside(index, source.shape[0])
+    with nogil:
+        bad = first_outside(index, source.shape[0])
     if bad >= 0:
         raise IndexError(f"index[{bad}]: got {index[bad]}, expected one of the {source.shape[0]} rows of source")
     if r == 0 or i == 0:

@@ -50,6 +50,15 @@ cdef Py_ssize_t exponentials(
     return best
 
 
+cdef Py_ssize_t first_outside(const int32_t[::1] targets, Py_ssize_t o) noexcept nogil:
+    """Place of the first target outside ``range(o)``, or -1."""
+    cdef Py_ssize_t q
+    for q in range(targets.shape[0]):
+        if targets[q] < 0 or targets[q] >= o:
+            return q
+    return -1
+
+
 def softmax_cross_entropy(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const int32_t[::1] targets not None,        # IN  (r,)
@@ -63,7 +72,7 @@ def softmax_cross_entropy(
     ``loss = -log softmax(z) . t`` with ``t = (1 - label_smoothing) onehot + label_smoothing / o``; a row is right if
     its first largest logit is the target's.
     """
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best, bad
     cdef const floating* z = in_2d(logits)
     cdef floating* dz = out_2d(dlogits)
     cdef double denominator, loss, spread, losses = 0, right = 0
@@ -75,9 +84,10 @@ def softmax_cross_entropy(
     if dlogits is not None:
         expect("rows of dlogits", dlogits.shape[0], r)
         expect("columns of dlogits", dlogits.shape[1], o)
-    for q in range(r):
-        if targets[q] < 0 or targets[q] >= o:
-            raise IndexError(f"targets[{q}]: got {targets[q]}, expected a class below {o}")
+    with nogil:
+        bad = first_outside(targets, o)
+    if bad >= 0:
+        raise IndexError(f"targets[{bad}]: got {targets[bad]}, expected a class below {o}")
     with nogil:
         for q in range(r):
             target = targets[q]
