@@ -29,9 +29,18 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
+@pytest.fixture(scope="module", params=["one node", "two uneven nodes"])
+def world(request: pytest.FixtureRequest) -> World:
+    """Return the job as it is, or as if its last third of ranks were another node."""
+    world = World.connect()
+    if request.param == "one node":
+        return world
+    first = world.size - world.size // 3
+    if first == world.size:
+        pytest.skip("Test requires 3 MPI processes")
+    index = int(world.rank >= first)
+    node = world.comm.Split(index, key=world.rank)
+    return World(world.comm, node, index, (first, world.size - first))
 
 
 def section(optimizer: str) -> Any:

@@ -52,6 +52,11 @@ def _world() -> tuple[int, int]:
     return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
 
 
+def _say(stream: TextIO, message: str) -> None:
+    stream.write(f"onotrain: {message}\n")
+    stream.flush()
+
+
 def _abort(code: int) -> None:
     """End all ranks now; does not return when MPI runs."""
     sys.stdout.flush()
