@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,16 @@ from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.source import open_labelled
+from onotrain.inference.source import Source, Stream, open_source
 from onotrain.nn.losses import Loss
 from onotrain.parallel import threads
 from onotrain.parallel.world import World
-from onotrain.training.evaluation import CHUNK_ROWS, Evaluator, Samples
+from onotrain.training.evaluation import CHUNK_ROWS, Evaluator
 from onotrain.training.metrics import Metric, build
 
 #: Memory for the sums of all chunks of one pass, which a rank sends to the others [bytes].
-_TABLE_BYTES = 1 << 26
+_PASS_BYTES = 1 << 26
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -100,7 +102,9 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def evaluate(run: str | os.PathLike[str], data: DataSpec, metrics: Sequence[str] | None = None) -> Evaluation:
+def evaluate(
+    run: str | os.PathLike[str], data: DataSpec, metrics: Sequence[str] | None = None, *, stream: Stream = "auto"
+) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
 
     *Collective* if a launcher started several ranks; without one no MPI is started.
@@ -112,7 +116,9 @@ def evaluate(run: str | os.PathLike[str], data: DataSpec, metrics: Sequence[str]
     data
         Samples with targets.
     metrics
-        Names of metrics; default: all of the task.  The loss always comes first, and a confusion matrix always last.
+        Names of metrics; default: all of the task.  The loss always comes first; a confusion matrix is always added.
+    stream
+        Leave an HDF5 file on the disk, and let each rank read what it evaluates; ``auto``: if it is large.
 
     Returns
     -------
@@ -131,15 +137,16 @@ def evaluate(run: str | os.PathLike[str], data: DataSpec, metrics: Sequence[str]
     loss = predictor.model.loss
     with together(world):
         build(_names(loss, predictor, metrics), loss, np.zeros(loss.outputs))  # before the data are read
-    features, targets, source = open_labelled(world, predictor.card, data)
-    found = build(_names(loss, predictor, metrics), loss, np.atleast_1d(targets[0]))
-    with threads.limit(1):
-        sums = _sums(world, predictor, features, targets, found)
+    with ExitStack() as stack:
+        source, targets = open_source(stack, world, predictor.card, data, stream, labelled=True)
+        found = build(_names(loss, predictor, metrics), loss, np.atleast_1d(targets[0]))
+        with threads.limit(1):
+            sums = _sums(world, predictor, source, targets, found)
     values = {m.name: m.value(s, len(targets)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}
     matrix = next((s for m, s in zip(found, sums, strict=True) if m.name == "confusion"), None)
     names = () if matrix is None else predictor.output.shown_names
     confusion = None if matrix is None else matrix.astype(np.int64).reshape(len(names), len(names))
-    return Evaluation(source, len(targets), values, names, confusion, tuple(warnings))
+    return Evaluation(source.name, len(targets), values, names, confusion, tuple(warnings))
 
 
 def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> list[str]:
@@ -154,20 +161,32 @@ def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> li
 
 
 def _sums(
-    world: World | None, predictor: Predictor, features: np.ndarray, targets: np.ndarray, metrics: Sequence[Metric]
+    world: World | None, predictor: Predictor, source: Source, targets: np.ndarray, metrics: Sequence[Metric]
 ) -> list[np.ndarray]:
-    """Return every metric's sums over all samples, in passes whose sums fit in little memory.  *Collective.*"""
-    comm = None if world is None else world.comm
+    """Return every metric's sums over all samples, in passes whose sums fit in little memory; *collective*."""
     total = [np.zeros(metric.size) for metric in metrics]
-    for begin, end in _passes(len(targets), sum(metric.size for metric in metrics)):
-        samples = Samples(features[begin:end], targets[begin:end])
+    step = max(1, _PASS_BYTES // (8 * sum(metric.size for metric in metrics))) * CHUNK_ROWS
+    for begin in range(0, source.rows, step):
+        samples = _Pass(source, targets, begin, min(begin + step, source.rows))
         evaluator = Evaluator(predictor.model, samples, predictor.card.normalization, metrics, predictor.kernels)
-        for one, more in zip(total, evaluator.sums(comm), strict=True):
+        for one, more in zip(total, evaluator.sums(None if world is None else world.comm), strict=True):
             one += more
     return total
 
 
-def _passes(rows: int, numbers: int) -> Iterator[tuple[int, int]]:
-    """Yield ``(begin, end)`` of passes of whole chunks, where each chunk needs so many numbers."""
-    step = max(1, _TABLE_BYTES // (8 * numbers)) * CHUNK_ROWS
-    return ((begin, min(begin + step, rows)) for begin in range(0, rows, step))
+class _Pass:
+    """The samples ``[begin, end)`` of a source, as an evaluator takes them."""
+
+    def __init__(self, source: Source, targets: np.ndarray, begin: int, end: int) -> None:
+        self.dtype = source.dtype
+        self._source, self._begin, self._end = source, begin, end
+        self._targets = targets
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._source.read(self._begin + begin, self._begin + end), np.arange(end - begin)
+
+    def targets(self, begin: int, end: int) -> np.ndarray:
+        return self._targets[self._begin + begin : self._begin + end]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.errors import PlatformError
+from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.sinks import check_output
 from onotrain.nn.layers import Dense
@@ -69,8 +70,9 @@ def tensors(predictor: Predictor) -> dict[str, np.ndarray]:
 def description(predictor: Predictor) -> dict[str, Any]:
     """Return what must be known besides the tensors, as JSON-able data.
 
-    ``layers`` is the network as a sequence: dense layers (their tensors begin with `name`) and activations; dropout does
-    nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid, identity.
+    ``layers`` is the network as a sequence: dense layers (their tensors begin with `name`) and activations; dropout
+    does nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid
+    or identity.
     """
     card = predictor.card
     return {
@@ -96,7 +98,7 @@ def _layers(predictor: Predictor) -> list[dict[str, Any]]:
             layers.append(
                 {"kind": "dense", "name": layer.name, "inputs": layer.inputs, "outputs": layer.outputs, "bias": bias}
             )
-        activation = layer.activation
+        activation = activation_of(layer)
         if activation.name != "identity":
             slope = {"negative_slope": activation.negative_slope} if activation.name == "leaky_relu" else {}
             layers.append({"kind": "activation", "name": activation.name, **slope})
@@ -110,8 +112,8 @@ def _text(predictor: Predictor) -> str:
 def _safetensors(predictor: Predictor) -> bytes:
     try:
         from safetensors.numpy import save
-    except ImportError as error:
-        raise missing("safetensors") from error
+    except ModuleNotFoundError as error:
+        raise _missing("safetensors") from error
     # One entry, because the library writes several in an order that differs from run to run.
     return save({k: np.ascontiguousarray(v) for k, v in tensors(predictor).items()}, {"onotrain": _text(predictor)})
 
@@ -130,13 +132,14 @@ def _npz(predictor: Predictor) -> bytes:
 
 
 def _onnx(predictor: Predictor) -> bytes:
-    from onotrain.inference.onnx_graph import build
-
+    try:
+        from onotrain.inference.onnx_graph import build
+    except ModuleNotFoundError as error:
+        raise _missing("onnx") from error
     return build(predictor, _text(predictor))
 
 
-def missing(library: str) -> PlatformError:
-    """Return the error for a library that is not installed."""
+def _missing(library: str) -> PlatformError:
     return PlatformError(
         f"cannot export: the Python package {library} is not installed", hint="pip install 'onotrain[export]'"
     )

@@ -1,8 +1,8 @@
 """Predictions as HDF5: ``class`` with ``probabilities``, or ``values``.
 
-libhdf5 lays the file out and never writes the predictions: where their bytes belong is asked of it, and they go there by
-plain file calls.  What it does write (a few kilobytes) goes through `_Storage`, because an error in the middle of its own
-calls leaves it with a file that it can neither finish nor forget.
+libhdf5 lays the file out and never writes the predictions: where their bytes belong is asked of it, and they go there
+by plain file calls.  What it does write (a few kilobytes) goes through `_Storage`, because an error in the middle of
+its own calls leaves it with a file that it can neither finish nor forget.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.output_file import OutputFile
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import SINKS, Sink, check_output
-from onotrain.inference.source import open_samples
+from onotrain.inference.source import Stream, open_source
 from onotrain.parallel.world import World
 
 
@@ -28,8 +28,10 @@ class PredictionReport:
     samples: int
     #: Prediction and writing, without reading the data [s].
     seconds: float
-    #: How many chunks each rank predicted.
-    chunks: tuple[int, ...]
+    #: Samples that are handed to a rank at once.
+    portion: int
+    #: How many portions each rank predicted.
+    portions: tuple[int, ...]
     #: To be shown to the user.
     warnings: tuple[str, ...]
 
@@ -48,6 +50,7 @@ def predict_file(
     data: DataSpec,
     output: str | os.PathLike[str],
     *,
+    stream: Stream = "auto",
     begin: Begin = lambda samples: lambda rows: None,
 ) -> PredictionReport | None:
     """Predict all samples of a data file with the network of `run`, on all ranks of the job.
@@ -62,6 +65,8 @@ def predict_file(
         The samples; targets are not read.
     output
         A name that ends in ``.h5``, ``.npy`` or ``.csv``; an existing file is replaced when the new one is complete.
+    stream
+        Leave an HDF5 file on the disk, and let each rank read what it predicts; ``auto``: if it is large.
     begin
         For a progress display; called on rank 0.
 
@@ -81,19 +86,19 @@ def predict_file(
     with together(world):
         path = check_output(output)
     predictor, warnings = load_everywhere(world, os.fspath(run))
-    source = open_samples(world, predictor.card, data)
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
+        source, _ = open_source(stack, world, predictor.card, data, stream, labelled=False)
         with together(world):
             file, sink = _open(stack, path, predictor, source.rows) if writes else (None, None)
         progress = begin(source.rows) if writes else lambda rows: None
         started = perf_counter()
-        chunks = distributed.predict(world, predictor, source.rows, source.read, sink, progress)
+        portions = distributed.predict(world, predictor, source, sink, progress)
         _finish(world, file, sink)
         seconds = perf_counter() - started
     if not writes:
         return None
-    return PredictionReport(path, source.name, source.rows, seconds, tuple(chunks), tuple(warnings))
+    return PredictionReport(path, source.name, source.rows, seconds, source.portion, tuple(portions), tuple(warnings))
 
 
 def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[OutputFile, Sink]:

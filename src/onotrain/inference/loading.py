@@ -29,7 +29,7 @@ def connect() -> World | None:
 
 @contextmanager
 def together(world: World | None) -> Iterator[None]:
-    """Run local work that fails on all ranks if it fails on one.  *Collective.*"""
+    """Run local work that fails on all ranks if it fails on one; *collective*."""
     if world is None:
         yield
     else:
@@ -76,7 +76,7 @@ def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, li
 
 
 def _send_to_nodes(world: World, parameters: np.ndarray) -> None:
-    """Copy rank 0's parameters to the first rank of every other node.  *Collective.*"""
+    """Copy rank 0's parameters to the first rank of every other node; *collective*."""
     leaders = world.peers
     if world.node.rank == 0 and leaders is not None:
         step = _PIECE_BYTES // parameters.itemsize

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
 from onotrain import __version__
+from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor
 from onotrain.nn.layers import Activation, Dense
 
@@ -31,20 +33,9 @@ def build(predictor: Predictor, description: str) -> bytes:
         The network.
     description
         Kept as metadata ``onotrain``.
-
-    Raises
-    ------
-    PlatformError
-        The package onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        from onotrain.inference.export import missing
-
-        raise missing("onnx") from error
     result = "values" if predictor.output.regression else "probabilities"
-    graph = _Graph(onnx, predictor.model.dtype)
+    graph = _Graph(predictor.model.dtype)
     graph.network(predictor, result)
     kind = onnx.helper.np_dtype_to_tensor_dtype(predictor.model.dtype)
     make_value = onnx.helper.make_tensor_value_info
@@ -71,8 +62,8 @@ def build(predictor: Predictor, description: str) -> bytes:
 class _Graph:
     """Nodes in order; every method takes the name of a value and returns that of the next."""
 
-    def __init__(self, onnx: Any, dtype: np.dtype) -> None:
-        self._onnx, self._dtype = onnx, dtype
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype = dtype
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -88,7 +79,7 @@ class _Graph:
                 names = [f"{layer.name}/{suffix}" for suffix, _ in layer.shapes()]
                 operands = [self._constant(name.replace("/", "."), views[name]) for name in names]
                 value = self._node("Gemm", [value, *operands], transB=1)
-            value = self._activation(value, layer.activation)
+            value = self._activation(value, activation_of(layer))
         last = {"multiclass": "Softmax", "regression": "Identity"}.get(predictor.output.task, "Sigmoid")
         self._node(last, [value], output=result, **({"axis": 1} if last == "Softmax" else {}))
 
@@ -96,7 +87,7 @@ class _Graph:
         if activation.name == "identity":
             return value
         if activation.name != "gelu":
-            options = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
+            options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
             return self._node(_OPERATORS[activation.name], [value], **options)
         # x (1 + erf(x / sqrt 2)) / 2; the operator Gelu is only in operator set 20.
         inner = self._node("Mul", [value, self._number(math.sqrt(0.5))])
@@ -105,11 +96,11 @@ class _Graph:
 
     def _node(self, operator: str, inputs: Sequence[str], output: str | None = None, **options: Any) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(operator, list(inputs), [name], **options))
+        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [name], **options))
         return name
 
     def _constant(self, name: str, values: np.ndarray) -> str:
-        self.constants.append(self._onnx.numpy_helper.from_array(np.ascontiguousarray(values, self._dtype), name))
+        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values, self._dtype), name))
         return name
 
     def _number(self, value: float) -> str:

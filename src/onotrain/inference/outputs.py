@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onotrain.errors import UsageError
+from onotrain.nn.layers import Activation, Dense, Elementwise, Layer
 
 if TYPE_CHECKING:
     from onotrain.training.card import Card
@@ -81,3 +82,10 @@ class Outputs:
             return probabilities.argmax(axis=1)
         chosen = probabilities > 0.5
         return chosen[:, 0].astype(np.int64) if self.task == "binary" else chosen
+
+
+def activation_of(layer: Layer) -> Activation:
+    """Return the activation of a layer, for descriptions of a network."""
+    if not isinstance(layer, Dense | Elementwise):
+        raise NotImplementedError(f"description of a layer of type {type(layer).__name__}")
+    return layer.activation

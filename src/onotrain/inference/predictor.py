@@ -31,7 +31,8 @@ class _Scratch(threading.local):
 class Predictor:
     """A network with its normalisation and class names; `onotrain.load` makes one.
 
-    Several threads may predict with one object at a time: parameters are only read, and each thread has its own buffers.
+    Several threads may predict with one object at a time: parameters are only read, and each thread has its own
+    buffers.
 
     Parameters
     ----------
@@ -101,8 +102,8 @@ class Predictor:
         Returns
         -------
         numpy.ndarray
-            Shape ``(n, outputs)``, the network's dtype.  One output of a binary classifier: the probability of its second
-            class.  A sample with NaN gives NaN.
+            Shape ``(n, outputs)``, the network's dtype.  One output of a binary classifier: the probability of its
+            second class.  A sample with NaN gives NaN.
 
         Raises
         ------

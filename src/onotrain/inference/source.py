@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from onotrain.data import Dataset, DataSpec, check_finite, detect_format, load_dataset
+from onotrain.data import DataSpec, check_finite, detect_format, load_dataset
+from onotrain.data.paths import available_bytes
 from onotrain.data.prepare import check_features, encode
 from onotrain.errors import DataError
 from onotrain.inference.loading import together
+from onotrain.inference.predictor import CHUNK_ROWS
+from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.training.card import Card
 
 #: Columns of a message that lists names.
 _SHOWN = 20
+#: Part of the free memory that a file may take before it is streamed.
+_MEMORY_SHARE = 0.5
+#: Chunks of one portion at most.
+_MOST_CHUNKS = 64
+_NONE = np.empty(0)
+
+Stream = Literal["auto"] | bool
 
 
 @dataclass(frozen=True)
 class Source:
-    """Samples that every rank can read any rows of."""
+    """Samples of which every rank can read any rows."""
 
     #: For messages.
     name: str
     rows: int
-    #: Returns the features ``(end - begin, d)`` of rows ``[begin, end)``.
+    columns: int
+    #: uint8 or float32.
+    dtype: np.dtype
+    #: Returns the features ``(end - begin, columns)`` of rows ``[begin, end)``.
     read: Callable[[int, int], np.ndarray]
+    #: How many rows are best read at once; a multiple of `CHUNK_ROWS`, the same on all ranks.
+    portion: int = CHUNK_ROWS
 
 
 def select(card: Card, spec: DataSpec, *, with_targets: bool) -> DataSpec:
@@ -77,50 +93,117 @@ def _listed(names: Any) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def _read(card: Card, spec: DataSpec, *, with_targets: bool) -> Dataset:
-    """Read a data set and refuse what the network cannot take."""
-    dataset = load_dataset(select(card, spec, with_targets=with_targets))
-    check_features(dataset, card.inputs, card.feature_names)
-    check_finite(dataset)
-    return dataset
+def open_source(
+    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, stream: Stream, *, labelled: bool
+) -> tuple[Source, np.ndarray]:
+    """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
+    Parameters
+    ----------
+    stack
+        Closes the file in the end.
+    world
+        The ranks; None for this process alone.
+    card
+        Of the network.
+    spec
+        What to read; see `select`.
+    stream
+        Leave an HDF5 file on the disk and let each rank read what it needs; ``auto``: if it is large.
+    labelled
+        Whether targets are wanted.
 
-def open_samples(world: World | None, card: Card, spec: DataSpec) -> Source:
-    """Read the samples of a file, without their targets.  *Collective.*
+    Returns
+    -------
+    source : Source
+        The features.
+    targets : numpy.ndarray
+        Encoded for the loss; empty if they are not wanted.
 
     Raises
     ------
     DataError
-        Missing, damaged, not finite, or other features than the network's.
+        Missing, damaged, not finite, other features than the network's, no targets, or a label outside the classes.
     ResourceError
         Larger than the node's memory.
     """
 
+    def choose() -> tuple[DataSpec, bool]:
+        chosen = select(card, spec, with_targets=labelled)
+        return chosen, _streams(chosen, stream)
+
+    chosen, streams = choose() if world is None else broadcast(world.comm, choose)
+    return (_streamed if streams else _in_memory)(stack, world, card, chosen, labelled)
+
+
+def _streams(spec: DataSpec, stream: Stream) -> bool:
+    """Return whether a file stays on the disk."""
+    if detect_format(spec) != "hdf5":
+        if stream is True:
+            raise DataError(f"{spec.path}: only HDF5 files are streamed", hint="convert it: onotrain data convert")
+        return False
+    if stream != "auto":
+        return stream
+    from onotrain.data.hdf5_stream import Hdf5Stream
+
+    with Hdf5Stream(spec) as file:
+        return file.nbytes > available_bytes() * _MEMORY_SHARE
+
+
+def _in_memory(
+    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, labelled: bool
+) -> tuple[Source, np.ndarray]:
+    """Read everything once on each node."""
+
     def make() -> tuple[dict[str, np.ndarray], str]:
-        dataset = _read(card, spec, with_targets=False)
-        return {"features": dataset.features}, dataset.source
+        dataset = load_dataset(spec)
+        check_features(dataset.source, dataset.features.shape[1], card.inputs, card.feature_names)
+        check_finite(dataset)
+        targets = {"targets": encode(card.codec, dataset, card.config.training.dtype)} if labelled else {}
+        return {"features": dataset.features, **targets}, dataset.source
 
     arrays, name = _once_per_node(world, make)
     features = arrays["features"]
-    return Source(name, len(features), lambda begin, end: features[begin:end])
+    rows, columns = features.shape
+    source = Source(name, rows, columns, features.dtype, lambda begin, end: features[begin:end])
+    return source, arrays.get("targets", _NONE)
 
 
-def open_labelled(world: World | None, card: Card, spec: DataSpec) -> tuple[np.ndarray, np.ndarray, str]:
-    """Read features, encoded targets, and the name of the data.  *Collective*; errors as for `open_samples`.
+def _streamed(
+    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, labelled: bool
+) -> tuple[Source, np.ndarray]:
+    """Open the file on every rank; read the targets once on each node."""
+    from onotrain.data.hdf5_stream import Hdf5Stream
 
-    Raises
-    ------
-    DataError
-        Also: no targets, or a label outside the network's classes.
-    """
+    with together(world):
+        file = stack.enter_context(Hdf5Stream(spec))
+        check_features(file.source, file.features, card.inputs, card.feature_names)
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        dataset = _read(card, spec, with_targets=True)
-        targets = encode(card.codec, dataset, card.config.training.dtype)
-        return {"features": dataset.features, "targets": targets}, dataset.source
+    def read(begin: int, end: int) -> np.ndarray:
+        features = np.empty((end - begin, file.features), file.dtype)
+        file.read(begin, end, features)
+        _check_rows(features, begin, file.source)
+        return features
 
-    arrays, name = _once_per_node(world, make)
-    return arrays["features"], arrays["targets"], name
+    targets = _NONE
+    if labelled:
+
+        def make() -> tuple[dict[str, np.ndarray], str]:
+            return {"targets": encode(card.codec, file.targets_only(), card.config.training.dtype)}, ""
+
+        targets = _once_per_node(world, make)[0]["targets"]
+    chunks = min(-(-file.block_rows // CHUNK_ROWS), _MOST_CHUNKS)
+    return Source(file.source, file.rows, file.features, file.dtype, read, chunks * CHUNK_ROWS), targets
+
+
+def _check_rows(features: np.ndarray, begin: int, name: str) -> None:
+    """Refuse values that are not finite."""
+    if features.dtype.kind != "f" or np.isfinite(features).all():
+        return
+    row, column = np.argwhere(~np.isfinite(features))[0]
+    raise DataError(
+        f"{name}: row {begin + row}, column {column}: the value is {features[row, column]}, expected a finite number"
+    )
 
 
 _Make = Callable[[], tuple[dict[str, np.ndarray], str]]

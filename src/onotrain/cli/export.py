@@ -1,0 +1,36 @@
+"""``onotrain export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onotrain.cli.verb import Verb
+
+EXAMPLES = """
+onotrain export runs/digits --format safetensors --output digits.safetensors
+onotrain export runs/digits --format onnx --output digits.onnx
+onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output digits.npz
+"""
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
+@click.argument("run", metavar="RUN")
+@click.option(
+    "--format", "kind", type=click.Choice(["safetensors", "npz", "onnx"]), required=True, help="What to write."
+)
+@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="FILE", help="File to write.")
+def command(run: str, kind: str, output: Path) -> None:
+    """Write the network of RUN, a run directory or a checkpoint, for other programs.
+
+    Parameters, normalisation, class names and the description of the layers go with it.  safetensors and onnx need
+    `pip install 'onotrain[export]'`.
+    """
+    from onotrain.inference.export import export
+    from onotrain.parallel import guard
+
+    if guard.launched_rank() > 0:
+        return  # one process is enough
+    path = export(run, kind, output)
+    click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")

@@ -1,0 +1,104 @@
+"""``onotrain predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import click
+
+from onotrain.cli.samples import samples, spec_of, stream_of
+from onotrain.cli.verb import Verb
+
+if TYPE_CHECKING:
+    from onotrain.inference.job import Begin, PredictionReport
+
+EXAMPLES = """
+onotrain predict runs/digits samples.csv --output predictions.csv
+mpirun -n 4 onotrain predict runs/mnist mnist --output predictions.h5
+mpirun -n 4 onotrain predict runs/big big.h5 --features images --output probabilities.npy
+"""
+#: Shortest time between two drawings of the bar [s].
+_INTERVAL_S = 0.1
+
+
+@click.command(cls=Verb, examples=EXAMPLES)
+@samples
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A name in .h5, .npy or .csv.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
+def command(
+    run: str,
+    data: str,
+    format_: str,
+    features: Sequence[str],
+    part: str | None,
+    stream: str,
+    output: Path,
+    quiet: bool,
+) -> None:
+    """Predict the samples in DATA with the network of RUN, a run directory or a checkpoint.
+
+    Writes the class and the probabilities, or the values, of every sample in the order of the input: the same bytes for
+    any number of ranks.  DATA is a built-in data set or a file; targets in it are not needed, and not read.
+    """
+    from onotrain.inference.job import predict_file
+
+    with _progress(quiet) as begin:
+        spec = spec_of(data, format_, features, part)
+        report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin)
+    if report is None:
+        return
+    for warning in report.warnings:
+        click.echo(f"onotrain: {warning}", err=True)
+    if not quiet:
+        click.echo(_lines(report))
+
+
+def _lines(report: PredictionReport) -> str:
+    """Return what came of it."""
+    from onotrain.cli.display import count, duration
+
+    rate = f"{report.samples_per_second:,.0f} samples/s"
+    lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]
+    if len(report.portions) > 1:
+        lines.append(f"chunks of {report.portion} samples per rank: {' '.join(map(str, report.portions))}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Begin]:
+    """Return what shows progress: a bar on standard error if a person watches, else nothing."""
+    from onotrain.cli.terminal import console, terminal_columns
+
+    columns = terminal_columns()
+    if quiet or columns is None:
+        yield lambda samples: lambda rows: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    style = (TextColumn("predicting"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+    bar = Progress(*style, console=console(columns, stderr=True), auto_refresh=False, transient=True)
+
+    def begin(samples: int) -> Callable[[int], None]:
+        task, drawn = bar.add_task("", total=samples), [0.0]
+
+        def advance(rows: int) -> None:
+            bar.advance(task, rows)
+            if perf_counter() - drawn[0] > _INTERVAL_S:
+                bar.refresh()
+                drawn[0] = perf_counter()
+
+        return advance
+
+    with bar:
+        yield begin

@@ -1,0 +1,118 @@
+"""Small networks with random parameters, as checkpoints made by hand, for tests of inference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.data import Normalization, TargetCodec
+from onotrain.training.card import Card, arrays_of
+from onotrain.training.checkpoint_file import Checkpoint, encode
+
+
+def checkpoint(
+    layers: Sequence[Mapping[str, Any]],
+    loss: str | Mapping[str, Any] = "cross_entropy",
+    *,
+    shape: tuple[int, ...] = (5,),
+    task: str = "multiclass",
+    class_names: tuple[str, ...] | None = None,
+    feature_names: tuple[str, ...] | None = None,
+    target_names: tuple[str, ...] | None = None,
+    dtype: str = "float32",
+    seed: int = 0,
+    **sections: Any,
+) -> Checkpoint:
+    """Return a network that nobody trained: random weights, biases and normalisation."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "train.csv"},
+            "model": {"layers": list(layers), "bias_initializer": {"name": "normal", "std": 0.5}},
+            "loss": loss,
+            "training": {"epochs": 1, "batch_size": 8, "seed": seed, "dtype": dtype},
+            **sections,
+        }
+    )
+    rng = np.random.default_rng(seed)
+    inputs = int(np.prod(shape))
+    normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
+    codec = TargetCodec(task, config.model.outputs, class_names)
+    card = Card(config, shape, feature_names, target_names, normalization, codec)
+    model = card.model(_kernels.load(dtype))
+    parameters = model.layout.zeros()
+    model.initialize(parameters, seed)
+    return Checkpoint(arrays_of(model.layout, parameters, {"m": parameters}), card.metadata())
+
+
+def save(path: Path, made: Checkpoint) -> Path:
+    """Write a checkpoint file."""
+    path.write_bytes(encode(made))
+    return path
+
+
+#: One network for each task: keyword arguments of `checkpoint`.
+TASKS: dict[str, dict[str, Any]] = {
+    "multiclass": {
+        "layers": [{"dense": {"units": 16, "activation": "relu"}}, {"dropout": 0.2}, {"dense": 3}],
+        "class_names": ("rose", 'täg, "x"', "iris"),
+    },
+    "numbered": {"layers": [{"dense": {"units": 16, "activation": "gelu"}}, {"dense": 4}]},
+    "binary": {
+        "layers": [{"dense": {"units": 8, "activation": "tanh"}}, {"dense": 1}],
+        "loss": "binary_cross_entropy",
+        "task": "binary",
+        "class_names": ("no", "yes"),
+    },
+    "multilabel": {
+        "layers": [{"dense": {"units": 8, "activation": "leaky_relu", "negative_slope": 0.2}}, {"dense": 3}],
+        "loss": "binary_cross_entropy",
+        "task": "multilabel",
+        "target_names": ("red", "green", "blue"),
+    },
+    "regression": {
+        "layers": [
+            {"activation": "sigmoid"},
+            {"dense": {"units": 8, "bias": False}},
+            {"activation": "gelu"},
+            {"dense": 2},
+        ],
+        "loss": "mse",
+        "task": "regression",
+        "target_names": ("height", "width"),
+    },
+}
+
+
+def example(task: str, **changes: Any) -> Checkpoint:
+    """Return the network of `TASKS` for a task."""
+    return checkpoint(**{**TASKS[task], **changes})
+
+
+_FUNCTIONS: dict[str, Any] = {
+    "relu": lambda z, slope: np.maximum(z, 0),
+    "leaky_relu": lambda z, slope: np.where(z > 0, z, slope * z),
+    "sigmoid": lambda z, slope: 1 / (1 + np.exp(-z)),
+    "tanh": lambda z, slope: np.tanh(z),
+    "gelu": lambda z, slope: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+}
+
+
+def forward(told: dict[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Compute in float64 what an exported description and its tensors say."""
+    z = (x.astype(np.float64) - told["normalization"]["mean"]) / told["normalization"]["std"]
+    for layer in told["layers"]:
+        if layer["kind"] == "dense":
+            z = z @ arrays[f"{layer['name']}.weight"].astype(np.float64).T
+            z = z + arrays[f"{layer['name']}.bias"] if layer["bias"] else z
+        else:
+            z = _FUNCTIONS[layer["name"]](z, layer.get("negative_slope"))
+    if told["output"] == "softmax":
+        e = np.exp(z - z.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+    return 1 / (1 + np.exp(-z)) if told["output"] == "sigmoid" else z

@@ -1,0 +1,61 @@
+"""A network exported as safetensors, loaded into PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import networks
+import onotrain
+from onotrain.inference.export import export
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+pytestmark = pytest.mark.torch
+
+
+def activation(layer: dict[str, Any]) -> Any:
+    nn = torch.nn
+    if layer["name"] == "leaky_relu":
+        return nn.LeakyReLU(layer["negative_slope"])
+    return {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU}[layer["name"]]()
+
+
+def sequential(told: dict[str, Any], dtype: Any) -> Any:
+    """Return the network that an exported description tells of, with parameters of its own."""
+    modules: OrderedDict[str, Any] = OrderedDict()
+    for number, layer in enumerate(told["layers"]):
+        if layer["kind"] == "dense":
+            linear = torch.nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"], dtype=dtype)
+            modules[layer["name"]] = linear
+        else:
+            modules[f"activation_{number}"] = activation(layer)
+    return torch.nn.Sequential(modules)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("task", networks.TASKS)
+def test_torch_gives_the_same_outputs(tmp_path: Path, task: str, dtype: str) -> None:
+    safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
+    from safetensors.torch import load_file
+
+    net = networks.save(tmp_path / "net.h5", networks.example(task, dtype=dtype))
+    path = export(net, "safetensors", tmp_path / "net.safetensors")
+    with safetensors.safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["onotrain"])
+    model = sequential(told, getattr(torch, dtype))
+    model.load_state_dict(load_file(path))  # strict: exactly these names and shapes
+
+    x = np.random.default_rng(0).normal(size=(700, 5)).astype(dtype)
+    mean, std = (torch.tensor(told["normalization"][key], dtype=torch.float64) for key in ("mean", "std"))
+    with torch.no_grad():
+        logits = model(((torch.from_numpy(x) - mean) / std).to(getattr(torch, dtype)))
+        if told["output"] == "softmax":
+            logits = torch.softmax(logits, dim=1)
+        elif told["output"] == "sigmoid":
+            logits = torch.sigmoid(logits)
+    np.testing.assert_allclose(onotrain.load(net).predict(x), logits.numpy(), rtol=0, atol=1e-5)

@@ -1,0 +1,100 @@
+"""Exported networks: the same outputs from nothing but the exported file."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import networks
+import onotrain
+from onotrain.errors import PlatformError, UsageError
+from onotrain.inference.export import FORMATS, export
+
+ATTEMPTS = [(task, dtype) for task in networks.TASKS for dtype in ("float32", "float64")]
+
+
+def exported(folder: Path, kind: str, task: str, dtype: str = "float32") -> tuple[Path, np.ndarray, np.ndarray]:
+    """Return the exported file, samples, and what the network predicts for them."""
+    net = networks.save(folder / "net.h5", networks.example(task, dtype=dtype))
+    x = np.random.default_rng(0).normal(size=(40, 5)).astype(dtype)
+    return export(net, kind, folder / f"net.{kind}"), x, onotrain.load(net).predict(x)
+
+
+@pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)
+def test_npz(tmp_path: Path, task: str, dtype: str) -> None:
+    path, x, expected = exported(tmp_path, "npz", task, dtype)
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    told = json.loads(str(arrays["description"]))
+    assert told["normalization"]["mean"] == arrays["normalization_mean"].tolist()
+    assert told["normalization"]["std"] == arrays["normalization_std"].tolist()
+    np.testing.assert_allclose(networks.forward(told, arrays, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)
+def test_safetensors(tmp_path: Path, task: str, dtype: str) -> None:
+    safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
+    path, x, expected = exported(tmp_path, "safetensors", task, dtype)
+    with safetensors.safe_open(path, "numpy") as file:
+        told = json.loads(file.metadata()["onotrain"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    assert arrays["dense_0.weight"].dtype == dtype
+    assert told["config"]["loss"]["name"] == networks.TASKS[task].get("loss", "cross_entropy")
+    np.testing.assert_allclose(networks.forward(told, arrays, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)
+def test_onnx(tmp_path: Path, task: str, dtype: str) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    from onnx.reference import ReferenceEvaluator
+
+    path, x, expected = exported(tmp_path, "onnx", task, dtype)
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.opset_import[0].version >= 17
+    session = ReferenceEvaluator(model)
+    assert session.input_names == ["input"]
+    assert session.output_names == ["values" if task == "regression" else "probabilities"]
+    for rows in (1, 40):  # the batch is dynamic
+        (got,) = session.run(None, {"input": x[:rows]})
+        assert got.dtype == dtype
+        np.testing.assert_allclose(got, expected[:rows], atol=1e-5)
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["onotrain"])["task"]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip({"npz": "numpy"}.get(kind, kind), reason=f"{kind} is not installed")
+    first = exported(tmp_path, kind, "multiclass")[0].read_bytes()
+    for _ in range(3):
+        assert exported(tmp_path, kind, "multiclass")[0].read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "onnx"])
+def test_a_missing_library_is_named(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.partition(".")[0] == kind:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return real(name, *args, **kwargs)
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == kind or name.endswith("onnx_graph")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(PlatformError, match=f"the Python package {kind} is not installed") as caught:
+        exported(tmp_path, kind, "multiclass")
+    assert caught.value.hint == "pip install 'onotrain[export]'"
+    assert not (tmp_path / f"net.{kind}").exists()
+
+
+def test_an_output_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no directory"):
+        export(tmp_path / "net.h5", "npz", tmp_path / "no" / "net.npz")

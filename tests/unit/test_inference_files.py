@@ -1,0 +1,274 @@
+"""Files to predict and to evaluate: which columns and arrays, what is refused, and the numbers that come out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import networks
+import onotrain
+from onotrain.data import DataSpec
+from onotrain.errors import DataError, OnotrainError, UsageError
+from onotrain.inference import source
+from onotrain.inference.evaluation import Evaluation, evaluate
+from onotrain.inference.job import predict_file
+
+COLUMNS = ("v", "w", "x", "y", "z")
+
+
+def samples(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
+
+
+def save(folder: Path, task: str, **changes: Any) -> Path:
+    return networks.save(folder / "net.h5", networks.example(task, **changes))
+
+
+def write_csv(path: Path, columns: dict[str, Any]) -> str:
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join([",".join(columns), *(",".join(str(value) for value in row) for row in rows)]) + "\n")
+    return str(path)
+
+
+def predicted(net: Path, spec: DataSpec, **options: Any) -> np.ndarray:
+    output = net.parent / "out.npy"
+    report = predict_file(net, spec, output, **options)
+    assert report is not None
+    assert report.samples == len(np.load(output))
+    return np.load(output)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, np.float64])
+def test_hdf5_without_targets(tmp_path: Path, kind: type, stream: bool) -> None:
+    net, x = save(tmp_path, "multiclass"), (40 * samples(1300) + 100).astype(kind)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(100, 5), compression="gzip")
+    expected = onotrain.load(net).predict(x if kind is np.uint8 else x.astype(np.float32))
+    np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "x.h5")), stream=stream), expected)
+
+
+def test_large_files_are_streamed_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = save(tmp_path, "multiclass"), samples(2000)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(512, 5))
+    spec = DataSpec(str(tmp_path / "x.h5"))
+    expected = onotrain.load(net).predict(x)
+    seen: list[str] = []
+    for name in ("_in_memory", "_streamed"):
+        function = getattr(source, name)
+        monkeypatch.setattr(source, name, lambda *a, f=function, n=name: (seen.append(n), f(*a))[1])
+    for memory in (10**9, x.nbytes):
+        monkeypatch.setattr(source, "available_bytes", lambda memory=memory: memory)
+        np.testing.assert_array_equal(predicted(net, spec), expected)
+    assert seen == ["_in_memory", "_streamed"]
+
+
+def test_npz_by_the_names_of_the_training(tmp_path: Path) -> None:
+    x = samples(30)
+    net = save(tmp_path, "multiclass", data={"train": "train.npz", "features": "pictures"})
+    np.savez(tmp_path / "x.npz", pictures=x, x=x + 1)
+    expected = onotrain.load(net).predict(x)
+    np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "x.npz"))), expected)
+    other = predicted(net, DataSpec(str(tmp_path / "x.npz"), features="x"))
+    np.testing.assert_array_equal(other, onotrain.load(net).predict(x + 1))
+
+
+def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
+    net, x = save(tmp_path, "multiclass", feature_names=COLUMNS), samples(30)
+    expected = onotrain.load(net).predict(x)
+    columns = dict(zip(COLUMNS, x.T, strict=True))
+    with_label = {"label": ["rose"] * 30, **dict(reversed(columns.items())), "note": ["n/a"] * 30}
+    for name, content in {"plain": columns, "labelled": with_label}.items():
+        path = write_csv(tmp_path / f"{name}.csv", content)
+        np.testing.assert_array_equal(predicted(net, DataSpec(path)), expected)
+
+
+def test_missing_columns_are_named(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass", feature_names=COLUMNS)
+    path = write_csv(tmp_path / "x.csv", dict(zip("vxz", samples(3).T, strict=False)))
+    with pytest.raises(
+        DataError, match="2 of the columns that the network needs are missing: w, y; the header has v, x, z"
+    ):
+        predicted(net, DataSpec(path))
+
+
+def test_columns_without_names(tmp_path: Path) -> None:
+    net, x = save(tmp_path, "multiclass"), samples(30)
+    expected = onotrain.load(net).predict(x)
+    np.savetxt(tmp_path / "x.csv", x, fmt="%.9g", delimiter=",")
+    np.savetxt(tmp_path / "labelled.csv", np.column_stack([x, np.arange(30) % 3]), fmt="%.9g", delimiter=",")
+    for name in ("x.csv", "labelled.csv"):
+        np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / name))), expected)
+
+
+def test_built_in_data(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass", shape=(8, 8))
+    assert predicted(net, DataSpec("digits")).shape == (1797, 3)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((4, 6), np.float32), "samples have 6 features; the network expects 5"),
+        (np.where(np.arange(20).reshape(4, 5) == 13, np.nan, 1).astype(np.float32), "row 2, column 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path: Path, x: np.ndarray, message: str, stream: bool) -> None:
+    net = save(tmp_path, "multiclass")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = x
+    with pytest.raises(DataError, match=message):
+        predicted(net, DataSpec(str(tmp_path / "x.h5")), stream=stream)
+    assert {path.name for path in tmp_path.iterdir()} == {"net.h5", "x.h5"}
+
+
+def test_only_hdf5_is_streamed(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass")
+    np.save(tmp_path / "x.npy", samples(3))
+    with pytest.raises(DataError, match="only HDF5 files are streamed"):
+        predicted(net, DataSpec(str(tmp_path / "x.npy")), stream=True)
+
+
+def test_the_output_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="suffix"):
+        predict_file(tmp_path / "no-run", DataSpec("no-file.csv"), tmp_path / "out.txt")
+
+
+def labelled(folder: Path, net: Path, n: int = 1500) -> tuple[DataSpec, np.ndarray, np.ndarray, np.ndarray]:
+    """Return data whose labels are sometimes what the network says, with features, labels and probabilities."""
+    x, rng = samples(n), np.random.default_rng(1)
+    probabilities = onotrain.load(net).predict(x)
+    y = np.where(rng.random(n) < 0.6, probabilities.argmax(axis=1), rng.integers(0, probabilities.shape[1], n))
+    with h5py.File(folder / "data.h5", "w") as file:
+        file.create_dataset("x", data=x, chunks=(100, 5))
+        file["y"] = y
+    return DataSpec(str(folder / "data.h5")), x, y, probabilities
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_metrics_of_classes(tmp_path: Path, stream: bool) -> None:
+    net = save(tmp_path, "multiclass")
+    spec, _, y, p = labelled(tmp_path, net)
+    found = evaluate(net, spec, stream=stream)
+    guess = p.argmax(axis=1)
+    assert found.samples == 1500
+    assert list(found.metrics) == ["loss", "accuracy"]
+    assert found.metrics["accuracy"] == np.mean(guess == y)
+    assert found.metrics["loss"] == pytest.approx(-np.log(p[np.arange(1500), y]).mean(), rel=1e-5)
+    assert found.confusion is not None
+    assert found.class_names == ("rose", 'täg, "x"', "iris")
+    for true in range(3):
+        for guessed in range(3):
+            assert found.confusion[true, guessed] == np.count_nonzero((y == true) & (guess == guessed))
+    for number, score in enumerate(found.scores):
+        assert score.support == np.count_nonzero(y == number)
+        assert score.recall == np.mean(guess[y == number] == number)
+        assert score.precision == np.mean(y[guess == number] == number)
+        assert score.f1 == pytest.approx(2 / (1 / score.precision + 1 / score.recall))
+    mapping = json.loads(json.dumps(found.to_mapping(), allow_nan=False))
+    assert mapping["confusion"] == found.confusion.tolist()
+    assert [entry["name"] for entry in mapping["classes"]] == list(found.class_names)
+
+
+def test_passes_do_not_change_the_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = save(tmp_path, "multiclass")
+    spec, *_ = labelled(tmp_path, net)
+    whole = evaluate(net, spec)
+    monkeypatch.setattr("onotrain.inference.evaluation._PASS_BYTES", 1)
+    for stream in (False, True):
+        parts = evaluate(net, spec, stream=stream)
+        np.testing.assert_array_equal(parts.confusion, whole.confusion)
+        assert parts.metrics["accuracy"] == whole.metrics["accuracy"]
+        assert parts.metrics["loss"] == pytest.approx(whole.metrics["loss"], rel=1e-12)
+
+
+def test_metrics_can_be_chosen(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass")
+    spec, _, y, p = labelled(tmp_path, net)
+    found = evaluate(net, spec, ["top_2"])
+    assert list(found.metrics) == ["loss", "top_2"]
+    best = np.argsort(-p, axis=1)[:, :2]
+    assert found.metrics["top_2"] == np.mean((best == y[:, None]).any(axis=1))
+    with pytest.raises(UsageError, match="metric 'mae' does not fit"):
+        evaluate(net, DataSpec("no-such-file.csv"), ["mae"])
+
+
+def test_metrics_of_a_regression(tmp_path: Path) -> None:
+    net, x = save(tmp_path, "regression"), samples(700)
+    y = onotrain.load(net).predict(x) + np.random.default_rng(3).normal(size=(700, 2)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    found = evaluate(net, DataSpec(str(tmp_path / "data.npz")))
+    errors = y - onotrain.load(net).predict(x)
+    assert found.confusion is None
+    assert found.scores == []
+    assert found.metrics == pytest.approx(
+        {
+            "loss": np.square(errors).sum(axis=1).mean(),
+            "mae": np.abs(errors).mean(),
+            "rmse": np.sqrt(np.square(errors).mean()),
+            "r2": np.mean(1 - np.square(errors).sum(axis=0) / np.square(y - y.mean(axis=0)).sum(axis=0)),
+        },
+        rel=1e-4,
+    )
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel"])
+def test_metrics_of_yes_and_no(tmp_path: Path, task: str) -> None:
+    net, x = save(tmp_path, task), 10 * samples(700)
+    p = onotrain.load(net).predict(x)
+    y = (np.random.default_rng(3).random(p.shape) < p).astype(np.int64)
+    np.savez(tmp_path / "data.npz", x=x, y=y[:, 0] if task == "binary" else y)
+    found = evaluate(net, DataSpec(str(tmp_path / "data.npz")))
+    assert found.metrics["accuracy"] == pytest.approx(np.mean((p > 0.5) == y))
+    if task == "binary":
+        assert found.class_names == ("no", "yes")
+        assert found.confusion is not None
+        assert found.confusion[0, 1] == np.count_nonzero((y == 0) & (p > 0.5))
+    else:
+        assert found.confusion is None
+
+
+def test_classes_without_samples_have_no_scores() -> None:
+    found = Evaluation("x", 3, {"loss": float("nan")}, ("a", "b"), np.array([[3, 0], [0, 0]]))
+    assert found.to_mapping()["metrics"] == {"loss": None}
+    assert found.to_mapping()["classes"][1] == {
+        "name": "b",
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "support": 0,
+    }
+
+
+def test_labels_by_name_in_columns(tmp_path: Path) -> None:
+    net, x = (
+        save(tmp_path, "multiclass", feature_names=COLUMNS, target_names=("kind",), class_names=("p", "q", "r")),
+        samples(90),
+    )
+    kinds = onotrain.load(net).predict_names(x)
+    path = write_csv(
+        tmp_path / "data.csv", {"kind": kinds, **dict(zip(COLUMNS, x.T, strict=True)), "last": kinds[::-1]}
+    )
+    assert evaluate(net, DataSpec(path)).metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 3], ["rose", "iris", "oak"]])
+def test_a_label_outside_the_classes(tmp_path: Path, labels: list[Any]) -> None:
+    net = save(tmp_path, "multiclass")
+    np.savez(tmp_path / "data.npz", x=samples(3), y=np.array(labels))
+    with pytest.raises(DataError, match=f"row 2: label {labels[2]!r} is outside the classes"):
+        evaluate(net, DataSpec(str(tmp_path / "data.npz")))
+
+
+def test_data_without_labels(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass")
+    np.savez(tmp_path / "data.npz", x=samples(3))
+    with pytest.raises(OnotrainError, match="no targets"):
+        evaluate(net, DataSpec(str(tmp_path / "data.npz")))
