@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from onotrain.data import Dataset, DataSpec, check_finite, load_dataset
+from onotrain.data.info import describe
 from onotrain.errors import DataError, ResourceError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
@@ -128,6 +129,13 @@ class TestNpy:
         np.save(tmp_path / "x.npy", np.array([[1.0], [1e300]]))
         with pytest.raises(DataError, match="row 1, column 0: the feature is inf"):
             check_finite(load_dataset(DataSpec(str(tmp_path / "x.npy"))))
+
+
+    def test_signalling_nan(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "x.npy", np.array([[0x7FA00000]], "u4").view("f4"))
+        with pytest.raises(DataError, match="row 0, column 0: the feature is nan"):
+            check_finite(load_dataset(DataSpec(str(tmp_path / "x.npy"))))
+        assert describe(DataSpec(str(tmp_path / "x.npy"))).missing.tolist() == [1]
 
 
 class TestNpz:

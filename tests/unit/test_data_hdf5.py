@@ -140,7 +140,7 @@ class TestReading:
     def test_version_of_our_own_files(self, path: Path) -> None:
         write(path, x=X)
         with h5py.File(path, "a") as file:
-            file.attrs["filetype"], file.attrs["version"] = "onotrain-data", 2
+            file.attrs["filetype"], file.attrs["version"] = np.bytes_("onotrain-data"), 2
         assert "onotrain-data version 2, expected 1" in failure(path)
 
 
@@ -188,16 +188,30 @@ class TestHostile:
     def test_huge_declared_shape(self, path: Path) -> None:
         with h5py.File(path, "w") as file:
             file.create_dataset("x", (1 << 40, 1 << 10), "f4", chunks=(1, 1 << 10))
+        assert f"holds 0 of the {1 << 40} chunks" in failure(path)
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", (1 << 40, 1 << 10), "f4")
+        assert f"holds 0 bytes, expected {1 << 52}" in failure(path)
+
+    def test_larger_than_the_memory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write(path, x=X)
+        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 1000)
         with pytest.raises(ResourceError, match="MiB of memory") as caught:
             load(path)
         assert "data.stream" in (caught.value.hint or "")
 
     def test_huge_chunk(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with h5py.File(path, "w") as file:
-            file.create_dataset("x", (1, 1), "f4", chunks=(1 << 28, 1), maxshape=(None, 1), compression="gzip")
-        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 1 << 29)
+            file.create_dataset("x", (1, 1), "f4", chunks=(1 << 20, 1), maxshape=(None, 1), compression="gzip")[:] = 1
+        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 1 << 20)
         with pytest.raises(ResourceError, match="one chunk"):
             load(path)
+
+    def test_huge_attribute(self, path: Path) -> None:
+        with h5py.File(path, "w", libver="latest") as file:
+            file["x"] = X
+            file.attrs.create("class_names", np.zeros(1 << 21, "S8"))
+        assert "the attribute class_names is larger than 16 MiB" in failure(path)
 
     def test_groups_in_a_circle(self, path: Path) -> None:
         with h5py.File(path, "w") as file:
@@ -261,7 +275,7 @@ class TestConvert:
         else:
             np.testing.assert_array_equal(back.targets, data.targets)
         with h5py.File(path) as file:
-            assert (file.attrs["filetype"], file.attrs["version"]) == ("onotrain-data", 1)
+            assert (file.attrs["filetype"], file.attrs["version"]) == (b"onotrain-data", 1)
             assert file["x"].shape == (50, 4, 3)
 
     def test_from_csv_and_digits(self, path: Path, tmp_path: Path) -> None:

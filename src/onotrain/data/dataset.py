@@ -138,7 +138,7 @@ def make_dataset(
         shape = tuple(int(extent) for extent in feature_shape)
     flat = features.reshape(len(features), -1)
     # Numbers too large for float32 become infinite, which check_finite reports with their place.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         flat = np.ascontiguousarray(flat, np.uint8 if flat.dtype == np.uint8 else np.float32)
     columns = flat.shape[1]
     if feature_names is not None and len(feature_names) != columns:
@@ -204,7 +204,7 @@ def canonical_targets(targets: np.ndarray, samples: int, source: str) -> np.ndar
     if kind == "U":
         return np.ascontiguousarray(targets)
     if kind == "f":
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return np.ascontiguousarray(targets, np.float32)
     if targets.dtype == np.uint64 and targets.size and int(targets.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{source}: target {int(targets.max())} is larger than {np.iinfo(np.int64).max}")

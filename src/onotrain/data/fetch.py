@@ -197,7 +197,9 @@ class _Sum:
         expected, size = MNIST_FILES[name]
         # The last bytes may be missing without any loss of data; the reader would refuse the file all the same.
         if self._unpack is not None and not self._unpack.eof and self.length <= self._limit:
-            raise DataError(f"{source}: the gzip file ends early, after {self.length} bytes of data", hint="get it again")
+            raise DataError(
+                f"{source}: the gzip file ends early, after {self.length} bytes of data", hint="get it again"
+            )
         if self._digest.hexdigest() != expected:
             raise DataError(
                 f"{source}: SHA-256 of the uncompressed file is {self._digest.hexdigest()} ({self.length} bytes), "

@@ -1,8 +1,4 @@
-"""HDF5 files: finding the data sets, and refusing what a hostile file may hold.
-
-Not followed: external links, external storage and virtual data sets (which read other files), and compression filters
-that are not part of HDF5 (which load code).  Sizes are checked against the memory before anything is allocated.
-"""
+"""HDF5 files: finding the data sets and reading them; `hdf5_safety` refuses what a hostile file may hold."""
 
 from __future__ import annotations
 
@@ -16,20 +12,13 @@ import h5py
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, check_features, make_dataset
+from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import check_memory, choose_arrays, existing_file, reason
 from onotrain.errors import DataError
 
 _BLOCK_BYTES = 1 << 24
-_MOST_LINKS = 10_000
-_MOST_NAMES_BYTES = 1 << 24
-_FILTERS = {
-    h5py.h5z.FILTER_DEFLATE,
-    h5py.h5z.FILTER_SHUFFLE,
-    h5py.h5z.FILTER_FLETCHER32,
-    h5py.h5z.FILTER_NBIT,
-    h5py.h5z.FILTER_SCALEOFFSET,
-    h5py.h5z.FILTER_LZF,
-}
+#: What the attribute ``filetype`` of our own files says.
+FILE_TYPE, VERSION = "onotrain-data", 1
 
 
 @contextlib.contextmanager
@@ -83,74 +72,29 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
         Not there, of another type, or stored in a way that is refused.
     """
     path = spec.path
-    version = file.attrs.get("version", 1) if _text(file.attrs.get("filetype")) == "onotrain-data" else 1
-    if version != 1:
-        raise DataError(f"{path}: onotrain-data version {version}, expected 1", hint="use a newer onotrain")
-    features, targets = choose_arrays(_candidates(file, path), spec.features, spec.targets, path)
-    x = _dataset(file, features, path)
+    if _is_ours(file):
+        version = read_attribute(file, "version", path)
+        if version != VERSION:
+            raise DataError(f"{path}: {FILE_TYPE} version {version}, expected {VERSION}", hint="use a newer onotrain")
+    features, targets = choose_arrays(list_arrays(file, path), spec.features, spec.targets, path)
+    x = open_array(file, features, path)
     shape = check_features(x.dtype, x.shape, f"{path}[{features}]")
-    stored = file.attrs.get("feature_shape")
+    stored = read_attribute(file, "feature_shape", path)
     if stored is not None:
         shape = _shape(stored, shape, path)
-    y = None if targets is None else _dataset(file, targets, path)
+    y = None if targets is None else open_array(file, targets, path)
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise DataError(f"{path}[{targets}]: shape {y.shape}, expected ({len(x)},) or ({len(x)}, outputs)")
     return Arrays(x, y, shape, *(_names(file, key, path) for key in ("feature_names", "target_names", "class_names")))
 
 
-def _candidates(file: h5py.File, path: str) -> list[str]:
-    """Return the names of all data sets that are linked directly (hard links), in groups as ``group/name``."""
-    found: list[str] = []
-    seen = 0
-
-    def walk(group: h5py.Group, prefix: str, depth: int) -> None:
-        nonlocal seen
-        for name in group:
-            seen += 1
-            if seen > _MOST_LINKS or depth > 8:
-                raise DataError(f"{path}: more than {_MOST_LINKS} links or 8 levels of groups")
-            kind = group.get(name, getclass=True, getlink=True)
-            if kind is not h5py.HardLink:
-                found.append(prefix + name)  # refused by name in _dataset if it is asked for
-            elif group.get(name, getclass=True) is h5py.Group:
-                walk(group[name], f"{prefix}{name}/", depth + 1)
-            elif group.get(name, getclass=True) is h5py.Dataset:
-                found.append(prefix + name)
-
-    walk(file, "", 0)
-    return found
-
-
-def _dataset(file: h5py.File, name: str, path: str) -> h5py.Dataset:
-    """Return a data set that is safe to read."""
-    where = f"{path}[{name}]"
-    link = file.get(name, getlink=True)
-    if isinstance(link, h5py.ExternalLink):
-        raise DataError(f"{where}: an external link to {link.filename}, which is not followed", hint=_COPY)
-    if isinstance(link, h5py.SoftLink):
-        raise DataError(f"{where}: a soft link to {link.path}, which is not followed", hint="name the data set itself")
-    data = file[name]
-    plist = data.id.get_create_plist()
-    if plist.get_external_count():
-        raise DataError(f"{where}: stored in another file (external storage), which is not read", hint=_COPY)
-    if data.is_virtual:
-        raise DataError(f"{where}: a virtual data set, whose other files are not read", hint=_COPY)
-    for number in range(plist.get_nfilters()):
-        code, _, _, label = plist.get_filter(number)
-        if code not in _FILTERS:
-            shown = label.decode(errors="replace") or code
-            raise DataError(
-                f"{where}: compressed with the filter {shown!r} ({code}), which is not part of HDF5",
-                hint="write it again with gzip or without compression",
-            )
-    if data.shape is None:
-        raise DataError(f"{where}: an empty data set without a shape")
-    if data.chunks is not None:
-        check_memory(math.prod(data.chunks) * data.dtype.itemsize, f"{where} (one chunk)")
-    return data
-
-
-_COPY = "copy the data into one file, for example with h5repack or `onotrain data convert` where they were made"
+def _is_ours(file: h5py.File) -> bool:
+    """Return whether the file says that `onotrain data convert` wrote it."""
+    if "filetype" not in file.attrs:
+        return False
+    attribute = file.attrs.get_id("filetype")
+    ours = attribute.shape == () and attribute.dtype.kind == "S" and attribute.dtype.itemsize == len(FILE_TYPE)
+    return ours and _text(file.attrs["filetype"]) == FILE_TYPE
 
 
 def read_rows(data: h5py.Dataset, begin: int, end: int, out: np.ndarray) -> None:
@@ -161,7 +105,7 @@ def read_rows(data: h5py.Dataset, begin: int, end: int, out: np.ndarray) -> None
         step = max(step // data.chunks[0], 1) * data.chunks[0]
     while begin < end:
         stop = min(begin - begin % step + step, end)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             out[: stop - begin] = data[begin:stop].reshape(stop - begin, -1)
         out = out[stop - begin :]
         begin = stop
@@ -226,12 +170,10 @@ def _text(value: Any) -> str | None:
 
 def _names(file: h5py.File, key: str, path: str) -> tuple[str, ...] | None:
     """Return the names in an attribute."""
-    if key not in file.attrs:
+    stored = read_attribute(file, key, path)
+    if stored is None:
         return None
-    kind = file.attrs.get_id(key)
-    if math.prod(kind.shape or (0,)) * max(kind.dtype.itemsize, 16) > _MOST_NAMES_BYTES:
-        raise DataError(f"{path}: the attribute {key} is larger than {_MOST_NAMES_BYTES >> 20} MiB")
-    names = [_text(name) for name in np.atleast_1d(np.asarray(file.attrs[key], object)).ravel()]
+    names = [_text(name) for name in np.atleast_1d(np.asarray(stored, object)).ravel()]
     if any(name is None for name in names):
         raise DataError(f"{path}: the attribute {key} is not a list of text")
     return tuple(str(name) for name in names)

@@ -13,9 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from onotrain.data.hdf5 import FILE_TYPE, VERSION
 from onotrain.errors import DataError, ResourceError
-
-FILE_TYPE, VERSION = "onotrain-data", 1
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Writer:
     def write_targets(self, targets: np.ndarray) -> None:
         """Write all targets: int64, float32 or text."""
         if targets.dtype.kind == "U":
-            self._file.create_dataset("y", data=targets.astype(object), dtype=h5py.string_dtype())
+            self._file.create_dataset("y", data=_fixed_text(targets))
         else:
             self._file.create_dataset("y", data=targets)
 
@@ -85,14 +84,23 @@ def new_file(
 
 def _describe(file: h5py.File, description: Description) -> None:
     """Write the attributes."""
-    file.attrs["filetype"], file.attrs["version"] = FILE_TYPE, VERSION
-    file.attrs["source"] = description.source
+    file.attrs["filetype"], file.attrs["version"] = _fixed_text(np.array(FILE_TYPE)), VERSION
+    file.attrs["source"] = _fixed_text(np.array(description.source))
     file.attrs["feature_shape"] = np.array(description.feature_shape, np.int64)
     for key in ("feature_names", "target_names", "class_names"):
         names = getattr(description, key)
         if names is not None:
             # Attributes hold at most 64 KiB, except in the newer layout (libver above), which keeps them elsewhere.
-            file.attrs.create(key, np.array(names, object), dtype=h5py.string_dtype())
+            file.attrs[key] = _fixed_text(np.array(list(names), str))
+
+
+def _fixed_text(text: np.ndarray) -> np.ndarray:
+    """Return text as UTF-8 of fixed length.
+
+    Text of variable length lies in a heap of the file, and libhdf5 may never come back from a damaged one.
+    """
+    encoded = np.char.encode(text, "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(encoded.dtype.itemsize, 1)))
 
 
 def _temporary(path: Path) -> Path:

@@ -30,7 +30,8 @@ class Moments:
         """Take in the rows of a block ``(rows, d)``."""
         if len(block) == 0:
             return
-        values = block.astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            values = block.astype(np.float64)
         finite = None if block.dtype.kind in "iu" else np.isfinite(values)
         if finite is None or finite.all():
             finite = None
