@@ -130,7 +130,6 @@ class TestNpy:
         with pytest.raises(DataError, match="row 1, column 0: the feature is inf"):
             check_finite(load_dataset(DataSpec(str(tmp_path / "x.npy"))))
 
-
     def test_signalling_nan(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.array([[0x7FA00000]], "u4").view("f4"))
         with pytest.raises(DataError, match="row 0, column 0: the feature is nan"):
