@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from onotrain import __version__
-from onotrain.cli.terminal import console, discard_output
+from onotrain.cli.terminal import console, discard_output, terminal_stream
 from onotrain.training.observers import Observer, RunStart, StepEnd
 
 #: Shortest time between two drawings of the bar [s].
@@ -55,8 +55,8 @@ def header(start: RunStart) -> str:
     return "\n".join([f"onotrain {__version__}", *(f"  {name:<9} {fact}" for name, fact in facts.items())])
 
 
-def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
-    """Return an epoch's record as one line."""
+def epoch_line(record: Mapping[str, Any], epochs: int, columns: int | None = None) -> str:
+    """Return an epoch's record as one line, without its least parts where that is wider than `columns`."""
     width = len(str(epochs))
     parts = [f"epoch {record['epoch']:>{width}}/{epochs}"]
     parts += [f"{_SHORT[name]} {figure(record[f'train_{name}'])}" for name in _SHORT if f"train_{name}" in record]
@@ -64,10 +64,11 @@ def epoch_line(record: Mapping[str, Any], epochs: int) -> str:
         if key.startswith("validation_") and isinstance(value, float):
             name = key.removeprefix("validation_")
             parts.append(f"val {_SHORT.get(name, name)} {figure(value)}")
-    parts.append(f"lr {record['learning_rate']:.1e}")
-    parts.append(f"{record['samples_per_second']:,.0f} samples/s")
-    parts.append(duration(record["train_seconds"]))
-    return "  ".join(parts)
+    rate, speed = f"lr {record['learning_rate']:.1e}", f"{record['samples_per_second']:,.0f} samples/s"
+    seconds = duration(record["train_seconds"])
+    choices = [[*parts, rate, speed, seconds], [*parts, speed, seconds], [*parts, seconds], parts]
+    lines = ["  ".join(choice) for choice in choices]
+    return next((line for line in lines if columns is None or len(line) <= columns), lines[-1])
 
 
 def figure(value: float) -> str:
@@ -102,8 +103,8 @@ class Warnings(Observer):
 class Lines(Warnings):
     """Prints a header, and a line for each epoch."""
 
-    def __init__(self, *, epochs: bool = True) -> None:
-        self._show_epochs = epochs
+    def __init__(self, *, epochs: bool = True, columns: int | None = None) -> None:
+        self._show_epochs, self._columns = epochs, columns
         self._epochs = 0
 
     def started(self, start: RunStart) -> None:
@@ -114,7 +115,7 @@ class Lines(Warnings):
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
         if self._show_epochs:
-            self.print(epoch_line(record, self._epochs))
+            self.print(epoch_line(record, self._epochs, self._columns))
 
 
 class Bar(Lines):
@@ -127,10 +128,10 @@ class Bar(Lines):
     """
 
     def __init__(self, columns: int) -> None:
-        super().__init__()
+        super().__init__(columns=columns)
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._console = console(columns)
+        self._console = console(columns, stream=terminal_stream())
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=max(10, min(40, columns - 85))),

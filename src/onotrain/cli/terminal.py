@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from onotrain.parallel import guard
 
@@ -21,16 +22,39 @@ def terminal_columns() -> int | None:
         return None
     if guard.launched_size() == 1:
         return _columns(sys.stdout.fileno())
-    # mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.
-    with suppress(OSError):
-        output = f"/proc/{os.getppid()}/fd/1"
-        if os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
-            descriptor = os.open(output, os.O_WRONLY | os.O_NOCTTY)
-            try:
-                return _columns(descriptor)
-            finally:
-                os.close(descriptor)
+    with suppress(OSError), _launcher_terminal() as terminal:
+        return _columns(terminal.fileno())
     return None
+
+
+def terminal_stream() -> TextIO:
+    """Return the file to draw on where `terminal_columns` has found a terminal: it takes incomplete lines at once.
+
+    Under mpirun that is the terminal itself, because mpirun passes on whole lines only.
+    """
+    if guard.launched_size() > 1:
+        with suppress(OSError):
+            terminal = _launcher_terminal()
+            # With `stty tostop` a process in the background would be stopped for writing.
+            signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            return terminal
+    return sys.stdout
+
+
+def _launcher_terminal() -> TextIO:
+    """Open the terminal that the output of the launcher goes to.
+
+    mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.
+
+    Raises
+    ------
+    OSError
+        It goes elsewhere, or the launcher is on another host.
+    """
+    output = f"/proc/{os.getppid()}/fd/1"
+    if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
+        raise OSError(f"{output} is not a terminal")
+    return open(os.open(output, os.O_WRONLY | os.O_NOCTTY), "w", encoding="utf-8", errors="replace")
 
 
 def _columns(descriptor: int) -> int:
@@ -47,8 +71,8 @@ def discard_output() -> None:
         os.close(null)
 
 
-def console(columns: int | None = None, *, stderr: bool = False) -> Console:
-    """Return a rich console for standard output, or for standard error.
+def console(columns: int | None = None, *, stderr: bool = False, stream: TextIO | None = None) -> Console:
+    """Return a rich console for standard output, for standard error, or for `stream`.
 
     Parameters
     ----------
@@ -56,6 +80,8 @@ def console(columns: int | None = None, *, stderr: bool = False) -> Console:
         Width of the terminal as `terminal_columns` returns it; None if there is none.
     stderr
         Write to standard error.
+    stream
+        Write to this file.
     """
     from rich.console import Console
 
@@ -69,7 +95,7 @@ def console(columns: int | None = None, *, stderr: bool = False) -> Console:
             """Leave the cursor alone: a job that is killed while a bar is drawn could not bring it back."""
             return False
 
-    stream = sys.stderr if stderr else sys.stdout
+    stream = stream or (sys.stderr if stderr else sys.stdout)
     if columns is None:
         # What is no terminal has no width: tables must not be cut where a file or a pipe could take them whole.
         return QuietConsole(file=stream, force_terminal=False, no_color=True, width=200, highlight=False)

@@ -1,0 +1,128 @@
+"""The command line itself: start-up, help, messages about wrong usage, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from onotrain import __version__
+from onotrain.cli.program import COLLECTIVE, VERBS, program, run
+
+HEAVY = ("numpy", "scipy", "pydantic", "mpi4py", "rich", "h5py", "yaml")
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(program, list(arguments), prog_name="onotrain")
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Return which heavy packages a command line imports."""
+    code = (
+        "import sys\nfrom onotrain.cli.program import run\nrun(sys.argv[1:])\n"
+        f"print('loaded', *[name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_version() -> None:
+    assert invoke("--version").output == f"onotrain {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], []])
+def test_start_up_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded_by(*arguments) == set()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_a_verb_loads_nothing_heavy_and_shows_examples(verb: str) -> None:
+    # Two of them name the formats that the data room reads, which brings NumPy; never MPI, pydantic or rich.
+    assert loaded_by(verb, "--help") <= ({"numpy"} if verb in ("evaluate", "predict") else set())
+    output = invoke(verb, "--help").output
+    assert f"Usage: onotrain {verb}" in output
+    if verb != "data":  # a group; its verbs have examples
+        assert f"onotrain {verb}" in output.partition("Examples:")[2]
+
+
+@pytest.mark.parametrize("verb", ["info", "convert", "fetch"])
+def test_the_help_of_data(verb: str) -> None:
+    assert f"\n  onotrain data {verb} " in invoke("data", verb, "--help").output.partition("Examples:")[2]
+
+
+def test_the_verbs_are_listed_with_what_they_do() -> None:
+    output = invoke("--help").output
+    for verb, (_, line) in VERBS.items():
+        assert verb in output
+        assert line.split()[0] in output
+    assert set(VERBS) > COLLECTIVE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], ["no such command 'trian'; did you mean 'train'?", "see onotrain --help"]),
+        (["frobnicate"], ["expected one of init, validate, train"]),
+        (["data", "inof"], ["did you mean 'info'?", "see onotrain data --help"]),
+        (["train", "x.yaml", "--ouptut", "r"], ["no such option --ouptut; did you mean '--output'?"]),
+        (["train"], ["missing argument 'CONFIG'", "see onotrain train --help"]),
+        (["train", "x.yaml", "--resume"], ["--resume needs --output"]),
+        (["train", "x.yaml", "--progress", "loud"], ["'loud'"]),
+        (["validate"], ["missing argument 'CONFIG'"]),
+        (["data", "info"], ["DATA"]),
+        (["data", "convert", "a.csv", "b.h5", "--shuffle", "-3"], ["-3"]),
+        (["validate", "nothing.yaml"], ["nothing.yaml: no such file"]),
+    ],
+)
+def test_wrong_usage_is_one_message_and_code_2(
+    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("onotrain: ") and err.count("onotrain: ") == 1
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - COLLECTIVE))
+def test_verbs_without_mpi_are_left_to_rank_0(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PMIX_RANK", "1")
+    assert run([verb, "--no-such-option"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m onotrain validate --schema | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "{\n0\n"
+    assert done.stderr == ""
+
+
+def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data: {train: digits}\nmodel: {layers: [{dense: {units: 8, activation: relu}}, {dense: 10}]}\n"
+        "loss: cross_entropy\ntraining: {epochs: 2, batch_size: 8}\n"
+    )
+    assert run(["validate", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "1,797 samples of 64 features" in out
+    assert f"64-8-10, {64 * 8 + 8 + 8 * 10 + 10:,} parameters" in out
+    assert out.endswith(f"{path}: OK\n")
+    assert run(["validate", str(path), "--set", "training.epochs=7", "--resolved"]) == 0
+    resolved = capsys.readouterr().out
+    assert "epochs: 7" in resolved
+    (tmp_path / "resolved.yaml").write_text(resolved)
+    assert run(["validate", str(tmp_path / "resolved.yaml")]) == 0
+    capsys.readouterr()
+    assert run(["validate", str(path), "--set", "data.train=nothing.csv"]) == 0
+    assert "?-8-10" in capsys.readouterr().out

@@ -1,0 +1,86 @@
+"""The data verbs and inspect."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onotrain.cli.inspect import size
+from onotrain.cli.program import run
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("d.csv").write_text("a,b,kind\n" + "".join(f"{n},{n * n},{'xyz'[n % 3]}\n" for n in range(12)))
+    return tmp_path
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "info", "d.csv", "digits"]) == 0
+    out = capsys.readouterr().out
+    for word in ("d.csv (csv)", "3 classes", "33.3 %", "121", "digits (builtin)", "8x8", "1,797"):
+        assert word in out
+
+
+def test_info_counts_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.ones((10, 3), np.float32)
+    x[2, 1], x[3, 1], x[4, 2] = np.nan, np.nan, np.inf
+    np.savez("n.npz", x=x, y=np.arange(10) % 2)
+    assert run(["data", "info", "n.npz"]) == 0
+    out = capsys.readouterr().out
+    assert "missing   2, and 1 infinite" in out
+    assert "columns with missing values" in out
+
+
+def test_convert_keeps_or_shuffles_the_samples(capsys: pytest.CaptureFixture[str]) -> None:
+    import h5py
+
+    assert run(["data", "convert", "d.csv", "plain.h5"]) == 0
+    assert run(["data", "convert", "d.csv", "mixed.h5", "--shuffle", "5", "--compress"]) == 0
+    with h5py.File("plain.h5") as plain, h5py.File("mixed.h5") as mixed:
+        assert plain["x"][:, 0].tolist() == list(range(12))
+        assert mixed["x"][:, 0].tolist() != list(range(12))
+        assert sorted(mixed["x"][:, 0].tolist()) == list(range(12))
+    assert "12 samples" in capsys.readouterr().out
+    assert run(["data", "convert", "d.csv", "plain.h5"]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert run(["data", "convert", "d.csv", "plain.h5", "--force", "--shuffle"]) == 0
+
+
+def test_fetch_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "fetch", "mnist", "--from", "nowhere", "--data-dir", "data"]) == 3
+    assert run(["data", "fetch", "imagenet"]) == 3
+    assert "expected mnist" in capsys.readouterr().err
+
+
+def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.yaml").write_text(
+        "data: {train: d.csv}\nmodel: {layers: [{dense: {units: 4, activation: tanh}}, {dropout: 0.25}, {dense: 3}]}\n"
+        "loss: cross_entropy\ntraining: {epochs: 3, batch_size: 4}\n"
+    )
+    assert run(["train", "c.yaml", "--output", "r", "--quiet"]) == 0
+    assert run(["inspect", "r"]) == 0
+    out = capsys.readouterr().out
+    for word in ("3 of 3 epochs, 9 steps", "dense_0", "tanh", "0.25", "2 -> 4", "27", "step-000000009.h5", "yes"):
+        assert word in out
+    assert run(["inspect", "r", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["parameters"] == 27
+    assert [record["epoch"] for record in facts["metrics"]] == [1, 2, 3]
+    assert facts["arrays"]["parameters/dense_0/weight"] == ["float32", [4, 2]]
+    newest = Path("r/checkpoints/step-000000009.h5")
+    assert run(["inspect", str(newest)]) == 0
+    assert "9 steps" in capsys.readouterr().out
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert run(["inspect", "r"]) == 0
+    assert "NO: " in capsys.readouterr().out
+    assert run(["inspect", str(newest)]) == 4
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3072.0 GiB")])
+def test_sizes(number: int, text: str) -> None:
+    assert size(number) == text

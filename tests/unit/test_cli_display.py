@@ -1,0 +1,158 @@
+"""What a person sees of a run, and where it is drawn."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import sys
+
+import pytest
+
+from onotrain.cli import terminal
+from onotrain.cli.display import Bar, Lines, Warnings, duration, epoch_line, figure
+from onotrain.training.observers import RunStart, StepEnd
+
+RECORD = {
+    "epoch": 3,
+    "steps": 30,
+    "train_seconds": 0.123,
+    "samples_per_second": 12345.4,
+    "learning_rate": 1e-3,
+    "train_loss": 0.12341,
+    "train_accuracy": 0.9632,
+    "validation_loss": 0.1402,
+    "validation_accuracy": 0.961,
+    "validation_top_5": 0.99,
+}
+START = RunStart(
+    output="runs/x-1",
+    epochs=40,
+    samples=1438,
+    validation_samples=359,
+    batch_size=32,
+    steps_per_epoch=45,
+    ranks=2,
+    nodes=1,
+    strategy="allreduce",
+    parameters=4810,
+    network="64-64-10",
+    first_epoch=0,
+    first_step=0,
+)
+
+
+def step(number: int, loss: float = 0.5) -> StepEnd:
+    return StepEnd((number - 1) // 45, number, 32, loss, 0.75, 1e-3, 1.0)
+
+
+def test_an_epoch_is_one_line() -> None:
+    assert epoch_line(RECORD, 40) == (
+        "epoch  3/40  loss 0.1234  acc 0.9632  val loss 0.1402  val acc 0.9610  val top_5 0.9900  lr 1.0e-03  "
+        "12,345 samples/s  0.12 s"
+    )
+
+
+@pytest.mark.parametrize("columns", [60, 90, 105, 200])
+def test_an_epoch_fits_the_terminal(columns: int) -> None:
+    record = {key: value for key, value in RECORD.items() if not key.startswith("validation_")}
+    line = epoch_line(record, 40, columns)
+    assert len(line) <= columns
+    assert line.startswith("epoch  3/40  loss 0.1234  acc 0.9632")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0, "0.00 s"), (0.124, "0.12 s"), (9.14, "9.1 s"), (189, "3:09"), (7389, "2:03:09")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.0000"), (0.12345, "0.1235"), (1.5e-7, "1.500e-07"), (2.5e9, "2.500e+09"), (-3.0, "-3.0000")],
+)
+def test_figures(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
+def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines() as lines:
+        lines.started(START)
+        lines.stepped(step(1))
+        lines.epoch_ended(RECORD)
+        lines.noted("4 ranks fight")
+    out, err = capsys.readouterr()
+    for fact in ("64-64-10, 4,810 parameters", "1,438 samples", "359", "2 ranks on 1 node", "allreduce", "runs/x-1"):
+        assert fact in out
+    assert out.splitlines()[-1] == epoch_line(RECORD, 40)
+    assert err == "onotrain: 4 ranks fight\n"
+
+
+def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with Warnings() as warnings:
+        warnings.started(START)
+        warnings.epoch_ended(RECORD)
+        warnings.noted("careful")
+    assert capsys.readouterr() == ("", "onotrain: careful\n")
+
+
+def test_the_bar_shows_means_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    bar = Bar(100)
+    with bar:
+        bar.started(START)
+        bar.stepped(step(1, loss=1.0))
+        bar._due = 0.0
+        bar.stepped(step(2, loss=2.0))
+        drawn = sys.stdout.getvalue()
+        bar.epoch_ended(RECORD)
+        bar._due = 0.0
+        bar.stepped(step(46, loss=4.0))
+    shown = sys.stdout.getvalue()
+    assert "loss 1.5000" in drawn and "acc 0.7500" in drawn and "samples/s" in drawn and " left" in drawn
+    assert "epoch  1/40" in drawn
+    assert "loss 4.0000" in shown.removeprefix(drawn)  # the mean of one epoch alone
+    assert "\x1b[?25l" not in shown  # the cursor stays: a killed job could not bring it back
+
+
+def test_the_bar_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    with Bar(100) as bar:
+        assert isinstance(bar, Bar)
+        bar.started(START)
+        bar.stepped(step(1))
+        bar._due = float("inf")
+        before = sys.stdout.getvalue()
+        for number in range(2, 40):
+            bar.stepped(step(number))
+        assert sys.stdout.getvalue() == before
+
+
+def test_output_that_takes_no_more_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", broken)
+        lines = Lines()
+        lines.started(START)
+        lines.epoch_ended(RECORD)
+
+
+def test_no_terminal_no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    assert terminal.terminal_columns() is None  # pytest captures the output
+
+
+@pytest.mark.parametrize(("term", "ranks", "found"), [("xterm", 1, True), ("dumb", 1, False), ("xterm", 2, False)])
+def test_a_pseudo_terminal_under_a_launcher_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, term: str, ranks: int, found: bool
+) -> None:
+    main, secondary = pty.openpty()
+    with os.fdopen(main, "rb"), os.fdopen(secondary, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        monkeypatch.setenv("TERM", term)
+        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", str(ranks))
+        # What the launcher, our parent here, writes to is a file or a pipe.
+        monkeypatch.setattr(os, "readlink", lambda path: "pipe:[1]")
+        assert (terminal.terminal_columns() is not None) == found
