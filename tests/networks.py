@@ -21,6 +21,7 @@ def checkpoint(
     loss: str | Mapping[str, Any] = "cross_entropy",
     *,
     shape: tuple[int, ...] = (5,),
+    feature_dtype: str = "float32",
     task: str = "multiclass",
     class_names: tuple[str, ...] | None = None,
     feature_names: tuple[str, ...] | None = None,
@@ -43,7 +44,7 @@ def checkpoint(
     inputs = int(np.prod(shape))
     normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
     codec = TargetCodec(task, config.model.outputs, class_names)
-    card = Card(config, shape, feature_names, target_names, normalization, codec)
+    card = Card(config, shape, feature_dtype, feature_names, target_names, normalization, codec)
     model = card.model(_kernels.load(dtype))
     parameters = model.layout.zeros()
     model.initialize(parameters, seed)

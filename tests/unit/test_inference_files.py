@@ -12,7 +12,7 @@ import pytest
 
 import networks
 import onotrain
-from onotrain.data import DataSpec
+from onotrain.data import DataSpec, hdf5_stream
 from onotrain.errors import DataError, OnotrainError, UsageError
 from onotrain.inference import source
 from onotrain.inference.evaluation import Evaluation, evaluate
@@ -64,7 +64,7 @@ def test_large_files_are_streamed_by_themselves(tmp_path: Path, monkeypatch: pyt
         function = getattr(source, name)
         monkeypatch.setattr(source, name, lambda *a, f=function, n=name: (seen.append(n), f(*a))[1])
     for memory in (10**9, x.nbytes):
-        monkeypatch.setattr(source, "available_bytes", lambda memory=memory: memory)
+        monkeypatch.setattr(hdf5_stream, "available_bytes", lambda memory=memory: memory)
         np.testing.assert_array_equal(predicted(net, spec), expected)
     assert seen == ["_in_memory", "_streamed"]
 

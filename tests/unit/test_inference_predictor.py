@@ -171,3 +171,12 @@ def test_arrays_must_be_those_of_the_configuration() -> None:
     del made.arrays["parameters/dense_1/bias"]
     with pytest.raises(CheckpointError, match="missing: parameters/dense_1/bias"):
         Predictor.from_checkpoint(made, "net.h5")
+
+
+def test_pixels_that_became_numbers_of_another_type_are_refused() -> None:
+    """They would count 255 times; as fractions of 1, or as uint8, they are right and equal."""
+    predictor = Predictor.from_checkpoint(networks.checkpoint([{"dense": 3}], feature_dtype="uint8"), "x.h5")
+    pixels = np.array([[0, 10, 100, 200, 255]], np.uint8)
+    with pytest.raises(DataError, match="a feature is 255, but the network was trained on pixels"):
+        predictor.predict(pixels.astype(np.float32))
+    np.testing.assert_allclose(predictor.predict(pixels / 255.0), predictor.predict(pixels), rtol=1e-5, atol=1e-7)

@@ -8,9 +8,9 @@ from types import TracebackType
 
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.dataset import Dataset, DataSpec, not_finite
 from onotrain.data.hdf5 import find_arrays, open_file, read_rows, read_targets
-from onotrain.data.paths import reason
+from onotrain.data.paths import available_bytes, reason
 from onotrain.data.readers import detect_format
 from onotrain.errors import DataError
 
@@ -78,7 +78,7 @@ class Hdf5Stream:
         Raises
         ------
         DataError
-            The file is damaged there.
+            The file is damaged there, or a value is not finite.
         """
         if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
             raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
@@ -89,6 +89,16 @@ class Hdf5Stream:
                 f"{self.source}: rows {begin} to {end} cannot be read: {reason(error)}",
                 hint="copy or create the file again",
             ) from error
+        self._check_finite(begin, out_features)
+
+    def _check_finite(self, begin: int, features: np.ndarray) -> None:
+        if self.dtype.kind != "f" or np.isfinite(features).all():
+            return
+        wrong = np.argwhere(~np.isfinite(features))
+        row, column = wrong[0]
+        name = column if self.feature_names is None else self.feature_names[column]
+        place = f"{self.source}: row {begin + row}, column {name}"
+        raise not_finite(place, features[row, column], len(wrong))
 
     def targets_only(self) -> Dataset:
         """Return a data set of all targets, with features of no columns: what `TargetCodec` needs.
@@ -120,3 +130,27 @@ class Hdf5Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_stream(spec: DataSpec, wanted: bool | str) -> Hdf5Stream | None:
+    """Return a file that is to be read in blocks, opened; None if it is to be read whole.
+
+    Parameters
+    ----------
+    spec
+        Any file or built-in data set.
+    wanted
+        True, False, or ``auto``: an HDF5 file that would take more than half of the memory that is left.
+
+    Raises
+    ------
+    DataError
+        Streaming is asked for, and the file is not HDF5.
+    """
+    if wanted is False or (wanted == "auto" and detect_format(spec) != "hdf5"):
+        return None
+    stream = Hdf5Stream(spec)
+    if wanted is True or stream.nbytes > available_bytes() // 2:
+        return stream
+    stream.close()
+    return None

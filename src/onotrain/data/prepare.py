@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
-from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.normalization import Normalization
-from onotrain.data.paths import available_bytes
-from onotrain.data.readers import detect_format, load_dataset
+from onotrain.data.readers import load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
@@ -27,6 +26,7 @@ class Description:
     """What stays with a model of the data that it was trained on."""
 
     feature_shape: tuple[int, ...]
+    feature_dtype: str
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     normalization: Normalization
@@ -46,18 +46,6 @@ def normalization_of(setting: Any, samples: Samples) -> Normalization:
     starts = range(0, len(samples), _BLOCK_ROWS)
     blocks = (samples.features(begin, min(begin + _BLOCK_ROWS, len(samples))) for begin in starts)
     return Normalization.fit_blocks(setting, (features[rows] for features, rows in blocks))
-
-
-def open_stream(section: Any, path: str) -> Hdf5Stream | None:
-    """Return the HDF5 file at `path` if it is to be streamed: asked for, or too large for the memory."""
-    spec = spec_of(section, path=path)
-    if section.stream is False or detect_format(spec) != "hdf5":
-        return None
-    stream = Hdf5Stream(spec)
-    if section.stream is True or stream.nbytes > available_bytes() // 2:
-        return stream
-    stream.close()
-    return None
 
 
 def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:
@@ -131,12 +119,14 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
         _check_counts(arrays, train.source)
         samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
         normalization = normalization_of(section.normalize, samples)
-    return arrays, Description(train.feature_shape, train.feature_names, train.target_names, normalization, codec)
+    return arrays, Description(
+        train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
+    )
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack) -> tuple[Dataset, Hdf5Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
-    stream = open_stream(section, spec.path)
+    stream = open_stream(spec, section.stream)
     if stream is not None:
         return stack.enter_context(stream).targets_only(), stream
     dataset = load_dataset(spec)

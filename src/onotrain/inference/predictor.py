@@ -19,6 +19,9 @@ from onotrain.training.run_directory import find_checkpoint
 #: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
 CHUNK_ROWS = 512
 
+#: What pixels may come to as numbers between 0 and 1, resampled images included.
+_BRIGHTEST = 2.0
+
 
 class _Scratch(threading.local):
     """Buffers of one pass, of each thread its own."""
@@ -162,9 +165,18 @@ class Predictor:
     def predict_chunk(self, features: np.ndarray, out: np.ndarray) -> None:
         """Write the predictions for at most `CHUNK_ROWS` rows of `features` ``(r, d)`` to `out` ``(r, outputs)``."""
         rows = len(features)
+        self._check_pixels(features)
         x = self._scratch.x[:rows]
         self.kernels.gather(features, self._every_row[:rows], *self._normalization(features.dtype), x)
         self.model.loss.activate(self._scratch.inference.logits(x), out)
+
+    def _check_pixels(self, features: np.ndarray) -> None:
+        """Refuse pixels of 0 to 255 that have become another type on their way: they would count 255 times."""
+        if self.card.feature_dtype == "uint8" and features.dtype != np.uint8 and features.max(initial=0) > _BRIGHTEST:
+            raise DataError(
+                f"a feature is {features.max():g}, but the network was trained on pixels (uint8), standing for 0 to 1",
+                hint="give the samples as uint8, or divide them by 255",
+            )
 
     def _normalization(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         if dtype not in self._affine:

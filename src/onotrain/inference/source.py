@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite, detect_format, load_dataset
-from onotrain.data.paths import available_bytes
+from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode
 from onotrain.errors import DataError
 from onotrain.inference.loading import together
@@ -138,16 +138,11 @@ def open_source(
 
 def _streams(spec: DataSpec, stream: Stream) -> bool:
     """Return whether a file stays on the disk."""
-    if detect_format(spec) != "hdf5":
-        if stream is True:
-            raise DataError(f"{spec.path}: only HDF5 files are streamed", hint="convert it: onotrain data convert")
+    file = open_stream(spec, stream)
+    if file is None:
         return False
-    if stream != "auto":
-        return stream
-    from onotrain.data.hdf5_stream import Hdf5Stream
-
-    with Hdf5Stream(spec) as file:
-        return file.nbytes > available_bytes() * _MEMORY_SHARE
+    file.close()
+    return True
 
 
 def _in_memory(
@@ -173,8 +168,6 @@ def _streamed(
     stack: ExitStack, world: World | None, card: Card, spec: DataSpec, labelled: bool
 ) -> tuple[Source, np.ndarray]:
     """Open the file on every rank; read the targets once on each node."""
-    from onotrain.data.hdf5_stream import Hdf5Stream
-
     with together(world):
         file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, card.inputs, card.feature_names)
@@ -182,7 +175,6 @@ def _streamed(
     def read(begin: int, end: int) -> np.ndarray:
         features = np.empty((end - begin, file.features), file.dtype)
         file.read(begin, end, features)
-        _check_rows(features, begin, file.source)
         return features
 
     targets = _NONE
@@ -194,16 +186,6 @@ def _streamed(
         targets = _once_per_node(world, make)[0]["targets"]
     chunks = min(-(-file.block_rows // CHUNK_ROWS), _MOST_CHUNKS)
     return Source(file.source, file.rows, file.features, file.dtype, read, chunks * CHUNK_ROWS), targets
-
-
-def _check_rows(features: np.ndarray, begin: int, name: str) -> None:
-    """Refuse values that are not finite."""
-    if features.dtype.kind != "f" or np.isfinite(features).all():
-        return
-    row, column = np.argwhere(~np.isfinite(features))[0]
-    raise DataError(
-        f"{name}: row {begin + row}, column {column}: the value is {features[row, column]}, expected a finite number"
-    )
 
 
 _Make = Callable[[], tuple[dict[str, np.ndarray], str]]

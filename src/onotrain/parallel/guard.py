@@ -97,9 +97,8 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
     except OnotrainError as error:
         rank, size = _world()
         alone = size > 1 and not error.agreed
-        if alone:
-            if rank > 0 and not _mpi_runs():
-                sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
+        if alone and rank > 0 and not _mpi_runs():
+            sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
         if rank == 0 or alone:
             _say(stream, f"{f'rank {rank}: ' if alone else ''}{error}")
         if alone:

@@ -25,6 +25,8 @@ class Card:
 
     config: Config
     feature_shape: tuple[int, ...]
+    #: ``uint8`` (pixels, which stand for their value / 255) or ``float32``, as the training data were.
+    feature_dtype: str
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     normalization: Normalization
@@ -45,6 +47,7 @@ class Card:
             "config": self.config.to_mapping(),
             "config_digest": self.config.digest(),
             "feature_shape": list(self.feature_shape),
+            "feature_dtype": self.feature_dtype,
             "feature_names": None if self.feature_names is None else list(self.feature_names),
             "target_names": None if self.target_names is None else list(self.target_names),
             "normalization": self.normalization.to_dict(),
@@ -68,6 +71,7 @@ class Card:
             return cls(
                 config=Config.from_mapping(metadata["config"]),
                 feature_shape=tuple(metadata["feature_shape"]),
+                feature_dtype=str(metadata["feature_dtype"]),
                 normalization=Normalization.from_dict(metadata["normalization"]),
                 codec=TargetCodec.from_dict(metadata["targets"]),
                 **names,

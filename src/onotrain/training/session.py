@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.prepare import Description, open_stream, prepare, samples_of
+from onotrain.data.prepare import Description, prepare, samples_of, spec_of
 from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
@@ -202,6 +202,7 @@ class _Session:
         self.card = Card(
             config,
             description.feature_shape,
+            description.feature_dtype,
             description.feature_names,
             description.target_names,
             description.normalization,
@@ -256,8 +257,7 @@ class _Session:
 
     def _stream(self, path: str) -> Hdf5Stream:
         """Open a file that is streamed."""
-        stream = open_stream(self.config.data.model_copy(update={"stream": True}), path)
-        return self._stack.enter_context(cast(Hdf5Stream, stream))
+        return self._stack.enter_context(Hdf5Stream(spec_of(self.config.data, path=path)))
 
     def _feed(self) -> Feed:
         """Return what the training samples come from.  *Collective*."""
