@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from onotrain.inference import Predictor, load
     from onotrain.training import train
 
-_HOME = {"Config": "onotrain.config", "Predictor": "onotrain.inference", "load": "onotrain.inference", "train": "onotrain.training"}
+_HOME = {
+    "Config": "onotrain.config",
+    "Predictor": "onotrain.inference",
+    "load": "onotrain.inference",
+    "train": "onotrain.training",
+}
 
 
 def __getattr__(name: str) -> Any:

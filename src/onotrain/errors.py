@@ -84,5 +84,14 @@ class StoppedOnRequest(OnotrainError):
 
 BY_EXIT_CODE: dict[int, type[OnotrainError]] = {
     cls.exit_code: cls
-    for cls in (OnotrainError, UsageError, DataError, CheckpointError, NumericsError, ResourceError, PlatformError, StoppedOnRequest)
+    for cls in (
+        OnotrainError,
+        UsageError,
+        DataError,
+        CheckpointError,
+        NumericsError,
+        ResourceError,
+        PlatformError,
+        StoppedOnRequest,
+    )
 }

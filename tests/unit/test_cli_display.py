@@ -144,15 +144,18 @@ def test_no_terminal_no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.terminal_columns() is None  # pytest captures the output
 
 
-@pytest.mark.parametrize(("term", "ranks", "found"), [("xterm", 1, True), ("dumb", 1, False), ("xterm", 2, False)])
+@pytest.mark.parametrize(
+    ("term", "rank", "found"), [("xterm", None, True), ("dumb", None, False), ("xterm", "0", False)]
+)
 def test_a_pseudo_terminal_under_a_launcher_is_not_believed(
-    monkeypatch: pytest.MonkeyPatch, term: str, ranks: int, found: bool
+    monkeypatch: pytest.MonkeyPatch, term: str, rank: str | None, found: bool
 ) -> None:
     main, secondary = pty.openpty()
     with os.fdopen(main, "rb"), os.fdopen(secondary, "w") as output:
         monkeypatch.setattr(sys, "stdout", output)
         monkeypatch.setenv("TERM", term)
-        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", str(ranks))
+        if rank is not None:  # also the only rank of mpirun -n 1
+            monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
         # What the launcher, our parent here, writes to is a file or a pipe.
         monkeypatch.setattr(os, "readlink", lambda path: "pipe:[1]")
         assert (terminal.terminal_columns() is not None) == found

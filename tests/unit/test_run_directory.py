@@ -70,7 +70,20 @@ def test_a_file_is_refused(tmp_path: Path) -> None:
         create(tmp_path / "file")
 
 
+def test_a_run_that_has_trained_nothing_yet_may_begin_again(run: RunDirectory) -> None:
+    """Its data were refused, say; the corrected command must not meet what the first one left."""
+    run.close()
+    again = create(run.path)
+    with pytest.raises(UsageError, match="in use"):
+        create(run.path)
+    again.store().save(b"x", 1)
+    again.close()
+    with pytest.raises(UsageError, match="holds a run already"):
+        create(run.path)
+
+
 def test_a_run_that_exists_is_refused_with_a_hint(run: RunDirectory) -> None:
+    run.append_metrics({"epoch": 1})
     run.close()
     with pytest.raises(UsageError, match="holds a run already") as caught:
         create(run.path)

@@ -15,6 +15,7 @@ from onotrain.cli.verb import Verb
 EXAMPLES = """
 onotrain inspect runs/digits
 onotrain inspect runs/digits/checkpoints/step-000001800.h5
+onotrain inspect runs/digits --plot digits.png
 onotrain inspect runs/digits --json | python -m json.tool
 """
 #: Epochs that are listed, counted from the last.
@@ -24,7 +25,8 @@ SHOWN_EPOCHS = 10
 @click.command(cls=Verb, examples=EXAMPLES)
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def command(path: Path, as_json: bool) -> None:
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the run to a .png, .svg or .pdf.")
+def command(path: Path, as_json: bool, plot: Path | None) -> None:
     """Show what a run directory or a checkpoint file holds.
 
     The network layer by layer, how far the training has come, its last and its best figures, and which checkpoints
@@ -33,10 +35,20 @@ def command(path: Path, as_json: bool) -> None:
     from onotrain.training.run_directory import describe
 
     facts = _run(path) if describe(path) != "checkpoint" else _checkpoint(path)
+    if plot is not None:
+        _draw(path, facts, plot)
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
         _show(facts)
+
+
+def _draw(path: Path, facts: Mapping[str, Any], plot: Path) -> None:
+    from onotrain.reporting.curves import draw
+
+    if "run" not in facts:
+        raise click.UsageError(f"{path}: only a run directory can be drawn, a checkpoint has no history")
+    draw(facts["metrics"], str(path), plot)
 
 
 def _run(path: Path) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def _lines(report: PredictionReport) -> str:
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Begin]:
-    """Return what shows progress: a bar on standard error if a person watches, else nothing."""
-    from onotrain.cli.terminal import console, terminal_columns
+    """Return what shows progress: a bar if a person watches, else nothing."""
+    from onotrain.cli.terminal import console, terminal_columns, terminal_stream
 
     columns = terminal_columns()
     if quiet or columns is None:
@@ -87,7 +87,7 @@ def _progress(quiet: bool) -> Iterator[Begin]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     style = (TextColumn("predicting"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
-    bar = Progress(*style, console=console(columns, stderr=True), auto_refresh=False, transient=True)
+    bar = Progress(*style, console=console(columns, stream=terminal_stream()), auto_refresh=False, transient=True)
 
     def begin(samples: int) -> Callable[[int], None]:
         task, drawn = bar.add_task("", total=samples), [0.0]

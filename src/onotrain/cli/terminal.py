@@ -20,7 +20,7 @@ def terminal_columns() -> int | None:
     """Return the width of the terminal that standard output is shown on [characters]; None if it goes elsewhere."""
     if os.environ.get("TERM", "dumb") == "dumb" or not sys.stdout.isatty():
         return None
-    if guard.launched_size() == 1:
+    if not guard.launched():
         return _columns(sys.stdout.fileno())
     with suppress(OSError), _launcher_terminal() as terminal:
         return _columns(terminal.fileno())
@@ -32,7 +32,7 @@ def terminal_stream() -> TextIO:
 
     Under mpirun that is the terminal itself, because mpirun passes on whole lines only.
     """
-    if guard.launched_size() > 1:
+    if guard.launched():
         with suppress(OSError):
             terminal = _launcher_terminal()
             # With `stty tostop` a process in the background would be stopped for writing.

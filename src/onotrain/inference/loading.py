@@ -12,14 +12,12 @@ import numpy as np
 from onotrain.inference.predictor import Predictor
 from onotrain.parallel import guard, kernels
 from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.training.card import Card, parameters_only, read_arrays
 from onotrain.training.checkpoint_store import Found
 from onotrain.training.run_directory import find_checkpoint
-
-#: Bytes of one message: MPI counts must stay below 2**31.
-_PIECE_BYTES = 1 << 30
 
 
 def connect() -> World | None:
@@ -79,7 +77,5 @@ def _send_to_nodes(world: World, parameters: np.ndarray) -> None:
     """Copy rank 0's parameters to the first rank of every other node; *collective*."""
     leaders = world.peers
     if world.node.rank == 0 and leaders is not None:
-        step = _PIECE_BYTES // parameters.itemsize
-        for begin in range(0, len(parameters), step):
-            leaders.Bcast(parameters[begin : begin + step], root=0)
+        broadcast_vector(leaders, parameters)
     world.node.Barrier()

@@ -24,6 +24,11 @@ def _number(names: tuple[str, ...], otherwise: int) -> int:
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), otherwise)
 
 
+def launched() -> bool:
+    """Return whether a launcher started this process, be it as the only rank.  Starts no MPI."""
+    return any(name in os.environ for name in _RANK_VARIABLES)
+
+
 def launched_rank() -> int:
     """Return the rank that a launcher gave to this process; 0 without one.  Starts no MPI."""
     return _number(_RANK_VARIABLES, 0)

@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 
 from onotrain.optim import Shard
+from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.parallel.shared_memory import allocate
-from onotrain.parallel.world import start_mpi
 from onotrain.strategies.base import Clock, Job, Tally
 
 
@@ -60,7 +60,6 @@ class AllReduce:
         self._shard = Shard.of([tensor.range for tensor in layout], part, self.parameters, self._state)
         self._gradients = arena["gradients"][:, part]
         self._peers = world.peers
-        self._in_place = start_mpi().IN_PLACE
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the node's optimiser state."""
@@ -70,7 +69,7 @@ class AllReduce:
         """Copy rank 0's parameters and state to the other nodes.  *Collective*."""
         if self._node.rank == 0 and self._peers is not None:
             for vector in (self.parameters, *self._state.values()):
-                self._peers.Bcast(vector, root=0)
+                broadcast_vector(self._peers, vector)
         self._node.Barrier()
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
@@ -99,9 +98,9 @@ class AllReduce:
         own = self._gradients[0]
         self._optimizer.sum(self._gradients, own)
         with self.clock.measure("communication"):
-            self._peers.Allreduce(self._in_place, own)
+            all_reduce(self._peers, own)
             if self._node.rank == 0:
-                self._peers.Allreduce(self._in_place, job_tally)
+                all_reduce(self._peers, job_tally)
         return self._gradients[:1]
 
     def _total(self, values: np.ndarray) -> None:

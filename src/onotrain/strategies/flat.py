@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from onotrain.optim import Shard
-from onotrain.parallel.world import start_mpi
+from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.strategies.base import Clock, Job, Tally
 
 
@@ -31,7 +31,6 @@ class Flat:
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
-        self._in_place = start_mpi().IN_PLACE
 
     def state(self) -> dict[str, np.ndarray]:
         """Return this rank's optimiser state, which is everyone's."""
@@ -40,13 +39,13 @@ class Flat:
     def synchronize(self) -> None:
         """Copy rank 0's parameters and state to all ranks.  *Collective*."""
         for vector in (self.parameters, *self._state.values()):
-            self._comm.Bcast(vector, root=0)
+            broadcast_vector(self._comm, vector)
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         with self.clock.measure("communication"):
-            self._comm.Allreduce(self._in_place, self.gradient)
-            self._comm.Allreduce(self._in_place, tally.values)
+            all_reduce(self._comm, self.gradient)
+            all_reduce(self._comm, tally.values)
         tally.gradient_squares = self._optimizer.update(
             self._shard, self.gradient[np.newaxis], learning_rate, number, _nothing_to_sum
         )

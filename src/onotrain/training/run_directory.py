@@ -279,12 +279,15 @@ def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best")
 
 
 def _refuse_used(path: Path) -> None:
-    """Accept nothing, or what a run that was killed while it began has left."""
+    """Accept nothing, or a run that has nothing to lose yet: refused for its data, or killed while it began."""
     names = {name for name in os.listdir(path) if not is_temporary(name)}
-    if describe(path) == "run":
+    is_run = describe(path) == "run"
+    if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
         finished = "a finished run" if SUMMARY_NAME in names else "a run"
         raise UsageError(f"{path}: holds {finished} already", hint="go on with it by --resume, or use another --output")
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
+    if is_run:
+        foreign -= {CONFIG_NAME}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.prepare import Description, prepare, samples_of, spec_of
-from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
 from onotrain.optim import Optimizer
@@ -31,21 +30,11 @@ from onotrain.strategies import build as build_strategy
 from onotrain.training import metrics
 from onotrain.training.card import Card, arrays_of, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
-from onotrain.training.checkpoint_store import BackgroundWriter, Found
-from onotrain.training.environment import describe_environment
 from onotrain.training.evaluation import Evaluator
+from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.progress import Progress
-from onotrain.training.run_directory import RunDirectory, describe
 from onotrain.training.trainer import Parts, Trainer
-
-#: Sections of the configuration that may change when a run goes on; all others decide what is computed.
-_MAY_CHANGE = {
-    "checkpoint": None,
-    "strategy": None,
-    "training": {"epochs", "max_steps"},
-    "data": {"window_mib", "stream"},
-}
 
 
 @dataclass(frozen=True)
@@ -98,7 +87,7 @@ def train(
     world = World.connect(comm)
     resolved = _agree_on_config(world, config, overrides)
     with ExitStack() as stack:
-        keeper = _Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
+        keeper = Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
         return _Session(world, resolved, keeper, stack).run()
 
 
@@ -128,68 +117,10 @@ def _output(world: World, config: Any, output: str | os.PathLike[str] | None) ->
     return broadcast(world.comm, choose)
 
 
-class _Keeper:
-    """The run directory and all that is written to it; works on rank 0, and knows on all whether a run goes on."""
-
-    def __init__(
-        self, world: World, config: Config, output: Path, resume: bool, observers: Observers, stack: ExitStack
-    ) -> None:
-        self.world, self.config, self.output = world, config, output
-        self.observer: Observer = observers if world.rank == 0 else Observer()
-        self.found: Found | None = None
-        with agreed(world.comm):
-            if world.rank == 0:
-                self._open(resume, stack)
-        self.resuming: bool = world.comm.bcast(self.found is not None, root=0)
-
-    def _open(self, resume: bool, stack: ExitStack) -> None:
-        """Make the run directory, or find where to go on."""
-        config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
-        if resume and describe(self.output) == "run":
-            self.directory = stack.enter_context(RunDirectory.resume(self.output))
-            check_same_run(self.config, load_config(self.output / "config.yaml"))
-            self.found = self.directory.store().latest()
-            self.directory.write_config(config_yaml)
-            self.directory.write_environment(environment)
-        else:
-            created = RunDirectory.create(self.output, config_yaml=config_yaml, environment=environment)
-            self.directory = stack.enter_context(created)
-        for warning in [] if self.found is None else self.found.warnings:
-            self.observer.noted(warning)
-        self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
-
-    def begin(self, progress: Progress) -> None:
-        """Forget the records of epochs after the checkpoint."""
-        if self.world.rank == 0:
-            self.directory.truncate_metrics(progress.epoch)
-
-    def save(self, make: Callable[[], Checkpoint], step: int, best: bool) -> None:
-        """Copy the state, and write it in the background."""
-        if self.world.rank == 0:
-            self._writer.wait()  # before the copy is made: memory for one is enough
-            self._writer.submit(make(), step, best)
-
-    def record(self, record: Mapping[str, Any]) -> None:
-        """Keep an epoch's record."""
-        if self.world.rank == 0:
-            self.directory.append_metrics(record)
-
-    def end(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Wait for the last checkpoint; write the summary; return it on all ranks.  *Collective*."""
-        summary: dict[str, Any] = {}
-        with agreed(self.world.comm):
-            if self.world.rank == 0:
-                self._writer.wait()
-                summary = make()
-                self.directory.write_summary(summary)
-                self.observer.ended(summary)
-        return self.world.comm.bcast(summary, root=0)
-
-
 class _Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, keeper: _Keeper, stack: ExitStack) -> None:
+    def __init__(self, world: World, config: Config, keeper: Keeper, stack: ExitStack) -> None:
         self.world, self.config, self.keeper, self._stack = world, config, keeper, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
@@ -358,30 +289,3 @@ def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float
     last = records[-1]["ranks_seconds"]
     alike = [r["ranks_seconds"] for r in records if r["ranks"] == records[-1]["ranks"]]
     return {kind: [sum(column) for column in zip(*(r[kind] for r in alike), strict=True)] for kind in last}
-
-
-def check_same_run(config: Config, saved: Config) -> None:
-    """Refuse to go on with a configuration that would compute something else.
-
-    Raises
-    ------
-    UsageError
-        Other sections than those of `_MAY_CHANGE` differ; the message names the keys.
-    """
-    new, old = config.to_mapping(), saved.to_mapping()
-    changed = []
-    for section in new:
-        allowed = _MAY_CHANGE.get(section, set())
-        if allowed is None or new[section] == old.get(section):
-            continue
-        if isinstance(new[section], Mapping) and isinstance(old.get(section), Mapping):
-            keys = new[section].keys() | old[section].keys()
-            changed += [f"{section}.{k}" for k in sorted(keys - allowed) if new[section].get(k) != old[section].get(k)]
-        else:
-            changed.append(section)
-    if changed:
-        raise UsageError(
-            f"the configuration differs from the run's in {', '.join(changed)}",
-            hint="resume with the run's own config.yaml, or train into a new --output; "
-            "training.epochs, training.max_steps, strategy and checkpoint may change",
-        )
