@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 
 from onotrain import _kernels
 from onotrain.config import Config
+from onotrain.errors import ResourceError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
+from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import STRATEGIES, Job, Tally, build
+from onotrain.strategies import STRATEGIES, Job, Tally, allreduce, build
 
 pytestmark = pytest.mark.mpi
 
@@ -150,3 +153,48 @@ def test_state_is_shared_or_alike(world: World) -> None:
         assert (run.parameters == 1.5).all()
         assert [vector[0] for vector in run.state().values()] == [0, 1]
         world.barrier()
+
+
+def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others must not be in another collective of the job meanwhile, or nobody would ever know."""
+    fresh = World(world.comm, world.node, world.node_index, world.node_sizes)  # its peers have not met yet
+
+    def allocate(*arguments: Any) -> Any:
+        raise ResourceError("no memory on the last node")
+
+    if world.node_index == world.nodes - 1:
+        monkeypatch.setattr(allreduce, "allocate", allocate)
+    layout = ParameterLayout(SHAPES, "float32")
+    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
+    with pytest.raises(ResourceError, match="no memory on the last node"), agreed(world.comm):
+        build(Job(fresh, layout, rule, type("Options", (), {"name": "allreduce"})))
+    assert world.comm.allreduce(1) == world.size
+
+
+def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of 7 and of 9 ranks cut the vector into 7 shards: both must scale the gradient by the very same bits."""
+
+    def zeros(node: Any, fields: Any) -> dict[str, np.ndarray]:
+        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in fields.items()}
+
+    monkeypatch.setattr(allreduce, "allocate", zeros)
+    layout = ParameterLayout(SHAPES, "float64")
+    rule = Optimizer(section("sgd"), None, _kernels.load("float64"))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        squares, totals, norms = rng.random(7), [], []
+        for ranks in (7, 9):
+            node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
+            world = SimpleNamespace(node=node, shards=7, nodes=2, peers=None)
+            run = allreduce.AllReduce(Job(world, layout, rule, None))
+            run._totals[1, :7, 0] = squares
+            value = squares[6:].copy()
+            run._total(value)
+            totals.append(float(value[0]))
+            run._tallies[1, :7, 3] = squares
+            run.gradient[:] = 0.0
+            monkeypatch.setattr(rule, "update", lambda *arguments, own=squares[6]: own)
+            tally = Tally()
+            run.step(0.1, 1, tally)
+            norms.append(tally.gradient_squares)
+        assert totals[0] == totals[1] and norms[0] == norms[1]

@@ -36,6 +36,8 @@ class AllReduce:
         world, layout = job.world, job.layout
         self._world, self._node, self._optimizer = world, world.node, job.optimizer
         self.clock = Clock()
+        # First, for all ranks of the job meet here: later, one node may have failed to allocate and be gone.
+        self._peers = world.peers
         vector = ((layout.size,), layout.dtype)
         arena = allocate(
             world.node,
@@ -59,7 +61,6 @@ class AllReduce:
         part = layout.shard(world.node.rank, world.shards) if owns else slice(0, 0)
         self._shard = Shard.of([tensor.range for tensor in layout], part, self.parameters, self._state)
         self._gradients = arena["gradients"][:, part]
-        self._peers = world.peers
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the node's optimiser state."""
@@ -83,7 +84,7 @@ class AllReduce:
         tallies[self._node.rank, 3] = squares
         self._barrier()
         tally.values[:] = job_tally
-        tally.gradient_squares = float(tallies[:, 3].sum())
+        tally.gradient_squares = float(tallies[: self._world.shards, 3].sum())
 
     def _barrier(self) -> None:
         with self.clock.measure("wait"):
@@ -109,4 +110,5 @@ class AllReduce:
         slots = self._totals[self._sums % 2][:, : values.size]
         slots[self._node.rank] = values.reshape(-1)
         self._barrier()
-        values[...] = slots.sum(axis=0).reshape(values.shape)
+        # Of the owners alone: NumPy's order of additions depends on their number, which is the same on every node.
+        values[...] = slots[: self._world.shards].sum(axis=0).reshape(values.shape)
