@@ -46,13 +46,13 @@ def changed(**sections: dict[str, Any]) -> dict[str, Any]:
 def run(
     directory: Path, config: dict[str, Any], ranks: int, *extra: str, name: str = "run", code: int = 0
 ) -> dict[str, Any]:
-    """Train in `directory` on `ranks` ranks; return what the driver wrote."""
+    """Train in `directory` on `ranks` ranks; return what the driver wrote, or what was said if it should fail."""
     path = directory / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
     result = directory / f"{name}.json"
     done = mpirun(ranks, sys.executable, DRIVER, path, directory / name, result, *extra, timeout=100)
     assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(result.read_text()) if code == 0 else {}
+    return json.loads(result.read_text()) if code == 0 else {"message": done.stderr}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -130,6 +130,23 @@ def test_a_signal_saves_and_the_run_resumes(tmp_path: Path) -> None:
     run(tmp_path, BASE, 2, "--stop-at", "20", name="run", code=75)
     rest = run(tmp_path, BASE, 2, "--resume", name="run")
     assert rest["summary"]["parameters_sha256"] == whole["summary"]["parameters_sha256"]
+
+
+def test_a_signal_before_the_first_step_or_after_the_last_is_heard_too(tmp_path: Path) -> None:
+    """While data are read: a step is made, saved, and the run stops.  While the summary is written: it is written."""
+    stopped = run(tmp_path, BASE, 2, "--stop-at", "started", name="run", code=75)
+    assert "stopped on request after step 1; the state is saved" in stopped["message"]
+    rest = run(tmp_path, BASE, 2, "--resume", "--stop-at", "ended", name="run")
+    assert rest["summary"]["finished"] and rest["summary"]["steps"] == 58
+
+
+def test_a_stop_whose_save_fails_does_not_claim_to_be_saved(tmp_path: Path) -> None:
+    """The disk is full when the signal comes: exit code 6 and the reason, once, from one rank for all."""
+    failed = run(tmp_path, BASE, 2, "--stop-at", "20", "--full-disk", name="run", code=6)
+    assert failed["message"].count("could not write") == 1 and "rank 0:" not in failed["message"]
+    assert "stopped on request" not in failed["message"]
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+    assert run(tmp_path, BASE, 2, "--resume", name="run")["summary"]["finished"]
 
 
 def test_resume_with_another_number_of_ranks(tmp_path: Path) -> None:

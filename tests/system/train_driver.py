@@ -1,7 +1,7 @@
 """Runs one training under mpirun and writes what a test wants to know: losses of every step, and each rank's
 parameters.
 
-Usage: train_driver.py CONFIG OUTPUT RESULT.json [--resume] [--stop-at STEP]
+Usage: train_driver.py CONFIG OUTPUT RESULT.json [--resume] [--stop-at STEP|started|ended] [--full-disk]
 """
 
 from __future__ import annotations
@@ -9,27 +9,42 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from onotrain.parallel import guard
 from onotrain.training import session, train
 from onotrain.training.card import parameters_sha256
-from onotrain.training.observers import Observer, StepEnd
+from onotrain.training.observers import Observer, RunStart, StepEnd
 
 
 class Recorder(Observer):
-    """Keeps losses; sends this process a signal after a given step."""
+    """Keeps losses; sends this process a signal at a given moment, at which the disk may also become full."""
 
-    def __init__(self, stop_at: int | None) -> None:
+    def __init__(self, stop_at: str | None, full_disk: bool) -> None:
         self.losses: list[float] = []
         self._stop_at = stop_at
+        self._full_disk = full_disk
+
+    def _reached(self, moment: str) -> None:
+        if moment == self._stop_at:
+            if self._full_disk:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def started(self, start: RunStart) -> None:
+        self._reached("started")
 
     def stepped(self, step: StepEnd) -> None:
         self.losses.append(step.loss)
-        if step.step == self._stop_at:
-            os.kill(os.getpid(), signal.SIGUSR1)
+        self._reached(str(step.step))
+
+    def ended(self, summary: Mapping[str, Any]) -> None:
+        self._reached("ended")
 
 
 def main() -> None:
@@ -38,9 +53,10 @@ def main() -> None:
     parser.add_argument("output")
     parser.add_argument("result", type=Path)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--stop-at", type=int)
+    parser.add_argument("--stop-at")
+    parser.add_argument("--full-disk", action="store_true")
     args = parser.parse_args()
-    recorder = Recorder(args.stop_at)
+    recorder = Recorder(args.stop_at, args.full_disk)
     digests: list[str] = []
     original = session._Session.run
 

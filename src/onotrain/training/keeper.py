@@ -67,17 +67,21 @@ class Keeper:
             self._writer.wait()  # before the copy is made: memory for one is enough
             self._writer.submit(make(), step, best)
 
+    def settle(self) -> None:
+        """Wait until what was saved is on the disk; raise what went wrong."""
+        if self.world.rank == 0:
+            self._writer.wait()
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Keep an epoch's record."""
         if self.world.rank == 0:
             self.directory.append_metrics(record)
 
     def end(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Wait for the last checkpoint; write the summary; return it on all ranks.  *Collective*."""
+        """Write the summary; return it on all ranks.  *Collective*."""
         summary: dict[str, Any] = {}
         with agreed(self.world.comm):
             if self.world.rank == 0:
-                self._writer.wait()
                 summary = make()
                 self.directory.write_summary(summary)
                 self.observer.ended(summary)

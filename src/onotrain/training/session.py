@@ -34,6 +34,7 @@ from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.progress import Progress
+from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Parts, Trainer
 
 
@@ -86,9 +87,9 @@ def train(
     """
     world = World.connect(comm)
     resolved = _agree_on_config(world, config, overrides)
-    with ExitStack() as stack:
+    with StopRequest.listening() as stop, ExitStack() as stack:
         keeper = Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
-        return _Session(world, resolved, keeper, stack).run()
+        return _Session(world, resolved, keeper, stop, stack).run()
 
 
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
@@ -120,8 +121,8 @@ def _output(world: World, config: Any, output: str | os.PathLike[str] | None) ->
 class _Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, keeper: Keeper, stack: ExitStack) -> None:
-        self.world, self.config, self.keeper, self._stack = world, config, keeper, stack
+    def __init__(self, world: World, config: Config, keeper: Keeper, stop: StopRequest, stack: ExitStack) -> None:
+        self.world, self.config, self.keeper, self._stop, self._stack = world, config, keeper, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
@@ -183,6 +184,8 @@ class _Session:
             progress=self.progress,
             observer=self.keeper.observer,
             save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
+            settle=self.keeper.settle,
+            stop=self._stop,
             record=lambda record: self.keeper.record({**record, **self._place()}),
         )
 

@@ -20,15 +20,17 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
 
+    @classmethod
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(cls) -> Iterator[StopRequest]:
         """Catch the signals within the block; outside the main thread, where Python allows no handlers, do nothing."""
+        request = cls()
         if threading.current_thread() is not threading.main_thread():
-            yield
+            yield request
             return
-        previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        previous = {number: signal.signal(number, request._handle) for number in _SIGNALS}
         try:
-            yield
+            yield request
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)

@@ -16,7 +16,7 @@ from onotrain.data.feed import Batch, Feed, batches, key
 from onotrain.errors import NumericsError, StoppedOnRequest
 from onotrain.nn import Draw, Model
 from onotrain.optim import Improvement, Schedule
-from onotrain.parallel.agreement import on_all_ranks
+from onotrain.parallel.agreement import agreed, on_all_ranks
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy, Tally
 from onotrain.training.evaluation import Evaluator
@@ -40,8 +40,12 @@ class Parts:
     #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so
     # far.
     save: Callable[[bool], None]
+    #: Waits until what was saved is on the disk (rank 0; does nothing elsewhere).
+    settle: Callable[[], None]
     #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
     record: Callable[[Mapping[str, Any]], None]
+    #: Whether this rank was asked to stop.
+    stop: StopRequest
 
 
 class Trainer:
@@ -70,7 +74,6 @@ class Trainer:
         if self._early_stopping is not None and self.progress.early_stopping:
             self._early_stopping.restore(self.progress.early_stopping)
         self._dropout_seed = key(training.seed, "dropout")
-        self._stop = StopRequest()
         self._tally = Tally()
         self._allocate()
         self._saved_at = perf_counter()
@@ -99,13 +102,12 @@ class Trainer:
         StoppedOnRequest
             A signal asked for it; the state is saved.
         """
-        with self._stop.listening():
-            while not (self.progress.finished or self._at_step_limit()):
-                self._train_epoch()
-                if self._at_step_limit() and self.progress.position < self.parts.feed.samples:
-                    break
-                self._end_epoch()
-            self._save()
+        while not (self.progress.finished or self._at_step_limit()):
+            self._train_epoch()
+            if self._at_step_limit() and self.progress.position < self.parts.feed.samples:
+                break
+            self._end_epoch()
+        self._save_for_good()
 
     def _at_step_limit(self) -> bool:
         limit = self.parts.config.training.max_steps
@@ -128,7 +130,7 @@ class Trainer:
         """Compute this rank's part of the batch's gradient, piece by piece."""
         parts, tally = self.parts, self._tally
         tally.clear()
-        if self._stop.signal is not None:
+        if parts.stop.signal is not None:
             tally.ask_to_stop()
         mine = batch.part(parts.world.rank, parts.world.size)
         for number, piece in enumerate(mine.pieces(parts.config.training.gradient_accumulation)):
@@ -160,7 +162,7 @@ class Trainer:
             )
         )
         if tally.stop:
-            self._save()
+            self._save_for_good()
             raise on_all_ranks(
                 StoppedOnRequest(
                     f"stopped on request after step {progress.steps}; the state is saved", hint="go on with --resume"
@@ -255,6 +257,12 @@ class Trainer:
             return
         self.parts.save(best)
         self._saved_state, self._saved_at = self._state(), perf_counter()
+
+    def _save_for_good(self) -> None:
+        """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""
+        with agreed(self.parts.world.comm):
+            self._save()
+            self.parts.settle()
 
     def _state(self) -> tuple[int, int]:
         """Return what tells two states of a run apart."""
