@@ -1,8 +1,8 @@
 """Predictions as HDF5: ``class`` with ``probabilities``, or ``values``.
 
 libhdf5 lays the file out and never writes the predictions: where their bytes belong is asked of it, and they go there
-by plain file calls.  What it does write (a few kilobytes) goes through `_Storage`, because an error in the middle of
-its own calls leaves it with a file that it can neither finish nor forget.
+by plain file calls.  What it does write (a few kilobytes) is kept in memory until it is done, because an error in the
+middle of its own calls leaves it with a file that it can neither finish nor forget.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.errors import OnotrainError
 from onotrain.inference.output_file import OutputFile
 from onotrain.inference.outputs import Outputs
 
@@ -20,46 +19,43 @@ FILETYPE = "onotrain-predictions"
 VERSION = 1
 
 
-class _Storage:
-    """An `OutputFile` as the file object that h5py expects; keeps the first error instead of raising it."""
+class _Sketch:
+    """The file object that h5py expects: remembers what is written where, and can always be written to."""
 
-    def __init__(self, file: OutputFile) -> None:
-        self._file, self._position = file, 0
-        self.error: OnotrainError | None = None
+    def __init__(self) -> None:
+        self.writes: list[tuple[int, bytes]] = []
+        self.size = self._position = 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + {0: 0, 1: self._position, 2: self._file.size}[whence]
+        self._position = offset + {0: 0, 1: self._position, 2: self.size}[whence]
         return self._position
 
     def tell(self) -> int:
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        data = self._file.read_at(self._position, len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+        begin, end = self._position, min(self._position + len(buffer), self.size)
+        found = bytearray(max(0, end - begin))
+        for offset, data in self.writes:
+            low, high = max(begin, offset), min(end, offset + len(data))
+            if low < high:
+                found[low - begin : high - begin] = data[low - offset : high - offset]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
 
     def write(self, data: Any) -> int:
-        size = len(data)
-        self._try(lambda: self._file.write_at(self._position, data))
-        self._position += size
-        return size
+        self.writes.append((self._position, bytes(data)))
+        self._position += len(data)
+        self.size = max(self.size, self._position)
+        return len(data)
 
     def truncate(self, size: int | None = None) -> int:
-        length = self._position if size is None else size
-        self._try(lambda: self._file.truncate(length))
-        return length
+        self.size = self._position if size is None else size
+        return self.size
 
     def flush(self) -> None:
         """Do nothing: nothing is buffered."""
-
-    def _try(self, action: Any) -> None:
-        try:
-            if self.error is None:
-                action()
-        except OnotrainError as error:
-            self.error = error
 
 
 class Hdf5Sink:
@@ -80,12 +76,12 @@ class Hdf5Sink:
         if self._classes is not None:
             width = (outputs.width,) if outputs.task == "multilabel" else ()
             layout["class"] = ((rows, *width), self._classes.dtype)
-        storage = _Storage(file)
-        self._offsets = _lay_out(storage, layout, outputs)
-        if storage.error is not None:
-            raise storage.error
+        sketch = _Sketch()
+        self._offsets = _lay_out(sketch, layout, outputs)
         ends = [self._offsets[name] + int(np.prod(shape)) * dtype.itemsize for name, (shape, dtype) in layout.items()]
-        file.reserve(max(ends))
+        file.reserve(max(sketch.size, *ends))
+        for offset, data in sketch.writes:
+            file.write_at(offset, data)
         self._numbers = next(iter(layout))
 
     def write(self, begin: int, block: np.ndarray) -> None:
@@ -120,12 +116,12 @@ def _text(names: tuple[str, ...]) -> np.ndarray:
     return np.array(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
 
 
-def _lay_out(storage: _Storage, layout: dict[str, Any], outputs: Outputs) -> dict[str, int]:
+def _lay_out(sketch: _Sketch, layout: dict[str, Any], outputs: Outputs) -> dict[str, int]:
     """Write attributes and empty datasets; return where each dataset's bytes begin."""
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, storage)
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sketch)
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)  # readable by HDF5 1.8 (2008) and later
     # Space for the data now, and nobody fills it.
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)

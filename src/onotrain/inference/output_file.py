@@ -66,18 +66,6 @@ class OutputFile:
                         raise
                     os.ftruncate(self._fd, nbytes)
 
-    def truncate(self, nbytes: int) -> None:
-        """Cut the file, or make it longer with zeros."""
-        if nbytes > self.size:
-            self.reserve(nbytes)
-        with disk_errors(f"set its length to {nbytes} bytes", self.path):
-            os.ftruncate(self._fd, nbytes)
-
-    @property
-    def size(self) -> int:
-        """Length of the file [bytes]."""
-        return os.fstat(self._fd).st_size
-
     def write_at(self, offset: int, data: Any) -> None:
         """Write all of a buffer (bytes or a contiguous array) at a place."""
         rest = memoryview(data).cast("B")
@@ -87,11 +75,6 @@ class OutputFile:
                 if written == 0:
                     raise OSError(errno.EIO, "wrote nothing")
                 offset, rest = offset + written, rest[written:]
-
-    def read_at(self, offset: int, nbytes: int) -> bytes:
-        """Read back at most so many bytes."""
-        with disk_errors("read it back", self.path):
-            return os.pread(self._fd, nbytes, offset)
 
     def commit(self) -> None:
         """Make the file durable and give it its name."""
