@@ -99,7 +99,7 @@ def test_a_failure_in_the_middle_ends_the_job(folder: Path, ranks: int) -> None:
         "predict", folder / "net.h5", folder / "bad.h5", "-o", folder / "bad.csv", "--stream", "true", ranks=ranks
     )
     assert done.returncode == 3
-    assert done.stderr.count(f"row {ROWS - 3}, column 1: the value is nan, expected a finite number") == 1
+    assert done.stderr.count(f"row {ROWS - 3}, column 1: the feature is nan, expected a finite number") == 1
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ import networks
 import onotrain
 from onotrain.inference.export import export
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
-pytestmark = pytest.mark.torch
+if find_spec("torch") is not None:
+    import torch
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed"),
+]
 
 
 def activation(layer: dict[str, Any]) -> Any:
