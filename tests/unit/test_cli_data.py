@@ -26,11 +26,18 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in out
 
 
-def test_info_counts_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    x = np.ones((10, 3), np.float32)
+@pytest.mark.parametrize("name", ["n.npz", "n.h5", "converted.h5"])
+def test_info_counts_what_is_missing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import h5py
+
+    x, y = np.ones((10, 3), np.float32), np.arange(10) % 2
     x[2, 1], x[3, 1], x[4, 2] = np.nan, np.nan, np.inf
-    np.savez("n.npz", x=x, y=np.arange(10) % 2)
-    assert run(["data", "info", "n.npz"]) == 0
+    np.savez("n.npz", x=x, y=y)
+    with h5py.File("n.h5", "w") as file:
+        file["x"], file["y"] = x, y
+    assert run(["data", "convert", "n.h5", "converted.h5"]) == 0
+    capsys.readouterr()
+    assert run(["data", "info", name]) == 0
     out = capsys.readouterr().out
     assert "missing   2, and 1 infinite" in out
     assert "columns with missing values" in out

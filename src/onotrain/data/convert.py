@@ -49,7 +49,7 @@ def _opened(data: DataSpec | Dataset) -> Iterator[tuple[_Source, Dataset]]:
     if isinstance(data, DataSpec) and detect_format(data) == "hdf5":
         from onotrain.data.hdf5_stream import Hdf5Stream
 
-        with Hdf5Stream(data) as stream:
+        with Hdf5Stream(data, finite=False) as stream:
             yield stream, stream.targets_only()
     else:
         dataset = load_dataset(data) if isinstance(data, DataSpec) else data

@@ -25,6 +25,8 @@ class Hdf5Stream:
     ----------
     spec
         Of an HDF5 file.
+    finite
+        Refuse NaN and infinite features; False hands them out, to be looked at or copied.
 
     Attributes
     ----------
@@ -41,12 +43,12 @@ class Hdf5Stream:
         As `onotrain.data.load_dataset`.
     """
 
-    def __init__(self, spec: DataSpec) -> None:
+    def __init__(self, spec: DataSpec, *, finite: bool = True) -> None:
         if detect_format(spec) != "hdf5":
             raise DataError(
                 f"{spec.path}: only HDF5 files are streamed", hint="convert it first: `onotrain data convert`"
             )
-        self.source = spec.path
+        self.source, self._finite = spec.path, finite
         with contextlib.ExitStack() as stack:
             self._arrays = find_arrays(stack.enter_context(open_file(spec.path)), spec)
             self._close = stack.pop_all()
@@ -78,7 +80,7 @@ class Hdf5Stream:
         Raises
         ------
         DataError
-            The file is damaged there, or a value is not finite.
+            The file is damaged there, or a value is not finite though it should be.
         """
         if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
             raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
@@ -89,7 +91,8 @@ class Hdf5Stream:
                 f"{self.source}: rows {begin} to {end} cannot be read: {reason(error)}",
                 hint="copy or create the file again",
             ) from error
-        self._check_finite(begin, out_features)
+        if self._finite:
+            self._check_finite(begin, out_features)
 
     def _check_finite(self, begin: int, features: np.ndarray) -> None:
         if self.dtype.kind != "f" or np.isfinite(features).all():

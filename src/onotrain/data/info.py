@@ -122,7 +122,7 @@ def describe(spec: DataSpec) -> DataInfo:
     if kind == "hdf5":
         from onotrain.data.hdf5_stream import Hdf5Stream
 
-        with Hdf5Stream(spec) as stream:
+        with Hdf5Stream(spec, finite=False) as stream:
             return _describe(stream.targets_only(), kind, stream.dtype, stream.features, _stream_blocks(stream))
     if kind in ("csv", "tsv"):
         from onotrain.data.delimited import read_with_missing
