@@ -71,10 +71,11 @@ def test_large_files_are_streamed_by_themselves(tmp_path: Path, monkeypatch: pyt
 
 def test_npz_by_the_names_of_the_training(tmp_path: Path) -> None:
     x = samples(30)
-    net = save(tmp_path, "multiclass", data={"train": "train.npz", "features": "pictures"})
-    np.savez(tmp_path / "x.npz", pictures=x, x=x + 1)
+    net = save(tmp_path, "multiclass", data={"train": str(tmp_path / "train.npz"), "features": "pictures"})
     expected = onotrain.load(net).predict(x)
-    np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "x.npz"))), expected)
+    for name in ("x.npz", "train.npz"):
+        np.savez(tmp_path / name, pictures=x, x=x + 1)
+        np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / name))), expected)
     other = predicted(net, DataSpec(str(tmp_path / "x.npz"), features="x"))
     np.testing.assert_array_equal(other, onotrain.load(net).predict(x + 1))
 

@@ -61,7 +61,7 @@ def select(card: Card, spec: DataSpec, *, with_targets: bool) -> DataSpec:
     if kind in ("hdf5", "npz") and card.feature_names is None:
         # Names of arrays, in files like the one that the network was trained on.
         data = card.config.data
-        if spec.features is None and isinstance(data.features, str) and data.train != spec.path:
+        if spec.features is None and isinstance(data.features, str):
             spec = replace(spec, features=data.features)
         if with_targets and spec.targets is None and isinstance(data.targets, str):
             spec = replace(spec, targets=data.targets)
