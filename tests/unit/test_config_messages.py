@@ -128,6 +128,12 @@ ONE_MISTAKE = [
     ("keep: 3", "every_epochs: null", "11:28: checkpoint.every_epochs: one of every_epochs, every_steps and every_seconds must be given (got null)"),
     ("train: digits, validation: 0.2", "train: x.csv, validation: test",
      "1:34: data.validation: 'test' is a part of the built-in data sets digits and mnist only; give a fraction or a path"),
+    ("train: digits, validation: 0.2", "train: x.npy, targets: y.npy, validation: v.npy",
+     "1:50: data.validation: only one file of labels can be named, and data.targets is that of 'x.npy'; give a fraction, "
+     "or files that hold their labels (`onotrain data convert SRC DST --targets LABELS`)"),
+    ("train: digits, validation: 0.2", "train: x, format: idx, targets: y, validation: v",
+     "1:55: data.validation: only one file of labels can be named, and data.targets is that of 'x'; give a fraction, "
+     "or files that hold their labels (`onotrain data convert SRC DST --targets LABELS`)"),
     ("validation: 0.2", "format: csv", "1:31: data.format: is for files; data.train is the built-in data set 'digits'"),
     ("validation: 0.2", "stream: true", "1:31: data.stream: only HDF5 can be streamed (got true with the built-in data set 'digits')"),
     ("train: digits", "train: a, format: csv, stream: true", "1:39: data.stream: only HDF5 can be streamed (got true with format csv)"),
@@ -153,6 +159,7 @@ ONE_MISTAKE = [
     ("batch_size: 32", "batch_size: 32, early_stopping: {patience: 1, metric: validation_top_10}",
      "9:77: training.early_stopping.metric: k must be smaller than the number of classes, 10 (got 'validation_top_10')"),
     # YAML
+    ("    - dense: {units: 16", "\t- dense: {units: 16", "4:1: not YAML: a tab (YAML is indented with spaces)"),
     ("strategy:", "loss:", "10:1: duplicate key 'loss'; the first one is in line 6"),
     ("{keep: 3}", "{keep: 3", "12:1: not YAML: expected ',' or '}', but got '<stream end>' while parsing a flow mapping"),
 ]  # fmt: skip

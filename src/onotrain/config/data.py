@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -79,12 +80,25 @@ class Data(Section):
         """Whether the training data come with a name instead of a path."""
         return self.train in BUILT_IN
 
+    @property
+    def _labels_apart(self) -> bool:
+        """Whether the validation file is of a format whose labels are in another file, which `targets` names."""
+        if self.format != "auto":
+            return self.format in ("npy", "idx")
+        return re.search(r"\.(npy|idx(\.gz)?)$|idx\d-[a-z0-9]+(\.gz)?$", str(self.validation).lower()) is not None
+
     def problems(self) -> Iterator[Problem]:
         """Yield keys that do not fit what is trained on."""
         if self.validation == "test" and not self.is_built_in:
             yield Problem(
                 ("validation",),
                 f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a path",
+            )
+        elif isinstance(self.validation, str) and self.targets is not None and self._labels_apart:
+            yield Problem(
+                ("validation",),
+                f"only one file of labels can be named, and data.targets is that of {self.train!r}; give a fraction, "
+                "or files that hold their labels (`onotrain data convert SRC DST --targets LABELS`)",
             )
         if self.is_built_in:
             for key, unset in (("format", "auto"), ("features", None), ("targets", None)):

@@ -114,8 +114,10 @@ def _events(text: str) -> Iterator[yaml.Event]:
         raise YamlError(f"character that YAML does not allow (got U+{_code(error.character):04X})", position) from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        context = f" {error.context}" if error.context else ""
-        raise YamlError(f"not YAML: {error.problem}{context}", _position(mark) if mark else None) from None
+        said = f"{error.problem} {error.context or ''}".rstrip()
+        if r"character '\t'" in said:
+            said = "a tab (YAML is indented with spaces)"
+        raise YamlError(f"not YAML: {said}", _position(mark) if mark else None) from None
     except (ValueError, OverflowError) as error:  # PyYAML converts escapes such as "\Uffffffff" unchecked
         raise YamlError(f"not YAML: {error}") from None
 
