@@ -12,6 +12,7 @@ import pytest
 
 import networks
 import onotrain
+from onotrain.cli.program import run
 from onotrain.errors import PlatformError, UsageError
 from onotrain.inference.export import FORMATS, export
 
@@ -93,6 +94,19 @@ def test_a_missing_library_is_named(tmp_path: Path, kind: str, monkeypatch: pyte
         exported(tmp_path, kind, "multiclass")
     assert caught.value.hint == "pip install 'onotrain[export]'"
     assert not (tmp_path / f"net.{kind}").exists()
+
+
+def test_the_default_name_is_that_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks.save(tmp_path / "net.h5", networks.example("multiclass"))
+    monkeypatch.chdir(tmp_path)
+    assert run(["export", "net.h5", "--format", "npz"]) == 0
+    assert "wrote net.npz" in capsys.readouterr().out
+    before = (tmp_path / "net.npz").read_bytes()
+    assert run(["export", "net.h5", "--format", "npz"]) == 2  # it might be anything, data for example
+    assert "net.npz: exists already" in capsys.readouterr().err
+    assert (tmp_path / "net.npz").read_bytes() == before
 
 
 def test_an_output_that_cannot_be(tmp_path: Path) -> None:

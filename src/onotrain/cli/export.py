@@ -9,8 +9,8 @@ import click
 from onotrain.cli.verb import Verb
 
 EXAMPLES = """
-onotrain export runs/digits --format safetensors --output digits.safetensors
-onotrain export runs/digits --format onnx --output digits.onnx
+onotrain export runs/digits --format safetensors
+onotrain export runs/digits --format onnx --output network.onnx
 onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output digits.npz
 """
 
@@ -20,17 +20,25 @@ onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output 
 @click.option(
     "--format", "kind", type=click.Choice(["safetensors", "npz", "onnx"]), required=True, help="What to write."
 )
-@click.option("--output", "-o", required=True, type=click.Path(path_type=Path), metavar="FILE", help="File to write.")
-def command(run: str, kind: str, output: Path) -> None:
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
+    help="File to write.  [default: the run's name with .FORMAT, here, if there is no such file]",
+)  # fmt: skip
+def command(run: str, kind: str, output: Path | None) -> None:
     """Write the network of RUN, a run directory or a checkpoint, for other programs.
 
     Parameters, normalisation, class names and the description of the layers go with it.  safetensors and onnx need
     `pip install 'onotrain[export]'`.
     """
+    from onotrain.errors import UsageError
     from onotrain.inference.export import export
     from onotrain.parallel import guard
 
     if guard.launched_rank() > 0:
         return  # one process is enough
+    if output is None:
+        output = Path(f"{Path(run).resolve().stem if Path(run).is_file() else Path(run).resolve().name}.{kind}")
+        if output.exists():
+            raise UsageError(f"{output}: exists already", hint="name a file with --output; --output replaces it")
     path = export(run, kind, output)
     click.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
