@@ -58,6 +58,40 @@ def test_convert_keeps_or_shuffles_the_samples(capsys: pytest.CaptureFixture[str
     assert run(["data", "convert", "d.csv", "plain.h5", "--force", "--shuffle"]) == 0
 
 
+@pytest.mark.parametrize("name", ["d2.npz", "d2.csv", "d2"])
+def test_convert_writes_hdf5_only_under_a_name_that_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "convert", "d.csv", name]) == 2
+    err = capsys.readouterr().err
+    assert f"onotrain: {name}: " in err and "expected .h5 or .hdf5" in err
+    assert not Path(name).exists()
+
+
+def test_a_seed_that_is_none_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "convert", "--shuffle", "d.csv", "d.h5"]) == 2
+    err = capsys.readouterr().err
+    assert "'d.csv' is no seed, expected a whole number from 0" in err and "put --shuffle after" in err
+
+
+def test_numbers_and_nouns_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.csv").write_text("a,b,kind\n1,2,x\n1,3,\n")
+    assert run(["data", "info", "one.csv"]) == 0
+    out = capsys.readouterr().out
+    assert "1 class, text" in out and "1 sample without target" in out
+
+
+def test_several_names_are_given_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "info", "d.csv", "--features", "a,b"]) == 3
+    err = capsys.readouterr().err
+    assert "no column 'a,b'" in err and "hint: name several columns one by one: --features a --features b" in err
+
+
+def test_hints_name_the_options_too(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("odd.npz", p=np.ones((3, 2)), q=np.ones(3))
+    for arguments in (["odd.npz"], ["d.csv", "--targets", "a"]):
+        assert run(["data", "info", *arguments]) == 3
+        assert "--features" in capsys.readouterr().err
+
+
 def test_fetch_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "fetch", "mnist", "--from", "nowhere", "--data-dir", "data"]) == 3
     assert run(["data", "fetch", "imagenet"]) == 3

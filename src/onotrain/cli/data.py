@@ -54,6 +54,8 @@ def info(paths: Sequence[str], format_: str, features: Sequence[str], targets: S
 
 
 def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
+    from onotrain.cli.display import count
+
     yield "source", f"{found.source} ({found.format})"
     yield "samples", f"{found.samples:,}"
     shape = "x".join(str(extent) for extent in found.feature_shape)
@@ -74,12 +76,14 @@ def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
     if targets.minimum is not None and targets.maximum is not None and targets.mean is not None:
         yield "", f"{targets.minimum:g} to {targets.maximum:g}, mean {targets.mean:.4g}"
     if targets.missing:
-        yield "", f"{targets.missing:,} samples without target"
+        yield "", f"{count(targets.missing, 'sample')} without target"
 
 
 def _target_kind(targets: TargetInfo) -> str:
-    counts = targets.class_counts or ()
-    words = {"classes": f"{len(counts)} classes", "labels": f"{len(counts)} labels, each yes or no"}
+    from onotrain.cli.display import count
+
+    known = len(targets.class_counts or ())
+    words = {"classes": count(known, "class", "classes"), "labels": f"{count(known, 'label')}, each yes or no"}
     return words.get(targets.kind, "values")
 
 
@@ -125,6 +129,20 @@ def _many(count: int) -> str:
     return f"{count:,}" if count else ""
 
 
+class _Seed(click.ParamType):
+    """A whole number that is not negative."""
+
+    name = "seed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number, or explain what was taken for it."""
+        if isinstance(value, int):
+            return value
+        if not str(value).isdecimal():
+            self.fail(f"{value!r} is no seed, expected a whole number from 0; put --shuffle after SRC and DST", param)
+        return int(value)
+
+
 @command.command(
     cls=Verb,
     examples="""
@@ -136,7 +154,7 @@ onotrain data convert large.h5 shuffled.h5 --shuffle 7
 @click.argument("source", metavar="SRC")
 @click.argument("destination", type=click.Path(path_type=Path), metavar="DST")
 @click.option(
-    "--shuffle", type=click.IntRange(min=0), is_flag=False, flag_value=0, metavar="[SEED]",
+    "--shuffle", type=_Seed(), is_flag=False, flag_value=0, metavar="[SEED]",
     help="Write the samples in a random order that follows from the seed.  [without SEED: 0]",
 )  # fmt: skip
 @click.option("--part", type=click.Choice(["train", "test"]), default="train", help="Part of a built-in data set.")
@@ -163,6 +181,11 @@ def convert(
     from onotrain.data.convert import convert as write
     from onotrain.errors import UsageError
 
+    if destination.suffix.lower() not in (".h5", ".hdf5"):
+        raise UsageError(
+            f"{destination}: HDF5 under another suffix would not be read as such; expected .h5 or .hdf5",
+            hint=f"write {destination.stem}.h5",
+        )
     if destination.exists() and not force:
         raise UsageError(f"{destination}: exists already", hint="use another name, or --force to overwrite it")
     spec = DataSpec(source, format_, names(features), names(targets), part)

@@ -138,10 +138,12 @@ def _columns(layout: Layout, wanted: str | Sequence[str], what: str) -> tuple[in
             near = difflib.get_close_matches(name, names, n=1)
             kind = "the header has" if layout.header else "the file has no header, its columns are called"
             shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise DataError(
-                f"{layout.path}: no column {name!r} (data.{what}); {kind} {shown}",
-                hint=f"did you mean {near[0]!r}?" if near else None,
-            )
+            hint = f"did you mean {near[0]!r}?" if near else None
+            several = [part.strip() for part in name.split(",")]
+            if len(several) > 1 and set(several) <= set(names):
+                options = " ".join(f"--{what} {part}" for part in several)
+                hint = f"name several columns one by one: {options}; in a configuration [{', '.join(several)}]"
+            raise DataError(f"{layout.path}: no column {name!r} (data.{what}); {kind} {shown}", hint=hint)
         if names.index(name) in columns:
             raise DataError(f"{layout.path}: data.{what} names the column {name!r} twice")
         columns.append(names.index(name))
@@ -285,5 +287,6 @@ def _not_a_number(layout: Layout, line: int, column: int, text: str) -> DataErro
     shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
     return DataError(
         f"{layout.path}:{line}:{column + 1}: {layout.name(column)} is {shown!r}, expected a number",
-        hint="features are numbers; leave columns of text out with data.features, name the label with data.targets",
+        hint="features are numbers; choose their columns with data.features (of a command: --features), and the label "
+        "with data.targets (--targets)",
     )

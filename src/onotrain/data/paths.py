@@ -139,7 +139,7 @@ def choose_arrays(
             raise DataError(
                 f"{source}: cannot tell which array holds the features; the file has {', '.join(names) or 'none'}, "
                 f"expected one of {', '.join(FEATURE_ARRAYS)}",
-                hint="name it with data.features",
+                hint="name it with data.features (of a command: --features)",
             )
         feature = rest[0]
     if feature == target:

@@ -184,7 +184,9 @@ class TargetCodec:
 
 def _required(dataset: Dataset) -> np.ndarray:
     if dataset.targets is None:
-        raise DataError(f"{dataset.source}: no targets found", hint="say where they are with data.targets")
+        raise DataError(
+            f"{dataset.source}: no targets found", hint="say where they are with data.targets (of a command: --targets)"
+        )
     return dataset.targets
 
 
