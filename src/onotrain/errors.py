@@ -80,18 +80,3 @@ class StoppedOnRequest(OnotrainError):
     """Training was asked to stop and has saved its state; run again with ``--resume``."""
 
     exit_code = 75
-
-
-BY_EXIT_CODE: dict[int, type[OnotrainError]] = {
-    cls.exit_code: cls
-    for cls in (
-        OnotrainError,
-        UsageError,
-        DataError,
-        CheckpointError,
-        NumericsError,
-        ResourceError,
-        PlatformError,
-        StoppedOnRequest,
-    )
-}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import numpy as np
 import pytest
 
 from onotrain.errors import DataError, ResourceError
+from onotrain.parallel import guard
 from onotrain.parallel.agreement import agreed, broadcast, on_all_ranks
 from onotrain.parallel.shared_memory import allocate, available_bytes, share
 from onotrain.parallel.world import World
@@ -64,6 +66,23 @@ def test_errors_are_alone_unless_marked() -> None:
     """Only what was agreed on may end without an abort."""
     assert not DataError("x").agreed
     assert on_all_ranks(DataError("x")).agreed
+
+
+def test_what_else_went_wrong_is_said_too() -> None:
+    """Such as a last checkpoint that could not be written after training had diverged."""
+
+    def body() -> None:
+        error = on_all_ranks(DataError("the cause", hint="mend it"))
+        error.add_note("the last checkpoint was not saved either: disk full")
+        raise error
+
+    stream = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(guard, "_world", lambda: (0, 1))
+        assert guard.run(body, stream) == 3
+    assert stream.getvalue() == (
+        "onotrain: the cause\n  hint: mend it\n  the last checkpoint was not saved either: disk full\n"
+    )
 
 
 def test_broadcast_takes_the_roots_value_or_its_failure(world: World) -> None:

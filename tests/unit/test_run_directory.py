@@ -336,3 +336,11 @@ def test_what_is_neither_run_nor_checkpoint(tmp_path: Path) -> None:
         find_checkpoint(tmp_path / "missing")
     with pytest.raises(CheckpointError, match="not an onotrain checkpoint"):
         find_checkpoint(tmp_path / "config.yaml")
+
+
+def test_a_name_that_the_system_does_not_take(tmp_path: Path) -> None:
+    """Not a bug of ours, so no traceback."""
+    path = tmp_path / ("a" * 300)
+    for look in (create, describe, RunDirectory.open):
+        with pytest.raises(ResourceError, match="File name too long"):
+            look(path)

@@ -77,6 +77,11 @@ class Model:
                 None if gradient_views is None else {suffix: gradient_views[name] for suffix, name in names},
             )
 
+    @property
+    def reserved_per_row(self) -> int:
+        """Numbers that `reserve` makes room for, for each row."""
+        return 3 * sum(layer.outputs for layer in self.layers)
+
     def reserve(self, rows: int) -> None:
         """Allocate activations and their gradients for batches of up to `rows` rows."""
         shapes = [(rows, layer.outputs) for layer in self.layers]

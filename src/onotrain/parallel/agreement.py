@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from onotrain.errors import BY_EXIT_CODE, OnotrainError, ResourceError
+from onotrain.errors import OnotrainError, ResourceError
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -39,13 +39,13 @@ def agreed(comm: MPI.Comm) -> Iterator[None]:
         if failure is not None:
             raise on_all_ranks(failure)
         return
-    reports: list[tuple[int, str, str | None] | None] = comm.allgather(
-        None if failure is None else (failure.exit_code, failure.message, failure.hint)
+    reports: list[tuple[type[OnotrainError], str, str | None] | None] = comm.allgather(
+        None if failure is None else (type(failure), failure.message, failure.hint)
     )
     first = next((report for report in reports if report is not None), None)
     if first is not None:
-        code, message, hint = first
-        raise on_all_ranks(BY_EXIT_CODE[code](message, hint=hint)) from failure
+        kind, message, hint = first
+        raise on_all_ranks(kind(message, hint=hint)) from failure
 
 
 def broadcast(comm: MPI.Comm, make: Any, root: int = 0) -> Any:

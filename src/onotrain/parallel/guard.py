@@ -105,7 +105,8 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
         if alone and rank > 0 and not _mpi_runs():
             sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
         if rank == 0 or alone:
-            _say(stream, f"{f'rank {rank}: ' if alone else ''}{error}")
+            notes = getattr(error, "__notes__", [])  # such as what else went wrong on the way out
+            _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]))
         if alone:
             _abort(error.exit_code)
         return _leave(rank, error.exit_code) if size > 1 else error.exit_code

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onotrain.errors import PlatformError
@@ -63,7 +64,10 @@ def start_mpi() -> Any:
 
 @dataclass(frozen=True)
 class World:
-    """The communicators of a job; what returns a communicator is *collective* on first use."""
+    """The communicators of a job; what returns a communicator is *collective* on first use.
+
+    A context manager, for those who make many: it gives the communicators back.
+    """
 
     comm: Comm
     #: Ranks that share memory with this one.
@@ -114,3 +118,15 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks.  *Collective*."""
         self.comm.Barrier()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the communicators.  *Collective*, hence not done for an error that this rank may have alone."""
+        if error is None or getattr(error, "agreed", False):
+            for comm in (self.__dict__.get("peers"), self.node, self.comm):
+                if comm is not None:
+                    comm.Free()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onotrain.data.paths import check_memory
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.strategies.base import Clock, Job, Tally
@@ -26,6 +27,12 @@ class Flat:
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
         self.clock = Clock()
+        nbytes = (2 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
+        check_memory(
+            nbytes,
+            f"parameters on each of {job.world.node.size} ranks",
+            hint="use strategy: allreduce, which shares them",
+        )
         self.parameters = layout.zeros()
         self.gradient = layout.zeros()
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}

@@ -72,9 +72,9 @@ class RunDirectory:
             It cannot be written.
         """
         path = Path(path)
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path}: is a file, expected a directory for the run", hint="use another --output")
         with disk_errors("make the run directory", path):
+            if path.exists() and not path.is_dir():
+                raise UsageError(f"{path}: is a file, expected a directory for the run", hint="use another --output")
             path.mkdir(parents=True, exist_ok=True)
             _refuse_used(path)  # before a lock file is put into somebody's directory
         lock = RunLock(path)
@@ -257,10 +257,11 @@ class RunDirectory:
 def describe(path: str | Path) -> Literal["run", "checkpoint"] | None:
     """Tell by the looks what a path is: a run directory, a file that may be a checkpoint, or neither."""
     path = Path(path)
-    if path.is_dir():
-        # A directory with a config.yaml alone may be a project's own.
-        return "run" if (path / CONFIG_NAME).is_file() and (path / CHECKPOINTS_NAME).is_dir() else None
-    return "checkpoint" if path.is_file() else None
+    with disk_errors("look at it", path):
+        if path.is_dir():
+            # A directory with a config.yaml alone may be a project's own.
+            return "run" if (path / CONFIG_NAME).is_file() and (path / CHECKPOINTS_NAME).is_dir() else None
+        return "checkpoint" if path.is_file() else None
 
 
 def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best") -> Found:

@@ -16,6 +16,7 @@ from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.prepare import Description, prepare, samples_of, spec_of
+from onotrain.errors import NumericsError
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
 from onotrain.optim import Optimizer
@@ -85,9 +86,8 @@ def train(
     OnotrainError
         See `onotrain.errors`; the same on all ranks unless only one failed.
     """
-    world = World.connect(comm)
-    resolved = _agree_on_config(world, config, overrides)
-    with StopRequest.listening() as stop, ExitStack() as stack:
+    with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
+        resolved = _agree_on_config(world, config, overrides)
         keeper = Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
         return _Session(world, resolved, keeper, stop, stack).run()
 
@@ -161,17 +161,17 @@ class _Session:
                     )
                     progress = Progress(**found.checkpoint.metadata["progress"])
                     progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
+                self.keeper.begin(progress)
         self.strategy.synchronize()
-        progress = self.world.comm.bcast(progress, root=0)
-        self.keeper.begin(progress)
-        return progress
+        return self.world.comm.bcast(progress, root=0)
 
     def run(self) -> Result:
         """Train, and write the summary.  *Collective*."""
-        trainer = Trainer(self._parts())
+        with agreed(self.world.comm):
+            trainer = Trainer(self._parts())
         self._announce(trainer)
         trainer.run()
-        return Result(self.keeper.output, self.keeper.end(self._summary))
+        return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.parts.feed.samples)))
 
     def _parts(self) -> Parts:
         return Parts(
@@ -248,7 +248,18 @@ class _Session:
         )
 
     def _checkpoint(self) -> Checkpoint:
-        """Return a copy of the run's state (rank 0, between steps)."""
+        """Return a copy of the run's state (rank 0, between steps).
+
+        Raises
+        ------
+        NumericsError
+            The last step ruined the parameters, which its gradient does not show and the next one's would.
+        """
+        if not np.isfinite(self.strategy.parameters).all():
+            raise NumericsError(
+                f"training diverged: not all parameters are finite after step {self.progress.steps}",
+                hint="lower optimizer.learning_rate, or set training.clip_norm; the last checkpoint before is kept",
+            )
         metadata = {
             **self.card.metadata(),
             "layout_digest": self.model.layout.digest,
@@ -257,15 +268,15 @@ class _Session:
         }
         return Checkpoint(arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state()), metadata)
 
-    def _summary(self) -> dict[str, Any]:
+    def _summary(self, samples: int) -> dict[str, Any]:
         """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
         progress, stopping = self.progress, self.config.training.early_stopping
         records = self.keeper.directory.metrics()
-        restore = stopping is not None and stopping.restore_best
+        restore = stopping is not None and stopping.restore_best and progress.best is not None
         best = self.keeper.directory.checkpoint("best").checkpoint if restore else None
         shown = [r for r in records if best is None or progress.best is None or r["epoch"] == progress.best["epoch"]]
         last = dict(shown[-1]) if shown else {}
-        trained = sum(record["train_seconds"] * record["samples_per_second"] for record in records)
+        trained = progress.epoch * samples + progress.position
         return {
             **{key: last[key] for key in last if key.startswith(("train_", "validation_", "learning_rate"))},
             **self._place(),
@@ -275,7 +286,7 @@ class _Session:
             "stopped_early": progress.stopped_early,
             "best": progress.best,
             "train_seconds": progress.train_seconds,
-            "samples_per_second": trained / progress.train_seconds if records else None,
+            "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
             "ranks_seconds": _total_seconds(records),
             "parameters": self.model.layout.parameter_count,
             "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters)

@@ -13,7 +13,8 @@ import numpy as np
 from onotrain.config import Config
 from onotrain.config.metrics import mode_of
 from onotrain.data.feed import Batch, Feed, batches, key
-from onotrain.errors import NumericsError, StoppedOnRequest
+from onotrain.data.paths import check_memory
+from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest
 from onotrain.nn import Draw, Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, on_all_ranks
@@ -84,6 +85,12 @@ class Trainer:
         parts = self.parts
         share = -(-self._batch_size // parts.world.size)
         rows = -(-share // parts.config.training.gradient_accumulation)
+        values = parts.model.inputs + parts.model.reserved_per_row
+        check_memory(
+            rows * values * parts.model.dtype.itemsize * parts.world.node.size,
+            f"activations of {rows} samples on each of {parts.world.node.size} ranks",
+            hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
+        )
         task, outputs = parts.model.loss.task, parts.model.outputs
         self._x = np.empty((rows, parts.model.inputs), parts.model.dtype)
         self._targets = (
@@ -98,7 +105,7 @@ class Trainer:
         Raises
         ------
         NumericsError
-            Loss or gradient became infinite or NaN; nothing was saved since.
+            Loss, gradient or parameters became infinite or NaN; nothing was saved since.
         StoppedOnRequest
             A signal asked for it; the state is saved.
         """
@@ -143,7 +150,10 @@ class Trainer:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
         progress, tally = self.progress, self._tally
         if not tally.finite:
-            raise on_all_ranks(self._divergence(len(batch), rate))
+            raise self._divergence(
+                f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): loss {tally.loss_sum / len(batch):g}, "
+                f"squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}"
+            )
         progress.steps += 1
         progress.position = batch.end
         progress.loss_sum += tally.loss_sum
@@ -173,20 +183,22 @@ class Trainer:
     def _regression(self) -> bool:
         return self.parts.model.loss.task == "regression"
 
-    def _divergence(self, samples: int, rate: float) -> NumericsError:
-        progress, tally = self.progress, self._tally
-        return NumericsError(
-            f"training diverged at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
-            f"loss {tally.loss_sum / samples:g}, squared gradient norm {tally.gradient_squares:g}, "
-            f"learning rate {rate:g}",
-            hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
-            "the last checkpoint before this step is kept",
+    def _divergence(self, how: str) -> OnotrainError:
+        """Return the error that all ranks raise."""
+        return on_all_ranks(
+            NumericsError(
+                f"training diverged {how}",
+                hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
+                "the last checkpoint before this is kept",
+            )
         )
 
     def _end_epoch(self) -> None:
         """Validate, record, and decide how to go on."""
         progress, parts = self.progress, self.parts
         record = self._epoch_record()
+        if not math.isfinite(record.get("validation_loss", 0.0)):
+            raise self._divergence(f"in epoch {record['epoch']}: validation loss {record['validation_loss']:g}")
         monitored = {name: value for name, value in record.items() if isinstance(value, float)}
         if self._schedule.metric is not None:
             self._schedule.observe(monitored[self._schedule.metric])
@@ -194,11 +206,12 @@ class Trainer:
         progress.begin_epoch()
         progress.finished = progress.stopped_early or progress.epoch >= parts.config.training.epochs
         progress.schedule = self._schedule.state()
-        self._report(record)
-        checkpoint = parts.config.checkpoint
-        due = checkpoint.every_epochs is not None and progress.epoch % checkpoint.every_epochs == 0
-        if best or due or progress.finished:
-            self._save(best=best)
+        every = parts.config.checkpoint.every_epochs
+        due = every is not None and progress.epoch % every == 0
+        with agreed(parts.world.comm):
+            self._report(record)
+            if best or due or progress.finished:
+                self._save(best=best)
 
     def _epoch_record(self) -> dict[str, Any]:
         """Return the epoch's record, without the ranks' clocks."""

@@ -1,0 +1,141 @@
+"""Whole trainings on all ranks of one job, in which something happens to some of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain.data import paths
+from onotrain.errors import ConfigError, DataError, NumericsError, OnotrainError, ResourceError
+from onotrain.nn import Model
+from onotrain.parallel.world import World
+from onotrain.training import Result, train
+
+pytestmark = pytest.mark.mpi
+
+CONFIG: dict[str, Any] = {
+    "data": {"train": "digits", "validation": 0.2},
+    "model": {"layers": [{"dense": {"units": 8, "activation": "relu"}}, {"dense": 10}]},
+    "loss": "cross_entropy",
+    "optimizer": {"name": "sgd", "learning_rate": 0.1},
+    "training": {"epochs": 2, "batch_size": 300},
+}
+
+
+def changed(**sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration with keys of its sections replaced."""
+    return {**CONFIG, **{name: {**CONFIG.get(name, {}), **section} for name, section in sections.items()}}
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.connect()
+
+
+@pytest.fixture
+def place(world: World, tmp_path: Path) -> Path:
+    """Return a directory that is the same on all ranks."""
+    return world.comm.bcast(tmp_path, root=0)
+
+
+def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> None:
+    """Expect the same error, marked as such, on all ranks, which are still in step then."""
+    with pytest.raises(kind, match=match) as caught:
+        train(*arguments, **options)
+    assert caught.value.agreed or world.size == 1
+    assert len(set(world.comm.allgather((type(caught.value).__name__, caught.value.message)))) == 1
+
+
+def test_activations_that_do_not_fit_are_refused_before_they_are_made(
+    world: World, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory is given on credit: without the check the system kills a rank without a word in the first step."""
+    rows = -(-300 // world.size)
+    both = rows * (64 + 3 * (8 + 10)) * 4 * world.node.size
+    monkeypatch.setattr(paths, "available_bytes", lambda: both - 1)
+    refused(world, ResourceError, f"activations of {rows} samples", CONFIG, world.comm, output=place / "small")
+    monkeypatch.setattr(paths, "available_bytes", lambda: both)
+    assert train(CONFIG, world.comm, output=place / "enough").summary["finished"]
+
+
+def test_one_rank_without_memory_for_its_activations(
+    world: World, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others do not begin to train without it."""
+
+    def reserve(self: Model, rows: int) -> None:
+        raise MemoryError("no page left")
+
+    if world.rank == world.size - 1:
+        monkeypatch.setattr(Model, "reserve", reserve)
+    message = f"rank {world.size - 1} ran out of memory: no page left"
+    refused(world, ResourceError, message, CONFIG, world.comm, output=place / "run")
+
+
+@pytest.mark.parametrize("validation", [0.2, None])
+def test_a_last_step_that_ruins_the_network_is_a_failure(world: World, place: Path, validation: float | None) -> None:
+    """No further step would notice: exit code 5, and no checkpoint of it."""
+    config = changed(
+        data={"validation": validation, "normalize": {"mean": 0.0, "std": 1e-6}},
+        optimizer={"learning_rate": 1e38},
+        training={"epochs": 1, "batch_size": 1797},
+    )
+    refused(world, NumericsError, "training diverged", config, world.comm, output=place / "run")
+    assert not list((place / "run" / "checkpoints").glob("*.h5"))
+    assert not (place / "run" / "summary.json").exists()
+
+
+def test_stopped_before_anything_was_best(world: World, place: Path) -> None:
+    """There is nothing to restore; samples of the epoch in progress count."""
+    config = changed(training={"max_steps": 2, "early_stopping": {"metric": "validation_loss", "patience": 2}})
+    summary = train(config, world.comm, output=place / "run").summary
+    assert not summary["restored_best"] and summary["best"] is None and summary["steps"] == 2
+    assert summary["samples_per_second"] == pytest.approx(600 / summary["train_seconds"])
+
+
+def test_a_damaged_record_is_found_on_resume(world: World, place: Path) -> None:
+    """Rank 0 alone reads it; all know."""
+    run = place / "run"
+    train(changed(training={"epochs": 1}), world.comm, output=run)
+    world.barrier()
+    if world.rank == 0:
+        (run / "metrics.jsonl").write_text("[]\n")
+    world.barrier()
+    refused(world, DataError, "metrics.jsonl:1: not a JSON object", CONFIG, world.comm, output=run, resume=True)
+
+
+def test_an_error_keeps_its_class(world: World, place: Path) -> None:
+    """What one rank raises alone and what all raise after agreeing can be caught alike."""
+    refused(world, ConfigError, "epochs", changed(training={"epochs": 0}), world.comm, output=place / "run")
+
+
+def test_the_communicators_of_a_run_are_given_back(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPI has some thousands of them, and a search over settings trains often in one job."""
+    made: list[World] = []
+    connect = World.connect.__func__  # type: ignore[attr-defined]
+
+    def remember(cls: type[World], *arguments: Any) -> World:
+        made.append(connect(cls, *arguments))
+        return made[-1]
+
+    monkeypatch.setattr(World, "connect", classmethod(remember))
+    train(CONFIG, world.comm, output=place / "done")
+    refused(world, ConfigError, "epochs", changed(training={"epochs": 0}), world.comm, output=place / "refused")
+    assert len(made) == 2
+    for one in made:
+        assert not one.comm and not one.node
+
+
+def test_a_part_of_the_ranks_trains(world: World, place: Path) -> None:
+    """Each half of the ranks trains by itself, at the same time, with the result that it would have alone."""
+    half = world.comm.Split(world.rank % 2, key=-world.rank)
+    result: Result = train(CONFIG, half, output=place / f"half-{world.rank % 2}")
+    assert result.summary["ranks"] == half.size
+    losses = world.comm.allgather(json.dumps(result.summary["validation_loss"]))
+    assert np.ptp([float(loss) for loss in losses]) < 1e-5
+    half.Free()
