@@ -16,6 +16,7 @@ from onotrain.data import DataSpec, hdf5_stream
 from onotrain.errors import DataError, OnotrainError, UsageError
 from onotrain.inference import source
 from onotrain.inference.evaluation import Evaluation, evaluate
+from onotrain.inference.export import export
 from onotrain.inference.job import predict_file
 
 COLUMNS = ("v", "w", "x", "y", "z")
@@ -151,6 +152,22 @@ def labelled(folder: Path, net: Path, n: int = 1500) -> tuple[DataSpec, np.ndarr
         file.create_dataset("x", data=x, chunks=(100, 5))
         file["y"] = y
     return DataSpec(str(folder / "data.h5")), x, y, probabilities
+
+
+def test_the_output_never_replaces_what_is_read(tmp_path: Path) -> None:
+    net = save(tmp_path, "multiclass")
+    for path in (tmp_path / "x.npy", tmp_path / "link.npy"):
+        if path.name == "x.npy":
+            np.save(path, samples(4))
+        else:
+            path.symlink_to(tmp_path / "x.npy")
+        with pytest.raises(UsageError, match="is read as well"):
+            predict_file(net, DataSpec(str(tmp_path / "x.npy")), path)
+    with pytest.raises(UsageError, match="is read as well"):
+        predict_file(net, DataSpec(str(tmp_path / "x.npy")), net)
+    with pytest.raises(UsageError, match="is read as well"):
+        export(net, "npz", net)
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), samples(4))
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -55,7 +55,7 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
     ResourceError
         The output cannot be written.
     """
-    path = check_output(output, ())
+    path = check_output(output, (), inputs=(run,))
     data = FORMATS[kind](load(run))
     write_atomically(path, data)
     return path

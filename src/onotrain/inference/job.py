@@ -78,13 +78,13 @@ def predict_file(
     Raises
     ------
     UsageError
-        There is no such run, or `output` has another suffix or no directory.
+        There is no such run, or `output` has another suffix, no directory, or is what is read.
     CheckpointError, DataError, ResourceError
         The network, the data or the output cannot be read or written.
     """
     world = connect()
     with together(world):
-        path = check_output(output)
+        path = check_output(output, inputs=(data.path, run))
     predictor, warnings = load_everywhere(world, os.fspath(run))
     writes = world is None or world.rank == 0
     with ExitStack() as stack:

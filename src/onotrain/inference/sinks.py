@@ -114,7 +114,12 @@ def _hdf5(file: OutputFile, outputs: Outputs, rows: int) -> Sink:
 SINKS: dict[str, Callable[[OutputFile, Outputs, int], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
 
 
-def check_output(output: str | os.PathLike[str], suffixes: Sequence[str] = tuple(SINKS)) -> Path:
+def check_output(
+    output: str | os.PathLike[str],
+    suffixes: Sequence[str] = tuple(SINKS),
+    *,
+    inputs: Sequence[str | os.PathLike[str]] = (),
+) -> Path:
     """Return the path of an output file that can be made by its name; nothing is opened yet.
 
     Parameters
@@ -123,11 +128,13 @@ def check_output(output: str | os.PathLike[str], suffixes: Sequence[str] = tuple
         The path.
     suffixes
         To choose from; empty for any.
+    inputs
+        Files that are read: none of them is replaced.
 
     Raises
     ------
     UsageError
-        Another suffix, a directory, or in a directory that is not there.
+        Another suffix, a directory, one of the inputs, or in a directory that is not there.
     """
     path = Path(output)
     if suffixes and path.suffix not in suffixes:
@@ -139,4 +146,6 @@ def check_output(output: str | os.PathLike[str], suffixes: Sequence[str] = tuple
         raise UsageError(f"{path}: is a directory, expected the name of a file")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no directory {path.parent}", hint=f"make it: mkdir -p {path.parent}")
+    if path.exists() and any(os.path.exists(name) and path.samefile(name) for name in inputs):
+        raise UsageError(f"{path}: would replace a file that is read as well", hint="use another --output")
     return path
