@@ -7,14 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
-from onotrain.data import paths
-from onotrain.errors import ConfigError, DataError, NumericsError, OnotrainError, ResourceError
+from onotrain.data import DataSpec, hdf5_stream, load_dataset, paths
+from onotrain.errors import (
+    ConfigError,
+    DataError,
+    NumericsError,
+    OnotrainError,
+    PlatformError,
+    ResourceError,
+    UsageError,
+)
 from onotrain.nn import Model
 from onotrain.parallel.world import World
-from onotrain.training import Result, train
+from onotrain.training import Result, session, train
 
 pytestmark = pytest.mark.mpi
 
@@ -41,6 +50,32 @@ def world() -> World:
 def place(world: World, tmp_path: Path) -> Path:
     """Return a directory that is the same on all ranks."""
     return world.comm.bcast(tmp_path, root=0)
+
+
+@pytest.fixture
+def nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Have the last third of the ranks, as far as training knows, on a node of their own."""
+    first = world.size - world.size // 3
+    if first == world.size:
+        pytest.skip("Test requires 3 MPI processes")
+    index = int(world.rank >= first)
+
+    def connect(comm: Any) -> World:
+        job = world.comm.Dup()
+        return World(job, job.Split(index, key=world.rank), index, (first, world.size - first))
+
+    monkeypatch.setattr(World, "connect", connect)
+    return connect(None)
+
+
+def write_digits(world: World, path: Path, samples: int = 600) -> None:
+    """Write an HDF5 file with some of the digits."""
+    if world.rank == 0:
+        digits = load_dataset(DataSpec("digits"))
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=digits.features[:samples], chunks=(50, 64))
+            file["y"] = digits.targets[:samples]
+    world.barrier()
 
 
 def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> None:
@@ -139,3 +174,81 @@ def test_a_part_of_the_ranks_trains(world: World, place: Path) -> None:
     losses = world.comm.allgather(json.dumps(result.summary["validation_loss"]))
     assert np.ptp([float(loss) for loss in losses]) < 1e-5
     half.Free()
+
+
+def test_a_node_with_less_memory_decides_for_all_whether_to_stream(
+    nodes: World, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the nodes would take their samples in different orders, and meet in different collectives."""
+    write_digits(nodes, place / "digits.h5")
+    left = 1000 if nodes.node_index else 1 << 40
+    for module in (hdf5_stream, session):
+        monkeypatch.setattr(module, "available_bytes", lambda: left)
+    made: list[str] = []
+    feed = session._Session._feed
+
+    def remember(self: Any) -> Any:
+        made.append(type(result := feed(self)).__name__)
+        return result
+
+    monkeypatch.setattr(session._Session, "_feed", remember)
+    config = changed(data={"train": str(place / "digits.h5")})
+    assert train(config, output=place / "run").summary["finished"]
+    assert made == ["StreamFeed"]
+
+
+def test_nodes_with_different_files(nodes: World, place: Path) -> None:
+    """A stale copy on the disk of one node: nobody waits for steps that others will not make."""
+    for index in range(2):
+        write_digits(nodes, place / f"{index}.h5", samples=600 + index)
+        (place / f"node-{index}").mkdir(exist_ok=True)
+    here = place / f"node-{nodes.node_index}" / "digits.h5"
+    if nodes.node.rank == 0:
+        here.symlink_to(place / f"{nodes.node_index}.h5")
+    nodes.barrier()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here.parent)
+        config = changed(data={"train": "digits.h5"})
+        refused(nodes, DataError, "do not read the same data", config, output=place / "run")
+
+
+def test_another_version_on_one_rank(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It might compute something else."""
+    if world.rank == world.size - 1:
+        monkeypatch.setattr(session, "__version__", "0.0.1")
+    if world.size > 1:
+        refused(world, PlatformError, "0.0.1", CONFIG, world.comm, output=place / "run")
+
+
+@pytest.mark.parametrize(("samples", "match"), [(601, "600 samples .* 601"), (600, "classes|targets")])
+def test_data_that_changed_are_found_on_resume(world: World, place: Path, samples: int, match: str) -> None:
+    """Another number of samples, or other classes: the run cannot go on with them."""
+    path = place / "digits.h5"
+    write_digits(world, path)
+    config = changed(data={"train": str(path), "validation": None}, training={"max_steps": 1})
+    train(config, world.comm, output=place / "run")
+    write_digits(world, path, samples)
+    if world.rank == 0 and samples == 600:
+        with h5py.File(path, "a") as file:
+            file.attrs["class_names"] = [f"n{digit}" for digit in range(10)]
+    world.barrier()
+    again = changed(data={"train": str(path), "validation": None})
+    refused(world, DataError, match, again, world.comm, output=place / "run", resume=True)
+
+
+def test_another_order_of_the_samples_within_an_epoch_is_refused(
+    world: World, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of an epoch some samples would be seen twice; between two epochs windows may change."""
+    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", 50 * 64)
+    path = place / "digits.h5"
+    write_digits(world, path)
+    streamed = {"train": str(path), "validation": None, "stream": True, "window_mib": 1}
+    batch = {"batch_size": 50}
+    monkeypatch.setattr("onotrain.parallel.stream_feed._MIB", 100 * 64)
+    train(changed(data=streamed, training={**batch, "max_steps": 3}), world.comm, output=place / "run")
+    in_memory = changed(data={**streamed, "stream": False}, training=batch)
+    refused(world, UsageError, "windows", in_memory, world.comm, output=place / "run", resume=True)
+    one = changed(data=streamed, training={**batch, "max_steps": 12})
+    train(one, world.comm, output=place / "run", resume=True)
+    assert train(in_memory, world.comm, output=place / "run", resume=True).summary["finished"]

@@ -53,6 +53,8 @@ class Feed(Protocol):
 
     #: Samples of an epoch.
     samples: int
+    #: Windows that the samples of an epoch are shuffled in; with the seed, they name the order.
+    windows: int
 
     def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
@@ -92,6 +94,7 @@ class ArrayFeed:
         self._kernels, self._seed = kernels, seed
         self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)
         self.samples = len(features) if index is None else len(index)
+        self.windows = 1
         self._key = (-1, 0)
         self._positions = np.empty(0, np.int64)
 

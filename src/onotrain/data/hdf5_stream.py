@@ -135,7 +135,7 @@ class Hdf5Stream:
         self.close()
 
 
-def open_stream(spec: DataSpec, wanted: bool | str) -> Hdf5Stream | None:
+def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
     """Return a file that is to be read in blocks, opened; None if it is to be read whole.
 
     Parameters
@@ -144,6 +144,8 @@ def open_stream(spec: DataSpec, wanted: bool | str) -> Hdf5Stream | None:
         Any file or built-in data set.
     wanted
         True, False, or ``auto``: an HDF5 file that would take more than half of the memory that is left.
+    memory
+        What is left [bytes]; default: of this machine, now.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def open_stream(spec: DataSpec, wanted: bool | str) -> Hdf5Stream | None:
     if wanted is False or (wanted == "auto" and detect_format(spec) != "hdf5"):
         return None
     stream = Hdf5Stream(spec)
-    if wanted is True or stream.nbytes > available_bytes() // 2:
+    if wanted is True or stream.nbytes > (available_bytes() if memory is None else memory) // 2:
         return stream
     stream.close()
     return None

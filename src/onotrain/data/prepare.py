@@ -69,7 +69,9 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
         )
 
 
-def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tuple[dict[str, np.ndarray], Description]:
+def prepare(
+    section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int
+) -> tuple[dict[str, np.ndarray], Description]:
     """Read training and validation data.
 
     Parameters
@@ -82,6 +84,8 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
         Compute dtype.
     seed
         Of the split.
+    memory
+        What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
 
     Returns
     -------
@@ -98,7 +102,7 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
         Anything about the files.
     """
     with ExitStack() as stack:
-        train, train_stream = _read(section, spec_of(section), stack)
+        train, train_stream = _read(section, spec_of(section), stack, memory)
         codec = TargetCodec.fit(task, outputs, train)
         targets = encode(codec, train, dtype)
         arrays = {"targets": targets} | ({} if train_stream else {"features": train.features})
@@ -109,7 +113,7 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
             arrays["train_index"], arrays["validation_index"] = split
         elif validation is not None:
             spec = spec_of(section, part="test") if validation == "test" else spec_of(section, path=validation)
-            held_out, stream = _read(section, spec, stack)
+            held_out, stream = _read(section, spec, stack, memory - train.features.nbytes)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -124,9 +128,9 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int) -> tup
     )
 
 
-def _read(section: Any, spec: DataSpec, stack: ExitStack) -> tuple[Dataset, Hdf5Stream | None]:
+def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
-    stream = open_stream(spec, section.stream)
+    stream = open_stream(spec, section.stream, memory)
     if stream is not None:
         return stack.enter_context(stream).targets_only(), stream
     dataset = load_dataset(spec)

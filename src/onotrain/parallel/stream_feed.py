@@ -77,7 +77,7 @@ class StreamFeed:
         self.order = lru_cache(maxsize=2)(
             partial(self._order, stream.rows, stream.block_rows, blocks, partial(key, seed), index)
         )
-        self.samples = self.order(0).samples
+        self.samples, self.windows = self.order(0).samples, len(self.order(0).windows)
         rows = min(blocks * stream.block_rows, stream.rows)
         arrays = allocate(node, {str(n): ((rows, stream.features), stream.dtype) for n in range(2)})
         self._buffers = [arrays["0"], arrays["1"]]

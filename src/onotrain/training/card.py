@@ -12,7 +12,7 @@ import numpy as np
 from onotrain.config import Config
 from onotrain.data.normalization import Normalization
 from onotrain.data.targets import TargetCodec
-from onotrain.errors import CheckpointError
+from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.training.checkpoint_file import Checkpoint, check_arrays
 
@@ -53,6 +53,27 @@ class Card:
             "normalization": self.normalization.to_dict(),
             "targets": self.codec.to_dict(),
         }
+
+    def of_data(self) -> dict[str, Any]:
+        """Return what the data alone decide, without their normalisation, as JSON-able data."""
+        names = ("feature_shape", "feature_dtype", "feature_names", "target_names", "targets")
+        metadata = self.metadata()
+        return {name: metadata[name] for name in names}
+
+    def check_data(self, metadata: Mapping[str, Any]) -> None:
+        """Refuse data with other features or classes than those in a checkpoint's metadata.
+
+        Raises
+        ------
+        DataError
+            They have changed since the run began.
+        """
+        changed = [name.replace("_", " ") for name, value in self.of_data().items() if metadata.get(name) != value]
+        if changed:
+            raise DataError(
+                f"{self.config.data.train}: the data have changed since the run began: other {', '.join(changed)}",
+                hint="train into a new --output",
+            )
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], source: str) -> Card:

@@ -15,6 +15,9 @@ class Progress:
     position: int = 0
     #: Optimiser steps made.
     steps: int = 0
+    #: Samples of an epoch, and windows that they are shuffled in; 0 if not known.
+    samples: int = 0
+    windows: int = 0
     #: Of the epoch in progress.
     loss_sum: float = 0.0
     right: float = 0.0

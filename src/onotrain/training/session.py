@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from onotrain import __version__
 from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.paths import available_bytes
 from onotrain.data.prepare import Description, prepare, samples_of, spec_of
-from onotrain.errors import NumericsError
+from onotrain.errors import DataError, NumericsError, PlatformError, UsageError
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
-from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.agreement import agreed, broadcast, on_all_ranks
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.stream_feed import StreamFeed
 from onotrain.parallel.world import Comm, World
@@ -100,7 +102,16 @@ def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Con
             return load_config(config, overrides).canonical_json()
         return (config if isinstance(config, Config) else Config.from_mapping(config)).canonical_json()
 
-    return Config.from_mapping(json.loads(broadcast(world.comm, read)))
+    resolved = Config.from_mapping(json.loads(broadcast(world.comm, read)))
+    versions = world.comm.allgather(__version__)
+    if len(set(versions)) > 1:
+        raise on_all_ranks(
+            PlatformError(
+                f"ranks have different versions of onotrain: {', '.join(sorted(set(versions)))}",
+                hint="install the same one on all nodes",
+            )
+        )
+    return resolved
 
 
 def _output(world: World, config: Any, output: str | os.PathLike[str] | None) -> Path:
@@ -126,25 +137,31 @@ class _Session:
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
+        memory = min(world.comm.allgather(available_bytes()))
         with agreed(world.comm):
             self.arrays, description = share(
-                world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed)
+                world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed, memory)
             )
-        self.description: Description = description
-        self.card = Card(
-            config,
-            description.feature_shape,
-            description.feature_dtype,
-            description.feature_names,
-            description.target_names,
-            description.normalization,
-            description.codec,
-        )
+        self.card = _card(config, description)
+        self._check_same_data()
+        # One for all: a node with another processor may have rounded the means otherwise.
+        self.description: Description = world.comm.bcast(description, root=0)
+        self.card = _card(config, self.description)
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(Job(world, self.model.layout, optimizer, config.strategy))
         self.progress = self._start()
+
+    def _check_same_data(self) -> None:
+        """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
+        shapes = {name: (array.shape, array.dtype.str) for name, array in self.arrays.items()}
+        seen = self.world.comm.allgather((shapes, self.card.of_data()))
+        if any(other != seen[0] for other in seen):
+            where = self.config.data.train
+            raise on_all_ranks(
+                DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
+            )
 
     def _start(self) -> Progress:
         """Set the first values of parameters and state, or those of the checkpoint; return how far the run has come."""
@@ -155,6 +172,7 @@ class _Session:
                 if found is None:
                     self.model.initialize(self.strategy.parameters, self.config.training.seed)
                 else:
+                    self.card.check_data(found.checkpoint.metadata)
                     layout = self.model.layout
                     read_arrays(
                         found.checkpoint, layout, self.strategy.parameters, self.strategy.state(), str(found.path)
@@ -168,10 +186,30 @@ class _Session:
     def run(self) -> Result:
         """Train, and write the summary.  *Collective*."""
         with agreed(self.world.comm):
-            trainer = Trainer(self._parts())
+            parts = self._parts()
+            self._check_order(parts.feed)
+            trainer = Trainer(parts)
         self._announce(trainer)
         trainer.run()
         return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.parts.feed.samples)))
+
+    def _check_order(self, feed: Feed) -> None:
+        """Refuse to go on in an order of samples in which some would be seen twice in an epoch, or never."""
+        progress, source = self.progress, self.config.data.train
+        if progress.samples not in (0, feed.samples):
+            raise DataError(
+                f"{source}: the data have changed: the run began with {progress.samples} samples to train on, "
+                f"these are {feed.samples}",
+                hint="train into a new --output",
+            )
+        if progress.position and progress.windows not in (0, feed.windows):
+            raise UsageError(
+                f"{source}: epoch {progress.epoch + 1} began with its samples in {progress.windows} windows, "
+                f"which are {feed.windows} now",
+                hint="set data.stream and data.window_mib so that they are as many as before; "
+                "a checkpoint between two epochs would not mind",
+            )
+        progress.samples, progress.windows = feed.samples, feed.windows
 
     def _parts(self) -> Parts:
         return Parts(
@@ -294,6 +332,18 @@ class _Session:
             else best.metadata["parameters_sha256"],
             "restored_best": best is not None,
         }
+
+
+def _card(config: Config, data: Description) -> Card:
+    return Card(
+        config,
+        data.feature_shape,
+        data.feature_dtype,
+        data.feature_names,
+        data.target_names,
+        data.normalization,
+        data.codec,
+    )
 
 
 def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
