@@ -244,3 +244,19 @@ def test_round_trip(tmp_path: Path, rows, delimiter: str, quoting, line_end: str
     np.testing.assert_array_equal(data.features, np.array([values for values, _ in rows], np.float32))
     assert data.targets is not None
     assert data.targets.tolist() == [f"t{label}" for _, label in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("height;weight\n1,70;60\n", "decimal point"),
+        ("5.1 3.5 0\n4.9 3.0 1\n", "separate fields with commas, semicolons or tabs"),
+        ("a,name,b,city,y\n1,Bob,2,Rome,0\n", "text in this line: 'name', 'city'"),
+    ],
+)
+def test_hints_fit_what_is_there_instead_of_a_number(tmp_path: Path, text: str, hint: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match="expected a number") as caught:
+        load_dataset(DataSpec(str(path)))
+    assert hint in str(caught.value.hint)

@@ -10,6 +10,7 @@ import difflib
 import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,7 @@ from onotrain.errors import DataError
 
 _TARGET_NAMES = ("label", "target", "class", "y")
 _SHOWN_CHARACTERS = 40
+_SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ def _parse_slowly(layout: Layout, chosen: _Selection) -> tuple[np.ndarray, list[
                 elif is_number(text):
                     values.append(float(text) if is_finite(text) else math.copysign(math.inf, float(text)))
                 else:
-                    raise _not_a_number(layout, line, column, text)
+                    raise _not_a_number(layout, line, [c for c in chosen.numbers if _is_text(fields[c])], text)
             if chosen.label is not None:
                 labels.append(fields[chosen.label].strip())
     return np.frombuffer(values, np.float32).reshape(-1, len(chosen.numbers)).copy(), labels
@@ -262,10 +264,11 @@ def _problem(layout: Layout, chosen: _Selection, reason: str, *, numeric_label: 
     first: tuple[int, int, str] | None = None
     count = 0
     try:
-        for fault in _faults(layout, chosen, numeric_label):
+        faults = _faults(layout, chosen, numeric_label)
+        for fault in faults:
             first = first or fault
-            if not is_missing(first[2]) and not is_number(first[2]):
-                return _not_a_number(layout, *first)
+            if _is_text(first[2]):
+                return _not_a_number(layout, first[0], [first[1], *_text_columns(first[0], faults)], first[2])
             count += 1
     except DataError as error:
         # The first problem of the file is the one to name, even if a later one stops the reading.
@@ -283,10 +286,35 @@ def _problem(layout: Layout, chosen: _Selection, reason: str, *, numeric_label: 
     return DataError(f"{place}: {layout.name(column)} is {text}, expected a finite number{more}", hint=hint)
 
 
-def _not_a_number(layout: Layout, line: int, column: int, text: str) -> DataError:
+def _is_text(text: str) -> bool:
+    return not is_missing(text) and not is_number(text)
+
+
+def _text_columns(line: int, faults: Iterator[tuple[int, int, str]]) -> Iterator[int]:
+    """Yield the columns of a line's faults that are text."""
+    with suppress(DataError):  # of a later line
+        for where, column, text in faults:
+            if where != line:
+                return
+            if _is_text(text):
+                yield column
+
+
+def _not_a_number(layout: Layout, line: int, columns: Sequence[int], text: str) -> DataError:
+    """Return the error for the text in the first of the columns, all of which hold text in this line."""
+    column = columns[0]
+    hint = (
+        "features are numbers; choose their columns with data.features (of a command: --features), and the label "
+        "with data.targets (--targets)"
+    )
+    if layout.columns == 1:
+        hint = "there is only one column: separate fields with commas, semicolons or tabs"
+    elif is_number(text.replace(",", ".")):
+        hint = "write numbers with a decimal point, not a comma"
+    elif len(columns) > 1:
+        names = [repr(layout.header[c]) if layout.header else str(c + 1) for c in columns[:_SHOWN_COLUMNS]]
+        hint = f"text in this line: {', '.join(names)}{', ...' if len(columns) > len(names) else ''}; {hint}"
     shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
     return DataError(
-        f"{layout.path}:{line}:{column + 1}: {layout.name(column)} is {shown!r}, expected a number",
-        hint="features are numbers; choose their columns with data.features (of a command: --features), and the label "
-        "with data.targets (--targets)",
+        f"{layout.path}:{line}:{column + 1}: {layout.name(column)} is {shown!r}, expected a number", hint=hint
     )

@@ -52,7 +52,7 @@ def detect_format(spec: DataSpec) -> str:
     raise DataError(
         f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(_SUFFIXES)}, "
         f"built-in data sets {', '.join(builtin.NAMES)}",
-        hint="set data.format",
+        hint="say it with data.format (of a command: --format)",
     )
 
 
