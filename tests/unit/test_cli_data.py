@@ -122,6 +122,23 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", str(newest)]) == 4
 
 
+def test_inspect_of_a_run_that_stopped_early(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.yaml").write_text(
+        "data: {train: d.csv, validation: d.csv}\nmodel: {layers: [{dense: 3}]}\nloss: cross_entropy\n"
+        "training: {epochs: 9, batch_size: 4, early_stopping: {patience: 2, min_delta: 1000}}\n"
+    )
+    assert run(["train", "c.yaml", "--output", "r", "--quiet"]) == 0
+    assert run(["inspect", "r"]) == 0
+    out = capsys.readouterr().out
+    assert "3 of 9 epochs, 9 steps (stopped early)" in out
+    assert "network     step-000000003.h5, the best" in out
+    assert run(["inspect", "r", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["progress"]["finished"]
+    assert facts["checkpoint"].endswith("step-000000003.h5")
+    assert facts["parameters_sha256"] == facts["summary"]["parameters_sha256"]
+
+
 @pytest.mark.parametrize(("number", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3072.0 GiB")])
 def test_sizes(number: int, text: str) -> None:
     assert size(number) == text

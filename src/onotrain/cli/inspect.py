@@ -66,10 +66,13 @@ def _run(path: Path) -> dict[str, Any]:
         "checkpoints": list(_files(run.store().paths())),
     }
     try:
-        found = run.checkpoint("best")
+        # The network that predicts, and how far the training has come: two checkpoints where it stopped early.
+        found, latest = run.checkpoint("best"), run.checkpoint("latest")
     except CheckpointError as error:
         return {**facts, "problem": error.message}
-    return {**facts, "checkpoint": str(found.path), **_content(found.checkpoint, str(found.path))}
+    progress = latest.checkpoint.metadata.get("progress", {})
+    content = _content(found.checkpoint, str(found.path))
+    return {**facts, "checkpoint": str(found.path), **content, "progress": progress}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -154,6 +157,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             f"{optimizer['name']}, learning rate {optimizer['learning_rate']:g}; loss {config['loss']['name']}",
         )
         yield "data", str(config["data"]["train"])
+        if "run" in facts:
+            yield "network", f"{Path(facts['checkpoint']).name}, {'the best' if best else 'the newest'}"
         yield "sha256", str(facts["parameters_sha256"])
 
 
