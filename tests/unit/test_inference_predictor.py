@@ -180,3 +180,11 @@ def test_pixels_that_became_numbers_of_another_type_are_refused() -> None:
     with pytest.raises(DataError, match="a feature is 255, but the network was trained on pixels"):
         predictor.predict(pixels.astype(np.float32))
     np.testing.assert_allclose(predictor.predict(pixels / 255.0), predictor.predict(pixels), rtol=1e-5, atol=1e-7)
+
+
+def test_it_says_what_it_is(tmp_path: Path) -> None:
+    network = onotrain.load(networks.save(tmp_path / "net.h5", networks.example("multiclass")))
+    assert (
+        repr(network)
+        == f"<Predictor: multiclass, 5 features -> 3 outputs, {network.model.layout.parameter_count} parameters>"
+    )

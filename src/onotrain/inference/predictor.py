@@ -82,6 +82,12 @@ class Predictor:
         read_arrays(parameters_only(checkpoint), layout, parameters, {}, source)
         return cls(card, parameters, kernels)
 
+    def __repr__(self) -> str:
+        return (
+            f"<Predictor: {self.output.task}, {self.model.inputs} features -> {self.outputs} outputs, "
+            f"{self.model.layout.parameter_count} parameters>"
+        )
+
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes or labels; None if they are only numbers, or for a regression."""
