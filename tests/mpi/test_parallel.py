@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from onotrain.errors import DataError, ResourceError
+from onotrain.errors import DataError, PlatformError, ResourceError
 from onotrain.parallel import guard
 from onotrain.parallel.agreement import agreed, broadcast, on_all_ranks
-from onotrain.parallel.shared_memory import allocate, available_bytes, share
+from onotrain.parallel.shared_memory import _open, allocate, available_bytes, share
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi
@@ -135,6 +137,25 @@ def test_more_memory_than_there_is(world: World) -> None:
     with pytest.raises(ResourceError, match="MiB of shared memory wanted"):
         allocate(world.node, {"x": ((available_bytes() * 2,), np.uint8)})
     world.node.Barrier()
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EAGAIN])
+def test_memory_that_cannot_be_mapped(world: World, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A limit on the address space (ulimit -v) of one rank is not a bug of ours."""
+
+    def refuse(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    if world.node.rank == world.node.size - 1:
+        monkeypatch.setattr("onotrain.parallel.shared_memory.mmap.mmap", refuse)
+    with pytest.raises(ResourceError, match="cannot map"):
+        allocate(world.node, {"x": ((1000,), np.float32)})
+
+
+def test_another_file_is_not_taken_for_the_memory_of_the_node(tmp_path: Path) -> None:
+    """In two containers the same process number may mean two processes."""
+    with (tmp_path / "other").open("wb") as file, pytest.raises(PlatformError, match="cannot open the memory"):
+        _open(os.getpid(), file.fileno(), (0, 0))
 
 
 def test_arrays_made_once_reach_every_rank(world: World) -> None:

@@ -51,6 +51,16 @@ def test_classification() -> None:
     assert got["top_6"] == 1.0
 
 
+def test_a_ruined_network_is_right_about_nothing() -> None:
+    """No comparison with NaN is true, also not "k or more logits are larger than this one"."""
+    logits = np.full((3, 6), np.nan)
+    logits[1, 2:] = 0.5
+    logits[2] = [0.1, 0.9, 0.3, 0.3, 0.3, 0.2]
+    targets = np.array([0, 1, 2], np.int32)
+    for k, right in ((1, 0), (2, 1), (5, 1)):
+        assert metrics.TopK(k).sums(logits, targets, np.zeros(2))[0] == right
+
+
 def test_regression_with_a_large_mean() -> None:
     """R2 must not drown in the square of the mean: targets around a million with a spread of one."""
     rng = np.random.default_rng(1)

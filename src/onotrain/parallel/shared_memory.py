@@ -43,25 +43,44 @@ def _create(nbytes: int) -> int:
     return fd
 
 
-def _open(pid: int, fd: int) -> int:
+def _identity(fd: int) -> tuple[int, int]:
+    """Return what tells a file from all others of the machine."""
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _open(pid: int, fd: int, identity: tuple[int, int]) -> int:
     """Return a descriptor of the segment that process `pid` holds as `fd`."""
+    hint = "run all ranks of a node in one container (one PID namespace) and as one user"
     try:
-        return os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
+        raise PlatformError(f"cannot open the memory that the ranks of this node share: {error}", hint=hint) from error
+    if _identity(descriptor) != identity:
+        os.close(descriptor)
         raise PlatformError(
-            f"cannot open the memory that the ranks of this node share: {error}",
-            hint="run all ranks of a node in one container (one PID namespace) and as one user",
-        ) from error
+            f"cannot open the memory that the ranks of this node share: process {pid} is another one here", hint=hint
+        )
+    return descriptor
 
 
 def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
     """Map one segment on all ranks of the node.  *Collective*."""
-    pid, fd = broadcast(node, lambda: (os.getpid(), _create(nbytes)))
+
+    def create() -> tuple[int, int, tuple[int, int]]:
+        fd = _create(nbytes)
+        return os.getpid(), fd, _identity(fd)
+
+    pid, fd, identity = broadcast(node, create)
     segment = None
     with agreed(node):
-        descriptor = fd if node.rank == 0 else _open(pid, fd)
+        descriptor = fd if node.rank == 0 else _open(pid, fd, identity)
         try:
             segment = mmap.mmap(descriptor, nbytes)
+        except OSError as error:
+            raise ResourceError(
+                f"cannot map {nbytes / 2**20:.0f} MiB of shared memory: {error}", hint="raise the limit (ulimit -v)"
+            ) from error
         finally:
             if node.rank != 0:
                 os.close(descriptor)

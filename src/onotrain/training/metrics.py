@@ -58,9 +58,9 @@ class TopK:
         self._k = k
 
     def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
-        """Count rows in which fewer than ``k`` logits are larger than the target's."""
+        """Count rows in which fewer than ``k`` logits are larger than the target's, or not a number."""
         own = np.take_along_axis(logits, targets[:, np.newaxis].astype(np.int64), axis=1)
-        return np.array([np.count_nonzero((logits > own).sum(axis=1) < self._k)], np.float64)
+        return np.array([np.count_nonzero((~(logits <= own)).sum(axis=1) < self._k)], np.float64)
 
     def value(self, sums: np.ndarray, samples: int) -> float:
         """Return the mean over samples."""

@@ -65,9 +65,6 @@ class Observers(Observer):
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
 
-    def __bool__(self) -> bool:
-        return bool(self._observers)
-
     def started(self, start: RunStart) -> None:
         """Tell all."""
         for observer in self._observers:
