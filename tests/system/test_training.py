@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 import onotrain as package
-from launch import onotrain
+from launch import mpirun, onotrain
 from onotrain.training.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -169,3 +170,21 @@ def test_a_plain_process_trains_without_mpirun_into_a_new_directory(tmp_path: Pa
         row = RunDirectory.open(run).metrics()[-1]
         assert (wanted - {"epochs", "parameters_sha256"}) | {"epoch", "ranks_seconds"} <= row.keys()
         assert (run / "config.yaml").exists() and json.loads((run / "environment.json").read_text())["ranks"] == 1
+
+
+def test_a_program_that_fails_on_one_rank_ends_the_job(tmp_path: Path) -> None:
+    """Python users have no guard around them: the end of the failing rank is the end of all."""
+    config = {"data": {"train": "digits"}, "model": network(8, outputs=10), "loss": "cross_entropy"}
+    program = f"""\
+import onotrain
+from onotrain.training.observers import Observer
+
+class Mine(Observer):
+    def stepped(self, step):
+        raise ZeroDivisionError("mine")
+
+onotrain.train({ {**config, "training": {"epochs": 1, "batch_size": 64}} }, output="run", observers=[Mine()])
+"""
+    (tmp_path / "program.py").write_text(program)
+    done = mpirun(3, sys.executable, "program.py", cwd=tmp_path, timeout=20)
+    assert done.returncode != 0 and done.stderr.count("ZeroDivisionError: mine") == 1

@@ -11,7 +11,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from onotrain.errors import PlatformError
+from onotrain.errors import EXIT_INTERNAL, PlatformError
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
@@ -125,8 +125,16 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Free the communicators.  *Collective*, hence not done for an error that this rank may have alone."""
+        """Free the communicators.  *Collective*, hence not done for an error that this rank may have alone.
+
+        With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is told to
+        abort instead of to wait for them.
+        """
         if error is None or getattr(error, "agreed", False):
             for comm in (self.__dict__.get("peers"), self.node, self.comm):
                 if comm is not None:
                     comm.Free()
+        elif self.size > 1:
+            from mpi4py.run import set_abort_status
+
+            set_abort_status(getattr(error, "exit_code", EXIT_INTERNAL))

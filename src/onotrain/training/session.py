@@ -86,7 +86,8 @@ def train(
     Raises
     ------
     OnotrainError
-        See `onotrain.errors`; the same on all ranks unless only one failed.
+        See `onotrain.errors`; the same on all ranks unless only one failed.  The end of a program on a rank that failed
+        alone aborts the job, because the others wait for it.
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
