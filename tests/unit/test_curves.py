@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from onotrain.errors import DataError, UsageError
+from onotrain.errors import DataError, ResourceError, UsageError
 from onotrain.reporting.curves import draw
 
 
@@ -47,3 +47,12 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
         draw([], "a run", tmp_path / "run.png")
     with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf"):
         draw(records(), "a run", tmp_path / "run.gif")
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(UsageError, match="there is no directory"):
+        draw(records(), "a run", tmp_path / "no" / "run.png")
+    (tmp_path / "run.png").mkdir()
+    with pytest.raises(ResourceError, match=r"run.png: could not write"):
+        draw(records(), "a run", tmp_path / "run.png")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from onotrain.errors import DataError, PlatformError, UsageError
+from onotrain.training.atomic import write_atomically
 
 _TRAIN, _VALIDATION = "#4878a8", "#d1615d"
 #: Where a rank's time goes, as `metrics.jsonl` names it.
@@ -31,12 +33,16 @@ def draw(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     DataError
         There is no epoch yet.
     UsageError
-        Another kind of file.
+        Another kind of file, or no directory for it.
+    ResourceError
+        It cannot be written.
     PlatformError
         matplotlib is not installed.
     """
     if path.suffix not in FORMATS:
         raise UsageError(f"{path}: a picture is one of {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}", hint=f"make it: mkdir -p {path.parent}")
     if not records:
         raise DataError(f"{title}: no epoch has ended yet, so there is nothing to draw")
     try:
@@ -56,7 +62,9 @@ def draw(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=150)
+    picture = BytesIO()
+    figure.savefig(picture, format=path.suffix[1:], dpi=150)
+    write_atomically(path, picture.getvalue())
 
 
 def _lines(axes: Any, epochs: Sequence[int], records: Sequence[Mapping[str, Any]], name: str) -> None:
