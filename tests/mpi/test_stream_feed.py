@@ -110,4 +110,5 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, 
             np.testing.assert_array_equal(*orders)
             world.barrier()
     assert len(reads) == (1 if world.node.rank == 0 else 0)
+    assert len(feed._buffers) == 1, "memory for a second window would never be used"
     feed.close()

@@ -46,7 +46,7 @@ class StreamFeed:
     index
         Sorted rows to train on, or None for all.
     window_mib
-        Memory for one window; there are two [MiB].
+        Memory for one window; there are two unless the file fits in one [MiB].
     batch_size
         Largest batch; a window holds at least as many samples.
     normalization, seed, kernels
@@ -79,8 +79,8 @@ class StreamFeed:
         )
         self.samples, self.windows = self.order(0).samples, len(self.order(0).windows)
         rows = min(blocks * stream.block_rows, stream.rows)
-        arrays = allocate(node, {str(n): ((rows, stream.features), stream.dtype) for n in range(2)})
-        self._buffers = [arrays["0"], arrays["1"]]
+        buffer = (rows, stream.features), stream.dtype
+        self._buffers = list(allocate(node, {str(n): buffer for n in range(min(2, self.windows))}).values())
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
         self._reading: dict[_Place, Future[None]] = {}
         self._loaded: list[_Place | None] = [None, None]
