@@ -124,6 +124,14 @@ def test_stop_after_any_step_and_resume(tmp_path: Path, stop: int) -> None:
     assert [line["epoch"] for line in lines] == [1, 2]
 
 
+def test_fewer_epochs_than_are_made_are_refused(tmp_path: Path) -> None:
+    """The run keeps what it has, its configuration included."""
+    run(tmp_path, changed(training={"max_steps": 40}), 1, name="run")
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    run(tmp_path, changed(training={"epochs": 1}), 1, "--resume", name="run", code=2)
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
+
+
 def test_a_signal_saves_and_the_run_resumes(tmp_path: Path) -> None:
     """USR1 to one rank stops all at the same step with exit code 75."""
     whole = run(tmp_path, BASE, 2, name="whole")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import onotrain
 
 import onotrain as package
+from launch import onotrain
 from onotrain.data import DataSpec, load_dataset
 
 RUN = Path(__file__).resolve().parents[1] / "data" / "run-v1"

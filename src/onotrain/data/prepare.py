@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.data.columns import select_columns
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import load_dataset
+from onotrain.data.readers import detect_format, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
@@ -112,7 +113,7 @@ def prepare(
             split = stratified_split(labels, len(train), validation, seed)
             arrays["train_index"], arrays["validation_index"] = split
         elif validation is not None:
-            spec = spec_of(section, part="test") if validation == "test" else spec_of(section, path=validation)
+            spec = _validation_spec(section, train, _columns(train, train_stream))
             held_out, stream = _read(section, spec, stack, memory - train.features.nbytes)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
@@ -126,6 +127,17 @@ def prepare(
     return arrays, Description(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
     )
+
+
+def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
+    """Return the validation file, a table by the names of the training file's columns."""
+    if section.validation == "test":
+        return spec_of(section, part="test")
+    spec = spec_of(section, path=section.validation)
+    kind = detect_format(spec)
+    if kind not in ("csv", "tsv"):
+        return spec
+    return select_columns(spec, kind, train.feature_names, train.target_names, inputs, with_targets=True)
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite, detect_format, load_dataset
+from onotrain.data.columns import select_columns
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode
-from onotrain.errors import DataError
 from onotrain.inference.loading import together
 from onotrain.inference.predictor import CHUNK_ROWS
 from onotrain.parallel.agreement import broadcast
@@ -20,8 +20,6 @@ from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.training.card import Card
 
-#: Columns of a message that lists names.
-_SHOWN = 20
 #: Part of the free memory that a file may take before it is streamed.
 _MEMORY_SHARE = 0.5
 #: Chunks of one portion at most.
@@ -57,7 +55,7 @@ def select(card: Card, spec: DataSpec, *, with_targets: bool) -> DataSpec:
     """
     kind = detect_format(spec)
     if kind in ("csv", "tsv"):
-        return _select_columns(card, spec, kind, with_targets=with_targets)
+        return select_columns(spec, kind, card.feature_names, card.target_names, card.inputs, with_targets=with_targets)
     if kind in ("hdf5", "npz") and card.feature_names is None:
         # Names of arrays, in files like the one that the network was trained on.
         data = card.config.data
@@ -66,31 +64,6 @@ def select(card: Card, spec: DataSpec, *, with_targets: bool) -> DataSpec:
         if with_targets and spec.targets is None and isinstance(data.targets, str):
             spec = replace(spec, targets=data.targets)
     return spec if with_targets else replace(spec, targets=())
-
-
-def _select_columns(card: Card, spec: DataSpec, kind: str, *, with_targets: bool) -> DataSpec:
-    """Choose columns by name where both the network and the file have names, else all columns but the label."""
-    from onotrain.data.delimited_text import look_at
-
-    layout = look_at(spec.path, kind)
-    targets = spec.targets
-    if layout.header is None or card.feature_names is None:
-        alone = layout.columns == card.inputs and not with_targets
-        return replace(spec, targets=() if alone and targets is None else targets)
-    wanted = card.feature_names if spec.features is None else spec.features
-    missing = [name for name in ([wanted] if isinstance(wanted, str) else wanted) if name not in layout.header]
-    if missing:
-        raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {_listed(missing)}; "
-            f"the header has {_listed(layout.header)}"
-        )
-    if with_targets and targets is None and card.target_names and set(card.target_names) <= set(layout.header):
-        targets = card.target_names
-    return replace(spec, features=wanted, targets=targets if with_targets else ())
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def open_source(

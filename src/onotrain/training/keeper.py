@@ -47,6 +47,8 @@ class Keeper:
             self.directory = stack.enter_context(RunDirectory.resume(self.output))
             check_same_run(self.config, load_config(self.output / "config.yaml"))
             self.found = self.directory.store().latest()
+            if self.found is not None:
+                check_length(self.config, self.found.checkpoint.metadata["progress"])
             self.directory.write_config(config_yaml)
             self.directory.write_environment(environment)
         else:
@@ -86,6 +88,22 @@ class Keeper:
                 self.directory.write_summary(summary)
                 self.observer.ended(summary)
         return self.world.comm.bcast(summary, root=0)
+
+
+def check_length(config: Config, progress: Mapping[str, Any]) -> None:
+    """Refuse to go on with fewer epochs than are made or begun.
+
+    Raises
+    ------
+    UsageError
+        It is so.
+    """
+    begun = progress["epoch"] + (progress["position"] > 0)
+    if config.training.epochs < begun:
+        raise UsageError(
+            f"training.epochs is {config.training.epochs}, but the run is in epoch {begun} already",
+            hint="ask for at least as many, or train into a new --output",
+        )
 
 
 def check_same_run(config: Config, saved: Config) -> None:

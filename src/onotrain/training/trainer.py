@@ -189,7 +189,7 @@ class Trainer:
             NumericsError(
                 f"training diverged {how}",
                 hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
-                "the last checkpoint before this is kept",
+                "checkpoints from before are kept",
             )
         )
 

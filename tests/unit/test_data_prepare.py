@@ -1,0 +1,43 @@
+"""Training and validation data put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from onotrain.config import Config
+from onotrain.data.prepare import prepare
+from onotrain.errors import DataError
+
+
+def section(folder: Path, **data: object) -> object:
+    """Return a ``data`` section whose training file is train.csv."""
+    mapping = {
+        "data": {"train": str(folder / "train.csv"), **data},
+        "model": {"layers": [{"dense": 2}]},
+        "loss": "cross_entropy",
+        "training": {"epochs": 1, "batch_size": 2},
+    }
+    return Config.from_mapping(mapping).data
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "train.csv").write_text("a,b,c,label\n1,2,3,x\n4,5,6,y\n7,8,9,x\n")
+    return tmp_path
+
+
+def test_validation_columns_are_those_of_the_same_names(folder: Path) -> None:
+    """In any order, and whatever other columns there are."""
+    (folder / "held-out.csv").write_text("label,c,extra,b,a\nx,3,77,2,1\ny,6,77,5,4\n")
+    arrays, _ = prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 0, 10**9)
+    np.testing.assert_array_equal(arrays["validation_features"], [[1, 2, 3], [4, 5, 6]])
+    np.testing.assert_array_equal(arrays["validation_targets"], [0, 1])
+
+
+def test_a_missing_validation_column_is_named(folder: Path) -> None:
+    (folder / "held-out.csv").write_text("label,c,a\nx,3,1\n")
+    with pytest.raises(DataError, match="missing: b; the header has label, c, a"):
+        prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 0, 10**9)
