@@ -44,7 +44,7 @@ def checkpoint(
     inputs = int(np.prod(shape))
     normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
     codec = TargetCodec(task, config.model.outputs, class_names)
-    card = Card(config, shape, feature_dtype, feature_names, target_names, normalization, codec)
+    card = Card(shape, feature_dtype, feature_names, target_names, normalization, codec, config)
     model = card.model(_kernels.load(dtype))
     parameters = model.layout.zeros()
     model.initialize(parameters, seed)

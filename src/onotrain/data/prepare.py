@@ -27,6 +27,7 @@ class Description:
     """What stays with a model of the data that it was trained on."""
 
     feature_shape: tuple[int, ...]
+    #: ``uint8`` (pixels, which stand for their value / 255) or ``float32``.
     feature_dtype: str
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None

@@ -11,6 +11,7 @@ import numpy as np
 
 from onotrain.config import Config
 from onotrain.data.normalization import Normalization
+from onotrain.data.prepare import Description
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
@@ -20,17 +21,10 @@ _PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
 
 
 @dataclass(frozen=True)
-class Card:
-    """The network's configuration and how data get in and out of it."""
+class Card(Description):
+    """How data get in and out of a network, and its configuration."""
 
     config: Config
-    feature_shape: tuple[int, ...]
-    #: ``uint8`` (pixels, which stand for their value / 255) or ``float32``, as the training data were.
-    feature_dtype: str
-    feature_names: tuple[str, ...] | None
-    target_names: tuple[str, ...] | None
-    normalization: Normalization
-    codec: TargetCodec
 
     @property
     def inputs(self) -> int:

@@ -129,5 +129,5 @@ def check_same_run(config: Config, saved: Config) -> None:
         raise UsageError(
             f"the configuration differs from the run's in {', '.join(changed)}",
             hint="resume with the run's own config.yaml, or train into a new --output; "
-            "training.epochs, training.max_steps, strategy and checkpoint may change",
+            "training.epochs, training.max_steps, data.stream, data.window_mib, strategy and checkpoint may change",
         )

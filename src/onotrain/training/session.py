@@ -143,11 +143,11 @@ class _Session:
             self.arrays, description = share(
                 world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed, memory)
             )
-        self.card = _card(config, description)
+        self.card = Card(config=config, **vars(description))
         self._check_same_data()
         # One for all: a node with another processor may have rounded the means otherwise.
         self.description: Description = world.comm.bcast(description, root=0)
-        self.card = _card(config, self.description)
+        self.card = Card(config=config, **vars(self.description))
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
@@ -297,7 +297,7 @@ class _Session:
         if not np.isfinite(self.strategy.parameters).all():
             raise NumericsError(
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
-                hint="lower optimizer.learning_rate, or set training.clip_norm; the last checkpoint before is kept",
+                hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
             )
         metadata = {
             **self.card.metadata(),
@@ -333,18 +333,6 @@ class _Session:
             else best.metadata["parameters_sha256"],
             "restored_best": best is not None,
         }
-
-
-def _card(config: Config, data: Description) -> Card:
-    return Card(
-        config,
-        data.feature_shape,
-        data.feature_dtype,
-        data.feature_names,
-        data.target_names,
-        data.normalization,
-        data.codec,
-    )
 
 
 def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
