@@ -266,10 +266,18 @@ def test_an_unknown_label_in_the_validation_file(place: Path) -> None:
     refused(3, "v.csv:42:5", "k9", arguments=train(path))
 
 
-def test_validation_data_of_another_width(place: Path) -> None:
-    csv(place / "v.csv", rows(features=3), header="a,b,c,label")
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("a,b,c,label", "v.csv: 1 of the columns that the network needs are missing: d"),
+        ("0.5,0.1,0.2,k1", "v.csv: samples have 3 features; the network expects 4"),
+    ],
+    ids=["names", "no-names"],
+)
+def test_validation_data_of_another_width(place: Path, header: str, words: str) -> None:
+    csv(place / "v.csv", rows(features=3), header=header)
     path = config(place / "config.yaml", f"{csv(place / 'd.csv', rows())}\n  validation: {place / 'v.csv'}")
-    refused(3, "v.csv: samples have 3 features", arguments=train(path))
+    refused(3, words, arguments=train(path))
 
 
 def test_too_few_samples(place: Path) -> None:

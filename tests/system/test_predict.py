@@ -50,7 +50,7 @@ def test_files_do_not_depend_on_the_number_of_ranks(folder: Path, suffix: str) -
         lines = done.stdout.splitlines()
         assert lines[0].startswith("9,000 samples in ") and lines[0].endswith(str(output))
         if ranks > 1:
-            chunks = lines[1].removeprefix("chunks of 512 samples per rank: ").split()
+            chunks = lines[1].removeprefix("chunks of 512 samples that each rank predicted: ").split()
             assert len(chunks) == ranks and sum(map(int, chunks)) == -(-ROWS // 512)
         contents.add(output.read_bytes())
     assert len(contents) == 1

@@ -37,6 +37,8 @@ def command(path: Path, as_json: bool, plot: Path | None) -> None:
     facts = _run(path) if describe(path) != "checkpoint" else _checkpoint(path)
     if plot is not None:
         _draw(path, facts, plot)
+        if not as_json:
+            click.echo(f"drawn to {plot}\n")
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:

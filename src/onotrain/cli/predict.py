@@ -71,7 +71,9 @@ def _lines(report: PredictionReport) -> str:
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]
     if len(report.portions) > 1:
-        lines.append(f"chunks of {report.portion} samples per rank: {' '.join(map(str, report.portions))}")
+        lines.append(
+            f"chunks of {report.portion} samples that each rank predicted: {' '.join(map(str, report.portions))}"
+        )
     return "\n".join(lines)
 
 

@@ -96,7 +96,8 @@ class Checkpoint(Section):
         None, description="Save when so much time has passed since the last time [s]."
     )
     keep: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
-        3, description="Checkpoints that are kept besides the best one; at least two, so that one can be damaged."
+        3,
+        description="Checkpoints that are kept, besides the best one of early stopping; at least two, so that one can be damaged.",
     )
 
     def problems(self) -> Iterator[Problem]:

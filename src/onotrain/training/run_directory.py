@@ -285,7 +285,9 @@ def _refuse_used(path: Path) -> None:
     is_run = describe(path) == "run"
     if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
         finished = "a finished run" if SUMMARY_NAME in names else "a run"
-        raise UsageError(f"{path}: holds {finished} already", hint="go on with it by --resume, or use another --output")
+        raise UsageError(
+            f"{path}: holds {finished} already", hint="go on with it by --resume (resume=True), or use another --output"
+        )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
         foreign -= {CONFIG_NAME}
