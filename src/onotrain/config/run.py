@@ -97,8 +97,8 @@ class Checkpoint(Section):
     )
     keep: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
         3,
-        description="Checkpoints that are kept, besides the best one of early stopping; at least two, so that one can be "
-        "damaged.",
+        description="Checkpoints that are kept, besides the best one of early stopping; at least two, so that one "
+        "can be damaged.",
     )
 
     def problems(self) -> Iterator[Problem]:
