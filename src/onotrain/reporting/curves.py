@@ -98,7 +98,8 @@ def _seconds(axes: Any, epochs: Sequence[int], records: Sequence[Mapping[str, An
         heights = [_mean(record.get("ranks_seconds", {}).get(part, ())) for record in records]
         axes.bar(epochs, heights, 0.7, bottom=bottom, color=color, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(0, 1.2 * max(bottom) or 1.0)  # room for the legend above the bars
+    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=len(_PARTS))
 
 
 def _mean(values: Sequence[float]) -> float:
