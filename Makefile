@@ -12,7 +12,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test lint format clean distclean FORCE
+.PHONY: help setup develop train test bench-peers lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -30,6 +30,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the whole test suite on the installed package'
+	@echo 'make bench-peers  time training against PyTorch, in turn (needs MNIST; installs torch in $(VENV)-peers)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
 	@echo 'make lint       format, style, types, shell scripts;  make format mends the first two'
@@ -44,6 +45,16 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py
+
+# PyTorch has an environment of its own: nothing of it is ever beside the package.
+bench-peers: $(VENV)/.installed $(VENV)-peers/.installed
+	@set -a; source scripts/openmpi.env; set +a; \
+	$(BIN)/python benchmarks/compare.py --peer-python $(abspath $(VENV)-peers)/bin/python
+
+$(VENV)-peers/.installed:
+	@scripts/stage.sh 'PyTorch in $(VENV)-peers' bash -c \
+	  '$(BIN)/python -m venv $(VENV)-peers && $(VENV)-peers/bin/pip install torch==2.13.0 numpy'
+	@touch $@
 
 lint: $(VENV)/.lint
 	@scripts/stage.sh 'format (ruff)' $(BIN)/ruff format --check --quiet --diff $(PYTHON_FILES)

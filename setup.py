@@ -37,7 +37,7 @@ V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform().endswith("x86_64") else {})
 
 LEVELLED = ("dense", "losses", "update", "gather")
-SINGLE = ("cpu", "gemm", "random")  # no arithmetic of their own to speed up, or none that matters
+SINGLE = ("cpu", "gemm", "random", "sync")  # no arithmetic of their own to speed up, or none that matters
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
 
 DIRECTIVES = {

@@ -18,6 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from onotrain.optim import Shard
+from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.base import Clock, Job, Tally
@@ -49,12 +50,14 @@ class AllReduce:
                 "tallies": ((2, world.node.size, Tally().values.size), np.float64),
                 "totals": ((2, world.node.size, 2 * max(1, len(layout.tensors))), np.float64),
                 "job_tally": ((2, Tally().values.size), np.float64),
+                "barrier": STATE,
             },
         )
         self.parameters = arena["parameters"]
         self.gradient = arena["gradients"][world.node.rank]
         self._state = {name: arena[f"state/{name}"] for name in job.optimizer.state_names}
         self._tallies, self._totals, self._job_tally = arena["tallies"], arena["totals"], arena["job_tally"]
+        self._meet = make_barrier(world.node, arena["barrier"])
         self._sums = 0
 
         owns = world.node.rank < world.shards
@@ -88,7 +91,7 @@ class AllReduce:
 
     def _barrier(self) -> None:
         with self.clock.measure("wait"):
-            self._node.Barrier()
+            self._meet()
 
     def _exchange(self, tallies: np.ndarray, job_tally: np.ndarray) -> np.ndarray:
         """Return the gradient rows whose sum is this shard's gradient over all nodes; publish the job's tally."""
