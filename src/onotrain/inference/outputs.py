@@ -87,5 +87,5 @@ class Outputs:
 def activation_of(layer: Layer) -> Activation:
     """Return the activation of a layer, for descriptions of a network."""
     if not isinstance(layer, Dense | Elementwise):
-        raise NotImplementedError(f"description of a layer of type {type(layer).__name__}")
+        raise TypeError(f"no description for a layer of type {type(layer).__name__}")
     return layer.activation
