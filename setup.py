@@ -53,7 +53,10 @@ DIRECTIVES = {
 def extension(name: str, flags: list[str]) -> Extension:
     """Return the extension module `name`, whose last part is the name of its source."""
     source = SOURCES / (name.rpartition(".")[2] + ".pyx")
-    return Extension(name, [str(source)], extra_compile_args=[*FLAGS, *flags], extra_link_args=LINK_FLAGS)
+    return Extension(
+        name, [str(source)], include_dirs=[str(SOURCES)], depends=[str(header) for header in SOURCES.glob("*.h")],
+        extra_compile_args=[*FLAGS, *flags], extra_link_args=LINK_FLAGS,
+    )  # fmt: skip
 
 
 EXTENSIONS = [

@@ -12,8 +12,9 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.activations cimport ACTIVATION_COUNT, activate
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
-from onotrain._kernels.gemm cimport blas_int, matmul
+from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
+from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
 
 
 cdef int check_activation(int activation) except -1:
@@ -94,7 +95,7 @@ def dense_forward(
     expect_shape("slope", slope, r, o)
     expect_shape("y", y, r, o)
     with nogil:
-        matmul(False, True, r, o, i, <floating> 1, in_2d(x), in_2d(weight), <floating> 0, out_2d(slope))
+        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(slope))
         activate_rows(r, o, in_1d(bias), activation, <floating> negative_slope, draw, out_2d(slope), out_2d(y))
 
 
@@ -110,7 +111,6 @@ def dense_backward(
 ):
     """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz."""
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
-    cdef floating beta = 1 if accumulate else 0
     expect("columns of weight", weight.shape[1], i)
     expect_shape("slope", slope, r, o)
     expect_shape("dy", dy, r, o)
@@ -126,8 +126,8 @@ def dense_backward(
                 memset(out_1d(db), 0, o * sizeof(floating))
             multiply_and_sum_rows(r, o, in_2d(slope), out_2d(dy), out_1d(db))
         if dx is not None:
-            matmul(False, False, r, i, o, <floating> 1, in_2d(dy), in_2d(weight), <floating> 0, out_2d(dx))
-        matmul(True, False, o, i, r, <floating> 1, in_2d(dy), in_2d(x), beta, out_2d(dw))
+            dz_weight(r, i, o, in_2d(dy), in_2d(weight), out_2d(dx))
+        dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, out_2d(dw))
 
 
 cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
@@ -175,7 +175,7 @@ def dense_predict(
     expect("length of bias", o if bias is None else bias.shape[0], o)
     expect_shape("y", y, r, o)
     with nogil:
-        matmul(False, True, r, o, i, <floating> 1, in_2d(x), in_2d(weight), <floating> 0, out_2d(y))
+        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(y))
         predict_rows(r, o, in_1d(bias), activation, <floating> negative_slope, out_2d(y))
 
 

@@ -1,0 +1,60 @@
+"""The three matrix products of a dense layer, on tiles of registers or by BLAS, whichever is faster for the shape.
+
+Dimensions: r rows of the batch, i inputs, o outputs.
+"""
+
+from cython cimport floating
+
+from onotrain._kernels.gemm cimport matmul
+
+cdef extern from "tiles.h" nogil:
+    bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t k)
+    bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t k)
+    void dot_product_float(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const float* x, const float* w, float* c)
+    void dot_product_double(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const double* x, const double* w, double* c)
+    void outer_product_float(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t next_row, Py_ssize_t next_term,
+        const float* b, bint accumulate, float* c)
+    void outer_product_double(
+        Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t next_row, Py_ssize_t next_term,
+        const double* b, bint accumulate, double* c)
+
+
+cdef inline void x_weight(int r, int i, int o, const floating* x, const floating* weight, floating* z) noexcept nogil:
+    """``z (r, o) = x (r, i) weight (o, i)^T``."""
+    if floating is float:
+        if prefer_tiles_float(r, i):
+            dot_product_float(r, o, i, x, weight, z)
+            return
+    elif prefer_tiles_double(r, i):
+        dot_product_double(r, o, i, x, weight, z)
+        return
+    matmul(False, True, r, o, i, <floating> 1, x, weight, <floating> 0, z)
+
+
+cdef inline void dz_weight(
+    int r, int i, int o, const floating* dz, const floating* weight, floating* dx
+) noexcept nogil:
+    """``dx (r, i) = dz (r, o) weight (o, i)``."""
+    if floating is float:
+        if prefer_tiles_float(r, i):
+            outer_product_float(r, i, o, dz, o, 1, weight, False, dx)
+            return
+    elif prefer_tiles_double(r, i):
+        outer_product_double(r, i, o, dz, o, 1, weight, False, dx)
+        return
+    matmul(False, False, r, i, o, <floating> 1, dz, weight, <floating> 0, dx)
+
+
+cdef inline void dz_x(
+    int r, int i, int o, const floating* dz, const floating* x, bint accumulate, floating* dw
+) noexcept nogil:
+    """``dw (o, i) = dz (r, o)^T x (r, i)``, plus dw if `accumulate`."""
+    if floating is float:
+        if prefer_tiles_float(r, i):
+            outer_product_float(o, i, r, dz, 1, o, x, accumulate, dw)
+            return
+    elif prefer_tiles_double(r, i):
+        outer_product_double(o, i, r, dz, 1, o, x, accumulate, dw)
+        return
+    matmul(True, False, o, i, r, <floating> 1, dz, x, <floating> (1 if accumulate else 0), dw)

@@ -1,0 +1,95 @@
+"""The matrix products of a dense layer at every edge of their tiles, for every build."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels.oracle import normal
+from onotrain import _kernels
+
+BUILDS = _kernels.available()
+IDENTITY = _kernels.ACTIVATIONS["identity"]
+#: Elements beside an output that a kernel must leave alone.
+MARGIN = 64
+
+
+class Guarded:
+    """An array in the middle of a larger one whose other elements must not change."""
+
+    def __init__(self, dtype: np.dtype, *shape: int) -> None:
+        size = int(np.prod(shape))
+        self._whole = np.full(size + 2 * MARGIN, 7, dtype)
+        self.array = self._whole[MARGIN : MARGIN + size].reshape(shape)
+
+    def check(self) -> None:
+        assert (self._whole[:MARGIN] == 7).all()
+        assert (self._whole[-MARGIN:] == 7).all()
+
+
+def expect_product(got: np.ndarray, a: np.ndarray, b: np.ndarray, start: np.ndarray | float = 0.0) -> None:
+    """Compare with the product in double, within what the order of the additions may change."""
+    double = a.astype(np.float64), b.astype(np.float64)
+    bound = np.abs(double[0]) @ np.abs(double[1]) + np.abs(start) + 1e-30
+    error = np.abs(got - (start + double[0] @ double[1])) / bound
+    assert error.max(initial=0) < 8 * np.finfo(got.dtype).eps
+
+
+def check_products(build: str, dtype: str, r: int, i: int, o: int) -> None:
+    kernels, rng = _kernels.load(dtype, build), np.random.default_rng([r, i, o])
+    x, weight, dz = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (r, o)])
+    z, dx, dw = (Guarded(kernels.dtype, *shape) for shape in [(r, o), (r, i), (o, i)])
+    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, z.array)
+    expect_product(z.array, x, weight.T)
+    for accumulate in (False, True):
+        start = dw.array.copy() if accumulate else 0.0
+        kernels.dense_backward(x, weight, np.ones_like(dz), accumulate, dz.copy(), dx.array, dw.array, None)
+        expect_product(dw.array, dz.T, x, start)
+        expect_product(dx.array, dz, weight)
+    for guarded in (z, dx, dw):
+        guarded.check()
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 55), st.integers(1, 150), st.integers(1, 30))
+def test_products_of_any_small_shape(build, dtype, r, i, o):
+    check_products(build, dtype, r, i, o)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("r", "i", "o"),
+    [(33, 1024, 7), (5, 1030, 13), (300, 2500, 3), (3, 4099, 5), (7, 40, 1100), (1300, 37, 5), (1100, 16, 16)],
+)
+def test_products_that_are_cut_into_blocks(build, dtype, r, i, o):
+    check_products(build, dtype, r, i, o)
+
+
+@pytest.mark.parametrize("build", [build for build in BUILDS if build != "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("i", [16, 100, 500])
+def test_a_row_gets_the_same_bits_in_any_batch_of_few_rows(build, dtype, rng, i):
+    """Where the tiles are used; BLAS promises nothing of the kind."""
+    kernels = _kernels.load(dtype, build)
+    x, weight = normal(rng, kernels.dtype, 48, i), normal(rng, kernels.dtype, 21, i)
+    whole = np.empty((48, 21), kernels.dtype)
+    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, whole)
+    for begin, end in [(0, 1), (5, 12), (17, 48), (0, 47)]:
+        part = np.empty((end - begin, 21), kernels.dtype)
+        kernels.dense_predict(np.ascontiguousarray(x[begin:end]), weight, None, IDENTITY, 0.0, part)
+        np.testing.assert_array_equal(part, whole[begin:end])
+
+
+@pytest.mark.parametrize("i", [31, 784])
+def test_nan_stays_in_its_row(kernels, rng, i):
+    x, weight = normal(rng, kernels.dtype, 9, i), normal(rng, kernels.dtype, 11, i)
+    x[4, i - 1] = np.nan
+    y = np.empty((9, 11), kernels.dtype)
+    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    assert np.isnan(y[4]).all()
+    assert np.isfinite(np.delete(y, 4, axis=0)).all()
