@@ -11,6 +11,8 @@ A new kind of layer is a class with this interface, a line in `KINDS`, and its o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -64,13 +66,14 @@ class Layer(Protocol):
         ...
 
 
-class Activation(NamedTuple):
+@dataclass(frozen=True)
+class Activation:
     """An activation function and its one number."""
 
     name: str = "identity"
     negative_slope: float = 0.01
 
-    @property
+    @cached_property
     def code(self) -> int:
         """The kernels' number for it."""
         return ACTIVATIONS[self.name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,19 @@ from onotrain.nn.losses import Loss
 
 #: A layer with its parameters and, if there are any, its gradients, by suffix.
 _Bound = tuple[Layer, dict[str, np.ndarray], dict[str, np.ndarray] | None]
+
+
+class _Stage(NamedTuple):
+    """A layer with the arrays of a pass over some number of rows."""
+
+    layer: Layer
+    #: Its input; None for the first layer, whose input is the batch.
+    x: np.ndarray | None
+    slope: np.ndarray
+    y: np.ndarray
+    dy: np.ndarray
+    #: None for the first layer with parameters: nothing in front of it learns.
+    dx: np.ndarray | None
 
 
 class Model:
@@ -50,6 +63,8 @@ class Model:
         self._slopes: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
         self._gradients: list[np.ndarray] = []
+        #: By number of rows, of which a run has few: those of a whole batch and of an epoch's last one.
+        self._passes: dict[int, list[_Stage]] = {}
 
     @property
     def widths(self) -> list[int]:
@@ -88,6 +103,15 @@ class Model:
         self._slopes = [np.empty(shape, self.dtype) for shape in shapes]
         self._outputs = [np.empty(shape, self.dtype) for shape in shapes]
         self._gradients = [np.empty(shape, self.dtype) for shape in shapes]
+        self._passes = {}
+
+    def _stages(self, rows: int) -> list[_Stage]:
+        """Return the layers with their arrays, cut to `rows` rows."""
+        slopes, outputs, gradients = (
+            [array[:rows] for array in arrays] for arrays in (self._slopes, self._outputs, self._gradients)
+        )
+        before = [None if index <= self._trained_inputs else gradients[index - 1] for index in range(len(slopes))]
+        return list(map(_Stage, self.layers, [None, *outputs], slopes, outputs, gradients, before))
 
     def gradient(
         self, x: np.ndarray, targets: np.ndarray, weight: float, draw: Draw, tally: np.ndarray, *, accumulate: bool
@@ -109,16 +133,16 @@ class Model:
         accumulate
             Add to the gradients of the batch's earlier pieces instead of overwriting them.
         """
-        rows = len(x)
-        inputs = [x, *(y[:rows] for y in self._outputs)]
-        slopes = [slope[:rows] for slope in self._slopes]
-        gradients = [dy[:rows] for dy in self._gradients]
-        for index, layer in enumerate(self.layers):
-            layer.forward(inputs[index], draw, slopes[index], inputs[index + 1])
-        self.loss(inputs[-1], targets, weight, gradients[-1], tally)
-        for index in range(len(self.layers) - 1, self._trained_inputs - 1, -1):
-            dx = gradients[index - 1] if index > self._trained_inputs else None
-            self.layers[index].backward(inputs[index], slopes[index], gradients[index], dx, accumulate=accumulate)
+        stages = self._passes.get(len(x))
+        if stages is None:
+            stages = self._passes[len(x)] = self._stages(len(x))
+        y = x
+        for layer, _, slope, out, _, _ in stages:
+            layer.forward(y, draw, slope, out)
+            y = out
+        self.loss(y, targets, weight, stages[-1].dy, tally)
+        for layer, inputs, slope, _, dy, dx in reversed(stages[self._trained_inputs :]):
+            layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
 
 
 class Inference:

@@ -15,6 +15,9 @@ so that replicas cannot drift.  Between nodes every core drives the network with
 
 from __future__ import annotations
 
+from time import perf_counter
+from typing import NamedTuple
+
 import numpy as np
 
 from onotrain.optim import Shard
@@ -22,6 +25,17 @@ from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.base import Clock, Job, Tally
+
+
+class _Slot(NamedTuple):
+    """Where a step's small numbers lie in the arena."""
+
+    #: Of every rank of the node, and this rank's.
+    tallies: np.ndarray
+    mine: np.ndarray
+    #: Sums of squares of the shards' gradients.
+    squares: np.ndarray
+    job_tally: np.ndarray
 
 
 class AllReduce:
@@ -57,6 +71,10 @@ class AllReduce:
         self.gradient = arena["gradients"][world.node.rank]
         self._state = {name: arena[f"state/{name}"] for name in job.optimizer.state_names}
         self._tallies, self._totals, self._job_tally = arena["tallies"], arena["totals"], arena["job_tally"]
+        self._slots = [
+            _Slot(tallies, tallies[world.node.rank], tallies[: world.shards, 3], job_tally)
+            for tallies, job_tally in zip(self._tallies, self._job_tally, strict=True)
+        ]
         self._meet = make_barrier(world.node, arena["barrier"])
         self._sums = 0
 
@@ -78,33 +96,33 @@ class AllReduce:
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
         """Sum, exchange, update and publish.  *Collective*."""
-        parity = number % 2
-        tallies, job_tally = self._tallies[parity], self._job_tally[parity]
-        tallies[self._node.rank] = tally.values
+        slot = self._slots[number % 2]
+        slot.mine[:] = tally.values
         self._barrier()
-        gradients = self._exchange(tallies, job_tally)
-        squares = self._optimizer.update(self._shard, gradients, learning_rate, number, self._total)
-        tallies[self._node.rank, 3] = squares
+        if self._node.rank == 0:
+            np.add.reduce(slot.tallies, axis=0, out=slot.job_tally)
+        gradients = self._exchange(slot) if self._world.nodes > 1 else self._gradients
+        slot.mine[3] = self._optimizer.update(self._shard, gradients, learning_rate, number, self._total)
         self._barrier()
-        tally.values[:] = job_tally
-        tally.gradient_squares = float(tallies[: self._world.shards, 3].sum())
+        tally.values[:] = slot.job_tally
+        tally.gradient_squares = float(np.add.reduce(slot.squares))
 
     def _barrier(self) -> None:
-        with self.clock.measure("wait"):
-            self._meet()
+        start = perf_counter()
+        self._meet()
+        self.clock.wait += perf_counter() - start
 
-    def _exchange(self, tallies: np.ndarray, job_tally: np.ndarray) -> np.ndarray:
-        """Return the gradient rows whose sum is this shard's gradient over all nodes; publish the job's tally."""
-        if self._node.rank == 0:
-            job_tally[:] = tallies.sum(axis=0)
-        if self._world.nodes == 1 or self._peers is None:
+    def _exchange(self, slot: _Slot) -> np.ndarray:
+        """Return the shard's gradient over all nodes, as one row; make the node's tally the job's."""
+        if self._peers is None:
             return self._gradients
         own = self._gradients[0]
         self._optimizer.sum(self._gradients, own)
-        with self.clock.measure("communication"):
-            all_reduce(self._peers, own)
-            if self._node.rank == 0:
-                all_reduce(self._peers, job_tally)
+        start = perf_counter()
+        all_reduce(self._peers, own)
+        if self._node.rank == 0:
+            all_reduce(self._peers, slot.job_tally)
+        self.clock.communication += perf_counter() - start
         return self._gradients[:1]
 
     def _total(self, values: np.ndarray) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from time import perf_counter
+import math
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,18 +13,18 @@ from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 
 
-@dataclass
+@dataclass(slots=True)
 class Clock:
     """Seconds that this rank spent waiting for others and exchanging data."""
 
-    seconds: dict[str, float] = field(default_factory=lambda: {"wait": 0.0, "communication": 0.0})
+    wait: float = 0.0
+    communication: float = 0.0
 
-    @contextmanager
-    def measure(self, kind: str) -> Iterator[None]:
-        """Add the time that the block takes to `kind`."""
-        start = perf_counter()
-        yield
-        self.seconds[kind] += perf_counter() - start
+    def take(self) -> dict[str, float]:
+        """Return the seconds by kind, and begin anew."""
+        seconds = asdict(self)
+        self.wait = self.communication = 0.0
+        return seconds
 
 
 class Tally:
@@ -35,11 +33,8 @@ class Tally:
     def __init__(self) -> None:
         #: float64: sum of losses, number of right samples, ranks that want to stop, sum of squares of the gradient.
         self.values = np.zeros(4)
-
-    @property
-    def losses(self) -> np.ndarray:
-        """Sum of losses and number of right samples, as the loss kernels fill them."""
-        return self.values[:2]
+        #: Its first two, as the loss kernels fill them.
+        self.losses = self.values[:2]
 
     @property
     def loss_sum(self) -> float:
@@ -72,7 +67,7 @@ class Tally:
     @property
     def finite(self) -> bool:
         """Whether loss and gradient are finite."""
-        return bool(np.isfinite(self.values).all())
+        return all(map(math.isfinite, self.values.tolist()))
 
     def clear(self) -> None:
         """Begin a new step."""

@@ -40,19 +40,9 @@ class Card(Description):
         return {
             "config": self.config.to_mapping(),
             "config_digest": self.config.digest(),
-            "feature_shape": list(self.feature_shape),
-            "feature_dtype": self.feature_dtype,
-            "feature_names": None if self.feature_names is None else list(self.feature_names),
-            "target_names": None if self.target_names is None else list(self.target_names),
+            **of_data(self),
             "normalization": self.normalization.to_dict(),
-            "targets": self.codec.to_dict(),
         }
-
-    def of_data(self) -> dict[str, Any]:
-        """Return what the data alone decide, without their normalisation, as JSON-able data."""
-        names = ("feature_shape", "feature_dtype", "feature_names", "target_names", "targets")
-        metadata = self.metadata()
-        return {name: metadata[name] for name in names}
 
     def check_data(self, metadata: Mapping[str, Any]) -> None:
         """Refuse data with other features or classes than those in a checkpoint's metadata.
@@ -62,7 +52,7 @@ class Card(Description):
         DataError
             They have changed since the run began.
         """
-        changed = [name.replace("_", " ") for name, value in self.of_data().items() if metadata.get(name) != value]
+        changed = [name.replace("_", " ") for name, value in of_data(self).items() if metadata.get(name) != value]
         if changed:
             raise DataError(
                 f"{self.config.data.train}: the data have changed since the run began: other {', '.join(changed)}",
@@ -96,6 +86,20 @@ class Card(Description):
                 f"{source}: the description of the model is not usable: {type(error).__name__} {error}",
                 hint="use another checkpoint of the run",
             ) from error
+
+
+def of_data(description: Description) -> dict[str, Any]:
+    """Return what the data alone decide, without their normalisation, as JSON-able data."""
+    names = {
+        "feature_names": description.feature_names,
+        "target_names": description.target_names,
+    }
+    return {
+        "feature_shape": list(description.feature_shape),
+        "feature_dtype": description.feature_dtype,
+        **{key: None if value is None else list(value) for key, value in names.items()},
+        "targets": description.codec.to_dict(),
+    }
 
 
 def named(layout: ParameterLayout, prefix: str, flat: np.ndarray) -> dict[str, np.ndarray]:

@@ -43,6 +43,11 @@ class StepEnd:
 class Observer:
     """Base of all observers; does nothing."""
 
+    @property
+    def watches_steps(self) -> bool:
+        """Whether it has a `stepped` of its own; no `StepEnd` is made for those that have not."""
+        return type(self).stepped is not Observer.stepped
+
     def started(self, start: RunStart) -> None:
         """Learn that the first step is about to be made."""
 
@@ -64,6 +69,11 @@ class Observers(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
+
+    @property
+    def watches_steps(self) -> bool:
+        """Whether any of them does."""
+        return any(observer.watches_steps for observer in self._observers)
 
     def started(self, start: RunStart) -> None:
         """Tell all."""

@@ -31,7 +31,7 @@ from onotrain.parallel.world import Comm, World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.training import metrics
-from onotrain.training.card import Card, arrays_of, parameters_sha256, read_arrays
+from onotrain.training.card import Card, arrays_of, of_data, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
@@ -140,13 +140,12 @@ class _Session:
         task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
         memory = min(world.comm.allgather(available_bytes()))
         with agreed(world.comm):
-            self.arrays, description = share(
+            self.arrays, read = share(
                 world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed, memory)
             )
-        self.card = Card(config=config, **vars(description))
-        self._check_same_data()
+        self._check_same_data(read)
         # One for all: a node with another processor may have rounded the means otherwise.
-        self.description: Description = world.comm.bcast(description, root=0)
+        self.description: Description = world.comm.bcast(read, root=0)
         self.card = Card(config=config, **vars(self.description))
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
@@ -154,10 +153,10 @@ class _Session:
             self.strategy: Strategy = build_strategy(Job(world, self.model.layout, optimizer, config.strategy))
         self.progress = self._start()
 
-    def _check_same_data(self) -> None:
+    def _check_same_data(self, read: Description) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
         shapes = {name: (array.shape, array.dtype.str) for name, array in self.arrays.items()}
-        seen = self.world.comm.allgather((shapes, self.card.of_data()))
+        seen = self.world.comm.allgather((shapes, of_data(read)))
         if any(other != seen[0] for other in seen):
             where = self.config.data.train
             raise on_all_ranks(

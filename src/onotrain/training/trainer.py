@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,18 @@ class Parts:
     stop: StopRequest
 
 
+class _Piece(NamedTuple):
+    """What one call of the model computes: a rank's part of a batch, or a part of that part."""
+
+    #: Rows of the batch.
+    begin: int
+    end: int
+    x: np.ndarray
+    targets: np.ndarray
+    #: Whether it adds to the gradient of pieces before it.
+    accumulate: bool
+
+
 class Trainer:
     """Runs epochs of steps, validation, schedules, early stopping and checkpoints.
 
@@ -76,6 +88,7 @@ class Trainer:
             self._early_stopping.restore(self.progress.early_stopping)
         self._dropout_seed = key(training.seed, "dropout")
         self._tally = Tally()
+        self._regression = parts.model.loss.task == "regression"
         self._allocate()
         self._saved_at = perf_counter()
         self._saved_state = self._state()
@@ -96,8 +109,15 @@ class Trainer:
         self._targets = (
             np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
         )
+        self._pieces: dict[int, list[_Piece]] = {}
         parts.model.reserve(rows)
         parts.model.bind(parts.strategy.parameters, parts.strategy.gradient)
+
+    def _cut(self, samples: int) -> list[_Piece]:
+        """Return this rank's pieces of a batch of so many samples."""
+        world, count = self.parts.world, self.parts.config.training.gradient_accumulation
+        parts = enumerate(Batch(0, samples).part(world.rank, world.size).pieces(count))
+        return [_Piece(p.begin, p.end, self._x[: len(p)], self._targets[: len(p)], number > 0) for number, p in parts]
 
     def run(self) -> None:
         """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
@@ -135,16 +155,17 @@ class Trainer:
 
     def _gradient(self, batch: Batch) -> None:
         """Compute this rank's part of the batch's gradient, piece by piece."""
-        parts, tally = self.parts, self._tally
+        parts, progress, tally, samples = self.parts, self.progress, self._tally, len(batch)
         tally.clear()
         if parts.stop.signal is not None:
             tally.ask_to_stop()
-        mine = batch.part(parts.world.rank, parts.world.size)
-        for number, piece in enumerate(mine.pieces(parts.config.training.gradient_accumulation)):
-            x, targets = self._x[: len(piece)], self._targets[: len(piece)]
-            parts.feed.fill(self.progress.epoch, batch, piece, x, targets)
-            draw = Draw(self._dropout_seed, self.progress.steps, piece.begin - batch.begin)
-            parts.model.gradient(x, targets, 1.0 / len(batch), draw, tally.losses, accumulate=number > 0)
+        # A run has two numbers of samples in a batch: an epoch's last one may be short.
+        if samples not in self._pieces:
+            self._pieces[samples] = self._cut(samples)
+        for begin, end, x, targets, accumulate in self._pieces[samples]:
+            parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
+            draw = Draw(self._dropout_seed, progress.steps, begin)
+            parts.model.gradient(x, targets, 1.0 / samples, draw, tally.losses, accumulate=accumulate)
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
@@ -160,17 +181,8 @@ class Trainer:
         progress.right += tally.right
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        self.parts.observer.stepped(
-            StepEnd(
-                epoch=progress.epoch,
-                step=progress.steps,
-                samples=len(batch),
-                loss=tally.loss_sum / len(batch),
-                accuracy=None if self._regression else tally.right / len(batch),
-                learning_rate=rate,
-                gradient_norm=math.sqrt(tally.gradient_squares),
-            )
-        )
+        if self.parts.observer.watches_steps:
+            self.parts.observer.stepped(self._step_end(len(batch), rate))
         if tally.stop:
             self._save_for_good()
             raise on_all_ranks(
@@ -179,9 +191,18 @@ class Trainer:
                 )
             )
 
-    @property
-    def _regression(self) -> bool:
-        return self.parts.model.loss.task == "regression"
+    def _step_end(self, samples: int, rate: float) -> StepEnd:
+        """Return what observers learn of the step."""
+        tally = self._tally
+        return StepEnd(
+            epoch=self.progress.epoch,
+            step=self.progress.steps,
+            samples=samples,
+            loss=tally.loss_sum / samples,
+            accuracy=None if self._regression else tally.right / samples,
+            learning_rate=rate,
+            gradient_norm=math.sqrt(tally.gradient_squares),
+        )
 
     def _divergence(self, how: str) -> OnotrainError:
         """Return the error that all ranks raise."""
@@ -247,9 +268,8 @@ class Trainer:
 
     def _report(self, record: dict[str, Any]) -> None:
         """Add the ranks' clocks to the record, and keep it."""
-        clock = self.parts.strategy.clock
-        seconds = {"compute": record["train_seconds"] - sum(clock.seconds.values()), **clock.seconds}
-        clock.seconds = dict.fromkeys(clock.seconds, 0.0)
+        seconds = self.parts.strategy.clock.take()
+        seconds = {"compute": record["train_seconds"] - sum(seconds.values()), **seconds}
         ranks = self.parts.world.comm.gather(seconds, root=0)
         if ranks is not None:
             record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
