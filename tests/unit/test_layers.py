@@ -15,7 +15,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 # (nn, optim, data), this order is the one-way street between them.
 GROUND = ("errors", "config")
 ROOMS = (
-    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "strategies", "training", "inference", "reporting", "cli",
+    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "strategies", "training", "inference", "reporting",
+    "bench", "cli",
 )  # fmt: skip
 
 # Library -> the files that may import it.

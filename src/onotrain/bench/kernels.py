@@ -1,0 +1,191 @@
+"""Every kernel of a step by itself, beside the bare matrix products of its shapes.
+
+``r`` rows, ``i`` inputs, ``o`` outputs of a layer.  Counted are 2 r i o operations of each matrix product (one forward,
+one for the weight's gradient, one for the input's, which the first layer does not need), and the bytes that a kernel
+has to read and write once; parameters, activations and gradients of the kernel are in cache as far as they fit,
+samples are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from onotrain.bench.measure import Call, Say, Timing, measure
+from onotrain.bench.subject import Subject, check_positive
+from onotrain.data import Normalization
+from onotrain.nn import Draw, Model
+from onotrain.optim import Optimizer, Shard
+from onotrain.parallel.world import World
+
+#: Most bytes of samples to gather from.
+_SAMPLE_BYTES = 32 << 20
+_DRAW = Draw(seed=1, step=0, first_row=0)
+
+
+def run(
+    world: World, subject: Subject, rows: Sequence[int], optimizers: Sequence[str], budget_s: float, say: Say
+) -> dict[str, Any]:
+    """Measure all kernels; *collective*: all ranks do the same at the same time, and the slowest counts.
+
+    Parameters
+    ----------
+    rows
+        Rows of a rank's batches.
+    optimizers
+        Names of update rules; none for the configuration's.
+    budget_s
+        Time for each kernel [s].
+    """
+    check_positive("rows", rows)
+    bench = _Bench(world, subject, budget_s, say)
+    results = [
+        *(bench.update(name) for name in optimizers or [subject.config.optimizer.name]),
+        *(result for count in rows for result in bench.with_rows(count)),
+    ]
+    return {**subject.describe(), "build": subject.kernels.path, "ranks": world.size, "kernels": results}
+
+
+def gemm_operations(rows: int, inputs: int, outputs: int) -> int:
+    """Return the operations of one matrix product of a dense layer."""
+    return 2 * rows * inputs * outputs
+
+
+def update_bytes(name: str, gradients: int, states: int, elements: int, itemsize: int) -> int:
+    """Return the bytes that an update reads and writes: gradient rows, and parameters and state both ways.
+
+    LAMB takes three passes: the direction, the norms of direction and parameters, the step.
+    """
+    passes = gradients + 11 if name == "lamb" else gradients + 2 * states + 2
+    return passes * elements * itemsize
+
+
+class _Bench:
+    """The arrays of one network, and the measurements on them."""
+
+    def __init__(self, world: World, subject: Subject, budget_s: float, say: Say) -> None:
+        self._world, self._subject, self._budget_s, self._say = world, subject, budget_s, say
+        self._kernels: Any = subject.kernels
+        self._model = subject.model()
+        self._parameters, self._gradient = self._model.layout.zeros(), self._model.layout.zeros()
+        self._model.initialize(self._parameters, 0)
+        self._model.bind(self._parameters, self._gradient)
+        self._itemsize = self._model.dtype.itemsize
+
+    def with_rows(self, rows: int) -> list[dict[str, Any]]:
+        """Measure what depends on the number of rows."""
+        results, gemms = [self._gather(rows), self._loss(rows)], []
+        dense = [index for index, layer in enumerate(self._model.layers) if layer.shapes()]
+        for index in dense:
+            forward, backward, products = self._dense(index, rows, first=index == dense[0])
+            results += [forward, backward]
+            gemms += products
+        return [*results, self._network(rows, gemms, sum(r["operations"] for r in results))]
+
+    def update(self, name: str) -> dict[str, Any]:
+        """Measure an update rule on this rank's part of the parameters, with the gradients of all ranks of the node."""
+        options = self._subject.with_sections(optimizer={"name": name}).optimizer
+        if name == self._subject.config.optimizer.name:
+            options = self._subject.config.optimizer
+        optimizer, layout = Optimizer(options, None, self._kernels), self._model.layout
+        part = layout.shard(self._world.node.rank % self._world.shards, self._world.shards)
+        state = {key: layout.zeros() for key in optimizer.state_names}
+        shard = Shard.of([tensor.range for tensor in layout], part, self._parameters.copy(), state)
+        gradients = np.full((self._world.node.size, part.stop - part.start), 1e-3, layout.dtype)
+        # A rate of 0: the numbers stay what they are, however often they are updated.
+        call = partial(optimizer.update, shard, gradients, 0.0, 1, lambda values: None)
+        count = update_bytes(name, len(gradients), len(state), gradients.shape[1], self._itemsize)
+        return self._result("update", f"{name}, {gradients.shape[1]:,} of {layout.size:,}", 0, [call], 0, count)
+
+    def _gather(self, rows: int) -> dict[str, Any]:
+        subject = self._subject
+        sample_bytes = subject.inputs * subject.storage.itemsize
+        source = subject.features(max(rows, _SAMPLE_BYTES // max(8, sample_bytes)))
+        shift, scale = Normalization.given(0.1, 0.3).for_storage(source.dtype, subject.inputs, self._model.dtype)
+        x = np.empty((rows, subject.inputs), self._model.dtype)
+        order = np.random.default_rng(0).permutation(len(source))
+        batches = cycle([order[begin : begin + rows] for begin in range(0, len(order) - rows + 1, rows)])
+        count = rows * (sample_bytes + subject.inputs * self._itemsize)
+        call = lambda: self._kernels.gather(source, next(batches), shift, scale, x)  # noqa: E731
+        return self._result("gather", f"{subject.inputs} {source.dtype}", rows, [call], 0, count)
+
+    def _loss(self, rows: int) -> dict[str, Any]:
+        logits = _normal((rows, self._model.outputs), self._model.dtype)
+        dlogits, targets, tally = np.empty_like(logits), self._subject.targets(rows), np.zeros(2)
+        call = partial(self._model.loss, logits, targets, 1.0 / rows, dlogits, tally)
+        return self._result(
+            "loss", self._model.loss.name, rows, [call], 0, logits.nbytes + targets.nbytes + dlogits.nbytes
+        )
+
+    def _dense(self, index: int, rows: int, *, first: bool) -> tuple[dict[str, Any], dict[str, Any], list[Call]]:
+        """Measure one layer forward and backward; also return its bare matrix products."""
+        kernels, dtype = self._kernels, self._model.dtype
+        layer: Any = self._model.layers[index]
+        tensors, made = (self._model.layout.views(flat) for flat in (self._parameters, self._gradient))
+        weight, bias = tensors[f"{layer.name}/weight"], tensors.get(f"{layer.name}/bias")
+        dw, db = made[f"{layer.name}/weight"], made.get(f"{layer.name}/bias")
+        x, slope, y = _normal((rows, layer.inputs), dtype), *(np.empty((rows, layer.outputs), dtype) for _ in range(2))
+        # Slopes of 1, because a kernel that is called again multiplies the same gradient by them again.
+        dy, ones, dx = _normal(y.shape, dtype), np.ones_like(y), None if first else np.empty_like(x)
+        name, kind = f"{layer.name} {layer.inputs}-{layer.outputs}", layer.activation
+        ahead = partial(
+            kernels.dense_forward, x, weight, bias, kind.code, kind.negative_slope, layer.dropout,
+            *_DRAW[:2], index, _DRAW.first_row, slope, y,
+        )  # fmt: skip
+        back = partial(kernels.dense_backward, x, weight, ones, False, dy, dx, dw, db)
+        product = partial(kernels.gemm, x, weight, False, True, 1.0, 0.0, np.empty_like(y))
+        products: list[Call] = [partial(kernels.gemm, dy, x, True, False, 1.0, 0.0, np.empty_like(dw))]
+        if dx is not None:
+            products.append(partial(kernels.gemm, dy, weight, False, False, 1.0, 0.0, np.empty_like(dx)))
+        operations = gemm_operations(rows, layer.inputs, layer.outputs)
+        moved = sum(array.nbytes for array in (x, weight, bias, slope, y) if array is not None)
+        moved_back = sum(array.nbytes for array in (x, weight, ones, dy, dy, dx, dw, db) if array is not None)
+        forward = self._result("dense_forward", name, rows, [ahead, product], operations, moved)
+        backward = self._result(
+            "dense_backward", name, rows, [back, partial(_all, products)], operations * len(products), moved_back
+        )
+        return forward, backward, [product, *products]
+
+    def _network(self, rows: int, gemms: list[Call], operations: int) -> dict[str, Any]:
+        """Measure the gradient of the whole network, loss included, as training computes it."""
+        model: Model = self._model
+        model.reserve(rows)
+        x, targets, tally = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
+        call = partial(model.gradient, x, targets, 1.0 / rows, _DRAW, tally, accumulate=False)
+        name = f"{self._subject.describe()['network']}, forward + backward"
+        return self._result("network", name, rows, [call, partial(_all, gemms)], operations, 0)
+
+    def _result(
+        self, kernel: str, of: str, rows: int, calls: list[Call], operations: int, moved: int
+    ) -> dict[str, Any]:
+        """Measure a kernel, and the bare matrix products in turn with it if they are given."""
+        self._say(f"{kernel} {of}" + (f", {rows} rows" if rows else ""))
+        own, *bare = measure(calls, self._budget_s, self._world.comm)
+        return {
+            "kernel": kernel, "of": of, "rows": rows, "seconds": own.to_dict(), "operations": operations,
+            "bytes": moved,
+            "gflops": operations / own.median / 1e9 if operations else None,
+            "gbytes_per_s": moved / own.median / 1e9 if moved else None, **_beside(own, bare, operations),
+        }  # fmt: skip
+
+
+def _beside(own: Timing, bare: list[Timing], operations: int) -> dict[str, Any]:
+    if not bare:
+        return {"gemm_seconds": None, "gemm_gflops": None, "of_gemm": None}
+    gemm = bare[0]
+    return {
+        "gemm_seconds": gemm.to_dict(), "gemm_gflops": operations / gemm.median / 1e9, "of_gemm": gemm.of(own)
+    }  # fmt: skip
+
+
+def _all(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
+
+
+def _normal(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.random.default_rng(3).standard_normal(shape).astype(dtype)

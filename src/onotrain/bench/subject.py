@@ -1,0 +1,157 @@
+"""What is measured: the network of a configuration, with random parameters and random samples."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from onotrain.config import Config, load_config
+from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
+from onotrain.data.prepare import spec_of
+from onotrain.errors import UsageError
+from onotrain.nn import Model
+from onotrain.parallel import kernels as kernel_choice
+from onotrain.parallel.agreement import broadcast
+from onotrain.parallel.world import World
+from onotrain.training.card import Card
+
+#: Features of a sample, and how they are stored, of data that need not be there to be measured with.
+_BUILT_IN = {"mnist": (784, "uint8"), "digits": (64, "float32")}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and the samples that it takes."""
+
+    config: Config
+    inputs: int
+    #: uint8 or float32.
+    storage: np.dtype
+    #: Kernels that all ranks have in common.
+    kernels: Any
+
+    @property
+    def card(self) -> Card:
+        """Description of the network."""
+        mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
+        model = Model(self.config.model, self.config.loss, self.inputs, self.kernels)
+        codec = TargetCodec(model.loss.task, model.outputs, None)
+        normalization = Normalization.given(mean, std)
+        return Card((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
+
+    def model(self, kernels: Any = None) -> Model:
+        """Return the network, not bound to parameters, with these kernels instead of the subject's."""
+        return Model(self.config.model, self.config.loss, self.inputs, kernels or self.kernels)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the network's widths, number of parameters and dtype."""
+        model = self.model()
+        return {
+            "network": "-".join(map(str, (self.inputs, *model.widths))),
+            "parameters": model.layout.parameter_count,
+            "dtype": model.dtype.name,
+        }
+
+    def features(self, samples: int) -> np.ndarray:
+        """Return random samples ``(samples, inputs)`` as they are stored."""
+        draw = np.random.default_rng(1)
+        if self.storage == np.uint8:
+            return draw.integers(0, 256, (samples, self.inputs), np.uint8)
+        return draw.standard_normal((samples, self.inputs), np.float32)
+
+    def targets(self, samples: int) -> np.ndarray:
+        """Return random targets of the loss."""
+        draw, model = np.random.default_rng(2), self.model()
+        if model.loss.task == "multiclass":
+            return draw.integers(0, model.outputs, samples).astype(np.int32)
+        return draw.integers(0, 2, (samples, model.outputs)).astype(model.dtype)
+
+    def with_sections(self, **sections: Any) -> Config:
+        """Return the configuration with some keys of some sections changed; a name stands for a whole section."""
+        mapping = self.config.to_mapping()
+        for name, changes in sections.items():
+            mapping[name] = {**mapping[name], **changes} if "name" not in changes else changes
+        return Config.from_mapping(mapping)
+
+    def endless(self, **sections: Any) -> Config:
+        """Return a configuration to train with for a while: without end, checkpoints and need of validation data.
+
+        Changes as for `with_sections`, beside these.
+        """
+        beside = {
+            "data": {"validation": None},
+            "schedule": {"name": "constant"},
+            "training": {"epochs": 10**9, "early_stopping": None, "gradient_accumulation": 1},
+            "checkpoint": {"every_epochs": None, "every_steps": 10**9, "every_seconds": None},
+        }
+        return self.with_sections(**{name: beside.get(name, {}) | sections.get(name, {}) for name in beside | sections})
+
+
+def subject_of(
+    world: World, path: str | os.PathLike[str] | None, overrides: Sequence[str], inputs: int | None
+) -> Subject:
+    """Return the subject of a measurement.
+
+    *Collective*: the arguments of rank 0 count.
+
+    Parameters
+    ----------
+    path
+        A configuration; None for 784-512-256-128-10 as in ``configs/mnist-mlp.yaml``.
+    overrides
+        ``key.path=value`` changes of it.
+    inputs
+        Features of a sample, stored as float32; None to ask the configuration's training data.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The configuration is not valid, or its training data cannot be read.
+    """
+
+    def read() -> tuple[str, int, str]:
+        if path is None:
+            with resources.as_file(resources.files("onotrain.bench") / "default.yaml") as default:
+                config = load_config(default, overrides)
+        else:
+            config = load_config(path, overrides)
+        features = (inputs, "float32") if inputs is not None else _features_of(config)
+        return config.canonical_json(), *features
+
+    text, features, storage = broadcast(world.comm, read)
+    config = Config.from_mapping(json.loads(text))
+    return Subject(config, features, np.dtype(storage), kernel_choice.agree(world.comm, config.training.dtype))
+
+
+def _features_of(config: Config) -> tuple[int, str]:
+    """Return how many features the samples of the training data have, and how they are stored."""
+    data = config.data
+    if data.train in _BUILT_IN:
+        return _BUILT_IN[data.train]
+    spec = spec_of(data)
+    if detect_format(spec) == "hdf5":
+        from onotrain.data.hdf5_stream import Hdf5Stream
+
+        with Hdf5Stream(spec) as stream:
+            return stream.features, stream.dtype.name
+    dataset = load_dataset(spec)
+    return math.prod(dataset.feature_shape), dataset.features.dtype.name
+
+
+def check_positive(what: str, values: Sequence[float]) -> None:
+    """Refuse a list of numbers that is empty or not above 0.
+
+    Raises
+    ------
+    UsageError
+        It is.
+    """
+    if not values or min(values) <= 0:
+        raise UsageError(f"{what}: got {', '.join(map(str, values)) or 'nothing'}, expected numbers above 0")

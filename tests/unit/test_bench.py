@@ -1,0 +1,207 @@
+"""What the measurements count and how they report; never how long anything takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.bench import io, kernels, measure, step
+from onotrain.bench.subject import Subject, subject_of
+from onotrain.cli.bench_tables import size
+from onotrain.cli.program import run
+from onotrain.config import Config, load_config
+from onotrain.parallel.world import World
+
+ROOT = Path(__file__).parents[2]
+
+
+def quiet(text: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    """Return 6-4-3, of which the first layer has no bias."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "nothing.csv"},
+            "model": {
+                "layers": [
+                    {"dense": {"units": 4, "activation": "tanh", "bias": False}},
+                    {"dropout": 0.5},
+                    {"dense": 3},
+                ]
+            },
+            "loss": "cross_entropy",
+            "training": {"epochs": 1, "batch_size": 8},
+        }
+    )
+    return Subject(config, 6, np.dtype(np.uint8), _kernels.load("float32"))
+
+
+def test_what_is_measured_in_turn_is_called_equally_often() -> None:
+    called: list[str] = []
+
+    def call(name: str) -> None:
+        end = perf_counter() + 3e-3  # more than a group of calls takes
+        called.append(name)
+        while perf_counter() < end:
+            pass
+
+    first, second = measure.measure([lambda: call("a"), lambda: call("b")], 1e-9)
+    assert called[:4] == ["a", "a", "b", "b"]  # to warm up
+    assert called[4:] == ["a", "b"] * 5
+    assert len(first.seconds) == len(second.seconds) == 5
+    assert first.seconds.min() >= 3e-3
+
+
+def test_what_comes_before_a_call_is_done_each_time_and_not_counted() -> None:
+    done: list[str] = []
+    (time,) = measure.measure([lambda: done.append("call")], 1e-9, before=[lambda: done.append("before")])
+    timed = done[2:]
+    assert timed[::2] == ["before"] * (len(timed) // 2)
+    assert timed[1::2] == ["call"] * (len(timed) // 2)
+    assert time.to_dict()["readings"] == 5
+
+
+def test_a_time_as_a_multiple_of_another_is_taken_reading_by_reading() -> None:
+    ours, theirs = measure.Timing(np.array([1.0, 2.0, 8.0])), measure.Timing(np.array([2.0, 2.0, 2.0]))
+    assert ours.of(theirs) == {"median": 1.0, "min": 0.5, "max": 4.0, "readings": 3}
+    assert ours.to_dict() == {"median": 2.0, "min": 1.0, "max": 8.0, "readings": 3}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "numbers"), [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]
+)
+def test_numbers_of_ranks(ranks: int, numbers: list[int]) -> None:
+    assert step.numbers_of_ranks(ranks) == numbers
+
+
+def test_counts_of_a_network_that_can_be_counted_by_hand(subject: Subject) -> None:
+    result = kernels.run(World.connect(), subject, [5], ["sgd", "adam", "lamb"], 1e-6, quiet)
+    counted = {(k["kernel"], k["of"].split(",")[0]): (k["operations"], k["bytes"]) for k in result["kernels"]}
+    # 24 weights, then 12 and 3 biases, each from a 16th element on: 24 -> 32, 12 -> 16, 3 -> 16.
+    assert result["network"] == "6-4-3" and result["parameters"] == 39
+    assert counted == {
+        ("update", "sgd"): (0, 4 * 64 * 3),  # gradient, parameter in and out
+        ("update", "adam"): (0, 4 * 64 * 7),  # and two moments in and out
+        ("update", "lamb"): (0, 4 * 64 * 12),
+        ("gather", "6 uint8"): (0, 5 * 6 + 5 * 6 * 4),
+        ("loss", "cross_entropy"): (0, 4 * (15 + 5 + 15)),
+        ("dense_forward", "dense_0 6-4"): (2 * 5 * 6 * 4, 4 * (30 + 24 + 20 + 20)),
+        ("dense_backward", "dense_0 6-4"): (2 * 5 * 6 * 4, 4 * (30 + 24 + 20 + 20 + 20 + 24)),
+        ("dense_forward", "dense_1 4-3"): (2 * 5 * 4 * 3, 4 * (20 + 12 + 3 + 15 + 15)),
+        ("dense_backward", "dense_1 4-3"): (4 * 5 * 4 * 3, 4 * (20 + 12 + 15 + 15 + 15 + 20 + 12 + 3)),
+        ("network", "6-4-3"): (2 * 5 * (2 * 24 + 3 * 12), 0),
+    }
+
+
+def test_speeds_follow_from_counts_and_times(subject: Subject) -> None:
+    result = kernels.run(World.connect(), subject, [5], [], 1e-6, quiet)
+    for kernel in result["kernels"]:
+        if kernel["operations"]:
+            assert kernel["gflops"] == kernel["operations"] / kernel["seconds"]["median"] / 1e9
+            assert kernel["gemm_gflops"] == kernel["operations"] / kernel["gemm_seconds"]["median"] / 1e9
+        else:
+            assert kernel["gbytes_per_s"] == kernel["bytes"] / kernel["seconds"]["median"] / 1e9
+            assert kernel["of_gemm"] is None
+
+
+def test_the_measured_kernels_leave_finite_numbers(subject: Subject) -> None:
+    """Or what is measured would be the processor's treatment of infinities and denormals."""
+    bench = kernels._Bench(World.connect(), subject, 2e-3, quiet)
+    bench.with_rows(8)
+    bench.update("adam")
+    assert np.isfinite(bench._gradient).all() and np.abs(bench._gradient).max() < 1e3
+    assert np.isfinite(bench._parameters).all()
+
+
+def test_pauses_and_costs_of_checkpoints() -> None:
+    quiet_steps = np.full(19, 2.0)  # 20 steps, a checkpoint after every 5
+    saving = quiet_steps.copy()
+    saving[[4, 9, 14]] += [2.0, 4.0, 6.0]  # from the end of step 5 to that of step 6, and so on
+    assert io.pauses_of(saving, 5, 2.0) == [1.0, 2.0, 3.0]
+    assert io.cost_of(saving, quiet_steps, 5) == pytest.approx((1 + 2 + 3) / 3)
+    saving[7] += 3.0  # the thread that writes slows a later step down
+    assert io.pauses_of(saving, 5, 2.0) == [1.0, 2.0, 3.0]
+    assert io.cost_of(saving, quiet_steps, 5) == pytest.approx((1 + 2 + 3 + 1.5) / 3)
+
+
+def test_the_default_network_is_that_of_the_configuration_for_mnist() -> None:
+    assert load_config(ROOT / "src/onotrain/bench/default.yaml") == load_config(ROOT / "configs/mnist-mlp.yaml")
+    found = subject_of(World.connect(), None, ["optimizer.name=sgd"], None)
+    assert (found.inputs, found.storage, found.config.optimizer.name) == (784, np.uint8, "sgd")
+
+
+def test_samples_of_a_file_are_known_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("d.npz", x=np.zeros((9, 2, 3), np.uint8), y=np.arange(9) % 3)
+    Path("c.yaml").write_text(
+        "data: {train: d.npz}\nmodel: {layers: [{dense: 3}]}\nloss: cross_entropy\n"
+        "training: {epochs: 1, batch_size: 4}\n"
+    )
+    found = subject_of(World.connect(), "c.yaml", [], None)
+    assert (found.inputs, found.storage.name) == (6, "uint8")
+    other = subject_of(World.connect(), "c.yaml", ["data.train=missing.csv"], 11)
+    assert (other.inputs, other.storage.name) == (11, "float32")
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"), [(64, "64 B"), (4096, "4 KiB"), (6_821_671, "6.5 MiB"), (64 << 20, "64 MiB")]
+)
+def test_sizes(nbytes: int, text: str) -> None:
+    assert size(nbytes) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["krenels"], 2, ["did you mean 'kernels'?"]),
+        (["kernels", "--rows", "32,x"], 2, ["'x' in '32,x'"]),
+        (["kernels", "--rows", "0"], 2, ["'0'"]),
+        (["kernels", "--rows", "4KiB"], 2, ["'4KiB'"]),
+        (["kernels", "--optimizer", "adm"], 2, ["adm"]),
+        (["kernels", "--kernels", "x86_64_v9"], 7, ["'x86_64_v9'", "reference"]),
+        (["kernels", "--seconds", "0"], 2, ["--seconds"]),
+        (["kernels", "missing.yaml"], 2, ["missing.yaml: no such file"]),
+        (["kernels", "--set", "model.layers=3"], 2, ["model.layers"]),
+        (["kernels", "--json", "no/such/file.json"], 2, ["no/such/file.json: there is no directory no/such"]),
+        (["kernels", "--json", "."], 2, [".: is a directory"]),
+        (["allreduce", "--sizes", "4QiB"], 2, ["4QiB"]),
+        (["predict", "--samples", "0"], 2, ["--samples"]),
+        (["io", "--directory", "no/such"], 6, ["no/such: could not make a directory in it"]),
+    ],
+)
+def test_wrong_use_is_one_message(
+    arguments: list[str], code: int, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(["bench", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("onotrain: ") and err.count("onotrain: ") == 1
+    for word in words:
+        assert word in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["kernels", "step", "allreduce", "predict", "io"])
+def test_the_help_has_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", verb, "--help"]) == 0
+    assert f"onotrain bench {verb}" in capsys.readouterr().out.partition("Examples:")[2]
+
+
+def test_the_machine_is_described_without_names_of_hosts_and_paths() -> None:
+    from onotrain.bench.machine import describe
+
+    described = describe(World.connect())
+    for key in ("cpu", "cores", "caches", "kernels", "python", "packages", "mpi", "blas", "ranks"):
+        assert described[key]
+    assert not {"host", "command"} & set(described)
+    assert str(Path.home()) not in json.dumps(described)
