@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onotrain.errors import CheckpointError
-from onotrain.training import checkpoint_file, checkpoint_json
+from onotrain.training import checkpoint_format, checkpoint_image, checkpoint_json
 from onotrain.training.checkpoint_file import (
     Checkpoint,
     DamagedCheckpointError,
@@ -164,7 +165,7 @@ def test_any_hdf5_tool_reads_it(tmp_path: Path) -> None:
 
 
 def test_every_one_of_200_bit_flips_is_refused_before_hdf5_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint_file, "read_image", lambda *_: pytest.fail("libhdf5 was given a damaged file"))
+    monkeypatch.setattr(checkpoint_image, "read_image", lambda *_: pytest.fail("libhdf5 was given a damaged file"))
     data = encode(version_1())
     random = np.random.default_rng(0)
     places = [*random.choice(8 * len(data), 150, replace=False), *random.choice(8 * 512, 50, replace=False)]
@@ -191,8 +192,8 @@ def test_other_files_are_refused_with_a_hint(data: bytes) -> None:
 
 
 def test_a_newer_version_says_upgrade() -> None:
-    fields = checkpoint_file._FIELDS.pack(checkpoint_file.MAGIC, 2, 512, 0, bytes(32)).ljust(480, b"\0")
-    block = fields + checkpoint_file.hashlib.sha256(fields).digest()
+    fields = checkpoint_format.FIELDS.pack(checkpoint_format.MAGIC, 2, 512, 0, bytes(32)).ljust(480, b"\0")
+    block = fields + hashlib.sha256(fields).digest()
     with pytest.raises(CheckpointError, match="version 2, expected 1") as caught:
         image_bytes(block, "file")
     assert "upgrade" in (caught.value.hint or "") and not isinstance(caught.value, DamagedCheckpointError)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import mmap
 import os
 import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +221,48 @@ def test_a_write_that_makes_no_progress_ends(store: CheckpointStore, monkeypatch
         store.save(DATA[1], 1)
 
 
+def large(rest: int) -> bytes:
+    """Content of three MiB and `rest` bytes."""
+    return np.random.default_rng(rest).bytes(3 * 2**20 + rest)
+
+
+@pytest.mark.parametrize("rest", [0, 1, 4095])
+@pytest.mark.parametrize("at_page", [True, False])
+def test_large_files_of_any_length_from_any_memory(store: CheckpointStore, rest: int, at_page: bool) -> None:
+    data = large(rest)
+    with mmap.mmap(-1, len(data) + 16) as memory, memoryview(memory) as view:
+        begin = 0 if at_page else 16
+        with view[begin : begin + len(data)] as part:
+            part[:] = data
+            assert store.save(part, 1).read_bytes() == data
+
+
+@pytest.mark.parametrize("call", ["fcntl", "write"])
+def test_a_file_system_that_knows_no_direct_writes_gets_ordinary_ones(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    module = fcntl if call == "fcntl" else os
+    real = getattr(module, call)
+    refused = []
+
+    def refuse(descriptor: int, *arguments: Any) -> Any:
+        changes = call == "fcntl" and arguments[0] == fcntl.F_SETFL and arguments[1] & os.O_DIRECT
+        direct = call == "write" and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT
+        if changes or (direct and len(refused) < 2 and refused.append(len(arguments[0])) is None):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(descriptor, *arguments)
+
+    monkeypatch.setattr(module, call, refuse)
+    data = large(100)
+    assert store.save(data, 1).read_bytes() == data
+
+
+def test_short_direct_writes_are_continued(store: CheckpointStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, random, data = os.write, np.random.default_rng(0), large(7)
+    monkeypatch.setattr(os, "write", lambda fd, rest: real(fd, rest[: int(random.integers(1, 2**20))]))
+    assert store.save(data, 1).read_bytes() == data
+
+
 def test_a_file_system_without_fsync_of_directories_is_good_enough(
     store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +428,44 @@ def test_the_writer_encodes_and_writes_in_its_own_thread(writer: BackgroundWrite
     writer.submit(content(2), 2)
     writer.close()
     assert steps(writer.store) == [1, 2]
+
+
+def test_arrays_may_change_as_soon_as_submit_returns(writer: BackgroundWriter) -> None:
+    go, weight, threads = threading.Event(), np.zeros(1000, np.float32), []
+
+    def late(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+        assert go.wait(60)
+        threads.append(threading.current_thread())
+        return {"sum": float(arrays["w"].sum())}
+
+    for step in (1, 2, 3):
+        go.clear()
+        weight[:] = step
+        writer.submit(Checkpoint({"w": weight}, {"step": step}, late), step)
+        weight[:] = np.nan  # the next step of the training
+        go.set()
+        path = writer.wait()
+        assert path
+        assert path.read_bytes() == encode(
+            Checkpoint({"w": np.full(1000, step, np.float32)}, {"step": step, "sum": 1000.0 * step})
+        )
+    assert threading.current_thread() not in threads
+
+
+def test_files_do_not_depend_on_those_before(writer: BackgroundWriter) -> None:
+    random = np.random.default_rng(0)
+    contents = [
+        Checkpoint({"b": random.random(5), "a/w": random.random((2, 3))}, {"text": "x" * 10}),
+        Checkpoint({"b": random.random(5), "a/w": random.random((2, 3))}, {"text": "x" * 10_000}),  # more room
+        Checkpoint({"b": random.random(5), "a/w": random.random((2, 3))}, {}),  # less of it again
+        Checkpoint({"b": random.random(6), "a/w": random.random((2, 3))}, {}),  # another shape
+        Checkpoint({"b": np.arange(6), "empty": np.empty((0, 3))}, {}),  # other arrays and types
+        Checkpoint({}, {"step": 1}),
+    ]
+    for step, made in enumerate(contents, 1):
+        writer.submit(made, step)
+        path = writer.wait()
+        assert path and path.read_bytes() == encode(made)
 
 
 def test_submit_returns_before_the_save_is_done_and_waits_for_the_one_before(writer: BackgroundWriter) -> None:

@@ -1,4 +1,7 @@
-"""An HDF5 file that stays on the disk and is read in blocks."""
+"""An HDF5 file that stays on the disk and is read in blocks.
+
+libhdf5 is imported when such a file is opened: all ranks import this module, and few runs stream.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from types import TracebackType
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
-from onotrain.data.hdf5 import find_arrays, open_file, read_rows, read_targets
 from onotrain.data.paths import available_bytes, reason
 from onotrain.data.readers import detect_format
 from onotrain.errors import DataError
@@ -44,6 +46,8 @@ class Hdf5Stream:
     """
 
     def __init__(self, spec: DataSpec, *, finite: bool = True) -> None:
+        from onotrain.data.hdf5 import find_arrays, open_file
+
         if detect_format(spec) != "hdf5":
             raise DataError(
                 f"{spec.path}: only HDF5 files are streamed", hint="convert it first: `onotrain data convert`"
@@ -82,6 +86,8 @@ class Hdf5Stream:
         DataError
             The file is damaged there, or a value is not finite though it should be.
         """
+        from onotrain.data.hdf5 import read_rows
+
         if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
             raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
         try:
@@ -108,6 +114,8 @@ class Hdf5Stream:
 
         Targets take little memory beside the features, so they are not streamed.
         """
+        from onotrain.data.hdf5 import read_targets
+
         try:
             targets = read_targets(self._arrays.targets, self.rows, self.source)
         except (OSError, RuntimeError, ValueError) as error:

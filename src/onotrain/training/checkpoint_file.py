@@ -9,31 +9,36 @@ is checked as well.  The specification is ``docs/checkpoint-format.md``.
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onotrain.errors import CheckpointError, ResourceError
-from onotrain.training.checkpoint_image import (
-    DEPTH,
-    DTYPES,
-    METADATA,
+from onotrain.errors import CheckpointError
+from onotrain.training.checkpoint_encoder import Encoder
+from onotrain.training.checkpoint_format import (
+    CHECKED_BYTES,
+    FIELDS,
+    MAGIC,
     USER_BLOCK_BYTES,
     VERSION,
-    build_image,
     foreign,
     other_version,
-    read_image,
+    user_block,
 )
-from onotrain.training.checkpoint_json import from_text, to_text
+from onotrain.training.checkpoint_json import from_text
 
-#: As PNG's: the high bit and the line ends show a transfer that was not binary.
-MAGIC = b"\x89ONO\r\n\x1a\n"
-_FIELDS = struct.Struct("<8sIIQ32s")  # magic, version, size of the user block, length of the image, its SHA-256
-_CHECKED_BYTES = USER_BLOCK_BYTES - hashlib.sha256().digest_size  # the rest is the SHA-256 of what stands before it
+__all__ = [
+    "Checkpoint",
+    "DamagedCheckpointError",
+    "check_arrays",
+    "damaged",
+    "decode",
+    "encode",
+    "image_bytes",
+    "user_block",
+]
 
 
 class DamagedCheckpointError(CheckpointError):
@@ -50,10 +55,14 @@ class Checkpoint:
         Arrays of floats or integers (any shape) by name, such as ``parameters/dense_0/weight``.
     metadata
         What JSON can hold (string keys; NumPy scalars and tuples become numbers and lists); floats survive bit by bit.
+    late
+        Makes more metadata from the arrays as they are written; None if there are none.  A background writer calls it
+        in its thread, so that a digest of the arrays takes no time from who hands them over.
     """
 
-    arrays: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
     metadata: dict[str, Any]
+    late: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]] | None = None
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -76,24 +85,15 @@ def encode(checkpoint: Checkpoint) -> bytes:
     ResourceError
         Not enough memory for the image.
     """
-    arrays = {name: _storable(name, checkpoint.arrays[name]) for name in sorted(checkpoint.arrays)}
-    metadata = to_text(checkpoint.metadata)
-    try:
-        image = build_image(arrays, metadata)
-        return b"".join((user_block(image), image))
-    except (MemoryError, OSError, RuntimeError) as error:
-        size = sum(array.nbytes for array in arrays.values())
-        raise ResourceError(
-            f"no memory to build a checkpoint of {size} bytes: {error}",
-            hint="about three times its size is needed for a moment",
-        ) from error
+    encoder = Encoder()
+    encoder.take(checkpoint.arrays)
+    return bytes(finish(encoder, checkpoint))
 
 
-def user_block(image: bytes) -> bytes:
-    """Make the 512 bytes that stand in front of an HDF5 image."""
-    fields = _FIELDS.pack(MAGIC, VERSION, USER_BLOCK_BYTES, len(image), hashlib.sha256(image).digest())
-    checked = fields.ljust(_CHECKED_BYTES, b"\0")
-    return checked + hashlib.sha256(checked).digest()
+def finish(encoder: Encoder, checkpoint: Checkpoint) -> memoryview:
+    """Return the file of a checkpoint whose arrays `encoder` has taken; valid until it takes the next ones."""
+    late = {} if checkpoint.late is None else checkpoint.late(encoder.arrays)
+    return encoder.finish({**checkpoint.metadata, **late})
 
 
 def image_bytes(block: bytes, source: str) -> int:
@@ -113,13 +113,13 @@ def image_bytes(block: bytes, source: str) -> int:
         )
     if len(block) < USER_BLOCK_BYTES:
         raise damaged(source, f"it ends after {len(block)} bytes, expected at least {USER_BLOCK_BYTES}")
-    checked, digest = block[:_CHECKED_BYTES], block[_CHECKED_BYTES:USER_BLOCK_BYTES]
+    checked, digest = block[:CHECKED_BYTES], block[CHECKED_BYTES:USER_BLOCK_BYTES]
     if hashlib.sha256(checked).digest() != digest:
         raise damaged(source, f"digest of its header is {_hex(checked)}, expected {digest.hex()[:16]}")
-    _, version, size, length, _ = _FIELDS.unpack_from(checked)
+    _, version, size, length, _ = FIELDS.unpack_from(checked)
     if version != VERSION:
         raise other_version(source, version)
-    if size != USER_BLOCK_BYTES or any(checked[_FIELDS.size :]):
+    if size != USER_BLOCK_BYTES or any(checked[FIELDS.size :]):
         raise damaged(
             source, f"its header says a size of {size} bytes, expected {USER_BLOCK_BYTES} and zeros as filling"
         )
@@ -151,10 +151,12 @@ def decode(data: bytes, source: str) -> Checkpoint:
     length = image_bytes(data[:USER_BLOCK_BYTES], source)
     if len(data) - USER_BLOCK_BYTES != length:
         raise damaged(source, f"it has {len(data)} bytes, expected {USER_BLOCK_BYTES + length}")
-    digest = _FIELDS.unpack_from(data)[-1]
+    digest = FIELDS.unpack_from(data)[-1]
     image = memoryview(data)[USER_BLOCK_BYTES:]
     if hashlib.sha256(image).digest() != digest:
         raise damaged(source, f"its SHA-256 is {_hex(image)}, expected {digest.hex()[:16]}")
+    from onotrain.training.checkpoint_image import read_image  # here, because libhdf5 is not needed everywhere
+
     arrays, text = read_image(data, source)
     try:
         return Checkpoint(arrays, from_text(text))
@@ -192,16 +194,6 @@ def check_arrays(checkpoint: Checkpoint, expected: Mapping[str, tuple[tuple[int,
             "\n  ".join([f"{source}: a checkpoint of another network or optimizer", *shown]),
             hint="use the configuration that the run was started with, or start a new run with another --output",
         )
-
-
-def _storable(name: str, array: np.ndarray) -> np.ndarray:
-    parts = name.split("/")
-    if not all(parts) or "." in parts or ".." in parts or "\0" in name or parts[0] == METADATA or len(parts) > DEPTH:
-        raise ValueError(f"a checkpoint cannot hold an array of the name {name!r}")
-    array = np.asarray(array)
-    if array.dtype.newbyteorder("=") not in DTYPES:
-        raise TypeError(f"a checkpoint cannot hold {name!r} of dtype {array.dtype}, expected floats or integers")
-    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def damaged(source: str, problem: str) -> DamagedCheckpointError:

@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
 from onotrain.training.atomic import disk_errors, remove_stale, sync_directory, write_atomically
-from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, encode, image_bytes
-from onotrain.training.checkpoint_image import USER_BLOCK_BYTES
+from onotrain.training.checkpoint_encoder import Encoder
+from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, finish, image_bytes
+from onotrain.training.checkpoint_format import USER_BLOCK_BYTES
 
 BEST_NAME = "best.json"
 _NAME = re.compile(r"step-(\d{9,18})\.h5")
@@ -95,7 +96,7 @@ class CheckpointStore:
         self.keep = keep
         self._swept = False
 
-    def save(self, data: bytes, step: int, *, best: bool = False) -> Path:
+    def save(self, data: bytes | memoryview, step: int, *, best: bool = False) -> Path:
         """Write a checkpoint durably, then remove those that are no longer to be kept.
 
         Parameters
@@ -203,9 +204,9 @@ class CheckpointStore:
 class BackgroundWriter:
     """Encodes and writes checkpoints in one thread, so that saving does not stop the training.
 
-    At most one checkpoint is under way: :meth:`submit` waits for the one before. So memory for one image is enough,
-    files appear in the order of their steps, and none is dropped. What goes wrong in the thread is raised by the next
-    call. A context manager; leaving it waits.
+    At most one checkpoint is under way: :meth:`submit` waits for the one before. So memory for one file is enough; it
+    is kept from save to save. Files appear in the order of their steps, and none is dropped. What goes wrong in the
+    thread is raised by the next call. A context manager; leaving it waits.
 
     Parameters
     ----------
@@ -215,6 +216,7 @@ class BackgroundWriter:
 
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
+        self._encoder = Encoder()
         self._thread = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: futures.Future[Path] | None = None
 
@@ -224,8 +226,8 @@ class BackgroundWriter:
         Parameters
         ----------
         content
-            The checkpoint, or a function that makes the file's bytes and is called in the thread. Its arrays must not
-            change any more: copies, or state that the caller leaves alone until :meth:`wait` returns.
+            The checkpoint, whose arrays are copied before this returns; or a function that makes the file's bytes and
+            is called in the thread.
         step, best
             As in :meth:`CheckpointStore.save`.
 
@@ -235,6 +237,8 @@ class BackgroundWriter:
             The save before failed; this one is not started.
         """
         self.wait()
+        if isinstance(content, Checkpoint):
+            self._encoder.take(content.arrays)
         self._pending = self._thread.submit(self._save, content, step, best)
 
     def wait(self) -> Path | None:
@@ -253,7 +257,8 @@ class BackgroundWriter:
             self._thread.shutdown(wait=True)
 
     def _save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
-        return self.store.save(encode(content) if isinstance(content, Checkpoint) else content(), step, best=best)
+        data = finish(self._encoder, content) if isinstance(content, Checkpoint) else content()
+        return self.store.save(data, step, best=best)
 
     def __enter__(self) -> BackgroundWriter:
         return self
