@@ -145,13 +145,21 @@ class _Coordinator:
     def run(self) -> list[int]:
         """Return the number of portions that each rank predicted."""
         while sum(self._done) < self._job.portions:
-            while self._comm is not None and self._comm.Iprobe(tag=_RESULT_TAG):
+            while self._result_waits():
                 self._serve()
             if self._own:
                 self._compute()
             elif sum(self._done) < self._job.portions:
                 self._serve()
         return self._done
+
+    def _result_waits(self) -> bool:
+        """Return whether another rank has sent a result.
+
+        MPI may look only at messages that it has taken in already, and take others in afterwards (Open MPI does): the
+        second look sees a message that came while this rank computed, which else waited for another portion.
+        """
+        return self._comm is not None and (self._comm.Iprobe(tag=_RESULT_TAG) or self._comm.Iprobe(tag=_RESULT_TAG))
 
     def _take(self) -> int:
         """Return the next portion that nobody has, or that there is none."""
