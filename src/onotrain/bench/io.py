@@ -28,8 +28,8 @@ from onotrain.parallel.world import World
 from onotrain.training import train
 from onotrain.training.atomic import disk_errors
 from onotrain.training.card import arrays_of
-from onotrain.training.checkpoint_file import Checkpoint, encode
-from onotrain.training.checkpoint_store import CheckpointStore, read_checkpoint
+from onotrain.training.checkpoint_file import Checkpoint
+from onotrain.training.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
 from onotrain.training.observers import Observer, StepEnd
 
 #: Trainings with checkpoints, each beside one without, and checkpoints in each that are looked at.
@@ -97,10 +97,15 @@ def _checkpoint(subject: Subject, folder: Path, budget_s: float, say: Say) -> di
     parameters, *state = (draw.standard_normal(layout.size).astype(layout.dtype) for _ in range(1 + len(names)))
     arrays = arrays_of(layout, parameters, dict(zip(names, state, strict=True)))
     checkpoint = Checkpoint(arrays, subject.card.metadata())
-    store = CheckpointStore(folder)
-    path = store.save(encode(checkpoint), 1)
-    nbytes = path.stat().st_size
-    save, load = measure([lambda: store.save(encode(checkpoint), 1), lambda: read_checkpoint(path)], budget_s)
+    with BackgroundWriter(CheckpointStore(folder)) as writer:
+
+        def save_and_wait() -> Path:
+            writer.submit(checkpoint, 1)
+            return writer.wait() or folder
+
+        path = save_and_wait()
+        nbytes = path.stat().st_size
+        save, load = measure([save_and_wait, partial(read_checkpoint, path)], budget_s)
     return {"bytes": nbytes, "save": _speed(nbytes, save), "load": _speed(nbytes, load)}
 
 
