@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kernels.oracle import TOLERANCE, normal, unset
+from onotrain import _kernels
 from onotrain._kernels import Kernels, reference
 
 SIZES = [0, 1, 7, 64, 511, 512, 513, 1030]
@@ -131,6 +132,25 @@ def test_gradients_are_summed_in_their_order(kernels, rng, n, k):
     np.testing.assert_allclose(squares, (expected.astype(np.float64) ** 2).sum(), rtol=1e-12)
     assert kernels.sum_gradients(grads, grads[0]) == squares
     np.testing.assert_array_equal(grads[0], expected)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_compiled_build_gives_the_same_bits(dtype, name):
+    states, call = RULES[name]
+    results = []
+    for build in _kernels.available():
+        if build == "reference":
+            continue
+        rng = np.random.default_rng(5)
+        kernels = _kernels.load(dtype, build)
+        param, grads = normal(rng, kernels.dtype, 517), gradient_rows(rng, kernels.dtype, 3, 517)
+        state = [abs(normal(rng, kernels.dtype, 517)) for _ in range(states)]
+        squares = call(kernels, grads, 0.7, DECAY, False, 3, state, param)
+        results.append((squares, param, *state))
+    for result in results[1:]:
+        for got, expected in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("name", RULES)

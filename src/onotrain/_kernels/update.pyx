@@ -2,79 +2,193 @@
 
 Dimensions: n parameters of the shard, k gradient rows.
 
-The pass goes by blocks: the summed gradient of a block waits in the first-level cache, the simple loops over it are
-vectorised, and every array is read and written once.  Each kernel returns the sum of squares, in double, of the summed
-gradient before scale and decay; a gradient that is not finite shows in it.
+The pass goes by LANES elements, which stay in registers from the first load to the last store: every array is read and
+written once, and the one division and square root of a rule hide the rest.  Each kernel returns the sum of squares, in
+double, of the summed gradient before scale and decay; a gradient that is not finite shows in it.
 
 Formulas are those of torch.optim.  Decay: ``param *= 1 - lr * weight_decay`` before the step if decoupled, else
 ``gradient += weight_decay * param`` (L2).
 """
 
 from cython cimport floating
+from libc.string cimport memcpy, memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, out_1d
-from onotrain._kernels.elementary cimport sqrt, total_of_squares
+from onotrain._kernels.elementary cimport LANES, sqrt, total_of_squares
 
-cdef enum:
-    BLOCK = 512
+cdef enum Rule:
+    SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB
 
 
-cdef int check_gradients(const floating[:, :] grads, Py_ssize_t n) except -1:
-    """The rows may lie anywhere, the elements of a row must be neighbours."""
-    if grads.shape[0] < 1:
+# What an update is a function of, besides the arrays.
+cdef struct Step:
+    Rule rule
+    double scale            # of the gradient
+    double penalty          # weight decay as L2
+    double shrink           # of the parameters: 1 - lr * weight_decay if decoupled, else 1
+    double lr
+    double momentum
+    bint nesterov
+    double rate1            # of the running means: 1 - beta
+    double rate2
+    double eps
+    double root             # sqrt(1 / correction of the second moment)
+    double decay            # weight decay as a part of LAMB's direction
+
+
+cdef Step make_step(Rule rule, double grad_scale=1, double lr=0, double weight_decay=0, bint decoupled=False):
+    cdef Step s
+    memset(&s, 0, sizeof(Step))
+    s.rule, s.scale, s.lr = rule, grad_scale, lr
+    s.penalty = 0 if decoupled else weight_decay
+    s.shrink = 1 - lr * weight_decay if decoupled else 1
+    return s
+
+
+cdef double update(
+    Step step,
+    const floating[:, :] grads,     # IN  (k, n)
+    floating[::1] state1,           # IN, OUT (n,) or None
+    floating[::1] state2,           # IN, OUT (n,) or None
+    const floating[::1] param,      # IN  (n,) or None
+    floating[::1] out,              # OUT (n,): the new parameters, or what the rule makes instead
+) except? -1:
+    """Check the shapes and run the rule."""
+    cdef Py_ssize_t n = out.shape[0], k = grads.shape[0], stride
+    cdef double squares
+    if k < 1:
         raise ValueError("grads: got no rows, expected at least one")
-    if grads.shape[1] > 1 and grads.strides[1] != sizeof(floating):
+    if grads.shape[1] > 1 and grads.strides[1] != sizeof(floating):  # the rows may lie anywhere
         raise ValueError("grads: got rows with gaps, expected contiguous ones")
     if grads.strides[0] % sizeof(floating) != 0:
         raise ValueError("grads: got rows that are not aligned to their elements")
-    return expect("columns of grads", grads.shape[1], n)
+    expect("columns of grads", grads.shape[1], n)
+    expect("length of the first state", n if state1 is None else state1.shape[0], n)
+    expect("length of the second state", n if state2 is None else state2.shape[0], n)
+    expect("length of param", n if param is None else param.shape[0], n)
+    stride = grads.strides[0] // <Py_ssize_t> sizeof(floating)
+    cdef const floating* rows = &grads[0, 0] if n > 0 else NULL
+    cdef floating* a = out_1d(state1)
+    cdef floating* b = out_1d(state2)
+    cdef const floating* p = in_1d(param)
+    cdef floating* o = out_1d(out)
+    with nogil:
+        squares = run(&step, n, k, stride, rows, a, b, p, o)
+    return squares
 
 
-cdef inline Py_ssize_t row_stride(const floating[:, :] grads) noexcept nogil:
-    """Elements from one gradient row to the next."""
-    return grads.strides[0] // <Py_ssize_t> sizeof(floating)
-
-
-cdef inline const floating* first(const floating[:, :] grads) noexcept nogil:
-    return &grads[0, 0] if grads.shape[1] > 0 else NULL
-
-
-cdef double sum_rows(
-    Py_ssize_t k,
-    Py_ssize_t stride,
-    Py_ssize_t count,
-    const floating* grads,      # IN  (k, count)
-    floating* g,                # OUT (count,)
+cdef double run(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* a, floating* b, const floating* p, floating* out,
 ) noexcept nogil:
-    """``g = row 0 + row 1 + ...``, in this order on every rank; returns the sum of squares of g."""
+    """Whole groups of LANES elements where they lie, the rest in copies that are filled up with zeros.
+
+    Both go through one call, and so through the same instructions: how the parameters are cut into shards does not
+    change a bit.
+    """
+    cdef floating[LANES] row, first, second, param, result
+    cdef double[LANES] squares
+    cdef double total = 0
+    cdef Py_ssize_t _, c, rest = n % LANES, whole = n - rest
+    cdef floating* end_of_a = a + whole if a != NULL else NULL
+    cdef floating* end_of_b = b + whole if b != NULL else NULL
+    cdef floating* end_of_out = out + whole if out != NULL else NULL
+    for c in range(LANES):
+        squares[c] = row[c] = first[c] = second[c] = param[c] = 0
+    while True:
+        apply(step, n - n % LANES, k, stride, rows, a, b, p, out, squares)
+        if n % LANES == 0:
+            break
+        for _ in range(k):
+            for c in range(rest):
+                row[c] += rows[whole + c]
+            rows += stride
+        copy(rest, end_of_a, first)
+        copy(rest, end_of_b, second)
+        copy(rest, p + whole if p != NULL else NULL, param)
+        a, b, p, out = first if a != NULL else NULL, second if b != NULL else NULL, param, result
+        n, k, stride, rows = LANES, 1, 0, row
+    copy(rest, first, end_of_a)
+    copy(rest, second, end_of_b)
+    copy(rest, result, end_of_out)
+    for c in range(LANES):
+        total += squares[c]
+    return total
+
+
+cdef inline void copy(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y = x``, where both exist."""
+    if n > 0 and x != NULL and y != NULL:
+        memcpy(y, x, n * sizeof(floating))
+
+
+cdef void apply(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* a, floating* b, const floating* p, floating* out, double* squares,
+) noexcept nogil:
+    """One function per rule, for n a multiple of LANES."""
+    if step.rule == SGD:
+        sgd_lanes(step, n, k, stride, rows, a, p, out, squares)
+    elif step.rule == ADAM:
+        adam_lanes(step, n, k, stride, rows, a, b, p, out, squares)
+    elif step.rule == RMSPROP:
+        rmsprop_lanes(step, n, k, stride, rows, a, b, p, out, squares)
+    elif step.rule == ADAGRAD:
+        adagrad_lanes(step, n, k, stride, rows, a, p, out, squares)
+    elif step.rule == LAMB:
+        lamb_lanes(step, n, k, stride, rows, a, b, p, out, squares)
+    else:
+        sum_lanes(n, k, stride, rows, out, squares)
+
+
+cdef inline void sum_rows(
+    Py_ssize_t k, Py_ssize_t stride, const floating* rows, floating* g, double* squares
+) noexcept nogil:
+    """``g = row 0 + row 1 + ...``, in this order on every rank."""
     cdef Py_ssize_t _, c
-    for c in range(count):
-        g[c] = grads[c]
+    for c in range(LANES):
+        g[c] = rows[c]
     for _ in range(1, k):
-        grads += stride
-        for c in range(count):
-            g[c] += grads[c]
-    return total_of_squares(g, count)
+        rows += stride
+        for c in range(LANES):
+            g[c] += rows[c]
+    for c in range(LANES):
+        squares[c] += <double> g[c] * <double> g[c]
 
 
-cdef void scale_and_decay(
-    Py_ssize_t count,
-    floating scale,
-    floating penalty,       # of L2
-    floating shrink,        # 1 - learning_rate * weight_decay if decoupled, else 1
-    floating* g,            # IN, OUT (count,)
-    floating* param,        # IN, OUT (count,)
-) noexcept nogil:
+cdef inline void load(const floating* x, floating* y) noexcept nogil:
+    """``y = x``."""
     cdef Py_ssize_t c
-    if scale != 1:
-        for c in range(count):
-            g[c] *= scale
-    if penalty != 0:
-        for c in range(count):
-            g[c] += penalty * param[c]
-    if shrink != 1:
-        for c in range(count):
-            param[c] *= shrink
+    for c in range(LANES):
+        y[c] = x[c]
+
+
+cdef inline void gradient_and_parameters(
+    const Step* step, Py_ssize_t k, Py_ssize_t stride, const floating* rows, const floating* p,
+    floating* g,            # OUT the gradient with scale and decay
+    floating* w,            # OUT the parameters after decay
+    double* squares,
+) noexcept nogil:
+    cdef floating scale = step.scale, penalty = step.penalty, shrink = step.shrink
+    cdef Py_ssize_t c
+    sum_rows(k, stride, rows, g, squares)
+    load(p, w)
+    for c in range(LANES):
+        g[c] = g[c] * scale + penalty * w[c]
+    for c in range(LANES):
+        w[c] *= shrink
+
+
+cdef void sum_lanes(
+    Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows, floating* out, double* squares
+) noexcept nogil:
+    cdef floating[LANES] g
+    cdef Py_ssize_t start
+    start = 0
+    while start < n:
+        sum_rows(k, stride, rows + start, g, squares)
+        load(g, out + start)
+        start += LANES
 
 
 def sum_gradients(
@@ -82,22 +196,42 @@ def sum_gradients(
     floating[::1] out not None,                 # OUT (n,), may be a row of grads
 ):
     """``out = row 0 + row 1 + ...``; returns the sum of squares of out."""
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = out.shape[0], start, count, c
-    cdef double squares = 0
-    check_gradients(grads, n)
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef floating* y = out_1d(out)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            for c in range(count):
-                y[start + c] = g[c]
-            start += BLOCK
-    return squares
+    return update[floating](make_step(SUM), grads, None, None, None, out)
+
+
+cdef inline void momentum_step(
+    const Step* step, const floating* g, floating* v, Py_ssize_t start, floating* w
+) noexcept nogil:
+    """``v = momentum v + g``; ``w -= lr v``, or ``w -= lr (g + momentum v)`` with Nesterov; without v ``w -= lr g``."""
+    cdef floating lr = step.lr, momentum = step.momentum
+    cdef floating[LANES] velocity
+    cdef Py_ssize_t c
+    if v == NULL:
+        for c in range(LANES):
+            w[c] -= lr * g[c]
+        return
+    for c in range(LANES):
+        velocity[c] = momentum * v[start + c] + g[c]
+    load(velocity, v + start)
+    if step.nesterov:
+        for c in range(LANES):
+            velocity[c] = g[c] + momentum * velocity[c]
+    for c in range(LANES):
+        w[c] -= lr * velocity[c]
+
+
+cdef void sgd_lanes(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* v, const floating* p, floating* out, double* squares,
+) noexcept nogil:
+    cdef floating[LANES] g, w
+    cdef Py_ssize_t start
+    start = 0
+    while start < n:
+        gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
+        momentum_step(step, g, v, start, w)
+        load(w, out + start)
+        start += LANES
 
 
 def sgd(
@@ -112,47 +246,35 @@ def sgd(
     floating[::1] param not None,               # IN, OUT (n,)
 ):
     """``v = momentum v + g``; ``p -= lr v``, or ``p -= lr (g + momentum v)`` with Nesterov."""
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = param.shape[0], start, count
-    cdef double squares = 0
-    cdef floating penalty = 0 if decoupled else weight_decay
-    cdef floating shrink = 1 - lr * weight_decay if decoupled else 1
-    check_gradients(grads, n)
-    expect("length of velocity", n if velocity is None else velocity.shape[0], n)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef floating* v = out_1d(velocity)
-    cdef floating* p = out_1d(param)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            scale_and_decay(count, <floating> grad_scale, penalty, shrink, g, p + start)
-            sgd_block(
-                count, <floating> lr, <floating> momentum, nesterov, g, v + start if v != NULL else NULL, p + start
-            )
-            start += BLOCK
-    return squares
+    cdef Step step = make_step(SGD, grad_scale, lr, weight_decay, decoupled)
+    step.momentum, step.nesterov = momentum, nesterov
+    return update[floating](step, grads, velocity, None, param, param)
 
 
-cdef void sgd_block(
-    Py_ssize_t count, floating lr, floating momentum, bint nesterov, const floating* g, floating* v, floating* p
+cdef void adam_lanes(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* m, floating* v, const floating* p, floating* out, double* squares,
 ) noexcept nogil:
-    cdef Py_ssize_t c
-    if v == NULL:
-        for c in range(count):
-            p[c] -= lr * g[c]
-    elif nesterov:
-        for c in range(count):
-            v[c] = momentum * v[c] + g[c]
-            p[c] -= lr * (g[c] + momentum * v[c])
-    else:
-        for c in range(count):
-            v[c] = momentum * v[c] + g[c]
-            p[c] -= lr * v[c]
+    cdef floating[LANES] g, w, first, second
+    cdef floating lr = step.lr, rate1 = step.rate1, rate2 = step.rate2, eps = step.eps, root = step.root
+    cdef Py_ssize_t start, c
+    start = 0
+    while start < n:
+        gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
+        load(m + start, first)
+        load(v + start, second)
+        for c in range(LANES):
+            first[c] += rate1 * (g[c] - first[c])
+        for c in range(LANES):
+            second[c] += rate2 * (g[c] * g[c] - second[c])
+        for c in range(LANES):
+            w[c] -= lr * first[c] / (root * sqrt(second[c]) + eps)
+        load(first, m + start)
+        load(second, v + start)
+        load(w, out + start)
+        start += LANES
 
 
 def adam(
@@ -175,42 +297,31 @@ def adam(
     ``m += (1 - beta1) (g - m)``; ``v += (1 - beta2) (g^2 - v)``;
     ``p -= lr / correction1 m / (sqrt(v / correction2) + eps)`` with ``correction = 1 - beta^t`` of step t.
     """
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = param.shape[0], start, count
-    cdef double squares = 0
-    cdef floating penalty = 0 if decoupled else weight_decay
-    cdef floating shrink = 1 - lr * weight_decay if decoupled else 1
-    check_gradients(grads, n)
-    expect("length of m", m.shape[0], n)
-    expect("length of v", v.shape[0], n)
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef floating* pm = out_1d(m)
-    cdef floating* pv = out_1d(v)
-    cdef floating* p = out_1d(param)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            scale_and_decay(count, <floating> grad_scale, penalty, shrink, g, p + start)
-            adam_block(
-                count, <floating> (lr / correction1), <floating> (1 - beta1), <floating> (1 - beta2), <floating> eps,
-                <floating> (1 / correction2) ** 0.5, g, pm + start, pv + start, p + start,
-            )
-            start += BLOCK
-    return squares
+    cdef Step step = make_step(ADAM, grad_scale, lr, weight_decay, decoupled)
+    step.lr, step.root = lr / correction1, (1 / correction2) ** 0.5
+    step.rate1, step.rate2, step.eps = 1 - beta1, 1 - beta2, eps
+    return update[floating](step, grads, m, v, param, param)
 
 
-cdef void adam_block(
-    Py_ssize_t count, floating step, floating rate1, floating rate2, floating eps, floating root,
-    const floating* g, floating* m, floating* v, floating* p,
+cdef void rmsprop_lanes(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* s, floating* v, const floating* p, floating* out, double* squares,
 ) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(count):
-        m[c] += rate1 * (g[c] - m[c])
-        v[c] += rate2 * (g[c] * g[c] - v[c])
-        p[c] -= step * m[c] / (root * sqrt(v[c]) + eps)
+    cdef floating[LANES] g, w, square
+    cdef floating rate = step.rate2, eps = step.eps
+    cdef Py_ssize_t start, c
+    start = 0
+    while start < n:
+        gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
+        load(s + start, square)
+        for c in range(LANES):
+            square[c] += rate * (g[c] * g[c] - square[c])
+        for c in range(LANES):
+            g[c] = g[c] / (sqrt(square[c]) + eps)
+        load(square, s + start)
+        momentum_step(step, g, v, start, w)
+        load(w, out + start)
+        start += LANES
 
 
 def rmsprop(
@@ -230,39 +341,31 @@ def rmsprop(
 
     Source: Tieleman and Hinton, Coursera lecture 6e, 2012.
     """
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = param.shape[0], start, count
-    cdef double squares = 0
-    cdef floating penalty = 0 if decoupled else weight_decay
-    cdef floating shrink = 1 - lr * weight_decay if decoupled else 1
-    check_gradients(grads, n)
-    expect("length of square", square.shape[0], n)
-    expect("length of velocity", n if velocity is None else velocity.shape[0], n)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef floating* s = out_1d(square)
-    cdef floating* v = out_1d(velocity)
-    cdef floating* p = out_1d(param)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            scale_and_decay(count, <floating> grad_scale, penalty, shrink, g, p + start)
-            rmsprop_block(count, <floating> (1 - alpha), <floating> eps, g, s + start)
-            sgd_block(count, <floating> lr, <floating> momentum, False, g, v + start if v != NULL else NULL, p + start)
-            start += BLOCK
-    return squares
+    cdef Step step = make_step(RMSPROP, grad_scale, lr, weight_decay, decoupled)
+    step.rate2, step.eps, step.momentum = 1 - alpha, eps, momentum
+    return update[floating](step, grads, square, velocity, param, param)
 
 
-cdef void rmsprop_block(Py_ssize_t count, floating rate, floating eps, floating* g, floating* s) noexcept nogil:
-    """Divide g by the root of its running mean square; what follows is sgd."""
-    cdef Py_ssize_t c
-    for c in range(count):
-        s[c] += rate * (g[c] * g[c] - s[c])
-        g[c] = g[c] / (sqrt(s[c]) + eps)
+cdef void adagrad_lanes(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* s, const floating* p, floating* out, double* squares,
+) noexcept nogil:
+    cdef floating[LANES] g, w, square
+    cdef floating lr = step.lr, eps = step.eps
+    cdef Py_ssize_t start, c
+    start = 0
+    while start < n:
+        gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
+        load(s + start, square)
+        for c in range(LANES):
+            square[c] += g[c] * g[c]
+        for c in range(LANES):
+            w[c] -= lr * g[c] / (sqrt(square[c]) + eps)
+        load(square, s + start)
+        load(w, out + start)
+        start += LANES
 
 
 def adagrad(
@@ -276,35 +379,34 @@ def adagrad(
     floating[::1] param not None,               # IN, OUT (n,)
 ):
     """``s += g^2``; ``p -= lr g / (sqrt(s) + eps)`` (Duchi, Hazan, Singer, JMLR 12, 2011)."""
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = param.shape[0], start, count
-    cdef double squares = 0
-    cdef floating penalty = 0 if decoupled else weight_decay
-    cdef floating shrink = 1 - lr * weight_decay if decoupled else 1
-    check_gradients(grads, n)
-    expect("length of square", square.shape[0], n)
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef floating* s = out_1d(square)
-    cdef floating* p = out_1d(param)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            scale_and_decay(count, <floating> grad_scale, penalty, shrink, g, p + start)
-            adagrad_block(count, <floating> lr, <floating> eps, g, s + start, p + start)
-            start += BLOCK
-    return squares
+    cdef Step step = make_step(ADAGRAD, grad_scale, lr, weight_decay, decoupled)
+    step.eps = eps
+    return update[floating](step, grads, square, None, param, param)
 
 
-cdef void adagrad_block(
-    Py_ssize_t count, floating lr, floating eps, const floating* g, floating* s, floating* p
+cdef void lamb_lanes(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* m, floating* v, const floating* p, floating* out, double* squares,
 ) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(count):
-        s[c] += g[c] * g[c]
-        p[c] -= lr * g[c] / (sqrt(s[c]) + eps)
+    cdef floating[LANES] g, w, first, second
+    cdef floating lr = step.lr, rate1 = step.rate1, rate2 = step.rate2, eps = step.eps, root = step.root
+    cdef floating decay = step.decay
+    cdef Py_ssize_t start, c
+    start = 0
+    while start < n:
+        gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
+        load(m + start, first)
+        load(v + start, second)
+        for c in range(LANES):
+            first[c] += rate1 * (g[c] - first[c])
+        for c in range(LANES):
+            second[c] += rate2 * (g[c] * g[c] - second[c])
+        for c in range(LANES):
+            w[c] = lr * first[c] / (root * sqrt(second[c]) + eps) + decay * w[c]
+        load(first, m + start)
+        load(second, v + start)
+        load(w, out + start)
+        start += LANES
 
 
 def lamb_direction(
@@ -326,47 +428,11 @@ def lamb_direction(
 
     Moments as in Adam; ``direction = m / correction1 / (sqrt(v / correction2) + eps) + weight_decay p`` if decoupled.
     """
-    cdef floating[BLOCK] g
-    cdef Py_ssize_t n = param.shape[0], start, count
-    cdef double squares = 0
-    check_gradients(grads, n)
-    expect("length of m", m.shape[0], n)
-    expect("length of v", v.shape[0], n)
-    expect("length of direction", direction.shape[0], n)
-    cdef Py_ssize_t k = grads.shape[0], stride = row_stride(grads)
-    cdef const floating* rows = first(grads)
-    cdef const floating* p = in_1d(param)
-    cdef floating* pm = out_1d(m)
-    cdef floating* pv = out_1d(v)
-    cdef floating* step = out_1d(direction)
-    with nogil:
-        start = 0
-        while start < n:
-            count = min(<Py_ssize_t> BLOCK, n - start)
-            squares += sum_rows(k, stride, count, rows + start, g)
-            # without shrinking, scale_and_decay only reads the parameters
-            scale_and_decay(
-                count, <floating> grad_scale, <floating> (0 if decoupled else weight_decay), <floating> 1,
-                g, <floating*> p + start,
-            )
-            lamb_block(
-                count, <floating> (1 / correction1), <floating> (1 - beta1), <floating> (1 - beta2), <floating> eps,
-                <floating> (1 / correction2) ** 0.5, <floating> (weight_decay if decoupled else 0),
-                g, p + start, pm + start, pv + start, step + start,
-            )
-            start += BLOCK
-    return squares
-
-
-cdef void lamb_block(
-    Py_ssize_t count, floating step, floating rate1, floating rate2, floating eps, floating root, floating decay,
-    const floating* g, const floating* p, floating* m, floating* v, floating* direction,
-) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(count):
-        m[c] += rate1 * (g[c] - m[c])
-        v[c] += rate2 * (g[c] * g[c] - v[c])
-        direction[c] = step * m[c] / (root * sqrt(v[c]) + eps) + decay * p[c]
+    cdef Step step = make_step(LAMB, grad_scale, 0, weight_decay, decoupled)
+    step.lr, step.root = 1 / correction1, (1 / correction2) ** 0.5
+    step.rate1, step.rate2, step.eps = 1 - beta1, 1 - beta2, eps
+    step.decay = weight_decay if decoupled else 0
+    return update[floating](step, grads, m, v, param, direction)
 
 
 def add_scaled(
