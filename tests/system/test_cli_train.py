@@ -40,6 +40,25 @@ def test_train_prints_a_line_for_each_epoch(ranks: int) -> None:
     assert json.loads(Path("run/summary.json").read_text())["ranks"] == max(ranks, 1)
 
 
+LOADED = """\
+import sys
+from pathlib import Path
+from onotrain.cli.program import run
+from onotrain.parallel.guard import launched_rank
+assert run(["train", "c.yaml", "--quiet", "--output", "run"]) == 0
+heavy = ("h5py", "rich", "matplotlib", "safetensors", "onnx", "threadpoolctl")
+Path(f"loaded-{launched_rank()}").write_text(" ".join(n for n in heavy if n in sys.modules))
+"""
+
+
+def test_a_rank_that_writes_nothing_loads_nothing_for_it() -> None:
+    """What a rank imports is memory and time of every core of a cluster."""
+    done = launch.mpirun(2, sys.executable, "-c", LOADED)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path("loaded-0").read_text() == "h5py"  # for the checkpoints
+    assert Path("loaded-1").read_text() == ""
+
+
 def test_quiet_and_default_output() -> None:
     for number in (1, 2):
         done = launch.onotrain("train", "c.yaml", "--quiet", "--set", "training.epochs=1")
