@@ -59,6 +59,11 @@ def section(optimizer: str) -> Any:
     ).optimizer
 
 
+def options(strategy: str, **changes: Any) -> Any:
+    """Return the strategy's section of a configuration."""
+    return SimpleNamespace(name=strategy, **({"bucket_mib": 0.0} | changes))
+
+
 def gradient_of(layout: ParameterLayout, rank: int, step: int) -> np.ndarray:
     """Return the gradient that `rank` has in `step`: different on every rank, zero in the gaps."""
     flat = layout.zeros()
@@ -91,8 +96,7 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
     """Every rule, with and without clipping; the same bits on all ranks, and gaps that stay zero."""
     layout = ParameterLayout(SHAPES, "float64")
     rule = Optimizer(section(optimizer), clip, _kernels.load("float64"))
-    options = type("Options", (), {"name": strategy})
-    run = build(Job(world, layout, rule, options))
+    run = build(Job(world, layout, rule, options(strategy)))
     if world.rank == 0:
         run.parameters[:] = start(layout)
     run.synchronize()
@@ -118,6 +122,55 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
     world.barrier()
 
 
+@pytest.fixture(scope="module", params=["two uneven nodes", "every rank a node"])
+def nodes(request: pytest.FixtureRequest) -> World:
+    """Return the job as if it ran on several nodes."""
+    world = World.connect()
+    first = world.size - world.size // 3
+    if first == world.size:
+        pytest.skip("Test requires 3 MPI processes")
+    if request.param == "two uneven nodes":
+        node = world.comm.Split(int(world.rank >= first), key=world.rank)
+        return World(world.comm, node, int(world.rank >= first), (first, world.size - first))
+    return World(world.comm, world.comm.Split(world.rank), world.rank, (1,) * world.size)
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam", "lamb"])
+def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float | None) -> None:
+    """50 steps: layers sent as they are finished, two at a time, or all at the end; the same on all ranks."""
+    layers = [(f"dense_{n}/{name}", shape) for n in range(4) for name, shape in (("weight", (40, 40)), ("bias", (40,)))]
+    layout = ParameterLayout(layers, "float32")
+    rule = Optimizer(section(optimizer), clip, _kernels.load("float32"))
+    ends = []
+    for bucket_mib in (0, 1e-6, 0.01):
+        run = build(Job(nodes, layout, rule, options("allreduce", bucket_mib=bucket_mib)))
+        assert (run.finished is None) == (bucket_mib == 0)
+        if nodes.rank == 0:
+            run.parameters[:] = start(layout)
+        run.synchronize()
+        tally = Tally()
+        for step in range(50):
+            tally.clear()
+            tally.losses[:] = nodes.rank + 1, 1.0
+            own = gradient_of(layout, nodes.rank, step)
+            run.gradient[:] = np.nan  # what was not finished may not be sent
+            begins = [weight.offset for weight in layout.tensors[::2]]
+            for begin, end in reversed(list(zip(begins, [*begins[1:], layout.size], strict=True))):
+                run.gradient[begin:end] = own[begin:end]
+                if run.finished is not None:
+                    run.finished(begin)
+            run.step(0.01, step + 1, tally)
+            assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
+        seconds = run.clock.take(1.0)
+        assert (seconds["hidden"] > 0) == (bucket_mib > 0 and run._nodes._buckets[0].exchange is not None)
+        ends.append((run.parameters.tobytes(), tally.values.tobytes()))
+        run.close()
+        nodes.barrier()
+    assert ends[0] == ends[1] == ends[2]
+    assert len(set(nodes.comm.allgather(ends[0]))) == 1
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, value: float) -> None:
@@ -125,7 +178,7 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     for where in ("gradient", "loss"):
-        run = build(Job(world, layout, rule, type("Options", (), {"name": strategy})))
+        run = build(Job(world, layout, rule, options(strategy)))
         run.synchronize()
         tally = Tally()
         run.gradient[:] = gradient_of(layout, world.rank, 0)
@@ -144,7 +197,7 @@ def test_state_is_shared_or_alike(world: World) -> None:
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     for strategy in STRATEGIES:
-        run = build(Job(world, layout, rule, type("Options", (), {"name": strategy})))
+        run = build(Job(world, layout, rule, options(strategy)))
         if world.rank == 0:
             run.parameters[:] = 1.5
             for number, vector in enumerate(run.state().values()):
@@ -167,7 +220,7 @@ def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pyt
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     with pytest.raises(ResourceError, match="no memory on the last node"), agreed(world.comm):
-        build(Job(fresh, layout, rule, type("Options", (), {"name": "allreduce"})))
+        build(Job(fresh, layout, rule, options("allreduce")))
     assert world.comm.allreduce(1) == world.size
 
 
@@ -187,7 +240,7 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
         for ranks in (7, 9):
             node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
             world = SimpleNamespace(node=node, shards=7, nodes=2, peers=None)
-            run = allreduce.AllReduce(Job(world, layout, rule, None))
+            run = allreduce.AllReduce(Job(world, layout, rule, options("allreduce")))
             run._totals[1, :7, 0] = squares
             value = squares[6:].copy()
             run._total(value)

@@ -35,6 +35,24 @@ def test_layout_is_aligned_and_its_shards_partition_it(shapes: list[list[int]], 
     assert all(part.start * itemsize % 64 == 0 for part in parts)
 
 
+@given(shapes, st.integers(0, 5000), st.integers(1, 5))
+def test_buckets_are_whole_layers_from_the_last_to_the_first(shapes: list[list[int]], nbytes: int, count: int) -> None:
+    """Each is large enough, or the one that is left; their shards partition them, aligned."""
+    tensors = [(f"dense_{i}/{name}", tuple(shape)) for i, shape in enumerate(shapes) for name in ("weight", "bias")]
+    layout = ParameterLayout(tensors, "float32")
+    layers = [tensor.offset for tensor in layout.tensors[::2]]
+    end = layout.size
+    for bucket in (buckets := layout.buckets(nbytes)):
+        assert bucket.stop == end and bucket.start in layers
+        assert bucket.start == 0 or 4 * (bucket.stop - bucket.start) >= nbytes > 0
+        parts = [layout.shard(index, count, bucket) for index in range(count)]
+        cuts = [bucket.start, *(part.stop for part in parts)]
+        assert [part.start for part in parts] == cuts[:-1] and cuts[-1] == bucket.stop
+        assert all(4 * cut % 64 == 0 for cut in cuts)
+        end = bucket.start
+    assert end == 0 and (nbytes > 0 or len(buckets) == 1)
+
+
 def test_layout_digest_tells_networks_apart() -> None:
     """Other names, shapes, order or dtype are another layout."""
     base = [("a/weight", (3, 4)), ("a/bias", (3,))]
@@ -109,6 +127,24 @@ def test_activation_and_dropout_are_computed_in_the_dense_layers_pass() -> None:
     assert [name for name, _ in ((t.name, t.shape) for t in apart.layout)] == [
         "dense_0/weight", "dense_0/bias", "dense_1/weight", "dense_1/bias",
     ]  # fmt: skip
+
+
+def test_the_model_says_which_gradients_are_final() -> None:
+    """Layer after layer from the back, those without parameters included; what was final is not touched again."""
+    net = model([{"activation": "tanh"}, {"dense": 5}, {"dropout": 0.1}, {"activation": "relu"}, {"dense": 3}])
+    parameters, gradient = net.layout.zeros(), net.layout.zeros()
+    net.initialize(parameters, seed=1)
+    net.bind(parameters, gradient)
+    net.reserve(6)
+    seen: list[tuple[int, np.ndarray]] = []
+    net.gradient(
+        np.ones((6, 6)), np.zeros(6, np.int32), 1.0, Draw(1, 0, 0), np.zeros(2), accumulate=False,
+        finished=lambda offset: seen.append((offset, gradient[offset:].copy())),
+    )  # fmt: skip
+    second = next(tensor.offset for tensor in net.layout if tensor.name == "dense_1/weight")
+    assert [offset for offset, _ in seen] == [second, second, 0]
+    for offset, values in seen:
+        np.testing.assert_array_equal(values, gradient[offset:])
 
 
 #: Losses of ten steps of the network below, computed once with the NumPy twin in float64.

@@ -74,6 +74,11 @@ class AllReduce(Section):
         "allreduce",
         description="Synchronous: ranks of a node share the parameters; each sums, updates and publishes its part.",
     )
+    bucket_mib: NotNegative = Field(
+        0.5,
+        description="Between nodes, gradients leave in buckets of whole layers of at least this size, while the layers "
+        "in front are computed; 0 sends all of them afterwards.  The result is the same [MiB].",
+    )
 
 
 class Flat(Section):

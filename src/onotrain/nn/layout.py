@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -90,7 +91,26 @@ class ParameterLayout:
         for name, view in self.views(flat).items():
             np.copyto(view, tensors[name], casting="no")
 
-    def shard(self, index: int, count: int) -> slice:
-        """Return part `index` of `count` contiguous parts, cut at alignment boundaries."""
-        units = self.size // self._step
-        return slice(units * index // count * self._step, units * (index + 1) // count * self._step)
+    def shard(self, index: int, count: int, within: slice | None = None) -> slice:
+        """Return part `index` of `count` contiguous parts, cut at alignment boundaries.
+
+        What is cut is the whole vector, or a range `within` it that begins and ends at such boundaries.
+        """
+        begin, end = (0, self.size) if within is None else (within.start, within.stop)
+        units = (end - begin) // self._step
+        cuts = (begin + units * cut // count * self._step for cut in (index, index + 1))
+        return slice(*cuts)
+
+    def buckets(self, nbytes: int) -> list[slice]:
+        """Return ranges of whole layers, from the last layer to the first, each of at least `nbytes` but for the last.
+
+        They are in the order in which gradients become final; 0 bytes stand for one range of everything.
+        """
+        groups = groupby(self.tensors, key=lambda tensor: tensor.name.rpartition("/")[0])
+        begins = [next(group).offset for _, group in groups]
+        found, end = [], self.size
+        for begin in reversed(begins):
+            if begin == 0 or 0 < nbytes <= (end - begin) * self.dtype.itemsize:
+                found.append(slice(begin, end))
+                end = begin
+        return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ class _Stage(NamedTuple):
     dy: np.ndarray
     #: None for the first layer with parameters: nothing in front of it learns.
     dx: np.ndarray | None
+    #: Where the layer's parameters begin in the flat vector; those of the layers behind it lie after them.
+    offset: int
 
 
 class Model:
@@ -60,11 +62,22 @@ class Model:
             ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()), self.dtype
         )
         self._trained_inputs = next(index for index, layer in enumerate(self.layers) if layer.shapes())
+        self._offsets = self._begins()
         self._slopes: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
         self._gradients: list[np.ndarray] = []
         #: By number of rows, of which a run has few: those of a whole batch and of an epoch's last one.
         self._passes: dict[int, list[_Stage]] = {}
+
+    def _begins(self) -> list[int]:
+        """Return where each layer's parameters begin in the flat vector, or those of the layers behind it."""
+        offsets = {tensor.name: tensor.offset for tensor in self.layout}
+        begins, begin = [], self.layout.size
+        for layer in reversed(self.layers):
+            for suffix, _ in layer.shapes()[:1]:
+                begin = offsets[f"{layer.name}/{suffix}"]
+            begins.append(begin)
+        return begins[::-1]
 
     @property
     def widths(self) -> list[int]:
@@ -111,10 +124,18 @@ class Model:
             [array[:rows] for array in arrays] for arrays in (self._slopes, self._outputs, self._gradients)
         )
         before = [None if index <= self._trained_inputs else gradients[index - 1] for index in range(len(slopes))]
-        return list(map(_Stage, self.layers, [None, *outputs], slopes, outputs, gradients, before))
+        return list(map(_Stage, self.layers, [None, *outputs], slopes, outputs, gradients, before, self._offsets))
 
     def gradient(
-        self, x: np.ndarray, targets: np.ndarray, weight: float, draw: Draw, tally: np.ndarray, *, accumulate: bool
+        self,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weight: float,
+        draw: Draw,
+        tally: np.ndarray,
+        *,
+        accumulate: bool,
+        finished: Callable[[int], None] | None = None,
     ) -> None:
         """Compute this rank's part of the gradient of the global batch's mean loss.
 
@@ -132,17 +153,21 @@ class Model:
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
         accumulate
             Add to the gradients of the batch's earlier pieces instead of overwriting them.
+        finished
+            Called after every layer with where in the flat vector gradients begin that this call will not touch again.
         """
         stages = self._passes.get(len(x))
         if stages is None:
             stages = self._passes[len(x)] = self._stages(len(x))
         y = x
-        for layer, _, slope, out, _, _ in stages:
+        for layer, _, slope, out, *_ in stages:
             layer.forward(y, draw, slope, out)
             y = out
         self.loss(y, targets, weight, stages[-1].dy, tally)
-        for layer, inputs, slope, _, dy, dx in reversed(stages[self._trained_inputs :]):
+        for layer, inputs, slope, _, dy, dx, offset in reversed(stages[self._trained_inputs :]):
             layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
+            if finished is not None:
+                finished(offset)
 
 
 class Inference:

@@ -5,16 +5,17 @@ One step, with ``R`` ranks on the node and the flat vector cut into as many shar
     every rank      gradients[rank] = its part of the gradient
     barrier
     owner of shard  g = sum of gradients[0..R-1][shard], in this order
-                    exchange g with the owners of the same shard on the other nodes
                     update parameters[shard] and state[shard] in place
     barrier
 
 There is no all-gather within a node, parameters and state exist once per node, and each bit of them is computed once,
-so that replicas cannot drift.  Between nodes every core drives the network with its own shard.
+so that replicas cannot drift.  With several nodes, `onotrain.strategies.nodes` leaves in ``gradients[0]`` what is to be
+summed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ import numpy as np
 
 from onotrain.optim import Shard
 from onotrain.parallel.barrier import STATE, make_barrier
-from onotrain.parallel.collectives import all_reduce, broadcast_vector
+from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.base import Clock, Job, Tally
+from onotrain.strategies.nodes import NodesSum
 
 
 class _Slot(NamedTuple):
@@ -82,6 +84,12 @@ class AllReduce:
         part = layout.shard(world.node.rank, world.shards) if owns else slice(0, 0)
         self._shard = Shard.of([tensor.range for tensor in layout], part, self.parameters, self._state)
         self._gradients = arena["gradients"][:, part]
+        self._nodes: NodesSum | None = None
+        self.finished: Callable[[int], None] | None = None
+        if world.nodes > 1:
+            self._nodes = NodesSum(job, arena["gradients"], self._job_tally, self._barrier, self.clock)
+            self._gradients = self._gradients[:1]
+            self.finished = self._nodes.finished if job.options.bucket_mib > 0 else None
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the node's optimiser state."""
@@ -94,6 +102,11 @@ class AllReduce:
                 broadcast_vector(self._peers, vector)
         self._node.Barrier()
 
+    def close(self) -> None:
+        """Give back what MPI holds for the exchange between nodes."""
+        if self._nodes is not None:
+            self._nodes.close()
+
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
         """Sum, exchange, update and publish.  *Collective*."""
         slot = self._slots[number % 2]
@@ -101,8 +114,9 @@ class AllReduce:
         self._barrier()
         if self._node.rank == 0:
             np.add.reduce(slot.tallies, axis=0, out=slot.job_tally)
-        gradients = self._exchange(slot) if self._world.nodes > 1 else self._gradients
-        slot.mine[3] = self._optimizer.update(self._shard, gradients, learning_rate, number, self._total)
+        if self._nodes is not None:
+            self._nodes.finish(number % 2)
+        slot.mine[3] = self._optimizer.update(self._shard, self._gradients, learning_rate, number, self._total)
         self._barrier()
         tally.values[:] = slot.job_tally
         tally.gradient_squares = float(np.add.reduce(slot.squares))
@@ -111,19 +125,6 @@ class AllReduce:
         start = perf_counter()
         self._meet()
         self.clock.wait += perf_counter() - start
-
-    def _exchange(self, slot: _Slot) -> np.ndarray:
-        """Return the shard's gradient over all nodes, as one row; make the node's tally the job's."""
-        if self._peers is None:
-            return self._gradients
-        own = self._gradients[0]
-        self._optimizer.sum(self._gradients, own)
-        start = perf_counter()
-        all_reduce(self._peers, own)
-        if self._node.rank == 0:
-            all_reduce(self._peers, slot.job_tally)
-        self.clock.communication += perf_counter() - start
-        return self._gradients[:1]
 
     def _total(self, values: np.ndarray) -> None:
         """Sum a small array over the shards, all of which every node holds.  *Collective* on the node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -15,15 +16,19 @@ from onotrain.parallel.world import World
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds that this rank spent waiting for others and exchanging data."""
+    """Seconds of this rank that were not its own work."""
 
+    #: Waiting for other ranks of the node.
     wait: float = 0.0
+    #: Exchanging data, and waiting for them.
     communication: float = 0.0
+    #: Working while data were under way.
+    hidden: float = 0.0
 
-    def take(self) -> dict[str, float]:
-        """Return the seconds by kind, and begin anew."""
-        seconds = asdict(self)
-        self.wait = self.communication = 0.0
+    def take(self, total: float) -> dict[str, float]:
+        """Return where `total` seconds went, and begin anew; what was hidden is part of what was computed."""
+        seconds = {"compute": total - self.wait - self.communication, **asdict(self)}
+        self.wait = self.communication = self.hidden = 0.0
         return seconds
 
 
@@ -93,6 +98,9 @@ class Strategy(Protocol):
     parameters: np.ndarray
     #: Flat vector that this rank writes its part of the gradient to, already divided by the global batch.
     gradient: np.ndarray
+    #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
+    #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
+    finished: Callable[[int], None] | None
 
     def step(self, learning_rate: float, number: int, tally: Tally) -> None:
         """Make one update of the ranks' gradients.  *Collective*: same rate and number on all ranks.
@@ -114,4 +122,8 @@ class Strategy(Protocol):
 
     def synchronize(self) -> None:
         """Make what rank 0 wrote to `parameters` and `state` everyone's.  *Collective*."""
+        ...
+
+    def close(self) -> None:
+        """Give back what MPI holds for it; it makes no step after that."""
         ...

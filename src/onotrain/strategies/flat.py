@@ -6,6 +6,7 @@ cannot share memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -29,6 +30,7 @@ class Flat:
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
         self.clock = Clock()
+        self.finished: Callable[[int], None] | None = None
         nbytes = (2 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
         check_memory(
             nbytes,
@@ -58,6 +60,9 @@ class Flat:
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start
         tally.gradient_squares = self._optimizer.update(self._shard, self._rows, learning_rate, number, _nothing_to_sum)
+
+    def close(self) -> None:
+        """Do nothing: MPI holds nothing."""
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:

@@ -151,6 +151,7 @@ class _Session:
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(Job(world, self.model.layout, optimizer, config.strategy))
+        stack.callback(self.strategy.close)
         self.progress = self._start()
 
     def _check_same_data(self, read: Description) -> None:
@@ -340,4 +341,5 @@ def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float
         return None
     last = records[-1]["ranks_seconds"]
     alike = [r["ranks_seconds"] for r in records if r["ranks"] == records[-1]["ranks"]]
-    return {kind: [sum(column) for column in zip(*(r[kind] for r in alike), strict=True)] for kind in last}
+    none = [0.0] * records[-1]["ranks"]  # of a kind that an earlier version did not measure
+    return {kind: [sum(column) for column in zip(*(r.get(kind, none) for r in alike), strict=True)] for kind in last}

@@ -59,6 +59,8 @@ class _Piece(NamedTuple):
     targets: np.ndarray
     #: Whether it adds to the gradient of pieces before it.
     accumulate: bool
+    #: The last piece's, which makes gradients final.
+    finished: Callable[[int], None] | None
 
 
 class Trainer:
@@ -116,8 +118,12 @@ class Trainer:
     def _cut(self, samples: int) -> list[_Piece]:
         """Return this rank's pieces of a batch of so many samples."""
         world, count = self.parts.world, self.parts.config.training.gradient_accumulation
-        parts = enumerate(Batch(0, samples).part(world.rank, world.size).pieces(count))
-        return [_Piece(p.begin, p.end, self._x[: len(p)], self._targets[: len(p)], number > 0) for number, p in parts]
+        pieces = []
+        for number, rows in enumerate(Batch(0, samples).part(world.rank, world.size).pieces(count)):
+            finished = self.parts.strategy.finished if number == count - 1 else None
+            x, targets = self._x[: len(rows)], self._targets[: len(rows)]
+            pieces.append(_Piece(rows.begin, rows.end, x, targets, number > 0, finished))
+        return pieces
 
     def run(self) -> None:
         """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
@@ -162,10 +168,12 @@ class Trainer:
         # A run has two numbers of samples in a batch: an epoch's last one may be short.
         if samples not in self._pieces:
             self._pieces[samples] = self._cut(samples)
-        for begin, end, x, targets, accumulate in self._pieces[samples]:
+        for begin, end, x, targets, accumulate, finished in self._pieces[samples]:
             parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
             draw = Draw(self._dropout_seed, progress.steps, begin)
-            parts.model.gradient(x, targets, 1.0 / samples, draw, tally.losses, accumulate=accumulate)
+            parts.model.gradient(
+                x, targets, 1.0 / samples, draw, tally.losses, accumulate=accumulate, finished=finished
+            )
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
@@ -268,8 +276,7 @@ class Trainer:
 
     def _report(self, record: dict[str, Any]) -> None:
         """Add the ranks' clocks to the record, and keep it."""
-        seconds = self.parts.strategy.clock.take()
-        seconds = {"compute": record["train_seconds"] - sum(seconds.values()), **seconds}
+        seconds = self.parts.strategy.clock.take(record["train_seconds"])
         ranks = self.parts.world.comm.gather(seconds, root=0)
         if ranks is not None:
             record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
