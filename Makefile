@@ -32,7 +32,7 @@ help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the whole test suite on the installed package'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
-	@echo 'make bench-peers  time training against PyTorch, in turn (needs MNIST; installs torch in $(VENV)-peers)'
+	@echo 'make bench-peers  compare with PyTorch and with what the machine can do (needs MNIST; installs torch in $(VENV)-peers)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
 	@echo 'make lint       format, style, types, shell scripts;  make format mends the first two'
