@@ -7,6 +7,7 @@ Before each sum every rank writes its vector anew, which is not counted: a gradi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -78,13 +79,14 @@ def _sums(world: World, kernels: _kernels.Kernels, nbytes: int, budget_s: float)
     """Measure all ways of summing vectors of one size, in turn."""
     length = nbytes // _DTYPE.itemsize
     vector = np.zeros(length, _DTYPE)
-    ways: dict[str, tuple[np.ndarray, Call]] = {
-        "node": _node_sum(world, kernels, length),
-        **{f"strategy_{name}": _strategy(world, kernels, name, length) for name in STRATEGIES},
-        "mpi": (vector, partial(all_reduce, world.comm, vector)),
-    }
-    written, calls = zip(*ways.values(), strict=True)
-    found = measure(calls, budget_s, world.comm, before=[partial(mine.fill, 0.0) for mine in written])
+    with ExitStack() as stack:
+        ways: dict[str, tuple[np.ndarray, Call]] = {
+            "node": _node_sum(world, kernels, length),
+            **{f"strategy_{name}": _strategy(stack, world, kernels, name, length) for name in STRATEGIES},
+            "mpi": (vector, partial(all_reduce, world.comm, vector)),
+        }
+        written, calls = zip(*ways.values(), strict=True)
+        found = measure(calls, budget_s, world.comm, before=[partial(mine.fill, 0.0) for mine in written])
     times = dict(zip(ways, found, strict=True))
     return {
         "bytes": nbytes,
@@ -111,7 +113,9 @@ def _node_sum(world: World, kernels: _kernels.Kernels, length: int) -> tuple[np.
     return arena["rows"][world.node.rank], call
 
 
-def _strategy(world: World, kernels: _kernels.Kernels, name: str, length: int) -> tuple[np.ndarray, Call]:
+def _strategy(
+    stack: ExitStack, world: World, kernels: _kernels.Kernels, name: str, length: int
+) -> tuple[np.ndarray, Call]:
     """Return this rank's gradient, and a step of a strategy with plain gradient descent at a rate of 0."""
     config = Config.from_mapping(
         {
@@ -126,5 +130,6 @@ def _strategy(world: World, kernels: _kernels.Kernels, name: str, length: int) -
     layout = ParameterLayout([("vector", (length,))], _DTYPE)
     with agreed(world.comm):
         strategy = build(Job(world, layout, Optimizer(config.optimizer, None, kernels), config.strategy))
+    stack.callback(strategy.close)
     tally, numbers = Tally(), iter(range(1, 1 << 62))
     return strategy.gradient, lambda: strategy.step(0.0, next(numbers), tally)
