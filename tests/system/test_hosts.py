@@ -1,0 +1,130 @@
+"""Training on two hosts, which are network namespaces of this machine: no shared memory, and a wire between them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import launch
+
+RANKS_PER_HOST = 2
+#: Two hosts with addresses on one bridge; what mpirun calls in place of ssh: ``agent [options] HOST COMMAND...``.
+AGENT = """#!/bin/bash
+while [[ "$1" == -* ]]; do shift; done
+host=$1; shift
+exec ip netns exec "$host" unshare --uts bash -c "hostname $host; $*"
+"""
+
+
+def ip(*words: str) -> None:
+    """Run ``ip``."""
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=20)
+
+
+class Hosts:
+    """Two hosts, their names, and how to run something on both."""
+
+    def __init__(self, folder: Path) -> None:
+        mark = os.getpid() % 10_000
+        self.names = [f"onot{mark}n{number}" for number in (1, 2)]
+        self.bridge = f"onot{mark}b"
+        self.ports = [f"onot{mark}p{number}" for number in (1, 2)]
+        self.agent = folder / "agent"
+        self.agent.write_text(AGENT)
+        self.agent.chmod(0o755)
+
+    def up(self) -> None:
+        """Make them."""
+        ip("link", "add", self.bridge, "type", "bridge")
+        ip("link", "set", self.bridge, "up")
+        for number, (name, port) in enumerate(zip(self.names, self.ports, strict=True), 1):
+            ip("netns", "add", name)
+            ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("link", "set", port, "master", self.bridge, "up")
+            ip("-n", name, "addr", "add", f"10.78.0.{number}/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+
+    def down(self) -> None:
+        """Remove what there is of them."""
+        for words in (*(("netns", "del", name) for name in self.names), ("link", "del", self.bridge)):
+            subprocess.run(["ip", *words], capture_output=True, timeout=20)
+
+    def sent(self) -> int:
+        """Return the bytes that the first host has sent so far."""
+        counter = "/sys/class/net/eth0/statistics/tx_bytes"
+        command = ["ip", "netns", "exec", self.names[0], "cat", counter]
+        return int(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
+
+    def run(self, *command: object) -> launch.Completed:
+        """Run a command on all ranks."""
+        first = self.names[0]
+        # The settings for many ranks on one machine would put all ranks on the first host.
+        unset = ["-u", "PRTE_MCA_rmaps_default_mapping_policy", "-u", "PRTE_MCA_hwloc_default_binding_policy"]
+        mpirun = [
+            launch.launcher(), "--host", ",".join(f"{name}:{RANKS_PER_HOST}" for name in self.names),
+            "--prtemca", "plm_ssh_agent", self.agent, "--prtemca", "prte_if_include", "eth0",
+            "--mca", "btl", "tcp,self,sm", "--mca", "btl_tcp_if_include", "eth0", "--bind-to", "none",
+            "-x", "PATH", "-x", "OPENBLAS_NUM_THREADS", "-n", 2 * RANKS_PER_HOST,
+        ]  # fmt: skip
+        inside = ["unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first, *mpirun, *command]
+        return launch.run(["env", *unset, "ip", "netns", "exec", first, *inside], timeout=100)
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Have two hosts."""
+    if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
+        pytest.skip("network namespaces want root, iproute2 and unshare")
+    made = Hosts(tmp_path_factory.mktemp("hosts"))
+    try:
+        try:
+            made.up()
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"network namespaces are denied, even to root: {error.stderr.decode().strip()}")
+        yield made
+    finally:
+        made.down()
+
+
+def trained(hosts: Hosts, folder: Path, name: str, epochs: int, strategy: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Train on the digits; return the bytes that left the first host, and the summary."""
+    config = {
+        "data": {"train": "digits"},
+        "model": {"layers": [{"dense": {"units": 256, "activation": "relu"}}, {"dense": 128}, {"dense": 10}]},
+        "loss": "cross_entropy",
+        "optimizer": {"name": "adam"},
+        "training": {"epochs": epochs, "batch_size": 300, "clip_norm": 1.0, "gradient_accumulation": 2},
+        "strategy": strategy,
+    }
+    (folder / f"{name}.yaml").write_text(json.dumps(config))  # which is YAML, too
+    before = hosts.sent()
+    program = [sys.executable, "-c", "from onotrain.cli import main; main()"]
+    done = hosts.run(*program, "train", folder / f"{name}.yaml", "--output", folder / name, "--quiet")
+    assert done.returncode == 0, done.stderr
+    time.sleep(0.2)  # the last packets
+    return hosts.sent() - before, json.loads((folder / name / "summary.json").read_text())
+
+
+def test_a_host_sends_one_gradient_a_step_whatever_its_ranks(hosts: Hosts, tmp_path: Path) -> None:
+    """And overlap changes neither that nor a bit of the network."""
+    overlap, afterwards = {"bucket_mib": 0.05}, {"bucket_mib": 0}
+    few_bytes, few = trained(hosts, tmp_path, "few", 1, afterwards)
+    many_bytes, many = trained(hosts, tmp_path, "many", 21, afterwards)
+    overlap_bytes, overlapped = trained(hosts, tmp_path, "overlap", 21, overlap)
+    assert few["nodes"] == many["nodes"] == 2 and many["ranks"] == 2 * RANKS_PER_HOST
+    assert overlapped["parameters_sha256"] == many["parameters_sha256"]
+    assert max(overlapped["ranks_seconds"]["hidden"]) > 0.0 == max(many["ranks_seconds"]["hidden"])
+    steps, gradient = many["steps"] - few["steps"], 4 * many["parameters"]
+    for nbytes in (many_bytes, overlap_bytes):
+        # Headers and acknowledgements, tallies, and what an epoch's end costs: more than nothing, less than a third.
+        assert 1.0 <= (nbytes - few_bytes) / steps / gradient <= 1.3
