@@ -47,6 +47,9 @@ def start_mpi() -> Any:
     """
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is closed,
+    # as it is at once where there is no such network.  (Two-sided messages over libfabric are another component's.)
+    os.environ.setdefault("OMPI_MCA_btl", "^ofi")
     if local_size() > len(os.sched_getaffinity(0)):
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:

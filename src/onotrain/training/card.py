@@ -103,14 +103,14 @@ def of_data(description: Description) -> dict[str, Any]:
 
 
 def named(layout: ParameterLayout, prefix: str, flat: np.ndarray) -> dict[str, np.ndarray]:
-    """Return copies of the tensors of a flat vector under readable names such as ``parameters/dense_0/weight``."""
-    return {f"{prefix}/{name}": view.copy() for name, view in layout.views(flat).items()}
+    """Return the tensors of a flat vector under readable names such as ``parameters/dense_0/weight``: views."""
+    return {f"{prefix}/{name}": view for name, view in layout.views(flat).items()}
 
 
 def arrays_of(
     layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return copies of all arrays of a checkpoint."""
+    """Return all arrays of a checkpoint: views of the vectors."""
     arrays = named(layout, _PARAMETERS, parameters)
     for name, flat in state.items():
         arrays |= named(layout, f"{_OPTIMIZER}/{name}", flat)
@@ -145,7 +145,12 @@ def parameters_only(checkpoint: Checkpoint) -> Checkpoint:
 
 def parameters_sha256(layout: ParameterLayout, parameters: np.ndarray) -> str:
     """Return the SHA-256 of all parameters' bytes in the order of the layout."""
+    return digest_of(layout, named(layout, _PARAMETERS, parameters))
+
+
+def digest_of(layout: ParameterLayout, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of a checkpoint's parameters, as `parameters_sha256` does of the vector."""
     digest = hashlib.sha256()
-    for view in layout.views(parameters).values():
-        digest.update(np.ascontiguousarray(view).tobytes())
+    for tensor in layout:
+        digest.update(arrays[f"{_PARAMETERS}/{tensor.name}"].data)
     return digest.hexdigest()

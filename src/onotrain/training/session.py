@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from onotrain.parallel.world import Comm, World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.training import metrics
-from onotrain.training.card import Card, arrays_of, of_data, parameters_sha256, read_arrays
+from onotrain.training.card import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
@@ -287,7 +288,7 @@ class _Session:
         )
 
     def _checkpoint(self) -> Checkpoint:
-        """Return a copy of the run's state (rank 0, between steps).
+        """Return the run's state, its arrays as views (rank 0, between steps).
 
         Raises
         ------
@@ -299,13 +300,15 @@ class _Session:
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
                 hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
             )
-        metadata = {
-            **self.card.metadata(),
-            "layout_digest": self.model.layout.digest,
-            "progress": self.progress.to_dict(),
-            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters),
-        }
-        return Checkpoint(arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state()), metadata)
+        layout = self.model.layout
+        metadata = {**self._card_metadata, "layout_digest": layout.digest, "progress": self.progress.to_dict()}
+        arrays = arrays_of(layout, self.strategy.parameters, self.strategy.state())
+        return Checkpoint(arrays, metadata, lambda copies: {"parameters_sha256": digest_of(layout, copies)})
+
+    @cached_property
+    def _card_metadata(self) -> dict[str, Any]:
+        """The card's metadata, which no step changes."""
+        return self.card.metadata()
 
     def _summary(self, samples: int) -> dict[str, Any]:
         """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
