@@ -42,6 +42,19 @@ def test_without_validation_and_for_regression(tmp_path: Path) -> None:
         assert (tmp_path / f"{number}.svg").stat().st_size > 5000
 
 
+def test_what_was_hidden_is_said_where_something_was(tmp_path: Path) -> None:
+    """Text of an SVG stays text with this setting."""
+    matplotlib = pytest.importorskip("matplotlib")
+    rows = records()
+    for row in rows:
+        row["ranks_seconds"] |= {"communication": [0.3, 0.3], "hidden": [0.0, 0.2]}
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw(records(), "a run", tmp_path / "node.svg")
+        draw(rows, "a run", tmp_path / "nodes.svg")
+    assert "hidden" not in (tmp_path / "node.svg").read_text()
+    assert "25% of communication hidden" in (tmp_path / "nodes.svg").read_text()
+
+
 def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no epoch has ended"):
         draw([], "a run", tmp_path / "run.png")

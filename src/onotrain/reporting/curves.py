@@ -92,18 +92,26 @@ def _lines(axes: Any, epochs: Sequence[int], records: Sequence[Mapping[str, Any]
 
 def _seconds(axes: Any, epochs: Sequence[int], records: Sequence[Mapping[str, Any]]) -> None:
     """Draw where the ranks' time went, as the mean over the ranks, stacked."""
-    axes.set_title("seconds of a rank", loc="left", fontsize=10)
+    axes.set_title(f"seconds of a rank{_hidden(records)}", loc="left", fontsize=10)
     bottom = [0.0] * len(records)
     for part, color in _PARTS.items():
-        heights = [_mean(record.get("ranks_seconds", {}).get(part, ())) for record in records]
+        heights = _means(records, part)
         axes.bar(epochs, heights, 0.7, bottom=bottom, color=color, label=part)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axes.set_ylim(0, 1.2 * max(bottom) or 1.0)  # room for the legend above the bars
     axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=len(_PARTS))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _hidden(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return how much of the exchange between nodes went on while layers were computed; nothing where none did."""
+    hidden, waited = sum(_means(records, "hidden")), sum(_means(records, "communication"))
+    return f" ({hidden / (hidden + waited):.0%} of communication hidden)" if hidden else ""
+
+
+def _means(records: Sequence[Mapping[str, Any]], kind: str) -> list[float]:
+    """Return each epoch's seconds of this kind, as the mean over the ranks."""
+    ranks = [record.get("ranks_seconds", {}).get(kind) or (0.0,) for record in records]
+    return [sum(seconds) / len(seconds) for seconds in ranks]
 
 
 def _number(value: float | None) -> float:
