@@ -41,7 +41,7 @@ def test_backward_against_the_twin(kernels, rng, r, i, o, accumulate):
         for k in (kernels, reference):
             dz, dw, db = dy.copy(), start[0].copy(), start[1].copy() if with_db else None
             dx = unset(kernels.dtype, r, i) if with_dx else None
-            k.dense_backward(x, weight, slope, accumulate, dz, dx, dw, db)
+            k.dense_backward(x, weight, slope, accumulate, False, dz, dx, dw, db)
             results.append([a for a in (dz, dx, dw, db) if a is not None])
         for got, expected in zip(*results, strict=True):
             assert np.isfinite(got).all()
@@ -59,7 +59,7 @@ def test_gradients_are_those_of_the_forward_pass(double_kernels, rng, activation
 
     slope, _ = forward(double_kernels, x, weight, bias, activation, dropout)
     dz, dx, dw, db = dy.copy(), unset(np.float64, 5, 4), unset(np.float64, 6, 4), unset(np.float64, 6)
-    double_kernels.dense_backward(x, weight, slope, False, dz, dx, dw, db)
+    double_kernels.dense_backward(x, weight, slope, False, False, dz, dx, dw, db)
     for array, gradient in [(x, dx), (weight, dw), (bias, db)]:
         np.testing.assert_allclose(gradient, central_differences(objective, array), rtol=1e-6, atol=1e-6)
 
@@ -130,10 +130,10 @@ def test_relu_has_slope_0_at_0(kernels):
 def test_no_rows_clear_the_gradients_unless_they_accumulate(kernels):
     empty = np.empty((0, 3), kernels.dtype), np.empty((0, 4), kernels.dtype)
     weight, dw, db = np.ones((4, 3), kernels.dtype), unset(kernels.dtype, 4, 3), unset(kernels.dtype, 4)
-    kernels.dense_backward(empty[0], weight, empty[1], False, empty[1].copy(), empty[0].copy(), dw, db)
+    kernels.dense_backward(empty[0], weight, empty[1], False, False, empty[1].copy(), empty[0].copy(), dw, db)
     assert not dw.any() and not db.any()
     dw[:], db[:] = 5, 6
-    kernels.dense_backward(empty[0], weight, empty[1], True, empty[1].copy(), None, dw, db)
+    kernels.dense_backward(empty[0], weight, empty[1], True, False, empty[1].copy(), None, dw, db)
     assert (dw == 5).all() and (db == 6).all()
 
 
@@ -143,7 +143,7 @@ def test_views_of_a_flat_vector_at_any_offset(kernels, rng):
     dw, db = flat[3:15].reshape(4, 3), flat[15:19]
     x, weight = normal(rng, kernels.dtype, 6, 3), normal(rng, kernels.dtype, 4, 3)
     kernels.dense_backward(
-        x, weight, np.ones((6, 4), kernels.dtype), False, normal(rng, kernels.dtype, 6, 4), None, dw, db
+        x, weight, np.ones((6, 4), kernels.dtype), False, False, normal(rng, kernels.dtype, 6, 4), None, dw, db
     )
     assert np.isfinite(flat[3:19]).all() and np.isnan(flat[:3]).all() and np.isnan(flat[19:]).all()
 
@@ -171,7 +171,7 @@ def test_wrong_shapes_dtypes_and_layouts_are_refused(kernels, name, shape):
             lambda a=a: kernels.dense_forward(a["x"], a["weight"], a["bias"], 1, 0.0, 0.0, *DRAW, a["slope"], a["y"]),
             lambda a=a: kernels.dense_predict(a["x"], a["weight"], a["bias"], 1, 0.0, a["y"]),
             lambda a=a: kernels.dense_backward(
-                a["x"], a["weight"], a["slope"], False, a["dy"], a["dx"], a["dw"], a["db"]
+                a["x"], a["weight"], a["slope"], False, False, a["dy"], a["dx"], a["dw"], a["db"]
             ),
         ]
         users = {"bias": (0, 1), "slope": (0, 2), "y": (0, 1)}.get(name, (2,) if name.startswith("d") else (0, 1, 2))

@@ -20,13 +20,16 @@ def corrections(step: int) -> tuple[float, float]:
 
 # name -> number of state vectors, call of (kernels, grads, scale, decay, decoupled, step, state, param)
 RULES: dict[str, tuple[int, Callable]] = {
-    "sgd": (0, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.0, False, wd, d, None, p)),
-    "momentum": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, False, wd, d, s[0], p)),
-    "nesterov": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, True, wd, d, s[0], p)),
-    "adam": (2, lambda k, g, c, wd, d, t, s, p: k.adam(g, c, LR, 0.9, 0.999, 1e-8, *corrections(t), wd, d, *s, p)),
-    "rmsprop": (1, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.0, wd, d, s[0], None, p)),
-    "rmsprop_momentum": (2, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.9, wd, d, *s, p)),
-    "adagrad": (1, lambda k, g, c, wd, d, t, s, p: k.adagrad(g, c, LR, 1e-10, wd, d, s[0], p)),
+    "sgd": (0, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.0, False, wd, d, False, None, p)),
+    "momentum": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, False, wd, d, False, s[0], p)),
+    "nesterov": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, True, wd, d, False, s[0], p)),
+    "adam": (
+        2,
+        lambda k, g, c, wd, d, t, s, p: k.adam(g, c, LR, 0.9, 0.999, 1e-8, *corrections(t), wd, d, False, *s, p),
+    ),
+    "rmsprop": (1, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.0, wd, d, False, s[0], None, p)),
+    "rmsprop_momentum": (2, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.9, wd, d, False, *s, p)),
+    "adagrad": (1, lambda k, g, c, wd, d, t, s, p: k.adagrad(g, c, LR, 1e-10, wd, d, False, s[0], p)),
 }
 
 
@@ -153,6 +156,37 @@ def test_every_compiled_build_gives_the_same_bits(dtype, name):
             np.testing.assert_array_equal(got, expected)
 
 
+def at_a_cache_line(x: np.ndarray) -> np.ndarray:
+    """A copy that begins at a multiple of 64 bytes."""
+    room = np.empty(x.size + 16, x.dtype)
+    begin = -room.ctypes.data % 64 // x.itemsize
+    room[begin : begin + x.size] = x
+    return room[begin : begin + x.size]
+
+
+#: Call of (kernels, shared, grads, state, param).
+SHARED_RULES: dict[str, Callable] = {
+    "sgd": lambda k, h, g, s, p: k.sgd(g, 0.7, LR, 0.9, True, DECAY, True, h, s[0], p),
+    "adam": lambda k, h, g, s, p: k.adam(g, 0.7, LR, 0.9, 0.999, 1e-8, *corrections(3), DECAY, False, h, *s, p),
+    "rmsprop": lambda k, h, g, s, p: k.rmsprop(g, 0.7, LR, 0.99, 1e-8, 0.9, DECAY, False, h, *s, p),
+    "adagrad": lambda k, h, g, s, p: k.adagrad(g, 0.7, LR, 1e-10, DECAY, True, h, s[0], p),
+}
+
+
+@pytest.mark.parametrize("name", SHARED_RULES)
+@pytest.mark.parametrize("n", [65_536, 70_009])
+def test_what_is_written_past_the_caches_is_the_same(kernels, rng, name, n):
+    grads = gradient_rows(rng, kernels.dtype, 2, n)
+    start = [normal(rng, kernels.dtype, n), *(abs(normal(rng, kernels.dtype, n)) for _ in range(2))]
+    results = []
+    for shared in (True, False):
+        param, *state = map(at_a_cache_line, start)
+        squares = SHARED_RULES[name](kernels, shared, grads, state, param)
+        results.append((squares, param, *state))
+    for got, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_shards_compute_what_the_whole_does_bit_for_bit(kernels, rng, name):
     states, call = RULES[name]
@@ -245,9 +279,9 @@ def test_wrong_shapes_dtypes_and_layouts_are_refused(kernels: Kernels, name):
 def test_momentum_needs_a_velocity(kernels):
     grads, param = np.zeros((1, 3), kernels.dtype), np.zeros(3, kernels.dtype)
     with pytest.raises(ValueError, match="momentum"):
-        kernels.sgd(grads, 1.0, 0.1, 0.9, False, 0.0, False, None, param)
+        kernels.sgd(grads, 1.0, 0.1, 0.9, False, 0.0, False, False, None, param)
     with pytest.raises(ValueError, match="momentum"):
-        kernels.rmsprop(grads, 1.0, 0.1, 0.9, 1e-8, 0.9, 0.0, False, param.copy(), None, param)
+        kernels.rmsprop(grads, 1.0, 0.1, 0.9, 1e-8, 0.9, 0.0, False, False, param.copy(), None, param)
 
 
 def test_sums_refuse_wrong_shapes(kernels):

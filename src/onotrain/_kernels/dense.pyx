@@ -104,12 +104,16 @@ def dense_backward(
     const floating[:, ::1] weight not None,     # IN  (o, i)
     const floating[:, ::1] slope not None,      # IN  (r, o)
     bint accumulate,
+    bint shared,
     floating[:, ::1] dy not None,               # IN  (r, o), OUT dz
     floating[:, ::1] dx,                        # OUT (r, i) or None
     floating[:, ::1] dw not None,               # OUT (o, i)
     floating[::1] db,                           # OUT (o,) or None
 ):
-    """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz."""
+    """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz.
+
+    `shared` says that other ranks read dw.
+    """
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
     expect("columns of weight", weight.shape[1], i)
     expect_shape("slope", slope, r, o)
@@ -127,7 +131,7 @@ def dense_backward(
             multiply_and_sum_rows(r, o, in_2d(slope), out_2d(dy), out_1d(db))
         if dx is not None:
             dz_weight(r, i, o, in_2d(dy), in_2d(weight), out_2d(dx))
-        dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, out_2d(dw))
+        dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, shared, out_2d(dw))
 
 
 cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:

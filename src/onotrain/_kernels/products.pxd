@@ -7,17 +7,25 @@ from cython cimport floating
 
 from onotrain._kernels.gemm cimport matmul
 
+cdef extern from "vectors.h" nogil:
+    int VECTOR_BYTES
+    bint can_stream(const void* p, size_t size)
+    void end_of_stream()
+
 cdef extern from "tiles.h" nogil:
+    int SET
+    int ADD
+    int STREAM
     bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t k)
     bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t k)
     void dot_product_float(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const float* x, const float* w, float* c)
     void dot_product_double(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const double* x, const double* w, double* c)
     void outer_product_float(
         Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t next_row, Py_ssize_t next_term,
-        const float* b, bint accumulate, float* c)
+        const float* b, int mode, float* c)
     void outer_product_double(
         Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t next_row, Py_ssize_t next_term,
-        const double* b, bint accumulate, double* c)
+        const double* b, int mode, double* c)
 
 
 cdef inline void x_weight(int r, int i, int o, const floating* x, const floating* weight, floating* z) noexcept nogil:
@@ -38,23 +46,31 @@ cdef inline void dz_weight(
     """``dx (r, i) = dz (r, o) weight (o, i)``."""
     if floating is float:
         if prefer_tiles_float(r, i):
-            outer_product_float(r, i, o, dz, o, 1, weight, False, dx)
+            outer_product_float(r, i, o, dz, o, 1, weight, SET, dx)
             return
     elif prefer_tiles_double(r, i):
-        outer_product_double(r, i, o, dz, o, 1, weight, False, dx)
+        outer_product_double(r, i, o, dz, o, 1, weight, SET, dx)
         return
     matmul(False, False, r, i, o, <floating> 1, dz, weight, <floating> 0, dx)
 
 
 cdef inline void dz_x(
-    int r, int i, int o, const floating* dz, const floating* x, bint accumulate, floating* dw
+    int r, int i, int o, const floating* dz, const floating* x, bint accumulate, bint shared, floating* dw
 ) noexcept nogil:
-    """``dw (o, i) = dz (r, o)^T x (r, i)``, plus dw if `accumulate`."""
+    """``dw (o, i) = dz (r, o)^T x (r, i)``, plus dw if `accumulate`; past the caches if dw is large and `shared`."""
+    cdef int mode = ADD if accumulate else SET
+    cdef size_t row = i * sizeof(floating)
+    if shared and not accumulate and row % VECTOR_BYTES == 0 and can_stream(dw, o * row):
+        mode = STREAM
     if floating is float:
         if prefer_tiles_float(r, i):
-            outer_product_float(o, i, r, dz, 1, o, x, accumulate, dw)
+            outer_product_float(o, i, r, dz, 1, o, x, mode, dw)
+            if mode == STREAM:
+                end_of_stream()
             return
     elif prefer_tiles_double(r, i):
-        outer_product_double(o, i, r, dz, 1, o, x, accumulate, dw)
+        outer_product_double(o, i, r, dz, 1, o, x, mode, dw)
+        if mode == STREAM:
+            end_of_stream()
         return
     matmul(True, False, o, i, r, <floating> 1, dz, x, <floating> (1 if accumulate else 0), dw)

@@ -244,8 +244,9 @@ def dense_forward(
 
 @_silent
 def dense_backward(
-    x: Array, weight: Array, slope: Array, accumulate: bool, dy: Array, dx: Array | None, dw: Array, db: Array | None
-) -> None:
+    x: Array, weight: Array, slope: Array, accumulate: bool, shared: bool,
+    dy: Array, dx: Array | None, dw: Array, db: Array | None,
+) -> None:  # fmt: skip
     """Turn dy into ``dz = dy * slope``; write ``dx = dz W``, ``dw = dz^T x``, and in db the sum of the rows of dz.
 
     Parameters
@@ -254,6 +255,8 @@ def dense_backward(
         As given to and got from `dense_forward`.
     accumulate
         Add to dw and db instead of overwriting them.
+    shared
+        Other ranks read dw: a hint on where to keep it, which changes no value.
     dy
         ``(r, o)``.
     dx
@@ -498,7 +501,7 @@ def sum_gradients(grads: Array, out: Array) -> float:
 @_silent
 def sgd(
     grads: Array, grad_scale: float, lr: float, momentum: float, nesterov: bool, weight_decay: float, decoupled: bool,
-    velocity: Array | None, param: Array,
+    shared: bool, velocity: Array | None, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of gradient descent with (Nesterov) momentum.
 
@@ -514,6 +517,8 @@ def sgd(
         As torch.optim.SGD with ``dampening=0``.
     weight_decay, decoupled
         ``param *= 1 - lr weight_decay`` before the step if decoupled, else ``gradient += weight_decay param``.
+    shared
+        Other ranks read the parameters: a hint on where to keep them, which changes no value.
     velocity, param
         ``(n,)``, updated; velocity is None without momentum.
 
@@ -538,13 +543,14 @@ def sgd(
 @_silent
 def adam(
     grads: Array, grad_scale: float, lr: float, beta1: float, beta2: float, eps: float,
-    correction1: float, correction2: float, weight_decay: float, decoupled: bool, m: Array, v: Array, param: Array,
+    correction1: float, correction2: float, weight_decay: float, decoupled: bool, shared: bool,
+    m: Array, v: Array, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of Adam (arXiv 1412.6980), or of AdamW (arXiv 1711.05101) if decoupled.
 
     Parameters
     ----------
-    grads, grad_scale, lr, weight_decay, decoupled
+    grads, grad_scale, lr, weight_decay, decoupled, shared
         As in `sgd`.
     beta1, beta2, eps
         As torch.optim.Adam.
@@ -571,7 +577,7 @@ def adam(
 @_silent
 def rmsprop(
     grads: Array, grad_scale: float, lr: float, alpha: float, eps: float, momentum: float,
-    weight_decay: float, decoupled: bool, square: Array, velocity: Array | None, param: Array,
+    weight_decay: float, decoupled: bool, shared: bool, square: Array, velocity: Array | None, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of RMSprop (Tieleman and Hinton, 2012); parameters as in `sgd` and torch.optim.RMSprop."""
     _expect("param", param, len(param))
@@ -592,7 +598,7 @@ def rmsprop(
 
 @_silent
 def adagrad(
-    grads: Array, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool,
+    grads: Array, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool, shared: bool,
     square: Array, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of Adagrad (Duchi et al., JMLR 12, 2011); parameters as in `sgd` and torch.optim.Adagrad."""

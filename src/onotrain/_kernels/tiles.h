@@ -9,16 +9,8 @@
 
 #ifndef REAL /* the file includes itself, once for each element type */
 
-#include <stddef.h>
-#include <stdint.h>
+#include "vectors.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#elif defined(__AVX2__)
-#define VECTOR_BYTES 32
-#else
-#define VECTOR_BYTES 16
-#endif
 /* Tiles as large as the registers allow, with what the accumulators need beside them. */
 #define DOT_ROWS 4
 #define OUTER_ROWS 6
@@ -43,6 +35,8 @@
 #define MOST_BATCH_ROWS 48
 #define MOST_ROW_BYTES 4096
 #endif
+/* What a product does to c. */
+enum { SET, ADD, STREAM }; /* the last sets it past the caches */
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -120,13 +114,16 @@ INLINE void NAME(dot_step)(const REAL *const *x, const REAL *const *w, ptrdiff_t
 /* Dot products, over k terms, of up to DOT_ROWS rows of x and DOT_COLUMNS rows of w; past the edge, the last row is taken
  * again.  Rows of x and w are `stride` apart, those of c `n`. */
 INLINE void NAME(dot_tile)(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t k, ptrdiff_t stride, const REAL *x,
-                           const REAL *w, ptrdiff_t n, int accumulate, REAL *c) {
+                           const REAL *w, const REAL *soon, ptrdiff_t n, int accumulate, REAL *c) {
     NAME(vector) sum[DOT_COLUMNS][DOT_ROWS] = {{{0}}};
     const NAME(lanes) rest = NAME(last)(k % LANES);
     const REAL *px[DOT_ROWS], *pw[DOT_COLUMNS];
     UNROLL for (int i = 0; i < DOT_ROWS; i++) px[i] = x + (i < rows ? i : rows - 1) * stride;
     UNROLL for (int j = 0; j < DOT_COLUMNS; j++) pw[j] = w + (j < columns ? j : columns - 1) * stride;
-    for (ptrdiff_t p = 0; p + LANES <= k; p += LANES) NAME(dot_step)(px, pw, p, rest, 1, sum);
+    for (ptrdiff_t p = 0; p + LANES <= k; p += LANES) {
+        __builtin_prefetch(soon + p, 0, 2);
+        NAME(dot_step)(px, pw, p, rest, 1, sum);
+    }
     /* The last whole vector again, in the lanes that are not in the sum yet. */
     if (k % LANES) NAME(dot_step)(px, pw, k - LANES, rest, 0, sum);
     UNROLL for (int j = 0; j < DOT_COLUMNS; j++) {
@@ -150,16 +147,17 @@ static void NAME(dot_product)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t k, const REAL 
     const ptrdiff_t height = DOT_BYTES / (ptrdiff_t) sizeof(REAL) / terms / DOT_ROWS * DOT_ROWS;
     for (ptrdiff_t p = 0; p < k; p += terms)
         for (ptrdiff_t top = 0; top < r; top += height)
-            for (ptrdiff_t j = 0; j < n; j += DOT_COLUMNS)
-                for (ptrdiff_t i = top; i < r && i < top + height; i += DOT_ROWS)
-                    NAME(dot_tile)(r - i, n - j, p + terms < k ? terms : k - p, k, x + i * k + p, w + j * k + p, n,
-                                   p > 0, c + i * n + j);
+            for (ptrdiff_t j = 0; j < n; j += DOT_COLUMNS) {
+                ptrdiff_t soon = j + DOT_COLUMNS; /* each tile fetches a row of the next tiles' w */
+                for (ptrdiff_t i = top; i < r && i < top + height; i += DOT_ROWS, soon += soon + 1 < n)
+                    NAME(dot_tile)(r - i, n - j, p + terms < k ? terms : k - p, k, x + i * k + p, w + j * k + p,
+                                   w + (soon < n ? soon : j) * k + p, n, p > 0, c + i * n + j);
+            }
 }
 
-/* Up to OUTER_ROWS rows of `vectors` whole vectors: c += sum over q of a[q] b[q]; or, with `lanes`, of one vector of
- * which these lanes count. */
+/* Up to OUTER_ROWS rows of `vectors` whole vectors of c; or, with `lanes`, of one vector of which these lanes count. */
 INLINE void NAME(outer_tile)(ptrdiff_t rows, int vectors, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
-                             ptrdiff_t next_term, const REAL *b, ptrdiff_t n, int accumulate, int whole,
+                             ptrdiff_t next_term, const REAL *b, ptrdiff_t n, int mode, int whole,
                              NAME(lanes) lanes, REAL *c) {
     NAME(vector) sum[OUTER_ROWS][OUTER_VECTORS] = {{{0}}};
     const REAL *pa[OUTER_ROWS];
@@ -175,10 +173,12 @@ INLINE void NAME(outer_tile)(ptrdiff_t rows, int vectors, ptrdiff_t depth, const
         UNROLL for (int j = 0; j < OUTER_VECTORS; j++) {
             if (j >= vectors) continue;
             REAL *p = c + i * n + j * LANES;
-            if (whole)
-                NAME(store)(p, accumulate ? NAME(load)(p) + sum[i][j] : sum[i][j]);
+            if (whole && mode == STREAM)
+                STREAM_VECTOR(p, sum[i][j]);
+            else if (whole)
+                NAME(store)(p, mode == ADD ? NAME(load)(p) + sum[i][j] : sum[i][j]);
             else { /* the other lanes are of an earlier tile */
-                const NAME(vector) old = NAME(load)(p), new = accumulate ? old + sum[i][j] : sum[i][j];
+                const NAME(vector) old = NAME(load)(p), new = mode == ADD ? old + sum[i][j] : sum[i][j];
                 NAME(store)(p, (NAME(vector)) ((NAME(lanes)) NAME(keep)(new, lanes) | (NAME(lanes)) NAME(keep)(old, ~lanes)));
             }
         }
@@ -187,32 +187,33 @@ INLINE void NAME(outer_tile)(ptrdiff_t rows, int vectors, ptrdiff_t depth, const
 
 /* The rows of c beside columns j to end. */
 INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
-                                ptrdiff_t next_term, const REAL *b, int accumulate, ptrdiff_t begin, ptrdiff_t end,
+                                ptrdiff_t next_term, const REAL *b, int mode, ptrdiff_t begin, ptrdiff_t end,
                                 REAL *c) {
     const ptrdiff_t width = OUTER_VECTORS * LANES;
     const NAME(lanes) rest = NAME(last)(n % LANES);
     for (ptrdiff_t i = 0; i < m; i += OUTER_ROWS, a += OUTER_ROWS * next_row, c += OUTER_ROWS * n) {
         ptrdiff_t j = begin;
         for (; j + width <= end; j += width)
-            NAME(outer_tile)(m - i, OUTER_VECTORS, depth, a, next_row, next_term, b + j, n, accumulate, 1, rest, c + j);
+            NAME(outer_tile)(m - i, OUTER_VECTORS, depth, a, next_row, next_term, b + j, n, mode, 1, rest, c + j);
         for (; j + LANES <= end; j += LANES)
-            NAME(outer_tile)(m - i, 1, depth, a, next_row, next_term, b + j, n, accumulate, 1, rest, c + j);
+            NAME(outer_tile)(m - i, 1, depth, a, next_row, next_term, b + j, n, mode, 1, rest, c + j);
         if (j < end) /* the last whole vector again */
-            NAME(outer_tile)(m - i, 1, depth, a, next_row, next_term, b + n - LANES, n, accumulate, 0, rest, c + n - LANES);
+            NAME(outer_tile)(m - i, 1, depth, a, next_row, next_term, b + n - LANES, n, mode, 0, rest, c + n - LANES);
     }
 }
 
-/* c (m, n) = sum over q < depth of a[q] b[q], plus c if `accumulate`, with n of at least LANES.  Row q of b is (n,); the
- * element of a for row i and term q is a[i * next_row + q * next_term]: any transposition of a. */
+/* c (m, n) = sum over q < depth of a[q] b[q], with n of at least LANES; ADD adds it to c, STREAM needs rows of c at
+ * multiples of a vector's size.  Row q of b is (n,); the element of a for row i and term q is
+ * a[i * next_row + q * next_term]: any transposition of a. */
 static void NAME(outer_product)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
-                                ptrdiff_t next_term, const REAL *b, int accumulate, REAL *c) {
+                                ptrdiff_t next_term, const REAL *b, int mode, REAL *c) {
     const ptrdiff_t width = OUTER_VECTORS * LANES, terms = OUTER_BYTES / VECTOR_BYTES / OUTER_VECTORS;
     ptrdiff_t q = 0;
     do {
         const ptrdiff_t count = q + terms < depth ? terms : depth - q;
         const ptrdiff_t block = count ? terms / count * width : n;
         for (ptrdiff_t j = 0; j < n; j += block)
-            NAME(outer_columns)(m, n, count, a + q * next_term, next_row, next_term, b + q * n, accumulate || q, j,
+            NAME(outer_columns)(m, n, count, a + q * next_term, next_row, next_term, b + q * n, q ? ADD : mode, j,
                                 j + block < n ? j + block : n, c);
         q += terms;
     } while (q < depth);

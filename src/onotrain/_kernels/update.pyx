@@ -4,7 +4,8 @@ Dimensions: n parameters of the shard, k gradient rows.
 
 The pass goes by LANES elements, which stay in registers from the first load to the last store: every array is read and
 written once, and the one division and square root of a rule hide the rest.  Each kernel returns the sum of squares, in
-double, of the summed gradient before scale and decay; a gradient that is not finite shows in it.
+double, of the summed gradient before scale and decay; a gradient that is not finite shows in it.  `shared` says that
+other ranks read the parameters: large ones are then written past the caches (vectors.h).
 
 Formulas are those of torch.optim.  Decay: ``param *= 1 - lr * weight_decay`` before the step if decoupled, else
 ``gradient += weight_decay * param`` (L2).
@@ -15,6 +16,14 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, out_1d
 from onotrain._kernels.elementary cimport LANES, sqrt, total_of_squares
+
+cdef extern from "vectors.h" nogil:
+    bint can_stream(const void* p, size_t size)
+    void stream(const void* x, void* y, size_t size)
+    void end_of_stream()
+
+cdef enum:
+    BLOCK = 128
 
 cdef enum Rule:
     SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB
@@ -34,12 +43,15 @@ cdef struct Step:
     double eps
     double root             # sqrt(1 / correction of the second moment)
     double decay            # weight decay as a part of LAMB's direction
+    bint shared             # whether other ranks read the parameters
 
 
-cdef Step make_step(Rule rule, double grad_scale=1, double lr=0, double weight_decay=0, bint decoupled=False):
+cdef Step make_step(
+    Rule rule, double grad_scale=1, double lr=0, double weight_decay=0, bint decoupled=False, bint shared=False
+):
     cdef Step s
     memset(&s, 0, sizeof(Step))
-    s.rule, s.scale, s.lr = rule, grad_scale, lr
+    s.rule, s.scale, s.lr, s.shared = rule, grad_scale, lr, shared
     s.penalty = 0 if decoupled else weight_decay
     s.shrink = 1 - lr * weight_decay if decoupled else 1
     return s
@@ -72,8 +84,11 @@ cdef double update(
     cdef floating* b = out_1d(state2)
     cdef const floating* p = in_1d(param)
     cdef floating* o = out_1d(out)
+    step.shared = step.shared and can_stream(o, n * sizeof(floating))
     with nogil:
         squares = run(&step, n, k, stride, rows, a, b, p, o)
+        if step.shared:
+            end_of_stream()
     return squares
 
 
@@ -96,7 +111,7 @@ cdef double run(
     for c in range(LANES):
         squares[c] = row[c] = first[c] = second[c] = param[c] = 0
     while True:
-        apply(step, n - n % LANES, k, stride, rows, a, b, p, out, squares)
+        apply_in_blocks(step, n - n % LANES, k, stride, rows, a, b, p, out, squares)
         if n % LANES == 0:
             break
         for _ in range(k):
@@ -120,6 +135,26 @@ cdef inline void copy(Py_ssize_t n, const floating* x, floating* y) noexcept nog
     """``y = x``, where both exist."""
     if n > 0 and x != NULL and y != NULL:
         memcpy(y, x, n * sizeof(floating))
+
+
+cdef void apply_in_blocks(
+    const Step* step, Py_ssize_t n, Py_ssize_t k, Py_ssize_t stride, const floating* rows,
+    floating* a, floating* b, const floating* p, floating* out, double* squares,
+) noexcept nogil:
+    """Apply the rule; to shared parameters by blocks, which go past the caches as they are made."""
+    cdef floating[BLOCK] block
+    cdef Py_ssize_t start = 0, count
+    if not step.shared or n <= LANES:
+        apply(step, n, k, stride, rows, a, b, p, out, squares)
+        return
+    while start < n:
+        count = min(<Py_ssize_t> BLOCK, n - start)
+        apply(
+            step, count, k, stride, rows + start, a + start if a != NULL else NULL, b + start if b != NULL else NULL,
+            p + start, block, squares,
+        )
+        stream(block, out + start, count * sizeof(floating))
+        start += count
 
 
 cdef void apply(
@@ -242,13 +277,14 @@ def sgd(
     bint nesterov,
     double weight_decay,
     bint decoupled,
+    bint shared,
     floating[::1] velocity,                     # IN, OUT (n,), or None without momentum
     floating[::1] param not None,               # IN, OUT (n,)
 ):
     """``v = momentum v + g``; ``p -= lr v``, or ``p -= lr (g + momentum v)`` with Nesterov."""
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    cdef Step step = make_step(SGD, grad_scale, lr, weight_decay, decoupled)
+    cdef Step step = make_step(SGD, grad_scale, lr, weight_decay, decoupled, shared)
     step.momentum, step.nesterov = momentum, nesterov
     return update[floating](step, grads, velocity, None, param, param)
 
@@ -288,6 +324,7 @@ def adam(
     double correction2,
     double weight_decay,
     bint decoupled,
+    bint shared,
     floating[::1] m not None,                   # IN, OUT (n,)
     floating[::1] v not None,                   # IN, OUT (n,)
     floating[::1] param not None,               # IN, OUT (n,)
@@ -297,7 +334,7 @@ def adam(
     ``m += (1 - beta1) (g - m)``; ``v += (1 - beta2) (g^2 - v)``;
     ``p -= lr / correction1 m / (sqrt(v / correction2) + eps)`` with ``correction = 1 - beta^t`` of step t.
     """
-    cdef Step step = make_step(ADAM, grad_scale, lr, weight_decay, decoupled)
+    cdef Step step = make_step(ADAM, grad_scale, lr, weight_decay, decoupled, shared)
     step.lr, step.root = lr / correction1, (1 / correction2) ** 0.5
     step.rate1, step.rate2, step.eps = 1 - beta1, 1 - beta2, eps
     return update[floating](step, grads, m, v, param, param)
@@ -333,6 +370,7 @@ def rmsprop(
     double momentum,
     double weight_decay,
     bint decoupled,
+    bint shared,
     floating[::1] square not None,              # IN, OUT (n,)
     floating[::1] velocity,                     # IN, OUT (n,), or None without momentum
     floating[::1] param not None,               # IN, OUT (n,)
@@ -343,7 +381,7 @@ def rmsprop(
     """
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    cdef Step step = make_step(RMSPROP, grad_scale, lr, weight_decay, decoupled)
+    cdef Step step = make_step(RMSPROP, grad_scale, lr, weight_decay, decoupled, shared)
     step.rate2, step.eps, step.momentum = 1 - alpha, eps, momentum
     return update[floating](step, grads, square, velocity, param, param)
 
@@ -375,11 +413,12 @@ def adagrad(
     double eps,
     double weight_decay,
     bint decoupled,
+    bint shared,
     floating[::1] square not None,              # IN, OUT (n,)
     floating[::1] param not None,               # IN, OUT (n,)
 ):
     """``s += g^2``; ``p -= lr g / (sqrt(s) + eps)`` (Duchi, Hazan, Singer, JMLR 12, 2011)."""
-    cdef Step step = make_step(ADAGRAD, grad_scale, lr, weight_decay, decoupled)
+    cdef Step step = make_step(ADAGRAD, grad_scale, lr, weight_decay, decoupled, shared)
     step.eps = eps
     return update[floating](step, grads, square, None, param, param)
 

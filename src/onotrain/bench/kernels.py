@@ -89,7 +89,8 @@ class _Bench:
             self._model.initialize(self._parameters, 0)
         self._arena["gradients"][node.rank] = 1e-3
         node.Barrier()
-        self._model.bind(self._parameters, self._gradient)
+        self._shared = node.size > 1
+        self._model.bind(self._parameters, self._gradient, shared=self._shared)
         self._itemsize = self._model.dtype.itemsize
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
@@ -112,7 +113,8 @@ class _Bench:
         state = {key: self._arena[place] for key, place in zip(optimizer.state_names, self._states, strict=False)}
         for vector in state.values():
             vector[part] = 0.0
-        shard = Shard.of([tensor.range for tensor in layout], part, self._parameters, state)
+        tensors = [tensor.range for tensor in layout]
+        shard = Shard.of(tensors, part, self._parameters, state, shared=self._shared)
         gradients = self._arena["gradients"][:, part]
         # A rate of 0: the numbers stay what they are, however often they are updated.
         call = partial(optimizer.update, shard, gradients, 0.0, 1, lambda values: None)
@@ -154,7 +156,7 @@ class _Bench:
             kernels.dense_forward, x, weight, bias, kind.code, kind.negative_slope, layer.dropout,
             *_DRAW[:2], index, _DRAW.first_row, slope, y,
         )  # fmt: skip
-        back = partial(kernels.dense_backward, x, weight, ones, False, dy, dx, dw, db)
+        back = partial(kernels.dense_backward, x, weight, ones, False, self._shared, dy, dx, dw, db)
         # The same arrays as the kernels': what differs is the arithmetic, not the memory.
         product = partial(kernels.gemm, x, weight, False, True, 1.0, 0.0, y)
         products: list[Call] = [partial(kernels.gemm, dy, x, True, False, 1.0, 0.0, dw)]

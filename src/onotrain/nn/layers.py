@@ -47,8 +47,13 @@ class Layer(Protocol):
         """Set the first values of the tensors, by suffix."""
         ...
 
-    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
-        """Read parameters from, and write gradients to, these views (by suffix) from now on."""
+    def bind(
+        self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None, *, shared: bool
+    ) -> None:
+        """Read parameters from, and write gradients to, these views (by suffix) from now on.
+
+        `shared` says that ranks on other cores read the gradients.
+        """
         ...
 
     def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
@@ -97,6 +102,7 @@ class Dense:
         self._bias: np.ndarray | None = None
         self._dw: np.ndarray | None = None
         self._db: np.ndarray | None = None
+        self._shared = False
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return the weight's shape and, if there is one, the bias's."""
@@ -109,9 +115,12 @@ class Dense:
         if self._has_bias:
             initialize(self._bias_initializer, tensors["bias"], generator(seed, f"{self.name}/bias"))
 
-    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
+    def bind(
+        self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None, *, shared: bool
+    ) -> None:
         """Read and write these views from now on."""
         self._weight, self._bias = parameters["weight"], parameters.get("bias")
+        self._shared = shared
         if gradients is not None:
             self._dw, self._db = gradients["weight"], gradients.get("bias")
 
@@ -133,7 +142,7 @@ class Dense:
         self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
     ) -> None:
         """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
-        self._kernels.dense_backward(x, self._weight, slope, accumulate, dy, dx, self._dw, self._db)
+        self._kernels.dense_backward(x, self._weight, slope, accumulate, self._shared, dy, dx, self._dw, self._db)
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write ``y`` without dropout."""
@@ -163,7 +172,9 @@ class Elementwise:
     def initialize(self, tensors: Mapping[str, np.ndarray], seed: int) -> None:
         """Do nothing: there are no parameters."""
 
-    def bind(self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None) -> None:
+    def bind(
+        self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None, *, shared: bool
+    ) -> None:
         """Do nothing: there are no parameters."""
 
     def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:

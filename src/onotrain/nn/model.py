@@ -89,10 +89,13 @@ class Model:
         for layer, tensors, _ in self._per_layer(flat, None):
             layer.initialize(tensors, seed)
 
-    def bind(self, parameters: np.ndarray, gradients: np.ndarray | None = None) -> None:
-        """Read parameters from, and write gradients to, these flat vectors from now on."""
+    def bind(self, parameters: np.ndarray, gradients: np.ndarray | None = None, *, shared: bool = False) -> None:
+        """Read parameters from, and write gradients to, these flat vectors from now on.
+
+        `shared` says that ranks on other cores read the gradients.
+        """
         for layer, tensors, gradient_tensors in self._per_layer(parameters, gradients):
-            layer.bind(tensors, gradient_tensors)
+            layer.bind(tensors, gradient_tensors, shared=shared)
 
     def _per_layer(self, parameters: np.ndarray, gradients: np.ndarray | None) -> Iterator[_Bound]:
         views = self.layout.views(parameters)

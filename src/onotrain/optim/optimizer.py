@@ -34,15 +34,23 @@ class Shard:
     #: The tensors that reach into the shard: number in the layout, and range within the shard.
     segments: tuple[tuple[int, slice], ...]
     tensor_count: int
+    #: Whether ranks on other cores read the parameters.
+    shared: bool
 
     @classmethod
     def of(
-        cls, tensors: Sequence[slice], part: slice, parameters: np.ndarray, state: Mapping[str, np.ndarray]
+        cls,
+        tensors: Sequence[slice],
+        part: slice,
+        parameters: np.ndarray,
+        state: Mapping[str, np.ndarray],
+        *,
+        shared: bool = False,
     ) -> Shard:
         """Return the shard `part` of the flat vectors `parameters` and `state`, in which `tensors` lie."""
         ranges = [slice(max(t.start, part.start) - part.start, min(t.stop, part.stop) - part.start) for t in tensors]
         segments = tuple((index, r) for index, r in enumerate(ranges) if r.start < r.stop)
-        return cls(parameters[part], {name: flat[part] for name, flat in state.items()}, segments, len(ranges))
+        return cls(parameters[part], {name: flat[part] for name, flat in state.items()}, segments, len(ranges), shared)
 
 
 class Update(NamedTuple):
@@ -70,7 +78,7 @@ Rule = Callable[[Update, np.ndarray, Shard], float]
 def _sgd(u: Update, gradients: np.ndarray, shard: Shard) -> float:
     o = u.options
     return u.kernels.sgd(
-        gradients, u.scale, u.learning_rate, o.momentum, o.nesterov, o.weight_decay, o.decoupled,
+        gradients, u.scale, u.learning_rate, o.momentum, o.nesterov, o.weight_decay, o.decoupled, shard.shared,
         shard.state.get("velocity"), shard.parameters,
     )  # fmt: skip
 
@@ -78,7 +86,7 @@ def _sgd(u: Update, gradients: np.ndarray, shard: Shard) -> float:
 def _adam(u: Update, gradients: np.ndarray, shard: Shard) -> float:
     o = u.options
     return u.kernels.adam(
-        gradients, u.scale, u.learning_rate, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled,
+        gradients, u.scale, u.learning_rate, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled, shard.shared,
         shard.state["m"], shard.state["v"], shard.parameters,
     )  # fmt: skip
 
@@ -86,7 +94,7 @@ def _adam(u: Update, gradients: np.ndarray, shard: Shard) -> float:
 def _rmsprop(u: Update, gradients: np.ndarray, shard: Shard) -> float:
     o = u.options
     return u.kernels.rmsprop(
-        gradients, u.scale, u.learning_rate, o.alpha, o.eps, o.momentum, o.weight_decay, o.decoupled,
+        gradients, u.scale, u.learning_rate, o.alpha, o.eps, o.momentum, o.weight_decay, o.decoupled, shard.shared,
         shard.state["square"], shard.state.get("velocity"), shard.parameters,
     )  # fmt: skip
 
@@ -94,8 +102,9 @@ def _rmsprop(u: Update, gradients: np.ndarray, shard: Shard) -> float:
 def _adagrad(u: Update, gradients: np.ndarray, shard: Shard) -> float:
     o = u.options
     return u.kernels.adagrad(
-        gradients, u.scale, u.learning_rate, o.eps, o.weight_decay, o.decoupled, shard.state["square"], shard.parameters
-    )
+        gradients, u.scale, u.learning_rate, o.eps, o.weight_decay, o.decoupled, shard.shared,
+        shard.state["square"], shard.parameters,
+    )  # fmt: skip
 
 
 def _lamb(u: Update, gradients: np.ndarray, shard: Shard) -> float:

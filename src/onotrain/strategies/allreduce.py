@@ -71,6 +71,7 @@ class AllReduce:
         )
         self.parameters = arena["parameters"]
         self.gradient = arena["gradients"][world.node.rank]
+        self.shared = world.node.size > 1
         self._state = {name: arena[f"state/{name}"] for name in job.optimizer.state_names}
         self._tallies, self._totals, self._job_tally = arena["tallies"], arena["totals"], arena["job_tally"]
         self._slots = [
@@ -82,7 +83,8 @@ class AllReduce:
 
         owns = world.node.rank < world.shards
         part = layout.shard(world.node.rank, world.shards) if owns else slice(0, 0)
-        self._shard = Shard.of([tensor.range for tensor in layout], part, self.parameters, self._state)
+        tensors = [tensor.range for tensor in layout]
+        self._shard = Shard.of(tensors, part, self.parameters, self._state, shared=self.shared)
         self._gradients = arena["gradients"][:, part]
         self._nodes: NodesSum | None = None
         self.finished: Callable[[int], None] | None = None

@@ -98,6 +98,8 @@ class Strategy(Protocol):
     parameters: np.ndarray
     #: Flat vector that this rank writes its part of the gradient to, already divided by the global batch.
     gradient: np.ndarray
+    #: Whether ranks on other cores read this rank's gradient.
+    shared: bool
     #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
     #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
     finished: Callable[[int], None] | None

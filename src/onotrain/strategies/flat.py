@@ -39,6 +39,7 @@ class Flat:
         )
         self.parameters = layout.zeros()
         self.gradient = layout.zeros()
+        self.shared = False
         self._rows = self.gradient[np.newaxis]
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)

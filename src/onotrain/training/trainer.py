@@ -113,7 +113,7 @@ class Trainer:
         )
         self._pieces: dict[int, list[_Piece]] = {}
         parts.model.reserve(rows)
-        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient)
+        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient, shared=parts.strategy.shared)
 
     def _cut(self, samples: int) -> list[_Piece]:
         """Return this rank's pieces of a batch of so many samples."""
