@@ -4,7 +4,8 @@
 
 Each case is a number of pairs: ours, then the peer's, then ours again, so that both meet the same moods of a shared
 machine.  Of trainings the loop alone is compared: the median over the epochs after the first.  Results go to
-``benchmarks/results/<date>-<cpu>.json``; `report.py` makes the table and the plot of them.
+``benchmarks/results/<date>-<cpu>.json`` after every case, beside the rows that the file has of the same commit;
+`report.py` makes the table and the plot of them.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, names
+from cases import CASES, Case, names
 from programs import ROOT, Ours, Peer
-from rows import Result, summary
+from rows import Reading, Result, summary
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -39,18 +41,36 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def measure(wanted: list[str], pairs: int, ours: Ours, peer: Peer) -> list[Result]:
-    """Measure the wanted rows, pair by pair, and say so."""
-    results = []
+def measure(wanted: list[str], pairs: int, ours: Ours, peer: Peer) -> Iterator[list[Result]]:
+    """Measure the wanted rows, pair by pair, and say so; yield the results of every case."""
     for case in CASES:
         found = {row.name: Result(row) for row in case.rows if row.name in wanted}
         for number in range(pairs if found else 0):
-            readings = case.measure(ours, peer)
+            readings = _reading(case, ours, peer)
             for name, result in found.items():
                 result.readings.append(readings[name])
                 print(f"{name} {number + 1}/{pairs}: {readings[name].figure:.3f} {result.row.unit}", flush=True)
-        results += found.values()
-    return results
+        if found:
+            yield list(found.values())
+
+
+def _reading(case: Case, ours: Ours, peer: Peer) -> Mapping[str, Reading]:
+    """Measure one pair; once more if a launch fails, as launchers do now and then."""
+    try:
+        return case.measure(ours, peer)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        print(f"once more, after: {error}", flush=True)
+        return case.measure(ours, peer)
+
+
+def merged(found: Sequence[Result], path: Path, about: dict[str, Any], pairs: int) -> dict[str, Any]:
+    """Return the content of `path` with these rows in it; a file of another commit or number of pairs begins anew."""
+    rows = {result.row.name: result.to_dict() for result in found}
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier["machine"].get("commit") == about["commit"] and earlier["pairs"] == pairs:
+            rows = {result["name"]: result for result in earlier["results"]} | rows
+    return {"machine": about, "pairs": pairs, "results": [rows[name] for name in names() if name in rows]}
 
 
 def file_name(about: dict[str, Any]) -> str:
@@ -74,11 +94,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, peer = Ours(Path(folder)), Peer(args.peer_python, data)
         about = machine(ours, peer)
-        results = measure(args.cases, args.pairs, ours, peer)
-    path = args.output or RESULTS / file_name(about)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"machine": about, "pairs": args.pairs, "results": [result.to_dict() for result in results]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+        path = args.output or RESULTS / file_name(about)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        results: list[Result] = []
+        for found in measure(args.cases, args.pairs, ours, peer):
+            results += found
+            path.write_text(json.dumps(merged(found, path, about, args.pairs), indent=1) + "\n")
     print(f"\n{summary(results)}\n\n{path}\nmake the table and the plot of it: python benchmarks/report.py {path}")
 
 

@@ -76,6 +76,7 @@ def test_products_of_any_small_shape(build, dtype, r, i, o):
         (1300, 37, 5),
         (1100, 16, 16),
         (20, 1024, 130),
+        (1100, 256, 260),
     ],
 )
 def test_products_that_are_cut_into_blocks(build, dtype, r, i, o):

@@ -48,7 +48,9 @@ def test_how_a_vector_is_cut_does_not_change_the_sum(world: World) -> None:
     sums = []
     for cuts in ([0, length], [0, 7, 20_000, 20_001, length]):
         vector = vector_of(world.rank, length, "float32")
-        exchanges = [Exchange(world.comm, vector[a:b], 2 * a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        exchanges = [
+            Exchange(world.comm, vector[a:b], 2 * n) for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))
+        ]
         for exchange in exchanges:
             exchange.start()
         deadline = time.monotonic() + 60

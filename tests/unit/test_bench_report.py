@@ -192,3 +192,17 @@ def test_a_job_and_its_memory_are_found(module: Any) -> None:
 def test_names_of_files_of_results(module: Any) -> None:
     about = {"date": "2031-02-03", "cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz"}
     assert module("compare").file_name(about) == "2031-02-03-intel-r-xeon-r-cpu-2-20ghz.json"
+
+
+def test_rows_of_one_commit_are_kept_together(module: Any, tmp_path: Path) -> None:
+    compare, rows = module("compare"), module("rows")
+    version, fixed = (
+        rows.Result(rows.Row(name, name, 1.0, "s"), [rows.Reading(value)])
+        for name, value in [("version", 0.1), ("fixed", 2.0)]
+    )
+    path, about = tmp_path / "results.json", {"commit": "abc"}
+    path.write_text(json.dumps(compare.merged([fixed], path, about, 5)))
+    both = compare.merged([version], path, about, 5)
+    assert [row["name"] for row in both["results"]] == ["version", "fixed"]  # in the order of the table
+    for other, pairs in [({"commit": "abd"}, 5), (about, 3)]:
+        assert [row["name"] for row in compare.merged([version], path, other, pairs)["results"]] == ["version"]

@@ -106,7 +106,17 @@ def test_inspect(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "c.yaml", "--output", "r", "--quiet"]) == 0
     assert run(["inspect", "r"]) == 0
     out = capsys.readouterr().out
-    for word in ("3 of 3 epochs, 9 steps", "dense_0", "tanh", "0.25", "2 -> 4", "27", "step-000000009.h5", "yes"):
+    for word in (
+        "3 of 3 epochs, 9 steps",
+        "compute ",
+        "dense_0",
+        "tanh",
+        "0.25",
+        "2 -> 4",
+        "27",
+        "step-000000009.h5",
+        "yes",
+    ):
         assert word in out
     assert run(["inspect", "r", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

@@ -10,6 +10,9 @@
 #ifndef REAL /* the file includes itself, once for each element type */
 
 #include "vectors.h"
+#if defined(__clang__)
+#error "the kernels need GCC's vector shuffles: build with CC=gcc"
+#endif
 
 /* Tiles as large as the registers allow, with what the accumulators need beside them. */
 #define DOT_ROWS 4
@@ -210,6 +213,7 @@ static void NAME(outer_product)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const
                                 ptrdiff_t next_term, const REAL *b, int mode, REAL *c) {
     const ptrdiff_t width = OUTER_VECTORS * LANES, terms = OUTER_BYTES / VECTOR_BYTES / OUTER_VECTORS;
     ptrdiff_t q = 0;
+    if (mode == STREAM && depth > terms) mode = SET; /* it is read again at once */
     do {
         const ptrdiff_t count = q + terms < depth ? terms : depth - q;
         const ptrdiff_t block = count ? terms / count * width : n;

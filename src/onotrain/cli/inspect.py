@@ -141,6 +141,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if "ranks" in ranks:
             place = f"{count(ranks['ranks'], 'rank')} on {count(ranks['nodes'], 'node')}"
             yield "trained by", f"{place}, strategy {ranks['strategy']}, kernels {environment.get('kernels', '?')}"
+        if ranks.get("ranks_seconds"):
+            yield "ranks", _shares(ranks["ranks_seconds"])
         if "problem" in facts:
             yield "problem", facts["problem"]
     progress, config = facts.get("progress"), facts.get("config")
@@ -162,6 +164,17 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if "run" in facts:
             yield "network", f"{Path(facts['checkpoint']).name}, {'the best' if best else 'the newest'}"
         yield "sha256", str(facts["parameters_sha256"])
+
+
+def _shares(seconds: Mapping[str, Sequence[float]]) -> str:
+    """Return what the ranks' time went to, and how much of the exchange between nodes lay under computing."""
+    total = {kind: sum(of_ranks) for kind, of_ranks in seconds.items()}
+    hidden = total.pop("hidden", 0.0)  # a part of computing
+    everything = sum(total.values()) or 1.0
+    text = ", ".join(f"{kind} {value / everything:.0%}" for kind, value in total.items() if value)
+    if hidden:
+        text += f"; {hidden / (hidden + total['communication']):.0%} of the communication under computing"
+    return text
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ order of additions, depends on the length.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ class Exchange:
     def start(self) -> None:
         """Begin."""
         self._collecting = True
-        self._mpi.Prequest.Startall(self._collect)
+        _start_in_order(self._collect)
 
     def advance(self) -> None:
         """Do what can be done without waiting."""
@@ -94,13 +95,21 @@ class Exchange:
             np.add(first, row, out=first)
         np.add(first, last, out=self._sum)
         self._collecting, self._spreading = False, bool(self._spread)
-        self._mpi.Prequest.Startall(self._spread)
+        _start_in_order(self._spread)
 
     def close(self) -> None:
-        """Give back what MPI holds for it."""
+        """Give back what MPI holds for it; nothing while messages are under way, as when the job fails."""
+        if self.flying:
+            return
         for request in (*self._collect, *self._spread):
             request.Free()
         self._collect, self._spread = [], []
+
+
+def _start_in_order(requests: Iterable[Any]) -> None:
+    """Start them one by one: messages of one tag are matched in their order, which MPI_Startall need not keep."""
+    for request in requests:
+        request.Start()
 
 
 def _messages(vector: np.ndarray) -> Iterable[np.ndarray]:

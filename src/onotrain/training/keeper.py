@@ -66,7 +66,6 @@ class Keeper:
     def save(self, make: Callable[[], Checkpoint], step: int, best: bool) -> None:
         """Copy the state, and write it in the background."""
         if self.world.rank == 0:
-            self._writer.wait()  # before the copy is made: memory for one is enough
             self._writer.submit(make(), step, best)
 
     def settle(self) -> None:

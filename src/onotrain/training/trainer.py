@@ -113,7 +113,9 @@ class Trainer:
         )
         self._pieces: dict[int, list[_Piece]] = {}
         parts.model.reserve(rows)
-        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient, shared=parts.strategy.shared)
+        # The pieces of an accumulated gradient are added up where they are, in the caches.
+        shared = parts.strategy.shared and parts.config.training.gradient_accumulation == 1
+        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient, shared=shared)
 
     def _cut(self, samples: int) -> list[_Piece]:
         """Return this rank's pieces of a batch of so many samples."""
