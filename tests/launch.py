@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -43,9 +44,12 @@ class Launch(subprocess.Popen[str]):
         err: IO[str] | int = subprocess.PIPE,
     ) -> None:
         self.tag = uuid.uuid4().hex
+        # What a killed mpirun leaves in the common folder makes a later one of the same process number fail.
+        scratch = tempfile.mkdtemp(prefix="onotrain-")
+        weakref.finalize(self, shutil.rmtree, scratch, ignore_errors=True)
         super().__init__(
             command,
-            env={**env, TAG: f"{os.environ.get(TAG, '')}/{self.tag}"},
+            env={**env, TAG: f"{os.environ.get(TAG, '')}/{self.tag}", "TMPDIR": scratch},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=out,
