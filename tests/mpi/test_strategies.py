@@ -160,6 +160,9 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
                 run.gradient[begin:end] = own[begin:end]
                 if run.finished is not None:
                     run.finished(begin)
+            # All but the first layer's bucket are under way when backward has ended: of one, of four, of two.
+            left = len(run._nodes._waiting), len(run._nodes._buckets)
+            assert left == {0: (1, 1), 1e-6: (1, 4), 0.01: (1, 2)}[bucket_mib]
             run.step(0.01, step + 1, tally)
             assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
         seconds = run.clock.take(1.0)

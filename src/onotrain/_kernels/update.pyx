@@ -98,8 +98,7 @@ cdef double run(
 ) noexcept nogil:
     """Whole groups of LANES elements where they lie, the rest in copies that are filled up with zeros.
 
-    Both go through one call, and so through the same instructions: how the parameters are cut into shards does not
-    change a bit.
+    Every operation is rounded (setup.py), so how the parameters are cut into shards does not change a bit.
     """
     cdef floating[LANES] row, first, second, param, result
     cdef double[LANES] squares
