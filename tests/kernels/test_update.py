@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable
 
 import numpy as np
@@ -296,3 +297,22 @@ def test_sums_refuse_wrong_shapes(kernels):
         arrays = [three if place == index else four for index in range(4)]
         with pytest.raises(ValueError):
             kernels.lamb_direction(four[None], 1.0, 0.9, 0.999, 1e-6, 0.1, 0.001, 0.0, False, *arrays)
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="only x86 is slow with subnormal numbers")
+@pytest.mark.parametrize("build", [build for build in BUILDS if build != "reference"])
+def test_running_means_that_vanish_become_zero_and_nothing_else_changes(build):
+    kernels = _kernels.load("float32", build)
+    tiny = np.float32(1e-40)
+    grads, m, v, param = (np.zeros(40, np.float32) for _ in range(4))
+    m[:] = v[:] = tiny
+    grads[1:], param[:] = 1e-3, 1.0
+    before = m[1:].copy()
+    kernels.adam(grads[np.newaxis], 1.0, 1e-3, 0.9, 0.999, 1e-8, 1.0, 1.0, 0.0, False, False, m, v, param)
+    assert m[0] == 0
+    assert v[0] == 0
+    assert param[0] == 1
+    assert (np.abs(m[1:] - 1e-4) < 1e-9).all()
+    # The caller's arithmetic is as it was.
+    assert (before * np.float32(1) == tiny).all()
+    assert tiny > 0

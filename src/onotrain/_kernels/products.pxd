@@ -16,26 +16,24 @@ cdef extern from "tiles.h" nogil:
     int SET
     int ADD
     int STREAM
-    bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t k)
-    bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t k)
-    void dot_product_float(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const float* x, const float* w, float* c)
-    void dot_product_double(Py_ssize_t r, Py_ssize_t n, Py_ssize_t k, const double* x, const double* w, double* c)
-    void outer_product_float(
-        Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const float* a, Py_ssize_t next_row, Py_ssize_t next_term,
-        const float* b, int mode, float* c)
-    void outer_product_double(
-        Py_ssize_t m, Py_ssize_t n, Py_ssize_t depth, const double* a, Py_ssize_t next_row, Py_ssize_t next_term,
-        const double* b, int mode, double* c)
+    bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t i)
+    bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t i)
+    void x_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, float* z)
+    void x_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z)
+    void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
+    void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
+    void dz_x_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* x, int mode, float* dw)
+    void dz_x_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* x, int mode, double* dw)
 
 
 cdef inline void x_weight(int r, int i, int o, const floating* x, const floating* weight, floating* z) noexcept nogil:
     """``z (r, o) = x (r, i) weight (o, i)^T``."""
     if floating is float:
         if prefer_tiles_float(r, i):
-            dot_product_float(r, o, i, x, weight, z)
+            x_weight_float(r, i, o, x, weight, z)
             return
     elif prefer_tiles_double(r, i):
-        dot_product_double(r, o, i, x, weight, z)
+        x_weight_double(r, i, o, x, weight, z)
         return
     matmul(False, True, r, o, i, <floating> 1, x, weight, <floating> 0, z)
 
@@ -46,10 +44,10 @@ cdef inline void dz_weight(
     """``dx (r, i) = dz (r, o) weight (o, i)``."""
     if floating is float:
         if prefer_tiles_float(r, i):
-            outer_product_float(r, i, o, dz, o, 1, weight, SET, dx)
+            dz_weight_float(r, i, o, dz, weight, dx)
             return
     elif prefer_tiles_double(r, i):
-        outer_product_double(r, i, o, dz, o, 1, weight, SET, dx)
+        dz_weight_double(r, i, o, dz, weight, dx)
         return
     matmul(False, False, r, i, o, <floating> 1, dz, weight, <floating> 0, dx)
 
@@ -64,12 +62,12 @@ cdef inline void dz_x(
         mode = STREAM
     if floating is float:
         if prefer_tiles_float(r, i):
-            outer_product_float(o, i, r, dz, 1, o, x, mode, dw)
+            dz_x_float(r, i, o, dz, x, mode, dw)
             if mode == STREAM:
                 end_of_stream()
             return
     elif prefer_tiles_double(r, i):
-        outer_product_double(o, i, r, dz, 1, o, x, mode, dw)
+        dz_x_double(r, i, o, dz, x, mode, dw)
         if mode == STREAM:
             end_of_stream()
         return

@@ -21,6 +21,8 @@ cdef extern from "vectors.h" nogil:
     bint can_stream(const void* p, size_t size)
     void stream(const void* x, void* y, size_t size)
     void end_of_stream()
+    unsigned flush_subnormals()
+    void restore_rounding(unsigned before)
 
 cdef enum:
     BLOCK = 128
@@ -85,8 +87,11 @@ cdef double update(
     cdef const floating* p = in_1d(param)
     cdef floating* o = out_1d(out)
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
+    cdef unsigned rounding
     with nogil:
+        rounding = flush_subnormals()
         squares = run(&step, n, k, stride, rows, a, b, p, o)
+        restore_rounding(rounding)
         if step.shared:
             end_of_stream()
     return squares

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import empty
 from onotrain.bench.measure import Call, Say, Timing, measure
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
@@ -126,7 +127,7 @@ class _Bench:
         sample_bytes = subject.inputs * subject.storage.itemsize
         source = subject.features(max(rows, _SAMPLE_BYTES // max(8, sample_bytes)))
         shift, scale = Normalization.given(0.1, 0.3).for_storage(source.dtype, subject.inputs, self._model.dtype)
-        x = np.empty((rows, subject.inputs), self._model.dtype)
+        x = empty((rows, subject.inputs), self._model.dtype)
         order = np.random.default_rng(0).permutation(len(source))
         batches = cycle([order[begin : begin + rows] for begin in range(0, len(order) - rows + 1, rows)])
         count = rows * (sample_bytes + subject.inputs * self._itemsize)
@@ -148,9 +149,9 @@ class _Bench:
         tensors, made = (self._model.layout.views(flat) for flat in (self._parameters, self._gradient))
         weight, bias = tensors[f"{layer.name}/weight"], tensors.get(f"{layer.name}/bias")
         dw, db = made[f"{layer.name}/weight"], made.get(f"{layer.name}/bias")
-        x, slope, y = _normal((rows, layer.inputs), dtype), *(np.empty((rows, layer.outputs), dtype) for _ in range(2))
+        x, slope, y = _normal((rows, layer.inputs), dtype), *(empty((rows, layer.outputs), dtype) for _ in range(2))
         # Slopes of 1, because a kernel that is called again multiplies the same gradient by them again.
-        dy, ones, dx = _normal(y.shape, dtype), np.ones_like(y), None if first else np.empty_like(x)
+        dy, ones, dx = _normal(y.shape, dtype), np.ones_like(y), None if first else empty(x.shape, dtype)
         name, kind = f"{layer.name} {layer.inputs}-{layer.outputs}", layer.activation
         ahead = partial(
             kernels.dense_forward, x, weight, bias, kind.code, kind.negative_slope, layer.dropout,
@@ -209,4 +210,6 @@ def _all(calls: Sequence[Call]) -> None:
 
 
 def _normal(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    return np.random.default_rng(3).standard_normal(shape).astype(dtype)
+    values = empty(shape, dtype)
+    values[:] = np.random.default_rng(3).standard_normal(shape)
+    return values

@@ -27,7 +27,7 @@ class _Scratch(threading.local):
     """Buffers of one pass, of each thread its own."""
 
     def __init__(self, model: Model) -> None:
-        self.x = np.empty((CHUNK_ROWS, model.inputs), model.dtype)
+        self.x = _kernels.empty((CHUNK_ROWS, model.inputs), model.dtype)
         self.inference = Inference(model, CHUNK_ROWS)
 
 

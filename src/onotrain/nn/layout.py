@@ -16,7 +16,7 @@ from itertools import groupby
 
 import numpy as np
 
-ALIGNMENT_BYTES = 64
+from onotrain._kernels import ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onotrain._kernels import Kernels
+from onotrain._kernels import Kernels, empty
 from onotrain.nn.layers import KINDS, Draw, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.losses import Loss
@@ -116,9 +116,9 @@ class Model:
     def reserve(self, rows: int) -> None:
         """Allocate activations and their gradients for batches of up to `rows` rows."""
         shapes = [(rows, layer.outputs) for layer in self.layers]
-        self._slopes = [np.empty(shape, self.dtype) for shape in shapes]
-        self._outputs = [np.empty(shape, self.dtype) for shape in shapes]
-        self._gradients = [np.empty(shape, self.dtype) for shape in shapes]
+        self._slopes = [empty(shape, self.dtype) for shape in shapes]
+        self._outputs = [empty(shape, self.dtype) for shape in shapes]
+        self._gradients = [empty(shape, self.dtype) for shape in shapes]
         self._passes = {}
 
     def _stages(self, rows: int) -> list[_Stage]:
@@ -186,7 +186,7 @@ class Inference:
 
     def __init__(self, model: Model, rows: int) -> None:
         self._model = model
-        self._buffers = [np.empty((rows, layer.outputs), model.dtype) for layer in model.layers]
+        self._buffers = [empty((rows, layer.outputs), model.dtype) for layer in model.layers]
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         """Return the last layer's output for ``x (r, inputs)``: a view that the next call overwrites."""

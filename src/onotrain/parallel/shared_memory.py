@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onotrain._kernels import ALIGNMENT_BYTES
 from onotrain.data.paths import available_bytes
 from onotrain.errors import PlatformError, ResourceError
 from onotrain.parallel.agreement import agreed, broadcast
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-ALIGNMENT_BYTES = 64
 
 #: Name of an array -> (shape, dtype).
 Fields = Mapping[str, tuple[tuple[int, ...], "np.dtype | type | str"]]

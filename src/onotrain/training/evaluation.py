@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import empty
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
 from onotrain.nn import Inference, Model
@@ -40,7 +41,7 @@ class Evaluator:
         self.metrics = metrics
         self._model, self._samples, self._kernels = model, samples, kernels
         self._inference = Inference(model, CHUNK_ROWS)
-        self._x = np.empty((CHUNK_ROWS, model.inputs), model.dtype)
+        self._x = empty((CHUNK_ROWS, model.inputs), model.dtype)
         self._affine = normalization.for_storage(samples.dtype, model.inputs, model.dtype)
 
     @property

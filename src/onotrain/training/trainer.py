@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onotrain._kernels import empty
 from onotrain.config import Config
 from onotrain.config.metrics import mode_of
 from onotrain.data.feed import Batch, Feed, batches, key
@@ -107,7 +108,7 @@ class Trainer:
             hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
         )
         task, outputs = parts.model.loss.task, parts.model.outputs
-        self._x = np.empty((rows, parts.model.inputs), parts.model.dtype)
+        self._x = empty((rows, parts.model.inputs), parts.model.dtype)
         self._targets = (
             np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
         )
