@@ -21,16 +21,22 @@ def corrections(step: int) -> tuple[float, float]:
 
 # name -> number of state vectors, call of (kernels, grads, scale, decay, decoupled, step, state, param)
 RULES: dict[str, tuple[int, Callable]] = {
-    "sgd": (0, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.0, False, wd, d, False, None, p)),
-    "momentum": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, False, wd, d, False, s[0], p)),
-    "nesterov": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, c, LR, 0.9, True, wd, d, False, s[0], p)),
+    "sgd": (0, lambda k, g, c, wd, d, t, s, p: k.sgd(g, None, c, LR, 0.0, False, wd, d, False, None, p)),
+    "momentum": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, None, c, LR, 0.9, False, wd, d, False, s[0], p)),
+    "nesterov": (1, lambda k, g, c, wd, d, t, s, p: k.sgd(g, None, c, LR, 0.9, True, wd, d, False, s[0], p)),
     "adam": (
         2,
-        lambda k, g, c, wd, d, t, s, p: k.adam(g, c, LR, 0.9, 0.999, 1e-8, *corrections(t), wd, d, False, *s, p),
+        lambda k, g, c, wd, d, t, s, p: k.adam(g, None, c, LR, 0.9, 0.999, 1e-8, *corrections(t), wd, d, False, *s, p),
     ),
-    "rmsprop": (1, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.0, wd, d, False, s[0], None, p)),
-    "rmsprop_momentum": (2, lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, c, LR, 0.99, 1e-8, 0.9, wd, d, False, *s, p)),
-    "adagrad": (1, lambda k, g, c, wd, d, t, s, p: k.adagrad(g, c, LR, 1e-10, wd, d, False, s[0], p)),
+    "rmsprop": (
+        1,
+        lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, None, c, LR, 0.99, 1e-8, 0.0, wd, d, False, s[0], None, p),
+    ),
+    "rmsprop_momentum": (
+        2,
+        lambda k, g, c, wd, d, t, s, p: k.rmsprop(g, None, c, LR, 0.99, 1e-8, 0.9, wd, d, False, *s, p),
+    ),
+    "adagrad": (1, lambda k, g, c, wd, d, t, s, p: k.adagrad(g, None, c, LR, 1e-10, wd, d, False, s[0], p)),
 }
 
 
@@ -165,12 +171,12 @@ def at_a_cache_line(x: np.ndarray) -> np.ndarray:
     return room[begin : begin + x.size]
 
 
-#: Call of (kernels, shared, grads, state, param).
+#: Call of (kernels, shared, grads, inputs, state, param).
 SHARED_RULES: dict[str, Callable] = {
-    "sgd": lambda k, h, g, s, p: k.sgd(g, 0.7, LR, 0.9, True, DECAY, True, h, s[0], p),
-    "adam": lambda k, h, g, s, p: k.adam(g, 0.7, LR, 0.9, 0.999, 1e-8, *corrections(3), DECAY, False, h, *s, p),
-    "rmsprop": lambda k, h, g, s, p: k.rmsprop(g, 0.7, LR, 0.99, 1e-8, 0.9, DECAY, False, h, *s, p),
-    "adagrad": lambda k, h, g, s, p: k.adagrad(g, 0.7, LR, 1e-10, DECAY, True, h, s[0], p),
+    "sgd": lambda k, h, g, x, s, p: k.sgd(g, x, 0.7, LR, 0.9, True, DECAY, True, h, s[0], p),
+    "adam": lambda k, h, g, x, s, p: k.adam(g, x, 0.7, LR, 0.9, 0.999, 1e-8, *corrections(3), DECAY, False, h, *s, p),
+    "rmsprop": lambda k, h, g, x, s, p: k.rmsprop(g, x, 0.7, LR, 0.99, 1e-8, 0.9, DECAY, False, h, *s, p),
+    "adagrad": lambda k, h, g, x, s, p: k.adagrad(g, x, 0.7, LR, 1e-10, DECAY, True, h, s[0], p),
 }
 
 
@@ -182,7 +188,7 @@ def test_what_is_written_past_the_caches_is_the_same(kernels, rng, name, n):
     results = []
     for shared in (True, False):
         param, *state = map(at_a_cache_line, start)
-        squares = SHARED_RULES[name](kernels, shared, grads, state, param)
+        squares = SHARED_RULES[name](kernels, shared, grads, None, state, param)
         results.append((squares, param, *state))
     for got, expected in zip(*results, strict=True):
         np.testing.assert_array_equal(got, expected)
@@ -280,9 +286,9 @@ def test_wrong_shapes_dtypes_and_layouts_are_refused(kernels: Kernels, name):
 def test_momentum_needs_a_velocity(kernels):
     grads, param = np.zeros((1, 3), kernels.dtype), np.zeros(3, kernels.dtype)
     with pytest.raises(ValueError, match="momentum"):
-        kernels.sgd(grads, 1.0, 0.1, 0.9, False, 0.0, False, False, None, param)
+        kernels.sgd(grads, None, 1.0, 0.1, 0.9, False, 0.0, False, False, None, param)
     with pytest.raises(ValueError, match="momentum"):
-        kernels.rmsprop(grads, 1.0, 0.1, 0.9, 1e-8, 0.9, 0.0, False, False, param.copy(), None, param)
+        kernels.rmsprop(grads, None, 1.0, 0.1, 0.9, 1e-8, 0.9, 0.0, False, False, param.copy(), None, param)
 
 
 def test_sums_refuse_wrong_shapes(kernels):
@@ -308,7 +314,7 @@ def test_running_means_that_vanish_become_zero_and_nothing_else_changes(build):
     m[:] = v[:] = tiny
     grads[1:], param[:] = 1e-3, 1.0
     before = m[1:].copy()
-    kernels.adam(grads[np.newaxis], 1.0, 1e-3, 0.9, 0.999, 1e-8, 1.0, 1.0, 0.0, False, False, m, v, param)
+    kernels.adam(grads[np.newaxis], None, 1.0, 1e-3, 0.9, 0.999, 1e-8, 1.0, 1.0, 0.0, False, False, m, v, param)
     assert m[0] == 0
     assert v[0] == 0
     assert param[0] == 1
@@ -316,3 +322,38 @@ def test_running_means_that_vanish_become_zero_and_nothing_else_changes(build):
     # The caller's arithmetic is as it was.
     assert (before * np.float32(1) == tiny).all()
     assert tiny > 0
+
+
+@pytest.mark.parametrize("name", SHARED_RULES)
+@pytest.mark.parametrize(
+    ("r", "o", "i"), [(1, 1, 1), (5, 3, 2), (32, 7, 16), (22, 100, 50), (300, 10, 65), (40, 97, 1030), (7, 64, 1024)]
+)
+def test_rules_multiply_the_factors_of_a_gradient(kernels, rng, name, r, o, i):
+    """`dz` is some columns of a wider array, as a shard's are."""
+    wide, x = normal(rng, kernels.dtype, r, o + 5), normal(rng, kernels.dtype, r, i)
+    dz = wide[:, 2 : 2 + o]
+    start = [normal(rng, kernels.dtype, o * i), *(abs(normal(rng, kernels.dtype, o * i)) for _ in range(2))]
+    product = (dz.T.astype(np.float64) @ x).astype(kernels.dtype).reshape(1, o * i)
+    expected, got = [array.copy() for array in start], {}
+    squares = SHARED_RULES[name](reference, False, product, None, expected[1:], expected[0])
+    for shared in (False, True):
+        arrays = [at_a_cache_line(array) for array in start]
+        total = SHARED_RULES[name](kernels, shared, dz, x, arrays[1:], arrays[0])
+        assert total == pytest.approx(squares, rel=1e-4)
+        for array, other in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(array, other, rtol=2e-4, atol=r * 2e-6)
+        got[shared] = arrays
+    for plain, streamed in zip(got[False], got[True], strict=True):
+        np.testing.assert_array_equal(plain, streamed)
+
+
+def test_factors_that_do_not_fit_are_refused(kernels):
+    dz, x, param = np.ones((4, 3), kernels.dtype), np.ones((4, 5), kernels.dtype), np.ones(15, kernels.dtype)
+    for rows, inputs, what in (
+        (dz[:3], x, "rows of inputs|inputs"),
+        (dz[:, :2], x, "grads"),
+        (dz, x[:, :4].copy(), "grads"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            kernels.sgd(rows, inputs, 1.0, 0.1, 0.0, False, 0.0, False, False, None, param)
+    assert (param == 1).all()

@@ -15,7 +15,7 @@ from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import STRATEGIES, Job, Tally, allreduce, build
+from onotrain.strategies import STRATEGIES, Job, Tally, allreduce, arena, build
 
 pytestmark = pytest.mark.mpi
 
@@ -61,7 +61,7 @@ def section(optimizer: str) -> Any:
 
 def options(strategy: str, **changes: Any) -> Any:
     """Return the strategy's section of a configuration."""
-    return SimpleNamespace(name=strategy, **({"bucket_mib": 0.0} | changes))
+    return SimpleNamespace(name=strategy, **({"bucket_mib": 0.0, "share": "gradients"} | changes))
 
 
 def gradient_of(layout: ParameterLayout, rank: int, step: int) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
         if world.rank == world.size - 1 and step == 3:
             tally.ask_to_stop()
         run.gradient[:] = gradient_of(layout, world.rank, step)
-        run.step(0.05, step + 1, tally)
+        run.step(0.05, step + 1, 1, tally)
         assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.right == 2 * world.size
         assert tally.stop == (step == 3) and tally.finite
         total = sum(gradient_of(layout, rank, step) for rank in range(world.size))
@@ -163,7 +163,7 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
             # All but the first layer's bucket are under way when backward has ended: of one, of four, of two.
             left = len(run._nodes._waiting), len(run._nodes._buckets)
             assert left == {0: (1, 1), 1e-6: (1, 4), 0.01: (1, 2)}[bucket_mib]
-            run.step(0.01, step + 1, tally)
+            run.step(0.01, step + 1, 1, tally)
             assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
         seconds = run.clock.take(1.0)
         assert seconds["hidden"] == 0 or bucket_mib > 0
@@ -190,7 +190,7 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
                 run.gradient[3] = value
             else:
                 tally.losses[0] = value
-        run.step(0.01, 1, tally)
+        run.step(0.01, 1, 1, tally)
         assert not tally.finite
         world.barrier()
 
@@ -219,7 +219,7 @@ def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pyt
         raise ResourceError("no memory on the last node")
 
     if world.node_index == world.nodes - 1:
-        monkeypatch.setattr(allreduce, "allocate", allocate)
+        monkeypatch.setattr(arena, "allocate", allocate)
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     with pytest.raises(ResourceError, match="no memory on the last node"), agreed(world.comm):
@@ -233,8 +233,8 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
     def zeros(node: Any, fields: Any) -> dict[str, np.ndarray]:
         return {name: np.zeros(shape, dtype) for name, (shape, dtype) in fields.items()}
 
-    monkeypatch.setattr(allreduce, "allocate", zeros)
-    monkeypatch.setattr(allreduce, "make_barrier", lambda node, state: node.Barrier)
+    monkeypatch.setattr(arena, "allocate", zeros)
+    monkeypatch.setattr(arena, "make_barrier", lambda node, state: node.Barrier)
     layout = ParameterLayout(SHAPES, "float64")
     rule = Optimizer(section("sgd"), None, _kernels.load("float64"))
     rng = np.random.default_rng(0)
@@ -244,14 +244,14 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
             node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
             world = SimpleNamespace(node=node, shards=7, nodes=2, peers=None)
             run = allreduce.AllReduce(Job(world, layout, rule, options("allreduce")))
-            run._totals[1, :7, 0] = squares
+            run._arena._totals[1, :7, 0] = squares
             value = squares[6:].copy()
-            run._total(value)
+            run._arena.total(value)
             totals.append(float(value[0]))
-            run._tallies[1, :7, 3] = squares
+            run._arena.arrays["tallies"][1, :7, 3] = squares
             run.gradient[:] = 0.0
             monkeypatch.setattr(rule, "update", lambda *arguments, own=squares[6]: own)
             tally = Tally()
-            run.step(0.1, 1, tally)
+            run.step(0.1, 1, 1, tally)
             norms.append(tally.gradient_squares)
         assert totals[0] == totals[1] and norms[0] == norms[1]

@@ -107,7 +107,7 @@ def dense_backward(
     bint shared,
     floating[:, ::1] dy not None,               # IN  (r, o), OUT dz
     floating[:, ::1] dx,                        # OUT (r, i) or None
-    floating[:, ::1] dw not None,               # OUT (o, i)
+    floating[:, ::1] dw,                        # OUT (o, i) or None
     floating[::1] db,                           # OUT (o,) or None
 ):
     """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz.
@@ -120,7 +120,8 @@ def dense_backward(
     expect_shape("dy", dy, r, o)
     if dx is not None:
         expect_shape("dx", dx, r, i)
-    expect_shape("dw", dw, o, i)
+    if dw is not None:
+        expect_shape("dw", dw, o, i)
     expect("length of db", o if db is None else db.shape[0], o)
     with nogil:
         if db is None:
@@ -131,7 +132,8 @@ def dense_backward(
             multiply_and_sum_rows(r, o, in_2d(slope), out_2d(dy), out_1d(db))
         if dx is not None:
             dz_weight(r, i, o, in_2d(dy), in_2d(weight), out_2d(dx))
-        dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, shared, out_2d(dw))
+        if dw is not None:
+            dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, shared, out_2d(dw))
 
 
 cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:

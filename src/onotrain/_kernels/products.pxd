@@ -22,8 +22,12 @@ cdef extern from "tiles.h" nogil:
     void x_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z)
     void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
     void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
-    void dz_x_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* x, int mode, float* dw)
-    void dz_x_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* x, int mode, double* dw)
+    void dz_x_float(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x, Py_ssize_t next_x,
+        int mode, float* dw, Py_ssize_t next_dw)
+    void dz_x_double(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
+        Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
 
 
 cdef inline void x_weight(int r, int i, int o, const floating* x, const floating* weight, floating* z) noexcept nogil:
@@ -62,12 +66,12 @@ cdef inline void dz_x(
         mode = STREAM
     if floating is float:
         if prefer_tiles_float(r, i):
-            dz_x_float(r, i, o, dz, x, mode, dw)
+            dz_x_float(r, i, o, dz, o, x, i, mode, dw, i)
             if mode == STREAM:
                 end_of_stream()
             return
     elif prefer_tiles_double(r, i):
-        dz_x_double(r, i, o, dz, x, mode, dw)
+        dz_x_double(r, i, o, dz, o, x, i, mode, dw, i)
         if mode == STREAM:
             end_of_stream()
         return

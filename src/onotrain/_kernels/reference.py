@@ -245,7 +245,7 @@ def dense_forward(
 @_silent
 def dense_backward(
     x: Array, weight: Array, slope: Array, accumulate: bool, shared: bool,
-    dy: Array, dx: Array | None, dw: Array, db: Array | None,
+    dy: Array, dx: Array | None, dw: Array | None, db: Array | None,
 ) -> None:  # fmt: skip
     """Turn dy into ``dz = dy * slope``; write ``dx = dz W``, ``dw = dz^T x``, and in db the sum of the rows of dz.
 
@@ -262,7 +262,7 @@ def dense_backward(
     dx
         ``(r, i)``, or None if nobody needs it.
     dw, db
-        ``(o, i)`` and ``(o,)``, or None for no bias.
+        ``(o, i)`` and ``(o,)``, or None if nobody needs them.
     """
     _expect("weight", weight, slope.shape[1], x.shape[1], dtype=x.dtype)
     _expect("slope", slope, len(x), len(weight), dtype=x.dtype)
@@ -273,7 +273,8 @@ def dense_backward(
     dy *= slope
     if dx is not None:
         dx[...] = dy @ weight
-    dw[...] = dy.T @ x + (dw if accumulate else 0)
+    if dw is not None:
+        dw[...] = dy.T @ x + (dw if accumulate else 0)
     if db is not None:
         db[...] = dy.sum(axis=0) + (db if accumulate else 0)
 
@@ -464,6 +465,16 @@ def _summed(grads: Array, n: int, dtype: Any) -> Array:
     return g
 
 
+def _gradient(grads: Array, inputs: Array | None, n: int, dtype: Any) -> Array:
+    """Return the gradient of n parameters: the sum of the rows of `grads`, or ``grads^T inputs``."""
+    if inputs is None:
+        return _summed(grads, n, dtype)
+    _expect("inputs", inputs, len(grads), inputs.shape[1], dtype=dtype)
+    if grads.ndim != 2 or len(grads) < 1 or grads.shape[1] * inputs.shape[1] != n or grads.dtype != dtype:
+        raise ValueError(f"grads: got {grads.dtype} {grads.shape}, expected {dtype}, {n} values with the inputs")
+    return (grads.T @ inputs).reshape(n)
+
+
 def _decayed(g: Array, grad_scale: float, lr: float, weight_decay: float, decoupled: bool, param: Array) -> Array:
     """Return the scaled gradient; add L2 decay to it, or apply decoupled decay to the parameters."""
     g = g * grad_scale
@@ -500,8 +511,8 @@ def sum_gradients(grads: Array, out: Array) -> float:
 
 @_silent
 def sgd(
-    grads: Array, grad_scale: float, lr: float, momentum: float, nesterov: bool, weight_decay: float, decoupled: bool,
-    shared: bool, velocity: Array | None, param: Array,
+    grads: Array, inputs: Array | None, grad_scale: float, lr: float, momentum: float, nesterov: bool,
+    weight_decay: float, decoupled: bool, shared: bool, velocity: Array | None, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of gradient descent with (Nesterov) momentum.
 
@@ -509,6 +520,9 @@ def sgd(
     ----------
     grads
         ``(k, n)``: rows to be summed in their order; those of other ranks.
+    inputs
+        None; or ``(r, i)``, the inputs of a dense layer, whose weight the parameters are, or some rows of it.  `grads
+        (r, o)` is then the gradient of its outputs, and that of the parameters is ``grads^T inputs``, with n = o i.
     grad_scale
         Factor on their sum.
     lr
@@ -531,7 +545,7 @@ def sgd(
     _expect("velocity", velocity, *param.shape, dtype=param.dtype)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    total = _summed(grads, len(param), param.dtype)
+    total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     if velocity is not None:
         velocity[...] = momentum * velocity + g
@@ -542,7 +556,7 @@ def sgd(
 
 @_silent
 def adam(
-    grads: Array, grad_scale: float, lr: float, beta1: float, beta2: float, eps: float,
+    grads: Array, inputs: Array | None, grad_scale: float, lr: float, beta1: float, beta2: float, eps: float,
     correction1: float, correction2: float, weight_decay: float, decoupled: bool, shared: bool,
     m: Array, v: Array, param: Array,
 ) -> float:  # fmt: skip
@@ -550,7 +564,7 @@ def adam(
 
     Parameters
     ----------
-    grads, grad_scale, lr, weight_decay, decoupled, shared
+    grads, inputs, grad_scale, lr, weight_decay, decoupled, shared
         As in `sgd`.
     beta1, beta2, eps
         As torch.optim.Adam.
@@ -567,7 +581,7 @@ def adam(
     _expect("param", param, len(param))
     _expect("m", m, *param.shape, dtype=param.dtype)
     _expect("v", v, *param.shape, dtype=param.dtype)
-    total = _summed(grads, len(param), param.dtype)
+    total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     _moments(g, beta1, beta2, m, v)
     param -= lr / correction1 * m / (np.sqrt(v) / math.sqrt(correction2) + eps)
@@ -576,7 +590,7 @@ def adam(
 
 @_silent
 def rmsprop(
-    grads: Array, grad_scale: float, lr: float, alpha: float, eps: float, momentum: float,
+    grads: Array, inputs: Array | None, grad_scale: float, lr: float, alpha: float, eps: float, momentum: float,
     weight_decay: float, decoupled: bool, shared: bool, square: Array, velocity: Array | None, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of RMSprop (Tieleman and Hinton, 2012); parameters as in `sgd` and torch.optim.RMSprop."""
@@ -585,7 +599,7 @@ def rmsprop(
     _expect("velocity", velocity, *param.shape, dtype=param.dtype)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
-    total = _summed(grads, len(param), param.dtype)
+    total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     square += (1 - alpha) * (g * g - square)
     step = g / (np.sqrt(square) + eps)
@@ -598,13 +612,13 @@ def rmsprop(
 
 @_silent
 def adagrad(
-    grads: Array, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool, shared: bool,
-    square: Array, param: Array,
+    grads: Array, inputs: Array | None, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool,
+    shared: bool, square: Array, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of Adagrad (Duchi et al., JMLR 12, 2011); parameters as in `sgd` and torch.optim.Adagrad."""
     _expect("param", param, len(param))
     _expect("square", square, *param.shape, dtype=param.dtype)
-    total = _summed(grads, len(param), param.dtype)
+    total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     square += g * g
     param -= lr * g / (np.sqrt(square) + eps)

@@ -16,6 +16,9 @@
 #if defined(__clang__)
 #error "the kernels need GCC's vector shuffles: build with CC=gcc"
 #endif
+/* Products are fused multiply-adds, also in a module that rounds everything else (setup.py). */
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")
 
 /* Tiles of 1, 2 or 3 vectors and as many rows as the registers have room for, beside a row of b and a number of a. */
 #if defined(__AVX512F__) || defined(__aarch64__) /* 32 registers */
@@ -69,6 +72,7 @@ static inline int next_vectors(ptrdiff_t left) {
 #undef REAL
 #undef INTEGER
 #undef NAME
+#pragma GCC pop_options
 
 #else
 
@@ -111,7 +115,7 @@ INLINE void NAME(transpose_four)(const REAL *x, ptrdiff_t next_x, int add, REAL 
 }
 
 /* y (n, m) = x (m, n)^T, or y += x^T. */
-static void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, int add, REAL *y, ptrdiff_t next_y) {
+static inline void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, int add, REAL *y, ptrdiff_t next_y) {
     const ptrdiff_t rows = m - m % 4, columns = n - n % 4;
     for (ptrdiff_t j = 0; j < columns; j += 4)
         for (ptrdiff_t i = 0; i < rows; i += 4)
@@ -192,7 +196,7 @@ INLINE int NAME(prefer_tiles)(ptrdiff_t r, ptrdiff_t i) {
 }
 
 /* z (r, o) = x (r, i) w (o, i)^T. */
-static void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z) {
+static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z) {
     _Alignas(64) REAL columns[PANEL_BYTES / sizeof(REAL)], block[BLOCK_ROWS * MOST_VECTORS * LANES];
     ptrdiff_t width;
     for (ptrdiff_t top = 0; top < r; top += width) {
@@ -217,35 +221,51 @@ static void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x,
 /* c (m, n) = sum over q < depth of a[q] b[q], with n of at least LANES; ADD adds it to c, STREAM needs rows of c at
  * multiples of a vector's size.  Row i of a begins at i * next_row. */
 INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
-                                const REAL *b, ptrdiff_t next_b, int mode, const int ahead, REAL *c) {
+                                const REAL *b, ptrdiff_t next_b, int mode, const int ahead, REAL *c, ptrdiff_t next_c) {
     _Alignas(64) REAL copy[TERMS * MOST_VECTORS * LANES];
-    const int far = n * (ptrdiff_t) sizeof(REAL) >= FAR_BYTES && m > 2 * TILE_ROWS(MOST_VECTORS);
+    const int far = next_b * (ptrdiff_t) sizeof(REAL) >= FAR_BYTES && m > 2 * TILE_ROWS(MOST_VECTORS);
     int vectors;
     for (ptrdiff_t j = 0; j + LANES <= n; j += vectors * LANES) {
         vectors = next_vectors((n - j) / LANES);
         const ptrdiff_t width = vectors * LANES;
         if (far)
             for (ptrdiff_t q = 0; q < depth; q++) memcpy(copy + q * width, b + q * next_b + j, width * sizeof(REAL));
-        NAME(panel)(m, vectors, depth, a, next_row, far ? copy : b + j, far ? width : next_b, mode, ahead, c + j, n);
+        NAME(panel)(m, vectors, depth, a, next_row, far ? copy : b + j, far ? width : next_b, mode, ahead, c + j, next_c);
     }
-    if (n % LANES) NAME(edge)(m, n, depth, a, next_row, b, next_b, mode == STREAM ? SET : mode, c, n);
+    if (n % LANES) NAME(edge)(m, n, depth, a, next_row, b, next_b, mode == STREAM ? SET : mode, c, next_c);
 }
 
 /* dx (r, i) = dz (r, o) w (o, i), with i of at least LANES. */
-static void NAME(dz_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *dz, const REAL *w, REAL *dx) {
+static inline void NAME(dz_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *dz, const REAL *w, REAL *dx) {
     for (ptrdiff_t q = 0; q == 0 || q < o; q += TERMS)
-        NAME(outer_columns)(r, i, o - q < TERMS ? o - q : TERMS, dz + q, o, w + q * i, i, q ? ADD : SET, ROWS_OF_B, dx);
+        NAME(outer_columns)(r, i, o - q < TERMS ? o - q : TERMS, dz + q, o, w + q * i, i, q ? ADD : SET, ROWS_OF_B, dx, i);
 }
 
-/* dw (o, i) = dz (r, o)^T x (r, i), with i of at least LANES. */
-static void NAME(dz_x)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *dz, const REAL *x, int mode, REAL *dw) {
+/* dz_x of fewer columns than a vector has. */
+static inline void NAME(narrow_dz_x)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const REAL *dz, ptrdiff_t next_dz, const REAL *x,
+                              ptrdiff_t next_x, int mode, REAL *dw, ptrdiff_t next_dw) {
+    for (ptrdiff_t j = 0; j < o && mode != ADD; j++)
+        for (ptrdiff_t p = 0; p < n; p++) dw[j * next_dw + p] = 0;
+    for (ptrdiff_t q = 0; q < r; q++)
+        for (ptrdiff_t j = 0; j < o; j++)
+            for (ptrdiff_t p = 0; p < n; p++) dw[j * next_dw + p] += dz[q * next_dz + j] * x[q * next_x + p];
+}
+
+/* dw (o, n) = dz (r, o)^T x (r, n), or dw += ...; the rows of dz, x and dw are so far apart. */
+static inline void NAME(dz_x)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const REAL *dz, ptrdiff_t next_dz, const REAL *x,
+                       ptrdiff_t next_x, int mode, REAL *dw, ptrdiff_t next_dw) {
     _Alignas(64) REAL block[BLOCK_ROWS * TERMS];
+    if (n < LANES) {
+        NAME(narrow_dz_x)(r, n, o, dz, next_dz, x, next_x, mode, dw, next_dw);
+        return;
+    }
     if (mode == STREAM && r > TERMS) mode = SET; /* it is read again at once */
     for (ptrdiff_t q = 0; q == 0 || q < r; q += TERMS)
         for (ptrdiff_t j = 0; j < o; j += BLOCK_ROWS) {
             const ptrdiff_t some = o - j < BLOCK_ROWS ? o - j : BLOCK_ROWS, terms = r - q < TERMS ? r - q : TERMS;
-            NAME(transpose)(terms, some, dz + q * o + j, o, 0, block, terms);
-            NAME(outer_columns)(some, i, terms, block, terms, x + q * i, i, q ? ADD : mode, NOTHING, dw + j * i);
+            NAME(transpose)(terms, some, dz + q * next_dz + j, next_dz, 0, block, terms);
+            NAME(outer_columns)(some, n, terms, block, terms, x + q * next_x, next_x, q ? ADD : mode, NOTHING,
+                                dw + j * next_dw, next_dw);
         }
 }
 

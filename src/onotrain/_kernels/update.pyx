@@ -1,6 +1,8 @@
 """Update rules: sum the gradient rows of the ranks, scale, decay, update the state, write the parameters, in one pass.
 
-Dimensions: n parameters of the shard, k gradient rows.
+Dimensions: n parameters of the shard, k gradient rows.  With `inputs (r, i)` the gradient is that of o rows of a dense
+layer's weight, n = o i, and `grads (r, o)` are the gradients dz of its outputs: ``dz^T inputs`` is then computed block by
+block and used while it is in the caches.  It is never written to memory.
 
 The pass goes by LANES elements, which stay in registers from the first load to the last store: every array is read and
 written once, and the one division and square root of a rule hide the rest.  Each kernel returns the sum of squares, in
@@ -14,18 +16,31 @@ Formulas are those of torch.optim.  Decay: ``param *= 1 - lr * weight_decay`` be
 from cython cimport floating
 from libc.string cimport memcpy, memset
 
-from onotrain._kernels.arrays cimport expect, in_1d, out_1d
+from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, sqrt, total_of_squares
 
 cdef extern from "vectors.h" nogil:
+    int VECTOR_BYTES
     bint can_stream(const void* p, size_t size)
     void stream(const void* x, void* y, size_t size)
     void end_of_stream()
     unsigned flush_subnormals()
     void restore_rounding(unsigned before)
 
+cdef extern from "tiles.h" nogil:
+    int SET
+    void dz_x_float(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x, Py_ssize_t next_x,
+        int mode, float* dw, Py_ssize_t next_dw)
+    void dz_x_double(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
+        Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
+
 cdef enum:
     BLOCK = 128
+    # Of a weight's gradient: as many outputs as its tiles like, and a share of the second-level cache.
+    BLOCK_OUTPUTS = 96
+    BLOCK_INPUTS = 1024
 
 cdef enum Rule:
     SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB
@@ -61,14 +76,15 @@ cdef Step make_step(
 
 cdef double update(
     Step step,
-    const floating[:, :] grads,     # IN  (k, n)
+    const floating[:, :] grads,     # IN  (k, n), or dz (r, o)
+    const floating[:, ::1] inputs,  # IN  None, or (r, i)
     floating[::1] state1,           # IN, OUT (n,) or None
     floating[::1] state2,           # IN, OUT (n,) or None
     const floating[::1] param,      # IN  (n,) or None
     floating[::1] out,              # OUT (n,): the new parameters, or what the rule makes instead
 ) except? -1:
     """Check the shapes and run the rule."""
-    cdef Py_ssize_t n = out.shape[0], k = grads.shape[0], stride
+    cdef Py_ssize_t n = out.shape[0], k = grads.shape[0], i = 1 if inputs is None else inputs.shape[1], stride
     cdef double squares
     if k < 1:
         raise ValueError("grads: got no rows, expected at least one")
@@ -76,21 +92,28 @@ cdef double update(
         raise ValueError("grads: got rows with gaps, expected contiguous ones")
     if grads.strides[0] % sizeof(floating) != 0:
         raise ValueError("grads: got rows that are not aligned to their elements")
-    expect("columns of grads", grads.shape[1], n)
+    expect("length of out by columns of grads", grads.shape[1] * i, n)
+    expect("rows of inputs", k if inputs is None else inputs.shape[0], k)
     expect("length of the first state", n if state1 is None else state1.shape[0], n)
     expect("length of the second state", n if state2 is None else state2.shape[0], n)
     expect("length of param", n if param is None else param.shape[0], n)
     stride = grads.strides[0] // <Py_ssize_t> sizeof(floating)
     cdef const floating* rows = &grads[0, 0] if n > 0 else NULL
+    cdef const floating* x = in_2d(inputs)
     cdef floating* a = out_1d(state1)
     cdef floating* b = out_1d(state2)
     cdef const floating* p = in_1d(param)
     cdef floating* o = out_1d(out)
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
+    if i > BLOCK_INPUTS and i * <Py_ssize_t> sizeof(floating) % VECTOR_BYTES != 0:
+        step.shared = False  # blocks begin within rows
     cdef unsigned rounding
     with nogil:
         rounding = flush_subnormals()
-        squares = run(&step, n, k, stride, rows, a, b, p, o)
+        if x == NULL:
+            squares = run(&step, n, k, stride, rows, a, b, p, o)
+        else:
+            squares = run_products(&step, k, i, grads.shape[1], rows, stride, x, a, b, p, o)
         restore_rounding(rounding)
         if step.shared:
             end_of_stream()
@@ -133,6 +156,47 @@ cdef double run(
     for c in range(LANES):
         total += squares[c]
     return total
+
+
+cdef inline const floating* at(const floating* p, Py_ssize_t n) noexcept nogil:
+    return p + n if p != NULL else NULL
+
+
+cdef double run_products(
+    const Step* step, Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const floating* dz, Py_ssize_t stride, const floating* x,
+    floating* a, floating* b, const floating* p, floating* out,
+) noexcept nogil:
+    """The rule for the gradient ``dz^T x (o, i)``."""
+    cdef floating[BLOCK_OUTPUTS * BLOCK_INPUTS] dw
+    cdef double squares = 0
+    cdef Py_ssize_t j = 0, c, outputs, columns, row, start
+    while j < o:
+        outputs = min(<Py_ssize_t> BLOCK_OUTPUTS, o - j)
+        c = 0
+        while c < i:
+            columns = min(<Py_ssize_t> BLOCK_INPUTS, i - c)
+            product(r, columns, outputs, dz + j, stride, x + c, i, dw)
+            if columns == i:
+                outputs, columns = 1, outputs * i
+            for row in range(outputs):
+                start = (j + row) * i + c
+                squares += run(
+                    step, columns, 1, 0, dw + row * columns, <floating*> at(a, start), <floating*> at(b, start),
+                    at(p, start), out + start,
+                )
+            c += columns
+        j += BLOCK_OUTPUTS
+    return squares
+
+
+cdef inline void product(
+    Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const floating* dz, Py_ssize_t next_dz, const floating* x,
+    Py_ssize_t next_x, floating* dw,        # OUT (o, n)
+) noexcept nogil:
+    if floating is float:
+        dz_x_float(r, n, o, dz, next_dz, x, next_x, SET, dw, n)
+    else:
+        dz_x_double(r, n, o, dz, next_dz, x, next_x, SET, dw, n)
 
 
 cdef inline void copy(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
@@ -235,7 +299,7 @@ def sum_gradients(
     floating[::1] out not None,                 # OUT (n,), may be a row of grads
 ):
     """``out = row 0 + row 1 + ...``; returns the sum of squares of out."""
-    return update[floating](make_step(SUM), grads, None, None, None, out)
+    return update[floating](make_step(SUM), grads, None, None, None, None, out)
 
 
 cdef inline void momentum_step(
@@ -274,7 +338,8 @@ cdef void sgd_lanes(
 
 
 def sgd(
-    const floating[:, :] grads not None,        # IN  (k, n)
+    const floating[:, :] grads not None,        # IN  (k, n), or dz (r, o)
+    const floating[:, ::1] inputs,              # IN  None, or (r, i)
     double grad_scale,
     double lr,
     double momentum,
@@ -290,7 +355,7 @@ def sgd(
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
     cdef Step step = make_step(SGD, grad_scale, lr, weight_decay, decoupled, shared)
     step.momentum, step.nesterov = momentum, nesterov
-    return update[floating](step, grads, velocity, None, param, param)
+    return update[floating](step, grads, inputs, velocity, None, param, param)
 
 
 cdef void adam_lanes(
@@ -318,7 +383,8 @@ cdef void adam_lanes(
 
 
 def adam(
-    const floating[:, :] grads not None,        # IN  (k, n)
+    const floating[:, :] grads not None,        # IN  (k, n), or dz (r, o)
+    const floating[:, ::1] inputs,              # IN  None, or (r, i)
     double grad_scale,
     double lr,
     double beta1,
@@ -341,7 +407,7 @@ def adam(
     cdef Step step = make_step(ADAM, grad_scale, lr, weight_decay, decoupled, shared)
     step.lr, step.root = lr / correction1, (1 / correction2) ** 0.5
     step.rate1, step.rate2, step.eps = 1 - beta1, 1 - beta2, eps
-    return update[floating](step, grads, m, v, param, param)
+    return update[floating](step, grads, inputs, m, v, param, param)
 
 
 cdef void rmsprop_lanes(
@@ -366,7 +432,8 @@ cdef void rmsprop_lanes(
 
 
 def rmsprop(
-    const floating[:, :] grads not None,        # IN  (k, n)
+    const floating[:, :] grads not None,        # IN  (k, n), or dz (r, o)
+    const floating[:, ::1] inputs,              # IN  None, or (r, i)
     double grad_scale,
     double lr,
     double alpha,
@@ -387,7 +454,7 @@ def rmsprop(
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
     cdef Step step = make_step(RMSPROP, grad_scale, lr, weight_decay, decoupled, shared)
     step.rate2, step.eps, step.momentum = 1 - alpha, eps, momentum
-    return update[floating](step, grads, square, velocity, param, param)
+    return update[floating](step, grads, inputs, square, velocity, param, param)
 
 
 cdef void adagrad_lanes(
@@ -411,7 +478,8 @@ cdef void adagrad_lanes(
 
 
 def adagrad(
-    const floating[:, :] grads not None,        # IN  (k, n)
+    const floating[:, :] grads not None,        # IN  (k, n), or dz (r, o)
+    const floating[:, ::1] inputs,              # IN  None, or (r, i)
     double grad_scale,
     double lr,
     double eps,
@@ -424,7 +492,7 @@ def adagrad(
     """``s += g^2``; ``p -= lr g / (sqrt(s) + eps)`` (Duchi, Hazan, Singer, JMLR 12, 2011)."""
     cdef Step step = make_step(ADAGRAD, grad_scale, lr, weight_decay, decoupled, shared)
     step.eps = eps
-    return update[floating](step, grads, square, None, param, param)
+    return update[floating](step, grads, inputs, square, None, param, param)
 
 
 cdef void lamb_lanes(
@@ -475,7 +543,7 @@ def lamb_direction(
     step.lr, step.root = 1 / correction1, (1 / correction2) ** 0.5
     step.rate1, step.rate2, step.eps = 1 - beta1, 1 - beta2, eps
     step.decay = weight_decay if decoupled else 0
-    return update[floating](step, grads, m, v, param, direction)
+    return update[floating](step, grads, None, m, v, param, direction)
 
 
 def add_scaled(

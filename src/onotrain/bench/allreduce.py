@@ -6,7 +6,7 @@ Before each sum every rank writes its vector anew, which is not counted: a gradi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -26,12 +26,12 @@ from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.strategies import Job, Tally, build
+from onotrain.strategies import AllReduce, Flat, Job, Tally
 
 #: Sizes that are measured unless others are asked for [bytes].
 SIZES = tuple(4 << power for power in range(10, 26, 2))
 #: Strategies whose steps are measured, with the simplest update: what a sum costs where it is used.
-STRATEGIES = ("allreduce", "flat")
+WITH_GRADIENTS: dict[str, Callable[[Job], AllReduce | Flat]] = {"allreduce": AllReduce, "flat": Flat}
 _DTYPE = np.dtype(np.float32)
 
 
@@ -82,7 +82,7 @@ def _sums(world: World, kernels: _kernels.Kernels, nbytes: int, budget_s: float)
     with ExitStack() as stack:
         ways: dict[str, tuple[np.ndarray, Call]] = {
             "node": _node_sum(world, kernels, length),
-            **{f"strategy_{name}": _strategy(stack, world, kernels, name, length) for name in STRATEGIES},
+            **{f"strategy_{name}": _strategy(stack, world, kernels, name, length) for name in WITH_GRADIENTS},
             "mpi": (vector, partial(all_reduce, world.comm, vector)),
         }
         written, calls = zip(*ways.values(), strict=True)
@@ -129,7 +129,7 @@ def _strategy(
     )
     layout = ParameterLayout([("vector", (length,))], _DTYPE)
     with agreed(world.comm):
-        strategy = build(Job(world, layout, Optimizer(config.optimizer, None, kernels), config.strategy))
+        strategy = WITH_GRADIENTS[name](Job(world, layout, Optimizer(config.optimizer, None, kernels), config.strategy))
     stack.callback(strategy.close)
     tally, numbers = Tally(), iter(range(1, 1 << 62))
-    return strategy.gradient, lambda: strategy.step(0.0, next(numbers), tally)
+    return strategy.gradient, lambda: strategy.step(0.0, next(numbers), 1, tally)

@@ -74,6 +74,12 @@ class AllReduce(Section):
         "allreduce",
         description="Synchronous: ranks of a node share the parameters; each sums, updates and publishes its part.",
     )
+    share: Literal["auto", "gradients"] = Field(
+        "auto",
+        description="What ranks of a node share in a step.  `auto`: their activations where that is possible (one "
+        "node, no clipping, no LAMB, no accumulation), and each rank computes the gradient of the parameters that it "
+        "updates; else, as with `gradients`, each rank's whole gradient.",
+    )
     bucket_mib: NotNegative = Field(
         0.5,
         description="Between nodes, gradients leave in buckets of whole layers of at least this size, while the layers "

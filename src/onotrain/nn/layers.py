@@ -50,7 +50,7 @@ class Layer(Protocol):
     def bind(
         self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None, *, shared: bool
     ) -> None:
-        """Read parameters from, and write gradients to, these views (by suffix) from now on.
+        """Read parameters from, and write gradients (or, if None, no gradients) to these views (by suffix) from now on.
 
         `shared` says that ranks on other cores read the gradients.
         """
@@ -63,7 +63,14 @@ class Layer(Protocol):
     def backward(
         self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
     ) -> None:
-        """Turn ``dy (r, o)`` (overwritten) into ``dx (r, i)``, if wanted, and the gradients of the parameters."""
+        """Turn ``dy (r, o)`` (overwritten) into ``dx (r, i)``, if wanted, and the bound gradients of the parameters."""
+        ...
+
+    def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Return what the gradient of each tensor, by suffix, is made of, when `backward` has left dz in dy.
+
+        Rows to be summed and None; or rows ``dz (r, o)`` and inputs ``x (r, i)`` of which it is ``dz^T x``.
+        """
         ...
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -121,8 +128,7 @@ class Dense:
         """Read and write these views from now on."""
         self._weight, self._bias = parameters["weight"], parameters.get("bias")
         self._shared = shared
-        if gradients is not None:
-            self._dw, self._db = gradients["weight"], gradients.get("bias")
+        self._dw, self._db = (gradients or {}).get("weight"), (gradients or {}).get("bias")
 
     def absorb(self, activation: Activation | None = None, dropout: float = 0.0) -> bool:
         """Take a following elementwise layer into this one's pass, if the order of operations allows it."""
@@ -143,6 +149,10 @@ class Dense:
     ) -> None:
         """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
         self._kernels.dense_backward(x, self._weight, slope, accumulate, self._shared, dy, dx, self._dw, self._db)
+
+    def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Return those of the weight and, if there is one, of the bias."""
+        return {"weight": (dz, x), "bias": (dz, None)} if self._has_bias else {"weight": (dz, x)}
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write ``y`` without dropout."""
@@ -190,6 +200,10 @@ class Elementwise:
         """``dx = dy * slope``."""
         if dx is not None:
             self._kernels.elementwise_backward(slope, dy, dx)
+
+    def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Return nothing: there are no parameters."""
+        return {}
 
     def predict(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write ``y`` without dropout."""

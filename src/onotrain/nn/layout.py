@@ -101,6 +101,18 @@ class ParameterLayout:
         cuts = (begin + units * cut // count * self._step for cut in (index, index + 1))
         return slice(*cuts)
 
+    def row_shard(self, index: int, count: int) -> slice:
+        """Return part `index` of `count` contiguous parts of the vector, cut between rows of tensors."""
+        return slice(*(self._row_at(self.size * cut // count) for cut in (index, index + 1)))
+
+    def _row_at(self, element: int) -> int:
+        """Return where the row of a tensor that `element` lies in begins; of a tensor without rows, a cache line."""
+        if element == self.size:
+            return element
+        tensor = next(tensor for tensor in reversed(self.tensors) if tensor.offset <= element)
+        row = tensor.shape[-1] if len(tensor.shape) > 1 else self._step
+        return tensor.offset + min(element - tensor.offset, tensor.size) // row * row
+
     def buckets(self, nbytes: int) -> list[slice]:
         """Return ranges of whole layers, from the last layer to the first, each of at least `nbytes` but for the last.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,11 +63,14 @@ class Model:
         )
         self._trained_inputs = next(index for index, layer in enumerate(self.layers) if layer.shapes())
         self._offsets = self._begins()
+        self._x = np.empty((0, inputs), self.dtype)
         self._slopes: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
         self._gradients: list[np.ndarray] = []
-        #: By number of rows, of which a run has few: those of a whole batch and of an epoch's last one.
-        self._passes: dict[int, list[_Stage]] = {}
+        #: Whether the arrays of a pass are rows of those of the whole batch.
+        self._packed = False
+        #: By first row and number of rows, of which a run has few: those of a whole batch and of an epoch's last one.
+        self._passes: dict[tuple[int, int], list[_Stage]] = {}
 
     def _begins(self) -> list[int]:
         """Return where each layer's parameters begin in the flat vector, or those of the layers behind it."""
@@ -111,20 +114,50 @@ class Model:
     @property
     def reserved_per_row(self) -> int:
         """Numbers that `reserve` makes room for, for each row."""
-        return 3 * sum(layer.outputs for layer in self.layers)
+        return self.inputs + 3 * sum(layer.outputs for layer in self.layers)
 
-    def reserve(self, rows: int) -> None:
-        """Allocate activations and their gradients for batches of up to `rows` rows."""
-        shapes = [(rows, layer.outputs) for layer in self.layers]
-        self._slopes = [empty(shape, self.dtype) for shape in shapes]
-        self._outputs = [empty(shape, self.dtype) for shape in shapes]
-        self._gradients = [empty(shape, self.dtype) for shape in shapes]
+    def factor_shapes(self, rows: int) -> dict[str, tuple[int, int]]:
+        """Return the shapes of the arrays, by name, that the gradients of a batch of so many rows are made of."""
+        shapes = {"x": (rows, self.inputs)}
+        for number, layer in enumerate(self.layers):
+            shapes |= {f"output/{number}": (rows, layer.outputs), f"dz/{number}": (rows, layer.outputs)}
+        return shapes
+
+    def reserve(self, rows: int, factors: Mapping[str, np.ndarray] | None = None) -> None:
+        """Make room for passes over up to `rows` rows.
+
+        `factors`, shaped as `factor_shapes` says, are shared by ranks that each compute some rows of a batch: a pass
+        then leaves its part of them in its own rows.
+        """
+        self._packed = factors is not None
+        if factors is None:
+            factors = {name: empty(shape, self.dtype) for name, shape in self.factor_shapes(rows).items()}
+        numbers = range(len(self.layers))
+        self._x = factors["x"]
+        self._outputs = [factors[f"output/{number}"] for number in numbers]
+        self._gradients = [factors[f"dz/{number}"] for number in numbers]
+        self._slopes = [empty((rows, layer.outputs), self.dtype) for layer in self.layers]
         self._passes = {}
 
-    def _stages(self, rows: int) -> list[_Stage]:
-        """Return the layers with their arrays, cut to `rows` rows."""
-        slopes, outputs, gradients = (
-            [array[:rows] for array in arrays] for arrays in (self._slopes, self._outputs, self._gradients)
+    def rows(self, begin: int, end: int) -> np.ndarray:
+        """Return where rows `begin` to `end` of a batch are to be put for `gradient`."""
+        return self._x[begin:end] if self._packed else self._x[: end - begin]
+
+    def factors(self, rows: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Return what the gradient of each tensor is made of, for a batch of so many rows: see `Layer.factors`."""
+        inputs = [self._x, *self._outputs]
+        return {
+            f"{layer.name}/{suffix}": made_of
+            for layer, x, dz in zip(self.layers, inputs, self._gradients, strict=False)
+            for suffix, made_of in layer.factors(x[:rows], dz[:rows]).items()
+        }
+
+    def _stages(self, first: int, rows: int) -> list[_Stage]:
+        """Return the layers with their arrays for `rows` rows, the first of which is number `first` of its batch."""
+        begin = first if self._packed else 0
+        slopes = [array[:rows] for array in self._slopes]
+        outputs, gradients = (
+            [array[begin : begin + rows] for array in arrays] for arrays in (self._outputs, self._gradients)
         )
         before = [None if index <= self._trained_inputs else gradients[index - 1] for index in range(len(slopes))]
         return list(map(_Stage, self.layers, [None, *outputs], slopes, outputs, gradients, before, self._offsets))
@@ -145,7 +178,8 @@ class Model:
         Parameters
         ----------
         x
-            Shape ``(r, inputs)``, at most as many rows as reserved; 0 rows make a gradient of zeros.
+            Shape ``(r, inputs)``, at most as many rows as reserved, and the very ones of `rows` if gradients are made
+            of factors; 0 rows make a gradient of zeros.
         targets
             int32 ``(r,)`` for classes, else ``(r, outputs)``.
         weight
@@ -159,9 +193,10 @@ class Model:
         finished
             Called after every layer with where in the flat vector gradients begin that this call will not touch again.
         """
-        stages = self._passes.get(len(x))
+        place = draw.first_row, len(x)
+        stages = self._passes.get(place)
         if stages is None:
-            stages = self._passes[len(x)] = self._stages(len(x))
+            stages = self._passes[place] = self._stages(*place)
         y = x
         for layer, _, slope, out, *_ in stages:
             layer.forward(y, draw, slope, out)

@@ -1,6 +1,7 @@
 """Update rules on a shard of the flat parameter vector.
 
-A rule is one fused kernel: sum the gradient rows of the ranks in their fixed order, scale, decay, update, write.
+A rule is one fused kernel: sum the gradient rows of the ranks in their fixed order, scale, decay, update, write.  Of a
+dense layer's weight it also takes the factors of its gradient, and multiplies them on the way.
 Formulas are those of PyTorch's optimisers of the same names, so that learning rates carry over.  A new rule is a
 function with the signature of `Rule` and a line in `RULES`.
 
@@ -53,6 +54,15 @@ class Shard:
         return cls(parameters[part], {name: flat[part] for name, flat in state.items()}, segments, len(ranges), shared)
 
 
+class Gradient(NamedTuple):
+    """What the gradient of some parameters is made of."""
+
+    #: Shape ``(k, n)``: rows to be summed in their order; with `inputs`, ``(r, o)``.
+    rows: np.ndarray
+    #: None; or ``(r, i)``: the gradient is ``rows^T inputs``, n = o i.
+    inputs: np.ndarray | None = None
+
+
 class Update(NamedTuple):
     """What one step of a rule is a function of, besides the gradient."""
 
@@ -72,47 +82,47 @@ class Update(NamedTuple):
         return 1.0 - beta1**self.number, 1.0 - beta2**self.number
 
 
-Rule = Callable[[Update, np.ndarray, Shard], float]
+Rule = Callable[[Update, Gradient, Shard], float]
 
 
-def _sgd(u: Update, gradients: np.ndarray, shard: Shard) -> float:
+def _sgd(u: Update, gradient: Gradient, shard: Shard) -> float:
     o = u.options
     return u.kernels.sgd(
-        gradients, u.scale, u.learning_rate, o.momentum, o.nesterov, o.weight_decay, o.decoupled, shard.shared,
+        *gradient, u.scale, u.learning_rate, o.momentum, o.nesterov, o.weight_decay, o.decoupled, shard.shared,
         shard.state.get("velocity"), shard.parameters,
     )  # fmt: skip
 
 
-def _adam(u: Update, gradients: np.ndarray, shard: Shard) -> float:
+def _adam(u: Update, gradient: Gradient, shard: Shard) -> float:
     o = u.options
     return u.kernels.adam(
-        gradients, u.scale, u.learning_rate, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled, shard.shared,
+        *gradient, u.scale, u.learning_rate, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled, shard.shared,
         shard.state["m"], shard.state["v"], shard.parameters,
     )  # fmt: skip
 
 
-def _rmsprop(u: Update, gradients: np.ndarray, shard: Shard) -> float:
+def _rmsprop(u: Update, gradient: Gradient, shard: Shard) -> float:
     o = u.options
     return u.kernels.rmsprop(
-        gradients, u.scale, u.learning_rate, o.alpha, o.eps, o.momentum, o.weight_decay, o.decoupled, shard.shared,
+        *gradient, u.scale, u.learning_rate, o.alpha, o.eps, o.momentum, o.weight_decay, o.decoupled, shard.shared,
         shard.state["square"], shard.state.get("velocity"), shard.parameters,
     )  # fmt: skip
 
 
-def _adagrad(u: Update, gradients: np.ndarray, shard: Shard) -> float:
+def _adagrad(u: Update, gradient: Gradient, shard: Shard) -> float:
     o = u.options
     return u.kernels.adagrad(
-        gradients, u.scale, u.learning_rate, o.eps, o.weight_decay, o.decoupled, shard.shared,
+        *gradient, u.scale, u.learning_rate, o.eps, o.weight_decay, o.decoupled, shard.shared,
         shard.state["square"], shard.parameters,
     )  # fmt: skip
 
 
-def _lamb(u: Update, gradients: np.ndarray, shard: Shard) -> float:
+def _lamb(u: Update, gradient: Gradient, shard: Shard) -> float:
     """Each tensor's step is scaled by ``|w| / |direction|``; its norms are summed over the shards that it lies in."""
     o, kernels = u.options, u.kernels
-    direction = gradients[0]  # read element by element before it is written
+    direction = gradient.rows[0]  # read element by element before it is written
     squares = kernels.lamb_direction(
-        gradients, u.scale, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled,
+        gradient.rows, u.scale, *o.betas, o.eps, *u.corrections, o.weight_decay, o.decoupled,
         shard.parameters, shard.state["m"], shard.state["v"], direction,
     )  # fmt: skip
     norms = np.zeros((shard.tensor_count, 2))
@@ -193,4 +203,26 @@ class Optimizer:
             norm = np.array([squares])
             total(norm)
             scale = min(1.0, self._clip_norm / (math.sqrt(norm[0]) + 1e-6))
-        return self._rule(Update(self._kernels, self._options, learning_rate, number, scale, total), gradients, shard)
+        step = Update(self._kernels, self._options, learning_rate, number, scale, total)
+        return self._rule(step, Gradient(gradients), shard)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether no parameter's step depends on the gradients of others: neither clipping nor norms of tensors."""
+        return self._clip_norm is None and self._rule is not _lamb
+
+    def update_each(self, parts: Sequence[tuple[Gradient, Shard]], learning_rate: float, number: int) -> float:
+        """Apply one update, which must be `elementwise`, to some shards.
+
+        Returns
+        -------
+        float
+            Sum of squares of their gradients, as of `update`.
+        """
+        step = Update(self._kernels, self._options, learning_rate, number, 1.0, _no_total)
+        return math.fsum(self._rule(step, gradient, shard) for gradient, shard in parts)
+
+
+def _no_total(values: np.ndarray) -> None:
+    """Refuse to sum over shards: an elementwise rule does not ask for it."""
+    raise AssertionError("an elementwise update has no sums over shards")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.allreduce import AllReduce
-from onotrain.strategies.base import Job, Strategy, Tally
+from onotrain.strategies.base import BatchShape, Job, Strategy, Tally
 from onotrain.strategies.flat import Flat
 
-__all__ = ["STRATEGIES", "Job", "Strategy", "Tally", "build"]
+__all__ = ["STRATEGIES", "AllReduce", "BatchShape", "Flat", "Job", "SharedActivations", "Strategy", "Tally", "build"]
 
-STRATEGIES: dict[str, Callable[[Job], Strategy]] = {"allreduce": AllReduce, "flat": Flat}
+
+def _allreduce(job: Job) -> Strategy:
+    """Return the faster way to the same update."""
+    shares_activations = job.options.share == "auto" and SharedActivations.possible(job)
+    return SharedActivations(job) if shares_activations else AllReduce(job)
+
+
+STRATEGIES: dict[str, Callable[[Job], Strategy]] = {"allreduce": _allreduce, "flat": Flat}
 
 
 def build(job: Job) -> Strategy:

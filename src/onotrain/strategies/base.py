@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from onotrain.nn import ParameterLayout
+from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 
@@ -88,6 +88,19 @@ class Job:
     optimizer: Optimizer
     #: The ``strategy`` section of the configuration.
     options: Any
+    #: Pieces that a rank computes its part of a batch in.
+    pieces: int = 1
+
+
+class BatchShape(NamedTuple):
+    """The most that a run's batches ask for."""
+
+    #: Of a global batch.
+    samples: int
+    #: Rows that this rank computes at a time.
+    rows: int
+    #: Times that it does so for a batch.
+    pieces: int
 
 
 class Strategy(Protocol):
@@ -96,16 +109,16 @@ class Strategy(Protocol):
     clock: Clock
     #: Flat vector that this rank computes with.
     parameters: np.ndarray
-    #: Flat vector that this rank writes its part of the gradient to, already divided by the global batch.
-    gradient: np.ndarray
-    #: Whether ranks on other cores read this rank's gradient.
-    shared: bool
     #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
     #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
     finished: Callable[[int], None] | None
 
-    def step(self, learning_rate: float, number: int, tally: Tally) -> None:
-        """Make one update of the ranks' gradients.  *Collective*: same rate and number on all ranks.
+    def prepare(self, model: Model, batch: BatchShape) -> None:
+        """Give the model its memory: parameters, activations, and where its gradients go.  *Collective*."""
+        ...
+
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
+        """Make one update with what the model has left.  *Collective*: same rate, number and samples on all ranks.
 
         Parameters
         ----------
@@ -113,6 +126,8 @@ class Strategy(Protocol):
             Step size of this update.
         number
             Number of this update, counted from 1.
+        samples
+            Of the global batch.
         tally
             This rank's numbers; on return the sums over all ranks, bit-equal on each.
         """

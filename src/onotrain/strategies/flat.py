@@ -12,9 +12,10 @@ from time import perf_counter
 import numpy as np
 
 from onotrain.data.paths import check_memory
+from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Job, Tally
 
 
 class Flat:
@@ -39,11 +40,15 @@ class Flat:
         )
         self.parameters = layout.zeros()
         self.gradient = layout.zeros()
-        self.shared = False
         self._rows = self.gradient[np.newaxis]
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
+
+    def prepare(self, model: Model, batch: BatchShape) -> None:
+        """Give the model memory of its own, and this rank's gradient."""
+        model.reserve(batch.rows)
+        model.bind(self.parameters, self.gradient)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return this rank's optimiser state, which is everyone's."""
@@ -54,7 +59,7 @@ class Flat:
         for vector in (self.parameters, *self._state.values()):
             broadcast_vector(self._comm, vector)
 
-    def step(self, learning_rate: float, number: int, tally: Tally) -> None:
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
         all_reduce(self._comm, self.gradient)

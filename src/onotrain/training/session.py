@@ -151,7 +151,9 @@ class _Session:
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
-            self.strategy: Strategy = build_strategy(Job(world, self.model.layout, optimizer, config.strategy))
+            self.strategy: Strategy = build_strategy(
+                Job(world, self.model.layout, optimizer, config.strategy, training.gradient_accumulation)
+            )
         stack.callback(self.strategy.close)
         self.progress = self._start()
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onotrain._kernels import empty
 from onotrain.config import Config
 from onotrain.config.metrics import mode_of
 from onotrain.data.feed import Batch, Feed, batches, key
@@ -20,7 +19,7 @@ from onotrain.nn import Draw, Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, on_all_ranks
 from onotrain.parallel.world import World
-from onotrain.strategies import Strategy, Tally
+from onotrain.strategies import BatchShape, Strategy, Tally
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.observers import Observer, StepEnd
 from onotrain.training.progress import Progress
@@ -97,26 +96,24 @@ class Trainer:
         self._saved_state = self._state()
 
     def _allocate(self) -> None:
-        """Make this rank's batch buffers, as large as its largest piece of a batch."""
+        """Make this rank's batch buffers, as large as its largest piece of a batch.  *Collective*."""
         parts = self.parts
         share = -(-self._batch_size // parts.world.size)
         rows = -(-share // parts.config.training.gradient_accumulation)
-        values = parts.model.inputs + parts.model.reserved_per_row
-        check_memory(
-            rows * values * parts.model.dtype.itemsize * parts.world.node.size,
-            f"activations of {rows} samples on each of {parts.world.node.size} ranks",
-            hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
-        )
+        values = parts.model.reserved_per_row
+        with agreed(parts.world.comm):
+            check_memory(
+                rows * values * parts.model.dtype.itemsize * parts.world.node.size,
+                f"activations of {rows} samples on each of {parts.world.node.size} ranks",
+                hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
+            )
         task, outputs = parts.model.loss.task, parts.model.outputs
-        self._x = empty((rows, parts.model.inputs), parts.model.dtype)
         self._targets = (
             np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
         )
         self._pieces: dict[int, list[_Piece]] = {}
-        parts.model.reserve(rows)
-        # The pieces of an accumulated gradient are added up where they are, in the caches.
-        shared = parts.strategy.shared and parts.config.training.gradient_accumulation == 1
-        parts.model.bind(parts.strategy.parameters, parts.strategy.gradient, shared=shared)
+        batch = BatchShape(self._batch_size, rows, parts.config.training.gradient_accumulation)
+        parts.strategy.prepare(parts.model, batch)
 
     def _cut(self, samples: int) -> list[_Piece]:
         """Return this rank's pieces of a batch of so many samples."""
@@ -124,7 +121,7 @@ class Trainer:
         pieces = []
         for number, rows in enumerate(Batch(0, samples).part(world.rank, world.size).pieces(count)):
             finished = self.parts.strategy.finished if number == count - 1 else None
-            x, targets = self._x[: len(rows)], self._targets[: len(rows)]
+            x, targets = self.parts.model.rows(rows.begin, rows.end), self._targets[: len(rows)]
             pieces.append(_Piece(rows.begin, rows.end, x, targets, number > 0, finished))
         return pieces
 
@@ -158,7 +155,7 @@ class Trainer:
             start = perf_counter()
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self._gradient(batch)
-            self.parts.strategy.step(rate, progress.steps + 1, self._tally)
+            self.parts.strategy.step(rate, progress.steps + 1, len(batch), self._tally)
             self._account(batch, rate, perf_counter() - start)
             self._checkpoint_within_epoch()
 

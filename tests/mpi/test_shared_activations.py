@@ -1,0 +1,174 @@
+"""Training on shared activations, on any number of ranks; run with any."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.nn import Draw, Model
+from onotrain.optim import Optimizer
+from onotrain.parallel.world import World
+from onotrain.strategies import AllReduce, BatchShape, Job, SharedActivations, Tally, build
+
+pytestmark = pytest.mark.mpi
+
+INPUTS, SAMPLES = 21, 23
+OPTIMIZERS: list[dict[str, Any]] = [
+    {"name": "sgd", "momentum": 0.9, "nesterov": True},
+    {"name": "adam", "weight_decay": 0.01},
+    {"name": "adamw"},
+    {"name": "rmsprop", "momentum": 0.5},
+    {"name": "adagrad"},
+]
+LAYERS = [
+    {"dropout": 0.1},
+    {"dense": {"units": 37, "activation": "tanh"}},
+    {"dropout": 0.3},
+    {"activation": "gelu"},
+    {"dense": {"units": 18, "bias": False}},
+    {"dense": 5},
+]
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Return the job."""
+    return World.connect()
+
+
+def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | None = None) -> tuple[Model, Job]:
+    """Return a network and what a strategy for it is built from."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": LAYERS},
+            "loss": "cross_entropy",
+            "optimizer": optimizer,
+            "training": {"epochs": 1, "batch_size": SAMPLES, "dtype": dtype},
+        }
+    )
+    kernels = _kernels.load(dtype)
+    model = Model(config.model, config.loss, INPUTS, kernels)
+    options = SimpleNamespace(name="allreduce", share="auto", bucket_mib=0.0)
+    return model, Job(world, model.layout, Optimizer(config.optimizer, clip, kernels), options)
+
+
+def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[tuple[float, ...]]:
+    """Make a step for each size of batch; return the tallies."""
+    share = -(-SAMPLES // world.size)
+    strategy.prepare(model, BatchShape(SAMPLES, share, 1))
+    if world.rank == 0:
+        model.initialize(strategy.parameters, seed=5)
+    strategy.synchronize()
+    tally, tallies = Tally(), []
+    for number, samples in enumerate(sizes, start=1):
+        rng = np.random.default_rng(number)
+        features = rng.normal(size=(samples, INPUTS)).astype(model.dtype)
+        classes = rng.integers(0, 5, samples).astype(np.int32)
+        begin, end = (samples * rank // world.size for rank in (world.rank, world.rank + 1))
+        x = model.rows(begin, end)
+        x[:] = features[begin:end]
+        tally.clear()
+        draw = Draw(seed=7, step=number, first_row=begin)
+        model.gradient(x, classes[begin:end], 1.0 / samples, draw, tally.losses, accumulate=False)
+        strategy.step(0.01, number, samples, tally)
+        tallies.append(tuple(tally.values))
+    return tallies
+
+
+#: An epoch's last batch is short, and smaller than the number of some ranks.
+SIZES = [SAMPLES, SAMPLES, 2, SAMPLES, 11] * 3
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["name"])
+def test_it_trains_as_shared_gradients_do(world: World, optimizer: dict[str, Any], dtype: str) -> None:
+    """The same sums in another order: 15 steps, batches of several sizes; parameters, state and tallies."""
+    ends = []
+    for kind in (SharedActivations, AllReduce):
+        model, job = parts(world, dtype, optimizer)
+        strategy = kind(job)
+        tallies = train(world, model, strategy, SIZES)
+        ends.append((strategy.parameters.copy(), {k: v.copy() for k, v in strategy.state().items()}, tallies))
+        world.barrier()
+    (mine, state, tallies), (other, other_state, other_tallies) = ends
+    precision = {"float32": 2e-4, "float64": 1e-9}[dtype]
+    np.testing.assert_allclose(mine, other, rtol=precision, atol=precision)
+    for name, vector in state.items():
+        np.testing.assert_allclose(vector, other_state[name], rtol=precision, atol=precision)
+    np.testing.assert_allclose(tallies, other_tallies, rtol=precision)
+    assert np.abs(mine).max() > 0.1
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["name"])
+def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: dict[str, Any]) -> None:
+    """What all ranks train together, and what each trains alone."""
+    model, job = parts(world, "float32", optimizer)
+    strategy = SharedActivations(job)
+    tallies = train(world, model, strategy, SIZES)
+    everyone = world.comm.allgather((strategy.parameters.tobytes(), tallies))
+    assert all(theirs == everyone[0] for theirs in everyone)
+    with World.connect(world.comm.Split(world.rank)) as alone:
+        lonely, job = parts(alone, "float32", optimizer)
+        sequential = SharedActivations(job)
+        train(alone, lonely, sequential, SIZES)
+    assert strategy.parameters.tobytes() == sequential.parameters.tobytes()
+    for name, vector in strategy.state().items():
+        assert vector.tobytes() == sequential.state()[name].tobytes()
+    world.barrier()
+
+
+def test_gaps_between_tensors_stay_zero(world: World) -> None:
+    """As under every strategy: they are in checkpoints' digests."""
+    model, job = parts(world, "float32", {"name": "adam"})
+    strategy = SharedActivations(job)
+    train(world, model, strategy, [SAMPLES] * 3)
+    gaps = np.ones(model.layout.size, bool)
+    for tensor in model.layout:
+        gaps[tensor.range] = False
+    assert gaps.any()
+    for vector in (strategy.parameters, *strategy.state().values()):
+        assert not vector[gaps].any()
+    world.barrier()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -> None:
+    """It comes through the factors of the gradient into the sum of squares, on all ranks at the same step."""
+    model, job = parts(world, "float32", {"name": "adam"})
+    strategy = SharedActivations(job)
+    train(world, model, strategy, [SAMPLES])
+    tally = Tally()
+    if world.rank == world.size - 1:
+        model.factors(SAMPLES)["dense_2/weight"][0][SAMPLES - 1, 1] = value
+    strategy.step(0.01, 2, SAMPLES, tally)
+    assert not tally.finite
+    world.barrier()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "clip", "pieces"),
+    [({"name": "lamb"}, None, 1), ({"name": "sgd"}, 1.0, 1), ({"name": "sgd"}, None, 2)],
+)
+def test_what_needs_the_whole_gradient_gets_it(
+    world: World, optimizer: dict[str, Any], clip: float | None, pieces: int
+) -> None:
+    """LAMB, clipping and accumulation."""
+    _, job = parts(world, "float32", optimizer, clip)
+    job = Job(job.world, job.layout, job.optimizer, job.options, pieces)
+    assert isinstance(build(job), AllReduce)
+    world.barrier()
+
+
+def test_sharing_activations_is_the_default_on_one_node(world: World) -> None:
+    """And `share: gradients` turns it off."""
+    _, job = parts(world, "float32", {"name": "adam"})
+    assert isinstance(build(job), SharedActivations if world.nodes == 1 else AllReduce)
+    job.options.share = "gradients"
+    assert isinstance(build(job), AllReduce)
+    world.barrier()
