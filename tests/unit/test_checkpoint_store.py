@@ -433,7 +433,7 @@ def test_the_writer_encodes_and_writes_in_its_own_thread(writer: BackgroundWrite
 def test_arrays_may_change_as_soon_as_submit_returns(writer: BackgroundWriter) -> None:
     go, weight, threads = threading.Event(), np.zeros(1000, np.float32), []
 
-    def late(arrays: Mapping[str, np.ndarray]) -> dict[str, float]:
+    def late(arrays: Mapping[str, np.ndarray], pause: Callable[[], object]) -> dict[str, float]:
         assert go.wait(60)
         threads.append(threading.current_thread())
         return {"sum": float(arrays["w"].sum())}
@@ -516,3 +516,30 @@ def test_an_error_of_the_block_comes_first_and_the_writer_s_is_noted(store: Chec
         raise KeyError("cause")
     assert "the last checkpoint was not saved" in caught.value.__notes__[0]
     assert not any(thread.name.startswith("checkpoint") for thread in threading.enumerate())
+
+
+def test_a_save_that_somebody_waits_for_does_not_pause(writer: BackgroundWriter) -> None:
+    """Else the end of a run, or a save that comes before the last one is written, would wait for nothing."""
+    paused, begun = [], threading.Event()
+
+    def late(arrays: Mapping[str, np.ndarray], pause: Callable[[], object]) -> dict[str, int]:
+        paused.append(pause())
+        begun.set()
+        while not pause():  # false, after a pause, until `wait` has begun
+            pass
+        return {}
+
+    writer.submit(Checkpoint({"w": np.zeros(3)}, {}, late), 1)
+    assert begun.wait(60)
+    assert writer.wait()
+    assert paused == [False]
+
+
+def test_getting_ready_changes_no_file(writer: BackgroundWriter) -> None:
+    first = Checkpoint({"w": np.arange(1000.0)}, {"step": 0})
+    writer.prepare(first)
+    writer.submit(Checkpoint({"w": np.ones(1000)}, {"step": 1}), 1)
+    path = writer.wait()
+    assert path
+    assert path.read_bytes() == encode(Checkpoint({"w": np.ones(1000)}, {"step": 1}))
+    assert writer.store.paths() == [path]

@@ -32,7 +32,7 @@
 /* Rows of a that are gone through beside the same columns of b: a multiple of all tiles' rows. */
 #define BLOCK_ROWS 96
 /* Terms of a sum that are added up in one go: that many rows of three vectors of b stay in the caches. */
-#define TERMS 256
+#define TERMS 128
 #define PANEL_BYTES (128 << 10)
 /* Rows of b so far apart meet in few sets of the caches, and are copied side by side. */
 #define FAR_BYTES 4096

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.training.checkpoint_file import Checkpoint, check_arrays
+from onotrain.training.digest import Pause, no_pause, sha256
 
 _PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
 
@@ -148,9 +148,7 @@ def parameters_sha256(layout: ParameterLayout, parameters: np.ndarray) -> str:
     return digest_of(layout, named(layout, _PARAMETERS, parameters))
 
 
-def digest_of(layout: ParameterLayout, arrays: Mapping[str, np.ndarray]) -> str:
+def digest_of(layout: ParameterLayout, arrays: Mapping[str, np.ndarray], pause: Pause = no_pause) -> str:
     """Return the SHA-256 of a checkpoint's parameters, as `parameters_sha256` does of the vector."""
-    digest = hashlib.sha256()
-    for tensor in layout:
-        digest.update(arrays[f"{_PARAMETERS}/{tensor.name}"].data)
-    return digest.hexdigest()
+    tensors = (arrays[f"{_PARAMETERS}/{tensor.name}"] for tensor in layout)
+    return sha256((tensor.reshape(-1).view(np.uint8).data for tensor in tensors), pause).hexdigest()

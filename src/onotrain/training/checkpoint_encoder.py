@@ -16,6 +16,7 @@ import numpy as np
 from onotrain.errors import ResourceError
 from onotrain.training.checkpoint_format import DEPTH, DTYPES, METADATA, USER_BLOCK_BYTES, user_block
 from onotrain.training.checkpoint_json import to_text
+from onotrain.training.digest import Pause, no_pause
 
 #: The text is filled up with zeros, which HDF5 takes off again, to a multiple of this, so that a digit more does not
 #: change the form [bytes].
@@ -60,8 +61,10 @@ class Encoder:
             for name, shape, dtype in self._fields or ()
         }
 
-    def finish(self, metadata: Mapping[str, Any]) -> memoryview:
+    def finish(self, metadata: Mapping[str, Any], pause: Pause = no_pause) -> memoryview:
         """Return the whole file of the arrays that were taken; it is valid until `take` is called again.
+
+        `pause` is called now and then.
 
         Raises
         ------
@@ -80,7 +83,7 @@ class Encoder:
         begin = self._form.places[METADATA]
         self._file[begin : begin + room] = text.ljust(room, b"\0")
         file = memoryview(self._file)
-        file[:USER_BLOCK_BYTES] = user_block(file[USER_BLOCK_BYTES:])
+        file[:USER_BLOCK_BYTES] = user_block(file[USER_BLOCK_BYTES:], pause)
         return file
 
     def _lay_out(self, fields: tuple[tuple[str, tuple[int, ...], str], ...], text_bytes: int) -> None:

@@ -28,6 +28,7 @@ from onotrain.training.checkpoint_format import (
     user_block,
 )
 from onotrain.training.checkpoint_json import from_text
+from onotrain.training.digest import Pause, no_pause
 
 __all__ = [
     "Checkpoint",
@@ -62,7 +63,7 @@ class Checkpoint:
 
     arrays: Mapping[str, np.ndarray]
     metadata: dict[str, Any]
-    late: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]] | None = None
+    late: Callable[[Mapping[str, np.ndarray], Pause], Mapping[str, Any]] | None = None
 
 
 def encode(checkpoint: Checkpoint) -> bytes:
@@ -90,10 +91,13 @@ def encode(checkpoint: Checkpoint) -> bytes:
     return bytes(finish(encoder, checkpoint))
 
 
-def finish(encoder: Encoder, checkpoint: Checkpoint) -> memoryview:
-    """Return the file of a checkpoint whose arrays `encoder` has taken; valid until it takes the next ones."""
-    late = {} if checkpoint.late is None else checkpoint.late(encoder.arrays)
-    return encoder.finish({**checkpoint.metadata, **late})
+def finish(encoder: Encoder, checkpoint: Checkpoint, pause: Pause = no_pause) -> memoryview:
+    """Return the file of a checkpoint whose arrays `encoder` has taken; valid until it takes the next ones.
+
+    `pause` is called now and then.
+    """
+    late = {} if checkpoint.late is None else checkpoint.late(encoder.arrays, pause)
+    return encoder.finish({**checkpoint.metadata, **late}, pause)
 
 
 def image_bytes(block: bytes, source: str) -> int:

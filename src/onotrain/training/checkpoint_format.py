@@ -8,6 +8,7 @@ import struct
 import numpy as np
 
 from onotrain.errors import CheckpointError
+from onotrain.training.digest import Pause, no_pause, sha256
 
 FILETYPE = "onotrain-checkpoint"
 VERSION = 1
@@ -25,9 +26,9 @@ FIELDS = struct.Struct("<8sIIQ32s")  # magic, version, size of the user block, l
 CHECKED_BYTES = USER_BLOCK_BYTES - hashlib.sha256().digest_size  # the rest is the SHA-256 of what stands before it
 
 
-def user_block(image: bytes | memoryview) -> bytes:
+def user_block(image: bytes | memoryview, pause: Pause = no_pause) -> bytes:
     """Make the 512 bytes that stand in front of an HDF5 image."""
-    fields = FIELDS.pack(MAGIC, VERSION, USER_BLOCK_BYTES, len(image), hashlib.sha256(image).digest())
+    fields = FIELDS.pack(MAGIC, VERSION, USER_BLOCK_BYTES, len(image), sha256([memoryview(image)], pause).digest())
     checked = fields.ljust(CHECKED_BYTES, b"\0")
     return checked + hashlib.sha256(checked).digest()
 

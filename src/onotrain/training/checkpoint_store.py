@@ -11,9 +11,11 @@ import json
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -25,6 +27,8 @@ from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError
 from onotrain.training.checkpoint_format import USER_BLOCK_BYTES
 
 BEST_NAME = "best.json"
+#: What the thread that writes leaves to the training between two pieces of its work [s].
+_PAUSE_S = 1e-3
 _NAME = re.compile(r"step-(\d{9,18})\.h5")
 
 
@@ -217,8 +221,15 @@ class BackgroundWriter:
     def __init__(self, store: CheckpointStore) -> None:
         self.store = store
         self._encoder = Encoder()
+        #: Whether somebody waits for the save under way.
+        self._hurry = threading.Event()
         self._thread = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: futures.Future[Path] | None = None
+
+    def prepare(self, content: Checkpoint) -> None:
+        """Get all memory that saving such a checkpoint takes, so that the first one stops nobody for longer."""
+        self._encoder.take(content.arrays)
+        self._encoder.finish(content.metadata)
 
     def submit(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool = False) -> None:
         """Start to save `content`, after the save before has ended.
@@ -239,12 +250,14 @@ class BackgroundWriter:
         self.wait()
         if isinstance(content, Checkpoint):
             self._encoder.take(content.arrays)
+        self._hurry.clear()
         self._pending = self._thread.submit(self._save, content, step, best)
 
     def wait(self) -> Path | None:
         """Wait for the save under way; return its file, or None if there was none. Raises what went wrong, once."""
         if self._pending is None:
             return None
+        self._hurry.set()
         futures.wait([self._pending])  # an interrupt here leaves it pending, for close()
         done, self._pending = self._pending, None
         return done.result()
@@ -257,7 +270,8 @@ class BackgroundWriter:
             self._thread.shutdown(wait=True)
 
     def _save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
-        data = finish(self._encoder, content) if isinstance(content, Checkpoint) else content()
+        pause = partial(self._hurry.wait, _PAUSE_S)
+        data = finish(self._encoder, content, pause) if isinstance(content, Checkpoint) else content()
         return self.store.save(data, step, best=best)
 
     def __enter__(self) -> BackgroundWriter:

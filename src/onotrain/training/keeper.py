@@ -63,6 +63,11 @@ class Keeper:
         if self.world.rank == 0:
             self.directory.truncate_metrics(progress.epoch)
 
+    def prepare(self, make: Callable[[], Checkpoint]) -> None:
+        """Get ready to save."""
+        if self.world.rank == 0:
+            self._writer.prepare(make())
+
     def save(self, make: Callable[[], Checkpoint], step: int, best: bool) -> None:
         """Copy the state, and write it in the background."""
         if self.world.rank == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -34,6 +35,7 @@ from onotrain.strategies import build as build_strategy
 from onotrain.training import metrics
 from onotrain.training.card import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
+from onotrain.training.digest import Pause
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
@@ -193,6 +195,7 @@ class _Session:
             parts = self._parts()
             self._check_order(parts.feed)
             trainer = Trainer(parts)
+            self.keeper.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
         return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.parts.feed.samples)))
@@ -297,20 +300,28 @@ class _Session:
         NumericsError
             The last step ruined the parameters, which its gradient does not show and the next one's would.
         """
-        if not np.isfinite(self.strategy.parameters).all():
+        # In one pass, and without the array that `isfinite` would make: the ranks wait.
+        if not math.isfinite(self.kernels.sum_of_squares(self.strategy.parameters)):
             raise NumericsError(
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
                 hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
             )
-        layout = self.model.layout
-        metadata = {**self._card_metadata, "layout_digest": layout.digest, "progress": self.progress.to_dict()}
-        arrays = arrays_of(layout, self.strategy.parameters, self.strategy.state())
-        return Checkpoint(arrays, metadata, lambda copies: {"parameters_sha256": digest_of(layout, copies)})
+        metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
+
+        def late(copies: Mapping[str, np.ndarray], pause: Pause) -> dict[str, str]:
+            return {"parameters_sha256": digest_of(self.model.layout, copies, pause)}
+
+        return Checkpoint(self._arrays, metadata, late)
 
     @cached_property
-    def _card_metadata(self) -> dict[str, Any]:
-        """The card's metadata, which no step changes."""
-        return self.card.metadata()
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """Views of what a checkpoint holds."""
+        return arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state())
+
+    @cached_property
+    def _constant_metadata(self) -> dict[str, Any]:
+        """The metadata that no step changes."""
+        return {**self.card.metadata(), "layout_digest": self.model.layout.digest}
 
     def _summary(self, samples: int) -> dict[str, Any]:
         """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
