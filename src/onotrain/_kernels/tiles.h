@@ -135,7 +135,7 @@ INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrd
     NAME(vector) sum[MOST_TILE_ROWS][MOST_VECTORS] = {{{0}}};
     const REAL *pa[MOST_TILE_ROWS];
     UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) if (i < height) pa[i] = a + (i < rows ? i : rows - 1) * next_row;
-    for (ptrdiff_t q = 0; q < depth; q++, b += next_b) {
+    _Pragma("GCC unroll 2") for (ptrdiff_t q = 0; q < depth; q++, b += next_b) {
         if (ahead == ROWS_OF_A) __builtin_prefetch(a + (height + q % line) * next_row + q / line * line, 0, 2);
         if (ahead == ROWS_OF_B) __builtin_prefetch(b + (vectors + number % vectors) * LANES, 0, 2);
         NAME(vector) v[MOST_VECTORS];
