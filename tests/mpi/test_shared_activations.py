@@ -76,7 +76,7 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         tally.clear()
         draw = Draw(seed=7, step=number, first_row=begin)
         model.gradient(x, classes[begin:end], 1.0 / samples, draw, tally.losses, accumulate=False)
-        strategy.step(0.01, number, samples, tally)
+        strategy.step(0.01, number, samples, tally, settle=False)
         tallies.append(tuple(tally.values))
     return tallies
 
@@ -146,7 +146,7 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -
     tally = Tally()
     if world.rank == world.size - 1:
         model.factors(SAMPLES)["dense_2/weight"][0][SAMPLES - 1, 1] = value
-    strategy.step(0.01, 2, SAMPLES, tally)
+    strategy.step(0.01, 2, SAMPLES, tally, settle=False)
     assert not tally.finite
     world.barrier()
 

@@ -107,7 +107,7 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
         if world.rank == world.size - 1 and step == 3:
             tally.ask_to_stop()
         run.gradient[:] = gradient_of(layout, world.rank, step)
-        run.step(0.05, step + 1, 1, tally)
+        run.step(0.05, step + 1, 1, tally, settle=False)
         assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.right == 2 * world.size
         assert tally.stop == (step == 3) and tally.finite
         total = sum(gradient_of(layout, rank, step) for rank in range(world.size))
@@ -163,7 +163,7 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
             # All but the first layer's bucket are under way when backward has ended: of one, of four, of two.
             left = len(run._nodes._waiting), len(run._nodes._buckets)
             assert left == {0: (1, 1), 1e-6: (1, 4), 0.01: (1, 2)}[bucket_mib]
-            run.step(0.01, step + 1, 1, tally)
+            run.step(0.01, step + 1, 1, tally, settle=False)
             assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
         seconds = run.clock.take(1.0)
         assert seconds["hidden"] == 0 or bucket_mib > 0
@@ -190,7 +190,7 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
                 run.gradient[3] = value
             else:
                 tally.losses[0] = value
-        run.step(0.01, 1, 1, tally)
+        run.step(0.01, 1, 1, tally, settle=False)
         assert not tally.finite
         world.barrier()
 
@@ -252,6 +252,6 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
             run.gradient[:] = 0.0
             monkeypatch.setattr(rule, "update", lambda *arguments, own=squares[6]: own)
             tally = Tally()
-            run.step(0.1, 1, 1, tally)
+            run.step(0.1, 1, 1, tally, settle=False)
             norms.append(tally.gradient_squares)
         assert totals[0] == totals[1] and norms[0] == norms[1]

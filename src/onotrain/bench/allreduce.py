@@ -132,4 +132,4 @@ def _strategy(
         strategy = WITH_GRADIENTS[name](Job(world, layout, Optimizer(config.optimizer, None, kernels), config.strategy))
     stack.callback(strategy.close)
     tally, numbers = Tally(), iter(range(1, 1 << 62))
-    return strategy.gradient, lambda: strategy.step(0.0, next(numbers), 1, tally)
+    return strategy.gradient, lambda: strategy.step(0.0, next(numbers), 1, tally, settle=False)

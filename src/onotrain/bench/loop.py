@@ -79,14 +79,14 @@ class _Together:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._strategy, name)
 
-    def step(self, *arguments: Any) -> None:
+    def step(self, *arguments: Any, settle: bool) -> None:
         """Make the step; or wait for all ranks, make it, and take its time.  *Collective*."""
         if not self.on:
-            self._strategy.step(*arguments)
+            self._strategy.step(*arguments, settle=settle)
             return
         self._world.barrier()
         start = perf_counter()
-        self._strategy.step(*arguments)
+        self._strategy.step(*arguments, settle=settle)
         self.seconds.append(perf_counter() - start)
 
 

@@ -23,10 +23,10 @@ from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
 
 
-class SharedActivations:
+class SharedActivations(Lockstep):
     """The node arena with the activations of the whole batch: see the module's text.
 
     Parameters
@@ -37,7 +37,8 @@ class SharedActivations:
     """
 
     def __init__(self, job: Job) -> None:
-        self._world, self._layout, self._optimizer = job.world, job.layout, job.optimizer
+        super().__init__(job.world)
+        self._layout, self._optimizer = job.layout, job.optimizer
         self.clock = Clock()
         self._arena = Arena(job, self.clock, {})
         self.parameters = self._arena.parameters
@@ -55,7 +56,7 @@ class SharedActivations:
     def prepare(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory that all ranks read.  *Collective*."""
         fields = {name: (shape, model.dtype) for name, shape in model.factor_shapes(batch.samples).items()}
-        model.reserve(batch.rows, allocate(self._world.node, fields))
+        model.reserve(batch.rows, allocate(self.world.node, fields))
         model.bind(self.parameters)
         self._model, self._pieces = model, {}
 
@@ -70,7 +71,7 @@ class SharedActivations:
     def close(self) -> None:
         """Do nothing: MPI holds nothing."""
 
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """Multiply, update and publish.  *Collective*."""
         pieces = self._pieces.get(samples)
         if pieces is None:
@@ -91,7 +92,7 @@ class SharedActivations:
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
                 shard = Shard.of(
-                    [], slice(begin, end), self.parameters, self._arena.state, shared=self._world.node.size > 1
+                    [], slice(begin, end), self.parameters, self._arena.state, shared=self.world.node.size > 1
                 )
                 pieces.append((Gradient(dz[:, outputs], x), shard))
         return pieces

@@ -22,11 +22,11 @@ import numpy as np
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
 from onotrain.strategies.nodes import NodesSum
 
 
-class AllReduce:
+class AllReduce(Lockstep):
     """The node arena with a gradient for each rank: see the module's text.
 
     Parameters
@@ -36,6 +36,7 @@ class AllReduce:
     """
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job.world)
         world, layout = job.world, job.layout
         self._optimizer = job.optimizer
         self.clock = Clock()
@@ -76,7 +77,7 @@ class AllReduce:
         if self._nodes is not None:
             self._nodes.close()
 
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """Sum, exchange, update and publish.  *Collective*."""
         self._arena.begin(number, tally)
         if self._nodes is not None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from onotrain.data.feed import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
@@ -36,8 +37,9 @@ class Tally:
     """The few numbers of a step that all ranks must agree on; summed over the ranks along with the gradient."""
 
     def __init__(self) -> None:
-        #: float64: sum of losses, number of right samples, ranks that want to stop, sum of squares of the gradient.
-        self.values = np.zeros(4)
+        #: float64: sum of losses, number of right samples, ranks that want to stop, sum of squares of the gradient,
+        #: number of samples.
+        self.values = np.zeros(5)
         #: Its first two, as the loss kernels fill them.
         self.losses = self.values[:2]
 
@@ -68,6 +70,15 @@ class Tally:
     @gradient_squares.setter
     def gradient_squares(self, value: float) -> None:
         self.values[3] = value
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that the sums are over; 0 while a strategy has none to tell."""
+        return int(self.values[4])
+
+    @samples.setter
+    def samples(self, value: int) -> None:
+        self.values[4] = value
 
     @property
     def finite(self) -> bool:
@@ -109,6 +120,8 @@ class Strategy(Protocol):
     clock: Clock
     #: Flat vector that this rank computes with.
     parameters: np.ndarray
+    #: Whether any step leaves nothing under way, as `step` is told to with `settle`.
+    settled: bool
     #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
     #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
     finished: Callable[[int], None] | None
@@ -117,8 +130,20 @@ class Strategy(Protocol):
         """Give the model its memory: parameters, activations, and where its gradients go.  *Collective*."""
         ...
 
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
-        """Make one update with what the model has left.  *Collective*: same rate, number and samples on all ranks.
+    def part(self, batch: Batch) -> Batch:
+        """Return the slice of a global batch that this rank computes; those of all ranks make up the batch."""
+        ...
+
+    def most_rows(self, samples: int) -> int:
+        """Return the most rows that this rank gets of a batch of up to `samples`."""
+        ...
+
+    def weight(self, samples: int) -> float:
+        """Return the weight of each row of this rank in its gradient, for a batch of `samples`."""
+        ...
+
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
+        """Make one update with what the model has left.  *Collective*: same arguments but for the tally on all ranks.
 
         Parameters
         ----------
@@ -129,8 +154,17 @@ class Strategy(Protocol):
         samples
             Of the global batch.
         tally
-            This rank's numbers; on return the sums over all ranks, bit-equal on each.
+            This rank's numbers; on return the sums over all ranks since those that were returned before.  Where ranks
+            do not wait for each other in every step, rank 0 alone gets them, or nobody until they meet; its `samples`
+            are 0 meanwhile.  All ranks learn of numbers that are not finite, and of a wish to stop, at the same step.
+        settle
+            Leave nothing under way: afterwards `parameters` are the same on all ranks, and `state` is whole on rank 0.
+            So it is also after a step that returns a wish to stop.
         """
+        ...
+
+    def report(self) -> dict[str, Any]:
+        """Return what to keep in the record of the epoch that has ended (rank 0; JSON-able), and begin anew."""
         ...
 
     def state(self) -> dict[str, np.ndarray]:
@@ -144,3 +178,34 @@ class Strategy(Protocol):
     def close(self) -> None:
         """Give back what MPI holds for it; it makes no step after that."""
         ...
+
+
+class Lockstep:
+    """What strategies have in common whose ranks make every step together.
+
+    Parameters
+    ----------
+    world
+        The ranks, each of which computes a slice of every batch.
+    """
+
+    settled = True
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def part(self, batch: Batch) -> Batch:
+        """Return one of nearly equal slices."""
+        return batch.part(self.world.rank, self.world.size)
+
+    def most_rows(self, samples: int) -> int:
+        """Return the length of the largest slice."""
+        return -(-samples // self.world.size)
+
+    def weight(self, samples: int) -> float:
+        """Return what makes the sum of all ranks' gradients that of the mean loss."""
+        return 1.0 / samples
+
+    def report(self) -> dict[str, Any]:
+        """Return nothing: the ranks' clocks tell all there is."""
+        return {}

@@ -15,10 +15,10 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import BatchShape, Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
 
 
-class Flat:
+class Flat(Lockstep):
     """Each rank holds everything and makes the same update.
 
     Parameters
@@ -28,6 +28,7 @@ class Flat:
     """
 
     def __init__(self, job: Job) -> None:
+        super().__init__(job.world)
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
         self.clock = Clock()
@@ -59,7 +60,7 @@ class Flat:
         for vector in (self.parameters, *self._state.values()):
             broadcast_vector(self._comm, vector)
 
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally) -> None:
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
         all_reduce(self._comm, self.gradient)

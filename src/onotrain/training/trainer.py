@@ -92,13 +92,15 @@ class Trainer:
         self._tally = Tally()
         self._regression = parts.model.loss.task == "regression"
         self._allocate()
+        #: Whether the last step has left nothing under way.
+        self._settled = True
         self._saved_at = perf_counter()
         self._saved_state = self._state()
 
     def _allocate(self) -> None:
         """Make this rank's batch buffers, as large as its largest piece of a batch.  *Collective*."""
         parts = self.parts
-        share = -(-self._batch_size // parts.world.size)
+        share = parts.strategy.most_rows(self._batch_size)
         rows = -(-share // parts.config.training.gradient_accumulation)
         values = parts.model.reserved_per_row
         with agreed(parts.world.comm):
@@ -117,9 +119,9 @@ class Trainer:
 
     def _cut(self, samples: int) -> list[_Piece]:
         """Return this rank's pieces of a batch of so many samples."""
-        world, count = self.parts.world, self.parts.config.training.gradient_accumulation
+        count = self.parts.config.training.gradient_accumulation
         pieces = []
-        for number, rows in enumerate(Batch(0, samples).part(world.rank, world.size).pieces(count)):
+        for number, rows in enumerate(self.parts.strategy.part(Batch(0, samples)).pieces(count)):
             finished = self.parts.strategy.finished if number == count - 1 else None
             x, targets = self.parts.model.rows(rows.begin, rows.end), self._targets[: len(rows)]
             pieces.append(_Piece(rows.begin, rows.end, x, targets, number > 0, finished))
@@ -135,33 +137,41 @@ class Trainer:
         StoppedOnRequest
             A signal asked for it; the state is saved.
         """
-        while not (self.progress.finished or self._at_step_limit()):
+        while not (self.progress.finished or self._at_step_limit(self.progress.steps)):
             self._train_epoch()
-            if self._at_step_limit() and self.progress.position < self.parts.feed.samples:
+            if self._at_step_limit(self.progress.steps) and self.progress.position < self.parts.feed.samples:
                 break
             self._end_epoch()
         self._save_for_good()
 
-    def _at_step_limit(self) -> bool:
+    def _at_step_limit(self, steps: int) -> bool:
         limit = self.parts.config.training.max_steps
-        return limit is not None and self.progress.steps >= limit
+        return limit is not None and steps >= limit
+
+    def _due_by_steps(self, steps: int) -> bool:
+        every = self.parts.config.checkpoint.every_steps
+        return every is not None and steps % every == 0
 
     def _train_epoch(self) -> None:
         """Make the epoch's remaining steps."""
         progress, feed = self.progress, self.parts.feed
         for batch in batches(feed.samples, self.parts.config.training.batch_size, progress.position):
-            if self._at_step_limit():
+            if self._at_step_limit(progress.steps):
                 return
             start = perf_counter()
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self._gradient(batch)
-            self.parts.strategy.step(rate, progress.steps + 1, len(batch), self._tally)
+            number = progress.steps + 1
+            settle = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
+            self.parts.strategy.step(rate, number, len(batch), self._tally, settle=settle)
+            self._settled = settle
             self._account(batch, rate, perf_counter() - start)
             self._checkpoint_within_epoch()
 
     def _gradient(self, batch: Batch) -> None:
         """Compute this rank's part of the batch's gradient, piece by piece."""
         parts, progress, tally, samples = self.parts, self.progress, self._tally, len(batch)
+        weight = parts.strategy.weight(samples)
         tally.clear()
         if parts.stop.signal is not None:
             tally.ask_to_stop()
@@ -171,17 +181,16 @@ class Trainer:
         for begin, end, x, targets, accumulate, finished in self._pieces[samples]:
             parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
             draw = Draw(self._dropout_seed, progress.steps, begin)
-            parts.model.gradient(
-                x, targets, 1.0 / samples, draw, tally.losses, accumulate=accumulate, finished=finished
-            )
+            parts.model.gradient(x, targets, weight, draw, tally.losses, accumulate=accumulate, finished=finished)
+            tally.samples += end - begin
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
         progress, tally = self.progress, self._tally
         if not tally.finite:
             raise self._divergence(
-                f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): loss {tally.loss_sum / len(batch):g}, "
-                f"squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}"
+                f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
+                f"loss {tally.loss_sum / max(1, tally.samples):g}, squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}"
             )
         progress.steps += 1
         progress.position = batch.end
@@ -189,8 +198,8 @@ class Trainer:
         progress.right += tally.right
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        if self.parts.observer.watches_steps:
-            self.parts.observer.stepped(self._step_end(len(batch), rate))
+        if self.parts.observer.watches_steps and tally.samples:
+            self.parts.observer.stepped(self._step_end(tally.samples, rate))
         if tally.stop:
             self._save_for_good()
             raise on_all_ranks(
@@ -225,6 +234,8 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Validate, record, and decide how to go on."""
         progress, parts = self.progress, self.parts
+        # Where ranks do not wait for each other in every step, rank 0 alone has summed all of them.
+        progress.loss_sum, progress.right = parts.world.comm.bcast((progress.loss_sum, progress.right), root=0)
         record = self._epoch_record()
         if not math.isfinite(record.get("validation_loss", 0.0)):
             raise self._divergence(f"in epoch {record['epoch']}: validation loss {record['validation_loss']:g}")
@@ -280,15 +291,15 @@ class Trainer:
         ranks = self.parts.world.comm.gather(seconds, root=0)
         if ranks is not None:
             record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
+            record |= self.parts.strategy.report()
         self.parts.record(record)
         self.parts.observer.epoch_ended(record)
 
     def _checkpoint_within_epoch(self) -> None:
-        checkpoint, steps = self.parts.config.checkpoint, self.progress.steps
-        by_steps = checkpoint.every_steps is not None and steps % checkpoint.every_steps == 0
-        # Rank 0 alone writes, from shared memory, so its clock needs no agreement.
-        by_time = checkpoint.every_seconds is not None and perf_counter() - self._saved_at >= checkpoint.every_seconds
-        if by_steps or by_time:
+        every = self.parts.config.checkpoint.every_seconds
+        # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
+        late = every is not None and perf_counter() - self._saved_at >= every
+        if self._due_by_steps(self.progress.steps) or (late and (self.parts.strategy.settled or self._settled)):
             self._save()
 
     def _save(self, *, best: bool = False) -> None:
