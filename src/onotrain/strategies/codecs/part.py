@@ -1,0 +1,62 @@
+"""What a codec needs to know of the range of the flat vector that it works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from onotrain.nn import ParameterLayout
+
+
+class Matrix(NamedTuple):
+    """Whole rows of one tensor within a range."""
+
+    #: Name of the tensor.
+    name: str
+    #: Where the first row begins in the range [elements].
+    begin: int
+    rows: int
+    columns: int
+
+    @property
+    def range(self) -> slice:
+        """Its elements in the range."""
+        return slice(self.begin, self.begin + self.rows * self.columns)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of the flat vector."""
+
+    #: float32 or float64.
+    dtype: np.dtype
+    #: Its length [elements].
+    size: int
+    #: The rows, in the order of the vector, of tensors with at least two dimensions; of pieces of rows, nothing.
+    matrices: tuple[Matrix, ...] = ()
+
+    @classmethod
+    def plain(cls, size: int, dtype: DTypeLike) -> Part:
+        """Return a range of which no tensors are known."""
+        return cls(np.dtype(dtype), size)
+
+    @classmethod
+    def of(cls, layout: ParameterLayout, part: slice) -> Part:
+        """Return the range `part` of a layout; it may cut tensors anywhere.
+
+        A tensor is taken as a matrix of ``shape[0]`` rows.
+        """
+        found = []
+        for tensor in layout:
+            if len(tensor.shape) < 2 or tensor.size == 0:
+                continue
+            columns = tensor.size // tensor.shape[0]
+            first = -(-max(part.start - tensor.offset, 0) // columns)
+            last = min(part.stop - tensor.offset, tensor.size) // columns
+            if first < last:
+                begin = tensor.offset + first * columns - part.start
+                found.append(Matrix(tensor.name, begin, last - first, columns))
+        return cls(layout.dtype, part.stop - part.start, tuple(found))
