@@ -9,9 +9,10 @@ With g what is to be sent, C what the receivers make of it, and e the residual, 
 so that all messages and the last residual sum to all that was to be sent.
 
 In floating point, ``C(p) + e`` is exactly p for none, fp16, bf16, int8 and topk: C(p) is 0, p, or within a factor of
-two of p, where subtraction does not round (Sterbenz).  For int8 that takes a division by the scale that is rounded
-correctly: a value becomes one scale only if it is more than half of it.  For powersgd the difference is rounded, as
-any is.  ``g + e`` is rounded like every sum, to at most half a unit in the last place of p.
+two of p, where subtraction does not round (Sterbenz).  For int8: a p below half a scale is below it by at least a
+rounding unit u, and the inverse of the scale has a relative error of at most u, so their product is at most a half,
+which rounds to 0.  For powersgd the difference is rounded, as any is.  ``g + e`` is rounded like every sum, to at most
+half a unit in the last place of p.
 
 A value that is not finite leaves no residual: where e would not be finite it becomes 0.  What else had been kept there
 is lost; a step with such values is a diverged one, which is refused, and the next messages are not poisoned by it.

@@ -41,8 +41,9 @@ class Int8(Codec):
             np.maximum.reduce(multiples, axis=1, out=largest)
             np.divide(largest, _TOP, out=scales, casting="same_kind")
             scales[scales < _SMALLEST_SCALE] = 0.0
-            # Divided, not multiplied by the inverse: only so the rest is exact (feedback.py).
-            np.divide(rows, np.where(scales > 0.0, scales, np.inf)[:, np.newaxis], out=multiples)
+            # In the dtype of the values: of a less exact inverse the rest would not be exact (feedback.py).
+            inverse = np.where(scales > 0.0, np.reciprocal(scales, dtype=rows.dtype), 0.0)
+            np.multiply(rows, inverse[:, np.newaxis], out=multiples)
             np.rint(multiples, out=multiples)
             diverged = ~np.isfinite(scales)
             if diverged.any():
