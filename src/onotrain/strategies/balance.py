@@ -1,0 +1,137 @@
+"""Uneven machines: slices of the global batch in proportion to how fast ranks are.
+
+Whoever has the same measurements cuts in the same way: from averages on, all is done in Python numbers and integers,
+never in sums whose order of additions a CPU could choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+#: Weight of the fastest rank; the others' are in proportion.
+_FULL = 2**32
+
+
+class Balance:
+    """How many rows of a global batch each rank gets.
+
+    Until a change promises to pay, the cut is that of `onotrain.data.feed.Batch.part`: as even as can be.
+
+    Parameters
+    ----------
+    ranks
+        Their number.
+    batch_size
+        Rows of a full global batch, which predictions are made for.
+    smoothing
+        Weight of the newest measurement in the exponential average, in (0, 1].
+    min_gain
+        By what fraction the slowest rank's time must be predicted to fall for the cut to change.
+    """
+
+    def __init__(self, ranks: int, batch_size: int, smoothing: float = 0.3, min_gain: float = 0.05) -> None:
+        self._ranks = ranks
+        self._batch_size = batch_size
+        self._smoothing, self._min_gain = smoothing, min_gain
+        self._speeds: list[float | None] = [None] * ranks
+        self._weights: list[int] | None = None
+        self._bounds: dict[int, np.ndarray] = {}
+
+    @property
+    def speeds(self) -> list[float | None]:
+        """Average throughput of each rank [samples/s]; None before its first measurement."""
+        return list(self._speeds)
+
+    def bounds(self, batch: int) -> np.ndarray:
+        """Return where the ranks' slices of a batch of `batch` rows begin and end.
+
+        Returns
+        -------
+        Read-only int64 array of ranks + 1 elements, from 0 to `batch`: rank ``r`` has rows ``bounds[r]`` to
+        ``bounds[r + 1]``.  At least one, if there are as many rows as ranks.
+        """
+        if batch not in self._bounds:
+            self._bounds[batch] = self._cut(batch, self._weights)
+        return self._bounds[batch]
+
+    def observe(self, rows: Sequence[int], seconds: Sequence[float]) -> bool:
+        """Take in what every rank computed; return whether the cut changed.
+
+        *Collective* in effect: the same numbers on all ranks.  A measurement of no rows, or whose speed is no positive
+        finite number, is passed over; nothing changes before there is one of every rank.
+
+        Parameters
+        ----------
+        rows
+            Rows that each rank computed since the last call.
+        seconds
+            Time it took to compute them, waiting not included [s].
+        """
+        self._speeds = [
+            _averaged(old, int(count), float(time), self._smoothing)
+            for old, count, time in zip(self._speeds, rows, seconds, strict=True)
+        ]
+        speeds = [speed for speed in self._speeds if speed is not None]
+        if len(speeds) < self._ranks:
+            return False
+        fastest = max(speeds)
+        weights = [max(1, round(speed / fastest * _FULL)) for speed in speeds]
+        now, then = self.bounds(self._batch_size), self._cut(self._batch_size, weights)
+        if _slowest(now, speeds) <= (1.0 + self._min_gain) * _slowest(then, speeds):
+            return False
+        self._weights = weights
+        self._bounds = {self._batch_size: then}
+        return True
+
+    def _cut(self, batch: int, weights: list[int] | None) -> np.ndarray:
+        if weights is None:
+            bounds = batch * np.arange(self._ranks + 1, dtype=np.int64) // self._ranks
+        else:
+            bounds = np.cumsum([0, *apportion(batch, weights)], dtype=np.int64)
+        bounds.flags.writeable = False
+        return bounds
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep."""
+        return {"speeds": list(self._speeds), "weights": self._weights}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; with another number of ranks, begin anew."""
+        if len(state["speeds"]) == self._ranks:
+            self._speeds, self._weights = list(state["speeds"]), state["weights"]
+            self._bounds = {}
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Cut `total` in proportion to positive integer `weights`, by largest remainder; earlier ones win ties.
+
+    Where `total` is no less than their number nobody gets 0: the missing ones are taken from those who have most.
+    """
+    everything = sum(weights)
+    parts, remainders = zip(*(divmod(total * weight, everything) for weight in weights), strict=True)
+    rows = list(parts)
+    order = sorted(range(len(rows)), key=lambda rank: -remainders[rank])
+    for rank in order[: total - sum(rows)]:
+        rows[rank] += 1
+    if total >= len(rows):
+        for rank in (rank for rank, count in enumerate(rows) if count == 0):
+            # Of several with most, the one with the least weight: who is faster shall not have less.
+            rows[max(range(len(rows)), key=lambda other: (rows[other], -weights[other]))] -= 1
+            rows[rank] = 1
+    return rows
+
+
+def _averaged(old: float | None, rows: int, seconds: float, smoothing: float) -> float | None:
+    speed = rows / seconds if seconds > 0.0 else math.inf
+    if not math.isfinite(speed) or speed <= 0.0:
+        return old
+    return speed if old is None else smoothing * speed + (1.0 - smoothing) * old
+
+
+def _slowest(bounds: np.ndarray, speeds: list[float]) -> float:
+    """Return the time that the slowest rank takes [s]."""
+    return max(rows / speed for rows, speed in zip(np.diff(bounds).tolist(), speeds, strict=True))
