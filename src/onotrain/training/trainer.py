@@ -190,7 +190,8 @@ class Trainer:
         if not tally.finite:
             raise self._divergence(
                 f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
-                f"loss {tally.loss_sum / max(1, tally.samples):g}, squared gradient norm {tally.gradient_squares:g}, learning rate {rate:g}"
+                f"loss {tally.loss_sum / max(1, tally.samples):g}, squared gradient norm {tally.gradient_squares:g}, "
+                f"learning rate {rate:g}"
             )
         progress.steps += 1
         progress.position = batch.end
