@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from onotrain.config.base import ByType, Count, NotNegative, OneOf, Positive, Problem, Section, Texts
+from onotrain.config.local_sgd import LocalSgd
 from onotrain.config.metrics import mode_of
 
 
@@ -95,7 +96,7 @@ class Flat(Section):
     )
 
 
-Strategy = Annotated[AllReduce | Flat, OneOf("strategy", default="allreduce")]
+Strategy = Annotated[AllReduce | Flat | LocalSgd, OneOf("strategy", default="allreduce")]
 
 
 class Checkpoint(Section):

@@ -8,8 +8,20 @@ from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.allreduce import AllReduce
 from onotrain.strategies.base import BatchShape, Job, Strategy, Tally
 from onotrain.strategies.flat import Flat
+from onotrain.strategies.local_sgd import LocalSgd
 
-__all__ = ["STRATEGIES", "AllReduce", "BatchShape", "Flat", "Job", "SharedActivations", "Strategy", "Tally", "build"]
+__all__ = [
+    "STRATEGIES",
+    "AllReduce",
+    "BatchShape",
+    "Flat",
+    "Job",
+    "LocalSgd",
+    "SharedActivations",
+    "Strategy",
+    "Tally",
+    "build",
+]
 
 
 def _allreduce(job: Job) -> Strategy:
@@ -18,7 +30,7 @@ def _allreduce(job: Job) -> Strategy:
     return SharedActivations(job) if shares_activations else AllReduce(job)
 
 
-STRATEGIES: dict[str, Callable[[Job], Strategy]] = {"allreduce": _allreduce, "flat": Flat}
+STRATEGIES: dict[str, Callable[[Job], Strategy]] = {"allreduce": _allreduce, "flat": Flat, "local_sgd": LocalSgd}
 
 
 def build(job: Job) -> Strategy:

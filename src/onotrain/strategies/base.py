@@ -120,7 +120,7 @@ class Strategy(Protocol):
     clock: Clock
     #: Flat vector that this rank computes with.
     parameters: np.ndarray
-    #: Whether any step leaves nothing under way, as `step` is told to with `settle`.
+    #: Whether the last step has left nothing under way, even if it was not told to with `settle`.
     settled: bool
     #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
     #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
@@ -163,12 +163,38 @@ class Strategy(Protocol):
         """
         ...
 
+    def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
+        """Get ready for an epoch; not called again for one that a resumed run is within.  *Collective*: same arguments.
+
+        Parameters
+        ----------
+        epoch
+            Counted from 0.
+        learning_rate
+            That of its first step.
+        loss
+            Mean training loss of the epoch before; None if there is none.
+        """
+        ...
+
     def report(self) -> dict[str, Any]:
         """Return what to keep in the record of the epoch that has ended (rank 0; JSON-able), and begin anew."""
         ...
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the flat vectors of the optimiser's state, whole, by name (views; rank 0 reads them between steps)."""
+        """Return the flat vectors of the optimiser's state, whole, by name (views; rank 0 reads them between steps).
+
+        A name that begins with ``strategy/`` is of the strategy's own state: a run that is resumed with another
+        strategy does without.
+        """
+        ...
+
+    def notes(self) -> dict[str, Any]:
+        """Return what else a checkpoint must keep (rank 0, between steps; JSON-able, exact through JSON)."""
+        ...
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on from `notes` of a strategy of this name, whose options may have been others."""
         ...
 
     def synchronize(self) -> None:
@@ -206,6 +232,16 @@ class Lockstep:
         """Return what makes the sum of all ranks' gradients that of the mean loss."""
         return 1.0 / samples
 
+    def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
+        """Do nothing: all epochs are alike."""
+
     def report(self) -> dict[str, Any]:
         """Return nothing: the ranks' clocks tell all there is."""
         return {}
+
+    def notes(self) -> dict[str, Any]:
+        """Return nothing: `state` is all there is."""
+        return {}
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Do nothing."""

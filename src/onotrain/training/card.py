@@ -18,6 +18,8 @@ from onotrain.training.checkpoint_file import Checkpoint, check_arrays
 from onotrain.training.digest import Pause, no_pause, sha256
 
 _PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
+#: How names of a strategy's own state begin.
+_STRATEGY = "strategy/"
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,13 @@ def arrays_of(
     """Return all arrays of a checkpoint: views of the vectors."""
     arrays = named(layout, _PARAMETERS, parameters)
     for name, flat in state.items():
-        arrays |= named(layout, f"{_OPTIMIZER}/{name}", flat)
+        arrays |= named(layout, _prefix(name), flat)
     return arrays
+
+
+def _prefix(name: str) -> str:
+    """Return how names of the arrays of state `name` begin."""
+    return name if name.startswith(_STRATEGY) else f"{_OPTIMIZER}/{name}"
 
 
 def read_arrays(
@@ -126,13 +133,22 @@ def read_arrays(
 ) -> None:
     """Copy a checkpoint's arrays to flat vectors.
 
+    A strategy's own state is left as it is if the checkpoint has none of it, and that of another strategy is not read.
+
     Raises
     ------
     CheckpointError
         It is a checkpoint of another network or optimiser.
     """
-    vectors = {_PARAMETERS: parameters} | {f"{_OPTIMIZER}/{name}": flat for name, flat in state.items()}
-    check_arrays(checkpoint, {f"{p}/{t.name}": (t.shape, layout.dtype) for p in vectors for t in layout}, source)
+    arrays = checkpoint.arrays
+    vectors = {_PARAMETERS: parameters} | {_prefix(name): flat for name, flat in state.items()}
+    for prefix in [prefix for prefix in vectors if prefix.startswith(_STRATEGY)]:
+        if not any(name.startswith(f"{prefix}/") for name in arrays):
+            del vectors[prefix]
+    mine = tuple(f"{prefix}/" for prefix in vectors)
+    read = {name: array for name, array in arrays.items() if name.startswith(mine) or not name.startswith(_STRATEGY)}
+    expected = {f"{prefix}/{t.name}": (t.shape, layout.dtype) for prefix in vectors for t in layout}
+    check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
     for prefix, flat in vectors.items():
         layout.gather({t.name: checkpoint.arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
 

@@ -22,6 +22,8 @@ class Progress:
     loss_sum: float = 0.0
     right: float = 0.0
     epoch_seconds: float = 0.0
+    #: Mean over the samples of the last epoch that was finished; None if none was.
+    train_loss: float | None = None
     #: Of the whole run, in the training loop [s].
     train_seconds: float = 0.0
     #: Whether the run is over: all epochs done, or stopped early.
@@ -30,6 +32,8 @@ class Progress:
     best: dict[str, Any] | None = None
     schedule: dict[str, Any] = field(default_factory=dict)
     early_stopping: dict[str, Any] = field(default_factory=dict)
+    #: Name of a strategy -> its notes.
+    strategy: dict[str, Any] = field(default_factory=dict)
 
     def begin_epoch(self) -> None:
         """Clear what belongs to one epoch, and go on to the next."""

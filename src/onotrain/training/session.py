@@ -187,7 +187,11 @@ class _Session:
                     progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
                 self.keeper.begin(progress)
         self.strategy.synchronize()
-        return self.world.comm.bcast(progress, root=0)
+        progress = self.world.comm.bcast(progress, root=0)
+        notes = progress.strategy.get(self.config.strategy.name)
+        if notes is not None:
+            self.strategy.restore(notes)
+        return progress
 
     def run(self) -> Result:
         """Train, and write the summary.  *Collective*."""
@@ -306,6 +310,7 @@ class _Session:
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
                 hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
             )
+        self.progress.strategy = {self.config.strategy.name: self.strategy.notes()}
         metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
 
         def late(copies: Mapping[str, np.ndarray], pause: Pause) -> dict[str, str]:

@@ -155,6 +155,9 @@ class Trainer:
     def _train_epoch(self) -> None:
         """Make the epoch's remaining steps."""
         progress, feed = self.progress, self.parts.feed
+        if progress.position == 0:
+            rate = self._schedule.rate(progress.epoch, progress.steps)
+            self.parts.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
         for batch in batches(feed.samples, self.parts.config.training.batch_size, progress.position):
             if self._at_step_limit(progress.steps):
                 return
@@ -244,6 +247,7 @@ class Trainer:
         if self._schedule.metric is not None:
             self._schedule.observe(monitored[self._schedule.metric])
         best = self._observe_for_early_stopping(monitored)
+        progress.train_loss = record["train_loss"]
         progress.begin_epoch()
         progress.finished = progress.stopped_early or progress.epoch >= parts.config.training.epochs
         progress.schedule = self._schedule.state()
