@@ -181,6 +181,16 @@ class Strategy(Protocol):
         """Return what to keep in the record of the epoch that has ended (rank 0; JSON-able), and begin anew."""
         ...
 
+    def epoch_ended(self, record: dict[str, Any]) -> bool:
+        """Take in the epoch's record, and add to it what was decided; *collective*: the same record on all ranks.
+
+        Returns
+        -------
+        bool
+            Whether parameters, state and rows of a rank are others from now on: `prepare` is then called again.
+        """
+        ...
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the flat vectors of the optimiser's state, whole, by name (views; rank 0 reads them between steps).
 
@@ -238,6 +248,10 @@ class Lockstep:
     def report(self) -> dict[str, Any]:
         """Return nothing: the ranks' clocks tell all there is."""
         return {}
+
+    def epoch_ended(self, record: dict[str, Any]) -> bool:
+        """Go on as before."""
+        return False
 
     def notes(self) -> dict[str, Any]:
         """Return nothing: `state` is all there is."""

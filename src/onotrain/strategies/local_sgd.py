@@ -95,6 +95,10 @@ class LocalSgd:
         self._meetings = 0
         return told
 
+    def epoch_ended(self, record: dict[str, Any]) -> bool:
+        """Go on as before."""
+        return False
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the optimiser's state on this rank, and that of the outer step, which is everyone's."""
         return self._state | {f"strategy/outer_{name}": flat for name, flat in self._outer.state().items()}

@@ -158,6 +158,7 @@ class _Session:
             )
         stack.callback(self.strategy.close)
         self.progress = self._start()
+        self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
     def _check_same_data(self, read: Description) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
@@ -316,12 +317,14 @@ class _Session:
         def late(copies: Mapping[str, np.ndarray], pause: Pause) -> dict[str, str]:
             return {"parameters_sha256": digest_of(self.model.layout, copies, pause)}
 
-        return Checkpoint(self._arrays, metadata, late)
+        return Checkpoint(self._arrays(), metadata, late)
 
-    @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        """Views of what a checkpoint holds."""
-        return arrays_of(self.model.layout, self.strategy.parameters, self.strategy.state())
+        """Return views of what a checkpoint holds; the same ones until the strategy has other memory."""
+        parameters = self.strategy.parameters
+        if self._views is None or self._views[0] is not parameters:
+            self._views = parameters, arrays_of(self.model.layout, parameters, self.strategy.state())
+        return self._views[1]
 
     @cached_property
     def _constant_metadata(self) -> dict[str, Any]:

@@ -241,6 +241,7 @@ class Trainer:
         # Where ranks do not wait for each other in every step, rank 0 alone has summed all of them.
         progress.loss_sum, progress.right = parts.world.comm.bcast((progress.loss_sum, progress.right), root=0)
         record = self._epoch_record()
+        self._add_report(record)
         if not math.isfinite(record.get("validation_loss", 0.0)):
             raise self._divergence(f"in epoch {record['epoch']}: validation loss {record['validation_loss']:g}")
         monitored = {name: value for name, value in record.items() if isinstance(value, float)}
@@ -253,8 +254,11 @@ class Trainer:
         progress.schedule = self._schedule.state()
         every = parts.config.checkpoint.every_epochs
         due = every is not None and progress.epoch % every == 0
+        if parts.strategy.epoch_ended(record):
+            self._allocate()
         with agreed(parts.world.comm):
-            self._report(record)
+            parts.record(record)
+            parts.observer.epoch_ended(record)
             if best or due or progress.finished:
                 self._save(best=best)
 
@@ -290,15 +294,13 @@ class Trainer:
         progress.early_stopping = self._early_stopping.state()
         return best and stopping.restore_best
 
-    def _report(self, record: dict[str, Any]) -> None:
-        """Add the ranks' clocks to the record, and keep it."""
-        seconds = self.parts.strategy.clock.take(record["train_seconds"])
-        ranks = self.parts.world.comm.gather(seconds, root=0)
-        if ranks is not None:
-            record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
-            record |= self.parts.strategy.report()
-        self.parts.record(record)
-        self.parts.observer.epoch_ended(record)
+    def _add_report(self, record: dict[str, Any]) -> None:
+        """Add the ranks' clocks, and what the strategy has to tell, to the record of every rank.  *Collective*."""
+        strategy, comm = self.parts.strategy, self.parts.world.comm
+        seconds = strategy.clock.take(record["train_seconds"])
+        ranks = comm.allgather(seconds)
+        record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
+        record |= comm.bcast(strategy.report() if comm.rank == 0 else None, root=0)
 
     def _checkpoint_within_epoch(self) -> None:
         every = self.parts.config.checkpoint.every_seconds
