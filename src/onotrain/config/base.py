@@ -228,5 +228,5 @@ def _type_of_member(member: Any) -> str:
     if member is None or member is type(None) or member is bool:
         return "bool" if member is bool else "null"
     origin = get_origin(member) or member
-    types = ((float, "number"), (str, "text"), (tuple, "list"), (Section, "mapping"))
+    types = (((int, float), "number"), (str, "text"), (tuple, "list"), (Section, "mapping"))
     return next(name for cls, name in types if issubclass(origin, cls))

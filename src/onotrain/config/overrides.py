@@ -17,6 +17,7 @@ SHORT_FORMS = {
     "optimizer": "name",
     "schedule": "name",
     "strategy": "name",
+    "compensation": "name",
     "initializer": "name",
     "bias_initializer": "name",
     "activation": "name",

@@ -1,4 +1,4 @@
-"""Sections ``training``, ``strategy`` and ``checkpoint``: how a run goes."""
+"""Sections ``training`` and ``checkpoint``: how a run goes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from onotrain.config.base import ByType, Count, NotNegative, OneOf, Positive, Problem, Section, Texts
-from onotrain.config.local_sgd import LocalSgd
+from onotrain.config.base import ByType, Count, NotNegative, Positive, Problem, Section, Texts
 from onotrain.config.metrics import mode_of
 
 
@@ -66,37 +65,6 @@ class Training(Section):
                 ("gradient_accumulation",),
                 f"must not exceed batch_size (got {self.gradient_accumulation}, batch_size is {self.batch_size})",
             )
-
-
-class AllReduce(Section):
-    """Synchronous steps on shared memory."""
-
-    name: Literal["allreduce"] = Field(
-        "allreduce",
-        description="Synchronous: ranks of a node share the parameters; each sums, updates and publishes its part.",
-    )
-    share: Literal["auto", "gradients"] = Field(
-        "auto",
-        description="What ranks of a node share in a step.  `auto`: their activations where that is possible (one "
-        "node, no clipping, no LAMB, no accumulation), and each rank computes the gradient of the parameters that it "
-        "updates; else, as with `gradients`, each rank's whole gradient.",
-    )
-    bucket_mib: NotNegative = Field(
-        0.5,
-        description="Between nodes, gradients leave in buckets of whole layers of at least this size, while the layers "
-        "in front are computed; 0 sends all of them afterwards.  The result is the same [MiB].",
-    )
-
-
-class Flat(Section):
-    """Synchronous steps with one MPI_Allreduce."""
-
-    name: Literal["flat"] = Field(
-        description="Synchronous: one MPI_Allreduce of the gradient over all ranks; the plain baseline."
-    )
-
-
-Strategy = Annotated[AllReduce | Flat | LocalSgd, OneOf("strategy", default="allreduce")]
 
 
 class Checkpoint(Section):

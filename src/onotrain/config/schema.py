@@ -15,7 +15,8 @@ from onotrain.config.data import Data
 from onotrain.config.messages import any_of, did_you_mean
 from onotrain.config.model import Loss, Model
 from onotrain.config.optimization import Optimizer, Schedule
-from onotrain.config.run import Checkpoint, Strategy, Training
+from onotrain.config.run import Checkpoint, Training
+from onotrain.config.strategy import Strategy
 from onotrain.config.yaml_writer import write_yaml
 
 
@@ -159,8 +160,23 @@ def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, trainin
             yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} (got {monitored!r})")
 
 
+def _check_servers(optimizer: Any, training: Training, strategy: Any) -> Iterator[Problem]:
+    path: tuple[str, ...] = ("strategy",)
+    server = strategy
+    if strategy.name == "strategy_switch":
+        path, server = ("strategy", "server"), strategy.server
+    if server.name != "parameter_server" or server.servers == 1 or server.synchronous:
+        return
+    path, why = (*path, "servers"), "which servers that update at different times do not have"
+    if training.clip_norm is not None:
+        yield Problem(path, f"training.clip_norm needs the norm of the whole gradient, {why}; give 1, or staleness 0")
+    if optimizer.name == "lamb":
+        yield Problem(path, f"optimizer lamb needs the norms of whole tensors, {why}; give 1, or staleness 0")
+
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),
     (("model", "loss", "training"), _check_metrics),
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
+    (("optimizer", "training", "strategy"), _check_servers),
 )

@@ -1,4 +1,4 @@
-"""Collectives on whole vectors: MPI counts end at 2^31, so long ones go in pieces."""
+"""Whole vectors on their way between ranks: MPI counts end at 2^31, so long ones go in pieces."""
 
 from __future__ import annotations
 
@@ -10,20 +10,39 @@ from onotrain.parallel.world import Comm, start_mpi
 
 #: Bytes of one message.
 PIECE_BYTES = 1 << 30
+#: Of the messages of `move_vector`.
+_MOVE_TAG = 2
 
 
-def _pieces(vector: np.ndarray) -> Iterator[np.ndarray]:
+def pieces(vector: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield a vector in views that are short enough for one message; none if it is empty."""
     step = PIECE_BYTES // vector.itemsize
     return (vector[begin : begin + step] for begin in range(0, len(vector), step))
 
 
 def all_reduce(comm: Comm, vector: np.ndarray) -> None:
     """Sum a vector over the ranks, in place.  *Collective*: same dtype and length on all ranks."""
-    for piece in _pieces(vector):
+    for piece in pieces(vector):
         comm.Allreduce(start_mpi().IN_PLACE, piece)
 
 
-def broadcast_vector(comm: Comm, vector: np.ndarray) -> None:
-    """Copy rank 0's vector to all ranks.  *Collective*: same dtype and length on all ranks."""
-    for piece in _pieces(vector):
-        comm.Bcast(piece, root=0)
+def broadcast_vector(comm: Comm, vector: np.ndarray, root: int = 0) -> None:
+    """Copy the vector of rank `root` to all ranks.  *Collective*: same dtype, length and root on all ranks."""
+    for piece in pieces(vector):
+        comm.Bcast(piece, root=root)
+
+
+def move_vector(comm: Comm, vector: np.ndarray, source: int, target: int) -> None:
+    """Copy the vector of rank `source` to that of rank `target`; both call it, with the same dtype and length."""
+    for piece in pieces(vector):
+        if comm.rank == source:
+            comm.Send(piece, target, _MOVE_TAG)
+        elif comm.rank == target:
+            comm.Recv(piece, source, _MOVE_TAG)
+
+
+def split(comm: Comm, member: bool) -> Comm | None:
+    """Return a communicator of the members, in their order, to be freed by them; None elsewhere.  *Collective*."""
+    mpi = start_mpi()
+    group = comm.Split(0 if member else mpi.UNDEFINED, key=comm.rank)
+    return None if group == mpi.COMM_NULL else group

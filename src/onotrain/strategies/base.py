@@ -117,14 +117,34 @@ class BatchShape(NamedTuple):
 class Strategy(Protocol):
     """How ranks turn gradients into new parameters."""
 
-    clock: Clock
-    #: Flat vector that this rank computes with.
-    parameters: np.ndarray
-    #: Whether the last step has left nothing under way, even if it was not told to with `settle`.
-    settled: bool
-    #: To be called, between the layers of a step's last backward pass, with where in the flat vector this rank's final
-    #: gradients begin; None if that is of no use.  *Collective*: same calls on all ranks.
-    finished: Callable[[int], None] | None
+    @property
+    def clock(self) -> Clock:
+        """Seconds of this rank that were not its own work."""
+        ...
+
+    @property
+    def parameters(self) -> np.ndarray:
+        """Flat vector that this rank computes with."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether the last step has left nothing under way, even if it was not told to with `settle`."""
+        ...
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether no rank begins a step before all have the data of the one before, as reading together needs."""
+        ...
+
+    @property
+    def finished(self) -> Callable[[int], None] | None:
+        """What is to be called between the layers of a step's last backward pass; None if that is of no use.
+
+        Its argument says where in the flat vector this rank's final gradients begin.  *Collective*: same calls on all
+        ranks.
+        """
+        ...
 
     def prepare(self, model: Model, batch: BatchShape) -> None:
         """Give the model its memory: parameters, activations, and where its gradients go.  *Collective*."""
@@ -226,6 +246,7 @@ class Lockstep:
     """
 
     settled = True
+    lockstep = True
 
     def __init__(self, world: World) -> None:
         self.world = world

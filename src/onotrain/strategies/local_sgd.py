@@ -44,7 +44,7 @@ class LocalSgd:
         self._world, self._optimizer, self._options = job.world, job.optimizer, options
         self.clock = Clock()
         self.finished: Callable[[int], None] | None = None
-        self.settled = True
+        self.settled, self.lockstep = True, True
         nbytes = (5 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
         check_memory(
             nbytes,

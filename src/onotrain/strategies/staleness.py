@@ -71,6 +71,11 @@ class Clocks:
         return going
 
     @property
+    def steps(self) -> list[int]:
+        """The clock of each worker [steps]."""
+        return list(self._clocks)
+
+    @property
     def parked(self) -> list[int]:
         """Workers that wait, in ascending order."""
         return [worker for worker, state in enumerate(self._is) if state is _Is.WAITING]

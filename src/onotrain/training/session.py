@@ -249,6 +249,12 @@ class _Session:
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
         if "features" in arrays:
             return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels)
+        if not self.strategy.lockstep:
+            raise UsageError(
+                f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
+                f"{self.config.strategy.name} do not with these options",
+                hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
+            )
         with agreed(self.world.comm):
             feed = StreamFeed(
                 self.world.node, self._stream(data.train), targets, index, data.window_mib, training.batch_size,

@@ -1,0 +1,281 @@
+"""The server's side of `onotrain.strategies.parameter_server`."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from onotrain.data.paths import check_memory
+from onotrain.nn import Model
+from onotrain.optim import Shard
+from onotrain.parallel.collectives import all_reduce, move_vector
+from onotrain.parallel.mailbox import Inbox
+from onotrain.strategies.base import BatchShape, Job, Tally
+from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step
+from onotrain.strategies.parameter_server import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
+from onotrain.strategies.staleness import Clocks, Staleness
+
+
+@dataclass
+class _Pushes:
+    """What has come of one batch."""
+
+    #: With a row for each worker, so that sums have one order whatever comes first.
+    tallies: np.ndarray
+    count: int = 0
+    #: Of the gradients of the updates that its pushes led to.
+    squares: float = 0.0
+
+
+class Server(Participant):
+    """A rank that holds a range of the parameters, and updates it.
+
+    Updates are counted over all workers where each push is one, which Adam's bias corrections go by.  A strategy that
+    runs before this one makes an update of every batch.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        layout, rank, options = job.layout, job.world.rank, job.options
+        self._job, self._optimizer, self._options = job, job.optimizer, options
+        self._range = self.ranges[rank]
+        size = self._range.stop - self._range.start
+        # Rank 0 collects the others' state for checkpoints.
+        length = layout.size if rank == 0 else size
+        check_memory(
+            (len(job.optimizer.state_names) * length + self.workers * size) * layout.dtype.itemsize,
+            f"the optimiser's state and gradients of {self.workers} workers",
+            hint="use more servers, or strategy: allreduce",
+        )
+        self._state = {name: np.zeros(length, layout.dtype) for name in job.optimizer.state_names}
+        own = self._range if rank == 0 else slice(0, size)
+        tensors = [tensor.range for tensor in layout]
+        self._shard = replace(
+            Shard.of(tensors, self._range, self.parameters, {}),
+            state={name: vector[own] for name, vector in self._state.items()},
+        )
+        workers = range(self.servers, job.world.size)
+        self._inbox = Inbox(job.world.comm, workers, NUMBERS, self._shard.parameters)
+        self._clocks = Clocks(self.workers, None if options.staleness == "unbounded" else options.staleness)
+        self._clocks.release()
+        self._staleness, self._lead = Staleness(), 0
+        self._compensation: Compensation = Plain()
+        #: Updates made, once the first step or a checkpoint has told how many there were before.
+        self._count, self._counts = 0, False
+        #: Updates that there were when each worker was sent parameters.
+        self._sent = [0] * self.workers
+        self._rate = 0.0
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget what a meeting has settled."""
+        self._pushes: dict[int, _Pushes] = defaultdict(lambda: _Pushes(np.zeros((self.workers, Tally().values.size))))
+        #: Number of the batch that is a worker's first step; None until a step says which one comes next.
+        self._first: int | None = None
+        self._wants_stop = self._diverged = False
+        self._bad = np.zeros(Tally().values.size)
+        #: The batch to meet at, 0 while there is none; servers but rank 0 know it when they have to.
+        self._last = 0
+
+    def prepare(self, model: Model, batch: BatchShape) -> None:
+        """Give the model the parameters for validation; there are no gradients here."""
+        model.reserve(batch.rows)
+        model.bind(self.parameters)
+        place = Place(len(self._shard.parameters), self.parameters.dtype.name, self.workers, batch.samples)
+        self._compensation = COMPENSATIONS[self._options.compensation.name](self._options.compensation, place)
+        self._all_sent()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return rank 0's copy of the whole state, or this server's range of it."""
+        return self._state
+
+    def synchronize(self) -> None:
+        """Copy rank 0's parameters to all ranks, and its state to those who keep it.  *Collective*."""
+        super().synchronize()
+        self._move_state(from_first=True)
+        self._all_sent()
+
+    def report(self) -> dict[str, Any]:
+        """Return staleness [updates], largest lead over the slowest worker [steps] and traffic of the first server."""
+        histogram = self._staleness.state()["epoch"]
+        found = {
+            "staleness": {**self._staleness.take_epoch(), "histogram": histogram},
+            "largest_lead": self._lead,
+            "server_received_bytes": self._inbox.received_bytes,
+            "server_sent_bytes": self._inbox.sent_bytes,
+        }
+        self._lead = self._inbox.received_bytes = self._inbox.sent_bytes = 0
+        return found
+
+    def notes(self) -> dict[str, Any]:
+        """Return how many updates there were."""
+        return {"updates": self._count} if self._counts else {}
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Count on from there."""
+        if "updates" in notes:
+            self._count, self._counts = notes["updates"], True
+            self._sent = [self._count] * self.workers
+
+    def close(self) -> None:
+        """Give back what MPI holds."""
+        super().close()
+        self._inbox.close()
+
+    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
+        """Serve until all workers have pushed batch `number`.  *Collective*."""
+        self._enter(number)
+        self._wants_stop |= tally.stop
+        self._name_last()
+        while self._pushes[number].count < self.workers:
+            start = perf_counter()
+            whose = self._inbox.wait()
+            self.clock.wait += perf_counter() - start
+            for worker in whose:
+                self._take(worker)
+        pushes = self._pushes.pop(number)
+        if self.lockstep and not self._diverged:
+            self._update(Step(self._inbox.vectors), learning_rate, number, pushes)
+        self._agree(pushes, number)
+        self._answer()
+        tally.clear()
+        if self.world.rank == 0:
+            np.add.reduce(pushes.tallies, axis=0, out=tally.values)
+            tally.gradient_squares = pushes.squares
+        if settle or self._last == number:
+            self._meet(tally)
+
+    def _enter(self, number: int) -> None:
+        """Be ready for the workers, if this is the first step after a meeting."""
+        if self._first is None:
+            self._first = number - self._clocks.steps[0]
+            for worker in range(self.workers):
+                self._inbox.expect(worker)
+        if not self._counts:
+            self._counts, self._count = True, number - 1
+            self._sent = [self._count] * self.workers
+
+    def _take(self, worker: int) -> None:
+        """Note a push; without lockstep, make the update, and answer whom it lets go on."""
+        numbers = self._inbox.numbers[worker]
+        self._clocks.advance(worker)
+        number, clocks = int(numbers[NUMBER]), self._clocks.steps
+        if self._first is None or number != self._first + clocks[worker] - 1:
+            raise RuntimeError(f"worker {worker} pushed batch {number} after {clocks[worker] - 1} steps")
+        self._lead = max(self._lead, clocks[worker] - min(clocks))
+        self._rate = float(numbers[RATE])
+        staleness = self._count - self._sent[worker]
+        self._staleness.add(staleness)
+        pushes, said = self._pushes[number], numbers[TALLY]
+        pushes.count += 1
+        self._wants_stop |= bool(said[2])
+        said[2] = 0.0
+        if not np.isfinite(said).all():
+            self._diverged = True
+            self._bad += said
+        else:
+            pushes.tallies[worker] = said
+            if not self.lockstep:
+                self._apply(worker, staleness, int(said[4]), pushes)
+        if not self.lockstep:
+            self._name_last()
+            self._answer()
+
+    def _apply(self, worker: int, staleness: int, rows: int, pushes: _Pushes) -> None:
+        """Make the update that a push by itself leads to; one of no rows leads to none."""
+        if rows:
+            gradient, parameters = self._inbox.vectors[worker], self._shard.parameters
+            step = self._compensation.push(worker, gradient, parameters, staleness, rows)
+            if step is not None:
+                self._update(step, self._rate, self._count + 1, pushes)
+
+    def _update(self, step: Step, learning_rate: float, number: int, pushes: _Pushes) -> None:
+        """Change the parameters, when nobody is being sent them."""
+        start = perf_counter()
+        self._inbox.finish()
+        self.clock.communication += perf_counter() - start
+        rows = np.atleast_2d(step.gradient)
+        squares = self._optimizer.update(self._shard, rows, learning_rate * step.factor, number, self._total)
+        self._count = number
+        if math.isfinite(squares):
+            pushes.squares += squares
+        else:
+            self._diverged = True
+
+    def _name_last(self) -> None:
+        """Name the batch to meet at, if there is a reason: one that no worker has left behind."""
+        reason = self._wants_stop or self._diverged
+        if reason and not (self._last or self.lockstep or self.world.rank) and self._first is not None:
+            self._last = self._first + max(self._clocks.steps)
+
+    def _agree(self, pushes: _Pushes, number: int) -> None:
+        """Let all servers know what each has found in a batch.  *Collective* over them.
+
+        A last batch that rank 0 names later than this comes later, for all workers have done this one.
+        """
+        if self.fellows is not None:
+            first = self.world.rank == 0
+            values = np.array([pushes.squares, self._wants_stop, self._diverged, self._last * first], np.float64)
+            self._total(values)
+            pushes.squares, self._last = float(values[0]), int(values[3])
+            self._wants_stop, self._diverged = bool(values[1]), bool(values[2])
+        if self.lockstep and (self._wants_stop or self._diverged):
+            self._last = number
+        self._name_last()
+
+    def _answer(self) -> None:
+        """Send parameters to all who may go on; a meeting that a worker knows of is answer enough."""
+        for worker in self._clocks.release():
+            self._sent[worker] = self._count
+            numbers = self._inbox.numbers[worker]
+            if not numbers[MEETS]:
+                self._compensation.sent(worker, self._shard.parameters)
+                if numbers[NUMBER] != self._last:
+                    self._inbox.expect(worker)
+                self._inbox.reply(worker, self._last)
+
+    def _meet(self, tally: Tally) -> None:
+        """Apply what is held back, and settle everything.  *Collective* over all ranks."""
+        step = self._compensation.flush()
+        if step is not None:
+            self._update(step, self._rate, self._count + 1, _Pushes(np.empty(0)))
+        start = perf_counter()
+        self._inbox.finish()
+        if self._diverged:
+            tally.values += self._bad
+            tally.gradient_squares = math.nan
+        if self._wants_stop:
+            tally.ask_to_stop()
+        self.meet(tally)
+        self._move_state(from_first=False)
+        self.clock.communication += perf_counter() - start
+        self._all_sent()
+        self._begin_anew()
+
+    def _all_sent(self) -> None:
+        """Note that all workers have the parameters of now."""
+        self._sent = [self._count] * self.workers
+        for worker in range(self.workers):
+            self._compensation.sent(worker, self._shard.parameters)
+
+    def _move_state(self, *, from_first: bool) -> None:
+        """Copy the others' ranges of the state from rank 0 or to it.  *Collective* over the servers."""
+        rank = self.world.rank
+        for server in range(1, self.servers):
+            for vector in self._state.values():
+                part = vector[self.ranges[server]] if rank == 0 else vector
+                if rank in (0, server):
+                    ends = (0, server) if from_first else (server, 0)
+                    move_vector(self.world.comm, part, *ends)
+
+    def _total(self, values: np.ndarray) -> None:
+        """Sum a small array over the servers.  *Collective* over them."""
+        if self.fellows is not None:
+            start = perf_counter()
+            all_reduce(self.fellows, values)
+            self.clock.communication += perf_counter() - start

@@ -1,0 +1,456 @@
+"""The parameter server against allreduce and one process: every step when synchronous, its promises when not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import sleep
+from types import SimpleNamespace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.data import DataSpec, load_dataset
+from onotrain.errors import NumericsError, UsageError
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Optimizer, Shard
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.shared_memory import allocate
+from onotrain.parallel.world import World
+from onotrain.strategies import AllReduce, BatchShape, Job, Tally, build
+from onotrain.training import session, train
+from onotrain.training.observers import Observer, StepEnd
+
+pytestmark = [pytest.mark.mpi(min_size=2)]
+
+SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
+BATCH = 24
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"name": "sgd", "learning_rate": 0.1},
+    "momentum": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adam": {"name": "adam", "weight_decay": 0.01},
+    "adamw": {"name": "adamw", "weight_decay": 0.1},
+    "rmsprop": {"name": "rmsprop", "momentum": 0.5},
+    "adagrad": {"name": "adagrad"},
+    "lamb": {"name": "lamb", "weight_decay": 0.01},
+}
+CONFIG: dict[str, Any] = {
+    "data": {"train": "digits", "validation": 0.2},
+    "model": {"layers": [{"dense": {"units": 12, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
+    "loss": "cross_entropy",
+    "optimizer": {"name": "adam", "learning_rate": 3e-3},
+    "training": {"epochs": 3, "batch_size": 60},
+    "checkpoint": {"every_steps": 7},
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    yield World.connect()
+
+
+@pytest.fixture(params=[1, 2], ids=["one server", "two servers"])
+def servers(request: pytest.FixtureRequest, world: World) -> int:
+    """Return a number of servers that leaves a worker."""
+    if world.size <= request.param:
+        pytest.skip("Test requires 3 MPI processes")
+    return request.param
+
+
+@pytest.fixture
+def place(world: World, tmp_path: Path) -> Path:
+    """Return a directory that is the same on all ranks."""
+    return world.comm.bcast(tmp_path, root=0)
+
+
+def config(optimizer: str = "adam", clip: float | None = None, **strategy: Any) -> Config:
+    """Return a configuration with these sections."""
+    return Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": OPTIMIZERS[optimizer],
+            "training": {"epochs": 1, "batch_size": BATCH, "clip_norm": clip},
+            "strategy": {"name": "parameter_server", **strategy},
+        }
+    )
+
+
+def gradient_of(layout: ParameterLayout, worker: int, step: int) -> np.ndarray:
+    """Return a gradient that no other worker and step has, zero in the gaps."""
+    flat, rng = layout.zeros(), np.random.default_rng([worker, step])
+    for view in layout.views(flat).values():
+        view[...] = rng.normal(size=view.shape)
+    return flat
+
+
+class Run:
+    """A parameter server on the ranks of a test, without a trainer."""
+
+    def __init__(self, world: World, configuration: Config, dtype: str = "float32") -> None:
+        self.world, self.layout = world, ParameterLayout(SHAPES, dtype)
+        self.rule = Optimizer(configuration.optimizer, configuration.training.clip_norm, _kernels.load(dtype))
+        self.servers = configuration.strategy.servers
+        self.workers, self.worker = world.size - self.servers, world.rank - self.servers
+        with agreed(world.comm):
+            self.strategy: Any = build(Job(world, self.layout, self.rule, configuration.strategy))
+        if world.rank == 0:
+            self.strategy.parameters[:] = self.start
+        self.strategy.synchronize()
+        model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
+        self.strategy.prepare(model, BatchShape(BATCH, self.strategy.most_rows(BATCH), 1))
+        self.tally = Tally()
+
+    @property
+    def start(self) -> np.ndarray:
+        """Return the parameters before the first step."""
+        return gradient_of(self.layout, 1000, 0)
+
+    @property
+    def works(self) -> bool:
+        """Whether this rank is a worker."""
+        return self.worker >= 0
+
+    def step(
+        self,
+        number: int,
+        gradient: Callable[[], np.ndarray] | None = None,
+        *,
+        settle: bool = False,
+        stop: bool = False,
+        loss: float | None = None,
+    ) -> Tally:
+        """Make a step with a gradient and a loss, by default this worker's own of this number."""
+        self.tally.clear()
+        if self.works:
+            own = gradient_of(self.layout, self.worker, number) if gradient is None else gradient()
+            self.strategy.gradient[:] = own
+            self.tally.losses[:] = self.worker + 1 if loss is None else loss, 1.0
+            self.tally.samples = BATCH // self.workers
+        if stop:
+            self.tally.ask_to_stop()
+        self.strategy.step(rate(number), number, BATCH, self.tally, settle=settle)
+        return self.tally
+
+    def all_alike(self) -> bool:
+        """Whether all ranks have the same parameters; collective."""
+        return len(set(self.world.comm.allgather(self.strategy.parameters.tobytes()))) == 1
+
+    def close(self) -> None:
+        """Give back what MPI holds, when nobody sends any more."""
+        self.world.barrier()
+        self.strategy.close()
+
+
+def rate(number: int) -> float:
+    return 0.05 / number
+
+
+@pytest.mark.parametrize("clip", [None, 3.0])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_synchronous_steps_are_those_of_allreduce(
+    world: World, servers: int, optimizer: str, clip: float | None
+) -> None:
+    """50 steps, every one; to the bit where no sum over the whole gradient is in them, or one server has it all."""
+    run = Run(world, config(optimizer, clip, servers=servers))
+    group = World.connect(world.comm.Split(int(run.works), key=world.rank))
+    options: Any = SimpleNamespace(bucket_mib=0.0, share="gradients")
+    other = AllReduce(Job(group, run.layout, run.rule, options))
+    other.parameters[:] = run.start
+    group.barrier()
+    exact = (clip is None and optimizer != "lamb") or (servers == 1 and run.workers == 1)
+    tally = Tally()
+    for number in range(1, 51):
+        total = run.step(number, settle=number == 50).values.copy()
+        if run.works:
+            tally.clear()
+            tally.losses[:] = run.worker + 1, 1.0
+            tally.samples = BATCH // run.workers
+            other.gradient[:] = gradient_of(run.layout, run.worker, number)
+            other.step(rate(number), number, BATCH, tally, settle=False)
+            if exact:
+                assert np.array_equal(run.strategy.parameters, other.parameters), number
+            else:
+                np.testing.assert_allclose(run.strategy.parameters, other.parameters, rtol=1e-5, atol=1e-5)
+        expected = world.comm.bcast(tally.values, root=servers)
+        if world.rank == 0:
+            np.testing.assert_allclose(total, expected, rtol=1e-6)
+        elif number < 50:
+            assert not total.any()
+    assert run.all_alike()
+    states = world.comm.bcast({k: v.copy() for k, v in other.state().items()}, root=servers)
+    if world.rank == 0:
+        assert run.strategy.state().keys() == states.keys()
+        for name, vector in run.strategy.state().items():
+            np.testing.assert_allclose(vector, states[name], rtol=1e-5, atol=1e-6)
+    run.close()
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_one_worker_without_bound_trains_like_one_process(world: World, optimizer: str) -> None:
+    """To the bit, though each push is an update by itself; many servers' ranges are put together in their order."""
+    servers = 1 if optimizer == "lamb" else world.size - 1
+    if servers != world.size - 1:
+        pytest.skip("LAMB has one server when not synchronous")
+    run = Run(world, config(optimizer, servers=servers, staleness="unbounded"))
+    parameters, state = run.start, {name: run.layout.zeros() for name in run.rule.state_names}
+    tensors = [tensor.range for tensor in run.layout]
+    shard = Shard.of(tensors, slice(0, run.layout.size), parameters, state)
+    for number in range(1, 21):
+        run.step(number, settle=number % 7 == 0 or number == 20)
+        gradient = gradient_of(run.layout, 0, number)
+        run.rule.update(shard, gradient[np.newaxis], rate(number), number, lambda values: None)
+        if run.works:
+            assert np.array_equal(run.strategy.parameters, parameters), number
+    assert np.array_equal(run.strategy.parameters, parameters)
+    if world.rank == 0:
+        assert all(np.array_equal(vector, state[name]) for name, vector in run.strategy.state().items())
+        assert run.strategy.report()["staleness"] == {"gradients": 20, "mean": 0.0, "max": 0, "histogram": [20]}
+    run.close()
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("bound", [1, 3, "unbounded"])
+def test_no_worker_is_further_ahead_than_the_bound(world: World, servers: int, bound: int | str) -> None:
+    """What workers have pushed is seen in shared memory, whatever the server thinks; one of them is slow."""
+    run = Run(world, config("sgd", servers=servers, staleness=bound))
+    if run.workers == 1:
+        pytest.skip("Test requires 4 MPI processes")
+    pushed = allocate(world.node, {"pushed": ((run.workers,), np.int64)})["pushed"]
+    rng, leads = np.random.default_rng(run.worker + 1), []
+
+    def late() -> np.ndarray:
+        sleep(rng.uniform(0, 0.004) + 0.006 * (run.worker == 0))
+        pushed[run.worker] = number
+        return run.layout.zeros()
+
+    for number in range(1, 41):
+        run.step(number, late, settle=number == 40)
+        if run.works and number < 40:
+            leads.append(number - int(pushed.min()))
+    lead = max(world.comm.allgather(max(leads, default=0)))
+    if bound == "unbounded":
+        assert lead > 3
+    else:
+        assert lead == bound
+    if world.rank == 0:
+        report = run.strategy.report()
+        assert report["staleness"]["gradients"] == sum(report["staleness"]["histogram"]) == 40 * run.workers
+        assert bound == "unbounded" or report["largest_lead"] == bound + 1  # when it had pushed, and was not let go
+        assert report["server_received_bytes"] > report["server_sent_bytes"] > 0
+        assert run.strategy.report()["staleness"]["gradients"] == 0
+    run.close()
+
+
+MODES: list[int | str] = [0, 1, "unbounded"]
+
+
+@pytest.mark.parametrize("staleness", MODES)
+def test_settling_leaves_nothing_under_way(world: World, servers: int, staleness: int | str) -> None:
+    """The same parameters on all ranks, the sum of all updates, and each batch's tally on rank 0, in order."""
+    run = Run(world, config("momentum", servers=servers, staleness=staleness))
+    rng = np.random.default_rng(world.rank)
+    for number in range(1, 31):
+        if run.works:
+            sleep(rng.uniform(0, 0.003))
+        settle = number in (1, 2, 9, 30)
+        tally = run.step(number, settle=settle)
+        if settle or world.rank == 0:
+            assert tally.loss_sum == run.workers * (run.workers + 1) / 2 and tally.right == run.workers
+            assert tally.samples == run.workers * (BATCH // run.workers) and not tally.stop and tally.finite
+        else:
+            assert tally.samples == 0 and tally.finite
+        if settle:
+            assert run.all_alike()
+            whole = [vector.copy() for vector in run.strategy.state().values()] if world.rank == 0 else []
+            run.strategy.synchronize()  # changes nothing
+            if world.rank == 0:
+                assert all(map(np.array_equal, whole, run.strategy.state().values()))
+                assert all(vector[run.layout.tensors[-1].offset] for vector in whole)
+            assert run.all_alike()
+    run.close()
+
+
+@pytest.mark.parametrize("staleness", MODES)
+@pytest.mark.parametrize("who", ["first", "second", "last"])
+@pytest.mark.parametrize("why", ["stop", "gradient", "loss", "both numbers"])
+def test_all_learn_of_stops_and_bad_numbers_at_one_step(
+    world: World, servers: int, staleness: int | str, who: str, why: str
+) -> None:
+    """Whoever it is that knows, at whatever time; bad gradients are not applied."""
+    rank = {"first": 0, "second": 1, "last": world.size - 1}[who]
+    if why != "stop" and rank < servers:
+        pytest.skip("Test requires 3 MPI processes: a server has no numbers of its own")
+    run = Run(world, config("sgd", servers=servers, staleness=staleness))
+    rng, mine = np.random.default_rng(world.rank), world.rank == rank
+
+    def gradient() -> np.ndarray:
+        own = gradient_of(run.layout, run.worker, number)
+        sleep(rng.uniform(0, 0.003))
+        if mine and number == 6 and why in ("gradient", "both numbers"):
+            own[3] = np.inf
+        return own
+
+    for number in range(1, 41):
+        bad = np.nan if mine and number == 6 and why in ("loss", "both numbers") else None
+        tally = run.step(number, gradient, stop=mine and number >= 6 and why == "stop", loss=bad)
+        if tally.stop or not tally.finite:
+            break
+    assert 6 <= number < 20
+    assert len(set(world.comm.allgather((number, tally.stop, tally.finite)))) == 1
+    assert tally.stop == (why == "stop") and tally.finite == (why == "stop")
+    if staleness == 0:
+        assert number == 6
+    assert np.isfinite(run.strategy.parameters).all() and run.all_alike()
+    if why == "stop":  # all can go on from here
+        for later in range(number + 1, number + 5):
+            assert not run.step(later, settle=later == number + 4).stop
+        assert run.all_alike()
+    run.close()
+
+
+@pytest.mark.parametrize("staleness", [2, "unbounded"])
+@pytest.mark.parametrize("compensation", ["none", "learning_rate", "delay", "constant_batch"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_asynchronous_training_goes_downhill(
+    world: World, servers: int, optimizer: str, compensation: str, staleness: int | str
+) -> None:
+    """Every optimiser with every compensation brings |w|^2 / 2 down, and counts its updates."""
+    if optimizer == "lamb" and servers > 1:
+        pytest.skip("LAMB has one server when not synchronous")
+    options = {"servers": servers, "staleness": staleness, "compensation": compensation}
+    run = Run(world, config(optimizer, None if servers > 1 else 5.0, **options))
+    before = float(np.square(run.start).sum())
+    updates = 0
+    for number in range(1, 31):
+        tally = run.step(number, lambda: run.strategy.parameters, settle=number == 30)
+        updates += tally.gradient_squares > 0
+    assert run.all_alike()
+    assert float(np.square(run.strategy.parameters).sum()) < before
+    if world.rank == 0:
+        assert updates <= 30 and run.strategy._count == (30 if compensation == "constant_batch" else 30 * run.workers)
+    run.close()
+
+
+def test_too_few_ranks_are_refused_on_all(world: World, place: Path) -> None:
+    """Before anything is made; all ranks are still in step."""
+    strategy = {"name": "parameter_server", "servers": world.size}
+    with pytest.raises(UsageError, match=rf"needs {world.size + 1} ranks or more \(got {world.size}\)") as caught:
+        train({**CONFIG, "strategy": strategy}, world.comm, output=place / "run")
+    assert caught.value.agreed and world.comm.allreduce(1) == world.size
+
+
+class Losses(Observer):
+    """Keeps the losses of all steps."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def stepped(self, step: StepEnd) -> None:
+        self.losses.append(step.loss)
+
+
+def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any) -> tuple[dict[str, Any], list[float]]:
+    """Train on the digits; return the summary and the losses of the steps, the same on all ranks."""
+    losses = Losses()
+    training = {**CONFIG["training"], **changes}
+    configuration = {**CONFIG, "training": training, "strategy": strategy}
+    resume = output.exists()
+    world.barrier()
+    result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
+    return dict(result.summary), world.comm.bcast(losses.losses, root=0)
+
+
+def test_synchronous_training_is_that_of_allreduce(world: World, place: Path, servers: int) -> None:
+    """Losses of all steps, and validation; gradients accumulated in pieces change nothing."""
+    ends = []
+    for number, (strategy, pieces) in enumerate(
+        [
+            ({"name": "allreduce", "share": "gradients"}, 1),
+            ({"name": "parameter_server", "servers": servers}, 1),
+            ({"name": "parameter_server", "servers": servers}, 3),
+        ]
+    ):
+        ends.append(trained(world, place / str(number), {"gradient_accumulation": pieces}, **strategy))
+    for summary, losses in ends[1:]:
+        np.testing.assert_allclose(losses, ends[0][1], rtol=1e-3)
+        assert len(losses) == summary["steps"] == 72
+        assert summary["validation_loss"] == pytest.approx(ends[0][0]["validation_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("staleness", [0, 2, "unbounded"])
+def test_a_run_goes_on_from_its_checkpoint(world: World, place: Path, servers: int, staleness: int | str) -> None:
+    """After 31 of 72 steps; synchronous training has the same bits as without a break."""
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
+    stopped, losses = trained(world, place / "run", {"max_steps": 31}, **strategy)
+    assert stopped["steps"] == len(losses) == 31 and not stopped["finished"]
+    gone_on, more = trained(world, place / "run", {}, **strategy)
+    assert gone_on["steps"] == 72 and len(more) == 41 and gone_on["finished"]
+    whole, all_losses = trained(world, place / "whole", {}, **strategy)
+    assert whole["steps"] == len(all_losses) == 72
+    assert max(whole["train_loss"], gone_on["train_loss"]) < 0.5 * losses[0]
+    if staleness == 0:
+        assert losses + more == all_losses
+        assert gone_on["parameters_sha256"] == whole["parameters_sha256"]
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_divergence_is_everyones(world: World, place: Path, servers: int, staleness: int) -> None:
+    """Exit code 5 on all ranks, and no checkpoint of it."""
+    changes = {"data": {"train": "digits", "normalize": {"mean": 0.0, "std": 1e-6}}}
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
+    optimizer = {"name": "sgd", "learning_rate": 1e30}
+    with pytest.raises(NumericsError, match="diverged at step") as caught:
+        train({**CONFIG, **changes, "optimizer": optimizer, "strategy": strategy}, world.comm, output=place / "run")
+    assert caught.value.agreed
+    assert len(set(world.comm.allgather(caught.value.message.split(":")[0]))) == 1
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_streamed_samples_need_synchronous_steps(
+    world: World, place: Path, staleness: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is ahead would let blocks be read over those that another still needs."""
+    if world.rank == 0:
+        digits = load_dataset(DataSpec("digits"))
+        with h5py.File(place / "digits.h5", "w") as file:
+            file.create_dataset("x", data=digits.features[:600], chunks=(50, 64))
+            file["y"] = digits.targets[:600]
+    world.barrier()
+    data = {"train": str(place / "digits.h5"), "stream": True}
+    strategy = {"name": "parameter_server", "staleness": staleness}
+    configuration = {**CONFIG, "data": data, "strategy": strategy}
+    if staleness == 0:
+        assert train(configuration, world.comm, output=place / "run").summary["finished"]
+    else:
+        with pytest.raises(UsageError, match="streamed samples need") as caught:
+            train(configuration, world.comm, output=place / "run")
+        assert caught.value.agreed
+
+
+def test_a_request_to_stop_saves_and_goes_on(
+    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one worker, in the middle of an epoch."""
+    from onotrain.errors import StoppedOnRequest
+
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": 2}
+    run_of = session._Session.run
+
+    def run(self: Any) -> Any:
+        if world.rank == world.size - 1:
+            self._stop.signal = "SIGUSR1"
+        return run_of(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session._Session, "run", run)
+        with pytest.raises(StoppedOnRequest) as caught:
+            trained(world, place / "run", {}, **strategy)
+        assert len(set(world.comm.allgather(caught.value.message))) == 1
+    summary, _ = trained(world, place / "run", {}, **strategy)
+    assert summary["finished"] and summary["steps"] == 72
