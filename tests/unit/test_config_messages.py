@@ -66,7 +66,8 @@ ONE_MISTAKE = [
     # names
     ("{name: adam}", "{name: adm}", "7:19: optimizer.name: unknown optimizer (got 'adm'); did you mean 'adam'?"),
     ("loss: cross_entropy", "loss: crossentropy", "6:7: loss: unknown loss (got 'crossentropy'); did you mean 'cross_entropy'?"),
-    ("{name: allreduce}", "parameter_server", "10:11: strategy: unknown strategy (got 'parameter_server'); expected allreduce or flat"),
+    ("{name: allreduce}", "ring", "10:11: strategy: unknown strategy (got 'ring'); expected allreduce, flat or parameter_server"),
+    ("{name: allreduce}", "parameter_servr", "10:11: strategy: unknown strategy (got 'parameter_servr'); did you mean 'parameter_server'?"),
     ("{name: adam}", "{name: 3}", "7:19: optimizer.name: unknown optimizer (got 3); expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
     ("{name: adam}", "[adam]", "7:12: optimizer: must be the name of one optimizer or a mapping with a name (got a list of 1); "
      "expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
@@ -197,7 +198,7 @@ def test_everything_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         "run.yaml:9:12: training.epoch: unknown key; did you mean 'epochs'?",
         "run.yaml:11:23: checkpoint.x: unknown key; known keys are every_epochs, every_steps, every_seconds and keep",
         "--set training.seed=x: must be a whole number (got 'x')",
-        "--set strategy=ring: unknown strategy (got 'ring'); expected allreduce or flat",
+        "--set strategy=ring: unknown strategy (got 'ring'); expected allreduce, flat or parameter_server",
         "--set nothing: expected key.path=value, such as optimizer.learning_rate=1e-3",
     ]
 
