@@ -172,26 +172,25 @@ class _Session:
 
     def _start(self) -> Progress:
         """Set the first values of parameters and state, or those of the checkpoint; return how far the run has come."""
-        progress = Progress()
+        progress, found = Progress(), self.keeper.found
         with agreed(self.world.comm):
-            if self.world.rank == 0:
-                found = self.keeper.found
-                if found is None:
-                    self.model.initialize(self.strategy.parameters, self.config.training.seed)
-                else:
-                    self.card.check_data(found.checkpoint.metadata)
-                    layout = self.model.layout
-                    read_arrays(
-                        found.checkpoint, layout, self.strategy.parameters, self.strategy.state(), str(found.path)
-                    )
-                    progress = Progress(**found.checkpoint.metadata["progress"])
-                    progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
-                self.keeper.begin(progress)
-        self.strategy.synchronize()
+            if found is not None:
+                self.card.check_data(found.checkpoint.metadata)
+                progress = Progress(**found.checkpoint.metadata["progress"])
+                progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         progress = self.world.comm.bcast(progress, root=0)
         notes = progress.strategy.get(self.config.strategy.name)
-        if notes is not None:
-            self.strategy.restore(notes)
+        if notes is not None:  # first, for they may say where parameters and state lie
+            with agreed(self.world.comm):
+                self.strategy.restore(notes)
+        with agreed(self.world.comm):
+            if found is not None:
+                parameters, state = self.strategy.parameters, self.strategy.state()
+                read_arrays(found.checkpoint, self.model.layout, parameters, state, str(found.path))
+            elif self.world.rank == 0:
+                self.model.initialize(self.strategy.parameters, self.config.training.seed)
+            self.keeper.begin(progress)
+        self.strategy.synchronize()
         return progress
 
     def run(self) -> Result:

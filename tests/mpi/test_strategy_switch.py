@@ -1,0 +1,175 @@
+"""Switching between all-reduce and a parameter server within a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.nn import Model
+from onotrain.optim import Optimizer
+from onotrain.parallel.world import World
+from onotrain.strategies import BatchShape, Job, Server, StrategySwitch, Worker, build
+from onotrain.training import train
+
+pytestmark = [pytest.mark.mpi(min_size=2)]
+
+CONFIG: dict[str, Any] = {
+    "data": {"train": "digits", "validation": 0.2},
+    "model": {"layers": [{"dense": {"units": 24, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
+    "loss": "cross_entropy",
+    "optimizer": {"name": "adam", "learning_rate": 3e-3},
+    "training": {"epochs": 4, "batch_size": 60},
+    "strategy": {"name": "strategy_switch", "at_epoch": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    yield World.connect()
+
+
+@pytest.fixture
+def place(world: World, tmp_path: Path) -> Path:
+    """Return a directory that is the same on all ranks."""
+    return world.comm.bcast(tmp_path, root=0)
+
+
+def config(**strategy: Any) -> Config:
+    return Config.from_mapping({**CONFIG, "strategy": {"name": "strategy_switch", **strategy}})
+
+
+def make(world: World, optimizer: dict[str, Any], **strategy: Any) -> tuple[StrategySwitch, Model]:
+    """Return a strategy, ready to train a model whose parameters and state are random."""
+    wanted = Config.from_mapping(
+        {**CONFIG, "optimizer": optimizer, "strategy": {"name": "strategy_switch", **strategy}}
+    )
+    kernels = _kernels.load("float32")
+    model = Model(wanted.model, wanted.loss, 64, kernels)
+    rule = Optimizer(wanted.optimizer, None, kernels)
+    run = build(Job(world, model.layout, rule, wanted.strategy))
+    assert isinstance(run, StrategySwitch)
+    run.prepare(model, BatchShape(60, run.most_rows(60), 1))
+    if world.rank == 0:
+        rng = np.random.default_rng(5)
+        for vector in (run.parameters, *run.state().values()):
+            for view in model.layout.views(vector).values():
+                view[...] = rng.random(view.shape)
+    run.synchronize()
+    return run, model
+
+
+def record(epoch: int, train_loss: float, **values: Any) -> dict[str, Any]:
+    return {"epoch": epoch, "train_loss": train_loss, **values}
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [{"name": "sgd"}, {"name": "sgd", "momentum": 0.9}, {"name": "adam"}, {"name": "lamb"}],
+    ids=["sgd", "momentum", "adam", "lamb"],
+)
+@pytest.mark.parametrize("servers", [1, 2])
+def test_no_bit_changes_in_either_direction(world: World, optimizer: dict[str, Any], servers: int) -> None:
+    """Parameters on all ranks and the optimiser's state on rank 0, there and back."""
+    if world.size <= servers:
+        pytest.skip("Test requires 3 MPI processes")
+    server = {"name": "parameter_server", "servers": servers, "staleness": 0 if servers > 1 else "unbounded"}
+    run, model = make(world, optimizer, at_epoch=1, server=server, switch_back={"patience": 1})
+    before = run.parameters.copy(), {name: vector.copy() for name, vector in run.state().items()}
+    phases = [run.report()["phase"]]
+    for number, loss in ((1, 1.0), (2, 1.0), (3, 2.0)):
+        ended = record(number, 1.0, validation_loss=loss)
+        if run.epoch_ended(ended):
+            run.prepare(model, BatchShape(60, run.most_rows(60), 1))
+        phases.append(run.report()["phase"])
+        np.testing.assert_array_equal(run.parameters, before[0])
+        if world.rank == 0:
+            assert run.state().keys() == before[1].keys()
+            for name, vector in run.state().items():
+                np.testing.assert_array_equal(vector, before[1][name])
+    assert phases == ["synchronous", "server", "server", "synchronous"]
+    run.close()
+    world.barrier()
+
+
+def test_every_row_of_a_batch_is_some_ranks_in_both_phases(world: World) -> None:
+    from onotrain.data.feed import Batch
+
+    run, _ = make(world, {"name": "sgd"}, at_epoch=1)
+    for switched in (False, True):
+        parts = world.comm.allgather(run.part(Batch(0, 60)))
+        rows = sorted(row for part in parts for row in range(part.begin, part.end))
+        assert rows == list(range(60))
+        assert isinstance(run._strategy, (Server, Worker)) == switched
+        run.epoch_ended(record(1, 1.0))
+    run.close()
+    world.barrier()
+
+
+def test_the_rule_fires_at_the_epoch_computed_by_hand(world: World) -> None:
+    """Window 3, threshold 0.1: (|0.5 - 1| / 1 + |0.48 - 0.5| / 0.5) / 2 = 0.27; then (0.04 + 0.0208) / 2 = 0.03."""
+    run, _ = make(world, {"name": "adam"}, window=3, threshold=0.1)
+    seen = []
+    for number, loss in enumerate([1.0, 0.5, 0.48, 0.47, 0.47], start=1):
+        ended = record(number, loss)
+        run.epoch_ended(ended)
+        seen.append(ended["switch"])
+    assert [event["to"] for event in seen] == [None, None, None, "server", None]
+    assert seen[2]["s"] == pytest.approx(0.27)
+    assert seen[3]["s"] == pytest.approx((0.02 / 0.5 + 0.01 / 0.48) / 2)
+    assert seen[3]["reason"] == "the loss is stable"
+    run.close()
+    world.barrier()
+
+
+@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
+def test_a_loss_of_which_nothing_can_be_said_is_reported(world: World, bad: float) -> None:
+    run, _ = make(world, {"name": "sgd"}, window=3, threshold=0.5)
+    problems = []
+    for number, loss in enumerate([1.0, bad, 1.0, 1.0], start=1):
+        ended = record(number, loss)
+        assert not run.epoch_ended(ended)
+        problems.append(ended["switch"]["problem"])
+    assert any(problems)
+    ended = record(5, 1.0)
+    assert run.epoch_ended(ended)
+    assert ended["switch"]["problem"] is None
+    run.close()
+    world.barrier()
+
+
+@pytest.mark.parametrize("staleness", [0, 2, "unbounded"])
+def test_a_run_switches_and_learns(world: World, place: Path, staleness: int | str) -> None:
+    """The event is in metrics.jsonl, epochs are trained once, and the loss goes on falling."""
+    server = {"name": "parameter_server", "staleness": staleness}
+    train(config(at_epoch=2, server=server), world.comm, output=place / "run")
+    if world.rank == 0:
+        records = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert [r["epoch"] for r in records] == [1, 2, 3, 4]
+        assert [r["switch"]["to"] for r in records] == [None, "server", None, None]
+        assert [r["phase"] for r in records] == ["synchronous", "synchronous", "server", "server"]
+        losses = [r["validation_loss"] for r in records]
+        assert losses == sorted(losses, reverse=True)
+        assert records[-1]["validation_accuracy"] > 0.7
+    world.barrier()
+
+
+def test_a_run_goes_on_where_it_stopped(world: World, place: Path) -> None:
+    """Stopped before, at and after the switch, with the synchronous server: as if it had not been."""
+    server = {"name": "parameter_server", "staleness": 0}
+    whole = config(at_epoch=2, server=server)
+    expected = train(whole, world.comm, output=place / "whole")
+    for steps in (20, 48, 60):
+        stopped = Config.from_mapping(
+            {**whole.to_mapping(), "training": {**whole.to_mapping()["training"], "max_steps": steps}}
+        )
+        train(stopped, world.comm, output=place / f"run-{steps}")
+        result = train(whole, world.comm, output=place / f"run-{steps}", resume=True)
+        assert result.summary["parameters_sha256"] == expected.summary["parameters_sha256"]
+    world.barrier()
