@@ -15,9 +15,10 @@ import pytest
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.data import DataSpec, load_dataset
-from onotrain.errors import NumericsError, UsageError
+from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
+from onotrain.parallel import collectives
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
@@ -339,6 +340,32 @@ def test_asynchronous_training_goes_downhill(
     run.close()
 
 
+def test_long_vectors_go_in_pieces(world: World, servers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the right order, the short last one too: bit-equal to vectors in one piece."""
+    ends = []
+    for piece_bytes in (1 << 30, 400):
+        monkeypatch.setattr(collectives, "PIECE_BYTES", piece_bytes)
+        run = Run(world, config("adam", servers=servers))
+        for number in range(1, 6):
+            run.step(number, settle=number == 5)
+        if run.works:
+            requests = sum(len(letter.requests) for letter in run.strategy._outbox._out)
+            assert requests == 2 * servers if piece_bytes > 400 else requests > 3 * servers
+        ends.append(run.strategy.parameters.tobytes())
+        run.close()
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("staleness", MODES)
+def test_a_worker_without_samples_pushes_nothing_that_counts(world: World, place: Path, staleness: int | str) -> None:
+    """Batches of 3 samples, 1 at the epoch's end, for up to 4 workers; each counts in the loss that is reported."""
+    strategy = {"name": "parameter_server", "staleness": staleness}
+    summary, losses = trained(world, place / "run", {"batch_size": 3, "epochs": 1}, **strategy)
+    assert summary["steps"] == len(losses) == 480
+    assert summary["train_loss"] == pytest.approx((3 * sum(losses[:-1]) + losses[-1]) / 1438)
+    assert np.mean(losses[-100:]) < np.mean(losses[:100])
+
+
 def test_too_few_ranks_are_refused_on_all(world: World, place: Path) -> None:
     """Before anything is made; all ranks are still in step."""
     strategy = {"name": "parameter_server", "servers": world.size}
@@ -439,8 +466,6 @@ def test_a_request_to_stop_saves_and_goes_on(
     world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of one worker, in the middle of an epoch."""
-    from onotrain.errors import StoppedOnRequest
-
     strategy = {"name": "parameter_server", "servers": servers, "staleness": 2}
     run_of = session._Session.run
 

@@ -144,6 +144,39 @@ def test_mnist_mlp_is_the_published_setting() -> None:
     assert (config.data.normalize.mean, config.data.normalize.std) == ((0.1307,), (0.3081,))
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "clip_norm", "options", "found"),
+    [
+        ("lamb", 1.0, {"servers": 2, "staleness": 3}, ["training.clip_norm needs", "optimizer lamb needs"]),
+        ("adam", 1.0, {"servers": 2, "staleness": "unbounded"}, ["training.clip_norm needs"]),
+        ("adam", None, {"servers": 2, "staleness": "unbounded"}, []),
+        ("lamb", 1.0, {"servers": 1, "staleness": 3}, []),
+        ("lamb", 1.0, {"servers": 2, "staleness": 0}, []),
+    ],
+)
+def test_servers_that_update_apart_have_no_norm_of_everything(
+    optimizer: str, clip_norm: float | None, options: dict[str, Any], found: list[str]
+) -> None:
+    sections = {
+        "optimizer": optimizer,
+        "training": {"epochs": 2, "batch_size": 32, "clip_norm": clip_norm},
+        "strategy": {"name": "parameter_server", **options},
+    }
+    if found:
+        lines = problems(**sections)
+        assert len(lines) == len(found)
+        assert all(line.startswith(f"strategy.servers: {text}") for line, text in zip(lines, found, strict=True))
+    else:
+        assert Config.from_mapping(mapping(**sections)).strategy.servers == options["servers"]
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "delay", "constant_batch"])
+def test_compensation_has_a_short_form_and_needs_staleness(name: str) -> None:
+    strategy = {"name": "parameter_server", "staleness": 2, "compensation": name}
+    assert Config.from_mapping(mapping(strategy=strategy)).strategy.compensation.name == name
+    assert "never stale" in problems(strategy={**strategy, "staleness": 0})[0]
+
+
 def test_nothing_can_be_changed() -> None:
     config = Config.from_mapping(mapping())
     with pytest.raises(ValueError, match="frozen"):

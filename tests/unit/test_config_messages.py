@@ -67,6 +67,8 @@ ONE_MISTAKE = [
     ("{name: adam}", "{name: adm}", "7:19: optimizer.name: unknown optimizer (got 'adm'); did you mean 'adam'?"),
     ("loss: cross_entropy", "loss: crossentropy", "6:7: loss: unknown loss (got 'crossentropy'); did you mean 'cross_entropy'?"),
     ("{name: allreduce}", "ring", "10:11: strategy: unknown strategy (got 'ring'); expected allreduce, flat or parameter_server"),
+    ("{name: allreduce}", "{name: parameter_server, compensation: delay}", "10:50: strategy.compensation: needs staleness greater than 0: synchronous gradients are never stale (got delay)"),
+    ("{name: allreduce}", "{name: parameter_server, staleness: ever}", "10:47: strategy.staleness: expected a whole number or unbounded (got 'ever')"),
     ("{name: allreduce}", "parameter_servr", "10:11: strategy: unknown strategy (got 'parameter_servr'); did you mean 'parameter_server'?"),
     ("{name: adam}", "{name: 3}", "7:19: optimizer.name: unknown optimizer (got 3); expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
     ("{name: adam}", "[adam]", "7:12: optimizer: must be the name of one optimizer or a mapping with a name (got a list of 1); "
