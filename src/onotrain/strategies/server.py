@@ -42,7 +42,7 @@ class Server(Participant):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         layout, rank, options = job.layout, job.world.rank, job.options
-        self._job, self._optimizer, self._options = job, job.optimizer, options
+        self._optimizer, self._options = job.optimizer, options
         self._range = self.ranges[rank]
         size = self._range.stop - self._range.start
         # Rank 0 collects the others' state for checkpoints.
