@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
@@ -65,7 +68,7 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
                 feed.fill(epoch, batch, piece, x[rows], y[rows])
             np.testing.assert_array_equal(x[:, 0], y)
             np.testing.assert_array_equal(x[:, 1], y * COLUMNS + 1)
-            for rows_of_rank in world.comm.allgather(y.tolist()):  # keeps the ranks in step, as a strategy does
+            for rows_of_rank in world.comm.allgather(y.tolist()):
                 seen += rows_of_rank
         order = feed.order(epoch)
         expected: list[int] = []
@@ -78,6 +81,32 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
             assert seen != sorted(seen)
     if batch_size <= 24:
         assert len(feed.order(0).windows) > 2, "a test of one window would show little"
+    feed.close()
+
+
+@pytest.mark.parametrize("batch_size", [10, 24])
+def test_a_rank_that_lags_finds_its_samples(
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Without a word between the steps, as in local SGD: nobody overwrites a window that another still needs."""
+    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
+    kernels = _kernels.load("float32")
+    stream = Hdf5Stream(DataSpec(str(file)))
+    targets = np.arange(ROWS, dtype=np.int32)
+    feed = StreamFeed(world.node, stream, targets, None, 0, batch_size, Normalization.none(), 7, kernels)
+
+    def gather(*arguments: Any) -> None:
+        if world.rank == world.size - 1:
+            time.sleep(0.003)
+        kernels.gather(*arguments)
+
+    monkeypatch.setattr(feed, "_kernels", SimpleNamespace(gather=gather, shuffle_positions=kernels.shuffle_positions))
+    for epoch in range(2):
+        for batch in batches(feed.samples, batch_size):
+            part = batch.part(world.rank, world.size)
+            x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
+            feed.fill(epoch, batch, part, x, y)
+            np.testing.assert_array_equal(x[:, 0], y)
     feed.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from onotrain.data.feed import Batch
 from onotrain.strategies.balance import Balance, apportion
+from onotrain.strategies.base import Job, Lockstep
 
 WEIGHTS = st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**32)), min_size=1, max_size=12)
 
@@ -51,6 +54,18 @@ def test_apportion(total: int, weights: list[int]) -> None:
     quotas = [total * weight / sum(weights) for weight in weights]
     if min(quotas) >= 1.0:
         assert all(abs(part - quota) < 1.0 + 1e-9 for part, quota in zip(parts, quotas, strict=True))
+
+
+@given(st.lists(st.floats(1.0, 1e6), min_size=1, max_size=9), st.integers(1, 300), st.data())
+def test_a_rank_has_room_for_whatever_it_may_get(speeds: list[float], full: int, data: st.DataObject) -> None:
+    """Of a full batch, and of a short one at the end of an epoch, which may have fewer rows than there are ranks."""
+    balance = Balance(len(speeds), full, min_gain=0.0)
+    balance.observe([1000] * len(speeds), [1000.0 / speed for speed in speeds])
+    short = data.draw(st.integers(1, full))
+    for rank in range(len(speeds)):
+        world: Any = SimpleNamespace(rank=rank, size=len(speeds))
+        lockstep = Lockstep(Job(world, None, None, None, balance=balance))
+        assert max(len(lockstep.part(Batch(0, count))) for count in (full, short)) <= lockstep.most_rows(full) <= full
 
 
 @given(st.integers(1, 9), st.integers(0, 300))

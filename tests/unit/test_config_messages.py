@@ -66,10 +66,13 @@ ONE_MISTAKE = [
     # names
     ("{name: adam}", "{name: adm}", "7:19: optimizer.name: unknown optimizer (got 'adm'); did you mean 'adam'?"),
     ("loss: cross_entropy", "loss: crossentropy", "6:7: loss: unknown loss (got 'crossentropy'); did you mean 'cross_entropy'?"),
-    ("{name: allreduce}", "ring", "10:11: strategy: unknown strategy (got 'ring'); expected allreduce, flat or parameter_server"),
+    ("{name: allreduce}", "ring", "10:11: strategy: unknown strategy (got 'ring'); expected allreduce, flat, local_sgd, parameter_server or strategy_switch"),
     ("{name: allreduce}", "{name: parameter_server, compensation: delay}", "10:50: strategy.compensation: needs staleness greater than 0: synchronous gradients are never stale (got delay)"),
     ("{name: allreduce}", "{name: parameter_server, staleness: ever}", "10:47: strategy.staleness: expected a whole number or unbounded (got 'ever')"),
     ("{name: allreduce}", "parameter_servr", "10:11: strategy: unknown strategy (got 'parameter_servr'); did you mean 'parameter_server'?"),
+    ("{name: allreduce}", "{name: local_sgd, period: 0}", "10:29: strategy.period.steps: must be at least 1 (got 0)"),
+    ("{name: allreduce}", "{name: local_sgd, period: adaptve}", "10:37: strategy.period: unknown period (got 'adaptve'); did you mean 'adaptive'?"),
+    ("{name: allreduce}", "{name: local_sgd, outer: {name: nesterov, momentum: 1}}", "10:63: strategy.outer.momentum: must be less than 1 (got 1)"),
     ("{name: adam}", "{name: 3}", "7:19: optimizer.name: unknown optimizer (got 3); expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
     ("{name: adam}", "[adam]", "7:12: optimizer: must be the name of one optimizer or a mapping with a name (got a list of 1); "
      "expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
@@ -200,7 +203,7 @@ def test_everything_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         "run.yaml:9:12: training.epoch: unknown key; did you mean 'epochs'?",
         "run.yaml:11:23: checkpoint.x: unknown key; known keys are every_epochs, every_steps, every_seconds and keep",
         "--set training.seed=x: must be a whole number (got 'x')",
-        "--set strategy=ring: unknown strategy (got 'ring'); expected allreduce, flat or parameter_server",
+        "--set strategy=ring: unknown strategy (got 'ring'); expected allreduce, flat, local_sgd, parameter_server or strategy_switch",
         "--set nothing: expected key.path=value, such as optimizer.learning_rate=1e-3",
     ]
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onotrain.config import Config
 from onotrain.strategies.simulate import Delays, uniform
+from onotrain.training import slowness
+from onotrain.training.slowness import Slowness
 
 
 def test_a_slow_rank_takes_a_multiple_of_its_time() -> None:
@@ -64,3 +69,36 @@ def test_ranks_steps_and_seeds_are_independent() -> None:
     rows = table.reshape(9, 500)
     correlation = np.corrcoef(np.vstack([rows[:, :-1], rows[:1, 1:]]))
     assert np.abs(correlation - np.eye(10)).max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("simulate", "rank", "expected", "slept"),
+    [
+        (None, 1, 0.25, []),
+        ({}, 1, 0.25, []),
+        ({"slow_ranks": [{"rank": 1, "factor": 3.0}]}, 0, 0.25, []),
+        ({"slow_ranks": [{"rank": 1, "factor": 3.0}]}, 1, 0.75, [0.5]),
+        ({"slow_ranks": [{"rank": 1, "factor": 3.0}], "delay_ms": 4.0}, 1, 0.75, [0.5, 0.004]),
+        ({"delay_ms": 4.0}, 0, 0.25, [0.004]),
+    ],
+)
+def test_what_is_slept_is_told_as_computing(
+    monkeypatch: pytest.MonkeyPatch, simulate: Any, rank: int, expected: float, slept: list[float]
+) -> None:
+    """A quarter of a second of computing and one message; load balancing must see what the simulated rank takes."""
+    seen: list[float] = []
+    monkeypatch.setattr(slowness, "sleep", seen.append)
+    config = Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "training": {"epochs": 1, "batch_size": 1},
+            "simulate": simulate,
+        }
+    )
+    world: Any = SimpleNamespace(rank=rank, size=2)
+    slow = Slowness(config, world)
+    assert slow.compute(7, 0.25) == expected
+    slow.travel()
+    assert seen == slept

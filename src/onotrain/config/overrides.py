@@ -18,6 +18,8 @@ SHORT_FORMS = {
     "schedule": "name",
     "strategy": "name",
     "compensation": "name",
+    "period": "steps",
+    "outer": "name",
     "initializer": "name",
     "bias_initializer": "name",
     "activation": "name",

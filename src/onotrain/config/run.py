@@ -48,6 +48,12 @@ class Training(Section):
     clip_norm: Positive | None = Field(
         None, description="Longest gradient (L2 norm over all parameters); longer ones are scaled down."
     )
+    load_balance: Literal["none", "throughput"] = Field(
+        "none",
+        description="`throughput`: strategies whose ranks make every step together cut batches in proportion to what "
+        "each rank computed in a second; the training is the same to rounding.  Where ranks share activations that is "
+        "so of forward and backward alone.  Each rank reserves room for almost a whole batch.",
+    )
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
     max_steps: Count | None = Field(None, description="Stop after so many optimiser steps; the run can be resumed.")
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")

@@ -16,6 +16,7 @@ from onotrain.config.messages import any_of, did_you_mean
 from onotrain.config.model import Loss, Model
 from onotrain.config.optimization import Optimizer, Schedule
 from onotrain.config.run import Checkpoint, Training
+from onotrain.config.simulate import Simulate
 from onotrain.config.strategy import Strategy
 from onotrain.config.yaml_writer import write_yaml
 
@@ -34,6 +35,9 @@ class Config(Section):
     training: Training = Field(description="How long, in which steps, and with which precision.")
     strategy: Strategy = Field("allreduce", description="How ranks turn gradients into new parameters.")  # type: ignore[assignment]
     checkpoint: Checkpoint = Field({}, description="When the state of a run is saved.")  # type: ignore[assignment]
+    simulate: Simulate | None = Field(
+        None, description="Slow ranks and a slow network, to try strategies with; what is computed stays the same."
+    )
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
@@ -174,9 +178,21 @@ def _check_servers(optimizer: Any, training: Training, strategy: Any) -> Iterato
         yield Problem(path, f"optimizer lamb needs the norms of whole tensors, {why}; give 1, or staleness 0")
 
 
+def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
+    if training.load_balance != "none" and strategy.name not in _LOCKSTEP:
+        yield Problem(
+            ("training", "load_balance"),
+            f"needs a strategy whose ranks make every step together, {any_of(_LOCKSTEP)} (got {strategy.name})",
+        )
+
+
+#: Strategies whose slices of a batch may be of any sizes.
+_LOCKSTEP = ("allreduce", "flat")
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),
     (("model", "loss", "training"), _check_metrics),
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
     (("optimizer", "training", "strategy"), _check_servers),
+    (("training", "strategy"), _check_balance),
 )

@@ -32,8 +32,8 @@ _Place = tuple[int, int]
 class StreamFeed:
     """Samples of a streamed file; see `onotrain.data.feed.Feed`.
 
-    *Collective* over the node: made, and asked for the same batches, by all its ranks.  The ranks of a node must not
-    be more than one batch apart, which synchronous strategies see to.
+    *Collective* over the node: made, and asked for the same batches, by all its ranks, which wait for each other where
+    a window takes the place of another.
 
     Parameters
     ----------
@@ -133,9 +133,10 @@ class StreamFeed:
         self._node.Barrier()
 
     def _read_ahead(self, place: _Place) -> None:
-        """Begin to read this rank's blocks of a window, in place of the older of the two."""
+        """Begin to read this rank's blocks of a window, in place of the older one.  *Collective* over the node."""
         if place in self._loaded:
             return
+        self._node.Barrier()  # a rank that is batches behind still takes samples from the older one
         known = [loaded for loaded in self._loaded if loaded is not None]
         slot = self._loaded.index(min(known)) if len(known) == 2 else self._loaded.index(None)
         self._loaded[slot] = place

@@ -37,7 +37,7 @@ class SharedActivations(Lockstep):
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job.world)
+        super().__init__(job)
         self._layout, self._optimizer = job.layout, job.optimizer
         self.clock = Clock()
         self._arena = Arena(job, self.clock, {})

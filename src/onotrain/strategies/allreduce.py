@@ -36,7 +36,7 @@ class AllReduce(Lockstep):
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job.world)
+        super().__init__(job)
         world, layout = job.world, job.layout
         self._optimizer = job.optimizer
         self.clock = Clock()

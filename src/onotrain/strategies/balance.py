@@ -46,6 +46,12 @@ class Balance:
         """Average throughput of each rank [samples/s]; None before its first measurement."""
         return list(self._speeds)
 
+    @property
+    def rows(self) -> list[int]:
+        """Rows of a full batch that each rank gets."""
+        rows: list[int] = np.diff(self.bounds(self._batch_size)).tolist()
+        return rows
+
     def bounds(self, batch: int) -> np.ndarray:
         """Return where the ranks' slices of a batch of `batch` rows begin and end.
 

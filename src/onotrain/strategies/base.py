@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,10 @@ from onotrain.data.feed import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
+from onotrain.strategies.balance import Balance
+
+#: Steps after which ranks tell each other their throughput, where slices follow it.
+BALANCED_STEPS = 10
 
 
 @dataclass(slots=True)
@@ -26,9 +31,14 @@ class Clock:
     #: Working while data were under way.
     hidden: float = 0.0
 
+    @property
+    def elsewhere(self) -> float:
+        """Seconds so far in which this rank could not work."""
+        return self.wait + self.communication
+
     def take(self, total: float) -> dict[str, float]:
         """Return where `total` seconds went, and begin anew; what was hidden is part of what was computed."""
-        seconds = {"compute": total - self.wait - self.communication, **asdict(self)}
+        seconds = {"compute": total - self.elsewhere, **asdict(self)}
         self.wait = self.communication = self.hidden = 0.0
         return seconds
 
@@ -90,6 +100,10 @@ class Tally:
         self.values[:] = 0.0
 
 
+def _at_once() -> None:
+    """Do nothing: messages are as fast as they are."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that a strategy is built from."""
@@ -101,6 +115,10 @@ class Job:
     options: Any
     #: Pieces that a rank computes its part of a batch in.
     pieces: int = 1
+    #: How the ranks' slices of a batch follow their throughput; None: they are equal.
+    balance: Balance | None = None
+    #: Called by a strategy for each exchange over the network: waits where a slow one is simulated.
+    travel: Callable[[], None] = _at_once
 
 
 class BatchShape(NamedTuple):
@@ -197,6 +215,13 @@ class Strategy(Protocol):
         """
         ...
 
+    def computed(self, rows: int, seconds: float) -> None:
+        """Learn that this rank has computed its `rows` of a batch in `seconds`, waiting not included.
+
+        *Collective*: called by all ranks, between what they computed and `step`.
+        """
+        ...
+
     def report(self) -> dict[str, Any]:
         """Return what to keep in the record of the epoch that has ended (rank 0; JSON-able), and begin anew."""
         ...
@@ -236,35 +261,14 @@ class Strategy(Protocol):
         ...
 
 
-class Lockstep:
-    """What strategies have in common whose ranks make every step together.
-
-    Parameters
-    ----------
-    world
-        The ranks, each of which computes a slice of every batch.
-    """
-
-    settled = True
-    lockstep = True
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def part(self, batch: Batch) -> Batch:
-        """Return one of nearly equal slices."""
-        return batch.part(self.world.rank, self.world.size)
-
-    def most_rows(self, samples: int) -> int:
-        """Return the length of the largest slice."""
-        return -(-samples // self.world.size)
-
-    def weight(self, samples: int) -> float:
-        """Return what makes the sum of all ranks' gradients that of the mean loss."""
-        return 1.0 / samples
+class Defaults:
+    """What a strategy answers that has nothing to say."""
 
     def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
         """Do nothing: all epochs are alike."""
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Do nothing: slices stay."""
 
     def report(self) -> dict[str, Any]:
         """Return nothing: the ranks' clocks tell all there is."""
@@ -280,3 +284,70 @@ class Lockstep:
 
     def restore(self, notes: dict[str, Any]) -> None:
         """Do nothing."""
+
+
+class Lockstep(Defaults):
+    """What strategies have in common whose ranks make every step together.
+
+    Parameters
+    ----------
+    job
+        Its ranks each compute a slice of every batch.
+    """
+
+    settled = True
+    lockstep = True
+    clock: Clock
+
+    def __init__(self, job: Job) -> None:
+        self.world = job.world
+        self._balance = job.balance
+        #: Rows and seconds of this rank since the ranks last told each other, and steps.
+        self._throughput, self._measured = np.zeros(2), 0
+
+    def part(self, batch: Batch) -> Batch:
+        """Return one of nearly equal slices, or of slices in proportion to the ranks' throughput."""
+        rank = self.world.rank
+        if self._balance is None:
+            return batch.part(rank, self.world.size)
+        begin, end = self._balance.bounds(len(batch))[rank : rank + 2].tolist()
+        return Batch(batch.begin + begin, batch.begin + end)
+
+    def most_rows(self, samples: int) -> int:
+        """Return the length of the largest slice that there can be."""
+        others = self.world.size - 1
+        if self._balance is None:
+            return -(-samples // self.world.size)
+        return max(samples - others, min(samples, others))  # the others have one each, if there are as many
+
+    def weight(self, samples: int) -> float:
+        """Return what makes the sum of all ranks' gradients that of the mean loss."""
+        return 1.0 / samples
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Now and then, tell the other ranks, and cut the batches to come anew if that pays.  *Collective*."""
+        if self._balance is None:
+            return
+        self._throughput += rows, seconds
+        self._measured += 1
+        if self._measured < BALANCED_STEPS:
+            return
+        start = perf_counter()
+        everyone = np.empty((self.world.size, 2))
+        self.world.comm.Allgather(self._throughput, everyone)
+        self.clock.communication += perf_counter() - start
+        self._balance.observe(everyone[:, 0].astype(int).tolist(), everyone[:, 1].tolist())
+        self._throughput[:], self._measured = 0.0, 0
+
+    def report(self) -> dict[str, Any]:
+        """Return how many rows of a batch each rank gets by now, if that follows their throughput."""
+        return {} if self._balance is None else {"rows": self._balance.rows}
+
+    def notes(self) -> dict[str, Any]:
+        """Return the ranks' throughput and the cut in force."""
+        return {} if self._balance is None else {"balance": self._balance.state()}
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on with that cut."""
+        if self._balance is not None and "balance" in notes:
+            self._balance.restore(notes["balance"])

@@ -28,9 +28,10 @@ class Flat(Lockstep):
     """
 
     def __init__(self, job: Job) -> None:
-        super().__init__(job.world)
+        super().__init__(job)
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
+        self._travel = job.travel
         self.clock = Clock()
         self.finished: Callable[[int], None] | None = None
         nbytes = (2 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
@@ -63,6 +64,7 @@ class Flat(Lockstep):
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
+        self._travel()
         all_reduce(self._comm, self.gradient)
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start

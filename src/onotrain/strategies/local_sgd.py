@@ -24,13 +24,13 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import BatchShape, Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally
 from onotrain.strategies.blocks import blocks
 from onotrain.strategies.outer import OUTERS
 from onotrain.strategies.periods import PERIODS
 
 
-class LocalSgd:
+class LocalSgd(Defaults):
     """Each rank holds everything and makes updates of its own: see the module's text.
 
     Parameters
@@ -42,6 +42,7 @@ class LocalSgd:
     def __init__(self, job: Job) -> None:
         layout, options = job.layout, job.options
         self._world, self._optimizer, self._options = job.world, job.optimizer, options
+        self._travel = job.travel
         self.clock = Clock()
         self.finished: Callable[[int], None] | None = None
         self.settled, self.lockstep = True, True
@@ -95,10 +96,6 @@ class LocalSgd:
         self._meetings = 0
         return told
 
-    def epoch_ended(self, record: dict[str, Any]) -> bool:
-        """Go on as before."""
-        return False
-
     def state(self) -> dict[str, np.ndarray]:
         """Return the optimiser's state on this rank, and that of the outer step, which is everyone's."""
         return self._state | {f"strategy/outer_{name}": flat for name, flat in self._outer.state().items()}
@@ -150,6 +147,7 @@ class LocalSgd:
     def _meet(self, tally: Tally) -> None:
         """Average parameters and state, and give `tally` the sums since the last meeting.  *Collective*."""
         begin = perf_counter()
+        self._travel()
         tally.values[:] = self._since.values
         all_reduce(self._world.comm, tally.values)
         # The mean square, which unlike the sum is as large as that of one step.

@@ -57,7 +57,7 @@ class NodesSum:
     ) -> None:
         world, layout = job.world, job.layout
         self._barrier, self._clock, self._optimizer = barrier, clock, job.optimizer
-        self._node = world.node
+        self._node, self._travel = world.node, job.travel
         self._leads = world.node.rank == 0
         check_memory(layout.size * layout.dtype.itemsize, "gradients from other nodes", hint="use a smaller model")
         self._buckets = []
@@ -104,6 +104,7 @@ class NodesSum:
         while self._waiting:
             self._send()
         start = perf_counter()
+        self._travel()
         for exchange in self._flying:
             exchange.collect()
         for exchange in self._flying:

@@ -25,7 +25,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
-from onotrain.strategies.base import BatchShape, Clock, Job, Tally
+from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
 NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
@@ -43,7 +42,7 @@ NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
 NUMBERS = (TALLY.stop, 1)
 
 
-class Participant:
+class Participant(Defaults):
     """What servers and workers have in common.
 
     Parameters
@@ -104,24 +103,6 @@ class Participant:
     def synchronize(self) -> None:
         """Copy rank 0's parameters to all ranks.  *Collective*."""
         broadcast_vector(self.world.comm, self.parameters)
-
-    def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
-        """Do nothing: all epochs are alike."""
-
-    def report(self) -> dict[str, Any]:
-        """Return nothing: rank 0 is a server."""
-        return {}
-
-    def epoch_ended(self, record: dict[str, Any]) -> bool:
-        """Go on as before."""
-        return False
-
-    def notes(self) -> dict[str, Any]:
-        """Return nothing: rank 0 is a server."""
-        return {}
-
-    def restore(self, notes: dict[str, Any]) -> None:
-        """Do nothing."""
 
     def close(self) -> None:
         """Give back the servers' communicator."""

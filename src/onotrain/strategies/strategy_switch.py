@@ -104,6 +104,10 @@ class StrategySwitch:
         """Get the running strategy ready.  *Collective*."""
         self._strategy.begin_epoch(epoch, learning_rate, loss)
 
+    def computed(self, rows: int, seconds: float) -> None:
+        """Tell the running strategy.  *Collective*."""
+        self._strategy.computed(rows, seconds)
+
     def report(self) -> dict[str, Any]:
         """Return the running strategy's, and its name."""
         return {**self._strategy.report(), "phase": self._name}

@@ -22,7 +22,8 @@ from onotrain.training.run_directory import RunDirectory, describe
 _MAY_CHANGE = {
     "checkpoint": None,
     "strategy": None,
-    "training": {"epochs", "max_steps"},
+    "simulate": None,
+    "training": {"epochs", "max_steps", "load_balance"},
     "data": {"window_mib", "stream"},
 }
 
@@ -133,5 +134,6 @@ def check_same_run(config: Config, saved: Config) -> None:
         raise UsageError(
             f"the configuration differs from the run's in {', '.join(changed)}",
             hint="resume with the run's own config.yaml, or train into a new --output; "
-            "training.epochs, training.max_steps, data.stream, data.window_mib, strategy and checkpoint may change",
+            "training.epochs, training.max_steps, training.load_balance, data.stream, data.window_mib, strategy, "
+            "checkpoint and simulate may change",
         )

@@ -32,6 +32,7 @@ from onotrain.parallel.stream_feed import StreamFeed
 from onotrain.parallel.world import Comm, World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
+from onotrain.strategies.balance import Balance
 from onotrain.training import metrics
 from onotrain.training.card import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
@@ -40,6 +41,7 @@ from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.progress import Progress
+from onotrain.training.slowness import Slowness
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Parts, Trainer
 
@@ -152,10 +154,16 @@ class _Session:
         self.card = Card(config=config, **vars(self.description))
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
+        balance = Balance(world.size, training.batch_size) if training.load_balance == "throughput" else None
+        with agreed(world.comm):
+            self._slowness = Slowness(config, world)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job(world, self.model.layout, optimizer, config.strategy, training.gradient_accumulation)
-            )
+                Job(
+                    world, self.model.layout, optimizer, config.strategy, training.gradient_accumulation, balance,
+                    self._slowness.travel,
+                )
+            )  # fmt: skip
         stack.callback(self.strategy.close)
         self.progress = self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
@@ -235,6 +243,7 @@ class _Session:
             save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
             settle=self.keeper.settle,
             stop=self._stop,
+            slow=self._slowness.compute,
             record=lambda record: self.keeper.record({**record, **self._place()}),
         )
 

@@ -26,6 +26,11 @@ from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
 
 
+def _no_longer(step: int, seconds: float) -> float:
+    """Return the time it took: nothing is simulated."""
+    return seconds
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
@@ -47,6 +52,9 @@ class Parts:
     record: Callable[[Mapping[str, Any]], None]
     #: Whether this rank was asked to stop.
     stop: StopRequest
+    #: Takes longer over the computing of a step, if that is to be simulated: number of the step and its true time ->
+    #: the time it took [s].
+    slow: Callable[[int, float], float] = _no_longer
 
 
 class _Piece(NamedTuple):
@@ -113,15 +121,16 @@ class Trainer:
         self._targets = (
             np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
         )
-        self._pieces: dict[int, list[_Piece]] = {}
+        #: By this rank's slice of a batch, of which a run has few.
+        self._pieces: dict[Batch, list[_Piece]] = {}
         batch = BatchShape(self._batch_size, rows, parts.config.training.gradient_accumulation)
         parts.strategy.prepare(parts.model, batch)
 
-    def _cut(self, samples: int) -> list[_Piece]:
-        """Return this rank's pieces of a batch of so many samples."""
+    def _cut(self, part: Batch) -> list[_Piece]:
+        """Return this rank's pieces of a batch, `part` of which is its own."""
         count = self.parts.config.training.gradient_accumulation
         pieces = []
-        for number, rows in enumerate(self.parts.strategy.part(Batch(0, samples)).pieces(count)):
+        for number, rows in enumerate(part.pieces(count)):
             finished = self.parts.strategy.finished if number == count - 1 else None
             x, targets = self.parts.model.rows(rows.begin, rows.end), self._targets[: len(rows)]
             pieces.append(_Piece(rows.begin, rows.end, x, targets, number > 0, finished))
@@ -174,18 +183,21 @@ class Trainer:
     def _gradient(self, batch: Batch) -> None:
         """Compute this rank's part of the batch's gradient, piece by piece."""
         parts, progress, tally, samples = self.parts, self.progress, self._tally, len(batch)
-        weight = parts.strategy.weight(samples)
+        weight, part = parts.strategy.weight(samples), parts.strategy.part(Batch(0, samples))
+        clock = parts.strategy.clock
+        start, elsewhere = perf_counter(), clock.elsewhere
         tally.clear()
         if parts.stop.signal is not None:
             tally.ask_to_stop()
-        # A run has two numbers of samples in a batch: an epoch's last one may be short.
-        if samples not in self._pieces:
-            self._pieces[samples] = self._cut(samples)
-        for begin, end, x, targets, accumulate, finished in self._pieces[samples]:
+        if part not in self._pieces:
+            self._pieces[part] = self._cut(part)
+        for begin, end, x, targets, accumulate, finished in self._pieces[part]:
             parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
             draw = Draw(self._dropout_seed, progress.steps, begin)
             parts.model.gradient(x, targets, weight, draw, tally.losses, accumulate=accumulate, finished=finished)
             tally.samples += end - begin
+        seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
+        parts.strategy.computed(tally.samples, parts.slow(progress.steps + 1, seconds))
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""

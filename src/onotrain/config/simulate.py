@@ -1,0 +1,40 @@
+"""Section ``simulate``: slow ranks and a slow network on a machine that has neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field, Strict
+
+from onotrain.config.base import CountOrZero, NotNegative, Problem, Section
+
+
+class SlowRank(Section):
+    """A rank that takes longer."""
+
+    rank: CountOrZero = Field(description="Number of the rank, from 0.")
+    factor: Annotated[float, Field(ge=1)] = Field(description="How many times as long its computing is to take.")
+
+
+class Simulate(Section):
+    """What is to be slower than it is."""
+
+    slow_ranks: Annotated[tuple[SlowRank, ...], Strict(False)] = Field(
+        (), description="Ranks whose steps are to take longer, such as `[{rank: 1, factor: 2}]`."
+    )
+    jitter: NotNegative = Field(
+        0.0,
+        description="Mean of a random part of every rank's computing in every step, relative to the rest of it: "
+        "exponentially distributed, and decided by seed, rank and step.",
+    )
+    delay_ms: NotNegative = Field(
+        0.0, description="Extra time of each exchange between ranks that do not share memory for it [ms]."
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield ranks that are named twice."""
+        ranks = [slow.rank for slow in self.slow_ranks]
+        for index, rank in enumerate(ranks):
+            if rank in ranks[:index]:
+                yield Problem(("slow_ranks", index, "rank"), f"is in the list already (got {rank})")
