@@ -2,8 +2,8 @@
 
     python benchmarks/strategies.py [--workers 4] [--epochs 5] [--cases allreduce ...]
 
-MNIST and the network of ``configs/mnist-mlp.yaml``, the same seed and global batch everywhere; servers are ranks besides
-the workers.  The table of docs/strategies.md is made from the JSON.
+MNIST and the network of ``configs/mnist-mlp.yaml``, the same seed and global batch everywhere; servers are ranks
+besides the workers.  The table of docs/strategies.md is made from the JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from programs import LIMIT_S, ROOT, Ours
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "strategies.md"
 BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
+
+_ASYNCHRONOUS = {"name": "parameter_server", "staleness": "unbounded"}
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,19 @@ CASES = (
     _server("ps-async-delay", "asynchronous, delay compensation", staleness="unbounded", compensation="delay"),
     _server("ps-async-batch", "asynchronous, constant batch", staleness="unbounded", compensation="constant_batch"),
     Case("switch", "Strategy-Switch after 2 epochs", {"name": "strategy_switch", "at_epoch": 2}),
+    Case(
+        "switch-batch", "Strategy-Switch after 2 epochs, constant batch",
+        {"name": "strategy_switch", "at_epoch": 2, "server": {**_ASYNCHRONOUS, "compensation": "constant_batch"}},
+    ),
     Case("local-8", "local SGD, 8 steps", {"name": "local_sgd", "period": 8}),
-    Case("local-post", "local SGD, post-local 8 from epoch 2", {"name": "local_sgd", "period": {"name": "post_local", "steps": 8, "from_epoch": 1}}),
-    Case("local-adaptive", "local SGD, adaptive from 8", {"name": "local_sgd", "period": {"name": "adaptive", "steps": 8}}),
+    Case(
+        "local-post", "local SGD, post-local 8 from epoch 2",
+        {"name": "local_sgd", "period": {"name": "post_local", "steps": 8, "from_epoch": 1}},
+    ),
+    Case(
+        "local-adaptive", "local SGD, adaptive from 8",
+        {"name": "local_sgd", "period": {"name": "adaptive", "steps": 8}},
+    ),
     Case("diloco", "local SGD, 8 steps, DiLoCo", {"name": "local_sgd", "period": 8, "outer": {"name": "nesterov"}}),
 )  # fmt: skip
 
@@ -125,7 +137,9 @@ def main() -> None:
                 continue
             last = results[-1]
             print(f"{case.name}: {last['accuracy']:.4f}, {last['epoch_seconds']:.2f} s an epoch", flush=True)
-            path.write_text(json.dumps({"machine": about, "workers": args.workers, "results": results}, indent=1) + "\n")
+            path.write_text(
+                json.dumps({"machine": about, "workers": args.workers, "results": results}, indent=1) + "\n"
+            )
     text = PAGE.read_text(encoding="utf-8")
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     PAGE.write_text(f"{text[:begin]}\n{table(results)}\n{text[end:]}", encoding="utf-8")

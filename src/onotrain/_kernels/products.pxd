@@ -23,8 +23,8 @@ cdef extern from "tiles.h" nogil:
     void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
     void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
     void dz_x_float(
-        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x, Py_ssize_t next_x,
-        int mode, float* dw, Py_ssize_t next_dw)
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x,
+        Py_ssize_t next_x, int mode, float* dw, Py_ssize_t next_dw)
     void dz_x_double(
         Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
         Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)

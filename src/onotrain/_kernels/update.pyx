@@ -1,8 +1,8 @@
 """Update rules: sum the gradient rows of the ranks, scale, decay, update the state, write the parameters, in one pass.
 
 Dimensions: n parameters of the shard, k gradient rows.  With `inputs (r, i)` the gradient is that of o rows of a dense
-layer's weight, n = o i, and `grads (r, o)` are the gradients dz of its outputs: ``dz^T inputs`` is then computed block by
-block and used while it is in the caches.  It is never written to memory.
+layer's weight, n = o i, and `grads (r, o)` are the gradients dz of its outputs: ``dz^T inputs`` is then computed block
+by block and used while it is in the caches.  It is never written to memory.
 
 The pass goes by LANES elements, which stay in registers from the first load to the last store: every array is read and
 written once, and the one division and square root of a rule hide the rest.  Each kernel returns the sum of squares, in
@@ -30,8 +30,8 @@ cdef extern from "vectors.h" nogil:
 cdef extern from "tiles.h" nogil:
     int SET
     void dz_x_float(
-        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x, Py_ssize_t next_x,
-        int mode, float* dw, Py_ssize_t next_dw)
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x,
+        Py_ssize_t next_x, int mode, float* dw, Py_ssize_t next_dw)
     void dz_x_double(
         Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
         Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
@@ -163,8 +163,8 @@ cdef inline const floating* at(const floating* p, Py_ssize_t n) noexcept nogil:
 
 
 cdef double run_products(
-    const Step* step, Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const floating* dz, Py_ssize_t stride, const floating* x,
-    floating* a, floating* b, const floating* p, floating* out,
+    const Step* step, Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const floating* dz, Py_ssize_t stride,
+    const floating* x, floating* a, floating* b, const floating* p, floating* out,
 ) noexcept nogil:
     """The rule for the gradient ``dz^T x (o, i)``."""
     cdef floating[BLOCK_OUTPUTS * BLOCK_INPUTS] dw
