@@ -3,7 +3,8 @@
     python benchmarks/strategies.py [--workers 4] [--epochs 5] [--cases allreduce ...]
 
 MNIST and the network of ``configs/mnist-mlp.yaml``, the same seed and global batch everywhere; servers are ranks
-besides the workers.  The table of docs/strategies.md is made from the JSON.
+besides the workers.  Every rank is taken for a node, so that what is sent is what would be on a cluster; one row shows
+all-reduce as it is on one.  The table of docs/strategies.md is made from the JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
 _ASYNCHRONOUS = {"name": "parameter_server", "staleness": "unbounded"}
 
 
+#: Ranks that share no memory.
+APART = ("simulate.ranks_per_node=1",)
+
+
 @dataclass(frozen=True)
 class Case:
     """A strategy with its options, as a user writes them."""
@@ -38,20 +43,27 @@ class Case:
     what: str
     strategy: dict[str, Any]
     servers: int = 0
-    changes: Sequence[str] = field(default_factory=tuple)
+    changes: Sequence[str] = APART
 
 
 def _server(name: str, what: str, servers: int = 1, **options: Any) -> Case:
     return Case(name, what, {"name": "parameter_server", "servers": servers, **options}, servers)
 
 
+def _coded(codec: str, strategy: dict[str, Any], what: str, servers: int = 0) -> Case:
+    name = f"{strategy['name']}-{codec}"
+    return Case(name, f"{what}, {codec}", strategy, servers, (*APART, f"communication.codec={codec}"))
+
+
 CASES = (
+    Case("allreduce-node", "all-reduce, in the memory of one node", {"name": "allreduce"}, changes=()),
     Case("allreduce", "all-reduce", {"name": "allreduce"}),
     Case("flat", "flat MPI_Allreduce", {"name": "flat"}),
     _server("ps-sync", "parameter server, synchronous", staleness=0),
     _server("ps-sync-2", "parameter server, synchronous, 2 servers", servers=2, staleness=0),
     _server("ps-ssp-2", "parameter server, staleness 2", staleness=2),
     _server("ps-async", "parameter server, asynchronous", staleness="unbounded"),
+    _server("ps-async-overlap", "asynchronous, overlap", staleness="unbounded", overlap=True),
     _server("ps-async-rate", "asynchronous, rate by staleness", staleness="unbounded", compensation="learning_rate"),
     _server("ps-async-delay", "asynchronous, delay compensation", staleness="unbounded", compensation="delay"),
     _server("ps-async-batch", "asynchronous, constant batch", staleness="unbounded", compensation="constant_batch"),
@@ -70,6 +82,9 @@ CASES = (
         {"name": "local_sgd", "period": {"name": "adaptive", "steps": 8}},
     ),
     Case("diloco", "local SGD, 8 steps, DiLoCo", {"name": "local_sgd", "period": 8, "outer": {"name": "nesterov"}}),
+    *(_coded(codec, {"name": "allreduce"}, "all-reduce") for codec in ("fp16", "bf16", "int8", "topk", "powersgd")),
+    _coded("int8", {"name": "parameter_server"}, "parameter server, synchronous", 1),
+    _coded("int8", {"name": "local_sgd", "period": 8, "inner_state": "keep"}, "local SGD, 8 steps, own state"),
 )  # fmt: skip
 
 
@@ -93,7 +108,16 @@ def run(case: Case, workers: int, epochs: int, ours: Ours, folder: Path) -> dict
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     """Return the table in Markdown."""
-    columns = ("strategy", "ranks", "accuracy", "s an epoch", "mean staleness", "most", "waiting and exchange")
+    columns = (
+        "strategy",
+        "ranks",
+        "accuracy",
+        "s an epoch",
+        "mean staleness",
+        "most",
+        "waiting and exchange",
+        "MB an epoch",
+    )
     lines = [columns, ("---",) * len(columns)]
     for result in results:
         staleness = [record["staleness"] for record in result["epochs"] if record.get("staleness")]
@@ -105,10 +129,16 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 result["what"], str(result["ranks"]), f"{result['accuracy']:.4f}", f"{result['epoch_seconds']:.2f}",
                 f"{sum(s['mean'] for s in staleness) / len(staleness):.2f}" if staleness else "",
                 str(max(s["max"] for s in staleness)) if staleness else "",
-                f"{100 * idle / (idle + busy):.0f} %",
+                f"{100 * idle / (idle + busy):.0f} %", _traffic(result["epochs"][-1]["ranks_bytes"]),
             )
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _traffic(ranks_bytes: dict[str, list[int]]) -> str:
+    """Return what all ranks sent, and where a codec made that less, what it would have been [MB]."""
+    raw, sent = (sum(ranks_bytes[kind]) / 1e6 for kind in ("raw", "sent"))
+    return f"{sent:.0f}" if sent == raw else f"{sent:.0f} of {raw:.0f}"
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from onotrain.parallel.exchange import MESSAGE_BYTES, Exchange
+from onotrain.parallel.exchange import MESSAGE_BYTES, Sum
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -32,7 +32,7 @@ def test_every_element_is_added_in_the_order_of_the_ranks(world: World, length: 
     for rank in range(1, world.size):
         expected = expected + vector_of(rank, length, dtype)
     vector = np.empty(length, dtype)
-    exchange = Exchange(world.comm, vector, 0)
+    exchange = Sum(world.comm, vector, 0)
     for _ in range(2):
         vector[:] = vector_of(world.rank, length, dtype)
         exchange.start()
@@ -48,9 +48,7 @@ def test_how_a_vector_is_cut_does_not_change_the_sum(world: World) -> None:
     sums = []
     for cuts in ([0, length], [0, 7, 20_000, 20_001, length]):
         vector = vector_of(world.rank, length, "float32")
-        exchanges = [
-            Exchange(world.comm, vector[a:b], 2 * n) for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))
-        ]
+        exchanges = [Sum(world.comm, vector[a:b], 2 * n) for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
         for exchange in exchanges:
             exchange.start()
         deadline = time.monotonic() + 60
@@ -68,7 +66,7 @@ def test_how_a_vector_is_cut_does_not_change_the_sum(world: World) -> None:
 def test_a_late_rank_gets_the_same_sum(world: World) -> None:
     """Its peers' messages come before it has begun."""
     vector = np.full(200_000, world.rank + 1.0)
-    exchange = Exchange(world.comm, vector, 0)
+    exchange = Sum(world.comm, vector, 0)
     if world.rank == world.size - 1:
         time.sleep(0.2)
     exchange.start()

@@ -245,7 +245,6 @@ def test_no_worker_is_further_ahead_than_the_bound(world: World, servers: int, b
         report = run.strategy.report()
         assert report["staleness"]["gradients"] == sum(report["staleness"]["histogram"]) == 40 * run.workers
         assert bound == "unbounded" or report["largest_lead"] == bound + 1  # when it had pushed, and was not let go
-        assert report["server_received_bytes"] > report["server_sent_bytes"] > 0
         assert run.strategy.report()["staleness"]["gradients"] == 0
     run.close()
 
@@ -349,7 +348,7 @@ def test_long_vectors_go_in_pieces(world: World, servers: int, monkeypatch: pyte
         for number in range(1, 6):
             run.step(number, settle=number == 5)
         if run.works:
-            requests = sum(len(letter.requests) for letter in run.strategy._outbox._out)
+            requests = sum(len(letter.requests) for letter in run.strategy._outbox._back)
             assert requests == 2 * servers if piece_bytes > 400 else requests > 3 * servers
         ends.append(run.strategy.parameters.tobytes())
         run.close()

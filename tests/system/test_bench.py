@@ -106,6 +106,13 @@ def test_the_flat_strategy_exchanges() -> None:
     assert min(found["steps"][-1]["parts_seconds"]["exchange"]) > 0
 
 
+def test_a_parameter_server_is_measured_with_the_ranks_that_it_needs() -> None:
+    found, _ = bench("step", "c.yaml", "--set", "strategy.name=parameter_server", ranks=3)
+    assert [(step["ranks"], step["efficiency"]) for step in found["steps"]] == [
+        (2, 1.0), (3, found["steps"][1]["speed_up"] * 2 / 3),
+    ]  # fmt: skip
+
+
 def test_sums_of_the_sizes_that_were_asked_for() -> None:
     found, out = bench("allreduce", ranks=2)
     assert [entry["bytes"] for entry in found["sums"]] == [4096, 100032]  # whole cache lines

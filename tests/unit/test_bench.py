@@ -82,6 +82,12 @@ def test_numbers_of_ranks(ranks: int, numbers: list[int]) -> None:
     assert step.numbers_of_ranks(ranks) == numbers
 
 
+def test_numbers_of_ranks_begin_with_as_many_as_are_needed() -> None:
+    """Where there are not so many, the strategy itself says so."""
+    assert step.numbers_of_ranks(8, 3) == [3, 4, 8]
+    assert step.numbers_of_ranks(2, 3) == [2]
+
+
 def test_counts_of_a_network_that_can_be_counted_by_hand(subject: Subject) -> None:
     result = kernels.run(World.connect(), subject, [5], ["sgd", "adam", "lamb"], 1e-6, quiet)
     counted = {(k["kernel"], k["of"].split(",")[0]): (k["operations"], k["bytes"]) for k in result["kernels"]}

@@ -129,7 +129,7 @@ def _strategy(
     )
     layout = ParameterLayout([("vector", (length,))], _DTYPE)
     with agreed(world.comm):
-        strategy = WITH_GRADIENTS[name](Job(world, layout, Optimizer(config.optimizer, None, kernels), config.strategy))
+        strategy = WITH_GRADIENTS[name](Job.of(config, world, layout, Optimizer(config.optimizer, None, kernels)))
     stack.callback(strategy.close)
     tally, numbers = Tally(), iter(range(1, 1 << 62))
     return strategy.gradient, lambda: strategy.step(0.0, next(numbers), 1, tally, settle=False)

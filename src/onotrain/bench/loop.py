@@ -110,7 +110,7 @@ class Loop:
             )
         optimizer = Optimizer(self._config.optimizer, training.clip_norm, kernels)
         with agreed(world.comm):
-            strategy = build(Job(world, model.layout, optimizer, self._config.strategy, training.gradient_accumulation))
+            strategy = build(Job.of(self._config, world, model.layout, optimizer))
         if world.rank == 0:
             model.initialize(strategy.parameters, training.seed)
         strategy.synchronize()

@@ -9,6 +9,7 @@ from typing import Any
 from onotrain.bench.loop import Loop
 from onotrain.bench.measure import Say, others_asleep
 from onotrain.bench.subject import Subject, check_positive
+from onotrain.config.strategy import fewest_ranks
 from onotrain.parallel.world import World
 
 #: Readings of each number of ranks.
@@ -17,6 +18,8 @@ REPEATS = 5
 
 def run(world: World, subject: Subject, rows: Sequence[int], budget_s: float, say: Say) -> dict[str, Any]:
     """Measure steps with 1, 2, 4, ... and all ranks, the others being asleep; *collective*.
+
+    A strategy that needs more ranks begins with as many as it needs, which speed-ups are then against.
 
     Parameters
     ----------
@@ -33,9 +36,9 @@ def run(world: World, subject: Subject, rows: Sequence[int], budget_s: float, sa
     check_positive("rows", rows)
     results = [result for count in rows for result in _by_ranks(world, subject, count, budget_s, say)]
     for result in results if world.rank == 0 else ():  # the others have slept through some of it
-        alone = next(r for r in results if r["ranks"] == 1 and r["rows"] == result["rows"])
-        speed_up = result["samples_per_s"]["median"] / alone["samples_per_s"]["median"]
-        result["speed_up"], result["efficiency"] = speed_up, speed_up / result["ranks"]
+        first = next(r for r in results if r["rows"] == result["rows"])
+        speed_up = result["samples_per_s"]["median"] / first["samples_per_s"]["median"]
+        result["speed_up"], result["efficiency"] = speed_up, speed_up * first["ranks"] / result["ranks"]
     config = subject.config
     facts = {"build": subject.kernels.path, "strategy": config.strategy.name, "optimizer": config.optimizer.name}
     return {**subject.describe(), **facts, "steps": results}
@@ -45,7 +48,8 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
     """Measure growing numbers of ranks, in turn; return the results of those that this rank belongs to."""
     with ExitStack() as stack:
         loops: list[Loop | None] = []
-        for ranks in numbers_of_ranks(world.size):
+        numbers = numbers_of_ranks(world.size, fewest_ranks(subject.config.strategy))
+        for ranks in numbers:
             group = stack.enter_context(_some(world, ranks))
             with others_asleep(world.comm):
                 loop = None if group is None else stack.enter_context(closing(Loop(group, subject, rows)))
@@ -53,7 +57,7 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
                 if loop is not None:
                     loop.prepare(budget_s / (3 * REPEATS))
         for number in range(REPEATS):
-            for loop, ranks in zip(loops, numbers_of_ranks(world.size), strict=True):
+            for loop, ranks in zip(loops, numbers, strict=True):
                 say(f"{rows} rows on each of {ranks} rank{'s' * (ranks > 1)}, {number + 1} of {REPEATS}")
                 with others_asleep(world.comm):
                     if loop is not None:
@@ -61,9 +65,10 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
         return [loop.result() for loop in loops if loop is not None]
 
 
-def numbers_of_ranks(size: int) -> list[int]:
-    """Return 1, 2, 4, ... and `size` itself."""
-    return sorted({*(1 << power for power in range(size.bit_length())), size})
+def numbers_of_ranks(size: int, fewest: int = 1) -> list[int]:
+    """Return `fewest`, the powers of two above it, and `size` itself, which may be too few."""
+    powers = (1 << power for power in range(size.bit_length()))
+    return sorted({min(fewest, size), *(power for power in powers if power > fewest), size})
 
 
 @contextmanager

@@ -64,7 +64,17 @@ class ParameterServer(Section):
         description="Steps that a worker may be ahead of the slowest one.  0: synchronous, the update is that of "
         "`allreduce`.  Else each worker's gradient is an update by itself, as soon as it comes.",
     )
+    overlap: bool = Field(
+        False,
+        description="Workers compute a batch while the push of the one before and its reply are under way, with "
+        "parameters that are older by that push; needs `staleness` of 1 or more.",
+    )
     compensation: Compensation = Field("none", description="What is done about gradients that are stale.")  # type: ignore[assignment]
+
+    @property
+    def fewest_ranks(self) -> int:
+        """Ranks that a job must have: one of them has to work."""
+        return self.servers + 1
 
     @property
     def synchronous(self) -> bool:
@@ -72,7 +82,18 @@ class ParameterServer(Section):
         return self.staleness == 0
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a compensation of nothing."""
+        """Yield a compensation of nothing, and overlap where nobody may be ahead."""
+        if self.synchronous and self.overlap:
+            yield Problem(
+                ("overlap",),
+                "needs staleness greater than 0: no batch is begun before the parameters of the last one (got true)",
+            )
+        if self.overlap and self.compensation.name == "delay":
+            yield Problem(
+                ("overlap",),
+                "must be false with compensation delay, which corrects for the last parameters that were sent, and a "
+                "batch that is under way knows those before them (got true)",
+            )
         if self.synchronous and self.compensation.name != "none":
             yield Problem(
                 ("compensation",),

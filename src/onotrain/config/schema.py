@@ -11,6 +11,7 @@ from pydantic import Field
 
 from onotrain.config import metrics
 from onotrain.config.base import Problem, Section
+from onotrain.config.communication import Communication
 from onotrain.config.data import Data
 from onotrain.config.messages import any_of, did_you_mean
 from onotrain.config.model import Loss, Model
@@ -34,6 +35,7 @@ class Config(Section):
     schedule: Schedule = Field("constant", description="How the learning rate changes.")  # type: ignore[assignment]
     training: Training = Field(description="How long, in which steps, and with which precision.")
     strategy: Strategy = Field("allreduce", description="How ranks turn gradients into new parameters.")  # type: ignore[assignment]
+    communication: Communication = Field({}, description="What ranks send each other.")  # type: ignore[assignment]
     checkpoint: Checkpoint = Field({}, description="When the state of a run is saved.")  # type: ignore[assignment]
     simulate: Simulate | None = Field(
         None, description="Slow ranks and a slow network, to try strategies with; what is computed stays the same."
@@ -186,6 +188,18 @@ def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
         )
 
 
+def _check_codec(optimizer: Any, strategy: Any, communication: Communication) -> Iterator[Problem]:
+    averages = strategy.name == "local_sgd" and strategy.inner_state == "average"
+    has_state = optimizer.name != "sgd" or optimizer.momentum > 0.0
+    codec = communication.codec.name
+    if codec != "none" and averages and has_state:
+        yield Problem(
+            ("strategy", "inner_state"),
+            f"must be keep or reset with communication.codec {codec} (got average): the optimizer's state would be "
+            "sent whole, and is too sensitive to be coded",
+        )
+
+
 #: Strategies whose slices of a batch may be of any sizes.
 _LOCKSTEP = ("allreduce", "flat")
 
@@ -195,4 +209,5 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
     (("optimizer", "training", "strategy"), _check_servers),
     (("training", "strategy"), _check_balance),
+    (("optimizer", "strategy", "communication"), _check_codec),
 )

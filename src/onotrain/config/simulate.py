@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, Strict
 
-from onotrain.config.base import CountOrZero, NotNegative, Problem, Section
+from onotrain.config.base import Count, CountOrZero, NotNegative, Problem, Section
 
 
 class SlowRank(Section):
@@ -30,6 +30,11 @@ class Simulate(Section):
     )
     delay_ms: NotNegative = Field(
         0.0, description="Extra time of each exchange between ranks that do not share memory for it [ms]."
+    )
+    ranks_per_node: Count | None = Field(
+        None,
+        description="Ranks of a node that are taken for a node of their own, by so many: what would go over the "
+        "network of a cluster goes through MPI.  null: nodes are what they are.",
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -81,7 +81,17 @@ class StrategySwitch(Section):
         description="Options of the second one; as `parameter_server`, by default asynchronous.",
     )
 
+    @property
+    def fewest_ranks(self) -> int:
+        """Ranks that a job must have: those that the server needs."""
+        return self.server.fewest_ranks
+
 
 Strategy = Annotated[
     AllReduce | Flat | LocalSgd | ParameterServer | StrategySwitch, OneOf("strategy", default="allreduce")
 ]
+
+
+def fewest_ranks(strategy: Strategy) -> int:
+    """Return how many ranks a job with this strategy must have."""
+    return getattr(strategy, "fewest_ranks", 1)

@@ -1,4 +1,4 @@
-"""Sums over nodes that go on while this rank computes.
+"""Messages between all of some ranks, and sums made of them, that go on while this rank computes.
 
 MPI's own ``MPI_Iallreduce`` is left aside: that of Open MPI, in place, sends the whole vector at every doubling of the
 ranks (2.1 times its bytes from each of 3 or 4 ranks, where 1.3 and 1.5 are enough), and which algorithm runs, hence the
@@ -7,7 +7,7 @@ order of additions, depends on the length.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,41 +20,47 @@ MESSAGE_BYTES = 60 << 10
 
 
 class Exchange:
-    """The sum of a vector over some ranks, in place: each rank sums one part of it, and sends that to the others.
+    """Two rounds of messages; what is made of them is up to classes that derive from this one.
 
-    Every rank sends ``2 (n - 1) / n`` times the vector to its ``n - 1`` peers, which is the least that is possible.  Of
-    two ranks, each sums the whole vector instead: the same bytes, in one step.  The order of additions is that of
-    the ranks, for every element, however a long vector is cut into several exchanges.
+    In the first round every rank sends something to each of the others.  Of what it gets it makes something, which in
+    the second round it sends to all of them.
 
     Parameters
     ----------
     peers
         At least two ranks.
-    vector
-        Same dtype and length on all; it must not be touched between `start` and the end.
     tag
         Messages have this tag and the one after it.  *Collective*: same tag on all ranks, another for every exchange
         that may be under way at the same time.
+    sent, received
+        Of the first round, by rank; this rank's own are not looked at.
+    made
+        Of the second round, by rank: this rank's own is sent, the others' are received.  None: there is no second one.
     """
 
-    def __init__(self, peers: Comm, vector: np.ndarray, tag: int) -> None:
-        ranks, me, length = peers.size, peers.rank, len(vector)
-        cuts = [length * rank // ranks for rank in range(ranks + 1)]
-        parts = [vector if ranks == 2 else vector[cuts[rank] : cuts[rank + 1]] for rank in range(ranks)]
-        others = [rank for rank in range(ranks) if rank != me]
-        self._sum = parts[me]
-        received = {rank: np.empty_like(self._sum) for rank in others}
-        #: What is summed, in the order of the ranks.
-        self._rows = [self._sum if rank == me else received[rank] for rank in range(ranks)]
+    def __init__(
+        self,
+        peers: Comm,
+        tag: int,
+        sent: Sequence[np.ndarray],
+        received: Mapping[int, np.ndarray],
+        made: Sequence[np.ndarray] | None,
+    ) -> None:
+        others = [rank for rank in range(peers.size) if rank != peers.rank]
         self._collect = [
             *(peers.Recv_init(m, rank, tag) for rank in others for m in _messages(received[rank])),
-            *(peers.Send_init(m, rank, tag) for rank in others for m in _messages(parts[rank])),
+            *(peers.Send_init(m, rank, tag) for rank in others for m in _messages(sent[rank])),
         ]
-        spread = [] if ranks == 2 else others
-        self._spread = [
-            *(peers.Recv_init(m, rank, tag + 1) for rank in spread for m in _messages(parts[rank])),
-            *(peers.Send_init(m, rank, tag + 1) for rank in spread for m in _messages(self._sum)),
-        ]
+        #: What this rank sends in one exchange.
+        self.sent_bytes = sum(sent[rank].nbytes for rank in others)
+        self._spread = []
+        if made is not None:
+            mine = made[peers.rank]
+            self._spread = [
+                *(peers.Recv_init(m, rank, tag + 1) for rank in others for m in _messages(made[rank])),
+                *(peers.Send_init(m, rank, tag + 1) for rank in others for m in _messages(mine)),
+            ]
+            self.sent_bytes += mine.nbytes * len(others)
         self._mpi = start_mpi()
         self._collecting = self._spreading = False
 
@@ -65,6 +71,7 @@ class Exchange:
 
     def start(self) -> None:
         """Begin."""
+        self._prepare()
         self._collecting = True
         _start_in_order(self._collect)
 
@@ -73,10 +80,10 @@ class Exchange:
         if self._collecting and self._mpi.Request.Testall(self._collect):
             self._collected()
         if self._spreading and self._mpi.Request.Testall(self._spread):
-            self._spreading = False
+            self._ended()
 
     def collect(self) -> None:
-        """Wait for the others' numbers, and send them what comes of it."""
+        """Wait for the first round's messages, and begin the second."""
         if self._collecting:
             self._mpi.Request.Waitall(self._collect)
             self._collected()
@@ -86,16 +93,27 @@ class Exchange:
         self.collect()
         if self._spreading:
             self._mpi.Request.Waitall(self._spread)
-            self._spreading = False
+            self._ended()
 
     def _collected(self) -> None:
-        """Sum, and begin to spread the sum."""
-        first, *rows, last = self._rows
-        for row in rows:
-            np.add(first, row, out=first)
-        np.add(first, last, out=self._sum)
-        self._collecting, self._spreading = False, bool(self._spread)
+        self._combine()
+        self._collecting, self._spreading = False, True
         _start_in_order(self._spread)
+        if not self._spread:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._spreading = False
+        self._complete()
+
+    def _prepare(self) -> None:
+        """Make what is sent in the first round."""
+
+    def _combine(self) -> None:
+        """Make what is sent in the second round of what came in the first."""
+
+    def _complete(self) -> None:
+        """Take what came in the second round."""
 
     def close(self) -> None:
         """Give back what MPI holds for it; nothing while messages are under way, as when the job fails."""
@@ -104,6 +122,53 @@ class Exchange:
         for request in (*self._collect, *self._spread):
             request.Free()
         self._collect, self._spread = [], []
+
+
+class Sum(Exchange):
+    """The sum of a vector over some ranks, in place: each rank sums one part of it, and sends that to the others.
+
+    Every rank sends ``2 (n - 1) / n`` times the vector to its ``n - 1`` peers, which is the least that is possible.  Of
+    two ranks, each sums the whole vector instead: the same bytes, in one round.  The order of additions is that of
+    the ranks, for every element, however a long vector is cut into several exchanges.
+
+    Parameters
+    ----------
+    peers
+        At least two ranks.
+    vector
+        Same dtype and length on all; it must not be touched between `start` and the end.
+    tag
+        As of `Exchange`.
+    """
+
+    def __init__(self, peers: Comm, vector: np.ndarray, tag: int) -> None:
+        parts = [vector[part] for part in cut(len(vector), peers.size)]
+        self._sum = parts[peers.rank]
+        received = {rank: np.empty_like(self._sum) for rank in range(peers.size) if rank != peers.rank}
+        #: What is summed, in the order of the ranks.
+        self._rows = [received.get(rank, self._sum) for rank in range(peers.size)]
+        super().__init__(peers, tag, parts, received, parts if peers.size > 2 else None)
+
+    def _combine(self) -> None:
+        first, *rows, last = self._rows
+        for row in rows:
+            np.add(first, row, out=first)
+        np.add(first, last, out=self._sum)
+
+
+def bytes_of_sum(vector: np.ndarray, peers: Comm) -> int:
+    """Return what this rank sends to sum a vector by `Sum`."""
+    if peers.size == 2:
+        return vector.nbytes
+    own = vector[cut(len(vector), peers.size)[peers.rank]].nbytes
+    return vector.nbytes - own + own * (peers.size - 1)
+
+
+def cut(length: int, ranks: int) -> list[slice]:
+    """Return which part of a vector each rank sums: nearly equal ones, or of two ranks, each the whole."""
+    if ranks == 2:
+        return [slice(0, length)] * 2
+    return [slice(length * rank // ranks, length * (rank + 1) // ranks) for rank in range(ranks)]
 
 
 def _start_in_order(requests: Iterable[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Letters between workers and those who serve them: a few numbers and a vector, again and again.
+"""Letters between workers and those who serve them: a few numbers and an array, again and again.
 
 Each worker has one letter to every server, and gets one back.  Buffers and messages are made once; nothing here knows
 what the numbers mean.
@@ -26,7 +26,6 @@ class _Letter:
     def __init__(self, comm: Comm, peer: int, numbers: np.ndarray, vector: np.ndarray, *, sends: bool) -> None:
         make = comm.Send_init if sends else comm.Recv_init
         self.requests = [make(part, peer, _TAG) for part in (numbers, *pieces(vector))]
-        self.nbytes = numbers.nbytes + vector.nbytes
         self.flying = False
 
     def start(self) -> None:
@@ -64,7 +63,7 @@ class Outbox:
     numbers
         How many each server gets, the same ones, and how many come back from each.
     sent, received
-        The part of a vector that each server gets, and the one that it fills: views of the caller's.
+        What each server gets besides, and what it fills: the caller's.  Empty ones are not sent.
     """
 
     def __init__(
@@ -89,10 +88,13 @@ class Outbox:
             letter.start()
         _finish(self._out)
 
-    def exchange(self) -> None:
-        """Send to all servers, and wait for all replies."""
+    def start(self) -> None:
+        """Begin to send to all servers, and be ready for their replies."""
         for letter in (*self._back, *self._out):
             letter.start()
+
+    def finish(self) -> None:
+        """Wait until all is sent, and for all replies."""
         _finish((*self._out, *self._back))
 
     def close(self) -> None:
@@ -112,22 +114,27 @@ class Inbox:
         Their ranks; here they are counted from 0 in this order.
     numbers
         How many each worker sends, and how many it gets back.
-    vector
-        What all replies carry: the caller's, not to be written before `finish`.
+    received, replied
+        What each worker fills besides, and what it gets: the caller's, the latter not to be written before `finish`.
+        Empty ones are not sent.
     """
 
-    def __init__(self, comm: Comm, workers: Sequence[int], numbers: tuple[int, int], vector: np.ndarray) -> None:
+    def __init__(
+        self,
+        comm: Comm,
+        workers: Sequence[int],
+        numbers: tuple[int, int],
+        received: Sequence[np.ndarray],
+        replied: Sequence[np.ndarray],
+    ) -> None:
         count = len(workers)
         #: What came, with a row for each worker.
-        self.numbers, self.vectors = np.zeros((count, numbers[0])), np.zeros((count, len(vector)), vector.dtype)
-        self._replies = np.zeros((count, numbers[1]))
-        #: Of all letters [bytes].
-        self.received_bytes = self.sent_bytes = 0
-        rows = zip(workers, self.numbers, self.vectors, self._replies, strict=True)
+        self.numbers, self._replies = np.zeros((count, numbers[0])), np.zeros((count, numbers[1]))
+        rows = zip(workers, self.numbers, received, self._replies, replied, strict=True)
         self._in, self._out = [], []
-        for worker, said, came, reply in rows:
+        for worker, said, came, reply, answer in rows:
             self._in.append(_Letter(comm, worker, said, came, sends=False))
-            self._out.append(_Letter(comm, worker, reply, vector, sends=True))
+            self._out.append(_Letter(comm, worker, reply, answer, sends=True))
         self._requests = [request for letter in self._in for request in letter.requests]
         self._sender = [worker for worker, letter in enumerate(self._in) for _ in letter.requests]
         self._missing = [len(letter.requests) for letter in self._in]
@@ -152,15 +159,13 @@ class Inbox:
         whose = [worker for worker, letter in enumerate(self._in) if letter.flying and not self._missing[worker]]
         for worker in whose:
             self._in[worker].flying = False
-            self.received_bytes += self._in[worker].nbytes
         return whose
 
     def reply(self, worker: int, *numbers: float) -> None:
-        """Begin to send `worker` numbers and the vector; it has the reply before, for it has sent a letter since."""
+        """Begin to send `worker` its reply; it has the one before, for it has sent a letter since."""
         _finish([self._out[worker]])
         self._replies[worker] = numbers
         self._out[worker].start()
-        self.sent_bytes += self._out[worker].nbytes
 
     def finish(self) -> None:
         """Wait until all replies are taken."""

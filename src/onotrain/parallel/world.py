@@ -89,11 +89,17 @@ class World:
     node_sizes: tuple[int, ...]
 
     @classmethod
-    def connect(cls, comm: Comm | None = None) -> World:
-        """Split `comm` (default: COMM_WORLD, started if need be) by node.  *Collective*."""
+    def connect(cls, comm: Comm | None = None, ranks_per_node: int | None = None) -> World:
+        """Split `comm` (default: COMM_WORLD, started if need be) by node.  *Collective*: same arguments.
+
+        `ranks_per_node` ranks of a node, if given, are taken for a node of their own.
+        """
         mpi = start_mpi()
         comm = (mpi.COMM_WORLD if comm is None else comm).Dup()
         node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
+        if ranks_per_node is not None:
+            machine, node = node, node.Split(node.rank // ranks_per_node, key=comm.rank)
+            machine.Free()
         # Nodes are numbered in the order of their first ranks.
         leaders = comm.allgather(node.bcast(comm.rank, root=0))
         firsts = sorted(set(leaders))

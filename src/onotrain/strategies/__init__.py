@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from onotrain.errors import UsageError
 from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.allreduce import AllReduce
 from onotrain.strategies.base import BatchShape, Job, Strategy, Tally
@@ -19,14 +20,32 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _refuse_codec_without_network(job: Job) -> None:
+    """Refuse to code what is never sent.
+
+    Raises
+    ------
+    UsageError
+        The job runs on one node, whose ranks share memory for what other nodes are sent.
+    """
+    if job.codec is not None and job.world.nodes == 1:
+        raise UsageError(
+            f"communication.codec {job.codec.name} needs two nodes or more with strategy {job.options.name} (got 1): "
+            "ranks of one node share memory, and send nothing",
+            hint="leave the codec out, or see what it does with simulate.ranks_per_node or strategy flat",
+        )
+
+
 def _allreduce(job: Job) -> Strategy:
     """Return the faster way to the same update."""
+    _refuse_codec_without_network(job)
     shares_activations = job.options.share == "auto" and SharedActivations.possible(job)
     return SharedActivations(job) if shares_activations else AllReduce(job)
 
 
 def _parameter_server(job: Job) -> Strategy:
     """Return this rank's side."""
+    _refuse_codec_without_network(job)
     return Server(job) if job.world.rank < job.options.servers else Worker(job)
 
 

@@ -23,7 +23,7 @@ from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
+from onotrain.strategies.base import BatchShape, Job, Lockstep, Tally
 
 
 class SharedActivations(Lockstep):
@@ -39,7 +39,6 @@ class SharedActivations(Lockstep):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self._layout, self._optimizer = job.layout, job.optimizer
-        self.clock = Clock()
         self._arena = Arena(job, self.clock, {})
         self.parameters = self._arena.parameters
         self.finished: Callable[[int], None] | None = None

@@ -16,13 +16,14 @@ summed.  On one node ranks can share activations instead, which is faster: `onot
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
+from onotrain.strategies.base import BatchShape, Job, Lockstep, Tally
 from onotrain.strategies.nodes import NodesSum
 
 
@@ -39,8 +40,11 @@ class AllReduce(Lockstep):
         super().__init__(job)
         world, layout = job.world, job.layout
         self._optimizer = job.optimizer
-        self.clock = Clock()
-        self._arena = Arena(job, self.clock, {"gradients": ((world.node.size, layout.size), layout.dtype)})
+        coded = job.codec is not None and world.nodes > 1
+        vectors: dict[str, Any] = {"gradients": ((world.node.size, layout.size), layout.dtype)}
+        if coded:
+            vectors["residual"] = ((layout.size,), layout.dtype)
+        self._arena = Arena(job, self.clock, vectors)
         gradients = self._arena.arrays["gradients"]
         self.parameters = self._arena.parameters
         self.gradient = gradients[world.node.rank]
@@ -51,10 +55,14 @@ class AllReduce(Lockstep):
         tensors = [tensor.range for tensor in layout]
         self._shard = Shard.of(tensors, part, self.parameters, self._arena.state, shared=self._shared)
         self._gradients = gradients[:, part]
+        self.settled = not coded
         self._nodes: NodesSum | None = None
         self.finished: Callable[[int], None] | None = None
         if world.nodes > 1:
-            self._nodes = NodesSum(job, gradients, self._arena.job_tallies, self._arena.barrier, self.clock)
+            residual = self._arena.arrays.get("residual")
+            self._nodes = NodesSum(
+                job, gradients, self._arena.job_tallies, self._arena.barrier, self.clock, self.traffic, residual
+            )
             self._gradients = self._gradients[:1]
             self.finished = self._nodes.finished if job.options.bucket_mib > 0 else None
 
@@ -65,12 +73,14 @@ class AllReduce(Lockstep):
         model.bind(self.parameters, self.gradient, shared=self._shared and batch.pieces == 1)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the node's optimiser state."""
+        """Return the node's optimiser state, and what messages of a codec have left to send."""
         return self._arena.state
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters and state to the other nodes.  *Collective*."""
         self._arena.synchronize()
+        if self._nodes is not None:
+            self._nodes.take_residuals()
 
     def close(self) -> None:
         """Give back what MPI holds for the exchange between nodes."""
@@ -84,3 +94,5 @@ class AllReduce(Lockstep):
             self._nodes.finish(number % 2)
         squares = self._optimizer.update(self._shard, self._gradients, learning_rate, number, self._arena.total)
         self._arena.end(number, squares, tally)
+        if self._nodes is not None and not self.settled and (settle or tally.stop):
+            self._nodes.share_residuals()

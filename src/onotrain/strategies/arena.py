@@ -15,7 +15,7 @@ import numpy as np
 from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import Fields, allocate
-from onotrain.strategies.base import Clock, Job, Tally
+from onotrain.strategies.base import OWN, Clock, Job, Tally
 
 
 class _Slot(NamedTuple):
@@ -39,7 +39,7 @@ class Arena:
     clock
         Gets the seconds that are waited.
     fields
-        What else to share.
+        What else to share; a vector called ``residual`` is part of the state.
     """
 
     def __init__(self, job: Job, clock: Clock, fields: Fields) -> None:
@@ -62,6 +62,8 @@ class Arena:
         )
         self.parameters = self.arrays["parameters"]
         self.state = {name: self.arrays[f"state/{name}"] for name in job.optimizer.state_names}
+        if "residual" in fields:
+            self.state[f"{OWN}gradient_residual"] = self.arrays["residual"]
         #: Sums of the tallies, in turn.
         self.job_tallies = self.arrays["job_tally"]
         self._totals = self.arrays["totals"]

@@ -10,11 +10,15 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from onotrain.config import Config
 from onotrain.data.feed import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies.balance import Balance
+
+#: How the names of vectors begin that are a strategy's own state, not the optimiser's.
+OWN = "strategy/"
 
 #: Steps after which ranks tell each other their throughput, where slices follow it.
 BALANCED_STEPS = 10
@@ -41,6 +45,26 @@ class Clock:
         seconds = {"compute": total - self.elsewhere, **asdict(self)}
         self.wait = self.communication = self.hidden = 0.0
         return seconds
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of parameters and gradients that this rank sent to ranks that it shares no memory with for them."""
+
+    #: What they would have been without a codec.
+    raw: int = 0
+    sent: int = 0
+
+    def add(self, raw: int, sent: int) -> None:
+        """Count what was sent."""
+        self.raw += raw
+        self.sent += sent
+
+    def take(self) -> dict[str, int]:
+        """Return the bytes so far, and begin anew."""
+        found = asdict(self)
+        self.raw = self.sent = 0
+        return found
 
 
 class Tally:
@@ -100,13 +124,13 @@ class Tally:
         self.values[:] = 0.0
 
 
-def _at_once() -> None:
+def _at_once(began: float) -> None:
     """Do nothing: messages are as fast as they are."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a strategy is built from."""
+    """All that a strategy is built from; `of` makes it of a configuration."""
 
     world: World
     layout: ParameterLayout
@@ -115,10 +139,39 @@ class Job:
     options: Any
     #: Pieces that a rank computes its part of a batch in.
     pieces: int = 1
+    #: Of the run.
+    seed: int = 0
+    #: Options of what gradients and parameters are sent as; None: as they are.
+    codec: Any = None
     #: How the ranks' slices of a batch follow their throughput; None: they are equal.
     balance: Balance | None = None
-    #: Called by a strategy for each exchange over the network: waits where a slow one is simulated.
-    travel: Callable[[], None] = _at_once
+    #: Called by a strategy for each exchange over the network, with the time when it began: waits where a slow one is
+    #: simulated.
+    travel: Callable[[float], None] = _at_once
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        world: World,
+        layout: ParameterLayout,
+        optimizer: Optimizer,
+        balance: Balance | None = None,
+        travel: Callable[[float], None] = _at_once,
+    ) -> Job:
+        """Return the job of a configuration."""
+        codec = config.communication.codec
+        return cls(
+            world=world,
+            layout=layout,
+            optimizer=optimizer,
+            options=config.strategy,
+            pieces=config.training.gradient_accumulation,
+            seed=config.training.seed,
+            codec=None if codec.name == "none" else codec,
+            balance=balance,
+            travel=travel,
+        )
 
 
 class BatchShape(NamedTuple):
@@ -138,6 +191,11 @@ class Strategy(Protocol):
     @property
     def clock(self) -> Clock:
         """Seconds of this rank that were not its own work."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes that this rank sent in steps; what a settled step moves beside is not counted."""
         ...
 
     @property
@@ -239,8 +297,8 @@ class Strategy(Protocol):
     def state(self) -> dict[str, np.ndarray]:
         """Return the flat vectors of the optimiser's state, whole, by name (views; rank 0 reads them between steps).
 
-        A name that begins with ``strategy/`` is of the strategy's own state: a run that is resumed with another
-        strategy does without.
+        A name that begins with `OWN` is of the strategy's own state: a run that is resumed with another strategy does
+        without.
         """
         ...
 
@@ -297,10 +355,10 @@ class Lockstep(Defaults):
 
     settled = True
     lockstep = True
-    clock: Clock
 
     def __init__(self, job: Job) -> None:
         self.world = job.world
+        self.clock, self.traffic = Clock(), Traffic()
         self._balance = job.balance
         #: Rows and seconds of this rank since the ranks last told each other, and steps.
         self._throughput, self._measured = np.zeros(2), 0

@@ -1,5 +1,7 @@
 """The plain baseline: one in-place MPI_Allreduce over all ranks, parameters and optimiser state on each.
 
+With a codec, the sum is made of its messages instead (`onotrain.strategies.coded_sum`).
+
 Kept as the yardstick that `onotrain.strategies.allreduce` is measured against, and for networks of machines where ranks
 cannot share memory.
 """
@@ -15,7 +17,9 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import BatchShape, Clock, Job, Lockstep, Tally
+from onotrain.parallel.exchange import bytes_of_sum
+from onotrain.strategies.base import OWN, BatchShape, Job, Lockstep, Tally
+from onotrain.strategies.coded_sum import coded_sum
 
 
 class Flat(Lockstep):
@@ -32,9 +36,11 @@ class Flat(Lockstep):
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
         self._travel = job.travel
-        self.clock = Clock()
         self.finished: Callable[[int], None] | None = None
-        nbytes = (2 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
+        coded = job.codec is not None and job.world.size > 1
+        nbytes = (
+            (2 + 4 * coded + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
+        )
         check_memory(
             nbytes,
             f"parameters on each of {job.world.node.size} ranks",
@@ -46,6 +52,13 @@ class Flat(Lockstep):
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
+        self._raw_bytes = bytes_of_sum(self.gradient, self._comm) if job.world.size > 1 else 0
+        self._coded, self._own_state = None, {}
+        if coded:
+            residual = layout.zeros()
+            self._coded = coded_sum(job, self._comm, everything, self.gradient, residual, 0)
+            self._own_state = {f"{OWN}gradient_residual": residual}
+            self.settled = False
 
     def prepare(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory of its own, and this rank's gradient."""
@@ -53,25 +66,41 @@ class Flat(Lockstep):
         model.bind(self.parameters, self.gradient)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return this rank's optimiser state, which is everyone's."""
-        return self._state
+        """Return this rank's optimiser state, which is everyone's, and what its messages have left to send."""
+        return self._state | self._own_state
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters and state to all ranks.  *Collective*."""
-        for vector in (self.parameters, *self._state.values()):
+        for vector in (self.parameters, *self.state().values()):
             broadcast_vector(self._comm, vector)
+        if self._coded is not None:
+            self._coded.residuals.take()
 
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
-        self._travel()
-        all_reduce(self._comm, self.gradient)
+        self._travel(start)
+        self._sum_gradients()
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start
         tally.gradient_squares = self._optimizer.update(self._shard, self._rows, learning_rate, number, _nothing_to_sum)
+        if self._coded is not None and (settle or tally.stop):
+            self._coded.residuals.share()
+
+    def _sum_gradients(self) -> None:
+        """Sum the gradient over the ranks.  *Collective*."""
+        if self._coded is None:
+            all_reduce(self._comm, self.gradient)
+            self.traffic.add(self._raw_bytes, self._raw_bytes)
+        else:
+            self._coded.start()
+            self._coded.finish()
+            self.traffic.add(self._coded.raw_bytes, self._coded.sent_bytes)
 
     def close(self) -> None:
-        """Do nothing: MPI holds nothing."""
+        """Give back what MPI holds for messages of a codec."""
+        if self._coded is not None:
+            self._coded.close()
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:

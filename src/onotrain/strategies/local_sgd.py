@@ -24,8 +24,10 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally
+from onotrain.parallel.exchange import bytes_of_sum
+from onotrain.strategies.base import OWN, BatchShape, Clock, Defaults, Job, Tally, Traffic
 from onotrain.strategies.blocks import blocks
+from onotrain.strategies.coded_sum import coded_sum
 from onotrain.strategies.outer import OUTERS
 from onotrain.strategies.periods import PERIODS
 
@@ -43,10 +45,13 @@ class LocalSgd(Defaults):
         layout, options = job.layout, job.options
         self._world, self._optimizer, self._options = job.world, job.optimizer, options
         self._travel = job.travel
-        self.clock = Clock()
+        self.clock, self.traffic = Clock(), Traffic()
         self.finished: Callable[[int], None] | None = None
         self.settled, self.lockstep = True, True
-        nbytes = (5 + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
+        coded = job.codec is not None and job.world.size > 1
+        nbytes = (
+            (5 + 4 * coded + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
+        )
         check_memory(
             nbytes,
             f"parameters on each of {job.world.node.size} ranks",
@@ -59,6 +64,12 @@ class LocalSgd(Defaults):
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
+        self._raw_bytes = bytes_of_sum(self.parameters, job.world.comm) if job.world.size > 1 else 0
+        self._coded, self._left = None, {}
+        if coded:
+            residual = layout.zeros()
+            self._coded = coded_sum(job, job.world.comm, everything, self.parameters, residual, 0)
+            self._left = {f"{OWN}way_residual": residual}
         self._outer = OUTERS[options.outer.name](options.outer, layout.size, layout.dtype.name)
         self._period = PERIODS[options.period.name](options.period)
         #: This rank's numbers since the last meeting, and the steps since then: all ranks', and those that it made.
@@ -97,8 +108,9 @@ class LocalSgd(Defaults):
         return told
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the optimiser's state on this rank, and that of the outer step, which is everyone's."""
-        return self._state | {f"strategy/outer_{name}": flat for name, flat in self._outer.state().items()}
+        """Return the optimiser's state on this rank, that of the outer step and what is left to send, everyone's."""
+        outer = {f"{OWN}outer_{name}": flat for name, flat in self._outer.state().items()}
+        return self._state | outer | self._left
 
     def notes(self) -> dict[str, Any]:
         """Return where the period's rule stands, and the meetings of the epoch so far."""
@@ -116,9 +128,13 @@ class LocalSgd(Defaults):
         for vector in (self.parameters, *self.state().values()):
             broadcast_vector(self._world.comm, vector)
         self._start[:] = self.parameters
+        if self._coded is not None:
+            self._coded.residuals.take()
 
     def close(self) -> None:
-        """Do nothing: MPI holds nothing."""
+        """Give back what MPI holds for messages of a codec."""
+        if self._coded is not None:
+            self._coded.close()
 
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """Make a step alone, and meet the others if it is time to.  *Collective* where they meet."""
@@ -126,10 +142,13 @@ class LocalSgd(Defaults):
             self._step_alone(learning_rate, number, tally)
         self._since.values += tally.values
         self._steps += 1
-        self.settled = settle or self._steps >= self._period.steps
+        meets = settle or self._steps >= self._period.steps
         tally.clear()
-        if self.settled:
+        if meets:
             self._meet(tally)
+        self.settled = settle or tally.stop or (meets and self._coded is None)
+        if self.settled and self._coded is not None:
+            self._coded.residuals.share()
 
     # Parameters that have diverged overflow here too; the run finds that out by its losses, and reports it.
     @np.errstate(over="ignore", invalid="ignore")
@@ -147,7 +166,7 @@ class LocalSgd(Defaults):
     def _meet(self, tally: Tally) -> None:
         """Average parameters and state, and give `tally` the sums since the last meeting.  *Collective*."""
         begin = perf_counter()
-        self._travel()
+        self._travel(begin)
         tally.values[:] = self._since.values
         all_reduce(self._world.comm, tally.values)
         # The mean square, which unlike the sum is as large as that of one step.
@@ -169,12 +188,23 @@ class LocalSgd(Defaults):
         for w, start in blocks(self.parameters, self._start):
             np.subtract(start, w, out=w)
             w *= share
-        all_reduce(self._world.comm, self.parameters)
+        self._sum_ways()
         np.subtract(self._start, self.parameters, out=self.parameters)
         if self._options.inner_state == "average":
             for vector in self._state.values():
                 vector *= share
                 all_reduce(self._world.comm, vector)
+                self.traffic.add(self._raw_bytes, self._raw_bytes)
+
+    def _sum_ways(self) -> None:
+        """Sum what lies in place of the parameters over the ranks.  *Collective*."""
+        if self._coded is None:
+            all_reduce(self._world.comm, self.parameters)
+            self.traffic.add(self._raw_bytes, self._raw_bytes)
+        else:
+            self._coded.start()
+            self._coded.finish()
+            self.traffic.add(self._coded.raw_bytes, self._coded.sent_bytes)
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:

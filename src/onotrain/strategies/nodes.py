@@ -8,7 +8,8 @@ A node sends its gradient once, however many ranks it has::
     at the end       all exchanges are waited for, then the node's barrier: ``gradients[0]`` is the sum over the job
 
 Every element is added up in the order of ranks and nodes: the bits depend neither on the buckets nor on the MPI
-library.  Ranks beyond those of the smallest node take part in the barriers only.
+library.  Ranks beyond those of the smallest node take part in the barriers only.  With a codec, an exchange is made of
+its messages.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 
 from onotrain.data.paths import check_memory
-from onotrain.parallel.exchange import Exchange
-from onotrain.strategies.base import Clock, Job
+from onotrain.parallel.exchange import Sum, bytes_of_sum
+from onotrain.strategies.base import Clock, Job, Traffic
+from onotrain.strategies.coded_sum import GatheredSum, Residuals, RoundsSum, coded_sum
 
 
 class _Bucket(NamedTuple):
@@ -32,7 +34,7 @@ class _Bucket(NamedTuple):
     #: Gradients of the node's ranks, the first of which becomes the sum.
     rows: np.ndarray
     #: None for a rank that owns no part.
-    exchange: Exchange | None
+    exchange: Sum | GatheredSum | RoundsSum | None
 
 
 class NodesSum:
@@ -48,32 +50,55 @@ class NodesSum:
         Shape ``(2, 4)``, float64, shared by the node: the tallies to be summed, used in turn.
     barrier
         Of the node.
-    clock
-        Gets the seconds.
+    clock, traffic
+        Get the seconds and the bytes.
+    residual
+        What messages of a codec leave to be sent, shared by the node: a flat vector; None without a codec.
     """
 
     def __init__(
-        self, job: Job, gradients: np.ndarray, tallies: np.ndarray, barrier: Callable[[], None], clock: Clock
+        self,
+        job: Job,
+        gradients: np.ndarray,
+        tallies: np.ndarray,
+        barrier: Callable[[], None],
+        clock: Clock,
+        traffic: Traffic,
+        residual: np.ndarray | None,
     ) -> None:
         world, layout = job.world, job.layout
         self._barrier, self._clock, self._optimizer = barrier, clock, job.optimizer
         self._node, self._travel = world.node, job.travel
         self._leads = world.node.rank == 0
-        check_memory(layout.size * layout.dtype.itemsize, "gradients from other nodes", hint="use a smaller model")
-        self._buckets = []
-        self._tallies = []
-        for number, layers in enumerate(layout.buckets(int(job.options.bucket_mib * 2**20))):
-            rows, exchange = gradients[:, :0], None
+        vectors = 1 if residual is None else 5
+        check_memory(
+            vectors * layout.size * layout.dtype.itemsize, "gradients from other nodes", hint="use a smaller model"
+        )
+        self._buckets: list[_Bucket] = []
+        self._tallies: list[Sum] = []
+        self._residuals: list[Residuals] = []
+        raw = sent = 0
+        for layers in layout.buckets(int(job.options.bucket_mib * 2**20)):
+            rows = gradients[:, :0]
+            exchange: Sum | GatheredSum | RoundsSum | None = None
             if world.peers is not None:
-                rows = gradients[:, layout.shard(world.node.rank, world.shards, layers)]
-                exchange = Exchange(world.peers, rows[0], 2 * number)
+                part, tag = layout.shard(world.node.rank, world.shards, layers), 4 * len(self._buckets)
+                rows = gradients[:, part]
+                if residual is None:
+                    exchange = Sum(world.peers, rows[0], tag)
+                else:
+                    exchange = coded = coded_sum(job, world.peers, part, rows[0], residual[part], tag)
+                    self._residuals.append(coded.residuals)
+                raw += bytes_of_sum(rows[0], world.peers)
+                sent += exchange.sent_bytes
             self._buckets.append(_Bucket(layers.start, rows, exchange))
+        self._traffic, self._bytes = traffic, (raw, sent)
         if world.peers is not None and self._leads:
-            tag = 2 * len(self._buckets)
-            self._tallies = [Exchange(world.peers, tally, tag + 2 * slot) for slot, tally in enumerate(tallies)]
+            tag = 4 * len(self._buckets)
+            self._tallies = [Sum(world.peers, tally, tag + 2 * slot) for slot, tally in enumerate(tallies)]
         self._waiting = self._buckets
-        self._flying: list[Exchange] = []
-        self._left = 0.0
+        self._flying: list[Sum | GatheredSum | RoundsSum] = []
+        self._left = self._began = 0.0
 
     def finished(self, offset: int) -> None:
         """Send what is complete, now that this rank's gradient is final from `offset` on.
@@ -104,12 +129,13 @@ class NodesSum:
         while self._waiting:
             self._send()
         start = perf_counter()
-        self._travel()
+        self._travel(self._began)
         for exchange in self._flying:
             exchange.collect()
         for exchange in self._flying:
             exchange.finish()
         self._flying, self._waiting = [], self._buckets
+        self._traffic.add(*self._bytes)
         waited = perf_counter()
         self._clock.communication += waited - start
         # MPI's own barrier: what other nodes wait for may still need this rank inside a call of MPI.
@@ -123,8 +149,21 @@ class NodesSum:
             self._optimizer.sum(bucket.rows, bucket.rows[0])
             self._start(bucket.exchange)
 
-    def _start(self, exchange: Exchange) -> None:
+    def share_residuals(self) -> None:
+        """Make of what is left to be sent one vector, whole on every node.  *Collective*."""
+        for residuals in self._residuals:
+            residuals.share()
+        self._node.Barrier()
+
+    def take_residuals(self) -> None:
+        """Go on with the vector's values.  *Collective* over the node."""
+        for residuals in self._residuals:
+            residuals.take()
+
+    def _start(self, exchange: Sum | GatheredSum | RoundsSum) -> None:
         start = perf_counter()
+        if not self._flying:
+            self._began = start
         exchange.start()
         self._flying.append(exchange)
         self._clock.communication += perf_counter() - start

@@ -16,6 +16,13 @@ batch, because a rank wants to stop or has numbers that are not finite.  That ba
 behind, and is told with every reply, so that each worker hears of it in time.  When all have pushed the batch of a
 meeting nothing is under way, and everybody gets all parameters.
 
+With `overlap`, a worker computes its next batch while its push and the reply are under way, with parameters that do not
+know of that push: it waits for the reply to a push before the next one, and may be ahead of the slowest by a step less
+when it is answered.
+
+Workers on a server's node leave their gradients in memory that the server reads; numbers alone are sent.  With a codec,
+pushes of other workers are its messages, with error feedback, and all replies are (`onotrain.strategies.replies`).
+
 Pushes and replies are whole: a server changes nothing that is being sent.  Updates without locks (Hogwild) would tear
 them, and are not offered, for no optimiser with a state is correct under them.
 """
@@ -23,8 +30,9 @@ them, and are not offered, for no optimiser with a state is correct under them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,12 +42,18 @@ from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
-from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally
+from onotrain.parallel.shared_memory import allocate
+from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally, Traffic
+from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
+from onotrain.strategies.coded_sum import Residuals
+from onotrain.strategies.replies import add_message
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
 NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
-#: How many numbers there are in a push and in a reply; the reply's is the last batch, 0 while there is none.
-NUMBERS = (TALLY.stop, 1)
+#: Those of a reply: the last batch, 0 while there is none, and how long the server kept the push waiting [s].
+LAST, PARKED = 0, 1
+#: How many numbers there are in a push and in a reply.
+NUMBERS = (TALLY.stop, 2)
 
 
 class Participant(Defaults):
@@ -58,28 +72,50 @@ class Participant(Defaults):
 
     def __init__(self, job: Job) -> None:
         world, layout, options = job.world, job.layout, job.options
-        if world.size <= options.servers:
+        if world.size < options.fewest_ranks:
             raise UsageError(
                 f"strategy parameter_server with {options.servers} server{'s' * (options.servers > 1)} needs "
-                f"{options.servers + 1} ranks or more (got {world.size})",
-                hint=f"start more, as with mpirun -n {options.servers + 1}, or use another strategy",
+                f"{options.fewest_ranks} ranks or more (got {world.size})",
+                hint=f"start more, as with mpirun -n {options.fewest_ranks}, or use another strategy",
             )
         self.world = world
         self.servers, self.workers = options.servers, world.size - options.servers
         #: One update for a batch, made of all pushes.
         self.lockstep = options.staleness == 0
-        self.settled = self.lockstep and self.servers == 1
-        self.clock = Clock()
+        self.settled = self.lockstep and self.servers == 1 and job.codec is None
+        self.clock, self.traffic = Clock(), Traffic()
         self.finished: Callable[[int], None] | None = None
         self.ranges = [layout.shard(server, self.servers) for server in range(self.servers)]
         # First, for all ranks of the job meet here: later, one may have failed to allocate and be gone.
         self.fellows = split(world.comm, world.rank < self.servers) if self.servers > 1 else None
         check_memory(
-            world.node.size * 2 * layout.size * layout.dtype.itemsize,
+            world.node.size * (2 if job.codec is None else 5) * layout.size * layout.dtype.itemsize,
             f"parameters and gradients of {world.node.size} ranks",
             hint="use strategy: allreduce, which shares the parameters",
         )
         self.parameters = layout.zeros()
+        self._homes = world.comm.allgather(world.node_index)
+        #: Gradients of all workers, in memory of a node that has servers; None on others.
+        self.pushes: np.ndarray | None = None
+        if world.node_index in self._homes[: self.servers]:
+            shape = ((self.workers, layout.size), layout.dtype)
+            self.pushes = allocate(world.node, {"pushes": shape})["pushes"]
+        #: What all workers' messages to the servers leave to be sent, and how it is shared among them.
+        self.residual = np.zeros(0 if job.codec is None else layout.size, layout.dtype)
+        self._residuals: list[Residuals] = []
+
+    def near(self, server: int, worker: int) -> bool:
+        """Return whether a server and a worker, counted from 0, are on one node."""
+        return self._homes[server] == self._homes[self.servers + worker]
+
+    def keep_residuals(self, codecs: Sequence[Feedback | None]) -> None:
+        """Make residuals part of what a meeting settles, of the messages of this rank to each server."""
+        for server, codec in enumerate(codecs):
+            far = sum(not self.near(server, worker) for worker in range(self.workers))
+            part = self.residual[self.ranges[server]]
+            streams = [] if codec is None else [(slice(0, len(part)), codec)]
+            if len(self.residual) and far:
+                self._residuals.append(Residuals(self.world.comm, part, streams, far))
 
     def weight(self, samples: int) -> float:
         """Return what makes a push, or in lockstep the sum of all, the gradient of a mean loss."""
@@ -99,10 +135,15 @@ class Participant(Defaults):
         self.world.comm.Bcast(tally.values, root=0)
         for server, part in enumerate(self.ranges):
             broadcast_vector(self.world.comm, self.parameters[part], server)
+        for residuals in self._residuals:
+            residuals.share()
 
     def synchronize(self) -> None:
-        """Copy rank 0's parameters to all ranks.  *Collective*."""
-        broadcast_vector(self.world.comm, self.parameters)
+        """Copy rank 0's parameters to all ranks, and share what it has of residuals.  *Collective*."""
+        for vector in (self.parameters, self.residual):
+            broadcast_vector(self.world.comm, vector)
+        for residuals in self._residuals:
+            residuals.take()
 
     def close(self) -> None:
         """Give back the servers' communicator."""
@@ -111,14 +152,53 @@ class Participant(Defaults):
             self.fellows = None
 
 
+class _Way(NamedTuple):
+    """How a worker and a server send each other a range."""
+
+    part: slice
+    #: Bytes of a push as it is; 0 if the server reads it in memory.
+    raw_bytes: int
+    push: np.ndarray
+    reply: np.ndarray
+    #: Of the push, and of the reply.
+    encoder: Feedback | None
+    decoder: Codec | None
+
+
 class Worker(Participant):
     """A rank that computes gradients."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
-        self.gradient = job.layout.zeros()
-        sent, received = ([vector[part] for part in self.ranges] for vector in (self.gradient, self.parameters))
+        options, layout = job.options, job.layout
+        self._overlaps, self._travel = options.overlap, job.travel
+        #: Where servers of this node read this rank's gradient.
+        self._push = layout.zeros() if self.pushes is None else self.pushes[job.world.rank - self.servers]
+        self.gradient = layout.zeros() if self._overlaps else self._push
+        self._ways = [self._way(job, server) for server in range(self.servers)]
+        sent, received = [way.push for way in self._ways], [way.reply for way in self._ways]
         self._outbox = Outbox(job.world.comm, range(self.servers), NUMBERS, sent, received)
+        self.keep_residuals([way.encoder for way in self._ways])
+        self._change = np.empty(len(self.residual), layout.dtype)
+        self._under_way, self._began = False, 0.0
+
+    def _way(self, job: Job, server: int) -> _Way:
+        """Return how this rank and a server send each other a range."""
+        part = self.ranges[server]
+        near = self.near(server, job.world.rank - self.servers)
+        push, parameters = self._push[part], self.parameters[part]
+        # Parameters that are computed with must stay as they are.
+        reply = np.empty_like(parameters) if self._overlaps else parameters
+        raw = 0 if near else push.nbytes
+        encoder, decoder = None, None
+        if job.codec is not None:
+            piece = Part.of(job.layout, part)
+            decoder = without_feedback(job.codec, piece, job.seed)
+            reply = np.empty(decoder.nbytes, np.uint8)
+            if not near:
+                encoder = build(job.codec, piece, job.seed)
+        message = push[:0] if near else push if encoder is None else np.empty(encoder.nbytes, np.uint8)
+        return _Way(part, raw, message, reply, encoder, decoder)
 
     def prepare(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory of its own, and this rank's gradient."""
@@ -138,18 +218,55 @@ class Worker(Participant):
         """Push, and wait until this rank may go on.  *Collective*."""
         if not _finite(self.gradient):
             tally.gradient_squares = math.nan
-        start = perf_counter()
-        numbers = self._outbox.numbers
-        numbers[[NUMBER, RATE, MEETS]] = number, learning_rate, settle
-        numbers[TALLY] = tally.values
+        self._finish()
+        meets = settle or self._outbox.replies[0, LAST] == number
+        self._fill(learning_rate, number, tally, settle=settle)
+        tally.clear()
+        self._began = perf_counter()
         if settle:
             self._outbox.send()
         else:
-            self._outbox.exchange()
-        tally.clear()
-        if settle or self._outbox.replies[0, 0] == number:
+            self._outbox.start()
+            self._under_way = True
+            if meets or not self._overlaps:
+                self._finish()
+                meets = self._outbox.replies[0, LAST] == number
+        if meets:
+            start = perf_counter()
             self.meet(tally)
-        self.clock.communication += perf_counter() - start
+            self.clock.communication += perf_counter() - start
+
+    def _fill(self, learning_rate: float, number: int, tally: Tally, *, settle: bool) -> None:
+        """Make the push."""
+        numbers = self._outbox.numbers
+        numbers[[NUMBER, RATE, MEETS]] = number, learning_rate, settle
+        numbers[TALLY] = tally.values
+        if self._overlaps:
+            self._push[:] = self.gradient
+        for way in self._ways:
+            if way.encoder is not None:
+                way.encoder.encode(self._push[way.part], way.push)
+            self.traffic.add(way.raw_bytes, way.push.nbytes)
+
+    def _finish(self) -> None:
+        """Wait for the replies to the last push, if they are not there, and take them."""
+        if not self._under_way:
+            return
+        start = perf_counter()
+        self.clock.hidden += start - self._began
+        self._travel(self._began)
+        self._outbox.finish()
+        self._under_way = False
+        for way in self._ways:
+            parameters = self.parameters[way.part]
+            if way.decoder is not None:
+                add_message(way.decoder, way.reply, self._change[: len(parameters)], parameters)
+            elif self._overlaps:
+                parameters[:] = way.reply
+        seconds = perf_counter() - start
+        parked = min(seconds, float(self._outbox.replies[:, PARKED].max()))
+        self.clock.wait += parked
+        self.clock.communication += seconds - parked
 
 
 def _finite(vector: np.ndarray) -> bool:

@@ -15,9 +15,11 @@ from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, move_vector
 from onotrain.parallel.mailbox import Inbox
-from onotrain.strategies.base import BatchShape, Job, Tally
+from onotrain.strategies.base import OWN, BatchShape, Job, Tally
+from onotrain.strategies.codecs import Codec, Part, without_feedback
 from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step
 from onotrain.strategies.parameter_server import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
+from onotrain.strategies.replies import Coded, Replies, Whole
 from onotrain.strategies.staleness import Clocks, Staleness
 
 
@@ -47,9 +49,11 @@ class Server(Participant):
         size = self._range.stop - self._range.start
         # Rank 0 collects the others' state for checkpoints.
         length = layout.size if rank == 0 else size
+        coded = job.codec is not None
+        copies = 2 * coded * (1 if self.lockstep else self.workers)  # what workers have, and messages to them
         check_memory(
-            (len(job.optimizer.state_names) * length + self.workers * size) * layout.dtype.itemsize,
-            f"the optimiser's state and gradients of {self.workers} workers",
+            (len(job.optimizer.state_names) * length + copies * size) * layout.dtype.itemsize,
+            f"the optimiser's state, and what {self.workers} workers have",
             hint="use more servers, or strategy: allreduce",
         )
         self._state = {name: np.zeros(length, layout.dtype) for name in job.optimizer.state_names}
@@ -59,18 +63,43 @@ class Server(Participant):
             Shard.of(tensors, self._range, self.parameters, {}),
             state={name: vector[own] for name, vector in self._state.items()},
         )
-        workers = range(self.servers, job.world.size)
-        self._inbox = Inbox(job.world.comm, workers, NUMBERS, self._shard.parameters)
-        self._clocks = Clocks(self.workers, None if options.staleness == "unbounded" else options.staleness)
+        self._open(job)
+        bound = None if options.staleness == "unbounded" else options.staleness - options.overlap
+        self._clocks = Clocks(self.workers, bound)
         self._clocks.release()
         self._staleness, self._lead = Staleness(), 0
         self._compensation: Compensation = Plain()
         #: Updates made, once the first step or a checkpoint has told how many there were before.
         self._count, self._counts = 0, False
-        #: Updates that there were when each worker was sent parameters.
-        self._sent = [0] * self.workers
+        #: Updates that there were when each worker was sent what it computed with, and what it has been sent last.
+        self._used, self._sent = [0] * self.workers, [0] * self.workers
+        #: When the last push of each came [s].
+        self._came = [0.0] * self.workers
         self._rate = 0.0
         self._begin_anew()
+
+    def _open(self, job: Job) -> None:
+        """Make what comes from the workers and what they are answered."""
+        assert self.pushes is not None  # noqa: S101 - for the type checker: this node has a server
+        part, parameters = Part.of(job.layout, self._range), self._shard.parameters
+        self._gradients = self.pushes[:, self._range]
+        near = [self.near(job.world.rank, worker) for worker in range(self.workers)]
+        #: What a push fills: nothing where the gradient itself is in this memory.
+        self._messages = [
+            gradient[:0] if at_hand else gradient for gradient, at_hand in zip(self._gradients, near, strict=True)
+        ]
+        self._replies: Replies = Whole(parameters, self.workers)
+        self._decoder: Codec | None = None
+        if job.codec is not None:
+            self._decoder = without_feedback(job.codec, part, job.seed)
+            nbytes = self._decoder.nbytes
+            self._messages = [np.empty(0 if at_hand else nbytes, np.uint8) for at_hand in near]
+            self._replies = Coded(
+                parameters, self.workers, lambda: without_feedback(job.codec, part, job.seed), together=self.lockstep
+            )
+        workers = range(self.servers, job.world.size)
+        self._inbox = Inbox(job.world.comm, workers, NUMBERS, self._messages, self._replies.buffers)
+        self.keep_residuals([None] * self.servers)
 
     def _begin_anew(self) -> None:
         """Forget what a meeting has settled."""
@@ -91,8 +120,11 @@ class Server(Participant):
         self._all_sent()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return rank 0's copy of the whole state, or this server's range of it."""
-        return self._state
+        """Return rank 0's copy of the whole state and of residuals, or this server's range of the former."""
+        if self.world.rank > 0 or len(self.residual) == 0:
+            return self._state
+        # In lockstep what is left to be sent is a part of the sum, as with `allreduce`.
+        return self._state | {f"{OWN}{'gradient' if self.lockstep else 'push'}_residual": self.residual}
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters to all ranks, and its state to those who keep it.  *Collective*."""
@@ -101,15 +133,13 @@ class Server(Participant):
         self._all_sent()
 
     def report(self) -> dict[str, Any]:
-        """Return staleness [updates], largest lead over the slowest worker [steps] and traffic of the first server."""
+        """Return staleness [updates] and the largest lead over the slowest worker [steps]."""
         histogram = self._staleness.state()["epoch"]
         found = {
             "staleness": {**self._staleness.take_epoch(), "histogram": histogram},
             "largest_lead": self._lead,
-            "server_received_bytes": self._inbox.received_bytes,
-            "server_sent_bytes": self._inbox.sent_bytes,
         }
-        self._lead = self._inbox.received_bytes = self._inbox.sent_bytes = 0
+        self._lead = 0
         return found
 
     def notes(self) -> dict[str, Any]:
@@ -120,7 +150,7 @@ class Server(Participant):
         """Count on from there."""
         if "updates" in notes:
             self._count, self._counts = notes["updates"], True
-            self._sent = [self._count] * self.workers
+            self._all_known()
 
     def close(self) -> None:
         """Give back what MPI holds."""
@@ -136,11 +166,13 @@ class Server(Participant):
             start = perf_counter()
             whose = self._inbox.wait()
             self.clock.wait += perf_counter() - start
+            now = perf_counter()
             for worker in whose:
+                self._came[worker] = now
                 self._take(worker)
         pushes = self._pushes.pop(number)
         if self.lockstep and not self._diverged:
-            self._update(Step(self._inbox.vectors), learning_rate, number, pushes)
+            self._update(Step(self._gradients), learning_rate, number, pushes)
         self._agree(pushes, number)
         self._answer()
         tally.clear()
@@ -158,7 +190,7 @@ class Server(Participant):
                 self._inbox.expect(worker)
         if not self._counts:
             self._counts, self._count = True, number - 1
-            self._sent = [self._count] * self.workers
+            self._all_known()
 
     def _take(self, worker: int) -> None:
         """Note a push; without lockstep, make the update, and answer whom it lets go on."""
@@ -169,8 +201,10 @@ class Server(Participant):
             raise RuntimeError(f"worker {worker} pushed batch {number} after {clocks[worker] - 1} steps")
         self._lead = max(self._lead, clocks[worker] - min(clocks))
         self._rate = float(numbers[RATE])
-        staleness = self._count - self._sent[worker]
+        staleness = self._count - self._used[worker]
         self._staleness.add(staleness)
+        if self._decoder is not None and len(self._messages[worker]):
+            self._decoder.decode(self._messages[worker], self._gradients[worker])
         pushes, said = self._pushes[number], numbers[TALLY]
         pushes.count += 1
         self._wants_stop |= bool(said[2])
@@ -189,7 +223,7 @@ class Server(Participant):
     def _apply(self, worker: int, staleness: int, rows: int, pushes: _Pushes) -> None:
         """Make the update that a push by itself leads to; one of no rows leads to none."""
         if rows:
-            gradient, parameters = self._inbox.vectors[worker], self._shard.parameters
+            gradient, parameters = self._gradients[worker], self._shard.parameters
             step = self._compensation.push(worker, gradient, parameters, staleness, rows)
             if step is not None:
                 self._update(step, self._rate, self._count + 1, pushes)
@@ -211,7 +245,8 @@ class Server(Participant):
         """Name the batch to meet at, if there is a reason: one that no worker has left behind."""
         reason = self._wants_stop or self._diverged
         if reason and not (self._last or self.lockstep or self.world.rank) and self._first is not None:
-            self._last = self._first + max(self._clocks.steps)
+            # With overlap, a worker has begun the batch after the one that it will be told this in answer to.
+            self._last = self._first + max(self._clocks.steps) + self._options.overlap
 
     def _agree(self, pushes: _Pushes, number: int) -> None:
         """Let all servers know what each has found in a batch.  *Collective* over them.
@@ -230,14 +265,21 @@ class Server(Participant):
 
     def _answer(self) -> None:
         """Send parameters to all who may go on; a meeting that a worker knows of is answer enough."""
-        for worker in self._clocks.release():
+        released = self._clocks.release()
+        answered = [worker for worker in released if not self._inbox.numbers[worker, MEETS]]
+        if answered:
+            self._replies.answer(answered)
+        for worker in released:
+            # With overlap it has begun its next batch before this answer.
+            self._used[worker] = self._sent[worker] if self._options.overlap else self._count
             self._sent[worker] = self._count
-            numbers = self._inbox.numbers[worker]
-            if not numbers[MEETS]:
-                self._compensation.sent(worker, self._shard.parameters)
-                if numbers[NUMBER] != self._last:
-                    self._inbox.expect(worker)
-                self._inbox.reply(worker, self._last)
+        for worker in answered:
+            self._compensation.sent(worker, self._replies.known(worker))
+            if self._inbox.numbers[worker, NUMBER] != self._last:
+                self._inbox.expect(worker)
+            self._inbox.reply(worker, self._last, perf_counter() - self._came[worker])
+            if not self.near(self.world.rank, worker):
+                self.traffic.add(self._shard.parameters.nbytes, self._replies.buffers[worker].nbytes)
 
     def _meet(self, tally: Tally) -> None:
         """Apply what is held back, and settle everything.  *Collective* over all ranks."""
@@ -259,9 +301,14 @@ class Server(Participant):
 
     def _all_sent(self) -> None:
         """Note that all workers have the parameters of now."""
-        self._sent = [self._count] * self.workers
+        self._all_known()
+        self._replies.met()
         for worker in range(self.workers):
             self._compensation.sent(worker, self._shard.parameters)
+
+    def _all_known(self) -> None:
+        """Note that nobody's parameters are older than those of now."""
+        self._used, self._sent = [self._count] * self.workers, [self._count] * self.workers
 
     def _move_state(self, *, from_first: bool) -> None:
         """Copy the others' ranges of the state from rank 0 or to it.  *Collective* over the servers."""

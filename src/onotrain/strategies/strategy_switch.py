@@ -15,7 +15,7 @@ import numpy as np
 
 from onotrain.data.feed import Batch
 from onotrain.nn import Model
-from onotrain.strategies.base import BatchShape, Clock, Job, Strategy, Tally
+from onotrain.strategies.base import OWN, BatchShape, Clock, Job, Strategy, Tally, Traffic
 from onotrain.strategies.switch_rule import SwitchBackRule, SwitchRule
 
 #: Returns a strategy for the options that go with it.
@@ -51,6 +51,11 @@ class StrategySwitch:
     def clock(self) -> Clock:
         """The running strategy's."""
         return self._strategy.clock
+
+    @property
+    def traffic(self) -> Traffic:
+        """The running strategy's."""
+        return self._strategy.traffic
 
     @property
     def parameters(self) -> np.ndarray:
@@ -148,8 +153,10 @@ class StrategySwitch:
         self._strategy = self._build()
         if self._job.world.rank == 0:
             self._strategy.parameters[:] = old.parameters
+            state = old.state()
             for name, vector in self._strategy.state().items():
-                vector[:] = old.state()[name]
+                if not name.startswith(OWN):  # what messages have left to send belongs to the strategy that sent them
+                    vector[:] = state[name]
         self._strategy.synchronize()
         old.close()
         # Only losses of the strategy that runs may decide.

@@ -14,12 +14,11 @@ from onotrain.data.prepare import Description
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
+from onotrain.strategies.base import OWN
 from onotrain.training.checkpoint_file import Checkpoint, check_arrays
 from onotrain.training.digest import Pause, no_pause, sha256
 
 _PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
-#: How names of a strategy's own state begin.
-_STRATEGY = "strategy/"
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def arrays_of(
 
 def _prefix(name: str) -> str:
     """Return how names of the arrays of state `name` begin."""
-    return name if name.startswith(_STRATEGY) else f"{_OPTIMIZER}/{name}"
+    return name if name.startswith(OWN) else f"{_OPTIMIZER}/{name}"
 
 
 def read_arrays(
@@ -142,11 +141,11 @@ def read_arrays(
     """
     arrays = checkpoint.arrays
     vectors = {_PARAMETERS: parameters} | {_prefix(name): flat for name, flat in state.items()}
-    for prefix in [prefix for prefix in vectors if prefix.startswith(_STRATEGY)]:
+    for prefix in [prefix for prefix in vectors if prefix.startswith(OWN)]:
         if not any(name.startswith(f"{prefix}/") for name in arrays):
             del vectors[prefix]
     mine = tuple(f"{prefix}/" for prefix in vectors)
-    read = {name: array for name, array in arrays.items() if name.startswith(mine) or not name.startswith(_STRATEGY)}
+    read = {name: array for name, array in arrays.items() if name.startswith(mine) or not name.startswith(OWN)}
     expected = {f"{prefix}/{t.name}": (t.shape, layout.dtype) for prefix in vectors for t in layout}
     check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
     for prefix, flat in vectors.items():

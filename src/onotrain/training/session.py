@@ -96,6 +96,8 @@ def train(
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
+        if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
+            world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
         keeper = Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
         return _Session(world, resolved, keeper, stop, stack).run()
 
@@ -159,11 +161,8 @@ class _Session:
             self._slowness = Slowness(config, world)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job(
-                    world, self.model.layout, optimizer, config.strategy, training.gradient_accumulation, balance,
-                    self._slowness.travel,
-                )
-            )  # fmt: skip
+                Job.of(config, world, self.model.layout, optimizer, balance, self._slowness.travel)
+            )
         stack.callback(self.strategy.close)
         self.progress = self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None

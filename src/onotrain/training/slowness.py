@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import sleep
+from time import perf_counter, sleep
 
 from onotrain.config import Config
 from onotrain.errors import UsageError
@@ -47,7 +47,8 @@ class Slowness:
             sleep(extra)
         return seconds + extra
 
-    def travel(self) -> None:
-        """Sleep for as long as a message is to take longer."""
-        if self._delays.message_seconds > 0.0:
-            sleep(self._delays.message_seconds)
+    def travel(self, began: float) -> None:
+        """Sleep until an exchange that began at that time (`time.perf_counter`) has taken the longer time."""
+        left = began + self._delays.message_seconds - perf_counter()
+        if left > 0.0:
+            sleep(left)

@@ -312,6 +312,9 @@ class Trainer:
         seconds = strategy.clock.take(record["train_seconds"])
         ranks = comm.allgather(seconds)
         record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
+        traffic = strategy.traffic.take()
+        ranks = comm.allgather(traffic)
+        record["ranks_bytes"] = {kind: [rank[kind] for rank in ranks] for kind in traffic}
         record |= comm.bcast(strategy.report() if comm.rank == 0 else None, root=0)
 
     def _checkpoint_within_epoch(self) -> None:

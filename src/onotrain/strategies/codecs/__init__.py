@@ -21,7 +21,7 @@ from onotrain.strategies.codecs.topk import TopK
 
 __all__ = [
     "CODECS", "BFloat16", "Codec", "Compressor", "Feedback", "Float16", "Int8", "Part", "Plain", "PowerSGD",
-    "SummedFeedback", "TopK", "add_messages", "build", "publish", "with_feedback",
+    "SummedFeedback", "TopK", "add_messages", "build", "publish", "with_feedback", "without_feedback",
 ]  # fmt: skip
 
 #: The codec of a range, by its name in the configuration; the options are ``fraction`` of topk, ``rank`` of powersgd.
@@ -35,8 +35,10 @@ CODECS: dict[str, Callable[[Part, Any, int], Codec]] = {
 }
 
 
-def build(options: Any, part: Part, seed: int) -> Codec:
-    """Return the codec that the configuration names, with error feedback around all but ``none``.
+def build(options: Any, part: Part, seed: int) -> Feedback:
+    """Return the codec that the configuration names, with error feedback.
+
+    A range that it would not make any smaller is sent as it is.
 
     Parameters
     ----------
@@ -46,11 +48,11 @@ def build(options: Any, part: Part, seed: int) -> Codec:
         The range that each message holds.
     seed
         Of the run: the same on all ranks.
-
-    Raises
-    ------
-    ConfigError
-        The codec would not make this range any smaller.
     """
+    return with_feedback(without_feedback(options, part, seed))
+
+
+def without_feedback(options: Any, part: Part, seed: int) -> Codec:
+    """Return the same by itself, for values of which nothing is lost that a message leaves out."""
     codec = CODECS[options.name](part, options, seed)
-    return codec if isinstance(codec, Plain) else with_feedback(codec)
+    return codec if codec.nbytes < codec.raw_bytes else Plain(part)

@@ -27,7 +27,7 @@ class TopK(Codec):
     Raises
     ------
     ConfigError
-        The message would have at least as many bytes as the range itself, or places beyond 32 bits.
+        There are places beyond 32 bits.
     """
 
     def __init__(self, part: Part, fraction: float) -> None:
@@ -37,13 +37,6 @@ class TopK(Codec):
             raise ConfigError(
                 f"topk: got a range of {part.size} values, expected less than {1 << 32}",
                 hint="cut the vector into smaller ranges, or choose another codec",
-            )
-        if part.size > 0 and self.nbytes >= self.raw_bytes:
-            below = part.dtype.itemsize / (part.dtype.itemsize + _INDEX_BYTES)
-            raise ConfigError(
-                f"topk: got fraction {fraction:g}, which sends {self.nbytes} bytes for {part.size} values of "
-                f"{part.dtype}; expected less than their {self.raw_bytes} bytes",
-                hint=f"choose a fraction below {below:.3g}, or another codec",
             )
         keys = np.dtype(f"u{part.dtype.itemsize}")
         #: Magnitudes as whole numbers, which are in the same order.

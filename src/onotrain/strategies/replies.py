@@ -1,0 +1,102 @@
+"""What a parameter server answers its workers with: the parameters, or what brings theirs nearer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from onotrain.strategies.codecs import Codec
+
+
+class Replies(Protocol):
+    """Both kinds of answers."""
+
+    @property
+    def buffers(self) -> Sequence[np.ndarray]:
+        """What is sent to each worker; none may be written while it is under way."""
+        ...
+
+    def answer(self, workers: Sequence[int]) -> None:
+        """Make the answers to these workers."""
+        ...
+
+    def known(self, worker: int) -> np.ndarray:
+        """Return the parameters that a worker has, once it has taken its last answer."""
+        ...
+
+    def met(self) -> None:
+        """Note that all workers have the parameters of now."""
+        ...
+
+
+class Whole:
+    """The parameters themselves."""
+
+    def __init__(self, parameters: np.ndarray, workers: int) -> None:
+        self._parameters = parameters
+        self.buffers: Sequence[np.ndarray] = [parameters] * workers
+
+    def answer(self, workers: Sequence[int]) -> None:
+        """Do nothing: they are there."""
+
+    def known(self, worker: int) -> np.ndarray:
+        """Return the parameters of now."""
+        return self._parameters
+
+    def met(self) -> None:
+        """Do nothing."""
+
+
+class Coded:
+    """A codec's message of the difference to what the worker has.
+
+    No residual is kept: what a message leaves out is in the next difference.
+
+    Parameters
+    ----------
+    parameters
+        The server's range.
+    workers
+        Their number.
+    codec
+        Returns a codec of the range.
+    together
+        Whether all workers get the same answers, which are then made once.
+    """
+
+    def __init__(self, parameters: np.ndarray, workers: int, codec: Callable[[], Codec], *, together: bool) -> None:
+        self._parameters, self._together = parameters, together
+        streams = 1 if together else workers
+        self._codecs = [codec() for _ in range(streams)]
+        messages = [np.empty(each.nbytes, np.uint8) for each in self._codecs]
+        self.buffers: Sequence[np.ndarray] = messages * workers if together else messages
+        self._known = np.zeros((streams, len(parameters)), parameters.dtype)
+        self._change = np.empty_like(parameters)
+
+    def answer(self, workers: Sequence[int]) -> None:
+        """Make the messages; where all get the same one, all must be answered at once."""
+        for stream in [0] if self._together else workers:
+            known, codec, message = self._known[stream], self._codecs[stream], self.buffers[stream]
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.subtract(self._parameters, known, out=self._change)
+                codec.encode(self._change, message)
+                add_message(codec, message, self._change, known)
+
+    def known(self, worker: int) -> np.ndarray:
+        """Return the sum of all messages since the last meeting, on what was known then."""
+        return self._known[0 if self._together else worker]
+
+    def met(self) -> None:
+        """Begin anew from the parameters of now."""
+        self._known[:] = self._parameters
+        for codec in self._codecs:
+            codec.reset()
+
+
+def add_message(codec: Codec, message: np.ndarray, scratch: np.ndarray, parameters: np.ndarray) -> None:
+    """Add what a message decodes to to the parameters, as server and worker do, to the same bits."""
+    codec.decode(message, scratch)
+    with np.errstate(over="ignore", invalid="ignore"):
+        parameters += scratch

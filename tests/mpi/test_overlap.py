@@ -1,0 +1,176 @@
+"""A parameter server's workers that compute while their push is under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import process_time, sleep
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.errors import ConfigError
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Optimizer
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.mailbox import Inbox, Outbox
+from onotrain.parallel.shared_memory import allocate
+from onotrain.parallel.world import World
+from onotrain.strategies import BatchShape, Job, Tally, build
+from onotrain.training import train
+
+pytestmark = pytest.mark.mpi(min_size=2)
+
+RATE = 0.1
+SIZE = 500
+
+
+@pytest.fixture(scope="module", params=["one node", "every rank a node"])
+def world(request: pytest.FixtureRequest) -> World:
+    """Return the job, whose pushes go through memory or through messages."""
+    return World.connect(ranks_per_node=1 if request.param == "every rank a node" else None)
+
+
+def config(**strategy: Any) -> Config:
+    """Return a configuration of an asynchronous server with overlap."""
+    return Config.from_mapping(
+        {
+            "data": {"train": "digits", "validation": 0.2},
+            "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": {"name": "sgd", "learning_rate": RATE},
+            "training": {"epochs": 8, "batch_size": 24},
+            "strategy": {"name": "parameter_server", "staleness": "unbounded", "overlap": True, **strategy},
+        }
+    )
+
+
+class Run:
+    """A parameter server on the ranks of a test, without a trainer."""
+
+    def __init__(self, world: World, **strategy: Any) -> None:
+        made = config(**strategy)
+        self.world, self.layout = world, ParameterLayout([("vector", (SIZE,))], np.float32)
+        with agreed(world.comm):
+            rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
+            self.strategy: Any = build(Job.of(made, world, self.layout, rule))
+        self.strategy.synchronize()
+        model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
+        self.strategy.prepare(model, BatchShape(24, self.strategy.most_rows(24), 1))
+        self.worker, self.tally = world.rank - self.strategy.servers, Tally()
+
+    def step(self, number: int, *, settle: bool = False, stop: bool = False) -> Tally:
+        """Push a gradient of ones times the number."""
+        self.tally.clear()
+        if self.worker >= 0:
+            self.strategy.gradient[:] = number
+            self.tally.losses[:] = 1.0, 1.0
+            self.tally.samples = 1
+        if stop:
+            self.tally.ask_to_stop()
+        self.strategy.step(RATE, number, self.strategy.workers, self.tally, settle=settle)
+        return self.tally
+
+    def close(self) -> None:
+        """Give back what MPI holds, when nobody sends any more."""
+        self.world.barrier()
+        self.strategy.close()
+
+
+def test_a_batch_knows_all_pushes_but_the_one_under_way(world: World) -> None:
+    """With one worker; all of its gradients but the first two after a meeting are one update stale."""
+    run = Run(world, servers=world.size - 1)
+    applied = np.float32(0.0)
+    for number in range(1, 21):
+        run.step(number, settle=number in (7, 20))
+        if run.worker >= 0 and number not in (7, 20):
+            np.testing.assert_allclose(run.strategy.parameters, applied, rtol=1e-6)
+        applied -= np.float32(RATE) * np.float32(number)
+        if number in (7, 20):
+            np.testing.assert_allclose(run.strategy.parameters, applied, rtol=1e-6)
+    if world.rank == 0:
+        assert run.strategy.report()["staleness"]["histogram"] == [2, 18]
+    run.close()
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("bound", [1, 2, 5])
+def test_the_bound_holds_for_what_is_begun(world: World, bound: int) -> None:
+    """What workers have computed is seen in shared memory, whatever the server thinks; one of them is slow."""
+    run = Run(world, staleness=bound)
+    with World.connect(world.comm) as machine:
+        done = allocate(machine.node, {"done": ((run.strategy.workers,), np.int64)})["done"]
+    rng, leads = np.random.default_rng(world.rank), []
+    for number in range(1, 21):
+        if run.worker >= 0:
+            sleep(rng.uniform(0, 0.004) + 0.03 * (run.worker == 0))
+            done[run.worker] = number
+        run.step(number, settle=number == 20)
+        if run.worker >= 0 and number < 20:
+            leads.append(number - int(done.min()))
+    assert 0 < max(world.comm.allgather(max(leads, default=0))) <= bound
+    run.close()
+
+
+@pytest.mark.parametrize("asks", [0, 1, -1])
+@pytest.mark.parametrize("staleness", [1, 3, "unbounded"])
+def test_all_stop_at_one_step(world: World, staleness: int | str, asks: int) -> None:
+    """Whoever asks, and with nothing left under way."""
+    run = Run(world, staleness=staleness)
+    rng = np.random.default_rng(world.rank)
+    asks, number, stopped = asks % world.size, 0, False
+    while not stopped and number < 60:
+        number += 1
+        if run.worker >= 0:
+            sleep(rng.uniform(0, 0.003))
+        stopped = run.step(number, settle=number == 60, stop=world.rank == asks and number >= 10).stop
+    assert stopped
+    assert set(world.comm.allgather(number)) == {number} and 10 <= number < 60
+    assert len(set(world.comm.allgather(run.strategy.parameters.tobytes()))) == 1
+    run.close()
+
+
+@pytest.mark.mpi(min_size=3)
+def test_whole_runs_learn_and_hide_the_exchange(tmp_path: Path) -> None:
+    """And go on from a checkpoint."""
+    comm = World.connect().comm
+    place = comm.bcast(tmp_path, root=0)
+    whole = config().to_mapping() | {"optimizer": {"name": "adam", "learning_rate": 0.002}}
+    train(whole | {"training": {"epochs": 4, "batch_size": 24}}, comm, output=place / "run")
+    summary = train(whole, comm, output=place / "run", resume=True).summary
+    assert summary["epochs"] == 8
+    assert summary["validation_accuracy"] > 0.8
+    assert all(seconds > 0.0 for seconds in summary["ranks_seconds"]["hidden"][1:])
+
+
+def test_overlap_is_refused_where_it_would_be_wrong() -> None:
+    """A synchronous batch begins with the parameters of the one before; DC-ASGD corrects for parameters it knows."""
+    with pytest.raises(ConfigError, match="overlap.*needs staleness greater than 0"):
+        config(staleness=0)
+    with pytest.raises(ConfigError, match="overlap.*must be false with compensation delay"):
+        config(compensation="delay")
+
+
+def test_a_server_that_waits_leaves_the_core_to_others(world: World) -> None:
+    """Half a second for a letter takes a tenth of it of the processor at most."""
+    if world.rank == 0:
+        received = [np.zeros(4) for _ in range(world.size - 1)]
+        inbox = Inbox(world.comm, range(1, world.size), (1, 1), received, received)
+        for worker in range(world.size - 1):
+            inbox.expect(worker)
+        world.barrier()
+        used, missing = process_time(), world.size - 1
+        while missing:
+            missing -= len(inbox.wait())
+        assert process_time() - used < 0.05
+        assert all((vector == worker + 1).all() for worker, vector in enumerate(received))
+        inbox.close()
+    else:
+        outbox = Outbox(world.comm, [0], (1, 1), [np.full(4, float(world.rank))], [np.zeros(4)])
+        world.barrier()
+        sleep(0.5)
+        outbox.send()
+        outbox.close()
