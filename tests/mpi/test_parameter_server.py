@@ -217,6 +217,23 @@ def test_one_worker_without_bound_trains_like_one_process(world: World, optimize
     run.close()
 
 
+@pytest.mark.parametrize("staleness", [1, "unbounded"])
+@pytest.mark.parametrize(("scaling", "power"), [("auto", 1.0), ("linear", 1.0), ("root", 0.5), ("none", 0.0)])
+def test_pushes_move_parameters_by_their_share_of_the_batch(
+    world: World, servers: int, scaling: str, power: float, staleness: int | str
+) -> None:
+    """SGD by default as far as the mean of all gradients does, which is one synchronous update, where none depends on
+    parameters."""
+    run = Run(world, config("sgd", servers=servers, staleness=staleness, rate_scaling=scaling))
+    expected = run.start.astype("float64")
+    for number in range(1, 31):
+        run.step(number, settle=number % 10 == 0)
+        for worker in range(run.workers):
+            expected -= rate(number) * run.workers**-power * gradient_of(run.layout, worker, number)
+    np.testing.assert_allclose(run.strategy.parameters, expected, rtol=1e-5, atol=1e-5)
+    run.close()
+
+
 @pytest.mark.mpi(min_size=3)
 @pytest.mark.parametrize("bound", [1, 3, "unbounded"])
 def test_no_worker_is_further_ahead_than_the_bound(world: World, servers: int, bound: int | str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onotrain import _kernels
+from onotrain.config import Config
 from onotrain.errors import ResourceError
+from onotrain.optim import Optimizer
 from onotrain.strategies.blocks import BLOCK
-from onotrain.strategies.compensation import COMPENSATIONS, Compensation, ConstantBatch, Delay, Place, Step
+from onotrain.strategies.compensation import COMPENSATIONS, Compensation, ConstantBatch, Delay, Place, Step, rate_power
 
 OPTIONS = SimpleNamespace(strength=0.3, adaptive=True, decay=0.9, limit=2)
 SIZES = [1, BLOCK, 2 * BLOCK + 3]
@@ -217,3 +221,33 @@ def test_the_gaps_of_the_flat_vector_stay_zero(name: str) -> None:
     rule.sent(0, np.array([1.0, 0.0]))
     assert applied(rule.push(0, np.array([1.0, 0.0]), np.array([2.0, 0.0]), 1, 4)).gradient[1] == 0.0
     assert all(vector[1] == 0.0 for vector in rule.vectors().values())
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "strategy", "power"),
+    [
+        ("sgd", {}, 1.0),
+        ("adam", {}, 0.5),
+        ("lamb", {}, 0.5),
+        ("adam", {"compensation": "delay", "staleness": 2}, 0.5),
+        ("adam", {"rate_scaling": "linear"}, 1.0),
+        ("sgd", {"rate_scaling": "root"}, 0.5),
+        ("sgd", {"rate_scaling": "none"}, 0.0),
+        ("sgd", {"compensation": "constant_batch"}, 0.0),
+        ("sgd", {"staleness": 0}, 0.0),
+    ],
+)
+def test_rates_go_with_the_share_of_the_batch(optimizer: str, strategy: dict[str, Any], power: float) -> None:
+    """As the optimiser's do, unless the configuration says otherwise or updates are of whole batches."""
+    config = Config.from_mapping(
+        {
+            "data": {"train": "digits"},
+            "model": {"layers": [{"dense": 10}]},
+            "loss": "cross_entropy",
+            "optimizer": optimizer,
+            "training": {"epochs": 1, "batch_size": 60},
+            "strategy": {"name": "parameter_server", "staleness": "unbounded", **strategy},
+        }
+    )
+    rule = Optimizer(config.optimizer, None, _kernels.load("float32"))
+    assert rate_power(config.strategy, rule) == power

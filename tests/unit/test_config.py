@@ -177,6 +177,16 @@ def test_compensation_has_a_short_form_and_needs_staleness(name: str) -> None:
     assert "never stale" in problems(strategy={**strategy, "staleness": 0})[0]
 
 
+@pytest.mark.parametrize("whole", [{"staleness": 0}, {"staleness": 2, "compensation": "constant_batch"}])
+def test_rates_are_scaled_only_where_updates_are_of_parts_of_batches(whole: dict[str, Any]) -> None:
+    for scaling in ("root", "linear"):
+        lines = problems(strategy={"name": "parameter_server", **whole, "rate_scaling": scaling})
+        assert len(lines) == 1 and "needs updates of a part of a batch" in lines[0]
+    for scaling in ("auto", "none"):
+        strategy = {"name": "parameter_server", **whole, "rate_scaling": scaling}
+        assert Config.from_mapping(mapping(strategy=strategy)).strategy.rate_scaling == scaling
+
+
 def test_nothing_can_be_changed() -> None:
     config = Config.from_mapping(mapping())
     with pytest.raises(ValueError, match="frozen"):

@@ -70,6 +70,12 @@ class ParameterServer(Section):
         "parameters that are older by that push; needs `staleness` of 1 or more.",
     )
     compensation: Compensation = Field("none", description="What is done about gradients that are stale.")  # type: ignore[assignment]
+    rate_scaling: Literal["auto", "none", "root", "linear"] = Field(
+        "auto",
+        description="How the learning rate of a gradient that is an update by itself goes with its share of the global "
+        "batch: not at all, with its square root, or with the share.  `auto`: `linear` for `sgd`, `root` for the other "
+        "optimisers, whose steps do not grow with the gradient; so rates of synchronous training hold.",
+    )
 
     @property
     def fewest_ranks(self) -> int:
@@ -82,7 +88,7 @@ class ParameterServer(Section):
         return self.staleness == 0
 
     def problems(self) -> Iterator[Problem]:
-        """Yield a compensation of nothing, and overlap where nobody may be ahead."""
+        """Yield a compensation of nothing, overlap where nobody may be ahead, and scaled updates of whole batches."""
         if self.synchronous and self.overlap:
             yield Problem(
                 ("overlap",),
@@ -98,4 +104,10 @@ class ParameterServer(Section):
             yield Problem(
                 ("compensation",),
                 f"needs staleness greater than 0: synchronous gradients are never stale (got {self.compensation.name})",
+            )
+        whole = "staleness 0" if self.synchronous else "compensation constant_batch"
+        if self.rate_scaling in ("root", "linear") and (self.synchronous or self.compensation.name == "constant_batch"):
+            yield Problem(
+                ("rate_scaling",),
+                f"needs updates of a part of a batch: with {whole} they are of whole ones (got {self.rate_scaling})",
             )

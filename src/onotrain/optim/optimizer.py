@@ -170,6 +170,9 @@ class Optimizer:
         self._options = spec
         self._clip_norm = clip_norm
         self._kernels = kernels
+        #: Power of the batch size that the learning rate goes with, for about the same training from fewer rows:
+        #: Goyal et al., arXiv 1706.02677 (SGD); Malladi et al., arXiv 2205.10287 (Adam, RMSprop).
+        self.rate_power = 1.0 if spec.name == "sgd" else 0.5
 
     def sum(self, gradients: np.ndarray, out: np.ndarray) -> None:
         """Write the sum of the rows ``(k, n)`` to `out`, which may be row 0."""

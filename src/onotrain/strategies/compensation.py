@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from onotrain.data.paths import check_memory
+from onotrain.optim import Optimizer
 from onotrain.strategies.blocks import BLOCK, blocks, flush_subnormals
 
 
@@ -273,3 +274,19 @@ COMPENSATIONS: dict[str, Callable[[Any, Place], Compensation]] = {
     "delay": lambda options, place: Delay(place, options.strength, options.adaptive, options.decay),
     "constant_batch": lambda options, place: ConstantBatch(place, options.limit),
 }
+
+
+def rate_power(options: Any, optimizer: Optimizer) -> float:
+    """Return the power of a push's share of the global batch that its learning rate is multiplied by.
+
+    Parameters
+    ----------
+    options
+        Of the parameter server.
+    optimizer
+        Decides what `auto` is.
+    """
+    if options.staleness == 0 or options.compensation.name == "constant_batch":
+        return 0.0  # updates are of whole batches
+    powers = {"auto": optimizer.rate_power, "none": 0.0, "root": 0.5, "linear": 1.0}
+    return powers[options.rate_scaling]

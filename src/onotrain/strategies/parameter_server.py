@@ -6,7 +6,8 @@ compute no rows; the others are workers, and cut every global batch among themse
     worker                                    each server
     g = gradient of its slice
     push g[range], tally            ----->    staleness 0: when all have pushed, one update with the sum of g
-                                              else: one update with each g, as it comes
+                                              else: one update with each g, as it comes, at a
+                                                    rate that goes with its share of the rows
     w[range] = reply                <-----    w[range], unless the worker is too far ahead: then later
 
 All ranks call `step` for every batch.  A server's returns when every worker has pushed the batch, so servers follow the
@@ -46,6 +47,7 @@ from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally, Traffic
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
 from onotrain.strategies.coded_sum import Residuals
+from onotrain.strategies.compensation import rate_power
 from onotrain.strategies.replies import add_message
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
@@ -172,6 +174,7 @@ class Worker(Participant):
         super().__init__(job)
         options, layout = job.options, job.layout
         self._overlaps, self._travel = options.overlap, job.travel
+        self._rate_power = rate_power(options, job.optimizer)
         #: Where servers of this node read this rank's gradient.
         self._push = layout.zeros() if self.pushes is None else self.pushes[job.world.rank - self.servers]
         self.gradient = layout.zeros() if self._overlaps else self._push
@@ -220,7 +223,8 @@ class Worker(Participant):
             tally.gradient_squares = math.nan
         self._finish()
         meets = settle or self._outbox.replies[0, LAST] == number
-        self._fill(learning_rate, number, tally, settle=settle)
+        rate = learning_rate * (tally.samples / samples) ** self._rate_power
+        self._fill(rate, number, tally, settle=settle)
         tally.clear()
         self._began = perf_counter()
         if settle:
@@ -236,10 +240,10 @@ class Worker(Participant):
             self.meet(tally)
             self.clock.communication += perf_counter() - start
 
-    def _fill(self, learning_rate: float, number: int, tally: Tally, *, settle: bool) -> None:
+    def _fill(self, rate: float, number: int, tally: Tally, *, settle: bool) -> None:
         """Make the push."""
         numbers = self._outbox.numbers
-        numbers[[NUMBER, RATE, MEETS]] = number, learning_rate, settle
+        numbers[[NUMBER, RATE, MEETS]] = number, rate, settle
         numbers[TALLY] = tally.values
         if self._overlaps:
             self._push[:] = self.gradient
