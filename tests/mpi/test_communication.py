@@ -36,8 +36,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "flat": {"name": "flat"},
     "allreduce": {"name": "allreduce", "bucket_mib": 0.001},
     "server": {"name": "parameter_server"},
-    "server, asynchronous": {"name": "parameter_server", "staleness": "unbounded"},
-    "server, overlap": {"name": "parameter_server", "staleness": "unbounded", "overlap": True},
+    "server, asynchronous": {"name": "parameter_server", "staleness": "unbounded", "rate_scaling": "none"},
+    "server, overlap": {"name": "parameter_server", "staleness": 2, "overlap": True, "rate_scaling": "none"},
     "two servers": {"name": "parameter_server", "servers": 2},
     "local": {"name": "local_sgd", "period": 4},
 }

@@ -43,9 +43,12 @@ def config(**strategy: Any) -> Config:
             "loss": "cross_entropy",
             "optimizer": {"name": "sgd", "learning_rate": RATE},
             "training": {"epochs": 8, "batch_size": 24},
-            "strategy": {"name": "parameter_server", "staleness": "unbounded", "overlap": True, **strategy},
+            "strategy": {
+                "name": "parameter_server", "staleness": "unbounded", "overlap": True, "rate_scaling": "none",
+                **strategy,
+            },
         }
-    )
+    )  # fmt: skip
 
 
 class Run:
