@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.config import Config
+from onotrain.config import Config, load_config
+from onotrain.errors import ConfigError
 from onotrain.strategies.simulate import Delays, uniform
 from onotrain.training import slowness
 from onotrain.training.slowness import Slowness
@@ -102,3 +104,17 @@ def test_what_is_slept_is_told_as_computing(
     assert slow.compute(7, 0.25) == expected
     slow.travel()
     assert seen == slept
+
+
+def test_a_mapping_of_ranks_is_short_for_the_list(tmp_path: Path) -> None:
+    """As people write it; ranks that are none are refused in the words of the long form."""
+    file = tmp_path / "c.yaml"
+    text = "data: {train: digits}\nmodel: {layers: [{dense: 10}]}\nloss: cross_entropy\ntraining: {epochs: 1, batch_size: 8}\n"
+    file.write_text(text + "simulate: {slow_ranks: {1: 2.0, 0: 3}, jitter: 0.1}\n")
+    found = load_config(file).simulate
+    assert found is not None
+    assert [(slow.rank, slow.factor) for slow in found.slow_ranks] == [(1, 2.0), (0, 3.0)]
+    for wrong in ("{first: 2}", "{1: 0.5}", "{-1: 2}"):
+        file.write_text(text + f"simulate: {{slow_ranks: {wrong}}}\n")
+        with pytest.raises(ConfigError, match="simulate.slow_ranks"):
+            load_config(file)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator
 
 from onotrain.config.base import Count, CountOrZero, NotNegative, Problem, Section
 
@@ -21,7 +21,7 @@ class Simulate(Section):
     """What is to be slower than it is."""
 
     slow_ranks: Annotated[tuple[SlowRank, ...], Strict(False)] = Field(
-        (), description="Ranks whose steps are to take longer, such as `[{rank: 1, factor: 2}]`."
+        (), description="Ranks whose steps are to take longer, such as `[{rank: 1, factor: 2}]`; short: `{1: 2}`."
     )
     jitter: NotNegative = Field(
         0.0,
@@ -36,6 +36,15 @@ class Simulate(Section):
         description="Ranks of a node that are taken for a node of their own, by so many: what would go over the "
         "network of a cluster goes through MPI.  null: nodes are what they are.",
     )
+
+    @field_validator("slow_ranks", mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        """Return the list that a mapping from ranks to factors is short for."""
+        if not isinstance(value, Mapping):
+            return value
+        named = {int(rank) if str(rank).isdecimal() else rank: factor for rank, factor in value.items()}
+        return [{"rank": rank, "factor": factor} for rank, factor in named.items()]
 
     def problems(self) -> Iterator[Problem]:
         """Yield ranks that are named twice."""

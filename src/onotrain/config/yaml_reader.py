@@ -1,7 +1,7 @@
 """YAML text -> plain data, and where in the text every key and value stands.
 
 The text is hostile until proven otherwise, so that only what a configuration needs is read: one document of
-mappings with string keys, sequences and scalars.  There are no anchors, aliases, tags or duplicate keys, and scalars
+mappings whose keys are words or whole numbers (read as words), sequences and scalars.  There are no anchors, aliases, tags or duplicate keys, and scalars
 follow the core schema of YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
 """
 
@@ -206,6 +206,8 @@ class _Builder:
         if not isinstance(event, yaml.ScalarEvent):
             raise YamlError("a key must be a word (got a mapping or a list)", position)
         key = resolve_plain(event.value) if event.style is None else event.value
+        if isinstance(key, int) and not isinstance(key, bool):
+            key = str(key)  # of a rank
         if not isinstance(key, str):
             raise YamlError(f"a key must be a word (got {event.value or 'nothing'})", position)
         if key in parent.data:
