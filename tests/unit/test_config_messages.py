@@ -88,6 +88,8 @@ ONE_MISTAKE = [
     ("validation: 0.2", "normalize: standrd", "1:34: data.normalize: unknown name (got 'standrd'); did you mean 'standard'?"),
     ("batch_size: 32", "batch_size: 32, dtype: float23", "9:46: training.dtype: unknown name (got 'float23'); did you mean 'float32'?"),
     ("batch_size: 32", "batch_size: 32, metrics: [loss, acuracy]", "9:55: training.metrics.1: unknown metric (got 'acuracy'); did you mean 'accuracy'?"),
+    ("validation: 0.2", "partition: by_lable", "1:34: data.partition: unknown partition (got 'by_lable'); did you mean 'by_label'?"),
+    ("validation: 0.2", "partition: {name: by_rank, alpha: 1}", "1:50: data.partition.alpha: unknown key of partition 'by_rank'; known key is name"),
     # types
     ("epochs: 2", "epochs: two", "9:20: training.epochs: must be a whole number (got 'two')"),
     ("epochs: 2", "epochs: 1.5", "9:20: training.epochs: must be a whole number (got 1.5)"),
@@ -98,6 +100,8 @@ ONE_MISTAKE = [
     ("validation: 0.2", "validation: [0.2]", "1:35: data.validation: expected a fraction, 'test', a path or null (got a list of 1)"),
     ("validation: 0.2", "normalize: {mean: 0, std: x}", "1:49: data.normalize.std: expected a number or a list of numbers (got 'x')"),
     ("validation: 0.2", "stream: maybe", "1:31: data.stream: expected auto, true or false (got 'maybe')"),
+    ("validation: 0.2", "partition: 4", "1:34: data.partition: must be the name of one partition or a mapping with a name (got 4); "
+     "expected none, by_rank or by_label"),
     ("batch_size: 32", "batch_size: 32, metrics: loss", "9:48: training.metrics: expected auto or a list of names (got 'loss')"),
     ("batch_size: 32", "batch_size: 32, early_stopping: 3", "9:55: training.early_stopping: must be a mapping of keys to values (got 3)"),
     ("name: adam", "name: adam, betas: 0.9", "7:32: optimizer.betas: must be a list (got 0.9)"),
@@ -115,6 +119,7 @@ ONE_MISTAKE = [
     ("name: adam", "name: adam, learning_rate: .nan", "7:40: optimizer.learning_rate: must be a finite number (got nan)"),
     ("name: adam", "name: adam, learning_rate: 1e999", "7:40: optimizer.learning_rate: must be a finite number (got inf)"),
     ("    - dense: 10", "    - dropout: 1\n    - dense: 10", "5:7: model.layers.1.dropout.rate: must be less than 1 (got 1)"),
+    ("validation: 0.2", "partition: {name: by_label, alpha: 0}", "1:58: data.partition.alpha: must be at least 1e-06 (got 0)"),
     ("keep: 3", "keep: 1", "11:20: checkpoint.keep: must be at least 2 (got 1)"),
     ("batch_size: 32", "batch_size: 32, seed: -1", "9:45: training.seed: must be at least 0 (got -1)"),
     ("batch_size: 32", "batch_size: 32, early_stopping: {patience: 0}", "9:66: training.early_stopping.patience: must be at least 1 (got 0)"),
@@ -147,6 +152,9 @@ ONE_MISTAKE = [
     ("validation: 0.2", "normalize: {mean: 0, std: [1, -2]}", "1:53: data.normalize.std.1: must be greater than 0 (got -2)"),
     ("validation: 0.2", "normalize: {mean: [0, 0, 0], std: [1, 1]}",
      "1:57: data.normalize.std: must have as many entries as mean (got 2, mean has 3)"),
+    ("train: digits", "train: a.h5, stream: true, partition: by_rank",
+     "1:29: data.stream: streamed samples come as they lie in the file; partition by_rank needs them in memory "
+     "(got true, expected auto or false)"),
     # between sections
     ("dense: 10", "dense: 1", "5:7: model.layers.1.dense.units: cross_entropy needs one output per class, 2 or more (got 1)"),
     ("dense: 10", "dense: {units: 10, activation: sigmoid}",
@@ -169,6 +177,36 @@ ONE_MISTAKE = [
     ("strategy:", "loss:", "10:1: duplicate key 'loss'; the first one is in line 6"),
     ("{keep: 3}", "{keep: 3", "12:1: not YAML: expected ',' or '}', but got '<stream end>' while parsing a flow mapping"),
 ]  # fmt: skip
+
+
+PARTITIONED = GOOD.replace("validation: 0.2", "partition: {name: by_label, alpha: 0.1}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("loss: cross_entropy", "loss: mse", "1:34: data.partition: needs one class a sample, which loss mse has not (got by_label); expected by_rank"),
+        ("loss: cross_entropy", "loss: binary_cross_entropy",
+         "1:34: data.partition: needs one class a sample, which loss binary_cross_entropy and 10 outputs has not (got by_label); expected by_rank"),
+        ("batch_size: 32", "batch_size: 32, load_balance: throughput",
+         "9:53: training.load_balance: must be none with data.partition by_label, with which a rank computes the same slice of every batch (got throughput)"),
+        ("{name: allreduce}", "{name: strategy_switch}",
+         "1:34: data.partition: needs a strategy with which a rank computes the same slice of every batch (got by_label with strategy_switch)"),
+    ],
+    ids=["loss", "multilabel", "balance", "switch"],
+)  # fmt: skip
+def test_what_a_partition_does_not_go_with(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert lines(tmp_path, PARTITIONED.replace(old, new, 1)) == [f"run.yaml:{expected}"]
+
+
+def test_a_partition_goes_with_one_yes_or_no(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    text = PARTITIONED.replace("loss: cross_entropy", "loss: binary_cross_entropy").replace("dense: 10", "dense: 1")
+    path.write_text(text, encoding="utf-8")
+    assert load_config(path).data.partition.alpha == 0.1
+    assert load_config(path, ["data.partition=by_label"]).data.partition.alpha == 0.5
+    path.write_text(text.replace("binary_cross_entropy", "mse"), encoding="utf-8")
+    assert load_config(path, ["data.partition=by_rank"]).data.partition.name == "by_rank"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_serializer
 
-from onotrain.config.base import ByType, Count, Numbers, Problem, Section, Text, Texts
+from onotrain.config.base import ByType, Count, Numbers, OneOf, Problem, Section, Text, Texts
 
 #: Data sets that go by a name instead of a path.
 BUILT_IN = ("digits", "mnist")
@@ -37,6 +37,35 @@ class MeanStd(Section):
     @field_serializer("mean", "std")
     def _short(self, value: tuple[float, ...]) -> Any:
         return value[0] if len(value) == 1 else list(value)
+
+
+class NoPartition(Section):
+    """Every rank sees all samples in the course of time."""
+
+    name: Literal["none"] = Field(description="Any rank may get any sample, others in every epoch.")
+
+
+class ByRank(Section):
+    """Ranks have samples of their own, drawn at random."""
+
+    name: Literal["by_rank"] = Field(description="Each rank has samples of its own, drawn at random.")
+
+
+class ByLabel(Section):
+    """Ranks have samples of their own, of some classes more than of others."""
+
+    name: Literal["by_label"] = Field(
+        description="Each rank has samples of its own, their classes in proportions drawn from a Dirichlet "
+        "distribution around those of the whole data (Hsu et al., arXiv 1909.06335)."
+    )
+    alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
+        0.5,
+        description="Concentration of the distribution, for each class: 0.1 leaves a rank few classes, 100 about the "
+        "same as the others.",
+    )
+
+
+Partition = Annotated[NoPartition | ByRank | ByLabel, OneOf("partition")]
 
 
 class Data(Section):
@@ -74,6 +103,11 @@ class Data(Section):
     window_mib: Count = Field(
         256, description="Streamed samples are shuffled within windows of this size; a node holds two [MiB]."
     )
+    partition: Partition = Field(  # type: ignore[assignment]
+        "none",
+        description="Whether ranks train on samples of their own, the same in every epoch, as in federated averaging; "
+        "who has which depends on seed, batch size and ranks.",
+    )
 
     @property
     def is_built_in(self) -> bool:
@@ -107,3 +141,9 @@ class Data(Section):
         if self.stream is True and (self.is_built_in or self.format not in ("auto", "hdf5")):
             what = f"the built-in data set {self.train!r}" if self.is_built_in else f"format {self.format}"
             yield Problem(("stream",), f"only HDF5 can be streamed (got true with {what})")
+        elif self.stream is True and self.partition.name != "none":
+            yield Problem(
+                ("stream",),
+                f"streamed samples come as they lie in the file; partition {self.partition.name} needs them in memory "
+                "(got true, expected auto or false)",
+            )

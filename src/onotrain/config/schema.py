@@ -200,6 +200,27 @@ def _check_codec(optimizer: Any, strategy: Any, communication: Communication) ->
         )
 
 
+def _check_partition(data: Data, model: Model, loss: Any, training: Training, strategy: Any) -> Iterator[Problem]:
+    partition, path = data.partition.name, ("data", "partition")
+    if partition == "none":
+        return
+    if partition == "by_label" and not (
+        loss.name == "cross_entropy" or (loss.name == "binary_cross_entropy" and model.outputs == 1)
+    ):
+        outputs = f" and {model.outputs} outputs" if loss.name == "binary_cross_entropy" else ""
+        yield Problem(
+            path, f"needs one class a sample, which loss {loss.name}{outputs} has not (got by_label); expected by_rank"
+        )
+    changing = "a rank computes the same slice of every batch"
+    if strategy.name == "strategy_switch":
+        yield Problem(path, f"needs a strategy with which {changing} (got {partition} with strategy_switch)")
+    if training.load_balance != "none":
+        yield Problem(
+            ("training", "load_balance"),
+            f"must be none with data.partition {partition}, with which {changing} (got {training.load_balance})",
+        )
+
+
 #: Strategies whose slices of a batch may be of any sizes.
 _LOCKSTEP = ("allreduce", "flat")
 
@@ -210,4 +231,5 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("optimizer", "training", "strategy"), _check_servers),
     (("training", "strategy"), _check_balance),
     (("optimizer", "strategy", "communication"), _check_codec),
+    (("data", "model", "loss", "training", "strategy"), _check_partition),
 )

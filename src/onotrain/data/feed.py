@@ -10,11 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from onotrain.data.normalization import Normalization
+
+if TYPE_CHECKING:
+    from onotrain.data.partition import Pool
 
 
 def key(seed: int, *purpose: object) -> int:
@@ -53,8 +56,10 @@ class Feed(Protocol):
 
     #: Samples of an epoch.
     samples: int
-    #: Windows that the samples of an epoch are shuffled in; with the seed, they name the order.
+    #: Windows that the samples of an epoch are shuffled in, and sizes of the pools that they are partitioned into, if
+    #: they are; with the seed, they name the order.
     windows: int
+    pools: tuple[int, ...]
 
     def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
@@ -79,6 +84,9 @@ class ArrayFeed:
         Of the order.
     kernels
         Kernels of the dtype to compute in.
+    pool
+        This rank's samples, if they are partitioned, which `index` then does not count for: they are permuted among the
+        positions of this rank, the only ones that it may ask for.
     """
 
     def __init__(
@@ -89,23 +97,28 @@ class ArrayFeed:
         normalization: Normalization,
         seed: int,
         kernels: Any,
+        pool: Pool | None = None,
     ) -> None:
-        self._features, self._targets, self._index = features, targets, index
+        self._features, self._targets, self._pool = features, targets, pool
+        self._index = index if pool is None else pool.index
         self._kernels, self._seed = kernels, seed
         self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)
-        self.samples = len(features) if index is None else len(index)
-        self.windows = 1
+        self._own = len(features) if self._index is None else len(self._index)
+        self.samples = self._own if pool is None else pool.samples
+        self.windows, self.pools = 1, () if pool is None else pool.sizes
         self._key = (-1, 0)
         self._positions = np.empty(0, np.int64)
 
     def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         """Gather, normalise and copy; no communication."""
         if self._key[0] != epoch:
-            self._key = (epoch, key(self._seed, "order", epoch))
+            purpose = ("order", epoch) if self._pool is None else ("order", epoch, self._pool.number)
+            self._key = (epoch, key(self._seed, *purpose))
         if len(self._positions) < len(part):
             self._positions = np.empty(len(part), np.int64)
         rows = self._positions[: len(part)]
-        self._kernels.shuffle_positions(part.begin, self.samples, self._key[1], rows)
+        begin = part.begin if self._pool is None else self._pool.begin(batch, part)
+        self._kernels.shuffle_positions(begin, self._own, self._key[1], rows)
         if self._index is not None:
             rows = self._index[rows]
         self._kernels.gather(self._features, rows, self._shift, self._scale, x)

@@ -67,8 +67,12 @@ def _classes(labels: np.ndarray, n: int) -> np.ndarray:
 def _shares(sizes: np.ndarray, fraction: float) -> np.ndarray:
     """Return how many samples of each class go to validation: largest remainders within the classes' bounds."""
     low, high = np.where(sizes > 1, 1, 0), np.maximum(sizes - 1, 0)
-    quota = sizes * fraction
     total = min(max(round(int(sizes.sum()) * fraction), 1), int(sizes.sum()) - 1)
+    return largest_remainders(sizes * fraction, total, low, high)
+
+
+def largest_remainders(quota: np.ndarray, total: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return whole numbers near `quota` (int64) from `low` to `high` whose sum is `total`, if these bounds allow it."""
     take = np.clip(np.floor(quota).astype(np.int64), low, high)
     while (missing := total - int(take.sum())) != 0:
         step = 1 if missing > 0 else -1

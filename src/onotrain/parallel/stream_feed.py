@@ -78,6 +78,7 @@ class StreamFeed:
             partial(self._order, stream.rows, stream.block_rows, blocks, partial(key, seed), index)
         )
         self.samples, self.windows = self.order(0).samples, len(self.order(0).windows)
+        self.pools: tuple[int, ...] = ()
         rows = min(blocks * stream.block_rows, stream.rows)
         buffer = (rows, stream.features), stream.dtype
         self._buffers = list(allocate(node, {str(n): buffer for n in range(min(2, self.windows))}).values())

@@ -18,6 +18,8 @@ class Progress:
     #: Samples of an epoch, and windows that they are shuffled in; 0 if not known.
     samples: int = 0
     windows: int = 0
+    #: Samples that each rank that computes has of its own; empty if they are not partitioned.
+    pools: list[int] = field(default_factory=list)
     #: Of the epoch in progress.
     loss_sum: float = 0.0
     right: float = 0.0

@@ -18,6 +18,7 @@ from onotrain import __version__
 from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.partition import Pool
 from onotrain.data.paths import available_bytes
 from onotrain.data.prepare import Description, prepare, samples_of, spec_of
 from onotrain.errors import DataError, NumericsError, PlatformError, UsageError
@@ -40,6 +41,7 @@ from onotrain.training.digest import Pause
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
+from onotrain.training.pools import make_pool
 from onotrain.training.progress import Progress
 from onotrain.training.slowness import Slowness
 from onotrain.training.stop_signals import StopRequest
@@ -166,6 +168,7 @@ class _Session:
         stack.callback(self.strategy.close)
         self.progress = self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
+        self._pool: Pool | None = None
 
     def _check_same_data(self, read: Description) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
@@ -227,7 +230,13 @@ class _Session:
                 hint="set data.stream and data.window_mib so that they are as many as before; "
                 "a checkpoint between two epochs would not mind",
             )
-        progress.samples, progress.windows = feed.samples, feed.windows
+        if progress.position and progress.pools != list(feed.pools):
+            raise UsageError(
+                f"{source}: epoch {progress.epoch + 1} began with its samples partitioned among "
+                f"{len(progress.pools)} ranks, which are {len(feed.pools)} now",
+                hint="let as many ranks compute as before; a checkpoint between two epochs would not mind",
+            )
+        progress.samples, progress.windows, progress.pools = feed.samples, feed.windows, list(feed.pools)
 
     def _parts(self) -> Parts:
         return Parts(
@@ -255,7 +264,14 @@ class _Session:
         arrays, data, training = self.arrays, self.config.data, self.config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
         if "features" in arrays:
-            return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels)
+            self._pool = make_pool(self.world, self.config, arrays, self.strategy.part, self.kernels)
+            return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels, self._pool)
+        if data.partition.name != "none":
+            raise UsageError(
+                f"{data.train}: is streamed, for no node has the memory for it; partition {data.partition.name} needs "
+                "samples in memory",
+                hint="use more memory, and set data.stream: false, or use data.partition: none",
+            )
         if not self.strategy.lockstep:
             raise UsageError(
                 f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
@@ -364,6 +380,7 @@ class _Session:
             "train_seconds": progress.train_seconds,
             "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
             "ranks_seconds": _total_seconds(records),
+            **({} if self._pool is None else {"partition": self._pool.told()}),
             "parameters": self.model.layout.parameter_count,
             "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters)
             if best is None
