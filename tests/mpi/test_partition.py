@@ -89,7 +89,7 @@ def test_each_rank_sees_its_own_samples_once_an_epoch(
 
 
 def test_a_run_is_a_function_of_its_configuration(world: World, place: Path) -> None:
-    """The same bits again, and after a stop in the middle of an epoch; other ones with another partition."""
+    """The same bits again, and after a stop in the middle of an epoch; others if other ranks have the samples."""
     made = config(place, "by_label")
     digests = [train(made, world.comm, output=place / f"{n}").summary["parameters_sha256"] for n in range(2)]
     train(config(place, "by_label", max_steps=9), world.comm, output=place / "stopped")
@@ -97,7 +97,7 @@ def test_a_run_is_a_function_of_its_configuration(world: World, place: Path) -> 
     assert resumed.summary["finished"]
     assert {*digests, resumed.summary["parameters_sha256"]} == {digests[0]}
     other = train(config(place, "by_rank"), world.comm, output=place / "other").summary["parameters_sha256"]
-    assert other != digests[0]
+    assert (other == digests[0]) == (world.size == 1)
 
 
 def refused(world: World, match: str, *arguments: Any, **options: Any) -> None:
