@@ -268,9 +268,9 @@ class _Session:
             return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels, self._pool)
         if data.partition.name != "none":
             raise UsageError(
-                f"{data.train}: is streamed, for no node has the memory for it; partition {data.partition.name} needs "
-                "samples in memory",
-                hint="use more memory, and set data.stream: false, or use data.partition: none",
+                f"{data.train}: is streamed, for it does not fit in every node's memory; partition "
+                f"{data.partition.name} needs samples in memory",
+                hint="set data.stream: false, if a node has the memory, or use data.partition: none",
             )
         if not self.strategy.lockstep:
             raise UsageError(
