@@ -1,8 +1,8 @@
 """YAML text -> plain data, and where in the text every key and value stands.
 
 The text is hostile until proven otherwise, so that only what a configuration needs is read: one document of
-mappings whose keys are words or whole numbers (read as words), sequences and scalars.  There are no anchors, aliases, tags or duplicate keys, and scalars
-follow the core schema of YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
+mappings, whose keys are words or whole numbers (read as words), sequences and scalars.  There are no anchors, aliases,
+tags or duplicate keys, and scalars follow the core schema of YAML 1.2: ``1e-3`` is a number and ``no`` is a word.
 """
 
 from __future__ import annotations
