@@ -124,10 +124,11 @@ def remove_stale(directory: Path) -> None:
     cannot have let it in, so it is somebody's mistake, which should not be made worse.
     """
     with disk_errors("remove temporary files", directory):
-        for entry in list(os.scandir(directory)):
-            if is_temporary(entry.name) and not _writer_lives(entry.name):
-                with suppress(FileNotFoundError):
-                    os.unlink(entry.path)
+        with os.scandir(directory) as entries:
+            stale = [entry.path for entry in entries if is_temporary(entry.name) and not _writer_lives(entry.name)]
+        for path in stale:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def is_temporary(name: str) -> bool:
