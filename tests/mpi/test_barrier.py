@@ -14,11 +14,6 @@ from onotrain.parallel.world import World
 pytestmark = pytest.mark.mpi
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
 def test_nobody_leaves_before_the_last_has_come(world: World) -> None:
     """Two thousand rounds: after each, every rank has written its number of the round; a late one makes all wait."""
     memory = allocate(world.node, {"state": STATE, "rounds": ((world.node.size,), np.int64)})

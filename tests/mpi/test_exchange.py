@@ -13,11 +13,6 @@ from onotrain.parallel.world import World
 pytestmark = pytest.mark.mpi(min_size=2)
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
 def vector_of(rank: int, length: int, dtype: str) -> np.ndarray:
     """Return numbers of very different sizes, so that the order of additions shows."""
     rng = np.random.default_rng([rank, length])

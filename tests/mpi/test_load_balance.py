@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from mpi_helpers import records
 from onotrain.errors import ConfigError, UsageError
 from onotrain.parallel.world import World
 from onotrain.strategies.balance import apportion
 from onotrain.strategies.base import BALANCED_STEPS, Lockstep
 from onotrain.training import slowness, train
-from onotrain.training.run_directory import RunDirectory
 
 pytestmark = pytest.mark.mpi
 
@@ -21,17 +21,6 @@ STRATEGIES: dict[str, Any] = {
     "gradients": {"name": "allreduce", "share": "gradients"},
     "flat": {"name": "flat"},
 }
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
 
 
 def config(balance: str = "none", training: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
@@ -43,11 +32,6 @@ def config(balance: str = "none", training: dict[str, Any] | None = None, **sect
         "optimizer": {"name": "adam", "learning_rate": 0.01},
     }
     return base | {"training": {"epochs": 3, "batch_size": 120, "load_balance": balance} | (training or {})} | sections
-
-
-def records(place: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a run."""
-    return [dict(record) for record in RunDirectory.open(place).metrics()]
 
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, speeds: list[float]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpi_helpers import filled, records
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import NumericsError, StoppedOnRequest
@@ -17,7 +18,6 @@ from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies import Job, LocalSgd, Strategy, Tally, build
 from onotrain.training import train
-from onotrain.training.run_directory import RunDirectory
 from onotrain.training.stop_signals import StopRequest
 
 pytestmark = pytest.mark.mpi
@@ -28,17 +28,6 @@ OUTERS: dict[str, Any] = {
     "nesterov": "nesterov",
     "adam": {"name": "adam", "learning_rate": 0.02},
 }
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
 
 
 def config(**sections: Any) -> dict[str, Any]:
@@ -70,15 +59,6 @@ def make(
 def start_of(layout: ParameterLayout) -> np.ndarray:
     """Return the first parameters."""
     return filled(layout, 1000, 0)
-
-
-def filled(layout: ParameterLayout, *seed: int) -> np.ndarray:
-    """Return a flat vector of normal numbers, with zeros in the gaps."""
-    flat = layout.zeros()
-    rng = np.random.default_rng(seed)
-    for view in layout.views(flat).values():
-        view[...] = rng.normal(size=view.shape)
-    return flat
 
 
 def target(run: Any, world: World, step: int) -> np.ndarray:
@@ -251,11 +231,6 @@ def test_a_strong_proximal_term_keeps_ranks_at_the_start(world: World) -> None:
         far.append(run.parameters - start_of(layout))
     np.testing.assert_allclose(far[0], -8 * 0.05 * gradient, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(far[1], -0.05 * gradient, rtol=1e-9, atol=1e-12)
-
-
-def records(place: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a run."""
-    return [dict(record) for record in RunDirectory.open(place).metrics()]
 
 
 def test_post_local_meets_often_first(world: World, place: Path) -> None:

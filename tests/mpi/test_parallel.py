@@ -19,11 +19,6 @@ from onotrain.parallel.world import World
 pytestmark = pytest.mark.mpi
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
 def test_every_rank_has_a_place(world: World) -> None:
     """Nodes partition the ranks; every shard has one owner on every node."""
     assert sum(world.node_sizes) == world.size == world.comm.allreduce(1)

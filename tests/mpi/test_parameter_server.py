@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from time import sleep
 from types import SimpleNamespace
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
+from mpi_helpers import filled
 from onotrain import _kernels
 from onotrain.config import Config
-from onotrain.data import DataSpec, load_dataset
-from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
 from onotrain.parallel import collectives
@@ -23,8 +20,6 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.strategies import AllReduce, BatchShape, Job, Tally, build
-from onotrain.training import session, train
-from onotrain.training.observers import Observer, StepEnd
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
@@ -39,33 +34,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adagrad": {"name": "adagrad"},
     "lamb": {"name": "lamb", "weight_decay": 0.01},
 }
-CONFIG: dict[str, Any] = {
-    "data": {"train": "digits", "validation": 0.2},
-    "model": {"layers": [{"dense": {"units": 12, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
-    "loss": "cross_entropy",
-    "optimizer": {"name": "adam", "learning_rate": 3e-3},
-    "training": {"epochs": 3, "batch_size": 60},
-    "checkpoint": {"every_steps": 7},
-}
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    yield World.connect()
-
-
-@pytest.fixture(params=[1, 2], ids=["one server", "two servers"])
-def servers(request: pytest.FixtureRequest, world: World) -> int:
-    """Return a number of servers that leaves a worker."""
-    if world.size <= request.param:
-        pytest.skip("Test requires 3 MPI processes")
-    return request.param
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
 
 
 def config(optimizer: str = "adam", clip: float | None = None, **strategy: Any) -> Config:
@@ -80,14 +48,6 @@ def config(optimizer: str = "adam", clip: float | None = None, **strategy: Any) 
             "strategy": {"name": "parameter_server", **strategy},
         }
     )
-
-
-def gradient_of(layout: ParameterLayout, worker: int, step: int) -> np.ndarray:
-    """Return a gradient that no other worker and step has, zero in the gaps."""
-    flat, rng = layout.zeros(), np.random.default_rng([worker, step])
-    for view in layout.views(flat).values():
-        view[...] = rng.normal(size=view.shape)
-    return flat
 
 
 class Run:
@@ -110,7 +70,7 @@ class Run:
     @property
     def start(self) -> np.ndarray:
         """Return the parameters before the first step."""
-        return gradient_of(self.layout, 1000, 0)
+        return filled(self.layout, 1000, 0)
 
     @property
     def works(self) -> bool:
@@ -129,7 +89,7 @@ class Run:
         """Make a step with a gradient and a loss, by default this worker's own of this number."""
         self.tally.clear()
         if self.works:
-            own = gradient_of(self.layout, self.worker, number) if gradient is None else gradient()
+            own = filled(self.layout, self.worker, number) if gradient is None else gradient()
             self.strategy.gradient[:] = own
             self.tally.losses[:] = self.worker + 1 if loss is None else loss, 1.0
             self.tally.samples = BATCH // self.workers
@@ -172,7 +132,7 @@ def test_synchronous_steps_are_those_of_allreduce(
             tally.clear()
             tally.losses[:] = run.worker + 1, 1.0
             tally.samples = BATCH // run.workers
-            other.gradient[:] = gradient_of(run.layout, run.worker, number)
+            other.gradient[:] = filled(run.layout, run.worker, number)
             other.step(rate(number), number, BATCH, tally, settle=False)
             if exact:
                 assert np.array_equal(run.strategy.parameters, other.parameters), number
@@ -206,7 +166,7 @@ def test_one_worker_without_bound_trains_like_one_process(world: World, optimize
     shard = Shard.of(tensors, slice(0, run.layout.size), parameters, state)
     for number in range(1, 21):
         run.step(number, settle=number % 7 == 0 or number == 20)
-        gradient = gradient_of(run.layout, 0, number)
+        gradient = filled(run.layout, 0, number)
         run.rule.update(shard, gradient[np.newaxis], rate(number), number, lambda values: None)
         if run.works:
             assert np.array_equal(run.strategy.parameters, parameters), number
@@ -309,7 +269,7 @@ def test_all_learn_of_stops_and_bad_numbers_at_one_step(
     rng, mine = np.random.default_rng(world.rank), world.rank == rank
 
     def gradient() -> np.ndarray:
-        own = gradient_of(run.layout, run.worker, number)
+        own = filled(run.layout, run.worker, number)
         sleep(rng.uniform(0, 0.003))
         if mine and number == 6 and why in ("gradient", "both numbers"):
             own[3] = np.inf
@@ -370,130 +330,3 @@ def test_long_vectors_go_in_pieces(world: World, servers: int, monkeypatch: pyte
         ends.append(run.strategy.parameters.tobytes())
         run.close()
     assert ends[0] == ends[1]
-
-
-@pytest.mark.parametrize("staleness", MODES)
-def test_a_worker_without_samples_pushes_nothing_that_counts(world: World, place: Path, staleness: int | str) -> None:
-    """Batches of 3 samples, 1 at the epoch's end, for up to 4 workers; each counts in the loss that is reported."""
-    strategy = {"name": "parameter_server", "staleness": staleness}
-    summary, losses = trained(world, place / "run", {"batch_size": 3, "epochs": 1}, **strategy)
-    assert summary["steps"] == len(losses) == 480
-    assert summary["train_loss"] == pytest.approx((3 * sum(losses[:-1]) + losses[-1]) / 1438)
-    assert np.mean(losses[-100:]) < np.mean(losses[:100])
-
-
-def test_too_few_ranks_are_refused_on_all(world: World, place: Path) -> None:
-    """Before anything is made; all ranks are still in step."""
-    strategy = {"name": "parameter_server", "servers": world.size}
-    with pytest.raises(UsageError, match=rf"needs {world.size + 1} ranks or more \(got {world.size}\)") as caught:
-        train({**CONFIG, "strategy": strategy}, world.comm, output=place / "run")
-    assert caught.value.agreed and world.comm.allreduce(1) == world.size
-
-
-class Losses(Observer):
-    """Keeps the losses of all steps."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def stepped(self, step: StepEnd) -> None:
-        self.losses.append(step.loss)
-
-
-def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any) -> tuple[dict[str, Any], list[float]]:
-    """Train on the digits; return the summary and the losses of the steps, the same on all ranks."""
-    losses = Losses()
-    training = {**CONFIG["training"], **changes}
-    configuration = {**CONFIG, "training": training, "strategy": strategy}
-    resume = output.exists()
-    world.barrier()
-    result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
-    return dict(result.summary), world.comm.bcast(losses.losses, root=0)
-
-
-def test_synchronous_training_is_that_of_allreduce(world: World, place: Path, servers: int) -> None:
-    """Losses of all steps, and validation; gradients accumulated in pieces change nothing."""
-    ends = []
-    for number, (strategy, pieces) in enumerate(
-        [
-            ({"name": "allreduce", "share": "gradients"}, 1),
-            ({"name": "parameter_server", "servers": servers}, 1),
-            ({"name": "parameter_server", "servers": servers}, 3),
-        ]
-    ):
-        ends.append(trained(world, place / str(number), {"gradient_accumulation": pieces}, **strategy))
-    for summary, losses in ends[1:]:
-        np.testing.assert_allclose(losses, ends[0][1], rtol=1e-3)
-        assert len(losses) == summary["steps"] == 72
-        assert summary["validation_loss"] == pytest.approx(ends[0][0]["validation_loss"], rel=1e-3)
-
-
-@pytest.mark.parametrize("staleness", [0, 2, "unbounded"])
-def test_a_run_goes_on_from_its_checkpoint(world: World, place: Path, servers: int, staleness: int | str) -> None:
-    """After 31 of 72 steps; synchronous training has the same bits as without a break."""
-    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
-    stopped, losses = trained(world, place / "run", {"max_steps": 31}, **strategy)
-    assert stopped["steps"] == len(losses) == 31 and not stopped["finished"]
-    gone_on, more = trained(world, place / "run", {}, **strategy)
-    assert gone_on["steps"] == 72 and len(more) == 41 and gone_on["finished"]
-    whole, all_losses = trained(world, place / "whole", {}, **strategy)
-    assert whole["steps"] == len(all_losses) == 72
-    assert max(whole["train_loss"], gone_on["train_loss"]) < 0.5 * losses[0]
-    if staleness == 0:
-        assert losses + more == all_losses
-        assert gone_on["parameters_sha256"] == whole["parameters_sha256"]
-
-
-@pytest.mark.parametrize("staleness", [0, 1])
-def test_divergence_is_everyones(world: World, place: Path, servers: int, staleness: int) -> None:
-    """Exit code 5 on all ranks, and no checkpoint of it."""
-    changes = {"data": {"train": "digits", "normalize": {"mean": 0.0, "std": 1e-6}}}
-    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
-    optimizer = {"name": "sgd", "learning_rate": 1e30}
-    with pytest.raises(NumericsError, match="diverged at step") as caught:
-        train({**CONFIG, **changes, "optimizer": optimizer, "strategy": strategy}, world.comm, output=place / "run")
-    assert caught.value.agreed
-    assert len(set(world.comm.allgather(caught.value.message.split(":")[0]))) == 1
-
-
-@pytest.mark.parametrize("staleness", [0, 1])
-def test_streamed_samples_need_synchronous_steps(
-    world: World, place: Path, staleness: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A worker that is ahead would let blocks be read over those that another still needs."""
-    if world.rank == 0:
-        digits = load_dataset(DataSpec("digits"))
-        with h5py.File(place / "digits.h5", "w") as file:
-            file.create_dataset("x", data=digits.features[:600], chunks=(50, 64))
-            file["y"] = digits.targets[:600]
-    world.barrier()
-    data = {"train": str(place / "digits.h5"), "stream": True}
-    strategy = {"name": "parameter_server", "staleness": staleness}
-    configuration = {**CONFIG, "data": data, "strategy": strategy}
-    if staleness == 0:
-        assert train(configuration, world.comm, output=place / "run").summary["finished"]
-    else:
-        with pytest.raises(UsageError, match="streamed samples need") as caught:
-            train(configuration, world.comm, output=place / "run")
-        assert caught.value.agreed
-
-
-def test_a_request_to_stop_saves_and_goes_on(
-    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of one worker, in the middle of an epoch."""
-    strategy = {"name": "parameter_server", "servers": servers, "staleness": 2}
-    run_of = session._Session.run
-
-    def run(self: Any) -> Any:
-        if world.rank == world.size - 1:
-            self._stop.signal = "SIGUSR1"
-        return run_of(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(session._Session, "run", run)
-        with pytest.raises(StoppedOnRequest) as caught:
-            trained(world, place / "run", {}, **strategy)
-        assert len(set(world.comm.allgather(caught.value.message))) == 1
-    summary, _ = trained(world, place / "run", {}, **strategy)
-    assert summary["finished"] and summary["steps"] == 72

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,6 @@ from onotrain.parallel.world import World
 pytestmark = pytest.mark.mpi
 
 ROWS = 20 * CHUNK_ROWS + 77
-
-
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
-@pytest.fixture
-def folder(world: World, tmp_path: Path) -> Iterator[Path]:
-    """One directory for all ranks: rank 0's."""
-    yield world.comm.bcast(tmp_path, root=0)
-    world.barrier()
 
 
 class Collect:
@@ -103,8 +90,8 @@ def test_a_rank_that_stands_still_gets_no_more(world: World) -> None:
         np.testing.assert_array_equal(sink.array, predictor.predict(x))
 
 
-def test_all_ranks_have_the_same_network(world: World, folder: Path) -> None:
-    path = folder / "net.h5"
+def test_all_ranks_have_the_same_network(world: World, place: Path) -> None:
+    path = place / "net.h5"
     if world.rank == 0:
         networks.save(path, networks.example("multiclass"))
     predictor, warnings = load_everywhere(world, path)
@@ -114,34 +101,34 @@ def test_all_ranks_have_the_same_network(world: World, folder: Path) -> None:
     assert predictor.class_names == load(path).class_names
 
 
-def test_a_network_that_is_not_there(world: World, folder: Path) -> None:
+def test_a_network_that_is_not_there(world: World, place: Path) -> None:
     with pytest.raises(UsageError, match="no such run directory") as caught:
-        load_everywhere(world, folder / "nothing")
+        load_everywhere(world, place / "nothing")
     assert caught.value.agreed
     if world.rank == 0:
-        (folder / "damaged.h5").write_bytes(b"nonsense")
+        (place / "damaged.h5").write_bytes(b"nonsense")
     with pytest.raises(CheckpointError) as damaged:
-        load_everywhere(world, folder / "damaged.h5")
+        load_everywhere(world, place / "damaged.h5")
     assert damaged.value.agreed
 
 
 @pytest.fixture
-def files(world: World, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A network and data in one directory; the job's ranks, whoever launched them."""
     if world.rank == 0:
-        networks.save(folder / "net.h5", networks.example("multiclass"))
+        networks.save(place / "net.h5", networks.example("multiclass"))
         x = samples()
-        with h5py.File(folder / "data.h5", "w") as file:
+        with h5py.File(place / "data.h5", "w") as file:
             file.create_dataset("x", data=x, chunks=(700, 5))
             file["y"] = (network().predict_classes(x) + (np.arange(ROWS) % 7 == 0)) % 3
         bad = x.copy()
         bad[-1, 2] = np.nan
-        with h5py.File(folder / "bad.h5", "w") as file:
+        with h5py.File(place / "bad.h5", "w") as file:
             file["x"] = bad
     world.barrier()
     for module in (job, evaluation):
         monkeypatch.setattr(module, "connect", lambda: world)
-    return folder
+    return place
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from onotrain.data import DataSpec, hdf5_stream, load_dataset, paths
+from mpi_helpers import two_nodes, write_digits
+from onotrain.data import hdf5_stream, paths
 from onotrain.errors import (
     ConfigError,
     DataError,
@@ -42,41 +43,15 @@ def changed(**sections: Mapping[str, Any]) -> dict[str, Any]:
     return {**CONFIG, **{name: {**CONFIG.get(name, {}), **section} for name, section in sections.items()}}
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
-
-
 @pytest.fixture
 def nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """Have the last third of the ranks, as far as training knows, on a node of their own."""
-    first = world.size - world.size // 3
-    if first == world.size:
-        pytest.skip("Test requires 3 MPI processes")
-    index = int(world.rank >= first)
 
     def connect(comm: Any) -> World:
-        job = world.comm.Dup()
-        return World(job, job.Split(index, key=world.rank), index, (first, world.size - first))
+        return two_nodes(world.comm.Dup())
 
     monkeypatch.setattr(World, "connect", connect)
     return connect(None)
-
-
-def write_digits(world: World, path: Path, samples: int = 600) -> None:
-    """Write an HDF5 file with some of the digits."""
-    if world.rank == 0:
-        digits = load_dataset(DataSpec("digits"))
-        with h5py.File(path, "w") as file:
-            file.create_dataset("x", data=digits.features[:samples], chunks=(50, 64))
-            file["y"] = digits.targets[:samples]
-    world.barrier()
 
 
 def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> None:

@@ -35,12 +35,6 @@ LAYERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    """Return the job."""
-    return World.connect()
-
-
 def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | None = None) -> tuple[Model, Job]:
     """Return a network and what a strategy for it is built from."""
     config = Config.from_mapping(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpi_helpers import filled, two_nodes
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ResourceError
@@ -38,14 +39,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 def world(request: pytest.FixtureRequest) -> World:
     """Return the job as it is, or as if its last third of ranks were another node."""
     world = World.connect()
-    if request.param == "one node":
-        return world
-    first = world.size - world.size // 3
-    if first == world.size:
-        pytest.skip("Test requires 3 MPI processes")
-    index = int(world.rank >= first)
-    node = world.comm.Split(index, key=world.rank)
-    return World(world.comm, node, index, (first, world.size - first))
+    return world if request.param == "one node" else two_nodes(world.comm)
 
 
 def section(optimizer: str) -> Any:
@@ -66,18 +60,9 @@ def options(strategy: str, **changes: Any) -> Any:
     return SimpleNamespace(name=strategy, **({"bucket_mib": 0.0, "share": "gradients"} | changes))
 
 
-def gradient_of(layout: ParameterLayout, rank: int, step: int) -> np.ndarray:
-    """Return the gradient that `rank` has in `step`: different on every rank, zero in the gaps."""
-    flat = layout.zeros()
-    rng = np.random.default_rng([rank, step])
-    for view in layout.views(flat).values():
-        view[...] = rng.normal(size=view.shape)
-    return flat
-
-
 def start(layout: ParameterLayout) -> np.ndarray:
     """Return the parameters before the first step."""
-    return gradient_of(layout, 1000, 0)
+    return filled(layout, 1000, 0)
 
 
 def sequential(layout: ParameterLayout, optimizer: Optimizer, ranks: int) -> np.ndarray:
@@ -86,7 +71,7 @@ def sequential(layout: ParameterLayout, optimizer: Optimizer, ranks: int) -> np.
     state = {name: layout.zeros() for name in optimizer.state_names}
     shard = Shard.of([t.range for t in layout], slice(0, layout.size), parameters, state)
     for step in range(STEPS):
-        total = sum(gradient_of(layout, rank, step) for rank in range(ranks))
+        total = sum(filled(layout, rank, step) for rank in range(ranks))
         optimizer.update(shard, total[np.newaxis].copy(), 0.05, step + 1, lambda values: None)
     return parameters
 
@@ -108,11 +93,11 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
         tally.losses[:] = world.rank + 1, 2.0
         if world.rank == world.size - 1 and step == 3:
             tally.ask_to_stop()
-        run.gradient[:] = gradient_of(layout, world.rank, step)
+        run.gradient[:] = filled(layout, world.rank, step)
         run.step(0.05, step + 1, 1, tally, settle=False)
         assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.right == 2 * world.size
         assert tally.stop == (step == 3) and tally.finite
-        total = sum(gradient_of(layout, rank, step) for rank in range(world.size))
+        total = sum(filled(layout, rank, step) for rank in range(world.size))
         assert tally.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
     np.testing.assert_allclose(run.parameters, sequential(layout, rule, world.size), rtol=1e-10, atol=1e-12)
     everyone = world.comm.allgather((run.parameters.tobytes(), tally.values.tobytes()))
@@ -128,12 +113,10 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
 def nodes(request: pytest.FixtureRequest) -> World:
     """Return the job as if it ran on several nodes."""
     world = World.connect()
-    first = world.size - world.size // 3
-    if first == world.size:
-        pytest.skip("Test requires 3 MPI processes")
     if request.param == "two uneven nodes":
-        node = world.comm.Split(int(world.rank >= first), key=world.rank)
-        return World(world.comm, node, int(world.rank >= first), (first, world.size - first))
+        return two_nodes(world.comm)
+    if world.size == 1:
+        pytest.skip("Test requires 2 MPI processes")
     return World(world.comm, world.comm.Split(world.rank), world.rank, (1,) * world.size)
 
 
@@ -155,7 +138,7 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
         for step in range(50):
             tally.clear()
             tally.losses[:] = nodes.rank + 1, 1.0
-            own = gradient_of(layout, nodes.rank, step)
+            own = filled(layout, nodes.rank, step)
             run.gradient[:] = np.nan  # what was not finished may not be sent
             begins = [weight.offset for weight in layout.tensors[::2]]
             for begin, end in reversed(list(zip(begins, [*begins[1:], layout.size], strict=True))):
@@ -186,7 +169,7 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
         run = build(Job(world, layout, rule, options(strategy)))
         run.synchronize()
         tally = Tally()
-        run.gradient[:] = gradient_of(layout, world.rank, 0)
+        run.gradient[:] = filled(layout, world.rank, 0)
         if world.rank == world.size - 1:
             if where == "gradient":
                 run.gradient[3] = value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ CONFIG: dict[str, Any] = {
     "training": {"epochs": 4, "batch_size": 60},
     "strategy": {"name": "strategy_switch", "at_epoch": 2},
 }
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    yield World.connect()
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
 
 
 def config(**strategy: Any) -> Config:

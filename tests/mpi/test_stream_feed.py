@@ -25,11 +25,6 @@ pytestmark = pytest.mark.mpi
 ROWS, COLUMNS, BLOCK_ROWS = 203, 3, 8
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
 @pytest.fixture
 def file(world: World, tmp_path: Path) -> Path:
     """A file whose first column is the number of the row."""

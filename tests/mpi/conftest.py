@@ -1,0 +1,29 @@
+"""What tests on several ranks share: the job, and a place for files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from onotrain.parallel.world import World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """Return the job."""
+    return World.connect()
+
+
+@pytest.fixture
+def place(world: World, tmp_path: Path) -> Path:
+    """Return a directory that is the same on all ranks."""
+    return world.comm.bcast(tmp_path, root=0)
+
+
+@pytest.fixture(params=[1, 2], ids=["one server", "two servers"])
+def servers(request: pytest.FixtureRequest, world: World) -> int:
+    """Return a number of servers that leaves a worker."""
+    if world.size <= request.param:
+        pytest.skip("Test requires 3 MPI processes")
+    return request.param

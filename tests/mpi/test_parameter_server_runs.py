@@ -1,0 +1,146 @@
+"""Whole trainings with a parameter server: against allreduce, stopped and resumed, diverged, with too few samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpi_helpers import write_digits
+from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
+from onotrain.parallel.world import World
+from onotrain.training import session, train
+from onotrain.training.observers import Observer, StepEnd
+
+pytestmark = [pytest.mark.mpi(min_size=2)]
+
+CONFIG: dict[str, Any] = {
+    "data": {"train": "digits", "validation": 0.2},
+    "model": {"layers": [{"dense": {"units": 12, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
+    "loss": "cross_entropy",
+    "optimizer": {"name": "adam", "learning_rate": 3e-3},
+    "training": {"epochs": 3, "batch_size": 60},
+    "checkpoint": {"every_steps": 7},
+}
+
+
+class Losses(Observer):
+    """Keeps the losses of all steps."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def stepped(self, step: StepEnd) -> None:
+        self.losses.append(step.loss)
+
+
+def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any) -> tuple[dict[str, Any], list[float]]:
+    """Train on the digits; return the summary and the losses of the steps, the same on all ranks."""
+    losses = Losses()
+    training = {**CONFIG["training"], **changes}
+    configuration = {**CONFIG, "training": training, "strategy": strategy}
+    resume = output.exists()
+    world.barrier()
+    result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
+    return dict(result.summary), world.comm.bcast(losses.losses, root=0)
+
+
+@pytest.mark.parametrize("staleness", [0, 1, "unbounded"])
+def test_a_worker_without_samples_pushes_nothing_that_counts(world: World, place: Path, staleness: int | str) -> None:
+    """Batches of 3 samples, 1 at the epoch's end, for up to 4 workers; each counts in the loss that is reported."""
+    strategy = {"name": "parameter_server", "staleness": staleness}
+    summary, losses = trained(world, place / "run", {"batch_size": 3, "epochs": 1}, **strategy)
+    assert summary["steps"] == len(losses) == 480
+    assert summary["train_loss"] == pytest.approx((3 * sum(losses[:-1]) + losses[-1]) / 1438)
+    assert np.mean(losses[-100:]) < np.mean(losses[:100])
+
+
+def test_too_few_ranks_are_refused_on_all(world: World, place: Path) -> None:
+    """Before anything is made; all ranks are still in step."""
+    strategy = {"name": "parameter_server", "servers": world.size}
+    with pytest.raises(UsageError, match=rf"needs {world.size + 1} ranks or more \(got {world.size}\)") as caught:
+        train({**CONFIG, "strategy": strategy}, world.comm, output=place / "run")
+    assert caught.value.agreed and world.comm.allreduce(1) == world.size
+
+
+def test_synchronous_training_is_that_of_allreduce(world: World, place: Path, servers: int) -> None:
+    """Losses of all steps, and validation; gradients accumulated in pieces change nothing."""
+    ends = []
+    for number, (strategy, pieces) in enumerate(
+        [
+            ({"name": "allreduce", "share": "gradients"}, 1),
+            ({"name": "parameter_server", "servers": servers}, 1),
+            ({"name": "parameter_server", "servers": servers}, 3),
+        ]
+    ):
+        ends.append(trained(world, place / str(number), {"gradient_accumulation": pieces}, **strategy))
+    for summary, losses in ends[1:]:
+        np.testing.assert_allclose(losses, ends[0][1], rtol=1e-3)
+        assert len(losses) == summary["steps"] == 72
+        assert summary["validation_loss"] == pytest.approx(ends[0][0]["validation_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("staleness", [0, 2, "unbounded"])
+def test_a_run_goes_on_from_its_checkpoint(world: World, place: Path, servers: int, staleness: int | str) -> None:
+    """After 31 of 72 steps; synchronous training has the same bits as without a break."""
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
+    stopped, losses = trained(world, place / "run", {"max_steps": 31}, **strategy)
+    assert stopped["steps"] == len(losses) == 31 and not stopped["finished"]
+    gone_on, more = trained(world, place / "run", {}, **strategy)
+    assert gone_on["steps"] == 72 and len(more) == 41 and gone_on["finished"]
+    whole, all_losses = trained(world, place / "whole", {}, **strategy)
+    assert whole["steps"] == len(all_losses) == 72
+    assert max(whole["train_loss"], gone_on["train_loss"]) < 0.5 * losses[0]
+    if staleness == 0:
+        assert losses + more == all_losses
+        assert gone_on["parameters_sha256"] == whole["parameters_sha256"]
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_divergence_is_everyones(world: World, place: Path, servers: int, staleness: int) -> None:
+    """Exit code 5 on all ranks, and no checkpoint of it."""
+    changes = {"data": {"train": "digits", "normalize": {"mean": 0.0, "std": 1e-6}}}
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
+    optimizer = {"name": "sgd", "learning_rate": 1e30}
+    with pytest.raises(NumericsError, match="diverged at step") as caught:
+        train({**CONFIG, **changes, "optimizer": optimizer, "strategy": strategy}, world.comm, output=place / "run")
+    assert caught.value.agreed
+    assert len(set(world.comm.allgather(caught.value.message.split(":")[0]))) == 1
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_streamed_samples_need_synchronous_steps(world: World, place: Path, staleness: int) -> None:
+    """A worker that is ahead would let blocks be read over those that another still needs."""
+    write_digits(world, place / "digits.h5")
+    data = {"train": str(place / "digits.h5"), "stream": True}
+    strategy = {"name": "parameter_server", "staleness": staleness}
+    configuration = {**CONFIG, "data": data, "strategy": strategy}
+    if staleness == 0:
+        assert train(configuration, world.comm, output=place / "run").summary["finished"]
+    else:
+        with pytest.raises(UsageError, match="streamed samples need") as caught:
+            train(configuration, world.comm, output=place / "run")
+        assert caught.value.agreed
+
+
+def test_a_request_to_stop_saves_and_goes_on(
+    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one worker, in the middle of an epoch."""
+    strategy = {"name": "parameter_server", "servers": servers, "staleness": 2}
+    run_of = session._Session.run
+
+    def run(self: Any) -> Any:
+        if world.rank == world.size - 1:
+            self._stop.signal = "SIGUSR1"
+        return run_of(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session._Session, "run", run)
+        with pytest.raises(StoppedOnRequest) as caught:
+            trained(world, place / "run", {}, **strategy)
+        assert len(set(world.comm.allgather(caught.value.message))) == 1
+    summary, _ = trained(world, place / "run", {}, **strategy)
+    assert summary["finished"] and summary["steps"] == 72
