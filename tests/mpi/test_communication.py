@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpi_helpers import two_nodes
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ConfigError, UsageError
@@ -53,16 +54,7 @@ def nodes(request: pytest.FixtureRequest) -> World:
     """Return the job as if it ran on several nodes."""
     if request.param == "every rank a node":
         return World.connect(ranks_per_node=1)
-    world = World.connect()
-    first = max(1, world.size - world.size // 3)
-    index = int(world.rank >= first)
-    return World(world.comm, world.comm.Split(index, key=world.rank), index, (first, world.size - first))
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return World.connect().comm.bcast(tmp_path, root=0)
+    return two_nodes(World.connect().comm)
 
 
 def config(strategy: dict[str, Any], codec: dict[str, Any] | str, optimizer: Any = None, **training: Any) -> Config:
@@ -145,9 +137,10 @@ def test_what_is_applied_and_what_is_left_are_all_gradients(nodes: World, name: 
 
 @pytest.mark.parametrize("codec", ["int8", "powersgd"])
 @pytest.mark.parametrize("name", ["flat", "allreduce", "server", "local"])
-def test_a_run_that_is_resumed_is_the_run_that_was_not_stopped(place: Path, name: str, codec: str) -> None:
+def test_a_run_that_is_resumed_is_the_run_that_was_not_stopped(
+    world: World, place: Path, name: str, codec: str
+) -> None:
     """To the bit: residuals and all are in the checkpoint.  The last step of an epoch settles both alike."""
-    world = World.connect()
     strategy = STRATEGIES[name] | ({"inner_state": "keep"} if name == "local" else {})
     optimizer = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9 if name != "local" else 0.0}
     whole = config(strategy, CODECS[codec], optimizer, epochs=3)
@@ -160,9 +153,8 @@ def test_a_run_that_is_resumed_is_the_run_that_was_not_stopped(place: Path, name
 
 @pytest.mark.parametrize("codec", ["int8", "topk", "powersgd"])
 @pytest.mark.parametrize("name", ["flat", "server", "server, asynchronous", "local"])
-def test_it_still_learns(place: Path, name: str, codec: str) -> None:
+def test_it_still_learns(world: World, place: Path, name: str, codec: str) -> None:
     """Whole runs; and their records tell what was sent, and what would have been."""
-    world = World.connect()
     strategy = STRATEGIES[name] | ({"inner_state": "keep"} if name == "local" else {})
     made = config(strategy, CODECS[codec], {"name": "adam", "learning_rate": 0.003}, epochs=8)
     summary = train(made, world.comm, output=place / "run").summary
@@ -173,9 +165,8 @@ def test_it_still_learns(place: Path, name: str, codec: str) -> None:
         assert sum(record["ranks_bytes"]["raw"]) > 1.5 * sum(record["ranks_bytes"]["sent"]) > 0
 
 
-def test_a_switch_leaves_residuals_behind(place: Path) -> None:
+def test_a_switch_leaves_residuals_behind(world: World) -> None:
     """What is left of a part of a sum is no push."""
-    world = World.connect()
     strategy = {"name": "strategy_switch", "at_epoch": 1, "server": STRATEGIES["server"]}
     made = config(strategy, CODECS["topk"], {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}, epochs=2)
     layout = ParameterLayout(SHAPES, np.float32)
@@ -200,9 +191,8 @@ def test_a_switch_leaves_residuals_behind(place: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["allreduce", "parameter_server", "strategy_switch"])
-def test_a_codec_where_nothing_is_sent_is_refused(place: Path, strategy: str) -> None:
+def test_a_codec_where_nothing_is_sent_is_refused(world: World, place: Path, strategy: str) -> None:
     """On one node."""
-    world = World.connect()
     made = config({"name": strategy}, "int8").to_mapping() | {"simulate": None}
     with pytest.raises(UsageError, match="communication.codec int8 needs two nodes or more .*send nothing"):
         train(made, world.comm, output=place / "run")

@@ -29,7 +29,7 @@ SIZE = 500
 
 
 @pytest.fixture(scope="module", params=["one node", "every rank a node"])
-def world(request: pytest.FixtureRequest) -> World:
+def nodes(request: pytest.FixtureRequest) -> World:
     """Return the job, whose pushes go through memory or through messages."""
     return World.connect(ranks_per_node=1 if request.param == "every rank a node" else None)
 
@@ -83,9 +83,9 @@ class Run:
         self.strategy.close()
 
 
-def test_a_batch_knows_all_pushes_but_the_one_under_way(world: World) -> None:
+def test_a_batch_knows_all_pushes_but_the_one_under_way(nodes: World) -> None:
     """With one worker; all of its gradients but the first two after a meeting are one update stale."""
-    run = Run(world, servers=world.size - 1)
+    run = Run(nodes, servers=nodes.size - 1)
     applied = np.float32(0.0)
     for number in range(1, 21):
         run.step(number, settle=number in (7, 20))
@@ -94,19 +94,19 @@ def test_a_batch_knows_all_pushes_but_the_one_under_way(world: World) -> None:
         applied -= np.float32(RATE) * np.float32(number)
         if number in (7, 20):
             np.testing.assert_allclose(run.strategy.parameters, applied, rtol=1e-6)
-    if world.rank == 0:
+    if nodes.rank == 0:
         assert run.strategy.report()["staleness"]["histogram"] == [2, 18]
     run.close()
 
 
 @pytest.mark.mpi(min_size=3)
 @pytest.mark.parametrize("bound", [1, 2, 5])
-def test_the_bound_holds_for_what_is_begun(world: World, bound: int) -> None:
+def test_the_bound_holds_for_what_is_begun(nodes: World, bound: int) -> None:
     """What workers have computed is seen in shared memory, whatever the server thinks; one of them is slow."""
-    run = Run(world, staleness=bound)
-    with World.connect(world.comm) as machine:
+    run = Run(nodes, staleness=bound)
+    with World.connect(nodes.comm) as machine:
         done = allocate(machine.node, {"done": ((run.strategy.workers,), np.int64)})["done"]
-    rng, leads = np.random.default_rng(world.rank), []
+    rng, leads = np.random.default_rng(nodes.rank), []
     for number in range(1, 21):
         if run.worker >= 0:
             sleep(rng.uniform(0, 0.004) + 0.03 * (run.worker == 0))
@@ -114,36 +114,34 @@ def test_the_bound_holds_for_what_is_begun(world: World, bound: int) -> None:
         run.step(number, settle=number == 20)
         if run.worker >= 0 and number < 20:
             leads.append(number - int(done.min()))
-    assert 0 < max(world.comm.allgather(max(leads, default=0))) <= bound
+    assert 0 < max(nodes.comm.allgather(max(leads, default=0))) <= bound
     run.close()
 
 
 @pytest.mark.parametrize("asks", [0, 1, -1])
 @pytest.mark.parametrize("staleness", [1, 3, "unbounded"])
-def test_all_stop_at_one_step(world: World, staleness: int | str, asks: int) -> None:
+def test_all_stop_at_one_step(nodes: World, staleness: int | str, asks: int) -> None:
     """Whoever asks, and with nothing left under way."""
-    run = Run(world, staleness=staleness)
-    rng = np.random.default_rng(world.rank)
-    asks, number, stopped = asks % world.size, 0, False
+    run = Run(nodes, staleness=staleness)
+    rng = np.random.default_rng(nodes.rank)
+    asks, number, stopped = asks % nodes.size, 0, False
     while not stopped and number < 60:
         number += 1
         if run.worker >= 0:
             sleep(rng.uniform(0, 0.003))
-        stopped = run.step(number, settle=number == 60, stop=world.rank == asks and number >= 10).stop
+        stopped = run.step(number, settle=number == 60, stop=nodes.rank == asks and number >= 10).stop
     assert stopped
-    assert set(world.comm.allgather(number)) == {number} and 10 <= number < 60
-    assert len(set(world.comm.allgather(run.strategy.parameters.tobytes()))) == 1
+    assert set(nodes.comm.allgather(number)) == {number} and 10 <= number < 60
+    assert len(set(nodes.comm.allgather(run.strategy.parameters.tobytes()))) == 1
     run.close()
 
 
 @pytest.mark.mpi(min_size=3)
-def test_whole_runs_learn_and_hide_the_exchange(tmp_path: Path) -> None:
+def test_whole_runs_learn_and_hide_the_exchange(world: World, place: Path) -> None:
     """And go on from a checkpoint."""
-    comm = World.connect().comm
-    place = comm.bcast(tmp_path, root=0)
     whole = config().to_mapping() | {"optimizer": {"name": "adam", "learning_rate": 0.002}}
-    train(whole | {"training": {"epochs": 4, "batch_size": 24}}, comm, output=place / "run")
-    summary = train(whole, comm, output=place / "run", resume=True).summary
+    train(whole | {"training": {"epochs": 4, "batch_size": 24}}, world.comm, output=place / "run")
+    summary = train(whole, world.comm, output=place / "run", resume=True).summary
     assert summary["epochs"] == 8
     assert summary["validation_accuracy"] > 0.8
     assert all(seconds > 0.0 for seconds in summary["ranks_seconds"]["hidden"][1:])
@@ -157,23 +155,23 @@ def test_overlap_is_refused_where_it_would_be_wrong() -> None:
         config(compensation="delay")
 
 
-def test_a_server_that_waits_leaves_the_core_to_others(world: World) -> None:
+def test_a_server_that_waits_leaves_the_core_to_others(nodes: World) -> None:
     """Half a second for a letter takes a tenth of it of the processor at most."""
-    if world.rank == 0:
-        received = [np.zeros(4) for _ in range(world.size - 1)]
-        inbox = Inbox(world.comm, range(1, world.size), (1, 1), received, received)
-        for worker in range(world.size - 1):
+    if nodes.rank == 0:
+        received = [np.zeros(4) for _ in range(nodes.size - 1)]
+        inbox = Inbox(nodes.comm, range(1, nodes.size), (1, 1), received, received)
+        for worker in range(nodes.size - 1):
             inbox.expect(worker)
-        world.barrier()
-        used, missing = process_time(), world.size - 1
+        nodes.barrier()
+        used, missing = process_time(), nodes.size - 1
         while missing:
             missing -= len(inbox.wait())
         assert process_time() - used < 0.05
         assert all((vector == worker + 1).all() for worker, vector in enumerate(received))
         inbox.close()
     else:
-        outbox = Outbox(world.comm, [0], (1, 1), [np.full(4, float(world.rank))], [np.zeros(4)])
-        world.barrier()
+        outbox = Outbox(nodes.comm, [0], (1, 1), [np.full(4, float(nodes.rank))], [np.zeros(4)])
+        nodes.barrier()
         sleep(0.5)
         outbox.send()
         outbox.close()

@@ -189,7 +189,7 @@ def test_pushes_move_parameters_by_their_share_of_the_batch(
     for number in range(1, 31):
         run.step(number, settle=number % 10 == 0)
         for worker in range(run.workers):
-            expected -= rate(number) * run.workers**-power * gradient_of(run.layout, worker, number)
+            expected -= rate(number) * run.workers**-power * filled(run.layout, worker, number)
     np.testing.assert_allclose(run.strategy.parameters, expected, rtol=1e-5, atol=1e-5)
     run.close()
 

@@ -112,7 +112,8 @@ def test_canonical_json_is_pinned() -> None:
     config = Config.from_mapping(mapping(strategy="flat"))
     assert json.loads(config.canonical_json()) == config.to_mapping()
     assert config.canonical_json().startswith(
-        '{"checkpoint":{"every_epochs":1,"every_seconds":null,"every_steps":null,"keep":3},"data":{"features":null,'
+        '{"checkpoint":{"every_epochs":1,"every_seconds":null,"every_steps":null,"keep":3},"communication":{"codec":'
+        '{"name":"none"}},"data":{"features":null,'
     )
 
 
