@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import every_strategy
 import launch
 
 RANKS_PER_HOST = 2
@@ -128,3 +129,11 @@ def test_a_host_sends_one_gradient_a_step_whatever_its_ranks(hosts: Hosts, tmp_p
     for nbytes in (many_bytes, overlap_bytes):
         # Headers and acknowledgements, tallies, and what an epoch's end costs: more than nothing, less than a third.
         assert 1.0 <= (nbytes - few_bytes) / steps / gradient <= 1.3
+
+
+def test_every_strategy_trains_on_two_hosts(hosts: Hosts, tmp_path: Path) -> None:
+    """With and without a codec."""
+    done = hosts.run(*every_strategy.command(tmp_path))
+    assert done.returncode == 0, done.stderr
+    summaries = every_strategy.check(done.stdout)
+    assert len(summaries) == 22 and {each["nodes"] for each in summaries.values()} == {2}
