@@ -96,6 +96,8 @@ class Run:
         if stop:
             self.tally.ask_to_stop()
         self.strategy.step(rate(number), number, BATCH, self.tally, settle=settle)
+        if settle:
+            self.strategy.collect()
         return self.tally
 
     def all_alike(self) -> bool:

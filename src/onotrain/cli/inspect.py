@@ -143,6 +143,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "trained by", f"{place}, strategy {ranks['strategy']}, kernels {environment.get('kernels', '?')}"
         if ranks.get("ranks_seconds"):
             yield "ranks", _shares(ranks["ranks_seconds"])
+        if ranks.get("ranks_bytes") and any(ranks["ranks_bytes"]["raw"]):
+            yield "sent", _traffic(ranks["ranks_bytes"])
         if "problem" in facts:
             yield "problem", facts["problem"]
     progress, config = facts.get("progress"), facts.get("config")
@@ -175,6 +177,12 @@ def _shares(seconds: Mapping[str, Sequence[float]]) -> str:
     if hidden:
         text += f"; {hidden / (hidden + total['communication']):.0%} of the communication under computing"
     return text
+
+
+def _traffic(nbytes: Mapping[str, Sequence[int]]) -> str:
+    """Return what ranks sent to others that they share no memory with, and what a codec saved."""
+    sent, raw = sum(nbytes["sent"]), sum(nbytes["raw"])
+    return f"{size(sent)} in steps" + (f"; {size(raw)} without a codec" if sent != raw else "")
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:

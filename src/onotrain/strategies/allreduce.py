@@ -94,5 +94,8 @@ class AllReduce(Lockstep):
             self._nodes.finish(number % 2)
         squares = self._optimizer.update(self._shard, self._gradients, learning_rate, number, self._arena.total)
         self._arena.end(number, squares, tally)
-        if self._nodes is not None and not self.settled and (settle or tally.stop):
+
+    def collect(self) -> None:
+        """Sum what messages of a codec have left to send.  *Collective*."""
+        if self._nodes is not None:
             self._nodes.share_residuals()

@@ -205,7 +205,7 @@ class Strategy(Protocol):
 
     @property
     def settled(self) -> bool:
-        """Whether the last step has left nothing under way, even if it was not told to with `settle`."""
+        """Whether `parameters` and `state` are whole on rank 0 after the last step, without `settle` and `collect`."""
         ...
 
     @property
@@ -254,9 +254,13 @@ class Strategy(Protocol):
             do not wait for each other in every step, rank 0 alone gets them, or nobody until they meet; its `samples`
             are 0 meanwhile.  All ranks learn of numbers that are not finite, and of a wish to stop, at the same step.
         settle
-            Leave nothing under way: afterwards `parameters` are the same on all ranks, and `state` is whole on rank 0.
-            So it is also after a step that returns a wish to stop.
+            Leave nothing under way: afterwards `parameters` are the same on all ranks.  So it is also after a step that
+            returns a wish to stop.
         """
+        ...
+
+    def collect(self) -> None:
+        """Make `state` whole on rank 0, after a step that left nothing under way.  *Collective*."""
         ...
 
     def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
@@ -335,6 +339,9 @@ class Defaults:
     def epoch_ended(self, record: dict[str, Any]) -> bool:
         """Go on as before."""
         return False
+
+    def collect(self) -> None:
+        """Do nothing: the state is where it belongs."""
 
     def notes(self) -> dict[str, Any]:
         """Return nothing: `state` is all there is."""

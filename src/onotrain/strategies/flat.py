@@ -84,7 +84,10 @@ class Flat(Lockstep):
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start
         tally.gradient_squares = self._optimizer.update(self._shard, self._rows, learning_rate, number, _nothing_to_sum)
-        if self._coded is not None and (settle or tally.stop):
+
+    def collect(self) -> None:
+        """Sum what messages have left to send.  *Collective*."""
+        if self._coded is not None:
             self._coded.residuals.share()
 
     def _sum_gradients(self) -> None:

@@ -146,8 +146,11 @@ class LocalSgd(Defaults):
         tally.clear()
         if meets:
             self._meet(tally)
-        self.settled = settle or tally.stop or (meets and self._coded is None)
-        if self.settled and self._coded is not None:
+        self.settled = meets and self._coded is None
+
+    def collect(self) -> None:
+        """Sum what messages have left to send.  *Collective*."""
+        if self._coded is not None:
             self._coded.residuals.share()
 
     # Parameters that have diverged overflow here too; the run finds that out by its losses, and reports it.

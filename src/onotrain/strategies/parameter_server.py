@@ -111,7 +111,7 @@ class Participant(Defaults):
         return self._homes[server] == self._homes[self.servers + worker]
 
     def keep_residuals(self, codecs: Sequence[Feedback | None]) -> None:
-        """Make residuals part of what a meeting settles, of the messages of this rank to each server."""
+        """Make residuals part of the state, of the messages of this rank to each server."""
         for server, codec in enumerate(codecs):
             far = sum(not self.near(server, worker) for worker in range(self.workers))
             part = self.residual[self.ranges[server]]
@@ -137,6 +137,9 @@ class Participant(Defaults):
         self.world.comm.Bcast(tally.values, root=0)
         for server, part in enumerate(self.ranges):
             broadcast_vector(self.world.comm, self.parameters[part], server)
+
+    def collect(self) -> None:
+        """Sum what messages have left to send.  *Collective*."""
         for residuals in self._residuals:
             residuals.share()
 

@@ -126,6 +126,11 @@ class Server(Participant):
         # In lockstep what is left to be sent is a part of the sum, as with `allreduce`.
         return self._state | {f"{OWN}{'gradient' if self.lockstep else 'push'}_residual": self.residual}
 
+    def collect(self) -> None:
+        """Bring the state to rank 0.  *Collective*."""
+        super().collect()
+        self._move_state(from_first=False)
+
     def synchronize(self) -> None:
         """Copy rank 0's parameters to all ranks, and its state to those who keep it.  *Collective*."""
         super().synchronize()
@@ -294,7 +299,6 @@ class Server(Participant):
         if self._wants_stop:
             tally.ask_to_stop()
         self.meet(tally)
-        self._move_state(from_first=False)
         self.clock.communication += perf_counter() - start
         self._all_sent()
         self._begin_anew()

@@ -97,6 +97,10 @@ class StrategySwitch:
         """Make a step of the running strategy.  *Collective*."""
         self._strategy.step(learning_rate, number, samples, tally, settle=settle)
 
+    def collect(self) -> None:
+        """Make the running strategy's state whole.  *Collective*."""
+        self._strategy.collect()
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the optimiser's state."""
         return self._strategy.state()
@@ -149,6 +153,7 @@ class StrategySwitch:
     def _change(self) -> None:
         """Build the other strategy with the parameters and the state of the one that runs."""
         old = self._strategy
+        old.collect()
         self._phase = 1 - self._phase
         self._strategy = self._build()
         if self._job.world.rank == 0:

@@ -379,7 +379,7 @@ class _Session:
             "best": progress.best,
             "train_seconds": progress.train_seconds,
             "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
-            "ranks_seconds": _total_seconds(records),
+            **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
             **({} if self._pool is None else {"partition": self._pool.told()}),
             "parameters": self.model.layout.parameter_count,
             "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters)
@@ -389,11 +389,11 @@ class _Session:
         }
 
 
-def _total_seconds(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]] | None:
-    """Return each rank's seconds over the epochs that were run with as many ranks as the last one."""
-    if not records:
+def _total(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]] | None:
+    """Return each rank's seconds or bytes over the epochs that were run with as many ranks as the last one."""
+    if not records or key not in records[-1]:
         return None
-    last = records[-1]["ranks_seconds"]
-    alike = [r["ranks_seconds"] for r in records if r["ranks"] == records[-1]["ranks"]]
-    none = [0.0] * records[-1]["ranks"]  # of a kind that an earlier version did not measure
+    last = records[-1][key]
+    alike = [r[key] for r in records if r["ranks"] == records[-1]["ranks"] and key in r]
+    none = [0] * records[-1]["ranks"]  # of a kind that an earlier version did not measure
     return {kind: [sum(column) for column in zip(*(r.get(kind, none) for r in alike), strict=True)] for kind in last}

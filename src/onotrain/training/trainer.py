@@ -100,8 +100,6 @@ class Trainer:
         self._tally = Tally()
         self._regression = parts.model.loss.task == "regression"
         self._allocate()
-        #: Whether the last step has left nothing under way.
-        self._settled = True
         self._saved_at = perf_counter()
         self._saved_state = self._state()
 
@@ -176,7 +174,6 @@ class Trainer:
             number = progress.steps + 1
             settle = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
             self.parts.strategy.step(rate, number, len(batch), self._tally, settle=settle)
-            self._settled = settle
             self._account(batch, rate, perf_counter() - start)
             self._checkpoint_within_epoch()
 
@@ -251,7 +248,9 @@ class Trainer:
         """Validate, record, and decide how to go on."""
         progress, parts = self.progress, self.parts
         # Where ranks do not wait for each other in every step, rank 0 alone has summed all of them.
-        progress.loss_sum, progress.right = parts.world.comm.bcast((progress.loss_sum, progress.right), root=0)
+        progress.loss_sum, progress.right, late = parts.world.comm.bcast(
+            (progress.loss_sum, progress.right, self._late()), root=0
+        )
         record = self._epoch_record()
         self._add_report(record)
         if not math.isfinite(record.get("validation_loss", 0.0)):
@@ -265,13 +264,15 @@ class Trainer:
         progress.finished = progress.stopped_early or progress.epoch >= parts.config.training.epochs
         progress.schedule = self._schedule.state()
         every = parts.config.checkpoint.every_epochs
-        due = every is not None and progress.epoch % every == 0
+        due = best or late or progress.finished or (every is not None and progress.epoch % every == 0)
         if parts.strategy.epoch_ended(record):
             self._allocate()
+        if due:
+            parts.strategy.collect()
         with agreed(parts.world.comm):
             parts.record(record)
             parts.observer.epoch_ended(record)
-            if best or due or progress.finished:
+            if due:
                 self._save(best=best)
 
     def _epoch_record(self) -> dict[str, Any]:
@@ -318,11 +319,17 @@ class Trainer:
         record |= comm.bcast(strategy.report() if comm.rank == 0 else None, root=0)
 
     def _checkpoint_within_epoch(self) -> None:
-        every = self.parts.config.checkpoint.every_seconds
-        # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
-        late = every is not None and perf_counter() - self._saved_at >= every
-        if self._due_by_steps(self.progress.steps) or (late and (self.parts.strategy.settled or self._settled)):
+        if self._due_by_steps(self.progress.steps):
+            self.parts.strategy.collect()
             self._save()
+        # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
+        elif self._late() and self.parts.strategy.settled:
+            self._save()
+
+    def _late(self) -> bool:
+        """Whether so much time has passed that the state should be saved."""
+        every = self.parts.config.checkpoint.every_seconds
+        return every is not None and perf_counter() - self._saved_at >= every
 
     def _save(self, *, best: bool = False) -> None:
         """Save unless this very state is saved already."""
@@ -333,6 +340,7 @@ class Trainer:
 
     def _save_for_good(self) -> None:
         """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""
+        self.parts.strategy.collect()
         with agreed(self.parts.world.comm):
             self._save()
             self.parts.settle()
