@@ -105,7 +105,7 @@ def test_a_slow_rank_gets_less(world: World, place: Path) -> None:
 
 def test_ranks_that_train_alone_are_not_balanced(world: World, place: Path) -> None:
     """The reason is said where the configuration is read."""
-    with pytest.raises(ConfigError, match=r"load_balance: needs .* allreduce or flat \(got local_sgd\)"):
+    with pytest.raises(ConfigError, match=r"load_balance: needs .* or parameter_server \(got local_sgd\)"):
         train(config("throughput", strategy="local_sgd"), world.comm, output=place / "run")
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.data.feed import Batch
-from onotrain.strategies.balance import Balance, apportion
+from onotrain.strategies.balance import Balance, Slices, apportion
 from onotrain.strategies.base import Job, Lockstep
 
 WEIGHTS = st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**32)), min_size=1, max_size=12)
@@ -64,8 +64,63 @@ def test_a_rank_has_room_for_whatever_it_may_get(speeds: list[float], full: int,
     short = data.draw(st.integers(1, full))
     for rank in range(len(speeds)):
         world: Any = SimpleNamespace(rank=rank, size=len(speeds))
-        lockstep = Lockstep(Job(world, None, None, None, balance=balance))
+        lockstep = Lockstep(Job(world, None, None, None, balance=lambda ranks: balance))
         assert max(len(lockstep.part(Batch(0, count))) for count in (full, short)) <= lockstep.most_rows(full) <= full
+
+
+class Ranks:
+    """The ranks of a job, in one process: what they tell each other is known beforehand."""
+
+    def __init__(self, told: list[tuple[int, float]]) -> None:
+        self._told = told
+
+    def world(self, rank: int) -> Any:
+        """Return the job as a rank sees it."""
+        return SimpleNamespace(rank=rank, size=len(self._told), comm=SimpleNamespace(Allgather=self._gather))
+
+    def _gather(self, mine: np.ndarray, everyone: np.ndarray) -> None:
+        assert tuple(mine) in self._told
+        everyone[:] = self._told
+
+
+@given(st.integers(0, 3), st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 90), st.booleans())
+def test_servers_get_nothing_and_workers_all(servers: int, slowness: list[int], full: int, balanced: bool) -> None:
+    """Whatever the workers told: slices make up the batch, and nobody gets more than there is room for."""
+    told = [(0, 0.0)] * servers + [(60, 0.01 * factor) for factor in slowness]
+    ranks = Ranks(told)
+    make = (lambda count: Balance(count, full, min_gain=0.0)) if balanced else None
+    slices = [Slices(ranks.world(rank), make, idle=servers) for rank in range(len(told))]
+    for each, (rows, seconds) in zip(slices, told, strict=True):
+        each.computed(rows // 2, seconds / 2)
+        each.computed(rows // 2, seconds / 2)
+        assert each.steps == (2 if balanced else 0)
+        each.tell()
+        assert each.steps == 0
+    batch = Batch(1000, 1000 + full)
+    parts = [each.of(batch) for each in slices]
+    assert [len(part) for part in parts[:servers]] == [0] * servers
+    assert [part.begin for part in parts[servers:]] == [1000, *(part.end for part in parts[servers:-1])]
+    assert parts[-1].end == 1000 + full
+    assert all(len(part) <= each.most(full) for part, each in zip(parts, slices, strict=True))
+    counts = [len(part) for part in parts[servers:]]
+    assert slices[0].report() == ({"rows": counts} if balanced else {})
+    if balanced and full >= 20 * len(slowness):
+        shares = [1 / factor / sum(1 / other for other in slowness) for factor in slowness]
+        assert all(abs(count - full * share) <= 1 for count, share in zip(counts, shares, strict=True))
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_slices_go_on_from_notes(slowness: list[int]) -> None:
+    """Those of a rank that has measured nothing yet; where slices are equal now, they stay so."""
+    ranks = Ranks([(0, 0.0), *((60, 0.01 * factor) for factor in slowness)])
+    one, other = (Slices(ranks.world(1), lambda count: Balance(count, 90), idle=1) for _ in range(2))
+    one.computed(60, 0.01 * slowness[0])
+    one.tell()
+    other.restore(one.notes())
+    assert other.report() == one.report() and other.notes() == one.notes()
+    equal = Slices(ranks.world(1), None, idle=1)
+    equal.restore(one.notes())
+    assert equal.of(Batch(0, 90)) == Batch(0, 90).part(0, len(slowness)) and equal.notes() == {}
 
 
 @given(st.integers(1, 9), st.integers(0, 300))

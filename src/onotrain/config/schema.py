@@ -181,10 +181,10 @@ def _check_servers(optimizer: Any, training: Training, strategy: Any) -> Iterato
 
 
 def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
-    if training.load_balance != "none" and strategy.name not in _LOCKSTEP:
+    if training.load_balance != "none" and strategy.name not in _BALANCED:
         yield Problem(
             ("training", "load_balance"),
-            f"needs a strategy whose ranks make every step together, {any_of(_LOCKSTEP)} (got {strategy.name})",
+            f"needs a strategy whose ranks share every batch, {any_of(_BALANCED)} (got {strategy.name})",
         )
 
 
@@ -222,7 +222,7 @@ def _check_partition(data: Data, model: Model, loss: Any, training: Training, st
 
 
 #: Strategies whose slices of a batch may be of any sizes.
-_LOCKSTEP = ("allreduce", "flat")
+_BALANCED = ("allreduce", "flat", "parameter_server")
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),

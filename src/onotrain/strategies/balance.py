@@ -7,10 +7,13 @@ never in sums whose order of additions a CPU could choose.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from onotrain.data.feed import Batch
+from onotrain.parallel.world import World
 
 #: Weight of the fastest rank; the others' are in proportion.
 _FULL = 2**32
@@ -110,6 +113,76 @@ class Balance:
         if len(state["speeds"]) == self._ranks:
             self._speeds, self._weights = list(state["speeds"]), state["weights"]
             self._bounds = {}
+
+
+class Slices:
+    """Which rows of a global batch are this rank's: slices are nearly equal, or follow the ranks' throughput.
+
+    Parameters
+    ----------
+    world
+        Ranks of the job.
+    make
+        Returns how the slices of so many ranks follow their throughput; None: they are equal.
+    idle
+        How many ranks, the first ones, get no rows.
+    """
+
+    def __init__(self, world: World, make: Callable[[int], Balance] | None, idle: int = 0) -> None:
+        self._world, self._idle, self._ranks = world, idle, world.size - idle
+        self._balance = None if make is None else make(self._ranks)
+        #: Rows and seconds of this rank since the ranks last told each other.
+        self._throughput = np.zeros(2)
+        #: Steps since then; 0 where slices do not follow throughput.
+        self.steps = 0
+
+    def of(self, batch: Batch) -> Batch:
+        """Return this rank's slice; those of all ranks make up the batch."""
+        rank = self._world.rank - self._idle
+        if rank < 0:
+            return Batch(batch.begin, batch.begin)
+        if self._balance is None:
+            return batch.part(rank, self._ranks)
+        begin, end = self._balance.bounds(len(batch))[rank : rank + 2].tolist()
+        return Batch(batch.begin + begin, batch.begin + end)
+
+    def most(self, samples: int) -> int:
+        """Return the length of the largest slice that this rank may get of a batch of up to `samples`."""
+        if self._world.rank < self._idle:
+            return 0
+        others = self._ranks - 1
+        if self._balance is None:
+            return -(-samples // self._ranks)
+        return max(samples - others, min(samples, others))  # the others have one each, if there are as many
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Count what this rank computed in a step."""
+        if self._balance is not None:
+            self._throughput += rows, seconds
+            self.steps += 1
+
+    def tell(self) -> None:
+        """Tell the other ranks, and cut the batches to come anew if that pays.  *Collective*."""
+        if self._balance is None:
+            return
+        everyone = np.empty((self._world.size, 2))
+        self._world.comm.Allgather(self._throughput, everyone)
+        rows, seconds = everyone[self._idle :].T
+        self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
+        self._throughput[:], self.steps = 0.0, 0
+
+    def report(self) -> dict[str, Any]:
+        """Return how many rows of a batch each rank gets by now, if that follows their throughput."""
+        return {} if self._balance is None else {"rows": self._balance.rows}
+
+    def notes(self) -> dict[str, Any]:
+        """Return the ranks' throughput and the cut in force."""
+        return {} if self._balance is None else {"balance": self._balance.state()}
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on with that cut."""
+        if self._balance is not None and "balance" in notes:
+            self._balance.restore(notes["balance"])
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -15,7 +16,7 @@ from onotrain.data.feed import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies.balance import Balance
+from onotrain.strategies.balance import Balance, Slices
 
 #: How the names of vectors begin that are a strategy's own state, not the optimiser's.
 OWN = "strategy/"
@@ -143,8 +144,8 @@ class Job:
     seed: int = 0
     #: Options of what gradients and parameters are sent as; None: as they are.
     codec: Any = None
-    #: How the ranks' slices of a batch follow their throughput; None: they are equal.
-    balance: Balance | None = None
+    #: Returns how so many ranks' slices of a batch follow their throughput; None: they are equal.
+    balance: Callable[[int], Balance] | None = None
     #: Called by a strategy for each exchange over the network, with the time when it began: waits where a slow one is
     #: simulated.
     travel: Callable[[float], None] = _at_once
@@ -156,20 +157,20 @@ class Job:
         world: World,
         layout: ParameterLayout,
         optimizer: Optimizer,
-        balance: Balance | None = None,
         travel: Callable[[float], None] = _at_once,
     ) -> Job:
         """Return the job of a configuration."""
-        codec = config.communication.codec
+        codec, training = config.communication.codec, config.training
+        balanced = training.load_balance == "throughput"
         return cls(
             world=world,
             layout=layout,
             optimizer=optimizer,
             options=config.strategy,
-            pieces=config.training.gradient_accumulation,
-            seed=config.training.seed,
+            pieces=training.gradient_accumulation,
+            seed=training.seed,
             codec=None if codec.name == "none" else codec,
-            balance=balance,
+            balance=partial(Balance, batch_size=training.batch_size) if balanced else None,
             travel=travel,
         )
 
@@ -366,24 +367,15 @@ class Lockstep(Defaults):
     def __init__(self, job: Job) -> None:
         self.world = job.world
         self.clock, self.traffic = Clock(), Traffic()
-        self._balance = job.balance
-        #: Rows and seconds of this rank since the ranks last told each other, and steps.
-        self._throughput, self._measured = np.zeros(2), 0
+        self._slices = Slices(job.world, job.balance)
 
     def part(self, batch: Batch) -> Batch:
         """Return one of nearly equal slices, or of slices in proportion to the ranks' throughput."""
-        rank = self.world.rank
-        if self._balance is None:
-            return batch.part(rank, self.world.size)
-        begin, end = self._balance.bounds(len(batch))[rank : rank + 2].tolist()
-        return Batch(batch.begin + begin, batch.begin + end)
+        return self._slices.of(batch)
 
     def most_rows(self, samples: int) -> int:
         """Return the length of the largest slice that there can be."""
-        others = self.world.size - 1
-        if self._balance is None:
-            return -(-samples // self.world.size)
-        return max(samples - others, min(samples, others))  # the others have one each, if there are as many
+        return self._slices.most(samples)
 
     def weight(self, samples: int) -> float:
         """Return what makes the sum of all ranks' gradients that of the mean loss."""
@@ -391,28 +383,20 @@ class Lockstep(Defaults):
 
     def computed(self, rows: int, seconds: float) -> None:
         """Now and then, tell the other ranks, and cut the batches to come anew if that pays.  *Collective*."""
-        if self._balance is None:
-            return
-        self._throughput += rows, seconds
-        self._measured += 1
-        if self._measured < BALANCED_STEPS:
-            return
-        start = perf_counter()
-        everyone = np.empty((self.world.size, 2))
-        self.world.comm.Allgather(self._throughput, everyone)
-        self.clock.communication += perf_counter() - start
-        self._balance.observe(everyone[:, 0].astype(int).tolist(), everyone[:, 1].tolist())
-        self._throughput[:], self._measured = 0.0, 0
+        self._slices.computed(rows, seconds)
+        if self._slices.steps == BALANCED_STEPS:
+            start = perf_counter()
+            self._slices.tell()
+            self.clock.communication += perf_counter() - start
 
     def report(self) -> dict[str, Any]:
         """Return how many rows of a batch each rank gets by now, if that follows their throughput."""
-        return {} if self._balance is None else {"rows": self._balance.rows}
+        return self._slices.report()
 
     def notes(self) -> dict[str, Any]:
         """Return the ranks' throughput and the cut in force."""
-        return {} if self._balance is None else {"balance": self._balance.state()}
+        return self._slices.notes()
 
     def restore(self, notes: dict[str, Any]) -> None:
         """Go on with that cut."""
-        if self._balance is not None and "balance" in notes:
-            self._balance.restore(notes["balance"])
+        self._slices.restore(notes)

@@ -17,6 +17,10 @@ batch, because a rank wants to stop or has numbers that are not finite.  That ba
 behind, and is told with every reply, so that each worker hears of it in time.  When all have pushed the batch of a
 meeting nothing is under way, and everybody gets all parameters.
 
+With equal slices a fast worker is soon ahead as far as it may be, or waits at the end of the epoch.  Where slices
+follow throughput, fast and slow ones need the same time for a batch.  Workers tell each other theirs at meetings alone,
+so that all cut a batch in the same way however far ahead they are; there are some more meetings in the beginning.
+
 With `overlap`, a worker computes its next batch while its push and the reply are under way, with parameters that do not
 know of that push: it waits for the reply to a push before the next one, and may be ahead of the slowest by a step less
 when it is answered.
@@ -33,7 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +48,8 @@ from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
 from onotrain.parallel.shared_memory import allocate
-from onotrain.strategies.base import BatchShape, Clock, Defaults, Job, Tally, Traffic
+from onotrain.strategies.balance import Slices
+from onotrain.strategies.base import BALANCED_STEPS, BatchShape, Clock, Defaults, Job, Tally, Traffic
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
 from onotrain.strategies.coded_sum import Residuals
 from onotrain.strategies.compensation import rate_power
@@ -86,6 +91,9 @@ class Participant(Defaults):
         self.lockstep = options.staleness == 0
         self.settled = self.lockstep and self.servers == 1 and job.codec is None
         self.clock, self.traffic = Clock(), Traffic()
+        self._slices = Slices(world, job.balance, idle=self.servers)
+        #: Steps after which all meet to tell each other their throughput, where slices follow it.
+        self._distance = BALANCED_STEPS
         self.finished: Callable[[int], None] | None = None
         self.ranges = [layout.shard(server, self.servers) for server in range(self.servers)]
         # First, for all ranks of the job meet here: later, one may have failed to allocate and be gone.
@@ -124,17 +132,34 @@ class Participant(Defaults):
         return 1.0 / (samples if self.lockstep else max(1, len(self.part(Batch(0, samples)))))
 
     def part(self, batch: Batch) -> Batch:
-        """Return one of nearly equal slices; nothing on a server."""
-        worker = self.world.rank - self.servers
-        return batch.part(worker, self.workers) if worker >= 0 else Batch(batch.begin, batch.begin)
+        """Return one of nearly equal slices, or in proportion to the workers' throughput; nothing on a server."""
+        return self._slices.of(batch)
 
     def most_rows(self, samples: int) -> int:
         """Return the length of the largest slice; 0 on a server."""
-        return -(-samples // self.workers) if self.world.rank >= self.servers else 0
+        return self._slices.most(samples)
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Count it until the next meeting."""
+        self._slices.computed(rows, seconds)
+
+    def meets_to_tell(self) -> bool:
+        """Return whether to meet after this step, so that slices soon follow throughput; to be asked in each step.
+
+        At distances that grow, for who is ahead waits there.
+        """
+        due = self._slices.steps == self._distance
+        if due:
+            self._distance *= 2
+        return due
 
     def meet(self, tally: Tally) -> None:
-        """Give everybody rank 0's tally and all parameters.  *Collective*."""
-        self.world.comm.Bcast(tally.values, root=0)
+        """Give everybody rank 0's tally and all parameters, and cut the batches to come anew.  *Collective*."""
+        start = perf_counter()
+        self.world.comm.Bcast(tally.values, root=0)  # it comes when all have pushed
+        met = perf_counter()
+        self.clock.wait += met - start
+        self._slices.tell()
         for server, part in enumerate(self.ranges):
             broadcast_vector(self.world.comm, self.parameters[part], server)
 
@@ -142,6 +167,19 @@ class Participant(Defaults):
         """Sum what messages have left to send.  *Collective*."""
         for residuals in self._residuals:
             residuals.share()
+        self.clock.communication += perf_counter() - met
+
+    def report(self) -> dict[str, Any]:
+        """Return how many rows of a batch each worker gets by now, if that follows their throughput."""
+        return self._slices.report()
+
+    def notes(self) -> dict[str, Any]:
+        """Return the workers' throughput and the cut in force."""
+        return self._slices.notes()
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on with that cut."""
+        self._slices.restore(notes)
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters to all ranks, and share what it has of residuals.  *Collective*."""
@@ -225,6 +263,7 @@ class Worker(Participant):
         if not _finite(self.gradient):
             tally.gradient_squares = math.nan
         self._finish()
+        settle |= self.meets_to_tell()
         meets = settle or self._outbox.replies[0, LAST] == number
         rate = learning_rate * (tally.samples / samples) ** self._rate_power
         self._fill(rate, number, tally, settle=settle)
@@ -239,9 +278,7 @@ class Worker(Participant):
                 self._finish()
                 meets = self._outbox.replies[0, LAST] == number
         if meets:
-            start = perf_counter()
             self.meet(tally)
-            self.clock.communication += perf_counter() - start
 
     def _fill(self, rate: float, number: int, tally: Tally, *, settle: bool) -> None:
         """Make the push."""

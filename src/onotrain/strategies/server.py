@@ -145,14 +145,15 @@ class Server(Participant):
             "largest_lead": self._lead,
         }
         self._lead = 0
-        return found
+        return found | super().report()
 
     def notes(self) -> dict[str, Any]:
-        """Return how many updates there were."""
-        return {"updates": self._count} if self._counts else {}
+        """Return how many updates there were, and the workers' throughput."""
+        return ({"updates": self._count} if self._counts else {}) | super().notes()
 
     def restore(self, notes: dict[str, Any]) -> None:
         """Count on from there."""
+        super().restore(notes)
         if "updates" in notes:
             self._count, self._counts = notes["updates"], True
             self._all_known()
@@ -164,6 +165,7 @@ class Server(Participant):
 
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """Serve until all workers have pushed batch `number`.  *Collective*."""
+        settle |= self.meets_to_tell()
         self._enter(number)
         self._wants_stop |= tally.stop
         self._name_last()
@@ -293,13 +295,13 @@ class Server(Participant):
             self._update(step, self._rate, self._count + 1, _Pushes(np.empty(0)))
         start = perf_counter()
         self._inbox.finish()
+        self.clock.communication += perf_counter() - start
         if self._diverged:
             tally.values += self._bad
             tally.gradient_squares = math.nan
         if self._wants_stop:
             tally.ask_to_stop()
         self.meet(tally)
-        self.clock.communication += perf_counter() - start
         self._all_sent()
         self._begin_anew()
 

@@ -33,7 +33,6 @@ from onotrain.parallel.stream_feed import StreamFeed
 from onotrain.parallel.world import Comm, World
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
-from onotrain.strategies.balance import Balance
 from onotrain.training import metrics
 from onotrain.training.card import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.training.checkpoint_file import Checkpoint
@@ -158,12 +157,11 @@ class _Session:
         self.card = Card(config=config, **vars(self.description))
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
-        balance = Balance(world.size, training.batch_size) if training.load_balance == "throughput" else None
         with agreed(world.comm):
             self._slowness = Slowness(config, world)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job.of(config, world, self.model.layout, optimizer, balance, self._slowness.travel)
+                Job.of(config, world, self.model.layout, optimizer, self._slowness.travel)
             )
         stack.callback(self.strategy.close)
         self.progress = self._start()

@@ -1,0 +1,194 @@
+"""A parameter server whose workers' slices follow their throughput."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onotrain.data.feed import ArrayFeed, Batch
+from onotrain.parallel.world import World
+from onotrain.strategies import Tally
+from onotrain.strategies.balance import apportion
+from onotrain.strategies.base import BALANCED_STEPS
+from onotrain.strategies.parameter_server import Participant
+from onotrain.training import train
+from onotrain.training.run_directory import RunDirectory
+
+pytestmark = [pytest.mark.mpi(min_size=2)]
+
+SAMPLES, BATCH, STEPS = 1797, 50, 36
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.connect()
+
+
+@pytest.fixture
+def place(world: World, tmp_path: Path) -> Path:
+    """Return a directory that is the same on all ranks."""
+    return world.comm.bcast(tmp_path, root=0)
+
+
+@pytest.fixture(params=[1, 2], ids=["one server", "two servers"])
+def servers(request: pytest.FixtureRequest, world: World) -> int:
+    """Return a number of servers that leaves a worker."""
+    if world.size <= request.param:
+        pytest.skip("Test requires 3 MPI processes")
+    return request.param
+
+
+def config(balance: str, strategy: dict[str, Any], training: dict[str, Any] | None = None, **more: Any) -> Any:
+    """Return a configuration of 36 steps an epoch."""
+    base = {
+        "data": {"train": "digits"},
+        "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dropout": 0.2}, {"dense": 10}]},
+        "loss": "cross_entropy",
+        "optimizer": {"name": "adam", "learning_rate": 0.003},
+        "strategy": {"name": "parameter_server", **strategy},
+    }
+    return base | {"training": {"epochs": 2, "batch_size": BATCH, "load_balance": balance} | (training or {})} | more
+
+
+def records(place: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a run."""
+    return [dict(record) for record in RunDirectory.open(place).metrics()]
+
+
+def with_speeds(monkeypatch: pytest.MonkeyPatch, servers: int) -> None:
+    """Let worker ``w`` seem to compute ``1000 / (1 + w)`` samples in a second."""
+    computed = Participant.computed
+
+    def as_if(self: Participant, rows: int, seconds: float) -> None:
+        computed(self, rows, rows * (1 + self.world.rank - servers) / 1000.0)
+
+    monkeypatch.setattr(Participant, "computed", as_if)
+
+
+def fair(workers: int) -> list[int]:
+    """Return the rows of a full batch of workers of such speeds."""
+    return apportion(BATCH, [round(2**32 / (1 + worker)) for worker in range(workers)])
+
+
+class Watched:
+    """What a rank computes, and when it meets the others."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.positions: list[tuple[int, int]] = []
+        self.rows: list[int] = []
+        self.weights: list[tuple[int, float]] = []
+        self.meetings: list[int] = []
+        fill, weight, meet, part = ArrayFeed.fill, Participant.weight, Participant.meet, Participant.part
+
+        def filled(feed: ArrayFeed, epoch: int, batch: Batch, piece: Batch, x: Any, targets: Any) -> None:
+            self.positions += [(epoch, position) for position in range(piece.begin, piece.end)]
+            self.rows.append(len(piece))
+            fill(feed, epoch, batch, piece, x, targets)
+
+        def weighed(strategy: Participant, samples: int) -> float:
+            self.weights.append((len(part(strategy, Batch(0, samples))), weight(strategy, samples)))
+            return self.weights[-1][1]
+
+        def met(strategy: Participant, tally: Tally) -> None:
+            self.meetings.append(len(self.rows))
+            meet(strategy, tally)
+
+        monkeypatch.setattr(ArrayFeed, "fill", filled)
+        monkeypatch.setattr(Participant, "weight", weighed)
+        monkeypatch.setattr(Participant, "meet", met)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"staleness": 0}, {"staleness": 2}, {"staleness": "unbounded"}, {"staleness": 2, "overlap": True}],
+    ids=str,
+)
+def test_each_sample_is_seen_once_an_epoch(
+    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """By slices that are even until the first meeting, and fair from then on; a push is the mean of its own rows."""
+    with_speeds(monkeypatch, servers)
+    watched = Watched(monkeypatch)
+    summary = train(config("throughput", {**options, "servers": servers}), world.comm, output=place / "run").summary
+    seen = Counter(position for each in world.comm.allgather(watched.positions) for position in each)
+    assert seen == Counter({(epoch, position): 1 for epoch in range(2) for position in range(SAMPLES)})
+    workers, worker = world.size - servers, world.rank - servers
+    # At distances of 10 and 20 steps, and at the ends of the epochs.
+    assert watched.meetings == [10, 30, 36, 72]
+    if worker >= 0:
+        even = len(Batch(0, BATCH).part(worker, workers))
+        assert watched.rows[:10] == [even] * 10
+        full = [rows for number, rows in enumerate(watched.rows, 1) if number % STEPS]
+        assert full[10:] == [fair(workers)[worker]] * (len(full) - 10)
+    else:
+        assert set(watched.rows) == {0}
+    if options["staleness"] == 0:
+        assert {value for _, value in watched.weights} == {1 / BATCH, 1 / (SAMPLES % BATCH)}
+    else:
+        assert all(value == 1 / max(1, rows) for rows, value in watched.weights)
+    for record in records(place / "run"):
+        assert record["rows"] == fair(workers)
+        bound = options["staleness"]
+        assert bound == "unbounded" or record["largest_lead"] <= bound + 1
+        assert record["staleness"]["gradients"] == workers * STEPS
+    assert summary["steps"] == 2 * STEPS and summary["train_loss"] < 1.5
+
+
+def test_synchronous_training_is_the_same(
+    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To rounding: the sum over the rows has another order."""
+    with_speeds(monkeypatch, servers)
+    losses = []
+    for balance in ("none", "throughput"):
+        made = config(balance, {"servers": servers}, {"dtype": "float64", "gradient_accumulation": 3})
+        train(made, world.comm, output=place / balance)
+        losses.append([record["train_loss"] for record in records(place / balance)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-9)
+    assert "rows" not in records(place / "none")[-1]
+    assert records(place / "throughput")[-1]["rows"] == fair(world.size - servers)
+
+
+@pytest.mark.parametrize("staleness", [0, 3])
+def test_a_resumed_run_goes_on_with_its_cut(
+    world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch, staleness: int
+) -> None:
+    """From the first step on, before anything is measured anew."""
+    strategy = {"servers": servers, "staleness": staleness}
+    with monkeypatch.context() as patch:
+        with_speeds(patch, servers)
+        train(config("throughput", strategy, {"epochs": 1}), world.comm, output=place / "run")
+    watched = Watched(monkeypatch)
+    few = config("throughput", strategy, {"max_steps": STEPS + BALANCED_STEPS - 1})
+    train(few, world.comm, output=place / "run", resume=True)
+    worker = world.rank - servers
+    mine = fair(world.size - servers)[worker] if worker >= 0 else 0
+    assert watched.rows == [mine] * (BALANCED_STEPS - 1)
+
+
+def test_a_slow_worker_gets_less(world: World, place: Path) -> None:
+    """With what is measured: one that is to take eight times as long has less than its even share in the end."""
+    workers = world.size - 1
+    if workers == 1:
+        pytest.skip("Test requires 3 MPI processes")
+    slow = {"slow_ranks": [{"rank": world.size - 1, "factor": 8.0}]}
+    made = config("throughput", {"staleness": "unbounded"}, {"batch_size": 240, "epochs": 8}, simulate=slow)
+    train(made, world.comm, output=place / "run")
+    rows = records(place / "run")[-1]["rows"]
+    assert len(rows) == workers and sum(rows) == 240 and rows[-1] < 240 // workers
+
+
+def test_waiting_at_a_meeting_is_waiting(world: World, place: Path) -> None:
+    """With equal slices and no bound, it is there that a fast worker waits for a slow one."""
+    workers = world.size - 1
+    if workers == 1:
+        pytest.skip("Test requires 3 MPI processes")
+    slow = {"slow_ranks": [{"rank": world.size - 1, "factor": 200.0}]}
+    made = config("none", {"staleness": "unbounded"}, {"epochs": 1}, simulate=slow)
+    seconds = train(made, world.comm, output=place / "run").summary["ranks_seconds"]
+    fast = seconds["wait"][1], seconds["compute"][1] + seconds["communication"][1]
+    assert fast[0] > fast[1] and seconds["wait"][-1] < 0.1 * seconds["compute"][-1]
