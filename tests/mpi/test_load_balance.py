@@ -10,8 +10,8 @@ import pytest
 from mpi_helpers import records
 from onotrain.errors import ConfigError, UsageError
 from onotrain.parallel.world import World
-from onotrain.strategies.balance import apportion
-from onotrain.strategies.base import BALANCED_STEPS, Lockstep
+from onotrain.strategies.balance import BALANCED_STEPS, apportion
+from onotrain.strategies.lockstep import Lockstep
 from onotrain.training import slowness, train
 
 pytestmark = pytest.mark.mpi

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from onotrain.data.feed import Batch
 from onotrain.strategies.balance import Balance, Slices, apportion
-from onotrain.strategies.base import Job, Lockstep
+from onotrain.strategies.base import Job
+from onotrain.strategies.lockstep import Lockstep
 
 WEIGHTS = st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**32)), min_size=1, max_size=12)
 

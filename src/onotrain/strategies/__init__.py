@@ -7,12 +7,13 @@ from collections.abc import Callable
 from onotrain.errors import UsageError
 from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.allreduce import AllReduce
-from onotrain.strategies.base import BatchShape, Job, Strategy, Tally
+from onotrain.strategies.base import BatchShape, Job, Strategy
 from onotrain.strategies.flat import Flat
 from onotrain.strategies.local_sgd import LocalSgd
 from onotrain.strategies.parameter_server import Worker
 from onotrain.strategies.server import Server
 from onotrain.strategies.strategy_switch import StrategySwitch
+from onotrain.strategies.tally import Tally
 
 __all__ = [
     "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Job", "LocalSgd", "Server", "SharedActivations", "Strategy",

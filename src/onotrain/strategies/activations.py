@@ -23,7 +23,9 @@ from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Job, Lockstep, Tally
+from onotrain.strategies.base import BatchShape, Job
+from onotrain.strategies.lockstep import Lockstep
+from onotrain.strategies.tally import Tally
 
 
 class SharedActivations(Lockstep):

@@ -23,8 +23,10 @@ import numpy as np
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.strategies.arena import Arena
-from onotrain.strategies.base import BatchShape, Job, Lockstep, Tally
+from onotrain.strategies.base import BatchShape, Job
+from onotrain.strategies.lockstep import Lockstep
 from onotrain.strategies.nodes import NodesSum
+from onotrain.strategies.tally import Tally
 
 
 class AllReduce(Lockstep):

@@ -15,6 +15,9 @@ import numpy as np
 from onotrain.data.feed import Batch
 from onotrain.parallel.world import World
 
+#: Steps after which ranks tell each other their throughput, where slices follow it.
+BALANCED_STEPS = 10
+
 #: Weight of the fastest rank; the others' are in proportion.
 _FULL = 2**32
 

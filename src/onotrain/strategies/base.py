@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,113 +14,11 @@ from onotrain.data.feed import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies.balance import Balance, Slices
+from onotrain.strategies.balance import Balance
+from onotrain.strategies.tally import Clock, Tally, Traffic
 
 #: How the names of vectors begin that are a strategy's own state, not the optimiser's.
 OWN = "strategy/"
-
-#: Steps after which ranks tell each other their throughput, where slices follow it.
-BALANCED_STEPS = 10
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds of this rank that were not its own work."""
-
-    #: Waiting for other ranks of the node.
-    wait: float = 0.0
-    #: Exchanging data, and waiting for them.
-    communication: float = 0.0
-    #: Working while data were under way.
-    hidden: float = 0.0
-
-    @property
-    def elsewhere(self) -> float:
-        """Seconds so far in which this rank could not work."""
-        return self.wait + self.communication
-
-    def take(self, total: float) -> dict[str, float]:
-        """Return where `total` seconds went, and begin anew; what was hidden is part of what was computed."""
-        seconds = {"compute": total - self.elsewhere, **asdict(self)}
-        self.wait = self.communication = self.hidden = 0.0
-        return seconds
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Bytes of parameters and gradients that this rank sent to ranks that it shares no memory with for them."""
-
-    #: What they would have been without a codec.
-    raw: int = 0
-    sent: int = 0
-
-    def add(self, raw: int, sent: int) -> None:
-        """Count what was sent."""
-        self.raw += raw
-        self.sent += sent
-
-    def take(self) -> dict[str, int]:
-        """Return the bytes so far, and begin anew."""
-        found = asdict(self)
-        self.raw = self.sent = 0
-        return found
-
-
-class Tally:
-    """The few numbers of a step that all ranks must agree on; summed over the ranks along with the gradient."""
-
-    def __init__(self) -> None:
-        #: float64: sum of losses, number of right samples, ranks that want to stop, sum of squares of the gradient,
-        #: number of samples.
-        self.values = np.zeros(5)
-        #: Its first two, as the loss kernels fill them.
-        self.losses = self.values[:2]
-
-    @property
-    def loss_sum(self) -> float:
-        """Sum of the losses of the samples."""
-        return float(self.values[0])
-
-    @property
-    def right(self) -> float:
-        """Number of samples that were classified right."""
-        return float(self.values[1])
-
-    @property
-    def stop(self) -> bool:
-        """Whether any rank was asked to stop."""
-        return bool(self.values[2])
-
-    def ask_to_stop(self) -> None:
-        """Let all ranks stop after this step."""
-        self.values[2] = 1.0
-
-    @property
-    def gradient_squares(self) -> float:
-        """Sum of squares of the global gradient; not finite if any of it is not."""
-        return float(self.values[3])
-
-    @gradient_squares.setter
-    def gradient_squares(self, value: float) -> None:
-        self.values[3] = value
-
-    @property
-    def samples(self) -> int:
-        """Number of samples that the sums are over; 0 while a strategy has none to tell."""
-        return int(self.values[4])
-
-    @samples.setter
-    def samples(self, value: int) -> None:
-        self.values[4] = value
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and gradient are finite."""
-        return all(map(math.isfinite, self.values.tolist()))
-
-    def clear(self) -> None:
-        """Begin a new step."""
-        self.values[:] = 0.0
 
 
 def _at_once(began: float) -> None:
@@ -350,53 +246,3 @@ class Defaults:
 
     def restore(self, notes: dict[str, Any]) -> None:
         """Do nothing."""
-
-
-class Lockstep(Defaults):
-    """What strategies have in common whose ranks make every step together.
-
-    Parameters
-    ----------
-    job
-        Its ranks each compute a slice of every batch.
-    """
-
-    settled = True
-    lockstep = True
-
-    def __init__(self, job: Job) -> None:
-        self.world = job.world
-        self.clock, self.traffic = Clock(), Traffic()
-        self._slices = Slices(job.world, job.balance)
-
-    def part(self, batch: Batch) -> Batch:
-        """Return one of nearly equal slices, or of slices in proportion to the ranks' throughput."""
-        return self._slices.of(batch)
-
-    def most_rows(self, samples: int) -> int:
-        """Return the length of the largest slice that there can be."""
-        return self._slices.most(samples)
-
-    def weight(self, samples: int) -> float:
-        """Return what makes the sum of all ranks' gradients that of the mean loss."""
-        return 1.0 / samples
-
-    def computed(self, rows: int, seconds: float) -> None:
-        """Now and then, tell the other ranks, and cut the batches to come anew if that pays.  *Collective*."""
-        self._slices.computed(rows, seconds)
-        if self._slices.steps == BALANCED_STEPS:
-            start = perf_counter()
-            self._slices.tell()
-            self.clock.communication += perf_counter() - start
-
-    def report(self) -> dict[str, Any]:
-        """Return how many rows of a batch each rank gets by now, if that follows their throughput."""
-        return self._slices.report()
-
-    def notes(self) -> dict[str, Any]:
-        """Return the ranks' throughput and the cut in force."""
-        return self._slices.notes()
-
-    def restore(self, notes: dict[str, Any]) -> None:
-        """Go on with that cut."""
-        self._slices.restore(notes)

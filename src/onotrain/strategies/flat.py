@@ -18,8 +18,10 @@ from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.strategies.base import OWN, BatchShape, Job, Lockstep, Tally
+from onotrain.strategies.base import OWN, BatchShape, Job
 from onotrain.strategies.coded_sum import coded_sum
+from onotrain.strategies.lockstep import Lockstep
+from onotrain.strategies.tally import Tally
 
 
 class Flat(Lockstep):

@@ -25,11 +25,12 @@ from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.strategies.base import OWN, BatchShape, Clock, Defaults, Job, Tally, Traffic
+from onotrain.strategies.base import OWN, BatchShape, Defaults, Job
 from onotrain.strategies.blocks import blocks
 from onotrain.strategies.coded_sum import coded_sum
 from onotrain.strategies.outer import OUTERS
 from onotrain.strategies.periods import PERIODS
+from onotrain.strategies.tally import Clock, Tally, Traffic
 
 
 class LocalSgd(Defaults):

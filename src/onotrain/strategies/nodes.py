@@ -22,8 +22,9 @@ import numpy as np
 
 from onotrain.data.paths import check_memory
 from onotrain.parallel.exchange import Sum, bytes_of_sum
-from onotrain.strategies.base import Clock, Job, Traffic
+from onotrain.strategies.base import Job
 from onotrain.strategies.coded_sum import GatheredSum, Residuals, RoundsSum, coded_sum
+from onotrain.strategies.tally import Clock, Traffic
 
 
 class _Bucket(NamedTuple):

@@ -48,12 +48,13 @@ from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
 from onotrain.parallel.shared_memory import allocate
-from onotrain.strategies.balance import Slices
-from onotrain.strategies.base import BALANCED_STEPS, BatchShape, Clock, Defaults, Job, Tally, Traffic
+from onotrain.strategies.balance import BALANCED_STEPS, Slices
+from onotrain.strategies.base import BatchShape, Defaults, Job
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
 from onotrain.strategies.coded_sum import Residuals
 from onotrain.strategies.compensation import rate_power
 from onotrain.strategies.replies import add_message
+from onotrain.strategies.tally import Clock, Tally, Traffic
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
 NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
@@ -96,20 +97,20 @@ class Participant(Defaults):
         self._distance = BALANCED_STEPS
         self.finished: Callable[[int], None] | None = None
         self.ranges = [layout.shard(server, self.servers) for server in range(self.servers)]
-        # First, for all ranks of the job meet here: later, one may have failed to allocate and be gone.
+        # First, for all ranks meet here: later, one may have failed to allocate and be gone.
         self.fellows = split(world.comm, world.rank < self.servers) if self.servers > 1 else None
-        check_memory(
-            world.node.size * (2 if job.codec is None else 5) * layout.size * layout.dtype.itemsize,
-            f"parameters and gradients of {world.node.size} ranks",
-            hint="use strategy: allreduce, which shares the parameters",
-        )
-        self.parameters = layout.zeros()
         self._homes = world.comm.allgather(world.node_index)
         #: Gradients of all workers, in memory of a node that has servers; None on others.
         self.pushes: np.ndarray | None = None
         if world.node_index in self._homes[: self.servers]:
             shape = ((self.workers, layout.size), layout.dtype)
             self.pushes = allocate(world.node, {"pushes": shape})["pushes"]
+        check_memory(
+            world.node.size * (2 if job.codec is None else 5) * layout.size * layout.dtype.itemsize,
+            f"parameters and gradients of {world.node.size} ranks",
+            hint="use strategy: allreduce, which shares the parameters",
+        )
+        self.parameters = layout.zeros()
         #: What all workers' messages to the servers leave to be sent, and how it is shared among them.
         self.residual = np.zeros(0 if job.codec is None else layout.size, layout.dtype)
         self._residuals: list[Residuals] = []
@@ -162,12 +163,12 @@ class Participant(Defaults):
         self._slices.tell()
         for server, part in enumerate(self.ranges):
             broadcast_vector(self.world.comm, self.parameters[part], server)
+        self.clock.communication += perf_counter() - met
 
     def collect(self) -> None:
         """Sum what messages have left to send.  *Collective*."""
         for residuals in self._residuals:
             residuals.share()
-        self.clock.communication += perf_counter() - met
 
     def report(self) -> dict[str, Any]:
         """Return how many rows of a batch each worker gets by now, if that follows their throughput."""

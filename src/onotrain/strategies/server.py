@@ -15,12 +15,13 @@ from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, move_vector
 from onotrain.parallel.mailbox import Inbox
-from onotrain.strategies.base import OWN, BatchShape, Job, Tally
+from onotrain.strategies.base import OWN, BatchShape, Job
 from onotrain.strategies.codecs import Codec, Part, without_feedback
 from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step
 from onotrain.strategies.parameter_server import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
 from onotrain.strategies.replies import Coded, Replies, Whole
 from onotrain.strategies.staleness import Clocks, Staleness
+from onotrain.strategies.tally import Tally
 
 
 @dataclass
@@ -67,7 +68,9 @@ class Server(Participant):
         bound = None if options.staleness == "unbounded" else options.staleness - options.overlap
         self._clocks = Clocks(self.workers, bound)
         self._clocks.release()
-        self._staleness, self._lead = Staleness(), 0
+        self._staleness = Staleness()
+        #: How far each worker was ahead of the slowest in the epoch, at most.
+        self._leads = [0] * self.workers
         self._compensation: Compensation = Plain()
         #: Updates made, once the first step or a checkpoint has told how many there were before.
         self._count, self._counts = 0, False
@@ -138,18 +141,24 @@ class Server(Participant):
         self._all_sent()
 
     def report(self) -> dict[str, Any]:
-        """Return staleness [updates] and the largest lead over the slowest worker [steps]."""
+        """Return staleness [updates] in the epoch and in the run, and the workers' clocks and leads [steps]."""
         histogram = self._staleness.state()["epoch"]
         found = {
-            "staleness": {**self._staleness.take_epoch(), "histogram": histogram},
-            "largest_lead": self._lead,
+            "staleness": {
+                **self._staleness.take_epoch(),
+                "histogram": histogram,
+                "run_histogram": self._staleness.counts.tolist(),
+            },
+            "worker_steps": self._clocks.steps,
+            "worker_leads": self._leads,
         }
-        self._lead = 0
+        self._leads = [0] * self.workers
         return found | super().report()
 
     def notes(self) -> dict[str, Any]:
-        """Return how many updates there were, and the workers' throughput."""
-        return ({"updates": self._count} if self._counts else {}) | super().notes()
+        """Return how many updates there were and how stale, and the workers' throughput."""
+        updates = {"updates": self._count} if self._counts else {}
+        return updates | {"staleness": self._staleness.state()} | super().notes()
 
     def restore(self, notes: dict[str, Any]) -> None:
         """Count on from there."""
@@ -157,6 +166,8 @@ class Server(Participant):
         if "updates" in notes:
             self._count, self._counts = notes["updates"], True
             self._all_known()
+        if "staleness" in notes:
+            self._staleness.restore(notes["staleness"])
 
     def close(self) -> None:
         """Give back what MPI holds."""
@@ -206,7 +217,7 @@ class Server(Participant):
         number, clocks = int(numbers[NUMBER]), self._clocks.steps
         if self._first is None or number != self._first + clocks[worker] - 1:
             raise RuntimeError(f"worker {worker} pushed batch {number} after {clocks[worker] - 1} steps")
-        self._lead = max(self._lead, clocks[worker] - min(clocks))
+        self._leads[worker] = max(self._leads[worker], clocks[worker] - min(clocks))
         self._rate = float(numbers[RATE])
         staleness = self._count - self._used[worker]
         self._staleness.add(staleness)

@@ -15,8 +15,9 @@ import numpy as np
 
 from onotrain.data.feed import Batch
 from onotrain.nn import Model
-from onotrain.strategies.base import OWN, BatchShape, Clock, Job, Strategy, Tally, Traffic
+from onotrain.strategies.base import OWN, BatchShape, Job, Strategy
 from onotrain.strategies.switch_rule import SwitchBackRule, SwitchRule
+from onotrain.strategies.tally import Clock, Tally, Traffic
 
 #: Returns a strategy for the options that go with it.
 Builder = Callable[[Job], Strategy]
