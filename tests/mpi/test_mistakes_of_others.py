@@ -23,6 +23,7 @@ from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies import BatchShape, Job, Tally, build, codecs
+from onotrain.strategies.coded_sum import coded_sum
 from onotrain.training import train
 from onotrain.training.run_directory import RunDirectory
 from onotrain.training.trainer import Trainer
@@ -190,35 +191,20 @@ def test_5_owners_go_on_with_what_they_sent(world: World, name: str) -> None:
     And what rounding had cut off was lost; here all that was sent and the residuals are all gradients.
     """
     layout = ParameterLayout([("a/weight", (20, 13)), ("a/bias", (20,)), ("b/weight", (9, 20))], np.float32)
-    options = SimpleNamespace(name=name, fraction=0.2, rank=2)
-    shards = [layout.shard(rank, world.size) for rank in range(world.size)]
-    # From this rank to every owner, and from every owner to all.
-    pushes, spreads = (
-        [codecs.build(options, codecs.Part.of(layout, shard), seed=7) for shard in shards] for _ in range(2)
-    )
-    own, mine = shards[world.rank], spreads[world.rank]
-    sums = [np.empty(shard.stop - shard.start, np.float32) for shard in shards]
-    replica, exact, message = layout.zeros(), np.zeros(layout.size), np.zeros(mine.nbytes, np.uint8)
+    job: Any = SimpleNamespace(layout=layout, seed=7, codec=SimpleNamespace(name=name, fraction=0.2, rank=2))
+    gradient, residual, replica, exact = layout.zeros(), layout.zeros(), layout.zeros(), np.zeros(layout.size)
+    sums = coded_sum(job, world.comm, slice(0, layout.size), gradient, residual, 0)
     for step in range(30):
-        gradient = filled(layout, world.rank, step)
+        gradient[:] = filled(layout, world.rank, step)
         exact += gradient
-        letters = [np.zeros(push.nbytes, np.uint8) for push in pushes]
-        for push, shard, letter in zip(pushes, shards, letters, strict=True):
-            push.encode(gradient[shard], letter)
-        total = sums[world.rank]
-        codecs.add_messages(mine, np.array(world.comm.alltoall(letters)), np.empty_like(total), total)
-        codecs.publish(mine, total, message)
-        for owner, received in enumerate(world.comm.allgather(message)):
-            if owner != world.rank:
-                spreads[owner].decode(received, sums[owner])
-            replica[shards[owner]] += sums[owner]
+        sums.start()
+        sums.finish()
+        replica += gradient
         assert len(set(world.comm.allgather(replica.tobytes()))) == 1
-    kept = np.zeros(layout.size)
-    for shard, codec in [*zip(shards, pushes, strict=True), (own, mine)]:
-        kept[shard] += codec.state().get("residual", 0.0)
-    exact, kept = (world.comm.allreduce(vector) for vector in (exact, kept))
-    np.testing.assert_allclose(replica + kept, exact, atol=2e-4)
-    assert name == "none" or np.abs(kept).max() > 1e-3
+    sums.residuals.share()
+    sums.close()
+    np.testing.assert_allclose(replica + residual, world.comm.allreduce(exact), atol=2e-4)
+    assert name == "none" or np.abs(residual).max() > 1e-3
 
 
 @pytest.mark.parametrize("strategy", SYNCHRONOUS | LOCAL | APART)

@@ -25,7 +25,6 @@ from onotrain.training import train
 pytestmark = pytest.mark.mpi(min_size=2)
 
 RATE = 0.1
-SIZE = 500
 
 
 @pytest.fixture(scope="module", params=["one node", "every rank a node"])
@@ -54,9 +53,9 @@ def config(**strategy: Any) -> Config:
 class Run:
     """A parameter server on the ranks of a test, without a trainer."""
 
-    def __init__(self, world: World, **strategy: Any) -> None:
-        made = config(**strategy)
-        self.world, self.layout = world, ParameterLayout([("vector", (SIZE,))], np.float32)
+    def __init__(self, world: World, size: int = 500, codec: str = "none", **strategy: Any) -> None:
+        made = Config.from_mapping(config(**strategy).to_mapping() | {"communication": {"codec": codec}})
+        self.world, self.layout = world, ParameterLayout([("vector", (size,))], np.float32)
         with agreed(world.comm):
             rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
             self.strategy: Any = build(Job.of(made, world, self.layout, rule))
@@ -115,6 +114,28 @@ def test_the_bound_holds_for_what_is_begun(nodes: World, bound: int) -> None:
         if run.worker >= 0 and number < 20:
             leads.append(number - int(done.min()))
     assert 0 < max(nodes.comm.allgather(max(leads, default=0))) <= bound
+    run.close()
+
+
+@pytest.mark.mpi(min_size=3)
+@pytest.mark.parametrize("codec", ["none", "bf16"])
+def test_nobody_waits_for_a_worker_that_computes(nodes: World, codec: str) -> None:
+    """A long reply is under way until its receiver looks for it; the server makes updates meanwhile."""
+    if codec != "none" and nodes.nodes == 1:
+        pytest.skip("Test requires 2 MPI processes")
+    run = Run(nodes, 100_000, codec)
+    with World.connect(nodes.comm) as machine:
+        done = allocate(machine.node, {"done": ((run.strategy.workers,), np.int64)})["done"]
+    others = 0
+    for number in range(1, 13):
+        if run.worker == 0 and number == 3:
+            before = int(done[1])
+            sleep(1.5)
+            others = int(done[1]) - before
+        run.step(number, settle=number == 12)
+        if run.worker >= 0:
+            done[run.worker] = number
+    assert max(nodes.comm.allgather(others)) > 5
     run.close()
 
 

@@ -57,9 +57,12 @@ def test_a_worker_without_samples_pushes_nothing_that_counts(world: World, place
     assert np.mean(losses[-100:]) < np.mean(losses[:100])
 
 
-def test_too_few_ranks_are_refused_on_all(world: World, place: Path) -> None:
-    """Before anything is made; all ranks are still in step."""
-    strategy = {"name": "parameter_server", "servers": world.size}
+@pytest.mark.parametrize("later", [False, True])
+def test_too_few_ranks_are_refused_on_all(world: World, place: Path, later: bool) -> None:
+    """Before anything is made, even if servers are to come later; all ranks are still in step."""
+    strategy: dict[str, Any] = {"name": "parameter_server", "servers": world.size}
+    if later:
+        strategy = {"name": "strategy_switch", "server": strategy}
     with pytest.raises(UsageError, match=rf"needs {world.size + 1} ranks or more \(got {world.size}\)") as caught:
         train({**CONFIG, "strategy": strategy}, world.comm, output=place / "run")
     assert caught.value.agreed and world.comm.allreduce(1) == world.size

@@ -112,6 +112,9 @@ def test_the_rule_fires_at_the_epoch_computed_by_hand(world: World) -> None:
     assert seen[2]["s"] == pytest.approx(0.27)
     assert seen[3]["s"] == pytest.approx((0.02 / 0.5 + 0.01 / 0.48) / 2)
     assert seen[3]["reason"] == "the loss is stable"
+    assert seen[4]["s_before"] == seen[3]["s"]
+    assert seen[4]["s_after"] == seen[4]["s"] == pytest.approx((0.01 / 0.48) / 2)
+    assert all("s_before" not in event for event in seen[:4])
     run.close()
     world.barrier()
 

@@ -26,7 +26,6 @@ from onotrain.strategies.codecs import (
     PowerSGD,
     SummedFeedback,
     TopK,
-    add_messages,
     build,
     with_feedback,
 )
@@ -467,17 +466,6 @@ def test_the_state_is_all_that_the_next_message_depends_on(name: str) -> None:
 
 
 # ------------------------------------------------------------------------------------------- replicas, and every codec
-
-
-def test_messages_are_added_in_their_order() -> None:
-    """Of three numbers that another order sums to something else."""
-    codec = Plain(Part.plain(1, np.float32))
-    numbers = np.array([[1e8], [-1e8], [1.0]], np.float32)
-    out, scratch = np.empty((2, 1), np.float32)
-    add_messages(codec, numbers.view(np.uint8), scratch, out)
-    assert out[0] == 1.0
-    add_messages(codec, numbers[[2, 0, 1]].view(np.uint8), scratch, out)
-    assert out[0] == 0.0
 
 
 @pytest.mark.parametrize("name", ["none", "fp16", "bf16", "int8", "topk", "powersgd"])

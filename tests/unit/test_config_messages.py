@@ -70,6 +70,8 @@ ONE_MISTAKE = [
     ("{name: allreduce}", "{name: parameter_server, compensation: delay}", "10:50: strategy.compensation: needs staleness greater than 0: synchronous gradients are never stale (got delay)"),
     ("{name: allreduce}", "{name: parameter_server, staleness: ever}", "10:47: strategy.staleness: expected a whole number or unbounded (got 'ever')"),
     ("{name: allreduce}", "parameter_servr", "10:11: strategy: unknown strategy (got 'parameter_servr'); did you mean 'parameter_server'?"),
+    ("{name: allreduce}", "{name: strategy_switch, at_epoch: 0}", "10:45: strategy.at_epoch: must be at least 1 (got 0)"),
+    ("{name: allreduce}", "{name: strategy_switch, server: {staleness: 0, overlap: true}}", "10:67: strategy.server.overlap: needs staleness greater than 0: no batch is begun before the parameters of the last one (got true)"),
     ("{name: allreduce}", "{name: local_sgd, period: 0}", "10:29: strategy.period.steps: must be at least 1 (got 0)"),
     ("{name: allreduce}", "{name: local_sgd, period: adaptve}", "10:37: strategy.period: unknown period (got 'adaptve'); did you mean 'adaptive'?"),
     ("{name: allreduce}", "{name: local_sgd, outer: {name: nesterov, momentum: 1}}", "10:63: strategy.outer.momentum: must be less than 1 (got 1)"),
@@ -197,6 +199,21 @@ PARTITIONED = GOOD.replace("validation: 0.2", "partition: {name: by_label, alpha
 )  # fmt: skip
 def test_what_a_partition_does_not_go_with(tmp_path: Path, old: str, new: str, expected: str) -> None:
     assert lines(tmp_path, PARTITIONED.replace(old, new, 1)) == [f"run.yaml:{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        ("loss: validation", "10:41: strategy.loss: needs validation data (got validation); give data.validation, or use train"),
+        ("switch_back: {patience: 2}",
+         "10:59: strategy.switch_back.patience: looks at the validation loss, which needs data.validation; give it, or use max_staleness"),
+    ],
+    ids=["loss", "patience"],
+)  # fmt: skip
+def test_a_switch_by_the_validation_loss_needs_one(tmp_path: Path, strategy: str, expected: str) -> None:
+    text = GOOD.replace(", validation: 0.2", "")
+    text = text.replace("{name: allreduce}", f"{{name: strategy_switch, {strategy}}}")
+    assert lines(tmp_path, text) == [f"run.yaml:{expected}"]
 
 
 def test_a_partition_goes_with_one_yes_or_no(tmp_path: Path) -> None:

@@ -83,9 +83,12 @@ def test_a_loss_that_is_not_finite_never_switches_and_never_in_silence(bad: floa
 
 
 def test_a_forced_switch_happens_at_its_epoch_and_not_before() -> None:
-    """Stable losses do not bring it forward, bad ones do not hinder it; s_t is still there for the log."""
+    """Stable losses do not bring it forward, bad ones do not hinder it; s_t is still there for the log; once."""
     rule = SwitchRule(2, 0.01, at_epoch=3)
-    assert verdicts(rule, [1.0, 1.0, NAN, 1.0]) == [False, False, True, True]
+    assert verdicts(rule, [1.0, 1.0, NAN]) == [False, False, True]
+    resumed = SwitchRule(2, 0.01, at_epoch=3)
+    resumed.restore(rule.state())
+    assert not rule.observe(3, 1.0) and not resumed.observe(3, 1.0)  # after a way back, and another start
     assert rule.problem is not None and "epoch 3 all the same" in rule.problem
     assert verdicts(SwitchRule(2, 0.01, at_epoch=1), [1.0]) == [True]
 

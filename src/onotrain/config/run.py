@@ -80,7 +80,9 @@ class Checkpoint(Section):
     every_epochs: Count | None = Field(1, description="Save after every so many epochs.")
     every_steps: Count | None = Field(None, description="Save after every so many optimiser steps.")
     every_seconds: Positive | None = Field(
-        None, description="Save when so much time has passed since the last time [s]."
+        None,
+        description="Save when so much time has passed since the last time [s]; where steps leave something under way "
+        "(codecs, servers that are several or not synchronous), at the end of the epoch.",
     )
     keep: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
         3,

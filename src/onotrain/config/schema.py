@@ -221,6 +221,20 @@ def _check_partition(data: Data, model: Model, loss: Any, training: Training, st
         )
 
 
+def _check_switch(data: Data, strategy: Any) -> Iterator[Problem]:
+    if strategy.name != "strategy_switch" or data.validation is not None:
+        return
+    if strategy.loss == "validation":
+        yield Problem(
+            ("strategy", "loss"), "needs validation data (got validation); give data.validation, or use train"
+        )
+    if strategy.switch_back is not None and strategy.switch_back.patience is not None:
+        yield Problem(
+            ("strategy", "switch_back", "patience"),
+            "looks at the validation loss, which needs data.validation; give it, or use max_staleness",
+        )
+
+
 #: Strategies whose slices of a batch may be of any sizes.
 _BALANCED = ("allreduce", "flat", "parameter_server")
 
@@ -230,6 +244,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
     (("optimizer", "training", "strategy"), _check_servers),
     (("training", "strategy"), _check_balance),
+    (("data", "strategy"), _check_switch),
     (("optimizer", "strategy", "communication"), _check_codec),
     (("data", "model", "loss", "training", "strategy"), _check_partition),
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from onotrain.config.base import Count, CountOrZero, NotNegative, OneOf, Positive, Problem, Section
+from onotrain.config.base import Count, NotNegative, OneOf, Positive, Problem, Section
 from onotrain.config.local_sgd import LocalSgd
 from onotrain.config.parameter_server import ParameterServer
 
@@ -69,8 +69,8 @@ class StrategySwitch(Section):
     threshold: NotNegative = Field(
         0.01, description="Stable is a mean relative change from loss to loss of at most this."
     )
-    at_epoch: CountOrZero | None = Field(
-        None, description="Switch after so many epochs, whatever the loss; null: when it is stable."
+    at_epoch: Count | None = Field(
+        None, description="Switch after so many epochs, once, whatever the loss; null: when it is stable."
     )
     switch_back: SwitchBack | None = Field(None, description="When to go back to all-reduce; null: never.")
     synchronous: AllReduce = Field(  # type: ignore[assignment]
@@ -80,6 +80,14 @@ class StrategySwitch(Section):
         {"name": "parameter_server", "staleness": "unbounded"},
         description="Options of the second one; as `parameter_server`, by default asynchronous.",
     )
+
+    @field_validator("server", mode="before")
+    @classmethod
+    def _complete(cls, value: Any) -> Any:
+        """Return the server's options with what they are without a word about it."""
+        if isinstance(value, Mapping) and "name" not in value:
+            return {"name": "parameter_server", "staleness": "unbounded", **value}
+        return value
 
     @property
     def fewest_ranks(self) -> int:

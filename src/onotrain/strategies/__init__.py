@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from onotrain.config.strategy import fewest_ranks
 from onotrain.errors import UsageError
 from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.allreduce import AllReduce
@@ -33,7 +34,7 @@ def _refuse_codec_without_network(job: Job) -> None:
         raise UsageError(
             f"communication.codec {job.codec.name} needs two nodes or more with strategy {job.options.name} (got 1): "
             "ranks of one node share memory, and send nothing",
-            hint="leave the codec out, or see what it does with simulate.ranks_per_node or strategy flat",
+            hint="leave the codec out, or start two ranks or more and see what it does with simulate.ranks_per_node",
         )
 
 
@@ -65,5 +66,23 @@ STRATEGIES: dict[str, Callable[[Job], Strategy]] = {
 
 
 def build(job: Job) -> Strategy:
-    """Return the strategy that the configuration names.  *Collective*."""
+    """Return the strategy that the configuration names.  *Collective*.
+
+    Raises
+    ------
+    UsageError
+        There are too few ranks for it, or none to send the messages of a codec to.
+    """
+    needed, size = fewest_ranks(job.options), job.world.size
+    if size < needed:
+        raise UsageError(
+            f"strategy {job.options.name} with {needed - 1} server{'s' * (needed > 2)} needs {needed} ranks or more "
+            f"(got {size})",
+            hint=f"start more, as with mpirun -n {needed}, or use another strategy",
+        )
+    if job.codec is not None and size == 1:
+        raise UsageError(
+            f"communication.codec {job.codec.name} needs two ranks or more (got 1): one sends nothing",
+            hint="leave the codec out, or start more ranks",
+        )
     return STRATEGIES[job.options.name](job)

@@ -8,8 +8,8 @@ updates between the parameters that it was computed with and now.  A new rule is
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -39,6 +39,8 @@ class Place:
     workers: int
     #: Samples of an update in synchronous training.
     batch_size: int
+    #: The vectors of `vector_names`, zero at first, which checkpoints keep.
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Compensation(Protocol):
@@ -69,19 +71,12 @@ class Compensation(Protocol):
         ...
 
     def flush(self) -> Step | None:
-        """Return the update to make of what is held back, if any: at the end of an epoch, and before a switch."""
+        """Return the update to make of what is held back, if any: whenever all meet."""
         ...
 
-    def vectors(self) -> dict[str, np.ndarray]:
-        """Return the flat vectors that a checkpoint must keep, by name; views, which are also written to restore."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Return the other things that a checkpoint must keep."""
-        ...
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
+    @property
+    def dropped_samples(self) -> int:
+        """Samples so far whose gradients were too stale to be used."""
         ...
 
 
@@ -101,16 +96,7 @@ class Plain:
         """Nothing is held back."""
         return None
 
-    def vectors(self) -> dict[str, np.ndarray]:
-        """Return none."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
+    dropped_samples = 0
 
 
 # In what follows only gradients that have diverged overflow, which whoever applies them finds out and reports.
@@ -162,7 +148,7 @@ class Delay(Plain):
             hint="use another compensation, or more servers",
         )
         self._sent = np.zeros((place.workers, place.size), place.dtype)
-        self._mean = np.zeros(place.size, place.dtype) if adaptive else None
+        self._mean = place.vectors["mean_square"] if adaptive else None
         self._scratch = np.empty((2, min(place.size, BLOCK)), place.dtype)
 
     def sent(self, worker: int, parameters: np.ndarray) -> None:
@@ -196,10 +182,6 @@ class Delay(Plain):
             np.add(mean, self.EPS, out=squares)
             change /= np.sqrt(squares, out=squares)
         g += change
-
-    def vectors(self) -> dict[str, np.ndarray]:
-        """Return the running mean, where there is one."""
-        return {} if self._mean is None else {"mean_square": self._mean}
 
 
 class ConstantBatch(Plain):
@@ -254,18 +236,6 @@ class ConstantBatch(Plain):
         self._sum /= samples
         return Step(self._sum)
 
-    def vectors(self) -> dict[str, np.ndarray]:
-        """Return the sum of what waits."""
-        return {"pushed": self._sum}
-
-    def state(self) -> dict[str, Any]:
-        """Return the samples counted."""
-        return {"samples": self._samples, "used": self._used, "dropped": self.dropped_samples}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`."""
-        self._samples, self._used, self.dropped_samples = state["samples"], state["used"], state["dropped"]
-
 
 #: By the name in the configuration; options: `strength`, `adaptive`, `decay` of `Delay`, `limit` of `ConstantBatch`.
 COMPENSATIONS: dict[str, Callable[[Any, Place], Compensation]] = {
@@ -274,6 +244,11 @@ COMPENSATIONS: dict[str, Callable[[Any, Place], Compensation]] = {
     "delay": lambda options, place: Delay(place, options.strength, options.adaptive, options.decay),
     "constant_batch": lambda options, place: ConstantBatch(place, options.limit),
 }
+
+
+def vector_names(options: Any) -> tuple[str, ...]:
+    """Return the names of the vectors that a compensation remembers, besides what was sent to workers."""
+    return ("mean_square",) if options.name == "delay" and options.adaptive else ()
 
 
 def rate_power(options: Any, optimizer: Optimizer) -> float:

@@ -48,7 +48,7 @@ class NodesSum:
     gradients
         Shape ``(k, n)``, shared by the node: a row for each of its ranks.
     tallies
-        Shape ``(2, 4)``, float64, shared by the node: the tallies to be summed, used in turn.
+        Shape ``(2, 5)``, float64, shared by the node: the tallies to be summed, used in turn.
     barrier
         Of the node.
     clock, traffic

@@ -43,7 +43,6 @@ import numpy as np
 
 from onotrain.data.feed import Batch
 from onotrain.data.paths import check_memory
-from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
@@ -71,21 +70,10 @@ class Participant(Defaults):
     ----------
     job
         Communicators, layout, optimiser and options.  *Collective*: the same job on all ranks.
-
-    Raises
-    ------
-    UsageError
-        There is no rank left to work.
     """
 
     def __init__(self, job: Job) -> None:
         world, layout, options = job.world, job.layout, job.options
-        if world.size < options.fewest_ranks:
-            raise UsageError(
-                f"strategy parameter_server with {options.servers} server{'s' * (options.servers > 1)} needs "
-                f"{options.fewest_ranks} ranks or more (got {world.size})",
-                hint=f"start more, as with mpirun -n {options.fewest_ranks}, or use another strategy",
-            )
         self.world = world
         self.servers, self.workers = options.servers, world.size - options.servers
         #: One update for a batch, made of all pushes.
@@ -100,9 +88,10 @@ class Participant(Defaults):
         # First, for all ranks meet here: later, one may have failed to allocate and be gone.
         self.fellows = split(world.comm, world.rank < self.servers) if self.servers > 1 else None
         self._homes = world.comm.allgather(world.node_index)
-        #: Gradients of all workers, in memory of a node that has servers; None on others.
+        #: Gradients of all workers, in memory of a node that has servers and workers; None on others.
         self.pushes: np.ndarray | None = None
-        if world.node_index in self._homes[: self.servers]:
+        hosts = world.node_index in self._homes[: self.servers]
+        if hosts and world.node_index in self._homes[self.servers :]:
             shape = ((self.workers, layout.size), layout.dtype)
             self.pushes = allocate(world.node, {"pushes": shape})["pushes"]
         check_memory(
@@ -289,7 +278,8 @@ class Worker(Participant):
         if self._overlaps:
             self._push[:] = self.gradient
         for way in self._ways:
-            if way.encoder is not None:
+            # A push of no rows leads to no update, unless it is a part of a sum: what is left to be sent stays.
+            if way.encoder is not None and (self.lockstep or tally.samples):
                 way.encoder.encode(self._push[way.part], way.push)
             self.traffic.add(way.raw_bytes, way.push.nbytes)
 

@@ -18,6 +18,11 @@ class Replies(Protocol):
         """What is sent to each worker; none may be written while it is under way."""
         ...
 
+    @property
+    def in_place(self) -> bool:
+        """Whether what is sent are the parameters themselves, which must not change meanwhile."""
+        ...
+
     def answer(self, workers: Sequence[int]) -> None:
         """Make the answers to these workers."""
         ...
@@ -32,14 +37,28 @@ class Replies(Protocol):
 
 
 class Whole:
-    """The parameters themselves."""
+    """The parameters themselves.
 
-    def __init__(self, parameters: np.ndarray, workers: int) -> None:
-        self._parameters = parameters
-        self.buffers: Sequence[np.ndarray] = [parameters] * workers
+    Parameters
+    ----------
+    parameters
+        The server's range.
+    workers
+        Their number.
+    copies
+        Whether each worker is sent a copy.  A long message ends when its receiver looks for it: where workers compute
+        meanwhile, a server that sends its own parameters would wait for the slowest of them before every update.
+    """
+
+    def __init__(self, parameters: np.ndarray, workers: int, *, copies: bool) -> None:
+        self._parameters, self.in_place = parameters, not copies
+        self.buffers: Sequence[np.ndarray] = [parameters.copy() if copies else parameters for _ in range(workers)]
 
     def answer(self, workers: Sequence[int]) -> None:
-        """Do nothing: they are there."""
+        """Copy them, if they are sent as copies."""
+        if not self.in_place:
+            for worker in workers:
+                self.buffers[worker][:] = self._parameters
 
     def known(self, worker: int) -> np.ndarray:
         """Return the parameters of now."""
@@ -67,7 +86,7 @@ class Coded:
     """
 
     def __init__(self, parameters: np.ndarray, workers: int, codec: Callable[[], Codec], *, together: bool) -> None:
-        self._parameters, self._together = parameters, together
+        self._parameters, self._together, self.in_place = parameters, together, False
         streams = 1 if together else workers
         self._codecs = [codec() for _ in range(streams)]
         messages = [np.empty(each.nbytes, np.uint8) for each in self._codecs]

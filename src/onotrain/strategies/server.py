@@ -17,7 +17,7 @@ from onotrain.parallel.collectives import all_reduce, move_vector
 from onotrain.parallel.mailbox import Inbox
 from onotrain.strategies.base import OWN, BatchShape, Job
 from onotrain.strategies.codecs import Codec, Part, without_feedback
-from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step
+from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step, vector_names
 from onotrain.strategies.parameter_server import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
 from onotrain.strategies.replies import Coded, Replies, Whole
 from onotrain.strategies.staleness import Clocks, Staleness
@@ -51,13 +51,16 @@ class Server(Participant):
         # Rank 0 collects the others' state for checkpoints.
         length = layout.size if rank == 0 else size
         coded = job.codec is not None
-        copies = 2 * coded * (1 if self.lockstep else self.workers)  # what workers have, and messages to them
+        # What workers have, and messages to them.
+        copies = self.workers * options.overlap if not coded else 2 * (1 if self.lockstep else self.workers)
         check_memory(
-            (len(job.optimizer.state_names) * length + copies * size) * layout.dtype.itemsize,
+            ((len(job.optimizer.state_names) + 1) * length + copies * size) * layout.dtype.itemsize,
             f"the optimiser's state, and what {self.workers} workers have",
             hint="use more servers, or strategy: allreduce",
         )
-        self._state = {name: np.zeros(length, layout.dtype) for name in job.optimizer.state_names}
+        self._remembered = vector_names(options.compensation)
+        names = (*job.optimizer.state_names, *(OWN + name for name in self._remembered))
+        self._state = {name: np.zeros(length, layout.dtype) for name in names}
         own = self._range if rank == 0 else slice(0, size)
         tensors = [tensor.range for tensor in layout]
         self._shard = replace(
@@ -83,15 +86,17 @@ class Server(Participant):
 
     def _open(self, job: Job) -> None:
         """Make what comes from the workers and what they are answered."""
-        assert self.pushes is not None  # noqa: S101 - for the type checker: this node has a server
         part, parameters = Part.of(job.layout, self._range), self._shard.parameters
-        self._gradients = self.pushes[:, self._range]
+        if self.pushes is None:
+            self._gradients = np.zeros((self.workers, part.size), part.dtype)
+        else:
+            self._gradients = self.pushes[:, self._range]
         near = [self.near(job.world.rank, worker) for worker in range(self.workers)]
         #: What a push fills: nothing where the gradient itself is in this memory.
         self._messages = [
             gradient[:0] if at_hand else gradient for gradient, at_hand in zip(self._gradients, near, strict=True)
         ]
-        self._replies: Replies = Whole(parameters, self.workers)
+        self._replies: Replies = Whole(parameters, self.workers, copies=self._options.overlap)
         self._decoder: Codec | None = None
         if job.codec is not None:
             self._decoder = without_feedback(job.codec, part, job.seed)
@@ -118,7 +123,8 @@ class Server(Participant):
         """Give the model the parameters for validation; there are no gradients here."""
         model.reserve(batch.rows)
         model.bind(self.parameters)
-        place = Place(len(self._shard.parameters), self.parameters.dtype.name, self.workers, batch.samples)
+        vectors = {name: self._shard.state[OWN + name] for name in self._remembered}
+        place = Place(len(self._shard.parameters), self.parameters.dtype.name, self.workers, batch.samples, vectors)
         self._compensation = COMPENSATIONS[self._options.compensation.name](self._options.compensation, place)
         self._all_sent()
 
@@ -141,9 +147,9 @@ class Server(Participant):
         self._all_sent()
 
     def report(self) -> dict[str, Any]:
-        """Return staleness [updates] in the epoch and in the run, and the workers' clocks and leads [steps]."""
+        """Return staleness [updates] in the epoch and in the run, the workers' clocks and leads [steps], and drops."""
         histogram = self._staleness.state()["epoch"]
-        found = {
+        found: dict[str, Any] = {
             "staleness": {
                 **self._staleness.take_epoch(),
                 "histogram": histogram,
@@ -152,6 +158,8 @@ class Server(Participant):
             "worker_steps": self._clocks.steps,
             "worker_leads": self._leads,
         }
+        if self._compensation.dropped_samples:
+            found["dropped_samples"] = self._compensation.dropped_samples
         self._leads = [0] * self.workers
         return found | super().report()
 
@@ -248,9 +256,10 @@ class Server(Participant):
 
     def _update(self, step: Step, learning_rate: float, number: int, pushes: _Pushes) -> None:
         """Change the parameters, when nobody is being sent them."""
-        start = perf_counter()
-        self._inbox.finish()
-        self.clock.communication += perf_counter() - start
+        if self._replies.in_place:
+            start = perf_counter()
+            self._inbox.finish()
+            self.clock.communication += perf_counter() - start
         rows = np.atleast_2d(step.gradient)
         squares = self._optimizer.update(self._shard, rows, learning_rate * step.factor, number, self._total)
         self._count = number

@@ -7,23 +7,15 @@ NIPS 2013): bound 0 is a barrier after every step, None lets every worker run fr
 
 from __future__ import annotations
 
-from enum import Enum
 from typing import Any
 
 import numpy as np
 
 
-class _Is(Enum):
-    WAITING = "waiting"
-    WORKING = "working"
-    GONE = "gone"
-
-
 class Clocks:
     """Clocks of the workers of a server.
 
-    All begin waiting: a server answers those that `release` names, at the beginning, after every `advance` and after
-    every `leave`.
+    All begin waiting: a server answers those that `release` names, at the beginning and after every `advance`.
 
     Parameters
     ----------
@@ -35,16 +27,11 @@ class Clocks:
 
     def __init__(self, workers: int, bound: int | None) -> None:
         self._bound = bound
-        self._clocks = [0] * workers
-        self._is = [_Is.WAITING] * workers
+        self._clocks, self._waits = [0] * workers, [True] * workers
 
     def may_go(self, worker: int) -> bool:
-        """Return whether `worker`, which has not left, may begin another step."""
-        if self._bound is None:
-            return True
-        present = zip(self._clocks, self._is, strict=True)
-        slowest = min((clock for clock, state in present if state is not _Is.GONE), default=self._clocks[worker])
-        return self._clocks[worker] - slowest <= self._bound
+        """Return whether `worker` may begin another step."""
+        return self._bound is None or self._clocks[worker] - min(self._clocks) <= self._bound
 
     def advance(self, worker: int) -> None:
         """Note that `worker` has finished a step and waits.
@@ -54,45 +41,22 @@ class Clocks:
         RuntimeError
             It was not released, so the bound is broken.
         """
-        if self._is[worker] is not _Is.WORKING:
-            raise RuntimeError(f"worker {worker} finished a step while it was {self._is[worker].value}")
+        if self._waits[worker]:
+            raise RuntimeError(f"worker {worker} finished a step that it was not to begin")
         self._clocks[worker] += 1
-        self._is[worker] = _Is.WAITING
-
-    def leave(self, worker: int) -> None:
-        """Note that `worker` makes no more steps: nobody waits for it any longer."""
-        self._is[worker] = _Is.GONE
+        self._waits[worker] = True
 
     def release(self) -> list[int]:
         """Let all waiting workers go that may; return them in ascending order."""
-        going = [worker for worker, state in enumerate(self._is) if state is _Is.WAITING and self.may_go(worker)]
+        going = [worker for worker, waits in enumerate(self._waits) if waits and self.may_go(worker)]
         for worker in going:
-            self._is[worker] = _Is.WORKING
+            self._waits[worker] = False
         return going
 
     @property
     def steps(self) -> list[int]:
         """The clock of each worker [steps]."""
         return list(self._clocks)
-
-    @property
-    def parked(self) -> list[int]:
-        """Workers that wait, in ascending order."""
-        return [worker for worker, state in enumerate(self._is) if state is _Is.WAITING]
-
-    @property
-    def done(self) -> bool:
-        """Whether all have left."""
-        return all(state is _Is.GONE for state in self._is)
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must keep; steps under way are not part of it."""
-        return {"clocks": list(self._clocks), "gone": [state is _Is.GONE for state in self._is]}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state`: all who have not left wait."""
-        self._clocks = list(state["clocks"])
-        self._is = [_Is.GONE if gone else _Is.WAITING for gone in state["gone"]]
 
 
 class Staleness:
@@ -123,10 +87,6 @@ class Staleness:
     def counts(self) -> np.ndarray:
         """Histogram of the run, int64: element ``i`` is the number of gradients that were ``i`` stale."""
         return _trimmed(self._counts)
-
-    def summary(self) -> dict[str, float]:
-        """Return number, mean and maximum of the run's gradients [updates]."""
-        return _summary(self._counts)
 
     def take_epoch(self) -> dict[str, float]:
         """Return number, mean and maximum since the last call [updates]; the histogram of the run stays."""

@@ -42,6 +42,8 @@ class StrategySwitch:
         self._rule = SwitchRule(options.window, options.threshold, options.at_epoch)
         self._back_rule = SwitchBackRule() if back is None else SwitchBackRule(**dict(back))
         self._phase = 0
+        #: How stable the loss was at a switch, until the next epoch's end.
+        self._s_before: float | None = None
         self._strategy = self._build()
 
     def _build(self) -> Strategy:
@@ -125,6 +127,8 @@ class StrategySwitch:
     def epoch_ended(self, record: dict[str, Any]) -> bool:
         """Switch if the rules say so, and put into the record what they saw.  *Collective*: the same record.
 
+        The record of the first epoch after a switch has how stable the loss was before it and is now.
+
         Raises
         ------
         OnotrainError
@@ -138,13 +142,14 @@ class StrategySwitch:
         elif self._phase == 1:
             staleness = record.get("staleness", {}).get("mean")
             reason = self._back_rule.observe(record.get("validation_loss"), staleness)
-        before = self._rule.value
+        told = record["switch"] = {"s": self._rule.value, "problem": self._rule.problem, "to": None, "reason": reason}
+        if self._s_before is not None:
+            told["s_before"], told["s_after"] = self._s_before, self._rule.value
+            self._s_before = None
         if reason is not None:
+            self._s_before = self._rule.value
             self._change()
-        record["switch"] = {
-            "s": before, "s_after": self._rule.value, "problem": self._rule.problem,
-            "to": None if reason is None else self._name, "reason": reason,
-        }  # fmt: skip
+            told["to"] = self._name
         return reason is not None
 
     @property
@@ -165,15 +170,15 @@ class StrategySwitch:
                     vector[:] = state[name]
         self._strategy.synchronize()
         old.close()
-        # Only losses of the strategy that runs may decide.
-        self._rule.reset()
+        if self._phase == 0:  # only losses of the strategy that runs again may decide
+            self._rule.reset()
         self._back_rule.reset()
 
     def notes(self) -> dict[str, Any]:
         """Return what a checkpoint must keep besides arrays."""
         return {
             "phase": self._phase, "rule": self._rule.state(), "back": self._back_rule.state(),
-            "strategy": self._strategy.notes(),
+            "s_before": self._s_before, "strategy": self._strategy.notes(),
         }  # fmt: skip
 
     def restore(self, notes: dict[str, Any]) -> None:
@@ -184,6 +189,7 @@ class StrategySwitch:
             self._strategy = self._build()
         self._rule.restore(notes["rule"])
         self._back_rule.restore(notes["back"])
+        self._s_before = notes.get("s_before")
         self._strategy.restore(notes["strategy"])
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ class SwitchRule:
     threshold
         Largest mean relative change that counts as stable (``theta``).
     at_epoch
-        Epoch that shall be the first of the second strategy, whatever the losses; `value` is then for the log alone.
+        Epoch that shall be the first of the second strategy, whatever the losses, once; `value` is for the log alone.
     """
 
     def __init__(self, window: int = 6, threshold: float = 0.01, at_epoch: int | None = None) -> None:
@@ -41,12 +41,15 @@ class SwitchRule:
         self._threshold = threshold
         self._at_epoch = at_epoch
         self._losses: list[float] = []
+        #: Whether `at_epoch` has yet to come.
+        self._waits = True
 
     def observe(self, epoch: int, loss: float) -> bool:
         """Take in the loss of the finished epoch `epoch`; return whether the next one is for the second strategy."""
         self._losses = [*self._losses, float(loss)][-self._window :]
         if self._at_epoch is not None:
-            return epoch + 1 >= self._at_epoch
+            due, self._waits = self._waits and epoch + 1 >= self._at_epoch, self._waits and epoch + 1 < self._at_epoch
+            return due
         return self.value is not None and self.value <= self._threshold
 
     @property
@@ -77,11 +80,11 @@ class SwitchRule:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must keep."""
-        return {"losses": list(self._losses)}
+        return {"losses": list(self._losses), "waits": self._waits}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
-        self._losses = list(state["losses"])
+        self._losses, self._waits = list(state["losses"]), state.get("waits", True)
 
 
 class SwitchBackRule:

@@ -22,6 +22,7 @@ from onotrain.training.run_directory import RunDirectory, describe
 _MAY_CHANGE = {
     "checkpoint": None,
     "strategy": None,
+    "communication": None,
     "simulate": None,
     "training": {"epochs", "max_steps", "load_balance"},
     "data": {"window_mib", "stream"},

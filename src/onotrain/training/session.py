@@ -163,10 +163,15 @@ class _Session:
             self.strategy: Strategy = build_strategy(
                 Job.of(config, world, self.model.layout, optimizer, self._slowness.travel)
             )
-        stack.callback(self.strategy.close)
+        stack.push(self._close_strategy)
         self.progress = self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
         self._pool: Pool | None = None
+
+    def _close_strategy(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        """Give back what the strategy holds.  *Collective*, hence not done for an error that one rank has alone."""
+        if error is None or getattr(error, "agreed", False):
+            self.strategy.close()
 
     def _check_same_data(self, read: Description) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""

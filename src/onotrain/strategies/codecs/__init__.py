@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from onotrain.strategies.codecs.base import Codec, Compressor, add_messages, publish
+from onotrain.strategies.codecs.base import Codec, Compressor, publish
 from onotrain.strategies.codecs.feedback import Feedback, SummedFeedback, with_feedback
 from onotrain.strategies.codecs.half import BFloat16, Float16
 from onotrain.strategies.codecs.int8 import Int8
@@ -21,7 +21,7 @@ from onotrain.strategies.codecs.topk import TopK
 
 __all__ = [
     "CODECS", "BFloat16", "Codec", "Compressor", "Feedback", "Float16", "Int8", "Part", "Plain", "PowerSGD",
-    "SummedFeedback", "TopK", "add_messages", "build", "publish", "with_feedback", "without_feedback",
+    "SummedFeedback", "TopK", "build", "publish", "with_feedback", "without_feedback",
 ]  # fmt: skip
 
 #: The codec of a range, by its name in the configuration; the options are ``fraction`` of topk, ``rank`` of powersgd.

@@ -6,7 +6,7 @@ A codec turns a range of the flat vector into a message of a fixed number of byt
 peers' parts of a gradient::
 
     sender      codec.encode(values, message)                       message: codec.nbytes bytes
-    receiver    add_messages(codec, messages, scratch, out)         in the order of the ranks
+    receiver    codec.decode(message, values) for each message      and adds them in the order of the ranks
                 publish(codec, out, message)                        what is sent on is what the receiver goes on with
 
 **All-reduce of numbers** is for codecs whose messages can be added before they are decoded, `Compressor`::
@@ -160,26 +160,6 @@ def publish(codec: Codec, values: np.ndarray, message: np.ndarray) -> None:
     """
     codec.encode(values, message)
     codec.decode(message, values)
-
-
-def add_messages(codec: Codec, messages: np.ndarray, scratch: np.ndarray, out: np.ndarray) -> None:
-    """Write the sum of decoded messages to `out`, added in their order.
-
-    Parameters
-    ----------
-    codec
-        The codec of all of them.
-    messages
-        uint8 ``(k, nbytes)``, at least one.
-    scratch, out
-        Of the range's length and dtype.
-    """
-    first, *others = messages
-    codec.decode(first, out)
-    for message in others:
-        codec.decode(message, scratch)
-        with np.errstate(all="ignore"):
-            np.add(out, scratch, out=out)
 
 
 def blocks(size: int) -> Iterator[slice]:
