@@ -261,6 +261,7 @@ class Worker(Participant):
         self._began = perf_counter()
         if settle:
             self._outbox.send()
+            self.clock.communication += perf_counter() - self._began
         else:
             self._outbox.start()
             self._under_way = True
