@@ -1,10 +1,10 @@
 """Sums over ranks whose messages are a codec's; they go on while a rank computes, as those of numbers do.
 
 Two forms, after what the codec can do (`onotrain.strategies.codecs.base`).  Both end with the same bits on all ranks,
-and keep what their messages lost: each rank has a residual for every stream of messages that it sends.  For a checkpoint
-residuals are summed, and every stream goes on with an equal share: the sum of all that is still to be sent is what it
-was, a checkpoint needs one vector however many ranks there are, and a run that is resumed with another number of them
-loses nothing (an asynchronous server's workers then send what is left at another share of the rate).
+and keep what their messages lost: each rank has a residual for every stream of messages that it sends.  For a
+checkpoint residuals are summed, and every stream goes on with an equal share: the sum of all that is still to be sent
+is what it was, a checkpoint needs one vector however many ranks there are, and a run that is resumed with another
+number of them loses nothing (an asynchronous server's workers then send what is left at another share of the rate).
 """
 
 from __future__ import annotations
