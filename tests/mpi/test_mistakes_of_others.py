@@ -301,6 +301,7 @@ def test_10_an_asynchronous_server_with_adam_makes_whole_updates_and_ends(world:
             torn += sum(np.ptp(run.parameters[shard]) != 0.0 for shard in shards)
     assert world.comm.allreduce(torn) == 0
     assert len(set(world.comm.allgather(run.parameters.tobytes()))) == 1
+    run.collect()
     if world.rank == 0:
         assert run.report()["staleness"]["gradients"] == run.notes()["updates"] == 150 * workers
         for vector in run.state().values():
