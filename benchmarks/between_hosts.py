@@ -2,9 +2,8 @@
 
     python benchmarks/between_hosts.py --hosts-script hosts.sh [--rates unlimited 1gbit 100mbit] [--rows 32 256]
 
-The script makes hosts, here network namespaces of one machine (root, iproute2): ``up N [RATE]``, ``run RANKS HOSTS
-COMMAND...``, ``down``; host ``I`` is the namespace ``onoI``, its link ``eth0``.  Two hosts of two ranks train the
-network of configs/mnist-mlp.yaml on random pixels.  Every form runs once in every round; a run's time is the median of
+The script makes hosts, here network namespaces of one machine: see hosts.py.  Two hosts of two ranks train the network
+of configs/mnist-mlp.yaml on random pixels.  Every form runs once in every round; a run's time is the median of
 its epochs after the first; quoted are the median and the extremes over the rounds.  Bytes are those that left the first
 host, less those of a run of one epoch, divided by the steps of the other epochs.
 """
@@ -18,16 +17,13 @@ import os
 import platform
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import monotonic, sleep
 
 import numpy as np
+from hosts import Hosts, end
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -109,52 +105,19 @@ class Result:
         return f"| {' | '.join(map(str, (*about, f'{statistics.median(self.step_ms):.2f}', spread, *figures)))} |"
 
 
-class Hosts:
-    """The hosts, by the script."""
-
-    def __init__(self, script: Path) -> None:
-        self.script = script.resolve()
-
-    @contextmanager
-    def up(self, rate: str) -> Iterator[None]:
-        """Have them within the block."""
-        self.down()
+def run(hosts: Hosts, command: list[str], ranks_per_host: int, mpi: str) -> int:
+    """Run a command on all ranks; return the bytes that the first host sent meanwhile."""
+    before = hosts.sent(1)
+    with tempfile.TemporaryFile("w+") as said:
+        process = hosts.start(command, range(1, HOSTS + 1), said, ranks_per_host, mpi)
         try:
-            limit = [] if rate == "unlimited" else [rate]
-            subprocess.run([self.script, "up", str(HOSTS), *limit], check=True)
-            yield
+            code = process.wait(LIMIT_S)
         finally:
-            self.down()
-
-    def down(self) -> None:
-        """Remove them; a namespace is gone when its last process is."""
-        subprocess.run([self.script, "down"], check=True, capture_output=True)
-        deadline = monotonic() + 30
-        while "onov" in subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout:
-            if monotonic() > deadline:
-                sys.exit("the hosts of an earlier run do not go away")
-            sleep(0.2)
-
-    def sent(self) -> int:
-        """Return the bytes that the first host has sent so far."""
-        command = ["ip", "netns", "exec", "ono1", "cat", "/sys/class/net/eth0/statistics/tx_bytes"]
-        return int(subprocess.run(command, check=True, capture_output=True).stdout)
-
-    def run(self, command: list[str], ranks_per_host: int, mpi: str) -> int:
-        """Run a command on all ranks; return the bytes that the first host sent meanwhile."""
-        # Settings for many ranks on one host would put all ranks on the first.
-        unwanted = ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_hwloc_default_binding_policy")
-        environment = {name: value for name, value in os.environ.items() if name not in unwanted}
-        environment["OPENBLAS_NUM_THREADS"] = "1"
-        environment["OMPI_MCA_osc"] = "^ucx"
-        environment["MPIRUN_ARGS"] = f"-x PATH -x OPENBLAS_NUM_THREADS -x OMPI_MCA_osc --bind-to none {mpi}"
-        hosts = ",".join(f"ono{host + 1}:{ranks_per_host}" for host in range(HOSTS))
-        before = self.sent()
-        full = [self.script, "run", str(HOSTS * ranks_per_host), hosts, *command]
-        done = subprocess.run(full, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
-        if done.returncode:
-            sys.exit(f"{command} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return self.sent() - before
+            end(process)
+        if code:
+            said.seek(0)
+            sys.exit(f"{command} ended with {code}:\n{said.read()}")
+    return hosts.sent(1) - before
 
 
 def write_config(folder: Path, case: Case, form: Form, steps: int, epochs: int) -> Path:
@@ -188,7 +151,7 @@ def train(hosts: Hosts, folder: Path, case: Case, form: Form, steps: int, epochs
     with tempfile.TemporaryDirectory(dir=folder) as output:
         run = Path(output) / "run"
         command = [sys.executable, "-m", "onotrain", "train", str(config), "--output", str(run), "--quiet"]
-        sent = hosts.run(command, case.ranks_per_host, form.mpi)
+        sent = run(hosts, command, case.ranks_per_host, form.mpi)
         records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         return sent, records
 
@@ -246,7 +209,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for rate in args.rates:
-            with hosts.up(rate):
+            with hosts.up(HOSTS, rate):
                 for rows in args.rows:
                     case = Case(rate, rows, args.ranks_per_host, tuple(args.widths))
                     results += measure(hosts, Path(folder), case, forms, args.rounds)

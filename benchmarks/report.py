@@ -58,7 +58,7 @@ def place(machine: dict[str, Any], pairs: int) -> str:
     )
 
 
-def filled(page: str, content: str) -> str:
+def filled(page: str, content: str, begin: str = BEGIN, end: str = END) -> str:
     """Return the page with other content between its markers.
 
     Raises
@@ -66,9 +66,9 @@ def filled(page: str, content: str) -> str:
     ValueError
         It does not have each of them once, in this order.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"the page needs the lines {BEGIN} and {END}, once, in this order")
-    return f"{page[: page.index(BEGIN)]}{BEGIN}\n{content}\n{page[page.index(END) :]}"
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"the page needs the lines {begin} and {end}, once, in this order")
+    return f"{page[: page.index(begin)]}{begin}\n{content}\n{page[page.index(end) :]}"
 
 
 def panels(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:

@@ -23,6 +23,7 @@ from typing import Any
 
 from compare import commit
 from programs import LIMIT_S, ROOT, Ours
+from report import filled
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "strategies.md"
@@ -170,9 +171,8 @@ def main() -> None:
             path.write_text(
                 json.dumps({"machine": about, "workers": args.workers, "results": results}, indent=1) + "\n"
             )
-    text = PAGE.read_text(encoding="utf-8")
-    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    PAGE.write_text(f"{text[:begin]}\n{table(results)}\n{text[end:]}", encoding="utf-8")
+    page = filled(PAGE.read_text(encoding="utf-8"), table(results), BEGIN, END)
+    PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

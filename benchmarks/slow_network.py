@@ -1,0 +1,271 @@
+"""Trains to a target accuracy with every strategy where the network is slow, and writes what came of it.
+
+    python benchmarks/slow_network.py --hosts-script hosts.sh [--hosts 3 5] [--rate 10mbit] [--cases allreduce ...]
+
+MNIST and the network of configs/mnist-mlp.yaml, one rank a host, a server being one of them; the same seed, global
+batch and learning rate everywhere.  Each number of `--hosts` is a group of hosts with links of their own, which trains
+one case after the other, beside the other groups; groups of one size share the cases.  A run ends with the first epoch
+that reaches the target, or at its time limit.  Time is that of the training loop, `train_seconds`; by the clock, it has
+launch, validation and the rest, too.  Bytes are those that have left each host since the launch.
+
+Results are kept in the JSON after every run, beside those that it has of other cases; the table and the plot of
+docs/strategies.md are made from all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from compare import commit
+from hosts import Hosts, end
+from programs import ROOT, Ours
+from report import filled
+from strategies import PAGE, RESULTS, Case
+
+BEGIN, END = "<!-- slow network: begin -->", "<!-- slow network: end -->"
+PLOT = ROOT / "docs" / "images" / "slow-network.png"
+TARGET = 0.97
+#: No run takes longer [s].
+LIMIT_S = 1200.0
+EPOCHS = 100
+#: Found without a network limit: larger batches need more epochs, smaller ones more steps, until the target is reached.
+SETTINGS = ("training.batch_size=2048", "optimizer.learning_rate=2e-3", "schedule=constant")
+
+_ASYNCHRONOUS = {"name": "parameter_server", "staleness": "unbounded"}
+_BATCHED = {**_ASYNCHRONOUS, "compensation": "constant_batch"}
+# Each rank keeps its Adam state, as in the paper; to average it would be to send three vectors in place of one.
+_LOCAL = {"name": "local_sgd", "inner_state": "keep"}
+_DILOCO = {**_LOCAL, "outer": {"name": "nesterov", "learning_rate": 0.7, "momentum": 0.9}}
+_SYNCHRONOUS = {"name": "parameter_server", "staleness": 0}
+
+CASES = (
+    Case("allreduce", "all-reduce", {"name": "allreduce"}),
+    Case("ps-sync", "parameter server, synchronous", _SYNCHRONOUS, 1),
+    Case("ps-async", "parameter server, asynchronous", _ASYNCHRONOUS, 1),
+    Case("ps-async-batch", "asynchronous, constant batch", _BATCHED, 1),
+    Case(
+        "switch", "Strategy-Switch after 2 epochs",
+        {"name": "strategy_switch", "at_epoch": 2, "server": _ASYNCHRONOUS},
+    ),
+    Case(
+        "switch-batch", "Strategy-Switch after 2 epochs, constant batch",
+        {"name": "strategy_switch", "at_epoch": 2, "server": _BATCHED},
+    ),
+    Case("diloco-10", "DiLoCo, 10 steps", {**_DILOCO, "period": 10}),
+    Case("diloco-30", "DiLoCo, 30 steps", {**_DILOCO, "period": 30}),
+    Case("local-10", "local SGD, 10 steps", {**_LOCAL, "period": 10}),
+    Case(
+        "powersgd", "all-reduce, PowerSGD of rank 4", {"name": "allreduce"},
+        changes=("communication={codec: {name: powersgd, rank: 4}}",),
+    ),
+    Case(
+        "ps-sync-int8", "parameter server, synchronous, int8", _SYNCHRONOUS, 1,
+        changes=("communication={codec: {name: int8}}",),
+    ),
+)  # fmt: skip
+
+
+class Group:
+    """Hosts that train one case after the other."""
+
+    def __init__(self, hosts: Hosts, numbers: Sequence[int], ours: Ours, folder: Path) -> None:
+        self.numbers = numbers
+        self._hosts, self._ours, self._folder = hosts, ours, folder
+
+    def train(self, case: Case, limit: float) -> dict[str, Any]:
+        """Train until the target is reached or time is up; return what came of it."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder, tempfile.TemporaryFile("w+") as said:
+            output = Path(folder) / "run"
+            settings = (*SETTINGS, f"training.epochs={EPOCHS}", "checkpoint={every_epochs: 1000}")
+            changes = (f"strategy={json.dumps(case.strategy)}", *settings, *case.changes)
+            command = self._ours.command(
+                "train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet",
+                *(word for change in changes for word in ("--set", change)),
+            )  # fmt: skip
+            before = self._sent()
+            start = time.monotonic()
+            process = self._hosts.start(command, self.numbers, said)
+            epochs: list[dict[str, Any]] = []
+            try:
+                while not reached(epochs) and process.poll() is None and time.monotonic() < start + limit:
+                    time.sleep(0.1)
+                    for record in _records(output / "metrics.jsonl")[len(epochs) :]:
+                        now = time.monotonic() - start
+                        sent = [after - first for after, first in zip(self._sent(), before, strict=True)]
+                        epochs.append({"wall_seconds": now, "sent": sent, **record})
+                failed = process.poll()
+            finally:
+                end(process)
+            if failed:
+                said.seek(0)
+                raise RuntimeError(f"ended with {failed}:\n{said.read()}")
+        return {
+            "name": case.name, "what": case.what, "hosts": len(self.numbers), "strategy": case.strategy,
+            "changes": case.changes, "commit": commit(), "limit_seconds": limit, "epochs": epochs,
+        }  # fmt: skip
+
+    def _sent(self) -> list[int]:
+        return [self._hosts.sent(number) for number in self.numbers]
+
+
+def _records(metrics: Path) -> list[dict[str, Any]]:
+    """Return the epochs so far; a line that is being written is left for later."""
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def reached(epochs: Sequence[dict[str, Any]]) -> bool:
+    """Return whether the last epoch has the target accuracy."""
+    return bool(epochs) and epochs[-1]["validation_accuracy"] >= TARGET
+
+
+def seconds(result: dict[str, Any]) -> list[float]:
+    """Return the training time at the end of every epoch [s]."""
+    return list(accumulate(epoch["train_seconds"] for epoch in result["epochs"]))
+
+
+class Results:
+    """All results, and the file that they are kept in."""
+
+    def __init__(self, path: Path, about: dict[str, Any], rate: str) -> None:
+        self._path, self._lock = path, Lock()
+        earlier = json.loads(path.read_text())["results"] if path.exists() else []
+        self._found = {(result["name"], result["hosts"]): result for result in earlier}
+        self._about = {"machine": about, "rate": rate, "settings": SETTINGS, "target": TARGET}
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Take in a result in place of an earlier one; write all."""
+        with self._lock:
+            self._found[result["name"], result["hosts"]] = result
+            self._path.write_text(json.dumps({**self._about, "results": self.all()}, indent=1) + "\n")
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return the results in the order of the cases, for few hosts first."""
+        names = [case.name for case in CASES]
+        return sorted(self._found.values(), key=lambda result: (result["hosts"], names.index(result["name"])))
+
+
+def work(group: Group, cases: deque[Case], results: Results, limit: float) -> None:
+    """Train the cases that are left, one after the other."""
+    while cases:
+        case = cases.popleft()
+        about = f"{case.name} on hosts {group.numbers[0]} to {group.numbers[-1]}"
+        print(f"{about}: begins", flush=True)
+        try:
+            result = group.train(case, limit)
+        except RuntimeError as error:
+            print(f"{about}: {error}", flush=True)
+            continue
+        results.add(result)
+        print(f"{about}: {' | '.join(cells(result))}", flush=True)
+
+
+def cells(result: dict[str, Any]) -> list[str]:
+    """Return what the table says of a run."""
+    epochs = result["epochs"]
+    if not epochs:
+        return [f"no epoch in {result['limit_seconds']:.0f} s", "", "", "", ""]
+    last, most = epochs[-1], max(epochs[-1]["sent"])
+    train = seconds(result)[-1]
+    found = f"{train:.0f}" if reached(epochs) else f"**not** in {result['limit_seconds']:.0f}"
+    share = f"{most / last['steps'] / 1e6:.2f}"
+    return [found, f"{last['wall_seconds']:.0f}", str(last["steps"]), f"{last['validation_accuracy']:.4f}", share]
+
+
+def table(results: Iterable[dict[str, Any]]) -> str:
+    """Return the table in Markdown."""
+    columns = (
+        "hosts",
+        "strategy",
+        "s to 97 %",
+        "s by the clock",
+        "steps",
+        "accuracy",
+        "MB a step from the busiest host",
+    )
+    lines: list[Sequence[str]] = [columns, ("---",) * len(columns)]
+    lines += [(str(result["hosts"]), result["what"], *cells(result)) for result in results]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
+    """Draw the accuracy over the training time, a panel for each number of hosts."""
+    from matplotlib.figure import Figure
+
+    sizes = sorted({result["hosts"] for result in results})
+    colors = {case.name: f"C{number}" if number < 10 else "black" for number, case in enumerate(CASES)}
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    for axes, size in zip(panels, sizes, strict=True):
+        for result in results:
+            if result["hosts"] == size and result["epochs"]:
+                accuracies = [epoch["validation_accuracy"] for epoch in result["epochs"]]
+                color = colors[result["name"]]
+                axes.plot(seconds(result), accuracies, "o-", ms=3, lw=1.2, color=color, label=result["what"])
+                if reached(result["epochs"]):
+                    axes.plot(seconds(result)[-1], accuracies[-1], "o", ms=7, color=color)
+        axes.axhline(TARGET, color="black", lw=0.8, ls="--")
+        axes.set(xscale="log", xlabel="training time [s]", ylim=(0.89, 0.98))
+        axes.set_title(f"{size} hosts, {rate} each", loc="left", fontsize=10)
+        axes.grid(alpha=0.3, which="both", lw=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("validation accuracy")
+    shown = {label: mark for axes in panels for mark, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def main() -> None:
+    """Run the cases, write JSON, plot, and put the table into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [case.name for case in CASES]
+    parser.add_argument("--hosts-script", type=Path, help="without it, table and plot are made again, and nothing runs")
+    parser.add_argument("--hosts", nargs="+", type=int, default=[3, 5])
+    parser.add_argument("--rate", default="10mbit")
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="of a run, by the clock [s]")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--no-page", action="store_true", help="leave page and plot as they are")
+    args = parser.parse_args()
+    if not (Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist").is_dir():
+        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-slow-network.json"
+    with tempfile.TemporaryDirectory() as folder:
+        ours = Ours(Path(folder))
+        about = ours.bench("kernels", "--rows", 1, "--seconds", 1e-4, ranks=1)["machine"]
+        results = Results(path, about, args.rate)
+        if args.hosts_script:
+            run(args, ours, Path(folder), results)
+    if not args.no_page:
+        draw(results.all(), args.rate, PLOT)
+        text = f"{table(results.all())}\n\n![Accuracy over time](images/{PLOT.name})"
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), text, BEGIN, END), encoding="utf-8")
+
+
+def run(args: argparse.Namespace, ours: Ours, folder: Path, results: Results) -> None:
+    """Have all groups of hosts train, side by side."""
+    hosts = Hosts(args.hosts_script)
+    left = {size: deque(case for case in CASES if case.name in args.cases) for size in args.hosts}
+    with hosts.up(sum(args.hosts), args.rate), ThreadPoolExecutor(len(args.hosts)) as pool:
+        ends = list(accumulate(args.hosts))
+        groups = [Group(hosts, range(last - size + 1, last + 1), ours, folder)
+                  for size, last in zip(args.hosts, ends, strict=True)]  # fmt: skip
+        for done in [pool.submit(work, group, left[len(group.numbers)], results, args.limit) for group in groups]:
+            done.result()
+
+
+if __name__ == "__main__":
+    main()
