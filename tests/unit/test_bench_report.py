@@ -206,3 +206,95 @@ def test_rows_of_one_commit_are_kept_together(module: Any, tmp_path: Path) -> No
     assert [row["name"] for row in both["results"]] == ["version", "fixed"]  # in the order of the table
     for other, pairs in [({"commit": "abd"}, 5), (about, 3)]:
         assert [row["name"] for row in compare.merged([version], path, other, pairs)["results"]] == ["version"]
+
+
+#: Stands for a training: epochs of these accuracies, then what follows.
+STANDS_FOR_TRAINING = """
+import pathlib, sys, time
+run = pathlib.Path(sys.argv[1]); run.mkdir()
+with open(run / "metrics.jsonl", "a", buffering=1) as file:
+    for number, accuracy in enumerate({accuracies}):
+        print(f'{{{{"epoch": {{number + 1}}, "steps": {{30 * (number + 1)}}, "train_seconds": 2.5, '
+              f'"validation_accuracy": {{accuracy}}}}}}', file=file)
+    file.write('{{"epoch": 9')  # a line that is being written
+{then}
+"""
+
+
+class Namespaces:
+    """Stands for hosts: a job is a process of this one, and every look at a counter finds 1000 bytes more."""
+
+    def __init__(self, accuracies: tuple[float, ...], then: str) -> None:
+        self.script = STANDS_FOR_TRAINING.format(accuracies=accuracies, then=then)
+        self.looks = dict.fromkeys((4, 5, 6), 0)
+        self.process: subprocess.Popen[str] | None = None
+
+    def sent(self, host: int) -> int:
+        self.looks[host] += 1
+        return 77 + host * 1000 * self.looks[host]
+
+    def start(self, command: list[object], hosts: Any, said: Any) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", self.script, str(command[command.index("--output") + 1])]
+        self.process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, text=True)
+        return self.process
+
+
+def train_slowly(module: Any, folder: Path, hosts: Namespaces, limit: float) -> dict[str, Any]:
+    group = module("slow_network").Group(hosts, [4, 5, 6], module("programs").Ours(folder), folder)
+    result: dict[str, Any] = group.train(module("slow_network").CASES[0], limit)
+    return result
+
+
+def test_a_run_over_slow_links_ends_at_its_target(module: Any, tmp_path: Path) -> None:
+    hosts = Namespaces((0.9, 0.97), "time.sleep(100)")
+    result = train_slowly(module, tmp_path, hosts, 60.0)
+    assert hosts.process is not None and hosts.process.poll() is not None
+    assert [epoch["validation_accuracy"] for epoch in result["epochs"]] == [0.9, 0.97]
+    assert result["epochs"][-1]["sent"] == [8000, 10000, 12000]  # since the launch
+    assert module("slow_network").seconds(result) == [2.5, 5.0]
+    found, clock, *others = module("slow_network").cells(result)
+    assert (found, others) == ("5", ["60", "0.9700", "0.00"]) and 0.0 <= float(clock) < 60.0
+
+
+def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) -> None:
+    hosts = Namespaces((0.9, 0.9699), "time.sleep(100)")
+    result = train_slowly(module, tmp_path, hosts, 3.0)
+    assert hosts.process is not None and hosts.process.poll() is not None
+    assert module("slow_network").cells(result)[0] == "**not** in 3"
+    nothing = {**result, "epochs": []}
+    assert module("slow_network").cells(nothing)[0] == "no epoch in 3 s"
+
+
+def test_a_run_over_slow_links_that_fails_says_why(module: Any, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="ended with 3:\nout of luck"):
+        train_slowly(module, tmp_path, Namespaces((0.5,), "print('out of luck', flush=True); sys.exit(3)"), 60.0)
+
+
+def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path: Path) -> None:
+    slow, path = module("slow_network"), tmp_path / "results.json"
+    first, second = (case.name for case in slow.CASES[:2])
+
+    def result(name: str, hosts: int, accuracy: float) -> dict[str, Any]:
+        epoch = {"steps": 10, "train_seconds": 7.0, "wall_seconds": 9.0, "sent": [10**7, 2 * 10**7, 0]}
+        epochs = [{**epoch, "validation_accuracy": accuracy}]
+        return {"name": name, "what": f"the {name}", "hosts": hosts, "limit_seconds": 60.0, "epochs": epochs}
+
+    for content in (result(second, 3, 0.98), result(first, 5, 0.98), result(first, 3, 0.5)):
+        slow.Results(path, {}, "10mbit").add(content)
+    results = slow.Results(path, {}, "10mbit")
+    results.add(result(first, 3, 0.9712))  # in place of the other
+    kept = slow.Results(path, {}, "10mbit").all()
+    assert [(content["name"], content["hosts"]) for content in kept] == [(first, 3), (second, 3), (first, 5)]
+    assert slow.table(kept).splitlines()[2] == f"| 3 | the {first} | 7 | 9 | 10 | 0.9712 | 2.00 |"
+    slow.draw(kept, "10mbit", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cases_of_slow_links_are_configurations(module: Any) -> None:
+    slow = module("slow_network")
+    for case in slow.CASES:
+        changes = (f"strategy={json.dumps(case.strategy)}", *slow.SETTINGS, *case.changes)
+        config = load_config(ROOT / "configs" / "mnist-mlp.yaml", changes)
+        assert config.training.batch_size == 2048 and config.strategy.name == case.strategy["name"]
+    page = slow.PAGE.read_text(encoding="utf-8")
+    assert slow.table([]) in module("report").filled(page, slow.table([]), slow.BEGIN, slow.END)
