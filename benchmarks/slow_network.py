@@ -258,7 +258,8 @@ def main() -> None:
 def run(args: argparse.Namespace, ours: Ours, folder: Path, results: Results) -> None:
     """Have all groups of hosts train, side by side."""
     hosts = Hosts(args.hosts_script)
-    left = {size: deque(case for case in CASES if case.name in args.cases) for size in args.hosts}
+    cases = {case.name: case for case in CASES}
+    left = {size: deque(cases[name] for name in args.cases) for size in args.hosts}
     with hosts.up(sum(args.hosts), args.rate), ThreadPoolExecutor(len(args.hosts)) as pool:
         ends = list(accumulate(args.hosts))
         groups = [Group(hosts, range(last - size + 1, last + 1), ours, folder)
