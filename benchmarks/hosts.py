@@ -20,6 +20,9 @@ from programs import descendants
 
 #: Settings for many ranks on one host would put all ranks on the first.
 UNWANTED = ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_hwloc_default_binding_policy")
+#: The hosts have only this machine's cores: a rank that waits sleeps for 0.1 ms at a time, where it would look for
+#: messages all the while on a host with cores of its own.
+SLEEP = "--mca threads_pthreads_yield_strategy nanosleep --mca threads_pthreads_nanosleep_time 100000"
 #: What a rank needs to know of where it was started.
 PASSED_ON = ("PATH", "PYTHONPATH", "ONOTRAIN_DATA_DIR", "OPENBLAS_NUM_THREADS", "OMPI_MCA_osc")
 #: A job that was asked to end may take so long before it is killed: its ranks save [s].

@@ -30,7 +30,7 @@ from threading import Lock
 from typing import Any
 
 from compare import commit
-from hosts import Hosts, end
+from hosts import SLEEP, Hosts, end
 from programs import ROOT, Ours
 from report import filled
 from strategies import PAGE, RESULTS, Case
@@ -97,7 +97,7 @@ class Group:
             )  # fmt: skip
             before = self._sent()
             start = time.monotonic()
-            process = self._hosts.start(command, self.numbers, said)
+            process = self._hosts.start(command, self.numbers, said, mpi=SLEEP)
             epochs: list[dict[str, Any]] = []
             try:
                 while not reached(epochs) and process.poll() is None and time.monotonic() < start + limit:

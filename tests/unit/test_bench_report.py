@@ -233,7 +233,7 @@ class Namespaces:
         self.looks[host] += 1
         return 77 + host * 1000 * self.looks[host]
 
-    def start(self, command: list[object], hosts: Any, said: Any) -> subprocess.Popen[str]:
+    def start(self, command: list[object], hosts: Any, said: Any, mpi: str) -> subprocess.Popen[str]:
         words = [sys.executable, "-c", self.script, str(command[command.index("--output") + 1])]
         self.process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, text=True)
         return self.process
