@@ -8,6 +8,9 @@ one case after the other, beside the other groups; groups of one size share the 
 that reaches the target, or at its time limit.  Time is that of the training loop, `train_seconds`; by the clock, it has
 launch, validation and the rest, too.  Bytes are those that have left each host since the launch.
 
+Hosts that are namespaces share the machine's cores: how long a rank was ready to run and had none is told, and a run in
+which that is much is not kept.
+
 Results are kept in the JSON after every run, beside those that it has of other cases; the table and the plot of
 docs/strategies.md are made from all of them.
 """
@@ -31,13 +34,15 @@ from typing import Any
 
 from compare import commit
 from hosts import SLEEP, Hosts, end
-from programs import ROOT, Ours
+from programs import ROOT, Ours, core_wait_seconds
 from report import filled
 from strategies import PAGE, RESULTS, Case
 
 BEGIN, END = "<!-- slow network: begin -->", "<!-- slow network: end -->"
 PLOT = ROOT / "docs" / "images" / "slow-network.png"
 TARGET = 0.97
+#: Most of a run's time that a rank may be ready to run and have no core.
+CORE_WAIT = 0.2
 #: No run takes longer [s].
 LIMIT_S = 1200.0
 EPOCHS = 100
@@ -50,32 +55,30 @@ _BATCHED = {**_ASYNCHRONOUS, "compensation": "constant_batch"}
 _LOCAL = {"name": "local_sgd", "inner_state": "keep"}
 _DILOCO = {**_LOCAL, "outer": {"name": "nesterov", "learning_rate": 0.7, "momentum": 0.9}}
 _SYNCHRONOUS = {"name": "parameter_server", "staleness": 0}
+_SWITCH = {"name": "strategy_switch", "at_epoch": 2}
+
+
+def _codec(name: str, **options: int) -> str:
+    return f"communication.codec={json.dumps({'name': name, **options})}"
+
+
+def _case(name: str, what: str, strategy: dict[str, Any], *changes: str) -> Case:
+    return Case(name, what, strategy, changes=changes)
+
 
 CASES = (
-    Case("allreduce", "all-reduce", {"name": "allreduce"}),
-    Case("ps-sync", "parameter server, synchronous", _SYNCHRONOUS, 1),
-    Case("ps-async", "parameter server, asynchronous", _ASYNCHRONOUS, 1),
-    Case("ps-async-batch", "asynchronous, constant batch", _BATCHED, 1),
-    Case(
-        "switch", "Strategy-Switch after 2 epochs",
-        {"name": "strategy_switch", "at_epoch": 2, "server": _ASYNCHRONOUS},
-    ),
-    Case(
-        "switch-batch", "Strategy-Switch after 2 epochs, constant batch",
-        {"name": "strategy_switch", "at_epoch": 2, "server": _BATCHED},
-    ),
-    Case("diloco-10", "DiLoCo, 10 steps", {**_DILOCO, "period": 10}),
-    Case("diloco-30", "DiLoCo, 30 steps", {**_DILOCO, "period": 30}),
-    Case("local-10", "local SGD, 10 steps", {**_LOCAL, "period": 10}),
-    Case(
-        "powersgd", "all-reduce, PowerSGD of rank 4", {"name": "allreduce"},
-        changes=("communication={codec: {name: powersgd, rank: 4}}",),
-    ),
-    Case(
-        "ps-sync-int8", "parameter server, synchronous, int8", _SYNCHRONOUS, 1,
-        changes=("communication={codec: {name: int8}}",),
-    ),
-)  # fmt: skip
+    _case("allreduce", "all-reduce", {"name": "allreduce"}),
+    _case("ps-sync", "parameter server, synchronous", _SYNCHRONOUS),
+    _case("ps-async", "parameter server, asynchronous", _ASYNCHRONOUS),
+    _case("ps-async-batch", "asynchronous, constant batch", _BATCHED),
+    _case("switch", "Strategy-Switch after 2 epochs", {**_SWITCH, "server": _ASYNCHRONOUS}),
+    _case("switch-batch", "Strategy-Switch after 2 epochs, constant batch", {**_SWITCH, "server": _BATCHED}),
+    _case("diloco-10", "DiLoCo, 10 steps", {**_DILOCO, "period": 10}),
+    _case("diloco-30", "DiLoCo, 30 steps", {**_DILOCO, "period": 30}),
+    _case("local-10", "local SGD, 10 steps", {**_LOCAL, "period": 10}),
+    _case("powersgd", "all-reduce, PowerSGD of rank 4", {"name": "allreduce"}, _codec("powersgd", rank=4)),
+    _case("ps-sync-int8", "parameter server, synchronous, int8", _SYNCHRONOUS, _codec("int8")),
+)
 
 
 class Group:
@@ -105,13 +108,17 @@ class Group:
                     for record in _records(output / "metrics.jsonl")[len(epochs) :]:
                         now = time.monotonic() - start
                         sent = [after - first for after, first in zip(self._sent(), before, strict=True)]
-                        epochs.append({"wall_seconds": now, "sent": sent, **record})
+                        waited = core_wait_seconds(process.pid)
+                        epochs.append({"wall_seconds": now, "core_wait_seconds": waited, "sent": sent, **record})
                 failed = process.poll()
             finally:
                 end(process)
             if failed:
                 said.seek(0)
                 raise RuntimeError(f"ended with {failed}:\n{said.read()}")
+            if core_wait(epochs) > CORE_WAIT:
+                share = f"{core_wait(epochs):.0%}"
+                raise RuntimeError(f"a rank waited for a core for {share} of the time: measure on a quieter machine")
         return {
             "name": case.name, "what": case.what, "hosts": len(self.numbers), "strategy": case.strategy,
             "changes": case.changes, "commit": commit(), "limit_seconds": limit, "epochs": epochs,
@@ -130,6 +137,15 @@ def _records(metrics: Path) -> list[dict[str, Any]]:
 def reached(epochs: Sequence[dict[str, Any]]) -> bool:
     """Return whether the last epoch has the target accuracy."""
     return bool(epochs) and epochs[-1]["validation_accuracy"] >= TARGET
+
+
+def core_wait(epochs: Sequence[dict[str, Any]]) -> float:
+    """Return the part of the time after the first epoch in which a rank was ready to run and had no core."""
+    first, last = epochs[0] if epochs else {}, epochs[-1] if epochs else {}
+    if len(epochs) < 2 or "core_wait_seconds" not in first:
+        return 0.0
+    waited: float = last["core_wait_seconds"] - first["core_wait_seconds"]
+    return waited / (last["wall_seconds"] - first["wall_seconds"])
 
 
 def seconds(result: dict[str, Any]) -> list[float]:
