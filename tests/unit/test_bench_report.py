@@ -265,6 +265,22 @@ def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) ->
     assert module("slow_network").cells(nothing)[0] == "no epoch in 3 s"
 
 
+def test_a_run_over_slow_links_without_cores_is_not_kept(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = iter((5.0, 1e6))
+    monkeypatch.setattr(module("slow_network"), "core_wait_seconds", lambda pid: next(waits))
+    with pytest.raises(RuntimeError, match="waited for a core"):
+        train_slowly(module, tmp_path, Namespaces((0.9, 0.97), "time.sleep(100)"), 60.0)
+
+
+def test_a_wait_for_a_core_is_that_after_the_first_epoch(module: Any) -> None:
+    core_wait, old = module("slow_network").core_wait, {"wall_seconds": 9.0}
+    epochs = [{"core_wait_seconds": wait, "wall_seconds": at} for wait, at in ((7.0, 10.0), (7.5, 15.0), (8.0, 20.0))]
+    assert core_wait(epochs) == 0.1
+    assert core_wait([]) == core_wait(epochs[:1]) == core_wait([old, old]) == 0.0
+
+
 def test_a_run_over_slow_links_that_fails_says_why(module: Any, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ended with 3:\nout of luck"):
         train_slowly(module, tmp_path, Namespaces((0.5,), "print('out of luck', flush=True); sys.exit(3)"), 60.0)
