@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -187,6 +189,21 @@ def test_a_job_and_its_memory_are_found(module: Any) -> None:
         process.communicate(b"\n")
     assert programs.descendants(process.pid) == [process.pid]
     assert programs.pss_kib(process.pid) == 0
+
+
+def test_a_rank_that_shares_its_core_waits_for_it(module: Any) -> None:
+    script = "import os, subprocess, sys, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+    script += "for _ in range(2): subprocess.Popen([sys.executable, '-c', 'while True: pass', 'onotrain'])\ninput()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 20
+        while module("programs").core_wait_seconds(process.pid) < 0.1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        waited, started = module("programs").core_wait_seconds(process.pid), module("programs").descendants(process.pid)
+        for pid in started[1:]:
+            os.kill(pid, signal.SIGKILL)
+        process.communicate(b"\n")
+    assert waited >= 0.1
+    assert module("programs").core_wait_seconds(process.pid) == 0.0
 
 
 def test_names_of_files_of_results(module: Any) -> None:
