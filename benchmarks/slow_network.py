@@ -193,12 +193,14 @@ def cells(result: dict[str, Any]) -> list[str]:
     """Return what the table says of a run."""
     epochs = result["epochs"]
     if not epochs:
-        return [f"no epoch in {result['limit_seconds']:.0f} s", "", "", "", ""]
+        return [f"no epoch in {result['limit_seconds']:.0f}", "", "", "", "", ""]
     last, most = epochs[-1], max(epochs[-1]["sent"])
     train = seconds(result)[-1]
     found = f"{train:.0f}" if reached(epochs) else f"**not** in {result['limit_seconds']:.0f}"
     share = f"{most / last['steps'] / 1e6:.2f}"
-    return [found, f"{last['wall_seconds']:.0f}", str(last["steps"]), f"{last['validation_accuracy']:.4f}", share]
+    starved = f"{core_wait(epochs):.0%}" if "core_wait_seconds" in last else ""
+    clock, accuracy = f"{last['wall_seconds']:.0f}", f"{last['validation_accuracy']:.4f}"
+    return [found, clock, str(last["steps"]), accuracy, share, starved]
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:
@@ -220,11 +222,12 @@ def table(results: Iterable[dict[str, Any]]) -> str:
 def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
     """Draw the accuracy over the training time, a panel for each number of hosts."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     sizes = sorted({result["hosts"] for result in results})
     colors = {case.name: f"C{number}" if number < 10 else "black" for number, case in enumerate(CASES)}
     figure = Figure(figsize=(11, 5), layout="constrained")
-    panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     for axes, size in zip(panels, sizes, strict=True):
         for result in results:
             if result["hosts"] == size and result["epochs"]:
@@ -235,6 +238,9 @@ def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
                     axes.plot(seconds(result)[-1], accuracies[-1], "o", ms=7, color=color)
         axes.axhline(TARGET, color="black", lw=0.8, ls="--")
         axes.set(xscale="log", xlabel="training time [s]", ylim=(0.89, 0.98))
+        axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_title(f"{size} hosts, {rate} each", loc="left", fontsize=10)
         axes.grid(alpha=0.3, which="both", lw=0.5)
         axes.spines[["top", "right"]].set_visible(False)
