@@ -193,12 +193,6 @@ def pss_kib(pid: int) -> int:
     return 0
 
 
-def core_wait_seconds(pid: int) -> float:
-    """Return how long the rank of a job that waited most for a core was ready to run and had none [s]."""
-    waits = [_read(rank, "schedstat").split() for rank in descendants(pid) if _is_rank(rank)]
-    return max((int(wait[1]) / 1e9 for wait in waits if wait), default=0.0)
-
-
 class Peer:
     """PyTorch, in an environment of its own."""
 

@@ -8,8 +8,8 @@ one case after the other, beside the other groups; groups of one size share the 
 that reaches the target, or at its time limit.  Time is that of the training loop, `train_seconds`; by the clock, it has
 launch, validation and the rest, too.  Bytes are those that have left each host since the launch.
 
-Hosts that are namespaces share the machine's cores: how long a rank was ready to run and had none is told, and a run in
-which that is much is not kept.
+Hosts that are namespaces share the machine's cores.  That does not matter as long as ranks compute a small part of the
+time; where they do not, hosts with cores of their own are faster.
 
 Results are kept in the JSON after every run, beside those that it has of other cases; the table and the plot of
 docs/strategies.md are made from all of them.
@@ -34,15 +34,13 @@ from typing import Any
 
 from compare import commit
 from hosts import SLEEP, Hosts, end
-from programs import ROOT, Ours, core_wait_seconds
+from programs import ROOT, Ours
 from report import filled
 from strategies import PAGE, RESULTS, Case
 
 BEGIN, END = "<!-- slow network: begin -->", "<!-- slow network: end -->"
 PLOT = ROOT / "docs" / "images" / "slow-network.png"
 TARGET = 0.97
-#: Most of a run's time that a rank may be ready to run and have no core.
-CORE_WAIT = 0.2
 #: No run takes longer [s].
 LIMIT_S = 1200.0
 EPOCHS = 100
@@ -108,17 +106,13 @@ class Group:
                     for record in _records(output / "metrics.jsonl")[len(epochs) :]:
                         now = time.monotonic() - start
                         sent = [after - first for after, first in zip(self._sent(), before, strict=True)]
-                        waited = core_wait_seconds(process.pid)
-                        epochs.append({"wall_seconds": now, "core_wait_seconds": waited, "sent": sent, **record})
+                        epochs.append({"wall_seconds": now, "sent": sent, **record})
                 failed = process.poll()
             finally:
                 end(process)
             if failed:
                 said.seek(0)
                 raise RuntimeError(f"ended with {failed}:\n{said.read()}")
-            if core_wait(epochs) > CORE_WAIT:
-                share = f"{core_wait(epochs):.0%}"
-                raise RuntimeError(f"a rank waited for a core for {share} of the time: measure on a quieter machine")
         return {
             "name": case.name, "what": case.what, "hosts": len(self.numbers), "strategy": case.strategy,
             "changes": case.changes, "commit": commit(), "limit_seconds": limit, "epochs": epochs,
@@ -139,13 +133,10 @@ def reached(epochs: Sequence[dict[str, Any]]) -> bool:
     return bool(epochs) and epochs[-1]["validation_accuracy"] >= TARGET
 
 
-def core_wait(epochs: Sequence[dict[str, Any]]) -> float:
-    """Return the part of the time after the first epoch in which a rank was ready to run and had no core."""
-    first, last = epochs[0] if epochs else {}, epochs[-1] if epochs else {}
-    if len(epochs) < 2 or "core_wait_seconds" not in first:
-        return 0.0
-    waited: float = last["core_wait_seconds"] - first["core_wait_seconds"]
-    return waited / (last["wall_seconds"] - first["wall_seconds"])
+def computing(epochs: Sequence[dict[str, Any]]) -> float:
+    """Return the part of its training time that the rank which computes most has computed."""
+    ranks = zip(*(epoch["ranks_seconds"]["compute"] for epoch in epochs), strict=True)
+    return max(map(sum, ranks)) / sum(epoch["train_seconds"] for epoch in epochs)
 
 
 def seconds(result: dict[str, Any]) -> list[float]:
@@ -198,9 +189,8 @@ def cells(result: dict[str, Any]) -> list[str]:
     train = seconds(result)[-1]
     found = f"{train:.0f}" if reached(epochs) else f"**not** in {result['limit_seconds']:.0f}"
     share = f"{most / last['steps'] / 1e6:.2f}"
-    starved = f"{core_wait(epochs):.0%}" if "core_wait_seconds" in last else ""
     clock, accuracy = f"{last['wall_seconds']:.0f}", f"{last['validation_accuracy']:.4f}"
-    return [found, clock, str(last["steps"]), accuracy, share, starved]
+    return [found, clock, str(last["steps"]), accuracy, share, f"{computing(epochs):.0%}"]
 
 
 def table(results: Iterable[dict[str, Any]]) -> str:

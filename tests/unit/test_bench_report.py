@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -185,25 +183,13 @@ def test_a_job_and_its_memory_are_found(module: Any) -> None:
         while len(found := programs.descendants(process.pid)) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         assert found[0] == process.pid and len(found) == 2
+        # One that has just begun has hardly any memory.
+        while not all(programs.pss_kib(pid) > 500 for pid in found) and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert all(programs.pss_kib(pid) > 500 for pid in found)
         process.communicate(b"\n")
     assert programs.descendants(process.pid) == [process.pid]
     assert programs.pss_kib(process.pid) == 0
-
-
-def test_a_rank_that_shares_its_core_waits_for_it(module: Any) -> None:
-    script = "import os, subprocess, sys, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    script += "for _ in range(2): subprocess.Popen([sys.executable, '-c', 'while True: pass', 'onotrain'])\ninput()"
-    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 20
-        while module("programs").core_wait_seconds(process.pid) < 0.1 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        waited, started = module("programs").core_wait_seconds(process.pid), module("programs").descendants(process.pid)
-        for pid in started[1:]:
-            os.kill(pid, signal.SIGKILL)
-        process.communicate(b"\n")
-    assert waited >= 0.1
-    assert module("programs").core_wait_seconds(process.pid) == 0.0
 
 
 def test_names_of_files_of_results(module: Any) -> None:
@@ -232,7 +218,7 @@ run = pathlib.Path(sys.argv[1]); run.mkdir()
 with open(run / "metrics.jsonl", "a", buffering=1) as file:
     for number, accuracy in enumerate({accuracies}):
         print(f'{{{{"epoch": {{number + 1}}, "steps": {{30 * (number + 1)}}, "train_seconds": 2.5, '
-              f'"validation_accuracy": {{accuracy}}}}}}', file=file)
+              f'"validation_accuracy": {{accuracy}}, "ranks_seconds": {{{{"compute": [0.5, 0.0]}}}}}}}}', file=file)
     file.write('{{"epoch": 9')  # a line that is being written
 {then}
 """
@@ -270,7 +256,7 @@ def test_a_run_over_slow_links_ends_at_its_target(module: Any, tmp_path: Path) -
     assert result["epochs"][-1]["sent"] == [8000, 10000, 12000]  # since the launch
     assert module("slow_network").seconds(result) == [2.5, 5.0]
     found, clock, *others = module("slow_network").cells(result)
-    assert (found, others) == ("5", ["60", "0.9700", "0.00", "0%"]) and 0.0 <= float(clock) < 60.0
+    assert (found, others) == ("5", ["60", "0.9700", "0.00", "20%"]) and 0.0 <= float(clock) < 60.0
 
 
 def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) -> None:
@@ -282,20 +268,11 @@ def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) ->
     assert module("slow_network").cells(nothing)[0] == "no epoch in 3"
 
 
-def test_a_run_over_slow_links_without_cores_is_not_kept(
-    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits = iter((5.0, 1e6))
-    monkeypatch.setattr(module("slow_network"), "core_wait_seconds", lambda pid: next(waits))
-    with pytest.raises(RuntimeError, match="waited for a core"):
-        train_slowly(module, tmp_path, Namespaces((0.9, 0.97), "time.sleep(100)"), 60.0)
-
-
-def test_a_wait_for_a_core_is_that_after_the_first_epoch(module: Any) -> None:
-    core_wait, old = module("slow_network").core_wait, {"wall_seconds": 9.0}
-    epochs = [{"core_wait_seconds": wait, "wall_seconds": at} for wait, at in ((7.0, 10.0), (7.5, 15.0), (8.0, 20.0))]
-    assert core_wait(epochs) == 0.1
-    assert core_wait([]) == core_wait(epochs[:1]) == core_wait([old, old]) == 0.0
+def test_the_rank_that_computes_most_says_how_much_is_computed(module: Any) -> None:
+    epochs = [
+        {"train_seconds": 10.0, "ranks_seconds": {"compute": ranks}} for ranks in ([0.5, 2.0, 1.0], [2.5, 2.0, 1.0])
+    ]
+    assert module("slow_network").computing(epochs) == 0.2
 
 
 def test_a_run_over_slow_links_that_fails_says_why(module: Any, tmp_path: Path) -> None:
@@ -309,6 +286,7 @@ def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path:
 
     def result(name: str, hosts: int, accuracy: float) -> dict[str, Any]:
         epoch = {"steps": 10, "train_seconds": 7.0, "wall_seconds": 9.0, "sent": [10**7, 2 * 10**7, 0]}
+        epoch["ranks_seconds"] = {"compute": [0.7, 0.0]}
         epochs = [{**epoch, "validation_accuracy": accuracy}]
         return {"name": name, "what": f"the {name}", "hosts": hosts, "limit_seconds": 60.0, "epochs": epochs}
 
@@ -318,7 +296,7 @@ def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path:
     results.add(result(first, 3, 0.9712))  # in place of the other
     kept = slow.Results(path, {}, "10mbit").all()
     assert [(content["name"], content["hosts"]) for content in kept] == [(first, 3), (second, 3), (first, 5)]
-    assert slow.table(kept).splitlines()[2] == f"| 3 | the {first} | 7 | 9 | 10 | 0.9712 | 2.00 |  |"
+    assert slow.table(kept).splitlines()[2] == f"| 3 | the {first} | 7 | 9 | 10 | 0.9712 | 2.00 | 10% |"
     slow.draw(kept, "10mbit", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
