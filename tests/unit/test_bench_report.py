@@ -268,6 +268,12 @@ def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) ->
     assert module("slow_network").cells(nothing)[0] == "no epoch in 3"
 
 
+def test_bytes_of_a_step_are_those_after_the_first_epoch(module: Any) -> None:
+    epochs = [{"sent": sent, "steps": steps} for sent, steps in ((None, 5), ([900, 500], 10), ([1000, 800], 20))]
+    assert module("slow_network").bytes_per_step(epochs) == 30.0
+    assert module("slow_network").bytes_per_step(epochs[:2]) == 90.0
+
+
 def test_the_rank_that_computes_most_says_how_much_is_computed(module: Any) -> None:
     epochs = [
         {"train_seconds": 10.0, "ranks_seconds": {"compute": ranks}} for ranks in ([0.5, 2.0, 1.0], [2.5, 2.0, 1.0])
