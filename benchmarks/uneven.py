@@ -146,7 +146,7 @@ def summary(case: Case, rounds: Sequence[list[Record]]) -> dict[str, Any]:
         **{kind: statistics.median(share(record, kind, case.fast) for record in epochs)
            for kind in ("wait", "communication")},
         "loss": statistics.median(records[-1]["train_loss"] for records in rounds),
-        "largest_lead": max(record.get("largest_lead", 0) for record in epochs),
+        "largest_lead": max(max(record.get("worker_leads", [0])) for record in epochs),
         "rounds": rounds,
     }  # fmt: skip
 

@@ -22,25 +22,6 @@ pytestmark = [pytest.mark.mpi(min_size=2)]
 SAMPLES, BATCH, STEPS = 1797, 50, 36
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
-@pytest.fixture
-def place(world: World, tmp_path: Path) -> Path:
-    """Return a directory that is the same on all ranks."""
-    return world.comm.bcast(tmp_path, root=0)
-
-
-@pytest.fixture(params=[1, 2], ids=["one server", "two servers"])
-def servers(request: pytest.FixtureRequest, world: World) -> int:
-    """Return a number of servers that leaves a worker."""
-    if world.size <= request.param:
-        pytest.skip("Test requires 3 MPI processes")
-    return request.param
-
-
 def config(balance: str, strategy: dict[str, Any], training: dict[str, Any] | None = None, **more: Any) -> Any:
     """Return a configuration of 36 steps an epoch."""
     base = {
