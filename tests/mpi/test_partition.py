@@ -21,11 +21,6 @@ SERVER = {"name": "parameter_server", "staleness": 0}
 FEDERATED = {"name": "local_sgd", "period": 3, "proximal": 0.1}
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return World.connect()
-
-
 @pytest.fixture
 def place(world: World, tmp_path: Path) -> Path:
     """Return a directory that is the same on all ranks, with samples whose first feature is their number."""
