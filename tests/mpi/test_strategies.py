@@ -227,7 +227,7 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
         squares, totals, norms = rng.random(7), [], []
         for ranks in (7, 9):
             node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
-            world = SimpleNamespace(node=node, shards=7, nodes=2, peers=None)
+            world = SimpleNamespace(node=node, rank=6, size=2 * ranks, shards=7, nodes=2, peers=None)
             run = allreduce.AllReduce(Job(world, layout, rule, options("allreduce")))
             run._arena._totals[1, :7, 0] = squares
             value = squares[6:].copy()

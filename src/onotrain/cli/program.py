@@ -96,6 +96,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: list[str], local: bool) -> None:
     """Run click; what it has to say about the command line becomes one of our errors, the same on all ranks."""
+    stdout = sys.stdout
     try:
         program.main(arguments, prog_name="onotrain", standalone_mode=False)
     except click.UsageError as error:
@@ -107,9 +108,11 @@ def _invoke(arguments: list[str], local: bool) -> None:
     except OnotrainError as error:
         error.agreed |= local  # the other ranks have nothing to do
         raise
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as left:
         # Whoever read our output has seen enough, as `head` does; not so with other ranks that might wait for this one.
-        if guard.launched_size() > 1 and not local:
+        # Of a pipe that breaks while it prints click makes an exit, and puts something else in the place of stdout.
+        broken = isinstance(left, BrokenPipeError) or sys.stdout is not stdout
+        if not broken or (guard.launched_size() > 1 and not local):
             raise
         discard_output()
 

@@ -82,8 +82,8 @@ class LocalSgd(Section):
 
     name: Literal["local_sgd"] = Field(
         description="Local: each rank makes steps of its own on its slices of the batches; now and then, before a "
-        "checkpoint and at the end of every epoch, all meet, and their parameters are averaged.  Clipping, and LAMB's norms, are each "
-        "rank's own."
+        "checkpoint and at the end of every epoch, all meet, and their parameters are averaged.  Clipping, and LAMB's "
+        "norms, are each rank's own."
     )
     period: Period = Field(8, description="When ranks meet: a number of steps, or a rule.")  # type: ignore[assignment]
     outer: Outer = Field("none", description="What is made of the mean of the ranks' parameters.")  # type: ignore[assignment]

@@ -17,7 +17,7 @@ from onotrain.parallel.world import Comm, start_mpi
 _TAG = 1
 #: A server that waits looks again after an eighth of the time that it has waited, within these bounds [s]: it comes a
 #: little late, and leaves the core to the workers.
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 50e-6, 1e-3
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 50e-6, 4e-3
 
 
 class _Letter:
