@@ -4,7 +4,8 @@
 
 MNIST and the network of ``configs/mnist-mlp.yaml``, the same seed and global batch everywhere; servers are ranks
 besides the workers.  Every rank is taken for a node, so that what is sent is what would be on a cluster; one row shows
-all-reduce as it is on one.  The table of docs/strategies.md is made from the JSON.
+all-reduce as it is on one.  The table of docs/strategies.md is made from the JSON, in which a run replaces that of the
+same case; others stay.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def run(case: Case, workers: int, epochs: int, ours: Ours, folder: Path) -> dict
         "name": case.name, "what": case.what, "strategy": case.strategy, "ranks": ranks,
         "accuracy": records[-1]["validation_accuracy"], "loss": records[-1]["validation_loss"],
         "epoch_seconds": sorted(record["train_seconds"] for record in records)[len(records) // 2],
-        "seconds": seconds, "epochs": records,
+        "seconds": seconds, "commit": commit(), "epochs": records,
     }  # fmt: skip
 
 
@@ -130,14 +131,16 @@ def table(results: Sequence[dict[str, Any]]) -> str:
                 result["what"], str(result["ranks"]), f"{result['accuracy']:.4f}", f"{result['epoch_seconds']:.2f}",
                 f"{sum(s['mean'] for s in staleness) / len(staleness):.2f}" if staleness else "",
                 str(max(s["max"] for s in staleness)) if staleness else "",
-                f"{100 * idle / (idle + busy):.0f} %", _traffic(result["epochs"][-1]["ranks_bytes"]),
+                f"{100 * idle / (idle + busy):.0f} %", _traffic(result["epochs"][-1].get("ranks_bytes")),
             )
         )  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _traffic(ranks_bytes: dict[str, list[int]]) -> str:
-    """Return what all ranks sent, and where a codec made that less, what it would have been [MB]."""
+def _traffic(ranks_bytes: dict[str, list[int]] | None) -> str:
+    """Return what all ranks sent, and where a codec made that less, what it would have been [MB]; nothing if unknown."""
+    if ranks_bytes is None:
+        return ""
     raw, sent = (sum(ranks_bytes[kind]) / 1e6 for kind in ("raw", "sent"))
     return f"{sent:.0f}" if sent == raw else f"{sent:.0f} of {raw:.0f}"
 
@@ -154,25 +157,27 @@ def main() -> None:
     if not (Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist").is_dir():
         sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
     path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-strategies.json"
-    results: list[dict[str, Any]] = []
+    kept = json.loads(path.read_text())["results"] if path.exists() else []
+    results = {result["name"]: result for result in kept}
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder))
-        about = {**ours.bench("kernels", "--rows", 1, "--seconds", 1e-4, ranks=1)["machine"], "commit": commit()}
+        about = {**ours.bench("kernels", "--rows", 1, "--seconds", 1e-4, ranks=1)["machine"]}
         for case in CASES:
             if case.name not in args.cases:
                 continue
             try:
-                results.append(run(case, args.workers, args.epochs, ours, Path(folder)))
+                last = run(case, args.workers, args.epochs, ours, Path(folder))
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                 print(f"{case.name}: failed within {LIMIT_S:.0f} s: {error}", flush=True)
                 continue
-            last = results[-1]
             print(f"{case.name}: {last['accuracy']:.4f}, {last['epoch_seconds']:.2f} s an epoch", flush=True)
+            results[case.name] = last
+            ordered = [results[name] for name in names if name in results]
             path.write_text(
-                json.dumps({"machine": about, "workers": args.workers, "results": results}, indent=1) + "\n"
+                json.dumps({"machine": about, "workers": args.workers, "results": ordered}, indent=1) + "\n"
             )
-    page = filled(PAGE.read_text(encoding="utf-8"), table(results), BEGIN, END)
-    PAGE.write_text(page, encoding="utf-8")
+            page = filled(PAGE.read_text(encoding="utf-8"), table(ordered), BEGIN, END)
+            PAGE.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":
