@@ -138,7 +138,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def _traffic(ranks_bytes: dict[str, list[int]] | None) -> str:
-    """Return what all ranks sent, and where a codec made that less, what it would have been [MB]; nothing if unknown."""
+    """Return what all ranks sent, and what it would have been where a codec made it less [MB]; nothing if unknown."""
     if ranks_bytes is None:
         return ""
     raw, sent = (sum(ranks_bytes[kind]) / 1e6 for kind in ("raw", "sent"))
