@@ -13,17 +13,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cases import CASES, Case, names
-from programs import ROOT, Ours, Peer
+from programs import ROOT, Ours, Peer, mnist
 from rows import Reading, Result, summary
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -88,9 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.pairs < 1:
         parser.error(f"--pairs is {args.pairs}, expected at least 1")
-    data = Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist"
-    if not data.is_dir():
-        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    data = mnist()
     with tempfile.TemporaryDirectory() as folder:
         ours, peer = Ours(Path(folder)), Peer(args.peer_python, data)
         about = machine(ours, peer)

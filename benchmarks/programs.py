@@ -67,6 +67,14 @@ class Training:
         return gradients + rows * (self.widths[0] + 3 * sum(self.widths[1:]))
 
 
+def mnist() -> Path:
+    """Return the folder of the data; leave with what to do if it is not there."""
+    data = Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist"
+    if not data.is_dir():
+        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    return data
+
+
 def seconds_of(lines: str) -> float:
     """Return the median epoch of a run, without the first, which warms up."""
     epochs = [json.loads(line)["train_seconds"] for line in lines.splitlines()]

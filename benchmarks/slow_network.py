@@ -20,8 +20,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
-import sys
 import tempfile
 import time
 from collections import deque
@@ -34,7 +32,7 @@ from typing import Any
 
 from compare import commit
 from hosts import SLEEP, Hosts, end
-from programs import ROOT, Ours
+from programs import ROOT, Ours, mnist
 from report import filled
 from strategies import PAGE, RESULTS, Case
 
@@ -260,8 +258,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--no-page", action="store_true", help="leave page and plot as they are")
     args = parser.parse_args()
-    if not (Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist").is_dir():
-        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    mnist()
     path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-slow-network.json"
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder))

@@ -13,9 +13,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import commit
-from programs import LIMIT_S, ROOT, Ours
+from programs import LIMIT_S, ROOT, Ours, mnist
 from report import filled
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -154,8 +152,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if not (Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist").is_dir():
-        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    mnist()
     path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-strategies.json"
     kept = json.loads(path.read_text())["results"] if path.exists() else []
     results = {result["name"]: result for result in kept}

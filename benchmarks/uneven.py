@@ -17,7 +17,6 @@ import datetime
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from compare import commit
-from programs import ROOT, Ours
+from programs import ROOT, Ours, mnist
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "strategies.md"
@@ -214,8 +213,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if not (Path(os.environ.get("ONOTRAIN_DATA_DIR", "")) / "mnist").is_dir():
-        sys.exit("set ONOTRAIN_DATA_DIR to the folder that holds mnist/ (onotrain data fetch mnist)")
+    mnist()
     path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-uneven.json"
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -13,16 +13,16 @@ from onotrain import _kernels
 from onotrain.data import partition
 from onotrain.data.feed import ArrayFeed, Batch, batches
 from onotrain.data.normalization import Normalization
-from onotrain.data.partition import Pool, Slices, label_counts, pool_by_label, pool_by_rank
+from onotrain.data.partition import Pool, Positions, label_counts, pool_by_label, pool_by_rank
 
 KERNELS = _kernels.load("float32")
 
 
-def slices_of(samples: int, batch_size: int, ranks: int) -> list[Slices]:
+def slices_of(samples: int, batch_size: int, ranks: int) -> list[Positions]:
     """Return the slices of each rank."""
 
-    def of(rank: int) -> Slices:
-        return Slices(samples, batch_size, lambda batch: batch.part(rank, ranks))
+    def of(rank: int) -> Positions:
+        return Positions(samples, batch_size, lambda batch: batch.part(rank, ranks))
 
     return [of(rank) for rank in range(ranks)]
 
@@ -172,7 +172,7 @@ def taken(feed: ArrayFeed, epoch: int, batch_size: int, rank: int, ranks: int, p
 
 def test_where_a_rank_computes_nothing() -> None:
     """Servers have no positions, and may ask for an empty part."""
-    slices = Slices(10, 4, lambda batch: Batch(batch.begin, batch.begin))
+    slices = Positions(10, 4, lambda batch: Batch(batch.begin, batch.begin))
     assert len(slices) == 0
     pool = Pool(0, np.empty(0, np.int64), (10,), slices)
     feed = ArrayFeed(

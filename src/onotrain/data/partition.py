@@ -31,8 +31,8 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
-class Slices:
-    """The slices of an epoch's batches that a rank computes.
+class Positions:
+    """The positions of an epoch that a rank computes: its slices of the batches.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ class Pool:
     number
         Its number among those that compute.
     index
-        int64 numbers of its samples, as many as its slices are long.
+        int64 numbers of its samples, as many as its positions.
     sizes
         Of the pools of all ranks that compute.
-    slices
+    positions
         Where the rank's samples stand in an epoch.
     counts
         int64 ``(pools, classes)``, how many samples of each class are in each; None if they are not dealt out by it.
@@ -82,13 +82,13 @@ class Pool:
     number: int
     index: np.ndarray
     sizes: tuple[int, ...]
-    slices: Slices
+    positions: Positions
     counts: np.ndarray | None = None
 
     @property
     def samples(self) -> int:
         """Samples of all ranks."""
-        return self.slices.samples
+        return self.positions.samples
 
     def told(self) -> dict[str, Any]:
         """Return what a summary says of it (JSON-able)."""
@@ -97,7 +97,7 @@ class Pool:
 
     def begin(self, batch: Batch, part: Batch) -> int:
         """Return which of the rank's positions is the first of `part`, a piece of its slice of `batch`."""
-        return self.slices.before(batch, part.begin) if len(part) else 0
+        return self.positions.before(batch, part.begin) if len(part) else 0
 
 
 def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Any) -> np.ndarray:

@@ -17,11 +17,10 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.strategies.base import OWN, BatchShape, Job
-from onotrain.strategies.coded_sum import coded_sum
+from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.lockstep import Lockstep
 from onotrain.strategies.tally import Tally
+from onotrain.strategies.world_sum import WorldSum
 
 
 class Flat(Lockstep):
@@ -39,12 +38,9 @@ class Flat(Lockstep):
         self._comm, self._optimizer = job.world.comm, job.optimizer
         self._travel = job.travel
         self.finished: Callable[[int], None] | None = None
-        coded = job.codec is not None and job.world.size > 1
-        nbytes = (
-            (2 + 4 * coded + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
-        )
+        vectors = 2 + WorldSum.vectors(job) + len(job.optimizer.state_names)
         check_memory(
-            nbytes,
+            vectors * layout.size * layout.dtype.itemsize * job.world.node.size,
             f"parameters on each of {job.world.node.size} ranks",
             hint="use strategy: allreduce, which shares them",
         )
@@ -54,13 +50,8 @@ class Flat(Lockstep):
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
-        self._raw_bytes = bytes_of_sum(self.gradient, self._comm) if job.world.size > 1 else 0
-        self._coded, self._own_state = None, {}
-        if coded:
-            residual = layout.zeros()
-            self._coded = coded_sum(job, self._comm, everything, self.gradient, residual, 0)
-            self._own_state = {f"{OWN}gradient_residual": residual}
-            self.settled = False
+        self._sum = WorldSum(job, self.gradient, self.traffic, "gradient")
+        self.settled = not self._sum.state
 
     def prepare(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory of its own, and this rank's gradient."""
@@ -69,43 +60,30 @@ class Flat(Lockstep):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return this rank's optimiser state, which is everyone's, and what its messages have left to send."""
-        return self._state | self._own_state
+        return self._state | self._sum.state
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters and state to all ranks.  *Collective*."""
         for vector in (self.parameters, *self.state().values()):
             broadcast_vector(self._comm, vector)
-        if self._coded is not None:
-            self._coded.residuals.take()
+        self._sum.take()
 
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
         self._travel(start)
-        self._sum_gradients()
+        self._sum()
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start
         tally.gradient_squares = self._optimizer.update(self._shard, self._rows, learning_rate, number, _nothing_to_sum)
 
     def collect(self) -> None:
         """Sum what messages have left to send.  *Collective*."""
-        if self._coded is not None:
-            self._coded.residuals.share()
-
-    def _sum_gradients(self) -> None:
-        """Sum the gradient over the ranks.  *Collective*."""
-        if self._coded is None:
-            all_reduce(self._comm, self.gradient)
-            self.traffic.add(self._raw_bytes, self._raw_bytes)
-        else:
-            self._coded.start()
-            self._coded.finish()
-            self.traffic.add(self._coded.raw_bytes, self._coded.sent_bytes)
+        self._sum.collect()
 
     def close(self) -> None:
         """Give back what MPI holds for messages of a codec."""
-        if self._coded is not None:
-            self._coded.close()
+        self._sum.close()
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:

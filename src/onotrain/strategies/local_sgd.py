@@ -24,16 +24,16 @@ from onotrain.data.paths import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.strategies.base import OWN, BatchShape, Defaults, Job
+from onotrain.strategies.base import OWN, BatchShape, Job
 from onotrain.strategies.blocks import blocks
-from onotrain.strategies.coded_sum import coded_sum
 from onotrain.strategies.outer import OUTERS
 from onotrain.strategies.periods import PERIODS
-from onotrain.strategies.tally import Clock, Tally, Traffic
+from onotrain.strategies.sliced import Sliced
+from onotrain.strategies.tally import Tally
+from onotrain.strategies.world_sum import WorldSum
 
 
-class LocalSgd(Defaults):
+class LocalSgd(Sliced):
     """Each rank holds everything and makes updates of its own: see the module's text.
 
     Parameters
@@ -44,17 +44,13 @@ class LocalSgd(Defaults):
 
     def __init__(self, job: Job) -> None:
         layout, options = job.layout, job.options
-        self._world, self._optimizer, self._options = job.world, job.optimizer, options
-        self._travel = job.travel
-        self.clock, self.traffic = Clock(), Traffic()
+        super().__init__(job)
+        self._optimizer, self._options, self._travel = job.optimizer, options, job.travel
         self.finished: Callable[[int], None] | None = None
         self.settled, self.lockstep = True, True
-        coded = job.codec is not None and job.world.size > 1
-        nbytes = (
-            (5 + 4 * coded + len(job.optimizer.state_names)) * layout.size * layout.dtype.itemsize * job.world.node.size
-        )
+        vectors = 5 + WorldSum.vectors(job) + len(job.optimizer.state_names)
         check_memory(
-            nbytes,
+            vectors * layout.size * layout.dtype.itemsize * job.world.node.size,
             f"parameters on each of {job.world.node.size} ranks",
             hint="use fewer ranks on a node, or strategy: allreduce, which shares them",
         )
@@ -65,12 +61,7 @@ class LocalSgd(Defaults):
         self._state = {name: layout.zeros() for name in job.optimizer.state_names}
         everything = slice(0, layout.size)
         self._shard = Shard.of([tensor.range for tensor in layout], everything, self.parameters, self._state)
-        self._raw_bytes = bytes_of_sum(self.parameters, job.world.comm) if job.world.size > 1 else 0
-        self._coded, self._left = None, {}
-        if coded:
-            residual = layout.zeros()
-            self._coded = coded_sum(job, job.world.comm, everything, self.parameters, residual, 0)
-            self._left = {f"{OWN}way_residual": residual}
+        self._sum_ways = WorldSum(job, self.parameters, self.traffic, "way")
         self._outer = OUTERS[options.outer.name](options.outer, layout.size, layout.dtype.name)
         self._period = PERIODS[options.period.name](options.period)
         #: This rank's numbers since the last meeting, and the steps since then: all ranks', and those that it made.
@@ -83,14 +74,6 @@ class LocalSgd(Defaults):
         """Give the model memory of its own, and this rank's parameters and gradient."""
         model.reserve(batch.rows)
         model.bind(self.parameters, self.gradient)
-
-    def part(self, batch: Batch) -> Batch:
-        """Return one of nearly equal slices."""
-        return batch.part(self._world.rank, self._world.size)
-
-    def most_rows(self, samples: int) -> int:
-        """Return the length of the largest slice."""
-        return -(-samples // self._world.size)
 
     def weight(self, samples: int) -> float:
         """Return what makes this rank's gradient that of the mean loss of its own slice."""
@@ -111,7 +94,7 @@ class LocalSgd(Defaults):
     def state(self) -> dict[str, np.ndarray]:
         """Return the optimiser's state on this rank, that of the outer step and what is left to send, everyone's."""
         outer = {f"{OWN}outer_{name}": flat for name, flat in self._outer.state().items()}
-        return self._state | outer | self._left
+        return self._state | outer | self._sum_ways.state
 
     def notes(self) -> dict[str, Any]:
         """Return where the period's rule stands, and the meetings of the epoch so far."""
@@ -127,15 +110,13 @@ class LocalSgd(Defaults):
     def synchronize(self) -> None:
         """Copy rank 0's parameters and state to all ranks.  *Collective*."""
         for vector in (self.parameters, *self.state().values()):
-            broadcast_vector(self._world.comm, vector)
+            broadcast_vector(self.world.comm, vector)
         self._start[:] = self.parameters
-        if self._coded is not None:
-            self._coded.residuals.take()
+        self._sum_ways.take()
 
     def close(self) -> None:
         """Give back what MPI holds for messages of a codec."""
-        if self._coded is not None:
-            self._coded.close()
+        self._sum_ways.close()
 
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """Make a step alone, and meet the others if it is time to.  *Collective* where they meet."""
@@ -147,12 +128,11 @@ class LocalSgd(Defaults):
         tally.clear()
         if meets:
             self._meet(tally)
-        self.settled = meets and self._coded is None
+        self.settled = meets and not self._sum_ways.state
 
     def collect(self) -> None:
         """Sum what messages have left to send.  *Collective*."""
-        if self._coded is not None:
-            self._coded.residuals.share()
+        self._sum_ways.collect()
 
     # Parameters that have diverged overflow here too; the run finds that out by its losses, and reports it.
     @np.errstate(over="ignore", invalid="ignore")
@@ -172,10 +152,10 @@ class LocalSgd(Defaults):
         begin = perf_counter()
         self._travel(begin)
         tally.values[:] = self._since.values
-        all_reduce(self._world.comm, tally.values)
+        all_reduce(self.world.comm, tally.values)
         # The mean square, which unlike the sum is as large as that of one step.
         tally.gradient_squares /= tally.samples
-        if self._world.size > 1:
+        if self.world.size > 1:
             self._average(self._since.samples / tally.samples)
         self.clock.communication += perf_counter() - begin
         if self._options.inner_state == "reset":
@@ -197,18 +177,7 @@ class LocalSgd(Defaults):
         if self._options.inner_state == "average":
             for vector in self._state.values():
                 vector *= share
-                all_reduce(self._world.comm, vector)
-                self.traffic.add(self._raw_bytes, self._raw_bytes)
-
-    def _sum_ways(self) -> None:
-        """Sum what lies in place of the parameters over the ranks.  *Collective*."""
-        if self._coded is None:
-            all_reduce(self._world.comm, self.parameters)
-            self.traffic.add(self._raw_bytes, self._raw_bytes)
-        else:
-            self._coded.start()
-            self._coded.finish()
-            self.traffic.add(self._coded.raw_bytes, self._coded.sent_bytes)
+                self._sum_ways.plain(vector)
 
 
 def _nothing_to_sum(values: np.ndarray) -> None:

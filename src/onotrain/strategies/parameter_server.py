@@ -37,7 +37,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,13 +47,14 @@ from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
 from onotrain.parallel.shared_memory import allocate
-from onotrain.strategies.balance import BALANCED_STEPS, Slices
-from onotrain.strategies.base import BatchShape, Defaults, Job
+from onotrain.strategies.balance import BALANCED_STEPS
+from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
 from onotrain.strategies.coded_sum import Residuals
 from onotrain.strategies.compensation import rate_power
 from onotrain.strategies.replies import add_message
-from onotrain.strategies.tally import Clock, Tally, Traffic
+from onotrain.strategies.sliced import Sliced
+from onotrain.strategies.tally import Tally
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
 NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
@@ -63,7 +64,7 @@ LAST, PARKED = 0, 1
 NUMBERS = (TALLY.stop, 2)
 
 
-class Participant(Defaults):
+class Participant(Sliced):
     """What servers and workers have in common.
 
     Parameters
@@ -74,13 +75,11 @@ class Participant(Defaults):
 
     def __init__(self, job: Job) -> None:
         world, layout, options = job.world, job.layout, job.options
-        self.world = world
+        super().__init__(job, idle=options.servers)
         self.servers, self.workers = options.servers, world.size - options.servers
         #: One update for a batch, made of all pushes.
         self.lockstep = options.staleness == 0
         self.settled = self.lockstep and self.servers == 1 and job.codec is None
-        self.clock, self.traffic = Clock(), Traffic()
-        self._slices = Slices(world, job.balance, idle=self.servers)
         #: Steps after which all meet to tell each other their throughput, where slices follow it.
         self._distance = BALANCED_STEPS
         self.finished: Callable[[int], None] | None = None
@@ -121,14 +120,6 @@ class Participant(Defaults):
         """Return what makes a push, or in lockstep the sum of all, the gradient of a mean loss."""
         return 1.0 / (samples if self.lockstep else max(1, len(self.part(Batch(0, samples)))))
 
-    def part(self, batch: Batch) -> Batch:
-        """Return one of nearly equal slices, or in proportion to the workers' throughput; nothing on a server."""
-        return self._slices.of(batch)
-
-    def most_rows(self, samples: int) -> int:
-        """Return the length of the largest slice; 0 on a server."""
-        return self._slices.most(samples)
-
     def computed(self, rows: int, seconds: float) -> None:
         """Count it until the next meeting."""
         self._slices.computed(rows, seconds)
@@ -158,18 +149,6 @@ class Participant(Defaults):
         """Sum what messages have left to send.  *Collective*."""
         for residuals in self._residuals:
             residuals.share()
-
-    def report(self) -> dict[str, Any]:
-        """Return how many rows of a batch each worker gets by now, if that follows their throughput."""
-        return self._slices.report()
-
-    def notes(self) -> dict[str, Any]:
-        """Return the workers' throughput and the cut in force."""
-        return self._slices.notes()
-
-    def restore(self, notes: dict[str, Any]) -> None:
-        """Go on with that cut."""
-        self._slices.restore(notes)
 
     def synchronize(self) -> None:
         """Copy rank 0's parameters to all ranks, and share what it has of residuals.  *Collective*."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from onotrain.config import Config
 from onotrain.data.feed import Batch
-from onotrain.data.partition import Pool, Slices, label_counts, pool_by_label, pool_by_rank
+from onotrain.data.partition import Pool, Positions, label_counts, pool_by_label, pool_by_rank
 from onotrain.data.paths import check_memory
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
@@ -42,13 +42,13 @@ def make_pool(
     if options.name == "none":
         return None
     targets, index = arrays["targets"], arrays.get("train_index")
-    slices = Slices(len(targets) if index is None else len(index), config.training.batch_size, part)
-    everyone = world.comm.allgather(len(slices))
+    positions = Positions(len(targets) if index is None else len(index), config.training.batch_size, part)
+    everyone = world.comm.allgather(len(positions))
     # Those that compute nothing have no pool: others get the same ones with servers among them as without.
     sizes, number = tuple(size for size in everyone if size), sum(size > 0 for size in everyone[: world.rank])
     with agreed(world.comm):
         check_memory(
-            sum(world.node.allgather(len(slices))) * np.dtype(np.int64).itemsize,
+            sum(world.node.allgather(len(positions))) * np.dtype(np.int64).itemsize,
             f"numbers of the samples of {world.node.size} ranks",
             hint="use data.partition: none",
         )
@@ -60,7 +60,7 @@ def make_pool(
             world.comm,
             lambda: label_counts(np.bincount(_classes(targets[rows]), minlength=kinds), sizes, options.alpha, seed),
         )
-    if not len(slices):
+    if not len(positions):
         own = np.empty(0, np.int64)
     elif counts is None:
         own = pool_by_rank(number, sizes, seed, kernels)
@@ -69,7 +69,7 @@ def make_pool(
             number, counts, lambda samples: _classes(targets[samples if index is None else index[samples]]), seed,
             kernels,
         )  # fmt: skip
-    return Pool(number, own if index is None else index[own], sizes, slices, counts)
+    return Pool(number, own if index is None else index[own], sizes, positions, counts)
 
 
 def _classes(targets: np.ndarray) -> np.ndarray:
