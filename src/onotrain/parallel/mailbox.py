@@ -16,8 +16,9 @@ from onotrain.parallel.world import Comm, start_mpi
 
 _TAG = 1
 #: A server that waits looks again after an eighth of the time that it has waited, within these bounds [s]: it comes a
-#: little late, and leaves the core to the workers.
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 50e-6, 4e-3
+#: little late, and leaves the core to the workers.  To sleep and look costs up to 0.4 ms of a virtual machine's core,
+#: which has gone to sleep meanwhile, so that pauses of 4 ms would take a tenth of it.
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 50e-6, 10e-3
 
 
 class _Letter:
