@@ -73,11 +73,12 @@ ALWAYS = (
     Case("allreduce-gradients", "all-reduce, gradients", {"name": "allreduce", "share": "gradients"}),
     _server("ps-sync", "parameter server, synchronous", 0),
     _server("ps-ssp-4", "parameter server, staleness 4", 4),
+    _server("ps-ssp-4-overlap", "staleness 4, overlap", 4, overlap=True),
     _server("ps-async", "parameter server, asynchronous", "unbounded"),
     _server("ps-async-overlap", "asynchronous, overlap", "unbounded", overlap=True),
 )
 NOW_AND_THEN = tuple(
-    map(_now_and_then, (ALWAYS[2], _server("ps-ssp-1", "parameter server, staleness 1", 1), ALWAYS[3], ALWAYS[4]))
+    map(_now_and_then, (ALWAYS[2], _server("ps-ssp-1", "parameter server, staleness 1", 1), *ALWAYS[3:]))
 )
 
 
