@@ -37,10 +37,11 @@ V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform().endswith("x86_64") else {})
 
 # The rules of the optimisers round every operation: their bits depend neither on the level, nor on how the parameters
-# are cut into shards, and the division and square root in them hide what fusing would save.
-EXTRA = {"update": ["-ffp-contract=off"]}
+# are cut into shards, and the division and square root in them hide what fusing would save.  What codecs decode is the
+# same on all nodes.
+EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
-LEVELLED = ("dense", "losses", "update", "gather")
+LEVELLED = ("dense", "losses", "update", "gather", "codecs")
 SINGLE = ("cpu", "gemm", "random", "sync")  # no arithmetic of their own to speed up, or none that matters
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
 

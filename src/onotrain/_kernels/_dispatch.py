@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,18 +18,22 @@ REFERENCE = "reference"
 VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
-_MODULES = {"gemm": False, "random": False, "gather": True, "dense": True, "losses": True, "update": True}
+_MODULES = {
+    "gemm": False, "random": False, "gather": True, "dense": True, "losses": True, "update": True, "codecs": True,
+}  # fmt: skip
+#: Modules of their twins.
+_REFERENCES = ("reference", "reference_codecs")
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
 
 Kernel = Callable[..., None]
-#: Returns the sum of squares of the summed gradient.
-UpdateKernel = Callable[..., float]
+#: Returns a number: of an update the sum of squares of the summed gradient.
+NumberKernel = Callable[..., float]
 
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """All kernels of one dtype from one build; `onotrain._kernels.reference` documents each of them.
+    """All kernels of one dtype from one build; `reference` and `reference_codecs` document each of them.
 
     Arrays are C-contiguous; outputs come last and belong to the caller.  A wrong shape, dtype or layout raises
     ValueError, an index outside its range IndexError; either leaves the outputs as they were.
@@ -54,14 +58,22 @@ class Kernels:
     huber: Kernel
     softmax: Kernel
     sigmoid: Kernel
-    sum_gradients: UpdateKernel
-    sgd: UpdateKernel
-    adam: UpdateKernel
-    rmsprop: UpdateKernel
-    adagrad: UpdateKernel
-    lamb_direction: UpdateKernel
+    sum_gradients: NumberKernel
+    sgd: NumberKernel
+    adam: NumberKernel
+    rmsprop: NumberKernel
+    adagrad: NumberKernel
+    lamb_direction: NumberKernel
     add_scaled: Kernel
-    sum_of_squares: UpdateKernel
+    sum_of_squares: NumberKernel
+    largest_magnitude: NumberKernel
+    encode_half: Kernel
+    decode_half: Kernel
+    encode_bfloat: Kernel
+    decode_bfloat: Kernel
+    encode_int8: Kernel
+    decode_int8: Kernel
+    keep_rest: Kernel
 
 
 #: Names of the kernels.
@@ -138,16 +150,21 @@ def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
         raise ValueError(f"dtype: got {kind.name}, expected float32 or float64")
     build = path() if build is None else _checked(build, available())
     if build == REFERENCE:
-        reference = import_module("onotrain._kernels.reference")
-        return Kernels(kind, build, **{name: getattr(reference, name) for name in NAMES})
-    functions: dict[str, Any] = {}
-    for module, levelled in _MODULES.items():
-        compiled = import_module(f"onotrain._kernels.{build}.{module}" if levelled else f"onotrain._kernels.{module}")
-        functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
+        return Kernels(kind, build, **_functions(_REFERENCES))
+    functions = _functions(f"{build}.{module}" if levelled else module for module, levelled in _MODULES.items())
     gather = functions.pop("gather")
     shuffle = functions.pop("shuffle_positions")
     special = {name: function[_C_NAMES[kind.name]] for name, function in functions.items()}
     return Kernels(kind, build, gather=_gather(gather, kind), shuffle_positions=shuffle, **special)
+
+
+def _functions(modules: Iterable[str]) -> dict[str, Any]:
+    """Return the kernels in these modules by name."""
+    found: dict[str, Any] = {}
+    for module in modules:
+        functions = import_module(f"onotrain._kernels.{module}")
+        found |= {name: getattr(functions, name) for name in NAMES if hasattr(functions, name)}
+    return found
 
 
 def _gather(fused: Any, kind: np.dtype[Any]) -> Kernel:

@@ -17,13 +17,13 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: As compiled code does, the twin lets infinities and NaN pass without a word.
-_silent = np.errstate(all="ignore")
+silent = np.errstate(all="ignore")
 
 #: The code of each activation.
 ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5}
 
 
-def _expect(what: str, array: Array | None, *shape: int, dtype: Any = None) -> None:
+def expect(what: str, array: Array | None, *shape: int, dtype: Any = None) -> None:
     """Raise ValueError unless the array is C-contiguous and has this shape and dtype; None passes."""
     if array is None:
         return
@@ -38,15 +38,15 @@ def _expect(what: str, array: Array | None, *shape: int, dtype: Any = None) -> N
 # ---------------------------------------------------------------------------------------------------------------- gemm
 
 
-@_silent
+@silent
 def gemm(a: Array, b: Array, transpose_a: bool, transpose_b: bool, alpha: float, beta: float, c: Array) -> None:
     """Write ``c = alpha op(a) op(b) + beta c``; c is not read if beta is 0."""
     left, right = (a.T if transpose_a else a), (b.T if transpose_b else b)
-    _expect("a", a, *a.shape)
-    _expect("b", b, *b.shape, dtype=a.dtype)
+    expect("a", a, *a.shape)
+    expect("b", b, *b.shape, dtype=a.dtype)
     if left.shape[1] != right.shape[0]:
         raise ValueError(f"columns of op(a): got {left.shape[1]}, expected {right.shape[0]}")
-    _expect("c", c, left.shape[0], right.shape[1], dtype=a.dtype)
+    expect("c", c, left.shape[0], right.shape[1], dtype=a.dtype)
     product = alpha * (left @ right)
     c[...] = product if beta == 0 else product + beta * c
 
@@ -137,7 +137,7 @@ def shuffle_positions(start: int, n: int, key: int, out: Array) -> None:
         raise ValueError(f"positions {start} to {start + len(out)} do not lie in range({n})")
     if n >= 1 << 62:
         raise ValueError(f"n: got {n}, expected less than 2^62")
-    _expect("out", out, len(out), dtype=np.int64)
+    expect("out", out, len(out), dtype=np.int64)
     a = np.uint64(math.isqrt(n - 1) + 1 if n else 0)
     round_keys = _mix(np.array([(key + j * 0x9E3779B97F4A7C15) % (1 << 64) for j in range(1, 9)], np.uint64))
     x = np.arange(start, start + len(out), dtype=np.uint64)
@@ -155,7 +155,7 @@ def shuffle_positions(start: int, n: int, key: int, out: Array) -> None:
 # -------------------------------------------------------------------------------------------------------------- gather
 
 
-@_silent
+@silent
 def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) -> None:
     """Write ``out = (source[index] - shift) * scale``.
 
@@ -172,11 +172,11 @@ def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) 
     """
     if source.ndim != 2 or source.dtype not in (np.uint8, np.float32, np.float64):
         raise ValueError(f"source: got {source.dtype} {source.shape}, expected uint8, float32 or float64 (n, i)")
-    _expect("source", source, *source.shape)
-    _expect("index", index, len(index), dtype=np.int64)
-    _expect("shift", shift, source.shape[1], dtype=out.dtype)
-    _expect("scale", scale, source.shape[1], dtype=out.dtype)
-    _expect("out", out, len(index), source.shape[1])
+    expect("source", source, *source.shape)
+    expect("index", index, len(index), dtype=np.int64)
+    expect("shift", shift, source.shape[1], dtype=out.dtype)
+    expect("scale", scale, source.shape[1], dtype=out.dtype)
+    expect("out", out, len(index), source.shape[1])
     outside = (index < 0) | (index >= len(source))
     if outside.any():
         bad = int(np.argmax(outside))
@@ -213,7 +213,7 @@ def _logistic(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
 
 
-@_silent
+@silent
 def dense_forward(
     x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, dropout: float,
     seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
@@ -235,14 +235,14 @@ def dense_forward(
     slope, y
         ``(r, o)``.
     """
-    _expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
-    _expect("bias", bias, len(weight), dtype=x.dtype)
-    _expect("slope", slope, len(x), len(weight), dtype=x.dtype)
+    expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
+    expect("bias", bias, len(weight), dtype=x.dtype)
+    expect("slope", slope, len(x), len(weight), dtype=x.dtype)
     z = x @ weight.T if bias is None else x @ weight.T + bias
     elementwise_forward(z, activation, negative_slope, dropout, seed, step, layer, first_row, slope, y)
 
 
-@_silent
+@silent
 def dense_backward(
     x: Array, weight: Array, slope: Array, accumulate: bool, shared: bool,
     dy: Array, dx: Array | None, dw: Array | None, db: Array | None,
@@ -264,12 +264,12 @@ def dense_backward(
     dw, db
         ``(o, i)`` and ``(o,)``, or None if nobody needs them.
     """
-    _expect("weight", weight, slope.shape[1], x.shape[1], dtype=x.dtype)
-    _expect("slope", slope, len(x), len(weight), dtype=x.dtype)
-    _expect("dy", dy, *slope.shape, dtype=x.dtype)
-    _expect("dx", dx, *x.shape, dtype=x.dtype)
-    _expect("dw", dw, *weight.shape, dtype=x.dtype)
-    _expect("db", db, len(weight), dtype=x.dtype)
+    expect("weight", weight, slope.shape[1], x.shape[1], dtype=x.dtype)
+    expect("slope", slope, len(x), len(weight), dtype=x.dtype)
+    expect("dy", dy, *slope.shape, dtype=x.dtype)
+    expect("dx", dx, *x.shape, dtype=x.dtype)
+    expect("dw", dw, *weight.shape, dtype=x.dtype)
+    expect("db", db, len(weight), dtype=x.dtype)
     dy *= slope
     if dx is not None:
         dx[...] = dy @ weight
@@ -279,43 +279,43 @@ def dense_backward(
         db[...] = dy.sum(axis=0) + (db if accumulate else 0)
 
 
-@_silent
+@silent
 def dense_predict(
     x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, y: Array
 ) -> None:
     """Write ``y = activation(x W^T + b)``; shapes as in `dense_forward`."""
-    _expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
-    _expect("bias", bias, len(weight), dtype=x.dtype)
+    expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
+    expect("bias", bias, len(weight), dtype=x.dtype)
     elementwise_predict(x @ weight.T if bias is None else x @ weight.T + bias, activation, negative_slope, y)
 
 
-@_silent
+@silent
 def elementwise_forward(
     x: Array, activation: int, negative_slope: float, dropout: float,
     seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
 ) -> None:  # fmt: skip
     """Write ``y = dropout(activation(x))`` and ``slope = dy/dx``; all ``(r, i)``."""
-    _expect("x", x, *slope.shape)
-    _expect("slope", slope, *x.shape, dtype=x.dtype)
-    _expect("y", y, *x.shape, dtype=x.dtype)
+    expect("x", x, *slope.shape)
+    expect("slope", slope, *x.shape, dtype=x.dtype)
+    expect("y", y, *x.shape, dtype=x.dtype)
     value, derivative = _activate(x, activation, negative_slope)
     factor = _dropout_factors((x.shape[0], x.shape[1]), dropout, seed, step, layer, first_row)
     y[...] = value * factor
     slope[...] = derivative * factor
 
 
-@_silent
+@silent
 def elementwise_backward(slope: Array, dy: Array, dx: Array) -> None:
     """Write ``dx = dy * slope``; all ``(r, i)``."""
-    _expect("dy", dy, *slope.shape, dtype=slope.dtype)
-    _expect("dx", dx, *slope.shape, dtype=slope.dtype)
+    expect("dy", dy, *slope.shape, dtype=slope.dtype)
+    expect("dx", dx, *slope.shape, dtype=slope.dtype)
     np.multiply(dy, slope, out=dx)
 
 
-@_silent
+@silent
 def elementwise_predict(x: Array, activation: int, negative_slope: float, y: Array) -> None:
     """Write ``y = activation(x)``; both ``(r, i)``."""
-    _expect("y", y, *x.shape, dtype=x.dtype)
+    expect("y", y, *x.shape, dtype=x.dtype)
     y[...] = _activate(x, activation, negative_slope)[0]
 
 
@@ -323,12 +323,12 @@ def elementwise_predict(x: Array, activation: int, negative_slope: float, y: Arr
 
 
 def _expect_loss(logits: Array, dlogits: Array | None, tally: Array) -> None:
-    _expect("logits", logits, *logits.shape)
-    _expect("dlogits", dlogits, *logits.shape, dtype=logits.dtype)
-    _expect("tally", tally, 2, dtype=np.float64)
+    expect("logits", logits, *logits.shape)
+    expect("dlogits", dlogits, *logits.shape, dtype=logits.dtype)
+    expect("tally", tally, 2, dtype=np.float64)
 
 
-@_silent
+@silent
 def softmax_cross_entropy(
     logits: Array, targets: Array, label_smoothing: float, weight: float, dlogits: Array | None, tally: Array
 ) -> None:
@@ -351,7 +351,7 @@ def softmax_cross_entropy(
         added; a row whose loss is NaN is never right.
     """
     _expect_loss(logits, dlogits, tally)
-    _expect("targets", targets, len(logits), dtype=np.int32)
+    expect("targets", targets, len(logits), dtype=np.int32)
     rows, classes = np.arange(len(logits)), logits.shape[1]
     if len(logits) == 0:
         return
@@ -371,7 +371,7 @@ def softmax_cross_entropy(
         dlogits[...] = weight * (exponentials / denominator[:, None] - wanted)
 
 
-@_silent
+@silent
 def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add the binary cross-entropy of sigmoid(logits), summed over the outputs, and write its gradient.
 
@@ -385,7 +385,7 @@ def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: 
         As in `softmax_cross_entropy`.
     """
     _expect_loss(logits, dlogits, tally)
-    _expect("targets", targets, *logits.shape, dtype=logits.dtype)
+    expect("targets", targets, *logits.shape, dtype=logits.dtype)
     losses = np.where(logits <= 0, 0, logits) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
     right = (logits > 0) == (targets > 0.5)
     tally += losses.sum(dtype=np.float64), right.sum() / max(logits.shape[1], 1)
@@ -393,36 +393,36 @@ def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: 
         dlogits[...] = weight * (_logistic(logits) - targets)
 
 
-@_silent
+@silent
 def squared_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``(z - t)^2``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, dlogits, tally)
-    _expect("targets", targets, *logits.shape, dtype=logits.dtype)
+    expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
     tally[0] += np.sum(error * error, dtype=np.float64)
     if dlogits is not None:
         dlogits[...] = weight * 2 * error
 
 
-@_silent
+@silent
 def absolute_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``|z - t|``, summed over the outputs, and write its gradient, 0 at 0; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, dlogits, tally)
-    _expect("targets", targets, *logits.shape, dtype=logits.dtype)
+    expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
     tally[0] += np.sum(np.abs(error), dtype=np.float64)
     if dlogits is not None:
         dlogits[...] = weight * np.sign(error)
 
 
-@_silent
+@silent
 def huber(logits: Array, targets: Array, delta: float, weight: float, dlogits: Array | None, tally: Array) -> None:
     """Add ``e^2 / 2`` for ``|e| <= delta`` and ``delta (|e| - delta / 2)`` beyond, of the error ``e = z - t``.
 
     Shapes as in `binary_cross_entropy`; the sum goes over the outputs.
     """
     _expect_loss(logits, dlogits, tally)
-    _expect("targets", targets, *logits.shape, dtype=logits.dtype)
+    expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
     size = np.abs(error)
     losses = np.where(size > delta, delta * (size - 0.5 * delta), 0.5 * error * error)
@@ -431,22 +431,22 @@ def huber(logits: Array, targets: Array, delta: float, weight: float, dlogits: A
         dlogits[...] = weight * np.clip(error, -delta, delta)
 
 
-@_silent
+@silent
 def softmax(logits: Array, out: Array) -> None:
     """Write ``exp(z) / sum exp(z)`` of each row; `out` may be `logits`."""
-    _expect("logits", logits, *logits.shape)
-    _expect("out", out, *logits.shape, dtype=logits.dtype)
+    expect("logits", logits, *logits.shape)
+    expect("out", out, *logits.shape, dtype=logits.dtype)
     if logits.size == 0:
         return
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     out[...] = exponentials / exponentials.sum(axis=1, keepdims=True, dtype=np.float64)
 
 
-@_silent
+@silent
 def sigmoid(logits: Array, out: Array) -> None:
     """Write ``1 / (1 + exp(-z))``; `out` may be `logits`."""
-    _expect("logits", logits, *logits.shape)
-    _expect("out", out, *logits.shape, dtype=logits.dtype)
+    expect("logits", logits, *logits.shape)
+    expect("out", out, *logits.shape, dtype=logits.dtype)
     out[...] = _logistic(logits)
 
 
@@ -469,7 +469,7 @@ def _gradient(grads: Array, inputs: Array | None, n: int, dtype: Any) -> Array:
     """Return the gradient of n parameters: the sum of the rows of `grads`, or ``grads^T inputs``."""
     if inputs is None:
         return _summed(grads, n, dtype)
-    _expect("inputs", inputs, len(grads), inputs.shape[1], dtype=dtype)
+    expect("inputs", inputs, len(grads), inputs.shape[1], dtype=dtype)
     if grads.ndim != 2 or len(grads) < 1 or grads.shape[1] * inputs.shape[1] != n or grads.dtype != dtype:
         raise ValueError(f"grads: got {grads.dtype} {grads.shape}, expected {dtype}, {n} values with the inputs")
     return (grads.T @ inputs).reshape(n)
@@ -491,25 +491,25 @@ def _moments(g: Array, beta1: float, beta2: float, m: Array, v: Array) -> None:
     v += (1 - beta2) * (g * g - v)
 
 
-@_silent
+@silent
 def sum_of_squares(x: Array) -> float:
     """Return the sum of the squares of ``x (n,)``, computed in double."""
-    _expect("x", x, len(x))
+    expect("x", x, len(x))
     return float(np.sum(np.square(x, dtype=np.float64)))
 
 
-@_silent
+@silent
 def sum_gradients(grads: Array, out: Array) -> float:
     """Write the sum of the rows of ``grads (k, n)``, in their order, to ``out (n,)``; return its sum of squares.
 
     The elements of a row of `grads` are neighbours, the rows may lie anywhere.  `out` may be one of them.
     """
-    _expect("out", out, len(out))
+    expect("out", out, len(out))
     out[...] = _summed(grads, len(out), out.dtype)
     return sum_of_squares(out)
 
 
-@_silent
+@silent
 def sgd(
     grads: Array, inputs: Array | None, grad_scale: float, lr: float, momentum: float, nesterov: bool,
     weight_decay: float, decoupled: bool, shared: bool, velocity: Array | None, param: Array,
@@ -541,8 +541,8 @@ def sgd(
     float
         Sum of squares, in double, of the summed gradient before scale and decay.
     """
-    _expect("param", param, len(param))
-    _expect("velocity", velocity, *param.shape, dtype=param.dtype)
+    expect("param", param, len(param))
+    expect("velocity", velocity, *param.shape, dtype=param.dtype)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
     total = _gradient(grads, inputs, len(param), param.dtype)
@@ -554,7 +554,7 @@ def sgd(
     return sum_of_squares(total)
 
 
-@_silent
+@silent
 def adam(
     grads: Array, inputs: Array | None, grad_scale: float, lr: float, beta1: float, beta2: float, eps: float,
     correction1: float, correction2: float, weight_decay: float, decoupled: bool, shared: bool,
@@ -578,9 +578,9 @@ def adam(
     float
         As in `sgd`.
     """
-    _expect("param", param, len(param))
-    _expect("m", m, *param.shape, dtype=param.dtype)
-    _expect("v", v, *param.shape, dtype=param.dtype)
+    expect("param", param, len(param))
+    expect("m", m, *param.shape, dtype=param.dtype)
+    expect("v", v, *param.shape, dtype=param.dtype)
     total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     _moments(g, beta1, beta2, m, v)
@@ -588,15 +588,15 @@ def adam(
     return sum_of_squares(total)
 
 
-@_silent
+@silent
 def rmsprop(
     grads: Array, inputs: Array | None, grad_scale: float, lr: float, alpha: float, eps: float, momentum: float,
     weight_decay: float, decoupled: bool, shared: bool, square: Array, velocity: Array | None, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of RMSprop (Tieleman and Hinton, 2012); parameters as in `sgd` and torch.optim.RMSprop."""
-    _expect("param", param, len(param))
-    _expect("square", square, *param.shape, dtype=param.dtype)
-    _expect("velocity", velocity, *param.shape, dtype=param.dtype)
+    expect("param", param, len(param))
+    expect("square", square, *param.shape, dtype=param.dtype)
+    expect("velocity", velocity, *param.shape, dtype=param.dtype)
     if velocity is None and momentum != 0:
         raise ValueError(f"momentum: got {momentum} without a velocity, expected 0")
     total = _gradient(grads, inputs, len(param), param.dtype)
@@ -610,14 +610,14 @@ def rmsprop(
     return sum_of_squares(total)
 
 
-@_silent
+@silent
 def adagrad(
     grads: Array, inputs: Array | None, grad_scale: float, lr: float, eps: float, weight_decay: float, decoupled: bool,
     shared: bool, square: Array, param: Array,
 ) -> float:  # fmt: skip
     """Apply a step of Adagrad (Duchi et al., JMLR 12, 2011); parameters as in `sgd` and torch.optim.Adagrad."""
-    _expect("param", param, len(param))
-    _expect("square", square, *param.shape, dtype=param.dtype)
+    expect("param", param, len(param))
+    expect("square", square, *param.shape, dtype=param.dtype)
     total = _gradient(grads, inputs, len(param), param.dtype)
     g = _decayed(total, grad_scale, lr, weight_decay, decoupled, param)
     square += g * g
@@ -625,7 +625,7 @@ def adagrad(
     return sum_of_squares(total)
 
 
-@_silent
+@silent
 def lamb_direction(
     grads: Array, grad_scale: float, beta1: float, beta2: float, eps: float, correction1: float, correction2: float,
     weight_decay: float, decoupled: bool, param: Array, m: Array, v: Array, direction: Array,
@@ -635,9 +635,9 @@ def lamb_direction(
     Parameters as in `adam`; `param` is only read and `direction (n,)`, which may be a row of `grads`, is written.
     Decoupled decay is part of the direction.
     """
-    _expect("param", param, len(param))
+    expect("param", param, len(param))
     for name, array in (("m", m), ("v", v), ("direction", direction)):
-        _expect(name, array, *param.shape, dtype=param.dtype)
+        expect(name, array, *param.shape, dtype=param.dtype)
     total = _summed(grads, len(param), param.dtype)
     squares = sum_of_squares(total)
     g = total * grad_scale if decoupled else total * grad_scale + weight_decay * param
@@ -648,9 +648,9 @@ def lamb_direction(
     return squares
 
 
-@_silent
+@silent
 def add_scaled(x: Array, scale: float, y: Array) -> None:
     """Add ``scale * x`` to y; both ``(n,)``."""
-    _expect("x", x, len(y), dtype=y.dtype)
-    _expect("y", y, len(x))
+    expect("x", x, len(y), dtype=y.dtype)
+    expect("y", y, len(x))
     y += scale * x

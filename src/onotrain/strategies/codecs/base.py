@@ -25,10 +25,10 @@ to is not finite there either.  Messages are native to the machine: all ranks ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import numpy as np
 
+from onotrain import _kernels
 from onotrain.strategies.codecs.part import Part
 
 #: Elements that are worked on at a time, so that what lies between two passes stays in a core's own cache.
@@ -48,6 +48,7 @@ class Codec(ABC):
 
     def __init__(self, part: Part, nbytes: int) -> None:
         self.part = part
+        self.kernels = _kernels.load(part.dtype)
         #: Size of every message.
         self.nbytes = nbytes if part.size > 0 else 0
 
@@ -160,11 +161,6 @@ def publish(codec: Codec, values: np.ndarray, message: np.ndarray) -> None:
     """
     codec.encode(values, message)
     codec.decode(message, values)
-
-
-def blocks(size: int) -> Iterator[slice]:
-    """Cut a range into pieces of `BLOCK` elements."""
-    return (slice(begin, min(begin + BLOCK, size)) for begin in range(0, size, BLOCK))
 
 
 def finite(values: np.ndarray) -> bool:

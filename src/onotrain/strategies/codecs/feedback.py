@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onotrain.strategies.codecs.base import Codec, Compressor, finite
+from onotrain.strategies.codecs.base import Codec, Compressor
 
 
 class Feedback(Codec):
@@ -58,16 +58,10 @@ class Feedback(Codec):
         np.add(values, self.residual, out=self._wanted)
         self.codec.encode(self._wanted, out)
         self.codec.decode(out, self.residual)
-        self._keep_rest()
+        self.kernels.keep_rest(self._wanted, self.residual)
 
     def _decode(self, message: np.ndarray, out: np.ndarray) -> None:
         self.codec.decode(message, out)
-
-    def _keep_rest(self) -> None:
-        """Turn what was sent, in the place of the residual, into what is left."""
-        np.subtract(self._wanted, self.residual, out=self.residual)
-        if not finite(self.residual):
-            self.residual[~np.isfinite(self.residual)] = 0.0
 
 
 class SummedFeedback(Feedback, Compressor):
@@ -91,8 +85,7 @@ class SummedFeedback(Feedback, Compressor):
     def finish(self, out: np.ndarray) -> None:
         """Write the sum, and keep what this rank's part of it lost."""
         self.codec.contribution(self.residual)
-        with np.errstate(all="ignore"):
-            self._keep_rest()
+        self.kernels.keep_rest(self._wanted, self.residual)
         self.codec.finish(out)
 
     def contribution(self, out: np.ndarray) -> None:

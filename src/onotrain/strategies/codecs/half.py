@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onotrain.strategies.codecs.base import BLOCK, Codec, blocks, finite
+from onotrain.strategies.codecs.base import Codec
 from onotrain.strategies.codecs.part import Part
 
 #: In front of the values: what they are to be multiplied by, a float64.
@@ -26,26 +26,18 @@ class Float16(Codec):
 
     def __init__(self, part: Part) -> None:
         super().__init__(part, HEADER_BYTES + 2 * part.size)
-        self._scaled = np.empty(min(BLOCK, part.size), part.dtype)
         #: Of the scale, so that its inverse is a normal number too.
         self._largest_exponent = -int(np.finfo(part.dtype).minexp)
 
     def _encode(self, values: np.ndarray, out: np.ndarray) -> None:
-        exponent = _TOP_EXPONENT - math.frexp(_largest(values))[1]
+        exponent = _TOP_EXPONENT - math.frexp(self.kernels.largest_magnitude(values))[1]
         scale = 2.0 ** min(exponent, self._largest_exponent)
         out[:HEADER_BYTES].view(np.float64)[0] = 1.0 / scale
-        halves = out[HEADER_BYTES:].view(np.float16)
-        for block in blocks(self.part.size):
-            scaled = self._scaled[: block.stop - block.start]
-            np.multiply(values[block], scale, out=scaled)
-            np.copyto(halves[block], scaled, casting="same_kind")
+        self.kernels.encode_half(values, scale, out[HEADER_BYTES:].view(np.uint16))
 
     def _decode(self, message: np.ndarray, out: np.ndarray) -> None:
-        unscale = float(message[:HEADER_BYTES].view(np.float64)[0])
-        halves = message[HEADER_BYTES:].view(np.float16)
-        for block in blocks(self.part.size):
-            np.copyto(out[block], halves[block])
-            np.multiply(out[block], unscale, out=out[block])
+        scale = float(message[:HEADER_BYTES].view(np.float64)[0])
+        self.kernels.decode_half(message[HEADER_BYTES:].view(np.uint16), scale, out)
 
 
 class BFloat16(Codec):
@@ -55,46 +47,11 @@ class BFloat16(Codec):
     the same one.
     """
 
-    #: A quiet NaN.
-    _NAN = 0x7FC0
-
     def __init__(self, part: Part) -> None:
         super().__init__(part, 2 * part.size)
-        length = min(BLOCK, part.size)
-        self._bits = np.empty(length, np.uint32)
-        self._single = np.empty(length, np.float32) if part.dtype != np.float32 else None
 
     def _encode(self, values: np.ndarray, out: np.ndarray) -> None:
-        upper = out.view(np.uint16)
-        for block in blocks(self.part.size):
-            single = values[block]
-            if self._single is not None:
-                single = self._single[: len(single)]
-                np.copyto(single, values[block], casting="same_kind")
-            bits, rounded = single.view(np.uint32), self._bits[: len(single)]
-            # Half a unit of the last place that is kept, less one if that place is even, carries where it should.
-            np.right_shift(bits, 16, out=rounded)
-            np.bitwise_and(rounded, 1, out=rounded)
-            np.add(rounded, 0x7FFF, out=rounded)
-            np.add(rounded, bits, out=rounded)
-            np.right_shift(rounded, 16, out=rounded)
-            np.copyto(upper[block], rounded, casting="same_kind")
-            if not finite(single):
-                upper[block][np.isnan(single)] = self._NAN
+        self.kernels.encode_bfloat(values, out.view(np.uint16))
 
     def _decode(self, message: np.ndarray, out: np.ndarray) -> None:
-        upper = message.view(np.uint16)
-        for block in blocks(self.part.size):
-            single = out[block] if self._single is None else self._single[: block.stop - block.start]
-            bits = single.view(np.uint32)
-            np.copyto(bits, upper[block])
-            np.left_shift(bits, 16, out=bits)
-            if self._single is not None:
-                np.copyto(out[block], single)
-
-
-def _largest(values: np.ndarray) -> float:
-    """Return the largest magnitude of the finite values, 0 if there are none."""
-    if finite(values):
-        return max(float(values.max()), -float(values.min()))
-    return float(np.abs(values).max(where=np.isfinite(values), initial=0.0))
+        self.kernels.decode_bfloat(message.view(np.uint16), out)
