@@ -139,6 +139,26 @@ def test_nobody_waits_for_a_worker_that_computes(nodes: World, codec: str) -> No
     run.close()
 
 
+def test_what_the_server_does_while_a_worker_computes_is_no_wait(nodes: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long reply takes its time all the same: that is exchange."""
+    run = Run(nodes, 1_000_000)
+    if run.worker < 0:
+        update = run.strategy._update
+
+        def slow(*arguments: Any) -> None:
+            sleep(0.01)
+            update(*arguments)
+
+        monkeypatch.setattr(run.strategy, "_update", slow)
+    for number in range(1, 6):
+        if run.worker >= 0:
+            sleep(0.05 + 0.02 * nodes.size)
+        run.step(number, settle=number == 5)
+        if run.worker >= 0 and 1 < number < 5:  # all wait for the last one at the meeting
+            assert run.strategy.clock.wait == 0.0 < run.strategy.clock.hidden
+    run.close()
+
+
 @pytest.mark.parametrize("asks", [0, 1, -1])
 @pytest.mark.parametrize("staleness", [1, 3, "unbounded"])
 def test_all_stop_at_one_step(nodes: World, staleness: int | str, asks: int) -> None:

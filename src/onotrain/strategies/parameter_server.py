@@ -279,9 +279,11 @@ class Worker(Participant):
             elif self._overlaps:
                 parameters[:] = way.reply
         seconds = perf_counter() - start
-        parked = min(seconds, float(self._outbox.replies[:, PARKED].max()))
-        self.clock.wait += parked
-        self.clock.communication += seconds - parked
+        # The server took its time while this rank computed, too.
+        parked = max(0.0, float(self._outbox.replies[:, PARKED].max()) - (start - self._began))
+        waited = min(seconds, parked)
+        self.clock.wait += waited
+        self.clock.communication += seconds - waited
 
 
 def _finite(vector: np.ndarray) -> bool:
