@@ -1,6 +1,6 @@
 """Trains with a rank that is twice as slow, with equal slices and with slices that follow throughput.
 
-    python benchmarks/uneven.py [--rounds 2] [--epochs 3] [--batch-size 512] [--cases allreduce ...]
+    python benchmarks/uneven.py [--rounds 2] [--epochs 4] [--batch-size 2048] [--cases allreduce ...]
 
 MNIST and the network of ``configs/mnist-mlp.yaml`` on two ranks that compute, one of which sleeps as long as it has
 computed (``simulate.slow_ranks``), and a server besides, where the strategy has one.  Runs to compare are made in turn;
@@ -209,8 +209,8 @@ def main() -> None:
     cases = (*ALWAYS, *NOW_AND_THEN)
     names = [case.name for case in cases]
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=2048)
     parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mpi_helpers import records
 from onotrain.errors import ConfigError, UsageError
 from onotrain.parallel.world import World
+from onotrain.strategies.activations import SharedActivations
 from onotrain.strategies.balance import BALANCED_STEPS, apportion
 from onotrain.strategies.lockstep import Lockstep
 from onotrain.training import slowness, train
@@ -89,6 +91,27 @@ def test_a_resumed_run_goes_on_with_its_cut(world: World, place: Path, monkeypat
     assert seen == [cut[world.rank]] * (BALANCED_STEPS - 1)
 
 
+def test_a_slow_rank_updates_less_too(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it computes the gradient of its part of the parameters for all rows; a resumed run begins with that."""
+    with_speeds(monkeypatch, [1000.0 / (1 + rank) for rank in range(world.size)])
+    parts: list[slice] = []
+    cut = SharedActivations.cut_anew
+
+    def remember(self: SharedActivations) -> None:
+        cut(self)
+        parts.append(self._part)
+
+    monkeypatch.setattr(SharedActivations, "cut_anew", remember)
+    train(config("throughput", {"epochs": 1}), world.comm, output=place / "run")
+    every = world.comm.allgather(parts[-1])
+    size = every[-1].stop
+    assert [part.start for part in every] == [0, *(part.stop for part in every[:-1])]
+    fair = np.array(apportion(size, [2520 // (1 + rank) for rank in range(world.size)]))
+    assert np.abs(np.diff([0, *(part.stop for part in every)]) - fair).max() <= 64  # a row of the first layer
+    train(config("throughput", {"epochs": 2, "max_steps": 13}), world.comm, output=place / "run", resume=True)
+    assert parts[-1] == every[world.rank]
+
+
 def test_a_slow_rank_gets_less(world: World, place: Path) -> None:
     """With what is measured: a rank that is to take eight times as long has less than its even share in the end."""
     if world.size == 1:
@@ -127,7 +150,9 @@ def test_slow_ranks_show_and_change_nothing(
     for name, simulate in (("fast", None), ("slow", {"slow_ranks": [{"rank": last, "factor": 3.0}]})):
         made = config(strategy=STRATEGIES[strategy], simulate=simulate, training={"epochs": 2})
         summaries.append(train(made, world.comm, output=place / name).summary)
-        assert len(slept) == (24 if name == "slow" and world.rank == last else 0)
+        # Twice in a step where the gradient of the weights is computed apart from that of the activations.
+        stages = 2 if strategy == "activations" else 1
+        assert len(slept) == (24 * stages if name == "slow" and world.rank == last else 0)
     assert summaries[0]["parameters_sha256"] == summaries[1]["parameters_sha256"]
     total = world.comm.bcast(sum(slept), root=last)
     # Two thirds of its time in the gradient, which is all it computes but for the update.

@@ -155,11 +155,11 @@ def test_nothing_changes_for_a_gain_of_less_than_5_percent() -> None:
 
 
 def test_one_odd_measurement_is_averaged_away() -> None:
-    """speed <- 0.3 new + 0.7 old; the first is taken as it is."""
+    """Half new, half old; the first is taken as it is."""
     balance = Balance(2, 100)
     assert not balance.observe([50, 50], [1.0, 1.0])
     balance.observe([50, 50], [1.0, 2.0])
-    assert balance.speeds == pytest.approx([50.0, 0.3 * 25 + 0.7 * 50], rel=1e-14)
+    assert balance.speeds == pytest.approx([50.0, 0.5 * 25 + 0.5 * 50], rel=1e-14)
 
 
 @pytest.mark.parametrize(("count", "seconds"), [(0, 0.0), (0, 1.0), (5, 0.0), (5, -1.0), (5, math.nan), (5, math.inf)])

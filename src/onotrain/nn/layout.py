@@ -101,9 +101,9 @@ class ParameterLayout:
         cuts = (begin + units * cut // count * self._step for cut in (index, index + 1))
         return slice(*cuts)
 
-    def row_shard(self, index: int, count: int) -> slice:
-        """Return part `index` of `count` contiguous parts of the vector, cut between rows of tensors."""
-        return slice(*(self._row_at(self.size * cut // count) for cut in (index, index + 1)))
+    def rows_within(self, begin: int, end: int) -> slice:
+        """Return a range of the vector with both ends moved back to where a row of a tensor begins."""
+        return slice(self._row_at(begin), self._row_at(end))
 
     def _row_at(self, element: int) -> int:
         """Return where the row of a tensor that `element` lies in begins; of a tensor without rows, a cache line."""

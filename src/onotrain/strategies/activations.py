@@ -16,9 +16,11 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import numpy as np
 
+from onotrain.data.feed import Batch
 from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
@@ -44,10 +46,11 @@ class SharedActivations(Lockstep):
         self._arena = Arena(job, self.clock, {})
         self.parameters = self._arena.parameters
         self.finished: Callable[[int], None] | None = None
-        self._part = job.layout.row_shard(job.world.node.rank, job.world.node.size)
+        self._slow = job.slow
         self._model: Model | None = None
         #: What this rank updates, by the rows of the batch: a run has two numbers of them.
         self._pieces: dict[int, Sequence[tuple[Gradient, Shard]]] = {}
+        self.cut_anew()
 
     @staticmethod
     def possible(job: Job) -> bool:
@@ -78,8 +81,18 @@ class SharedActivations(Lockstep):
         if pieces is None:
             pieces = self._pieces[samples] = self._cut(samples)
         self._arena.begin(number, tally)
+        start = perf_counter()
         squares = self._optimizer.update_each(pieces, learning_rate, number)
+        self._slow(number, perf_counter() - start)
         self._arena.end(number, squares, tally)
+
+    def cut_anew(self) -> None:
+        """Give each rank a part of the parameters that is to the whole as its slice is to a batch.
+
+        All of them lie in memory that all ranks share, so that nothing is moved, and no bit depends on it.
+        """
+        part = self._slices.of(Batch(0, self._layout.size))
+        self._part, self._pieces = self._layout.rows_within(part.begin, part.end), {}
 
     def _cut(self, samples: int) -> list[tuple[Gradient, Shard]]:
         """Return what this rank's part of each tensor is updated with."""

@@ -39,7 +39,7 @@ class Balance:
         By what fraction the slowest rank's time must be predicted to fall for the cut to change.
     """
 
-    def __init__(self, ranks: int, batch_size: int, smoothing: float = 0.3, min_gain: float = 0.05) -> None:
+    def __init__(self, ranks: int, batch_size: int, smoothing: float = 0.5, min_gain: float = 0.05) -> None:
         self._ranks = ranks
         self._batch_size = batch_size
         self._smoothing, self._min_gain = smoothing, min_gain
@@ -164,15 +164,15 @@ class Slices:
             self._throughput += rows, seconds
             self.steps += 1
 
-    def tell(self) -> None:
-        """Tell the other ranks, and cut the batches to come anew if that pays.  *Collective*."""
+    def tell(self) -> bool:
+        """Tell the other ranks, and cut the batches to come anew if that pays; return whether.  *Collective*."""
         if self._balance is None:
-            return
+            return False
         everyone = np.empty((self._world.size, 2))
         self._world.comm.Allgather(self._throughput, everyone)
         rows, seconds = everyone[self._idle :].T
-        self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
         self._throughput[:], self.steps = 0.0, 0
+        return self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
 
     def report(self) -> dict[str, Any]:
         """Return how many rows of a batch each rank gets by now, if that follows their throughput."""

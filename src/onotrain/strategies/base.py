@@ -21,6 +21,11 @@ from onotrain.strategies.tally import Clock, Tally, Traffic
 OWN = "strategy/"
 
 
+def no_longer(step: int, seconds: float) -> float:
+    """Return the time it took."""
+    return seconds
+
+
 def _at_once(began: float) -> None:
     """Do nothing: messages are as fast as they are."""
 
@@ -42,6 +47,9 @@ class Job:
     codec: Any = None
     #: Returns how so many ranks' slices of a batch follow their throughput; None: they are equal.
     balance: Callable[[int], Balance] | None = None
+    #: Called by a strategy that computes gradients itself, with the number of the step and the seconds it took: waits
+    #: where a slow rank is simulated, and returns what it took then.
+    slow: Callable[[int, float], float] = no_longer
     #: Called by a strategy for each exchange over the network, with the time when it began: waits where a slow one is
     #: simulated.
     travel: Callable[[float], None] = _at_once
@@ -53,6 +61,7 @@ class Job:
         world: World,
         layout: ParameterLayout,
         optimizer: Optimizer,
+        slow: Callable[[int, float], float] = no_longer,
         travel: Callable[[float], None] = _at_once,
     ) -> Job:
         """Return the job of a configuration."""
@@ -67,6 +76,7 @@ class Job:
             seed=training.seed,
             codec=None if codec.name == "none" else codec,
             balance=partial(Balance, batch_size=training.batch_size) if balanced else None,
+            slow=slow,
             travel=travel,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 from onotrain.strategies.balance import BALANCED_STEPS
 from onotrain.strategies.sliced import Sliced
@@ -23,5 +24,15 @@ class Lockstep(Sliced):
         self._slices.computed(rows, seconds)
         if self._slices.steps == BALANCED_STEPS:
             start = perf_counter()
-            self._slices.tell()
+            if self._slices.tell():
+                self.cut_anew()
             self.clock.communication += perf_counter() - start
+
+    def restore(self, notes: dict[str, Any]) -> None:
+        """Go on with the cut of the batches that was in force."""
+        super().restore(notes)
+        self.cut_anew()
+
+    def cut_anew(self) -> None:
+        """Take in that slices are cut in another way; where nothing else depends on it, do nothing."""
+        return

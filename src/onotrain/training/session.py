@@ -161,7 +161,7 @@ class _Session:
             self._slowness = Slowness(config, world)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job.of(config, world, self.model.layout, optimizer, self._slowness.travel)
+                Job.of(config, world, self.model.layout, optimizer, self._slowness.compute, self._slowness.travel)
             )
         stack.push(self._close_strategy)
         self.progress = self._start()

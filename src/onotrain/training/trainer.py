@@ -20,15 +20,11 @@ from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, on_all_ranks
 from onotrain.parallel.world import World
 from onotrain.strategies import BatchShape, Strategy, Tally
+from onotrain.strategies.base import no_longer
 from onotrain.training.evaluation import Evaluator
 from onotrain.training.observers import Observer, StepEnd
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
-
-
-def _no_longer(step: int, seconds: float) -> float:
-    """Return the time it took: nothing is simulated."""
-    return seconds
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Parts:
     stop: StopRequest
     #: Takes longer over the computing of a step, if that is to be simulated: number of the step and its true time ->
     #: the time it took [s].
-    slow: Callable[[int, float], float] = _no_longer
+    slow: Callable[[int, float], float] = no_longer
 
 
 class _Piece(NamedTuple):
