@@ -52,8 +52,8 @@ class Training(Section):
         "none",
         description="`throughput`: batches are cut in proportion to what each rank computed in a second; where ranks "
         "make every step together the training is the same to rounding.  Where they share activations, the parameters "
-        "that each updates are cut like that, too.  A parameter server's workers measure at the ends of epochs and a few times in "
-        "the first.  Each rank reserves room for almost a whole batch.",
+        "that each updates are cut like that, too.  A parameter server's workers measure at the ends of epochs and a "
+        "few times in the first.  Each rank reserves room for almost a whole batch.",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
     max_steps: Count | None = Field(None, description="Stop after so many optimiser steps; the run can be resumed.")
