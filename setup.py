@@ -37,8 +37,8 @@ V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform().endswith("x86_64") else {})
 
 # The rules of the optimisers round every operation: their bits depend neither on the level, nor on how the parameters
-# are cut into shards, and the division and square root in them hide what fusing would save.  What codecs decode is the
-# same on all nodes.
+# are cut into shards, and the division and square root in them hide what fusing would save.  What codecs
+# encode is rounded by adding to a product, and is the twin's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
 LEVELLED = ("dense", "losses", "update", "gather", "codecs")

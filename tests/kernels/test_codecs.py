@@ -91,6 +91,27 @@ def test_beyond_the_largest_half_is_infinity(kernels):
     np.testing.assert_array_equal(out.view(np.float16), [65504.0, np.inf, np.inf, -np.inf, -np.inf])
 
 
+def test_multiples_are_rounded_to_even(kernels):
+    values = np.array([127.0, 0.5, -0.5, 1.5, -1.5, 2.5, -2.5, 126.5, -126.5, -127.0], kernels.dtype)
+    scales, multiples = encoded(kernels, "int8", values)
+    assert scales == [1.0]
+    np.testing.assert_array_equal(multiples, [127, 0, 0, 2, -2, 2, -2, 126, -126, -127])
+
+
+@pytest.mark.parametrize(("units", "scale", "multiples"), [(127, 2.0**-126, [127, -1]), (126, 0.0, [0, 0])])
+def test_the_smallest_scale_is_a_normal_number(kernels, units, scale, multiples):
+    got = encoded(kernels, "int8", np.array([units * 2.0**-126, -(2.0**-126)], kernels.dtype))
+    assert got[0] == [scale] and got[1].tolist() == multiples
+
+
+def test_what_float32_cannot_hold_is_not_finite(double_kernels):
+    values = np.array([1e300, -1e300, 3.5e38])
+    (upper,) = encoded(double_kernels, "bfloat", values)
+    np.testing.assert_array_equal(upper, [0x7F80, 0xFF80, 0x7F80])
+    scales, _ = encoded(double_kernels, "int8", values)
+    assert np.isnan(scales).all()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_the_largest_magnitude_is_of_finite_values(kernels, rng, size):
     values = wide(rng, kernels.dtype, size)

@@ -155,7 +155,7 @@ def test_slow_ranks_show_and_change_nothing(
         assert len(slept) == (24 * stages if name == "slow" and world.rank == last else 0)
     assert summaries[0]["parameters_sha256"] == summaries[1]["parameters_sha256"]
     total = world.comm.bcast(sum(slept), root=last)
-    # Two thirds of its time in the gradient, which is all it computes but for the update.
+    # Two thirds of its time in the gradient, which is all it computes but for the update of `flat`.
     assert summaries[1]["ranks_seconds"]["compute"][last] >= 1.5 * total > 0.0
 
 

@@ -139,8 +139,11 @@ def test_nobody_waits_for_a_worker_that_computes(nodes: World, codec: str) -> No
     run.close()
 
 
-def test_what_the_server_does_while_a_worker_computes_is_no_wait(nodes: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long reply takes its time all the same: that is exchange."""
+@pytest.mark.parametrize("sent", [True, False])
+def test_what_the_server_does_while_a_worker_computes_is_no_wait(
+    nodes: World, monkeypatch: pytest.MonkeyPatch, sent: bool
+) -> None:
+    """A long reply takes its time all the same: that is exchange.  Over TCP a long push may go after computing only."""
     run = Run(nodes, 1_000_000)
     if run.worker < 0:
         update = run.strategy._update
@@ -150,12 +153,15 @@ def test_what_the_server_does_while_a_worker_computes_is_no_wait(nodes: World, m
             update(*arguments)
 
         monkeypatch.setattr(run.strategy, "_update", slow)
-    for number in range(1, 6):
+    elif not sent:
+        monkeypatch.setattr(run.strategy._outbox, "sent", lambda: False)
+    for number in range(1, 5):
         if run.worker >= 0:
-            sleep(0.05 + 0.02 * nodes.size)
-        run.step(number, settle=number == 5)
-        if run.worker >= 0 and 1 < number < 5:  # all wait for the last one at the meeting
-            assert run.strategy.clock.wait == 0.0 < run.strategy.clock.hidden
+            sleep(0.25)
+        run.step(number, settle=number == 4)
+        if run.worker >= 0 and 1 < number < 4:  # all wait for the last one at the meeting
+            assert (run.strategy.clock.wait == 0.0) == sent
+            assert run.strategy.clock.hidden > 0.0
     run.close()
 
 
@@ -219,6 +225,7 @@ def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch
         while missing:
             missing -= len(inbox.wait())
         assert sum(slept) > 0.9 * (perf_counter() - began)
+        assert len(slept) < 400  # 46 until a pause is 10 ms, for each letter, and then 100 in a second
         assert all((vector == worker + 1).all() for worker, vector in enumerate(received))
         inbox.close()
     else:

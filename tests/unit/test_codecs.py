@@ -34,7 +34,7 @@ from onotrain.strategies.codecs.powersgd import multiply, orthonormalize
 SEED = 7
 DTYPES = (np.float32, np.float64)
 RANKS = 4
-#: A range of this many values needs several blocks of the codecs, and is odd.
+#: Of many groups of int8, and odd.
 LONG = 100_003
 
 #: All codecs of a range of which nothing is known.

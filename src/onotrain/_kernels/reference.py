@@ -1,6 +1,7 @@
-"""The NumPy twin of every kernel: the same names, parameters and in-place contract, written to be read.
+"""The NumPy twins of the kernels: the same names, parameters and in-place contract, written to be read.
 
-It is the oracle of the tests, and what runs with ``ONOTRAIN_KERNELS=reference``.
+They are the oracle of the tests, and what runs with ``ONOTRAIN_KERNELS=reference``; those of codecs are in
+`onotrain._kernels.reference_codecs`.
 
 Dimensions: ``r`` rows of the batch on this rank, ``i`` inputs, ``o`` outputs, ``n`` parameters of a shard, ``k``
 gradient rows.  Arrays of numbers have one dtype, float32 or float64, unless said otherwise, and are C-contiguous;

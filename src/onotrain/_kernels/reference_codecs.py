@@ -50,6 +50,7 @@ def encode_bfloat(values: Array, upper: Array) -> None:
     upper[np.isnan(single)] = _NAN
 
 
+@silent
 def decode_bfloat(upper: Array, out: Array) -> None:
     """Write the numbers whose upper halves are given, with zeros below."""
     expect("out", out, out.size)

@@ -14,7 +14,10 @@ class SlowRank(Section):
     """A rank that takes longer."""
 
     rank: CountOrZero = Field(description="Number of the rank, from 0.")
-    factor: Annotated[float, Field(ge=1)] = Field(description="How many times as long its computing is to take.")
+    factor: Annotated[float, Field(ge=1)] = Field(
+        description="How many times as long its computing is to take: gradients, "
+        "and where ranks share activations the update, too."
+    )
 
 
 class Simulate(Section):

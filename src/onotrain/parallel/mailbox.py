@@ -94,6 +94,10 @@ class Outbox:
         for letter in (*self._back, *self._out):
             letter.start()
 
+    def sent(self) -> bool:
+        """Return whether all that was begun is sent, without waiting."""
+        return bool(start_mpi().Request.Testall([request for letter in self._out for request in letter.requests]))
+
     def finish(self) -> None:
         """Wait until all is sent, and for all replies."""
         _finish((*self._out, *self._back))

@@ -89,7 +89,7 @@ class SharedActivations(Lockstep):
     def cut_anew(self) -> None:
         """Give each rank a part of the parameters that is to the whole as its slice is to a batch.
 
-        All of them lie in memory that all ranks share, so that nothing is moved, and no bit depends on it.
+        All of them lie in memory that all ranks share, so that nothing is moved, and no bit of them depends on it.
         """
         part = self._slices.of(Batch(0, self._layout.size))
         self._part, self._pieces = self._layout.rows_within(part.begin, part.end), {}

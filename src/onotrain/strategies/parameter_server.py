@@ -270,6 +270,7 @@ class Worker(Participant):
         start = perf_counter()
         self.clock.hidden += start - self._began
         self._travel(self._began)
+        sent = self._outbox.sent()
         self._outbox.finish()
         self._under_way = False
         for way in self._ways:
@@ -279,9 +280,9 @@ class Worker(Participant):
             elif self._overlaps:
                 parameters[:] = way.reply
         seconds = perf_counter() - start
-        # The server took its time while this rank computed, too.
-        parked = max(0.0, float(self._outbox.replies[:, PARKED].max()) - (start - self._began))
-        waited = min(seconds, parked)
+        # The server took its time while this rank computed, if the push had gone: over TCP a long one may go only now.
+        parked = float(self._outbox.replies[:, PARKED].max()) - (start - self._began if sent else 0.0)
+        waited = min(seconds, max(0.0, parked))
         self.clock.wait += waited
         self.clock.communication += seconds - waited
 

@@ -31,9 +31,6 @@ import numpy as np
 from onotrain import _kernels
 from onotrain.strategies.codecs.part import Part
 
-#: Elements that are worked on at a time, so that what lies between two passes stays in a core's own cache.
-BLOCK = 1 << 15
-
 
 class Codec(ABC):
     """A codec of one range of the flat vector; it may remember what it sent, so each stream of messages has its own.
@@ -161,8 +158,3 @@ def publish(codec: Codec, values: np.ndarray, message: np.ndarray) -> None:
     """
     codec.encode(values, message)
     codec.decode(message, values)
-
-
-def finite(values: np.ndarray) -> bool:
-    """Return whether all values are finite, without a mask."""
-    return values.size == 0 or bool(np.isfinite(values.max()) and np.isfinite(values.min()))

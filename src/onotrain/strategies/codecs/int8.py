@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onotrain._kernels.reference_codecs import GROUP
 from onotrain.strategies.codecs.base import Codec
 from onotrain.strategies.codecs.part import Part
-
-#: Values that share a scale, as the kernels have it.
-GROUP = 256
 
 
 class Int8(Codec):

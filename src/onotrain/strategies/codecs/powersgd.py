@@ -21,9 +21,11 @@ from typing import NamedTuple
 import numpy as np
 
 from onotrain.nn.initializers import generator
-from onotrain.strategies.codecs.base import BLOCK, Compressor, finite
+from onotrain.strategies.codecs.base import Compressor
 from onotrain.strategies.codecs.part import Part
 
+#: Elements of a product that are made at a time, so that they stay in a core's own cache.
+_BLOCK = 1 << 15
 #: A vector of which no more than this is left when the parts along others are taken away depends on them.
 _DEPENDENT = 1e-12
 
@@ -76,7 +78,7 @@ class PowerSGD(Compressor):
             self._seeds[low.q] = generator(seed, f"powersgd/{m.name}").standard_normal(rank * m.columns)
         self._warm = self._seeds.copy()
         self._own = np.empty_like(self._second)
-        self._product = np.empty(BLOCK, part.dtype)
+        self._product = np.empty(_BLOCK, part.dtype)
         self._values = self._first[:0]
         self._round = 0
 
@@ -168,7 +170,7 @@ class PowerSGD(Compressor):
 
 def _restart(rows: np.ndarray, seeds: np.ndarray) -> None:
     """Make Q orthonormal, and take from the seeds what a zero or diverged gradient left of it."""
-    if not finite(rows):
+    if not _finite(rows):
         rows[:] = seeds
     orthonormalize(rows)
     lost = ~rows.any(axis=1)
@@ -225,3 +227,8 @@ def multiply(p: np.ndarray, q: np.ndarray, scratch: np.ndarray, out: np.ndarray)
         for index in range(1, len(p)):
             np.multiply(left[index], q[index], out=product)
             np.add(piece, product, out=piece)
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Return whether all values are finite, without a mask."""
+    return values.size == 0 or bool(np.isfinite(values.max()) and np.isfinite(values.min()))
