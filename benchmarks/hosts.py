@@ -49,7 +49,7 @@ class Hosts:
     def down(self) -> None:
         """Remove them; a namespace is gone when its last process is."""
         subprocess.run([self.script, "down"], check=True, capture_output=True)
-        deadline = monotonic() + 30
+        deadline = monotonic() + 90
         while "onov" in subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout:
             if monotonic() > deadline:
                 sys.exit("the hosts of an earlier run do not go away")
