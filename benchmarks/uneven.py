@@ -25,6 +25,7 @@ from typing import Any
 
 from compare import commit
 from programs import ROOT, Ours, mnist
+from report import filled
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "strategies.md"
@@ -197,10 +198,8 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 def put(table: str, name: str) -> None:
     """Put a table between the markers of that name in the page."""
-    text = PAGE.read_text(encoding="utf-8")
-    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    begin, end = text.index(first) + len(first), text.index(last)
-    PAGE.write_text(f"{text[:begin]}\n{table}\n{text[end:]}", encoding="utf-8")
+    page = filled(PAGE.read_text(encoding="utf-8"), table, f"<!-- {name}: begin -->", f"<!-- {name}: end -->")
+    PAGE.write_text(page, encoding="utf-8")
 
 
 def main() -> None:

@@ -203,7 +203,7 @@ def test_overlap_is_refused_where_it_would_be_wrong() -> None:
 
 
 def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sleeps for nine tenths of the time at least.
+    """It sleeps for nine tenths of the time at least, and looks a hundred times in a second.
 
     Not the processor's time: to wake a virtual machine's core takes more of that than to look for letters does.
     """
@@ -224,8 +224,10 @@ def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch
         began, missing = perf_counter(), nodes.size - 1
         while missing:
             missing -= len(inbox.wait())
-        assert sum(slept) > 0.9 * (perf_counter() - began)
-        assert len(slept) < 400  # 46 until a pause is 10 ms, for each letter, and then 100 in a second
+        seconds = perf_counter() - began
+        assert sum(slept) > 0.9 * seconds
+        # Some 50 times for each letter until pauses are at their longest, 10 ms.
+        assert len(slept) < 60 * (nodes.size - 1) + 100 * seconds
         assert all((vector == worker + 1).all() for worker, vector in enumerate(received))
         inbox.close()
     else:

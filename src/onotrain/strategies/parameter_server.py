@@ -269,8 +269,8 @@ class Worker(Participant):
             return
         start = perf_counter()
         self.clock.hidden += start - self._began
-        self._travel(self._began)
         sent = self._outbox.sent()
+        self._travel(self._began)
         self._outbox.finish()
         self._under_way = False
         for way in self._ways:
