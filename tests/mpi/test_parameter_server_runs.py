@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,30 @@ def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any
     world.barrier()
     result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
     return dict(result.summary), world.comm.bcast(losses.losses, root=0)
+
+
+def shared_segments() -> set[tuple[str, int]]:
+    """Return the node's shared memory that this process has: descriptors, and which file each is."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        path = f"/proc/self/fd/{name}"
+        if os.path.lexists(path) and "memfd:onotrain" in os.readlink(path):
+            found.add((name, os.stat(path).st_ino))
+    return found
+
+
+@pytest.mark.parametrize("name", ["parameter_server", "strategy_switch", "allreduce"])
+def test_a_run_gives_back_its_memory_without_the_collector(world: World, place: Path, name: str) -> None:
+    """What refers to itself would stay until Python looks for cycles, a node's shared memory with it."""
+    strategy: dict[str, Any] = {"name": name} | ({"at_epoch": 1} if name == "strategy_switch" else {})
+    gc.collect()
+    gc.disable()
+    try:
+        before = shared_segments()
+        trained(world, place / "run", {}, **strategy)
+        assert shared_segments() <= before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("staleness", [0, 1, "unbounded"])

@@ -111,7 +111,8 @@ class Server(Participant):
 
     def _begin_anew(self) -> None:
         """Forget what a meeting has settled."""
-        self._pushes: dict[int, _Pushes] = defaultdict(lambda: _Pushes(np.zeros((self.workers, Tally().values.size))))
+        shape = (self.workers, Tally().values.size)  # not self: the strategy and its memory would stay in a cycle
+        self._pushes: dict[int, _Pushes] = defaultdict(lambda: _Pushes(np.zeros(shape)))
         #: Number of the batch that is a worker's first step; None until a step says which one comes next.
         self._first: int | None = None
         self._wants_stop = self._diverged = False
