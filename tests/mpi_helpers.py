@@ -12,7 +12,7 @@ import pytest
 from onotrain.data import DataSpec, load_dataset
 from onotrain.nn import ParameterLayout
 from onotrain.parallel.world import Comm, World
-from onotrain.training.run_directory import RunDirectory
+from onotrain.runs.run_directory import RunDirectory
 
 
 def filled(layout: ParameterLayout, *seed: int) -> np.ndarray:

@@ -12,8 +12,8 @@ import numpy as np
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.data import Normalization, TargetCodec
-from onotrain.training.card import Card, arrays_of
-from onotrain.training.checkpoint_file import Checkpoint, encode
+from onotrain.runs.checkpoint_file import Checkpoint, encode
+from onotrain.runs.metadata import Card, arrays_of
 
 
 def checkpoint(

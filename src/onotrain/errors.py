@@ -80,3 +80,9 @@ class StoppedOnRequest(OnotrainError):
     """Training was asked to stop and has saved its state; run again with ``--resume``."""
 
     exit_code = 75
+
+
+def on_all_ranks(error: OnotrainError) -> OnotrainError:
+    """Mark an error that every rank raises at the same point, so that the job may end without an abort."""
+    error.agreed = True
+    return error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onotrain.training.checkpoint_file import Checkpoint, encode
+from onotrain.runs.checkpoint_file import Checkpoint, encode
 
 CONTENT = Checkpoint(
     arrays={

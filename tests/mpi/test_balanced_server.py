@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onotrain.data.feed import ArrayFeed, Batch
+from onotrain.data.batches import Batch
+from onotrain.data.feed import ArrayFeed
 from onotrain.parallel.world import World
+from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import Tally
 from onotrain.strategies.balance import BALANCED_STEPS, apportion
-from onotrain.strategies.parameter_server import Participant
+from onotrain.strategies.parameter_server.worker import Participant
 from onotrain.training import train
-from onotrain.training.run_directory import RunDirectory
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 

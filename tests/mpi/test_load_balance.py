@@ -11,10 +11,11 @@ import pytest
 from mpi_helpers import records
 from onotrain.errors import ConfigError, UsageError
 from onotrain.parallel.world import World
-from onotrain.strategies.activations import SharedActivations
+from onotrain.strategies import injection
+from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.balance import BALANCED_STEPS, apportion
 from onotrain.strategies.lockstep import Lockstep
-from onotrain.training import slowness, train
+from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
 
@@ -143,8 +144,8 @@ def test_slow_ranks_show_and_change_nothing(
         slept.append(seconds)
         real(seconds)
 
-    real = slowness.sleep
-    monkeypatch.setattr(slowness, "sleep", sleep)
+    real = injection.sleep
+    monkeypatch.setattr(injection, "sleep", sleep)
     last = world.size - 1
     summaries = []
     for name, simulate in (("fast", None), ("slow", {"slow_ranks": [{"rank": last, "factor": 3.0}]})):
@@ -186,7 +187,7 @@ def test_a_slow_network_delays_each_exchange(
         if world.size == 1:
             pytest.skip("Test requires 2 MPI processes")
     slept: list[float] = []
-    monkeypatch.setattr(slowness, "sleep", slept.append)
+    monkeypatch.setattr(injection, "sleep", slept.append)
     made = config(strategy=strategy, simulate={"delay_ms": 2000.0}, training={"epochs": 2})
     train(made, world.comm, output=place / "run")
     assert len(slept) == messages

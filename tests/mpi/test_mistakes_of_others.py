@@ -22,10 +22,10 @@ from onotrain.errors import NumericsError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
+from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import BatchShape, Job, Tally, build, codecs
-from onotrain.strategies.coded_sum import coded_sum
+from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.training import train
-from onotrain.training.run_directory import RunDirectory
 from onotrain.training.trainer import Trainer
 
 pytestmark = [pytest.mark.mpi(min_size=2)]

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onotrain.errors import DataError, PlatformError, ResourceError
+from onotrain.errors import DataError, PlatformError, ResourceError, on_all_ranks
 from onotrain.parallel import guard
-from onotrain.parallel.agreement import agreed, broadcast, on_all_ranks
+from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import _open, allocate, available_bytes, share
 from onotrain.parallel.world import World
 

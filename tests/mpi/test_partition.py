@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onotrain.data.feed import ArrayFeed, Batch
+from onotrain.data.batches import Batch
+from onotrain.data.feed import ArrayFeed
 from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 from onotrain.training import Result, session, train

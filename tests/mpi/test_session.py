@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mpi_helpers import two_nodes, write_digits
-from onotrain.data import hdf5_stream, paths
+from onotrain import memory
+from onotrain.data import hdf5_stream
 from onotrain.errors import (
     ConfigError,
     DataError,
@@ -24,7 +25,7 @@ from onotrain.errors import (
 )
 from onotrain.nn import Model
 from onotrain.parallel.world import World
-from onotrain.strategies.nodes import NodesSum
+from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import Result, session, train
 
 pytestmark = pytest.mark.mpi
@@ -68,9 +69,9 @@ def test_activations_that_do_not_fit_are_refused_before_they_are_made(
     """Memory is given on credit: without the check the system kills a rank without a word in the first step."""
     rows = -(-300 // world.size)
     both = rows * (64 + 3 * (8 + 10)) * 4 * world.node.size
-    monkeypatch.setattr(paths, "available_bytes", lambda: both - 1)
+    monkeypatch.setattr(memory, "available_bytes", lambda: both - 1)
     refused(world, ResourceError, f"activations of {rows} samples", CONFIG, world.comm, output=place / "small")
-    monkeypatch.setattr(paths, "available_bytes", lambda: both)
+    monkeypatch.setattr(memory, "available_bytes", lambda: both)
     assert train(CONFIG, world.comm, output=place / "enough").summary["finished"]
 
 
@@ -254,7 +255,7 @@ def test_another_order_of_the_samples_within_an_epoch_is_refused(
     write_digits(world, path)
     streamed = {"train": str(path), "validation": None, "stream": True, "window_mib": 1}
     batch = {"batch_size": 50}
-    monkeypatch.setattr("onotrain.parallel.stream_feed._MIB", 100 * 64)
+    monkeypatch.setattr("onotrain.data.stream_feed._MIB", 100 * 64)
     train(changed(data=streamed, training={**batch, "max_steps": 3}), world.comm, output=place / "run")
     in_memory = changed(data={**streamed, "stream": False}, training=batch)
     refused(world, UsageError, "windows", in_memory, world.comm, output=place / "run", resume=True)

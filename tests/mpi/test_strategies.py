@@ -16,7 +16,8 @@ from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import Job, Tally, allreduce, arena, build
+from onotrain.strategies import Job, Tally, build
+from onotrain.strategies.allreduce import arena
 
 pytestmark = pytest.mark.mpi
 
@@ -228,7 +229,7 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
         for ranks in (7, 9):
             node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
             world = SimpleNamespace(node=node, rank=6, size=2 * ranks, shards=7, nodes=2, peers=None)
-            run = allreduce.AllReduce(Job(world, layout, rule, options("allreduce")))
+            run = gradients.AllReduce(Job(world, layout, rule, options("allreduce")))
             run._arena._totals[1, :7, 0] = squares
             value = squares[6:].copy()
             run._arena.total(value)

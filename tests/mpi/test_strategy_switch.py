@@ -87,7 +87,7 @@ def test_no_bit_changes_in_either_direction(world: World, optimizer: dict[str, A
 
 
 def test_every_row_of_a_batch_is_some_ranks_in_both_phases(world: World) -> None:
-    from onotrain.data.feed import Batch
+    from onotrain.data.batches import Batch
 
     run, _ = make(world, {"name": "sgd"}, at_epoch=1)
     for switched in (False, True):

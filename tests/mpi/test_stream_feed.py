@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,12 @@ import pytest
 
 from onotrain import _kernels
 from onotrain.data import hdf5_stream
+from onotrain.data.batches import batches
 from onotrain.data.dataset import DataSpec
-from onotrain.data.feed import batches
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
-from onotrain.parallel.stream_feed import StreamFeed
+from onotrain.data.stream_feed import StreamFeed
+from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi
@@ -51,7 +53,18 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
     targets = np.arange(ROWS, dtype=np.int32)
     stream = Hdf5Stream(DataSpec(str(file)))
     assert stream.block_rows == BLOCK_ROWS
-    feed = StreamFeed(world.node, stream, targets, index, 0, batch_size, Normalization.none(), 7, kernels)
+    feed = StreamFeed(
+        world.node,
+        partial(allocate, world.node),
+        stream,
+        targets,
+        index,
+        0,
+        batch_size,
+        Normalization.none(),
+        7,
+        kernels,
+    )
     start = batch_size * (feed.samples // batch_size // 2)
     for epoch in range(3):
         seen: list[int] = []
@@ -88,7 +101,18 @@ def test_a_rank_that_lags_finds_its_samples(
     kernels = _kernels.load("float32")
     stream = Hdf5Stream(DataSpec(str(file)))
     targets = np.arange(ROWS, dtype=np.int32)
-    feed = StreamFeed(world.node, stream, targets, None, 0, batch_size, Normalization.none(), 7, kernels)
+    feed = StreamFeed(
+        world.node,
+        partial(allocate, world.node),
+        stream,
+        targets,
+        None,
+        0,
+        batch_size,
+        Normalization.none(),
+        7,
+        kernels,
+    )
 
     def gather(*arguments: Any) -> None:
         if world.rank == world.size - 1:
@@ -122,7 +146,9 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, 
         original(begin, end, out)
 
     stream.read = read
-    feed = StreamFeed(world.node, stream, targets, None, 1, 50, Normalization.none(), 3, kernels)
+    feed = StreamFeed(
+        world.node, partial(allocate, world.node), stream, targets, None, 1, 50, Normalization.none(), 3, kernels
+    )
     for epoch in range(3):
         for batch in batches(ROWS, 50):
             part = batch.part(world.rank, world.size)

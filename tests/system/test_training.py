@@ -15,7 +15,7 @@ import yaml
 
 import onotrain as package
 from launch import mpirun, onotrain
-from onotrain.training.run_directory import RunDirectory
+from onotrain.runs.run_directory import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ONOTRAIN_DATA_DIR", ROOT.parent / "shared" / "data"))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.parallel import guard
+from onotrain.runs.metadata import parameters_sha256
 from onotrain.training import session, train
-from onotrain.training.card import parameters_sha256
 from onotrain.training.observers import Observer, RunStart, StepEnd
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.strategies.balance import Balance, Slices, apportion
 from onotrain.strategies.base import Job
 from onotrain.strategies.lockstep import Lockstep

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onotrain.errors import CheckpointError
-from onotrain.training import checkpoint_format, checkpoint_image, checkpoint_json
-from onotrain.training.checkpoint_file import (
+from onotrain.runs import checkpoint_format, checkpoint_image, checkpoint_json
+from onotrain.runs.checkpoint_file import (
     Checkpoint,
     DamagedCheckpointError,
     check_arrays,

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from onotrain.errors import CheckpointError, ResourceError
-from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError, encode
-from onotrain.training.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
+from onotrain.runs.checkpoint_file import Checkpoint, DamagedCheckpointError, encode
+from onotrain.runs.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -147,7 +147,7 @@ def test_an_unreadable_sector_counts_as_damage(store: CheckpointStore, monkeypat
             raise OSError(errno.EIO, "Input/output error")
         return open(path, mode)
 
-    monkeypatch.setattr("onotrain.training.checkpoint_store.open", opened, raising=False)
+    monkeypatch.setattr("onotrain.runs.checkpoint_store.open", opened, raising=False)
     found = store.latest()
     assert found and found.checkpoint.metadata["step"] == 1 and "cannot read" in found.warnings[0]
 

@@ -15,7 +15,7 @@ from onotrain.config import Config
 from onotrain.errors import ResourceError
 from onotrain.optim import Optimizer
 from onotrain.strategies.blocks import BLOCK
-from onotrain.strategies.compensation import (
+from onotrain.strategies.parameter_server.compensation import (
     COMPENSATIONS,
     Compensation,
     ConstantBatch,

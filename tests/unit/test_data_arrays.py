@@ -251,7 +251,7 @@ class TestIdx:
 
     def test_more_than_the_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save_idx(tmp_path / "a.idx", X, 0x0D)
-        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 50)
+        monkeypatch.setattr("onotrain.memory.available_bytes", lambda: 50)
         with pytest.raises(ResourceError, match="memory") as caught:
             load_dataset(DataSpec(str(path)))
         assert caught.value.exit_code == 6

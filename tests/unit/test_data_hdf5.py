@@ -195,7 +195,7 @@ class TestHostile:
 
     def test_larger_than_the_memory(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write(path, x=X)
-        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 1000)
+        monkeypatch.setattr("onotrain.memory.available_bytes", lambda: 1000)
         with pytest.raises(ResourceError, match="MiB of memory") as caught:
             load(path)
         assert "data.stream" in (caught.value.hint or "")
@@ -203,7 +203,7 @@ class TestHostile:
     def test_huge_chunk(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with h5py.File(path, "w") as file:
             file.create_dataset("x", (1, 1), "f4", chunks=(1 << 20, 1), maxshape=(None, 1), compression="gzip")[:] = 1
-        monkeypatch.setattr("onotrain.data.paths.available_bytes", lambda: 1 << 20)
+        monkeypatch.setattr("onotrain.memory.available_bytes", lambda: 1 << 20)
         with pytest.raises(ResourceError, match="one chunk"):
             load(path)
 

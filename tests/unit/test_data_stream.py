@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from onotrain.data import DataSpec
 from onotrain.data.dataset import make_dataset
-from onotrain.data.feed import key
 from onotrain.data.info import describe, describe_dataset
 from onotrain.data.stream import BlockOrder
+from onotrain.seeds import key
 
 
 def shuffle(start: int, n: int, key: int, out: np.ndarray) -> None:

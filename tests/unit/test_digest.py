@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from onotrain.training.digest import sha256
+from onotrain.runs.digest import sha256
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [128 << 10], [(128 << 10) + 1, 0, 5], [1_000_003, 300_000]])

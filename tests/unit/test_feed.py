@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain import _kernels
-from onotrain.data.feed import ArrayFeed, Batch, batches, key
+from onotrain.data.batches import Batch, batches
+from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
+from onotrain.seeds import key
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 9), st.integers(1, 4))

@@ -13,10 +13,10 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
 # Lowest first; `config` and `errors` are ground under all of them.  Where the design names several rooms of one height
 # (nn, optim, data), this order is the one-way street between them.
-GROUND = ("errors", "config")
+GROUND = ("errors", "memory", "files", "seeds", "config")
 ROOMS = (
-    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "strategies", "training", "inference", "reporting",
-    "bench", "cli",
+    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
+    "reporting", "bench", "cli",
 )  # fmt: skip
 
 # Library -> the files that may import it.
@@ -112,7 +112,7 @@ def test_a_breach_is_seen(path: str, text: str, complaint: str) -> None:
     [
         ("nn/model.py", "from onotrain import _kernels\nfrom onotrain.config import Config\nfrom .layers import Dense"),
         ("parallel/world.py", "def f():\n    from mpi4py import MPI"),
-        ("training/checkpoint_file.py", "import h5py"),
+        ("runs/checkpoint_file.py", "import h5py"),
         ("inference/hdf5_sink.py", "import h5py"),
         ("data/hdf5.py", "import h5py"),
         ("cli/train.py", "import click, rich.console\nfrom onotrain.reporting import x\nprint('done')"),

@@ -12,10 +12,10 @@ from onotrain.config import Config
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples
 from onotrain.errors import UsageError
+from onotrain.evaluation import metrics
+from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
 from onotrain.nn import Model
 from onotrain.nn.losses import Loss
-from onotrain.training import metrics
-from onotrain.training.evaluation import CHUNK_ROWS, Evaluator
 
 ROWS = 101
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.nn import Draw, Model, ParameterLayout
-from onotrain.nn.initializers import generator, initialize
+from onotrain.nn.initializers import initialize
 from onotrain.optim import Optimizer, Shard
+from onotrain.seeds import generator
 
 shapes = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=3), min_size=1, max_size=8)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onotrain.strategies.blocks import BLOCK
-from onotrain.strategies.outer import OUTERS, Adam, Average, Nesterov, Outer
+from onotrain.strategies.local_sgd.outer import OUTERS, Adam, Average, Nesterov, Outer
 
 # One piece, exactly one, one and a bit, several.
 SIZES = [1, BLOCK, BLOCK + 1, 3 * BLOCK + 17]

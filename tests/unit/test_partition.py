@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from onotrain import _kernels
 from onotrain.data import partition
-from onotrain.data.feed import ArrayFeed, Batch, batches
+from onotrain.data.batches import Batch, batches
+from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
-from onotrain.data.partition import Pool, Positions, label_counts, pool_by_label, pool_by_rank
+from onotrain.data.partition import label_counts, pool_by_label, pool_by_rank
+from onotrain.data.pool import Pool, Positions
 
 KERNELS = _kernels.load("float32")
 

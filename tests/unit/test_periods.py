@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.strategies.periods import PERIODS, Adaptive, Fixed, Period, PostLocal
+from onotrain.strategies.local_sgd.periods import PERIODS, Adaptive, Fixed, Period, PostLocal
 
 
 def steps(period: Period, rates: list[float], losses: list[float | None]) -> list[int]:

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
-from onotrain.training.checkpoint_file import Checkpoint, encode
-from onotrain.training.lock import RunLock
-from onotrain.training.run_directory import RunDirectory, describe, find_checkpoint
+from onotrain.runs.checkpoint_file import Checkpoint, encode
+from onotrain.runs.lock import RunLock
+from onotrain.runs.run_directory import RunDirectory, describe, find_checkpoint
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -127,7 +127,7 @@ def test_a_disk_that_cannot_be_written_is_a_resource_error(tmp_path: Path, monke
 HOLDER = """
 import sys
 from pathlib import Path
-from onotrain.training.lock import RunLock
+from onotrain.runs.lock import RunLock
 lock = RunLock(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from onotrain.config import Config, load_config
 from onotrain.errors import ConfigError
-from onotrain.strategies.simulate import Delays, uniform
-from onotrain.training import slowness
-from onotrain.training.slowness import Slowness
+from onotrain.strategies import injection
+from onotrain.strategies.injection import Delays, Injection, uniform
 
 
 def test_a_slow_rank_takes_a_multiple_of_its_time() -> None:
@@ -90,7 +89,7 @@ def test_what_is_slept_is_told_as_computing(
 ) -> None:
     """A quarter of a second of computing and one message; load balancing must see what the simulated rank takes."""
     seen: list[float] = []
-    monkeypatch.setattr(slowness, "sleep", seen.append)
+    monkeypatch.setattr(injection, "sleep", seen.append)
     config = Config.from_mapping(
         {
             "data": {"train": "digits"},
@@ -101,10 +100,10 @@ def test_what_is_slept_is_told_as_computing(
         }
     )
     world: Any = SimpleNamespace(rank=rank, size=2)
-    slow = Slowness(config, world)
-    assert slow.compute(7, 0.25) == expected
-    monkeypatch.setattr(slowness, "perf_counter", lambda: 12.0)
-    slow.travel(began=11.999)  # a quarter of its time ago
+    injected = Injection.of(config, world)
+    assert injected.inject_delay(7, 0.25) == expected
+    monkeypatch.setattr(injection, "perf_counter", lambda: 12.0)
+    injected.inject_latency(began=11.999)  # a quarter of its time ago
     assert seen == pytest.approx(slept)
 
 

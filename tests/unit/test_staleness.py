@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.strategies.staleness import Clocks, Staleness
+from onotrain.strategies.parameter_server.staleness import Clocks, Staleness
 
 
 def test_bound_0_is_a_barrier() -> None:

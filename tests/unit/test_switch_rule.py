@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.strategies.switch_rule import SwitchBackRule, SwitchRule, relative_change
+from onotrain.strategies.strategy_switch.rules import SwitchBackRule, SwitchRule, relative_change
 
 NAN, INF = math.nan, math.inf
 

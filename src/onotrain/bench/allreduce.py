@@ -17,7 +17,7 @@ from onotrain import _kernels
 from onotrain.bench.measure import Call, Say, measure
 from onotrain.bench.subject import check_positive
 from onotrain.config import Config
-from onotrain.data.paths import check_memory
+from onotrain.memory import check_memory
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice

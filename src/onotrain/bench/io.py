@@ -22,14 +22,14 @@ from onotrain.bench.measure import Say, Timing, measure, others_asleep, spread
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import DataSpec, load_dataset
 from onotrain.data.convert import convert
+from onotrain.files import disk_errors
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
+from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
+from onotrain.runs.metadata import arrays_of
 from onotrain.training import train
-from onotrain.training.atomic import disk_errors
-from onotrain.training.card import arrays_of
-from onotrain.training.checkpoint_file import Checkpoint
-from onotrain.training.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
 from onotrain.training.observers import Observer, StepEnd
 
 #: Trainings with checkpoints, each beside one without, and checkpoints in each that are looked at.

@@ -14,10 +14,10 @@ import numpy as np
 from onotrain.bench.kernels import gemm_operations
 from onotrain.bench.measure import Call, Say, measure, spread
 from onotrain.bench.subject import Subject, check_positive
-from onotrain.data.paths import check_memory
 from onotrain.inference import distributed
 from onotrain.inference.predictor import CHUNK_ROWS, Predictor
 from onotrain.inference.source import Source
+from onotrain.memory import check_memory
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share

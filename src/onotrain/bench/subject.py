@@ -20,7 +20,7 @@ from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
-from onotrain.training.card import Card
+from onotrain.runs.metadata import Card
 
 #: Features of a sample, and how they are stored, of data that need not be there to be measured with.
 _BUILT_IN = {"mnist": (784, "uint8"), "digits": (64, "float32")}

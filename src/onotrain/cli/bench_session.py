@@ -67,7 +67,7 @@ def _check_writable(path: Path) -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    from onotrain.training.atomic import write_atomically
+    from onotrain.files import write_atomically
 
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 

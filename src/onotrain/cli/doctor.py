@@ -27,9 +27,8 @@ def command() -> None:
     Run it as you run your training: alone, or under mpirun or srun with as many ranks.  The exit code is 7 if something
     fails, 0 if there are only warnings.
     """
-    from onotrain.errors import PlatformError
+    from onotrain.errors import PlatformError, on_all_ranks
     from onotrain.parallel import doctor
-    from onotrain.parallel.agreement import on_all_ranks
     from onotrain.parallel.world import World
 
     watchdog = threading.Timer(LIMIT_S, _give_up)

@@ -35,10 +35,10 @@ def command(
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
+    from onotrain.cli.template import template
     from onotrain.data import DataSpec
     from onotrain.data.info import describe
     from onotrain.errors import ResourceError, UsageError
-    from onotrain.training.template import template
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")

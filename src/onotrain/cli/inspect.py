@@ -32,7 +32,7 @@ def command(path: Path, as_json: bool, plot: Path | None) -> None:
     The network layer by layer, how far the training has come, its last and its best figures, and which checkpoints
     there are and whether they are sound.  Reads only; a run that is still going on may be inspected.
     """
-    from onotrain.training.run_directory import describe
+    from onotrain.runs.run_directory import describe
 
     facts = _run(path) if describe(path) != "checkpoint" else _checkpoint(path)
     if plot is not None:
@@ -56,7 +56,7 @@ def _draw(path: Path, facts: Mapping[str, Any], plot: Path) -> None:
 def _run(path: Path) -> dict[str, Any]:
     """Return what a run directory holds, JSON-able."""
     from onotrain.errors import CheckpointError
-    from onotrain.training.run_directory import RunDirectory
+    from onotrain.runs.run_directory import RunDirectory
 
     run = RunDirectory.open(path)
     environment = run.environment()
@@ -79,14 +79,14 @@ def _run(path: Path) -> dict[str, Any]:
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     """Return what one checkpoint file holds, JSON-able."""
-    from onotrain.training.checkpoint_store import read_checkpoint
+    from onotrain.runs.checkpoint_store import read_checkpoint
 
     return {"checkpoint": str(path), "bytes": path.stat().st_size, **_content(read_checkpoint(path), str(path))}
 
 
 def _content(checkpoint: Any, source: str) -> dict[str, Any]:
     from onotrain.cli.network import layer_rows, model_of
-    from onotrain.training.card import Card
+    from onotrain.runs.metadata import Card
 
     card = Card.from_metadata(checkpoint.metadata, source)
     model = model_of(card.config, card.inputs)
@@ -105,7 +105,7 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
 def _files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Yield every checkpoint file with its soundness; reads them one at a time."""
     from onotrain.errors import OnotrainError
-    from onotrain.training.checkpoint_store import read_checkpoint
+    from onotrain.runs.checkpoint_store import read_checkpoint
 
     for path in paths:
         steps = problem = None

@@ -12,9 +12,8 @@ import click
 from onotrain import __version__
 from onotrain.cli.terminal import discard_output
 from onotrain.cli.verb import Group, nearest, show_help_without_verb
-from onotrain.errors import EXIT_OK, OnotrainError, UsageError
+from onotrain.errors import EXIT_OK, OnotrainError, UsageError, on_all_ranks
 from onotrain.parallel import guard, threads
-from onotrain.parallel.agreement import on_all_ranks
 
 #: Verb -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the verbs
 #: imports none of them.

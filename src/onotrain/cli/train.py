@@ -77,7 +77,7 @@ def _display(progress: str, quiet: bool) -> Warnings:
 def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
     """Print what came out of the run, and what to do next."""
     from onotrain.cli.display import count, duration
-    from onotrain.training.run_directory import RunDirectory
+    from onotrain.runs.run_directory import RunDirectory
 
     made = f"{count(summary['steps'], 'step')} in {duration(summary['train_seconds'])} of training"
     end = "done:" if summary.get("finished") else "stopped after"

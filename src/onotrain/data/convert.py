@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
-from onotrain.data.paths import available_bytes
 from onotrain.data.readers import detect_format, load_dataset
 from onotrain.errors import DataError
+from onotrain.memory import available_bytes
 
 #: Size of a chunk in the file [bytes]: large enough to read quickly, small enough that many fit in a shuffle window.
 CHUNK_BYTES = 1 << 20

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO
 
-from onotrain.data.paths import check_memory, existing_file
+from onotrain.data.paths import existing_file
 from onotrain.errors import DataError
+from onotrain.memory import check_memory
 
 MAX_LINE = 1 << 26
 _MEMORY_STEP = 1 << 28

@@ -1,4 +1,4 @@
-"""Batches: which samples a step takes, and their way into a rank's buffers.
+"""The way of samples into a rank's buffers.
 
 The order of the samples of an epoch is a keyed permutation, a function of (seed, epoch) alone: position ``p`` of the
 epoch holds sample ``P(p)``, computed where it is needed.  No rank stores an order, and each computes only its own
@@ -7,48 +7,14 @@ slice.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from onotrain.data.batches import Batch
 from onotrain.data.normalization import Normalization
-
-if TYPE_CHECKING:
-    from onotrain.data.partition import Pool
-
-
-def key(seed: int, *purpose: object) -> int:
-    """Return a 64-bit key for one purpose of a run, such as ``key(seed, "order", epoch)``."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One global batch: the positions ``[begin, end)`` of the epoch."""
-
-    begin: int
-    end: int
-
-    def __len__(self) -> int:
-        return self.end - self.begin
-
-    def part(self, rank: int, size: int) -> Batch:
-        """Return slice `rank` of `size` nearly equal ones; empty where there are more ranks than samples."""
-        return Batch(self.begin + len(self) * rank // size, self.begin + len(self) * (rank + 1) // size)
-
-    def pieces(self, count: int) -> Iterator[Batch]:
-        """Cut the batch in `count` pieces, for gradient accumulation."""
-        return (self.part(index, count) for index in range(count))
-
-
-def batches(samples: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
-    """Yield the global batches of an epoch from position `start` on; the last may be short."""
-    for begin in range(start, samples, batch_size):
-        yield Batch(begin, min(begin + batch_size, samples))
+from onotrain.data.pool import Pool
+from onotrain.seeds import key
 
 
 class Feed(Protocol):

@@ -13,8 +13,9 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, check_features, make_dataset
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
-from onotrain.data.paths import check_memory, choose_arrays, existing_file, reason
+from onotrain.data.paths import choose_arrays, existing_file, reason
 from onotrain.errors import DataError
+from onotrain.memory import check_memory
 
 _BLOCK_BYTES = 1 << 24
 #: What the attribute ``filetype`` of our own files says.

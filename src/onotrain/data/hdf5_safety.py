@@ -11,8 +11,8 @@ from typing import Any
 
 import h5py
 
-from onotrain.data.paths import check_memory
 from onotrain.errors import DataError
+from onotrain.memory import check_memory
 
 _MOST_LINKS = 10_000
 _MOST_ATTRIBUTE_BYTES = 1 << 24

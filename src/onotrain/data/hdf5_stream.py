@@ -12,9 +12,10 @@ from types import TracebackType
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
-from onotrain.data.paths import available_bytes, reason
+from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
 from onotrain.errors import DataError
+from onotrain.memory import available_bytes
 
 #: Samples of a block are at least so many bytes in memory, so that a disk or network file system reads in long strokes.
 BLOCK_BYTES = 1 << 22

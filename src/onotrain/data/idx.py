@@ -18,8 +18,9 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, make_dataset
 from onotrain.data.npy import companion
-from onotrain.data.paths import MAX_DEFLATE_RATIO, check_memory, existing_file
+from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file
 from onotrain.errors import DataError
+from onotrain.memory import check_memory
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -16,8 +16,9 @@ from typing import IO
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, make_dataset
-from onotrain.data.paths import MAX_DEFLATE_RATIO, check_memory, choose_arrays, existing_file, reason
+from onotrain.data.paths import MAX_DEFLATE_RATIO, choose_arrays, existing_file, reason
 from onotrain.errors import DataError
+from onotrain.memory import check_memory
 
 _READ_BYTES = 1 << 24
 

@@ -18,86 +18,15 @@ and classes have their sizes, and dealt out at random within the classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onotrain.data.feed import Batch, key
 from onotrain.data.split import largest_remainders
+from onotrain.seeds import key
 
 #: Samples that are looked at at a time.
 _BLOCK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Positions:
-    """The positions of an epoch that a rank computes: its slices of the batches.
-
-    Parameters
-    ----------
-    samples
-        Of the epoch.
-    batch_size
-        Of all batches but the last, which may be shorter.
-    part
-        The rank's slice of a batch, the same in all batches of one length; as of `onotrain.strategies.base.Strategy`.
-    """
-
-    samples: int
-    batch_size: int
-    part: Callable[[Batch], Batch]
-
-    def __len__(self) -> int:
-        whole, rest = divmod(self.samples, self.batch_size)
-        return whole * len(self._of(self.batch_size)) + len(self._of(rest))
-
-    def before(self, batch: Batch, position: int) -> int:
-        """Return how many of the rank's positions come before one in its slice of `batch`."""
-        within = position - batch.begin - self._of(len(batch)).begin
-        return batch.begin // self.batch_size * len(self._of(self.batch_size)) + within
-
-    def _of(self, length: int) -> Batch:
-        return self.part(Batch(0, length))
-
-
-@dataclass(frozen=True)
-class Pool:
-    """What a rank trains on.
-
-    Parameters
-    ----------
-    number
-        Its number among those that compute.
-    index
-        int64 numbers of its samples, as many as its positions.
-    sizes
-        Of the pools of all ranks that compute.
-    positions
-        Where the rank's samples stand in an epoch.
-    counts
-        int64 ``(pools, classes)``, how many samples of each class are in each; None if they are not dealt out by it.
-    """
-
-    number: int
-    index: np.ndarray
-    sizes: tuple[int, ...]
-    positions: Positions
-    counts: np.ndarray | None = None
-
-    @property
-    def samples(self) -> int:
-        """Samples of all ranks."""
-        return self.positions.samples
-
-    def told(self) -> dict[str, Any]:
-        """Return what a summary says of it (JSON-able)."""
-        counts = {} if self.counts is None else {"label_counts": self.counts.tolist()}
-        return {"samples": list(self.sizes), **counts}
-
-    def begin(self, batch: Batch, part: Batch) -> int:
-        """Return which of the rank's positions is the first of `part`, a piece of its slice of `batch`."""
-        return self.positions.before(batch, part.begin) if len(part) else 0
 
 
 def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Checks that every reader makes before it opens a file, and of memory before it allocates."""
+"""Checks that every reader makes before it opens a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from onotrain.errors import DataError, ResourceError
+from onotrain.errors import DataError
 
 #: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
 MAX_DEFLATE_RATIO = 1032
@@ -55,34 +55,6 @@ def _similar(file: Path) -> str:
 def reason(error: Exception) -> str:
     """Return the first line of what a library says."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def available_bytes() -> int:
-    """Return how much memory the machine can still give [bytes]."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def check_memory(nbytes: int, source: str, *, hint: str | None = None) -> None:
-    """Check that an array of so many bytes would fit in memory.
-
-    Raises
-    ------
-    ResourceError
-        It would not.
-    """
-    left = available_bytes()
-    if nbytes > left:
-        raise ResourceError(
-            f"{source}: needs {nbytes / 2**20:,.0f} MiB of memory, {left / 2**20:,.0f} MiB are left",
-            hint=hint or "convert the data to HDF5 (`onotrain data convert`) and stream them (data.stream: true)",
-        )
 
 
 def choose(

@@ -12,14 +12,14 @@ import numpy as np
 
 from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
+from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
+from onotrain.evaluation.metrics import Metric, build
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source, Stream, open_source
 from onotrain.nn.losses import Loss
 from onotrain.parallel import threads
 from onotrain.parallel.world import World
-from onotrain.training.evaluation import CHUNK_ROWS, Evaluator
-from onotrain.training.metrics import Metric, build
 
 #: Memory for the sums of all chunks of one pass, which a rank sends to the others [bytes].
 _PASS_BYTES = 1 << 26

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from onotrain.errors import PlatformError
+from onotrain.files import write_atomically
 from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.sinks import check_output
 from onotrain.nn.layers import Dense
-from onotrain.training.atomic import write_atomically
 
 _INPUT = (
     "output = network((input - normalization mean) / normalization std); "

@@ -15,9 +15,9 @@ from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.training.card import Card, parameters_only, read_arrays
-from onotrain.training.checkpoint_store import Found
-from onotrain.training.run_directory import find_checkpoint
+from onotrain.runs.checkpoint_store import Found
+from onotrain.runs.metadata import Card, parameters_only, read_arrays
+from onotrain.runs.run_directory import find_checkpoint
 
 
 def connect() -> World | None:

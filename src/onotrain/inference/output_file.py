@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from onotrain.training.atomic import disk_errors, sync_directory
+from onotrain.files import disk_errors, sync_directory
 
 #: What file systems answer that know no files without a name.
 _NO_ANONYMOUS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)

@@ -12,7 +12,7 @@ from onotrain.errors import UsageError
 from onotrain.nn.layers import Activation, Dense, Elementwise, Layer
 
 if TYPE_CHECKING:
-    from onotrain.training.card import Card
+    from onotrain.runs.metadata import Card
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from onotrain import _kernels
 from onotrain.errors import DataError
 from onotrain.inference.outputs import Outputs
 from onotrain.nn import Inference, Model
-from onotrain.training.card import Card, parameters_only, read_arrays
-from onotrain.training.checkpoint_file import Checkpoint
-from onotrain.training.run_directory import find_checkpoint
+from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.metadata import Card, parameters_only, read_arrays
+from onotrain.runs.run_directory import find_checkpoint
 
 #: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
 CHUNK_ROWS = 512

@@ -18,7 +18,7 @@ from onotrain.inference.predictor import CHUNK_ROWS
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
-from onotrain.training.card import Card
+from onotrain.runs.metadata import Card
 
 #: Part of the free memory that a file may take before it is streamed.
 _MEMORY_SHARE = 0.5

@@ -11,7 +11,6 @@ Glorot and Bengio, AISTATS 2010 (xavier); He et al., ICCV 2015 (kaiming); LeCun 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -24,12 +23,6 @@ _VARIANCES: dict[str, Callable[[int, int], float]] = {
     "kaiming": lambda fan_in, fan_out: 2.0 / fan_in,
     "lecun": lambda fan_in, fan_out: 1.0 / fan_in,
 }
-
-
-def generator(seed: int, name: str) -> np.random.Generator:
-    """Return the random generator of tensor `name` for `seed`."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def initialize(spec: Any, weight: np.ndarray, rng: np.random.Generator) -> None:

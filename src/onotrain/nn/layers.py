@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from onotrain._kernels import ACTIVATIONS, Kernels
-from onotrain.nn.initializers import generator, initialize
+from onotrain.nn.initializers import initialize
+from onotrain.seeds import generator
 
 
 class Draw(NamedTuple):

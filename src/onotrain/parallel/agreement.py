@@ -6,16 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from onotrain.errors import OnotrainError, ResourceError
+from onotrain.errors import OnotrainError, ResourceError, on_all_ranks
 
 if TYPE_CHECKING:
     from mpi4py import MPI
-
-
-def on_all_ranks(error: OnotrainError) -> OnotrainError:
-    """Mark an error that every rank raises at the same point, so that the job may end without an abort."""
-    error.agreed = True
-    return error
 
 
 @contextmanager

@@ -164,7 +164,7 @@ def _kernel_level(world: World) -> list[Finding]:
 
 def _memory(world: World) -> list[Finding]:
     """Memory of the node."""
-    from onotrain.data.paths import available_bytes
+    from onotrain.memory import available_bytes
 
     left, total = available_bytes(), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     text = f"{left / 2**30:.1f} GiB free of {total / 2**30:.1f} GiB"

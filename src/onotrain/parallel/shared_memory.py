@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onotrain._kernels import ALIGNMENT_BYTES
-from onotrain.data.paths import available_bytes
 from onotrain.errors import PlatformError, ResourceError
+from onotrain.memory import available_bytes
 from onotrain.parallel.agreement import agreed, broadcast
 
 if TYPE_CHECKING:

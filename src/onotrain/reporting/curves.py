@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.errors import DataError, PlatformError, UsageError
-from onotrain.training.atomic import write_atomically
+from onotrain.files import write_atomically
 
 _TRAIN, _VALIDATION = "#4878a8", "#d1615d"
 #: Where a rank's time goes, as `metrics.jsonl` names it.

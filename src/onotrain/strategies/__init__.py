@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from onotrain.config.strategy import fewest_ranks
 from onotrain.errors import UsageError
-from onotrain.strategies.activations import SharedActivations
-from onotrain.strategies.allreduce import AllReduce
+from onotrain.strategies.allreduce.activations import SharedActivations
+from onotrain.strategies.allreduce.gradients import AllReduce
 from onotrain.strategies.base import BatchShape, Job, Strategy
 from onotrain.strategies.flat import Flat
-from onotrain.strategies.local_sgd import LocalSgd
-from onotrain.strategies.parameter_server import Worker
-from onotrain.strategies.server import Server
-from onotrain.strategies.strategy_switch import StrategySwitch
+from onotrain.strategies.local_sgd.local_sgd import LocalSgd
+from onotrain.strategies.parameter_server.server import Server
+from onotrain.strategies.parameter_server.worker import Worker
+from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
 from onotrain.strategies.tally import Tally
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.parallel.world import World
 
 #: Steps after which ranks tell each other their throughput, where slices follow it.
@@ -25,7 +25,7 @@ _FULL = 2**32
 class Balance:
     """How many rows of a global batch each rank gets.
 
-    Until a change promises to pay, the cut is that of `onotrain.data.feed.Batch.part`: as even as can be.
+    Until a change promises to pay, the cut is that of `onotrain.data.batches.Batch.part`: as even as can be.
 
     Parameters
     ----------

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from onotrain.config import Config
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies.balance import Balance
+from onotrain.strategies.injection import Injection
 from onotrain.strategies.tally import Clock, Tally, Traffic
-
-#: How the names of vectors begin that are a strategy's own state, not the optimiser's.
-OWN = "strategy/"
-
-
-def no_longer(step: int, seconds: float) -> float:
-    """Return the time it took."""
-    return seconds
-
-
-def _at_once(began: float) -> None:
-    """Do nothing: messages are as fast as they are."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +36,8 @@ class Job:
     codec: Any = None
     #: Returns how so many ranks' slices of a batch follow their throughput; None: they are equal.
     balance: Callable[[int], Balance] | None = None
-    #: Called by a strategy that computes gradients itself, with the number of the step and the seconds it took: waits
-    #: where a slow rank is simulated, and returns what it took then.
-    slow: Callable[[int, float], float] = no_longer
-    #: Called by a strategy for each exchange over the network, with the time when it began: waits where a slow one is
-    #: simulated.
-    travel: Callable[[float], None] = _at_once
+    #: Slows down computing and messages, if that is to be simulated.
+    injection: Injection = field(default_factory=Injection)
 
     @classmethod
     def of(
@@ -61,8 +46,7 @@ class Job:
         world: World,
         layout: ParameterLayout,
         optimizer: Optimizer,
-        slow: Callable[[int, float], float] = no_longer,
-        travel: Callable[[float], None] = _at_once,
+        injection: Injection | None = None,
     ) -> Job:
         """Return the job of a configuration."""
         codec, training = config.communication.codec, config.training
@@ -76,8 +60,7 @@ class Job:
             seed=training.seed,
             codec=None if codec.name == "none" else codec,
             balance=partial(Balance, batch_size=training.batch_size) if balanced else None,
-            slow=slow,
-            travel=travel,
+            injection=injection or Injection(),
         )
 
 

@@ -1,9 +1,9 @@
 """The plain baseline: one in-place MPI_Allreduce over all ranks, parameters and optimiser state on each.
 
-With a codec, the sum is made of its messages instead (`onotrain.strategies.coded_sum`).
+With a codec, the sum is made of its messages instead (`onotrain.strategies.sums.coded_sum`).
 
-Kept as the yardstick that `onotrain.strategies.allreduce` is measured against, and for networks of machines where ranks
-cannot share memory.
+Kept as the yardstick that `onotrain.strategies.allreduce.gradients` is measured against, and for networks of machines
+where ranks cannot share memory.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from time import perf_counter
 
 import numpy as np
 
-from onotrain.data.paths import check_memory
+from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
 from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.lockstep import Lockstep
+from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.tally import Tally
-from onotrain.strategies.world_sum import WorldSum
 
 
 class Flat(Lockstep):
@@ -36,7 +36,7 @@ class Flat(Lockstep):
         super().__init__(job)
         layout = job.layout
         self._comm, self._optimizer = job.world.comm, job.optimizer
-        self._travel = job.travel
+        self._injection = job.injection
         self.finished: Callable[[int], None] | None = None
         vectors = 2 + WorldSum.vectors(job) + len(job.optimizer.state_names)
         check_memory(
@@ -71,7 +71,7 @@ class Flat(Lockstep):
     def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         start = perf_counter()
-        self._travel(start)
+        self._injection.inject_latency(start)
         self._sum()
         all_reduce(self._comm, tally.values)
         self.clock.communication += perf_counter() - start

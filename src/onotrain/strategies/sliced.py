@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.strategies.balance import Slices
 from onotrain.strategies.base import Defaults, Job
 from onotrain.strategies.tally import Clock, Traffic

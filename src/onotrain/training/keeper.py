@@ -11,12 +11,12 @@ from onotrain.config import Config, load_config
 from onotrain.errors import UsageError
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.training.checkpoint_file import Checkpoint
-from onotrain.training.checkpoint_store import BackgroundWriter, Found
+from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.checkpoint_store import BackgroundWriter, Found
+from onotrain.runs.run_directory import RunDirectory, describe
 from onotrain.training.environment import describe_environment
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.progress import Progress
-from onotrain.training.run_directory import RunDirectory, describe
 
 #: Sections of the configuration that may change when a run goes on; all others decide what is computed.
 _MAY_CHANGE = {

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from onotrain.config import Config
-from onotrain.data.feed import Batch
-from onotrain.data.partition import Pool, Positions, label_counts, pool_by_label, pool_by_rank
-from onotrain.data.paths import check_memory
+from onotrain.data.batches import Batch
+from onotrain.data.partition import label_counts, pool_by_label, pool_by_rank
+from onotrain.data.pool import Pool, Positions
+from onotrain.memory import check_memory
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
 

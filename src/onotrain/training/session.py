@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,31 +18,31 @@ from onotrain import __version__
 from onotrain.config import Config, load_config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.partition import Pool
-from onotrain.data.paths import available_bytes
+from onotrain.data.pool import Pool
 from onotrain.data.prepare import Description, prepare, samples_of, spec_of
-from onotrain.errors import DataError, NumericsError, PlatformError, UsageError
+from onotrain.data.stream_feed import StreamFeed
+from onotrain.errors import DataError, NumericsError, PlatformError, UsageError, on_all_ranks
+from onotrain.evaluation import metrics
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.nn.losses import task_of
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
-from onotrain.parallel.agreement import agreed, broadcast, on_all_ranks
-from onotrain.parallel.shared_memory import share
-from onotrain.parallel.stream_feed import StreamFeed
+from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import Comm, World
+from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.digest import Pause
+from onotrain.runs.metadata import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy
-from onotrain.training import metrics
-from onotrain.training.card import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
-from onotrain.training.checkpoint_file import Checkpoint
-from onotrain.training.digest import Pause
-from onotrain.training.evaluation import Evaluator
+from onotrain.strategies.injection import Injection
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.pools import make_pool
 from onotrain.training.progress import Progress
-from onotrain.training.slowness import Slowness
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Parts, Trainer
 
@@ -158,10 +158,10 @@ class _Session:
         self.model: Model = self.card.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
-            self._slowness = Slowness(config, world)
+            self._injection = Injection.of(config, world)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job.of(config, world, self.model.layout, optimizer, self._slowness.compute, self._slowness.travel)
+                Job.of(config, world, self.model.layout, optimizer, self._injection)
             )
         stack.push(self._close_strategy)
         self.progress = self._start()
@@ -254,7 +254,7 @@ class _Session:
             save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
             settle=self.keeper.settle,
             stop=self._stop,
-            slow=self._slowness.compute,
+            injection=self._injection,
             record=lambda record: self.keeper.record({**record, **self._place()}),
         )
 
@@ -283,8 +283,8 @@ class _Session:
             )
         with agreed(self.world.comm):
             feed = StreamFeed(
-                self.world.node, self._stream(data.train), targets, index, data.window_mib, training.batch_size,
-                normalization, training.seed, self.kernels,
+                self.world.node, partial(allocate, self.world.node), self._stream(data.train), targets, index,
+                data.window_mib, training.batch_size, normalization, training.seed, self.kernels,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -12,16 +12,18 @@ import numpy as np
 
 from onotrain.config import Config
 from onotrain.config.metrics import mode_of
-from onotrain.data.feed import Batch, Feed, batches, key
-from onotrain.data.paths import check_memory
-from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest
+from onotrain.data.batches import Batch, batches
+from onotrain.data.feed import Feed
+from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.memory import check_memory
 from onotrain.nn import Draw, Model
 from onotrain.optim import Improvement, Schedule
-from onotrain.parallel.agreement import agreed, on_all_ranks
+from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
+from onotrain.seeds import key
 from onotrain.strategies import BatchShape, Strategy, Tally
-from onotrain.strategies.base import no_longer
-from onotrain.training.evaluation import Evaluator
+from onotrain.strategies.injection import Injection
 from onotrain.training.observers import Observer, StepEnd
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
@@ -48,9 +50,8 @@ class Parts:
     record: Callable[[Mapping[str, Any]], None]
     #: Whether this rank was asked to stop.
     stop: StopRequest
-    #: Takes longer over the computing of a step, if that is to be simulated: number of the step and its true time ->
-    #: the time it took [s].
-    slow: Callable[[int, float], float] = no_longer
+    #: Slows down the computing of a step, if that is to be simulated.
+    injection: Injection = field(default_factory=Injection)
 
 
 class _Piece(NamedTuple):
@@ -190,7 +191,7 @@ class Trainer:
             parts.model.gradient(x, targets, weight, draw, tally.losses, accumulate=accumulate, finished=finished)
             tally.samples += end - begin
         seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
-        parts.strategy.computed(tally.samples, parts.slow(progress.steps + 1, seconds))
+        parts.strategy.computed(tally.samples, parts.injection.inject_delay(progress.steps + 1, seconds))
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.nn.initializers import generator
+from onotrain.seeds import generator
 from onotrain.strategies.codecs.base import Compressor
 from onotrain.strategies.codecs.part import Part
 

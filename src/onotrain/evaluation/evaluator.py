@@ -10,9 +10,9 @@ import numpy as np
 from onotrain._kernels import empty
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
+from onotrain.evaluation.metrics import Metric
 from onotrain.nn import Inference, Model
 from onotrain.parallel.world import Comm, start_mpi
-from onotrain.training.metrics import Metric
 
 #: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
 CHUNK_ROWS = 512

@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from onotrain.errors import CheckpointError, DataError, UsageError
-from onotrain.training.atomic import disk_errors, is_temporary, sync_directory, write_all, write_atomically
-from onotrain.training.checkpoint_store import CheckpointStore, Found, read_checkpoint
-from onotrain.training.lock import LOCK_NAME, RunLock
+from onotrain.files import disk_errors, is_temporary, sync_directory, write_all, write_atomically
+from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
+from onotrain.runs.lock import LOCK_NAME, RunLock
 
 CONFIG_NAME = "config.yaml"
 ENVIRONMENT_NAME = "environment.json"

@@ -26,7 +26,7 @@ know of that push: it waits for the reply to a push before the next one, and may
 when it is answered.
 
 Workers on a server's node leave their gradients in memory that the server reads; numbers alone are sent.  With a codec,
-pushes of other workers are its messages, with error feedback, and all replies are (`onotrain.strategies.replies`).
+pushes of other workers are its messages, with error feedback, and all replies are (see `replies`).
 
 Pushes and replies are whole: a server changes nothing that is being sent.  Updates without locks (Hogwild) would tear
 them, and are not offered, for no optimiser with a state is correct under them.
@@ -41,8 +41,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.data.feed import Batch
-from onotrain.data.paths import check_memory
+from onotrain.data.batches import Batch
+from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
@@ -50,10 +50,10 @@ from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.balance import BALANCED_STEPS
 from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
-from onotrain.strategies.coded_sum import Residuals
-from onotrain.strategies.compensation import rate_power
-from onotrain.strategies.replies import add_message
+from onotrain.strategies.parameter_server.compensation import rate_power
+from onotrain.strategies.parameter_server.replies import add_message
 from onotrain.strategies.sliced import Sliced
+from onotrain.strategies.sums.coded_sum import Residuals
 from onotrain.strategies.tally import Tally
 
 #: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
@@ -183,7 +183,7 @@ class Worker(Participant):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         options, layout = job.options, job.layout
-        self._overlaps, self._travel = options.overlap, job.travel
+        self._overlaps, self._injection = options.overlap, job.injection
         self._rate_power = rate_power(options, job.optimizer)
         #: Where servers of this node read this rank's gradient.
         self._push = layout.zeros() if self.pushes is None else self.pushes[job.world.rank - self.servers]
@@ -270,7 +270,7 @@ class Worker(Participant):
         start = perf_counter()
         self.clock.hidden += start - self._began
         sent = self._outbox.sent()
-        self._travel(self._began)
+        self._injection.inject_latency(self._began)
         self._outbox.finish()
         self._under_way = False
         for way in self._ways:

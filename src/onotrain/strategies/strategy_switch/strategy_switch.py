@@ -1,8 +1,8 @@
 """Strategy-Switch: all-reduce first, a parameter server once the loss is stable, and back if that does harm.
 
 Provatas et al., IEEE Access 13:9510, 2025 (doi 10.1109/ACCESS.2025.3528248); the rules are in
-`onotrain.strategies.switch_rule`.  A switch happens between two epochs.  It changes no bit of the parameters or of the
-optimiser's state, and the rows of every batch are dealt anew, so every sample is seen once an epoch whatever happens.
+`rules`.  A switch happens between two epochs.  It changes no bit of the parameters or of the optimiser's state, and
+the rows of every batch are dealt anew, so every sample is seen once an epoch whatever happens.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.nn import Model
-from onotrain.strategies.base import OWN, BatchShape, Job, Strategy
-from onotrain.strategies.switch_rule import SwitchBackRule, SwitchRule
+from onotrain.runs.metadata import OWN
+from onotrain.strategies.base import BatchShape, Job, Strategy
+from onotrain.strategies.strategy_switch.rules import SwitchBackRule, SwitchRule
 from onotrain.strategies.tally import Clock, Tally, Traffic
 
 #: Returns a strategy for the options that go with it.

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from onotrain.errors import ResourceError
-from onotrain.training.checkpoint_format import DEPTH, DTYPES, METADATA, USER_BLOCK_BYTES, user_block
-from onotrain.training.checkpoint_json import to_text
-from onotrain.training.digest import Pause, no_pause
+from onotrain.runs.checkpoint_format import DEPTH, DTYPES, METADATA, USER_BLOCK_BYTES, user_block
+from onotrain.runs.checkpoint_json import to_text
+from onotrain.runs.digest import Pause, no_pause
 
 #: The text is filled up with zeros, which HDF5 takes off again, to a multiple of this, so that a digit more does not
 #: change the form [bytes].
@@ -30,7 +30,7 @@ class Encoder:
     """
 
     def __init__(self) -> None:
-        from onotrain.training.checkpoint_image import make_form  # libhdf5, which only a process that saves needs
+        from onotrain.runs.checkpoint_image import make_form  # libhdf5, which only a process that saves needs
 
         self._make_form = make_form
         self._fields: tuple[tuple[str, tuple[int, ...], str], ...] | None = None

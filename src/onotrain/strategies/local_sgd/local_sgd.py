@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.feed import Batch
-from onotrain.data.paths import check_memory
+from onotrain.data.batches import Batch
+from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, broadcast_vector
-from onotrain.strategies.base import OWN, BatchShape, Job
+from onotrain.runs.metadata import OWN
+from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.blocks import blocks
-from onotrain.strategies.outer import OUTERS
-from onotrain.strategies.periods import PERIODS
+from onotrain.strategies.local_sgd.outer import OUTERS
+from onotrain.strategies.local_sgd.periods import PERIODS
 from onotrain.strategies.sliced import Sliced
+from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.tally import Tally
-from onotrain.strategies.world_sum import WorldSum
 
 
 class LocalSgd(Sliced):
@@ -45,7 +46,7 @@ class LocalSgd(Sliced):
     def __init__(self, job: Job) -> None:
         layout, options = job.layout, job.options
         super().__init__(job)
-        self._optimizer, self._options, self._travel = job.optimizer, options, job.travel
+        self._optimizer, self._options, self._injection = job.optimizer, options, job.injection
         self.finished: Callable[[int], None] | None = None
         self.settled, self.lockstep = True, True
         vectors = 5 + WorldSum.vectors(job) + len(job.optimizer.state_names)
@@ -150,7 +151,7 @@ class LocalSgd(Sliced):
     def _meet(self, tally: Tally) -> None:
         """Average parameters and state, and give `tally` the sums since the last meeting.  *Collective*."""
         begin = perf_counter()
-        self._travel(begin)
+        self._injection.inject_latency(begin)
         tally.values[:] = self._since.values
         all_reduce(self.world.comm, tally.values)
         # The mean square, which unlike the sum is as large as that of one step.

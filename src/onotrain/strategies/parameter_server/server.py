@@ -1,4 +1,4 @@
-"""The server's side of `onotrain.strategies.parameter_server`."""
+"""The server's side of `onotrain.strategies.parameter_server.worker`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.paths import check_memory
+from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import all_reduce, move_vector
 from onotrain.parallel.mailbox import Inbox
-from onotrain.strategies.base import OWN, BatchShape, Job
+from onotrain.runs.metadata import OWN
+from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.codecs import Codec, Part, without_feedback
-from onotrain.strategies.compensation import COMPENSATIONS, Compensation, Place, Plain, Step, vector_names
-from onotrain.strategies.parameter_server import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
-from onotrain.strategies.replies import Coded, Replies, Whole
-from onotrain.strategies.staleness import Clocks, Staleness
+from onotrain.strategies.parameter_server.compensation import (
+    COMPENSATIONS,
+    Compensation,
+    Place,
+    Plain,
+    Step,
+    vector_names,
+)
+from onotrain.strategies.parameter_server.replies import Coded, Replies, Whole
+from onotrain.strategies.parameter_server.staleness import Clocks, Staleness
+from onotrain.strategies.parameter_server.worker import MEETS, NUMBER, NUMBERS, RATE, TALLY, Participant
 from onotrain.strategies.tally import Tally
 
 

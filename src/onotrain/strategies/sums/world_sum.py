@@ -6,8 +6,9 @@ import numpy as np
 
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.strategies.base import OWN, Job
-from onotrain.strategies.coded_sum import coded_sum
+from onotrain.runs.metadata import OWN
+from onotrain.strategies.base import Job
+from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.strategies.tally import Traffic
 
 

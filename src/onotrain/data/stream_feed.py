@@ -6,22 +6,19 @@ meanwhile in the background, each rank its share of the blocks, so that every bl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from onotrain.data.feed import Batch, key
+from onotrain.data.batches import Batch
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
 from onotrain.data.stream import BlockOrder
-from onotrain.errors import UsageError
-from onotrain.parallel.agreement import on_all_ranks
-from onotrain.parallel.shared_memory import allocate
-
-if TYPE_CHECKING:
-    from mpi4py import MPI
+from onotrain.errors import UsageError, on_all_ranks
+from onotrain.seeds import key
 
 _MIB = 1 << 20
 
@@ -38,7 +35,9 @@ class StreamFeed:
     Parameters
     ----------
     node
-        Ranks that share memory.
+        Communicator of the ranks that share memory.
+    allocate
+        Returns zeroed arrays of these shapes and dtypes in memory that they share.  *Collective* over the node.
     stream
         The file, opened by this rank.
     targets
@@ -55,7 +54,8 @@ class StreamFeed:
 
     def __init__(
         self,
-        node: MPI.Comm,
+        node: Any,
+        allocate: Callable[[Mapping[str, tuple[tuple[int, ...], np.dtype]]], dict[str, np.ndarray]],
         stream: Hdf5Stream,
         targets: np.ndarray,
         index: np.ndarray | None,
@@ -81,7 +81,7 @@ class StreamFeed:
         self.pools: tuple[int, ...] = ()
         rows = min(blocks * stream.block_rows, stream.rows)
         buffer = (rows, stream.features), stream.dtype
-        self._buffers = list(allocate(node, {str(n): buffer for n in range(min(2, self.windows))}).values())
+        self._buffers = list(allocate({str(n): buffer for n in range(min(2, self.windows))}).values())
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
         self._reading: dict[_Place, Future[None]] = {}
         self._loaded: list[_Place | None] = [None, None]

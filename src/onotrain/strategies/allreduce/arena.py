@@ -15,7 +15,8 @@ import numpy as np
 from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import Fields, allocate
-from onotrain.strategies.base import OWN, Job
+from onotrain.runs.metadata import OWN
+from onotrain.strategies.base import Job
 from onotrain.strategies.tally import Clock, Tally
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onotrain.errors import UsageError
-from onotrain.training.atomic import disk_errors, write_all
+from onotrain.files import disk_errors, write_all
 
 LOCK_NAME = "run.lock"
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)

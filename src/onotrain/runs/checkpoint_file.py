@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from onotrain.errors import CheckpointError
-from onotrain.training.checkpoint_encoder import Encoder
-from onotrain.training.checkpoint_format import (
+from onotrain.runs.checkpoint_encoder import Encoder
+from onotrain.runs.checkpoint_format import (
     CHECKED_BYTES,
     FIELDS,
     MAGIC,
@@ -27,8 +27,8 @@ from onotrain.training.checkpoint_format import (
     other_version,
     user_block,
 )
-from onotrain.training.checkpoint_json import from_text
-from onotrain.training.digest import Pause, no_pause
+from onotrain.runs.checkpoint_json import from_text
+from onotrain.runs.digest import Pause, no_pause
 
 __all__ = [
     "Checkpoint",
@@ -159,7 +159,7 @@ def decode(data: bytes, source: str) -> Checkpoint:
     image = memoryview(data)[USER_BLOCK_BYTES:]
     if hashlib.sha256(image).digest() != digest:
         raise damaged(source, f"its SHA-256 is {_hex(image)}, expected {digest.hex()[:16]}")
-    from onotrain.training.checkpoint_image import read_image  # here, because libhdf5 is not needed everywhere
+    from onotrain.runs.checkpoint_image import read_image  # here, because libhdf5 is not needed everywhere
 
     arrays, text = read_image(data, source)
     try:

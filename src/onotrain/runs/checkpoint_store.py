@@ -21,10 +21,10 @@ from types import TracebackType
 from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
-from onotrain.training.atomic import disk_errors, remove_stale, sync_directory, write_atomically
-from onotrain.training.checkpoint_encoder import Encoder
-from onotrain.training.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, finish, image_bytes
-from onotrain.training.checkpoint_format import USER_BLOCK_BYTES
+from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
+from onotrain.runs.checkpoint_encoder import Encoder
+from onotrain.runs.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, finish, image_bytes
+from onotrain.runs.checkpoint_format import USER_BLOCK_BYTES
 
 BEST_NAME = "best.json"
 #: What the thread that writes leaves to the training between two pieces of its work [s].

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 
 from onotrain.errors import CheckpointError
-from onotrain.training.digest import Pause, no_pause, sha256
+from onotrain.runs.digest import Pause, no_pause, sha256
 
 FILETYPE = "onotrain-checkpoint"
 VERSION = 1

@@ -20,11 +20,11 @@ from time import perf_counter
 
 import numpy as np
 
-from onotrain.data.feed import Batch
+from onotrain.data.batches import Batch
 from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
-from onotrain.strategies.arena import Arena
+from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.lockstep import Lockstep
 from onotrain.strategies.tally import Tally
@@ -46,7 +46,7 @@ class SharedActivations(Lockstep):
         self._arena = Arena(job, self.clock, {})
         self.parameters = self._arena.parameters
         self.finished: Callable[[int], None] | None = None
-        self._slow = job.slow
+        self._injection = job.injection
         self._model: Model | None = None
         #: What this rank updates, by the rows of the batch: a run has two numbers of them.
         self._pieces: dict[int, Sequence[tuple[Gradient, Shard]]] = {}
@@ -83,7 +83,7 @@ class SharedActivations(Lockstep):
         self._arena.begin(number, tally)
         start = perf_counter()
         squares = self._optimizer.update_each(pieces, learning_rate, number)
-        self._slow(number, perf_counter() - start)
+        self._injection.inject_delay(number, perf_counter() - start)
         self._arena.end(number, squares, tally)
 
     def cut_anew(self) -> None:

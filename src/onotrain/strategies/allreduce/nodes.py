@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.data.paths import check_memory
+from onotrain.memory import check_memory
 from onotrain.parallel.exchange import Sum, bytes_of_sum
 from onotrain.strategies.base import Job
-from onotrain.strategies.coded_sum import GatheredSum, Residuals, RoundsSum, coded_sum
+from onotrain.strategies.sums.coded_sum import GatheredSum, Residuals, RoundsSum, coded_sum
 from onotrain.strategies.tally import Clock, Traffic
 
 
@@ -69,7 +69,7 @@ class NodesSum:
     ) -> None:
         world, layout = job.world, job.layout
         self._barrier, self._clock, self._optimizer = barrier, clock, job.optimizer
-        self._node, self._travel = world.node, job.travel
+        self._node, self._injection = world.node, job.injection
         self._leads = world.node.rank == 0
         vectors = 1 if residual is None else 5
         check_memory(
@@ -130,7 +130,7 @@ class NodesSum:
         while self._waiting:
             self._send()
         start = perf_counter()
-        self._travel(self._began)
+        self._injection.inject_latency(self._began)
         for exchange in self._flying:
             exchange.collect()
         for exchange in self._flying:

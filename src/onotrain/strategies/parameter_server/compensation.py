@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from onotrain.data.paths import check_memory
+from onotrain.memory import check_memory
 from onotrain.optim import Optimizer
 from onotrain.strategies.blocks import BLOCK, blocks, flush_subnormals
 

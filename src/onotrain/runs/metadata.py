@@ -14,10 +14,11 @@ from onotrain.data.prepare import Description
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
-from onotrain.strategies.base import OWN
-from onotrain.training.checkpoint_file import Checkpoint, check_arrays
-from onotrain.training.digest import Pause, no_pause, sha256
+from onotrain.runs.checkpoint_file import Checkpoint, check_arrays
+from onotrain.runs.digest import Pause, no_pause, sha256
 
+#: How the names of vectors begin that are a strategy's own state, not the optimiser's.
+OWN = "strategy/"
 _PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
 
 

@@ -9,8 +9,8 @@ One step, with ``R`` ranks on the node and the flat vector cut into as many shar
     barrier
 
 There is no all-gather within a node, parameters and state exist once per node, and each bit of them is computed once,
-so that replicas cannot drift.  With several nodes, `onotrain.strategies.nodes` leaves in ``gradients[0]`` what is to be
-summed.  On one node ranks can share activations instead, which is faster: `onotrain.strategies.activations`.
+so that replicas cannot drift.  With several nodes, `onotrain.strategies.allreduce.nodes` leaves in ``gradients[0]``
+what is to be summed.  On one node ranks can share activations instead, which is faster: see `activations`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import numpy as np
 
 from onotrain.nn import Model
 from onotrain.optim import Shard
-from onotrain.strategies.arena import Arena
+from onotrain.strategies.allreduce.arena import Arena
+from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.strategies.base import BatchShape, Job
 from onotrain.strategies.lockstep import Lockstep
-from onotrain.strategies.nodes import NodesSum
 from onotrain.strategies.tally import Tally
 
 

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from onotrain.errors import CheckpointError
-from onotrain.training.checkpoint_format import (
+from onotrain.runs.checkpoint_format import (
     DEPTH,
     DTYPES,
     FILETYPE,

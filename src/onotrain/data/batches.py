@@ -1,0 +1,31 @@
+"""Global batches, and the slices that they are cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One global batch: the positions ``[begin, end)`` of the epoch."""
+
+    begin: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.begin
+
+    def part(self, rank: int, size: int) -> Batch:
+        """Return slice `rank` of `size` nearly equal ones; empty where there are more ranks than samples."""
+        return Batch(self.begin + len(self) * rank // size, self.begin + len(self) * (rank + 1) // size)
+
+    def pieces(self, count: int) -> Iterator[Batch]:
+        """Cut the batch in `count` pieces, for gradient accumulation."""
+        return (self.part(index, count) for index in range(count))
+
+
+def batches(samples: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
+    """Yield the global batches of an epoch from position `start` on; the last may be short."""
+    for begin in range(start, samples, batch_size):
+        yield Batch(begin, min(begin + batch_size, samples))

@@ -1,0 +1,1 @@
+"""Synchronous data parallelism: ranks of a node share memory, nodes exchange one gradient each."""

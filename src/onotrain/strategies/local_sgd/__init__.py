@@ -1,0 +1,1 @@
+"""Local SGD: ranks train alone and average their parameters now and then."""

@@ -1,0 +1,1 @@
+"""Parameter server: some ranks hold and update the parameters, the others compute gradients."""

@@ -1,0 +1,1 @@
+"""Strategy-Switch: all-reduce first, a parameter server once the loss is stable."""

@@ -1,0 +1,1 @@
+"""Sums over ranks, plain or of a codec's messages."""
