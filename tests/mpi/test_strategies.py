@@ -17,7 +17,7 @@ from onotrain.optim import Optimizer, Shard
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.strategies import Job, Tally, build
-from onotrain.strategies.allreduce import arena
+from onotrain.strategies.allreduce import arena, gradients
 
 pytestmark = pytest.mark.mpi
 
