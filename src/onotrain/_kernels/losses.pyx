@@ -183,6 +183,19 @@ cdef int check(
     return expect("length of tally", tally.shape[0], 2)
 
 
+cdef int checked_loss(
+    Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets, double weight,
+    floating[:, ::1] dlogits, double[::1] tally,
+) except -1:
+    check(logits, targets, dlogits, tally)
+    with nogil:
+        add_loss(
+            kind, <floating> delta, logits.shape[0] * logits.shape[1], in_2d(logits), in_2d(targets),
+            <floating> weight, out_2d(dlogits), &tally[0],
+        )
+    return 0
+
+
 def binary_cross_entropy(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
@@ -201,7 +214,7 @@ def binary_cross_entropy(
         for c in range(n):
             right += (z[c] > 0) == (target[c] > 0.5)
         tally[1] += <double> right / <double> logits.shape[1]
-        add_loss(BINARY_CROSS_ENTROPY, <floating> 0, n, z, target, <floating> weight, out_2d(dlogits), &tally[0])
+    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, weight, dlogits, tally)
 
 
 def squared_error(
@@ -212,13 +225,7 @@ def squared_error(
     double[::1] tally not None,                 # IN, OUT (2,)
 ):
     """``(z - t)^2``."""
-    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
-    check(logits, targets, dlogits, tally)
-    with nogil:
-        add_loss(
-            SQUARED_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets),
-            <floating> weight, out_2d(dlogits), &tally[0],
-        )
+    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, weight, dlogits, tally)
 
 
 def absolute_error(
@@ -229,13 +236,7 @@ def absolute_error(
     double[::1] tally not None,                 # IN, OUT (2,)
 ):
     """``|z - t|``, with slope 0 at 0."""
-    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
-    check(logits, targets, dlogits, tally)
-    with nogil:
-        add_loss(
-            ABSOLUTE_ERROR, <floating> 0, n, in_2d(logits), in_2d(targets),
-            <floating> weight, out_2d(dlogits), &tally[0],
-        )
+    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, weight, dlogits, tally)
 
 
 def huber(
@@ -247,13 +248,7 @@ def huber(
     double[::1] tally not None,                 # IN, OUT (2,)
 ):
     """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
-    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1]
-    check(logits, targets, dlogits, tally)
-    with nogil:
-        add_loss(
-            HUBER, <floating> delta, n, in_2d(logits), in_2d(targets),
-            <floating> weight, out_2d(dlogits), &tally[0],
-        )
+    checked_loss[floating](HUBER, delta, logits, targets, weight, dlogits, tally)
 
 
 def softmax(

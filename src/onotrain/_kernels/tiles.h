@@ -142,8 +142,8 @@ INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrd
         UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) v[j] = NAME(load)(b + j * LANES);
         UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
             if (i >= height) break;
-            const REAL number = pa[i][q];
-            UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) sum[i][j] += number * v[j];
+            const REAL factor = pa[i][q];
+            UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) sum[i][j] += factor * v[j];
         }
     }
     UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {

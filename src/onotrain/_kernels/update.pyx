@@ -18,23 +18,10 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, sqrt, total_of_squares
-
-cdef extern from "vectors.h" nogil:
-    int VECTOR_BYTES
-    bint can_stream(const void* p, size_t size)
-    void stream(const void* x, void* y, size_t size)
-    void end_of_stream()
-    unsigned flush_subnormals()
-    void restore_rounding(unsigned before)
-
-cdef extern from "tiles.h" nogil:
-    int SET
-    void dz_x_float(
-        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x,
-        Py_ssize_t next_x, int mode, float* dw, Py_ssize_t next_dw)
-    void dz_x_double(
-        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
-        Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
+from onotrain._kernels.tiles cimport SET, dz_x_tiles
+from onotrain._kernels.vectors cimport (
+    VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, stream,
+)
 
 cdef enum:
     BLOCK = 128
@@ -175,7 +162,7 @@ cdef double run_products(
         c = 0
         while c < i:
             columns = min(<Py_ssize_t> BLOCK_INPUTS, i - c)
-            product(r, columns, outputs, dz + j, stride, x + c, i, dw)
+            dz_x_tiles(r, columns, outputs, dz + j, stride, x + c, i, SET, dw, columns)
             if columns == i:
                 outputs, columns = 1, outputs * i
             for row in range(outputs):
@@ -187,16 +174,6 @@ cdef double run_products(
             c += columns
         j += BLOCK_OUTPUTS
     return squares
-
-
-cdef inline void product(
-    Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const floating* dz, Py_ssize_t next_dz, const floating* x,
-    Py_ssize_t next_x, floating* dw,        # OUT (o, n)
-) noexcept nogil:
-    if floating is float:
-        dz_x_float(r, n, o, dz, next_dz, x, next_x, SET, dw, n)
-    else:
-        dz_x_double(r, n, o, dz, next_dz, x, next_x, SET, dw, n)
 
 
 cdef inline void copy(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
@@ -259,7 +236,7 @@ cdef inline void sum_rows(
         squares[c] += <double> g[c] * <double> g[c]
 
 
-cdef inline void load(const floating* x, floating* y) noexcept nogil:
+cdef inline void copy_lanes(const floating* x, floating* y) noexcept nogil:
     """``y = x``."""
     cdef Py_ssize_t c
     for c in range(LANES):
@@ -275,7 +252,7 @@ cdef inline void gradient_and_parameters(
     cdef floating scale = step.scale, penalty = step.penalty, shrink = step.shrink
     cdef Py_ssize_t c
     sum_rows(k, stride, rows, g, squares)
-    load(p, w)
+    copy_lanes(p, w)
     for c in range(LANES):
         g[c] = g[c] * scale + penalty * w[c]
     for c in range(LANES):
@@ -290,7 +267,7 @@ cdef void sum_lanes(
     start = 0
     while start < n:
         sum_rows(k, stride, rows + start, g, squares)
-        load(g, out + start)
+        copy_lanes(g, out + start)
         start += LANES
 
 
@@ -315,7 +292,7 @@ cdef inline void momentum_step(
         return
     for c in range(LANES):
         velocity[c] = momentum * v[start + c] + g[c]
-    load(velocity, v + start)
+    copy_lanes(velocity, v + start)
     if step.nesterov:
         for c in range(LANES):
             velocity[c] = g[c] + momentum * velocity[c]
@@ -333,7 +310,7 @@ cdef void sgd_lanes(
     while start < n:
         gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
         momentum_step(step, g, v, start, w)
-        load(w, out + start)
+        copy_lanes(w, out + start)
         start += LANES
 
 
@@ -368,17 +345,17 @@ cdef void adam_lanes(
     start = 0
     while start < n:
         gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
-        load(m + start, first)
-        load(v + start, second)
+        copy_lanes(m + start, first)
+        copy_lanes(v + start, second)
         for c in range(LANES):
             first[c] += rate1 * (g[c] - first[c])
         for c in range(LANES):
             second[c] += rate2 * (g[c] * g[c] - second[c])
         for c in range(LANES):
             w[c] -= lr * first[c] / (root * sqrt(second[c]) + eps)
-        load(first, m + start)
-        load(second, v + start)
-        load(w, out + start)
+        copy_lanes(first, m + start)
+        copy_lanes(second, v + start)
+        copy_lanes(w, out + start)
         start += LANES
 
 
@@ -420,14 +397,14 @@ cdef void rmsprop_lanes(
     start = 0
     while start < n:
         gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
-        load(s + start, square)
+        copy_lanes(s + start, square)
         for c in range(LANES):
             square[c] += rate * (g[c] * g[c] - square[c])
         for c in range(LANES):
             g[c] = g[c] / (sqrt(square[c]) + eps)
-        load(square, s + start)
+        copy_lanes(square, s + start)
         momentum_step(step, g, v, start, w)
-        load(w, out + start)
+        copy_lanes(w, out + start)
         start += LANES
 
 
@@ -467,13 +444,13 @@ cdef void adagrad_lanes(
     start = 0
     while start < n:
         gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
-        load(s + start, square)
+        copy_lanes(s + start, square)
         for c in range(LANES):
             square[c] += g[c] * g[c]
         for c in range(LANES):
             w[c] -= lr * g[c] / (sqrt(square[c]) + eps)
-        load(square, s + start)
-        load(w, out + start)
+        copy_lanes(square, s + start)
+        copy_lanes(w, out + start)
         start += LANES
 
 
@@ -506,17 +483,17 @@ cdef void lamb_lanes(
     start = 0
     while start < n:
         gradient_and_parameters(step, k, stride, rows + start, p + start, g, w, squares)
-        load(m + start, first)
-        load(v + start, second)
+        copy_lanes(m + start, first)
+        copy_lanes(v + start, second)
         for c in range(LANES):
             first[c] += rate1 * (g[c] - first[c])
         for c in range(LANES):
             second[c] += rate2 * (g[c] * g[c] - second[c])
         for c in range(LANES):
             w[c] = lr * first[c] / (root * sqrt(second[c]) + eps) + decay * w[c]
-        load(first, m + start)
-        load(second, v + start)
-        load(w, out + start)
+        copy_lanes(first, m + start)
+        copy_lanes(second, v + start)
+        copy_lanes(w, out + start)
         start += LANES
 
 

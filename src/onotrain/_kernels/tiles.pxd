@@ -1,0 +1,39 @@
+"""The declarations of tiles.h for Cython; see there for what the functions compute.
+
+Dimensions: r rows of the batch, i inputs, o outputs, n some of the inputs.
+"""
+
+from cython cimport floating
+
+cdef extern from "tiles.h" nogil:
+    int SET
+    int ADD
+    int STREAM
+    bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t i)
+    bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t i)
+    void x_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, float* z)
+    void x_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z)
+    void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
+    void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
+    void dz_x_float(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const float* dz, Py_ssize_t next_dz, const float* x,
+        Py_ssize_t next_x, int mode, float* dw, Py_ssize_t next_dw)
+    void dz_x_double(
+        Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
+        Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
+
+
+cdef inline bint prefer_tiles(Py_ssize_t r, Py_ssize_t i, const floating* x) noexcept nogil:
+    """Whether tiles are faster than BLAS for r rows of x and weights of i inputs."""
+    return prefer_tiles_float(r, i) if floating is float else prefer_tiles_double(r, i)
+
+
+cdef inline void dz_x_tiles(
+    Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const floating* dz, Py_ssize_t next_dz, const floating* x,
+    Py_ssize_t next_x, int mode, floating* dw, Py_ssize_t next_dw,
+) noexcept nogil:
+    """``dw (o, n) = dz (r, o)^T x (r, n)``, or plus dw; rows are `next_dz`, `next_x` and `next_dw` elements apart."""
+    if floating is float:
+        dz_x_float(r, n, o, dz, next_dz, x, next_x, mode, dw, next_dw)
+    else:
+        dz_x_double(r, n, o, dz, next_dz, x, next_x, mode, dw, next_dw)
