@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+import builders
 from onotrain import _kernels
-from onotrain.config import Config
 from onotrain.data import Normalization, TargetCodec
 from onotrain.runs.checkpoint_file import Checkpoint, encode
 from onotrain.runs.metadata import Card, arrays_of
@@ -31,14 +31,12 @@ def checkpoint(
     **sections: Any,
 ) -> Checkpoint:
     """Return a network that nobody trained: random weights, biases and normalisation."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "train.csv"},
-            "model": {"layers": list(layers), "bias_initializer": {"name": "normal", "std": 0.5}},
-            "loss": loss,
-            "training": {"epochs": 1, "batch_size": 8, "seed": seed, "dtype": dtype},
-            **sections,
-        }
+    config = builders.config(
+        *layers,
+        model={"bias_initializer": {"name": "normal", "std": 0.5}},
+        loss=loss,
+        training={"seed": seed, "dtype": dtype},
+        **sections,
     )
     rng = np.random.default_rng(seed)
     inputs = int(np.prod(shape))

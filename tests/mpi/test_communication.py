@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import two_nodes
+from builders import two_nodes
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ConfigError, UsageError

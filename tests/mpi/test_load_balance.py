@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import records
+from builders import records
 from onotrain.errors import ConfigError, UsageError
 from onotrain.parallel.world import World
 from onotrain.strategies import injection

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import filled, records
+from builders import filled, records
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import NumericsError

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import filled
+from builders import filled
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.nn import ParameterLayout

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import write_digits
+from builders import write_digits
 from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.parallel.world import World
 from onotrain.training import session, train

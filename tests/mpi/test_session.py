@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from mpi_helpers import two_nodes, write_digits
+from builders import two_nodes, write_digits
 from onotrain import memory
 from onotrain.data import hdf5_stream
 from onotrain.errors import (

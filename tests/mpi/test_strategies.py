@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpi_helpers import filled, two_nodes
+from builders import filled, two_nodes
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ResourceError

@@ -9,12 +9,13 @@ from time import perf_counter
 import numpy as np
 import pytest
 
+from builders import config
 from onotrain import _kernels
 from onotrain.bench import io, kernels, measure, step
 from onotrain.bench.subject import Subject, subject_of
 from onotrain.cli.bench_tables import size
 from onotrain.cli.program import run
-from onotrain.config import Config, load_config
+from onotrain.config import load_config
 from onotrain.parallel.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -27,21 +28,9 @@ def quiet(text: str) -> None:
 @pytest.fixture(scope="module")
 def subject() -> Subject:
     """Return 6-4-3, of which the first layer has no bias."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "nothing.csv"},
-            "model": {
-                "layers": [
-                    {"dense": {"units": 4, "activation": "tanh", "bias": False}},
-                    {"dropout": 0.5},
-                    {"dense": 3},
-                ]
-            },
-            "loss": "cross_entropy",
-            "training": {"epochs": 1, "batch_size": 8},
-        }
-    )
-    return Subject(config, 6, np.dtype(np.uint8), _kernels.load("float32"))
+    first = {"dense": {"units": 4, "activation": "tanh", "bias": False}}
+    made = config(first, {"dropout": 0.5}, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
+    return Subject(made, 6, np.dtype(np.uint8), _kernels.load("float32"))
 
 
 def test_what_is_measured_in_turn_is_called_equally_often() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from builders import config
 from onotrain.nn import ParameterLayout
 from onotrain.strategies.codecs import (
     CODECS,
@@ -532,10 +532,11 @@ def test_wrong_arrays_are_refused(name: str) -> None:
 def test_the_registry_knows_every_codec_by_its_name_and_makes_no_range_longer() -> None:
     """One value is sent as it is by any of them."""
     assert set(CODECS) == set(MAKERS)
+    options = {name: config(communication={"codec": name}).communication.codec for name in CODECS}
     for name in CODECS:
-        codec = build(SimpleNamespace(name=name, fraction=0.1, rank=2), MATRICES, SEED)
+        codec = build(options[name], MATRICES, SEED)
         assert codec.nbytes == codec.raw_bytes if name == "none" else codec.nbytes < codec.raw_bytes
         assert isinstance(codec, Compressor) == (name == "powersgd")
-        assert build(SimpleNamespace(name=name, fraction=0.1, rank=2), Part.plain(1, np.float32), SEED).nbytes <= 4
-    first, second = (build(SimpleNamespace(name="powersgd", rank=2), MATRICES, seed).state()["q"] for seed in (1, 2))
+        assert build(options[name], Part.plain(1, np.float32), SEED).nbytes <= 4
+    first, second = (build(options["powersgd"], MATRICES, seed).state()["q"] for seed in (1, 2))
     assert (first != second).any()

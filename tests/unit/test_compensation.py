@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain import _kernels
-from onotrain.config import Config
+from builders import config
+from builders import optimizer as rule_of
 from onotrain.errors import ResourceError
-from onotrain.optim import Optimizer
 from onotrain.strategies.blocks import BLOCK
 from onotrain.strategies.parameter_server.compensation import (
     COMPENSATIONS,
@@ -26,7 +24,19 @@ from onotrain.strategies.parameter_server.compensation import (
     vector_names,
 )
 
-OPTIONS = SimpleNamespace(strength=0.3, adaptive=True, decay=0.9, limit=2)
+
+def options(name: str, **more: Any) -> Any:
+    """Return a compensation's section of a configuration."""
+    server = {"name": "parameter_server", "staleness": 2, "compensation": {"name": name, **more}}
+    return config(strategy=server).strategy.compensation
+
+
+OPTIONS = {
+    "none": options("none"),
+    "learning_rate": options("learning_rate"),
+    "delay": options("delay", strength=0.3, adaptive=True, decay=0.9),
+    "constant_batch": options("constant_batch", limit=2),
+}
 SIZES = [1, BLOCK, 2 * BLOCK + 3]
 
 
@@ -44,14 +54,14 @@ def applied(step: Step | None) -> Step:
 def test_none_applies_every_gradient_as_it_is() -> None:
     """At the full rate, however stale."""
     gradient = np.array([1.0, -2.0])
-    rule = COMPENSATIONS["none"](OPTIONS, place(2))
+    rule = COMPENSATIONS["none"](OPTIONS["none"], place(2))
     step = applied(rule.push(0, gradient, np.zeros(2), 50, 4))
     assert step.gradient.tolist() == [1.0, -2.0] and step.factor == 1.0
 
 
 def test_learning_rate_falls_with_staleness() -> None:
     """1 / max(1, tau): a gradient that is one update stale still counts in full."""
-    rule = COMPENSATIONS["learning_rate"](OPTIONS, place(2))
+    rule = COMPENSATIONS["learning_rate"](OPTIONS["learning_rate"], place(2))
     steps = [applied(rule.push(0, np.ones(2), np.zeros(2), tau, 4)) for tau in (0, 1, 2, 5)]
     assert [step.factor for step in steps] == [1.0, 1.0, 0.5, 0.2]
     assert all(step.gradient.tolist() == [1.0, 1.0] for step in steps)
@@ -200,10 +210,10 @@ def history(rule: Compensation, seed: int, pushes: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", sorted(COMPENSATIONS))
 def test_a_resumed_server_goes_on_to_the_bit(name: str) -> None:
     """Vectors are all there is, when what was held back is applied, as it is at every meeting."""
-    assert vector_names(SimpleNamespace(name="delay", adaptive=True)) == ("mean_square",)
-    assert vector_names(SimpleNamespace(name="delay", adaptive=False)) == ()
+    assert vector_names(OPTIONS[name]) == (("mean_square",) if name == "delay" else ())
+    assert vector_names(options("delay", adaptive=False)) == ()
     servers = [place(BLOCK + 5, "float32") for _ in range(3)]
-    whole, first, second = (COMPENSATIONS[name](OPTIONS, server) for server in servers)
+    whole, first, second = (COMPENSATIONS[name](OPTIONS[name], server) for server in servers)
     for rule in (whole, first):
         history(rule, 0, 4)
         rule.flush()
@@ -217,7 +227,7 @@ def test_a_resumed_server_goes_on_to_the_bit(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(COMPENSATIONS))
 def test_a_gradient_that_has_diverged_stays_visible(name: str, bad: float) -> None:
     """It makes no noise here and does not become small; the neighbour is not touched."""
-    rule = COMPENSATIONS[name](OPTIONS, place(2, "float32", batch_size=4))
+    rule = COMPENSATIONS[name](OPTIONS[name], place(2, "float32", batch_size=4))
     w = np.ones(2, "float32")
     rule.sent(0, w)
     step = applied(rule.push(0, np.array([bad, 1.0], "float32"), w, 0, 4))
@@ -228,7 +238,7 @@ def test_a_gradient_that_has_diverged_stays_visible(name: str, bad: float) -> No
 def test_the_gaps_of_the_flat_vector_stay_zero(name: str) -> None:
     """They hold zeros on all ranks."""
     server = place(2, batch_size=4)
-    rule = COMPENSATIONS[name](OPTIONS, server)
+    rule = COMPENSATIONS[name](OPTIONS[name], server)
     rule.sent(0, np.array([1.0, 0.0]))
     assert applied(rule.push(0, np.array([1.0, 0.0]), np.array([2.0, 0.0]), 1, 4)).gradient[1] == 0.0
     assert server.vectors["mean_square"][1] == 0.0
@@ -250,15 +260,5 @@ def test_the_gaps_of_the_flat_vector_stay_zero(name: str) -> None:
 )
 def test_rates_go_with_the_share_of_the_batch(optimizer: str, strategy: dict[str, Any], power: float) -> None:
     """As the optimiser's do, unless the configuration says otherwise or updates are of whole batches."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": optimizer,
-            "training": {"epochs": 1, "batch_size": 60},
-            "strategy": {"name": "parameter_server", "staleness": "unbounded", **strategy},
-        }
-    )
-    rule = Optimizer(config.optimizer, None, _kernels.load("float32"))
-    assert rate_power(config.strategy, rule) == power
+    made = config(optimizer=optimizer, strategy={"name": "parameter_server", "staleness": "unbounded", **strategy})
+    assert rate_power(made.strategy, rule_of(made)) == power

@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onotrain.config import Config
+from builders import config
 from onotrain.data.prepare import prepare
 from onotrain.errors import DataError
 
 
 def section(folder: Path, **data: object) -> object:
     """Return a ``data`` section whose training file is train.csv."""
-    mapping = {
-        "data": {"train": str(folder / "train.csv"), **data},
-        "model": {"layers": [{"dense": 2}]},
-        "loss": "cross_entropy",
-        "training": {"epochs": 1, "batch_size": 2},
-    }
-    return Config.from_mapping(mapping).data
+    return config(2, data={"train": str(folder / "train.csv"), **data}).data
 
 
 @pytest.fixture

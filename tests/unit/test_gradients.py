@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import builders
 from onotrain import _kernels
-from onotrain.config import Config
-from onotrain.nn import Draw, Model
+from onotrain.nn import Draw
 
 ROWS, INPUTS = 6, 5
 STEP = 1e-3
@@ -47,19 +47,10 @@ class Case:
     """A network with random parameters, inputs and targets."""
 
     def __init__(self, layers: list[dict[str, Any]], loss: dict[str, Any], outputs: int) -> None:
-        config = Config.from_mapping(
-            {
-                "data": {"train": "digits"},
-                "model": {
-                    "layers": [*layers, {"dense": {"units": outputs}}],
-                    "bias_initializer": {"name": "normal", "std": 0.3},
-                },
-                "loss": loss,
-                "training": {"epochs": 1, "batch_size": ROWS, "dtype": "float64"},
-            }
-        )
+        biases = {"bias_initializer": {"name": "normal", "std": 0.3}}
+        made = builders.config(*layers, outputs, model=biases, loss=loss, training={"dtype": "float64"})
         rng = np.random.default_rng(3)
-        self.model = Model(config.model, config.loss, INPUTS, _kernels.load("float64"))
+        self.model = builders.model(made, INPUTS)
         self.parameters, self.gradient = self.model.layout.zeros(), self.model.layout.zeros()
         self.model.initialize(self.parameters, seed=1)
         self.model.bind(self.parameters, self.gradient)

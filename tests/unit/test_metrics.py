@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+import builders
 from onotrain import _kernels
-from onotrain.config import Config
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples
 from onotrain.errors import UsageError
 from onotrain.evaluation import metrics
 from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
-from onotrain.nn import Model
 from onotrain.nn.losses import Loss
 
 ROWS = 101
@@ -22,8 +19,7 @@ ROWS = 101
 
 def loss(name: str, outputs: int) -> Loss:
     """Return a float64 loss."""
-    spec = SimpleNamespace(name=name, label_smoothing=0.0, delta=1.0)
-    return Loss(spec, outputs, _kernels.load("float64"))
+    return builders.model(builders.config(outputs, loss=name, training={"dtype": "float64"}), 1).loss
 
 
 def values(names: list[str], criterion: Loss, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -103,16 +99,8 @@ def test_a_metric_that_does_not_fit_is_named() -> None:
 @pytest.mark.parametrize("rows", [1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 3 * CHUNK_ROWS + 7])
 def test_evaluation_covers_every_sample_once(rows: int) -> None:
     """Whole and broken chunks against the same network computed by hand; an index picks samples."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 4}]},
-            "loss": "cross_entropy",
-            "training": {"epochs": 1, "batch_size": 8, "dtype": "float64"},
-        }
-    )
     kernels = _kernels.load("float64")
-    model = Model(config.model, config.loss, 5, kernels)
+    model = builders.model(builders.config(4, training={"dtype": "float64"}), 5)
     flat = model.layout.zeros()
     model.initialize(flat, 0)
     model.bind(flat)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import builders
 from onotrain import _kernels
-from onotrain.config import Config
 from onotrain.nn import Draw, Model, ParameterLayout
 from onotrain.nn.initializers import initialize
-from onotrain.optim import Optimizer, Shard
+from onotrain.optim import Shard
 from onotrain.seeds import generator
 
 shapes = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=3), min_size=1, max_size=8)
@@ -90,7 +89,8 @@ def test_views_and_gather_are_inverse() -> None:
 def test_variance_of_initialisers(name: str, variance: Any, distribution: str) -> None:
     """Mean 0 and the published variance; uniform ones within their bound."""
     weight = np.empty((300, 700))
-    initialize(SimpleNamespace(name=f"{name}_{distribution}"), weight, generator(0, "w"))
+    made = builders.config(model={"initializer": f"{name}_{distribution}"})
+    initialize(made.model.initializer, weight, generator(0, "w"))
     expected = variance(700, 300)
     assert abs(weight.mean()) < 5 * math.sqrt(expected / weight.size)
     assert weight.var() == pytest.approx(expected, rel=0.02)
@@ -107,15 +107,7 @@ def test_first_values_depend_on_seed_and_name_alone() -> None:
 
 def model(layers: list[Any], dtype: str = "float64", loss: str = "cross_entropy") -> Model:
     """Return a network on 6 inputs."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": layers},
-            "loss": loss,
-            "training": {"epochs": 1, "batch_size": 8, "dtype": dtype},
-        }
-    )
-    return Model(config.model, config.loss, 6, _kernels.load(dtype))
+    return builders.model(builders.config(*layers, loss=loss, training={"dtype": dtype}), 6)
 
 
 def test_activation_and_dropout_are_computed_in_the_dense_layers_pass() -> None:
@@ -191,14 +183,8 @@ def ten_steps() -> list[float]:
     net.initialize(parameters, seed=9)
     net.bind(parameters, gradient)
     net.reserve(20)
-    spec = Config.from_mapping(
-        {
-            "data": {"train": "digits"}, "model": {"layers": [{"dense": 2}]}, "loss": "cross_entropy",
-            "optimizer": {"name": "adam", "learning_rate": 0.02, "weight_decay": 1e-3},
-            "training": {"epochs": 1, "batch_size": 1},
-        }
-    ).optimizer  # fmt: skip
-    optimizer = Optimizer(spec, 1.0, _kernels.load("float64"))
+    rule = {"name": "adam", "weight_decay": 1e-3}
+    optimizer = builders.optimizer(builders.config(optimizer=rule, training={"clip_norm": 1.0, "dtype": "float64"}))
     state = {name: net.layout.zeros() for name in optimizer.state_names}
     shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state)
     losses = []

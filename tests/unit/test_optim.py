@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onotrain import _kernels
-from onotrain.config import Config
+import builders
+from builders import OPTIMIZERS, filled
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Improvement, Optimizer, Schedule, Shard
 
@@ -18,17 +18,8 @@ EPOCHS, STEPS = 12, 10
 
 def schedule(spec: Any, batch_size: int = 64) -> Schedule:
     """Return the schedule of a configuration with base rate 0.1."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits", "validation": 0.2},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": {"name": "sgd", "learning_rate": 0.1},
-            "schedule": spec,
-            "training": {"epochs": EPOCHS, "batch_size": batch_size},
-        }
-    )
-    return Schedule(config.schedule, 0.1, batch_size, EPOCHS, STEPS)
+    made = builders.config(data={"validation": 0.2}, schedule=spec, training={"epochs": EPOCHS})
+    return Schedule(made.schedule, 0.1, batch_size, EPOCHS, STEPS)
 
 
 def rates(spec: Any) -> list[float]:
@@ -95,42 +86,20 @@ def test_a_first_value_of_nan_is_no_best() -> None:
     assert judge.update(3.0)
 
 
-OPTIONS = {
-    "sgd": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
-    "adam": {"weight_decay": 0.01},
-    "adamw": {"weight_decay": 0.01},
-    "rmsprop": {"momentum": 0.3},
-    "adagrad": {},
-    "lamb": {"weight_decay": 0.01},
-}
-
-
 @pytest.mark.parametrize("clip", [None, 0.3])
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_any_number_of_shards_makes_the_same_update(name: str, clip: float | None) -> None:
     """Cutting the flat vector through tensors changes nothing, norms over tensors and clipping included."""
-    spec = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": {"name": name, "learning_rate": 0.1, **OPTIONS[name]},
-            "training": {"epochs": 1, "batch_size": 1},
-        }
-    ).optimizer
+    training = {"clip_norm": clip, "dtype": "float64"}
+    optimizer = builders.optimizer(builders.config(optimizer=OPTIMIZERS[name], training=training))
     layout = ParameterLayout([("a", (7, 9)), ("b", (3,)), ("c", (20, 5))], "float64")
-    optimizer = Optimizer(spec, clip, _kernels.load("float64"))
     results = []
     for count in (1, 2, 3, 5):
-        rng = np.random.default_rng(0)
-        flat, gradient = layout.zeros(), layout.zeros()
-        for view in layout.views(flat).values():
-            view[...] = rng.normal(size=view.shape)
+        flat, gradient = filled(layout, 0), layout.zeros()
         state = {key: layout.zeros() for key in optimizer.state_names}
         shards = [Shard.of([t.range for t in layout], layout.shard(i, count), flat, state) for i in range(count)]
         for number in range(1, 4):
-            for view in layout.views(gradient).values():
-                view[...] = rng.normal(size=view.shape)
+            gradient[:] = filled(layout, number)
             _lockstep(optimizer, shards, [gradient[layout.shard(i, count)][None] for i in range(count)], number)
         results.append(flat)
     for other in results[1:]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
+from builders import config
 from onotrain.strategies.blocks import BLOCK
 from onotrain.strategies.local_sgd.outer import OUTERS, Adam, Average, Nesterov, Outer
 
@@ -78,7 +77,10 @@ def test_adam_goes_the_way_the_ranks_went() -> None:
     assert parameters[0] > 1.0 > parameters[1] and parameters[2] == 1.0
 
 
-OPTIONS = SimpleNamespace(learning_rate=0.5, momentum=0.8, betas=(0.9, 0.99), tau=1e-3)
+OPTIONS = {
+    name: config(strategy={"name": "local_sgd", "outer": {"name": name, **more}}).strategy.outer
+    for name, more in {"none": {}, "nesterov": {"momentum": 0.8}, "adam": {"learning_rate": 0.5}}.items()
+}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -86,7 +88,7 @@ OPTIONS = SimpleNamespace(learning_rate=0.5, momentum=0.8, betas=(0.9, 0.99), ta
 def test_a_resumed_outer_step_is_the_same_to_the_bit(name: str, dtype: str) -> None:
     """All state is in the named vectors, which have the parameters' dtype and are written in place to restore."""
     size = BLOCK + 5
-    whole, first, second = (OUTERS[name](OPTIONS, size, dtype) for _ in range(3))
+    whole, first, second = (OUTERS[name](OPTIONS[name], size, dtype) for _ in range(3))
     run(whole, size, dtype, 3)
     run(first, size, dtype, 3)
     for key, vector in second.state().items():
@@ -98,13 +100,13 @@ def test_a_resumed_outer_step_is_the_same_to_the_bit(name: str, dtype: str) -> N
 @pytest.mark.parametrize(("name", "state"), [("none", set()), ("nesterov", {"velocity"}), ("adam", {"m", "v"})])
 def test_names_of_the_state(name: str, state: set[str]) -> None:
     """Checkpoints depend on them."""
-    assert set(OUTERS[name](OPTIONS, 3, "float32").state()) == state
+    assert set(OUTERS[name](OPTIONS[name], 3, "float32").state()) == state
 
 
 @pytest.mark.parametrize("name", sorted(OUTERS))
 def test_the_gaps_of_the_flat_vector_stay_zero(name: str) -> None:
     """They hold zeros on all ranks."""
-    outer = OUTERS[name](OPTIONS, 4, "float32")
+    outer = OUTERS[name](OPTIONS[name], 4, "float32")
     for _ in range(3):
         start, parameters = np.array([[1, 0, 2, 0], [3, 0, 1, 0]], "float32")
         outer.step(start, parameters)
@@ -114,7 +116,7 @@ def test_the_gaps_of_the_flat_vector_stay_zero(name: str) -> None:
 @pytest.mark.parametrize(("name", "key"), [("nesterov", "velocity"), ("adam", "m"), ("adam", "v")])
 def test_state_that_has_vanished_becomes_zero(name: str, key: str) -> None:
     """Subnormal numbers would stay for ever, and slow every step down."""
-    outer = OUTERS[name](OPTIONS, 1, "float32")
+    outer = OUTERS[name](OPTIONS[name], 1, "float32")
     outer.state()[key][:] = np.finfo("float32").tiny
     start = np.ones(1, "float32")
     outer.step(start, start.copy())
@@ -125,7 +127,7 @@ def test_state_that_has_vanished_becomes_zero(name: str, key: str) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_parameters_that_have_diverged_stay_visible(name: str, bad: float) -> None:
     """They become no numbers that look well, and make no noise here; the neighbour is not touched."""
-    outer = OUTERS[name](OPTIONS, 2, "float32")
+    outer = OUTERS[name](OPTIONS[name], 2, "float32")
     start, parameters = np.ones(2, "float32"), np.array([bad, 1.0], "float32")
     outer.step(start, parameters)
     assert not np.isfinite(parameters[0]) and parameters[1] == 1.0

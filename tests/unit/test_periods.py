@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builders import config
 from onotrain.strategies.local_sgd.periods import PERIODS, Adaptive, Fixed, Period, PostLocal
+
+#: Each period's section of a configuration.
+OPTIONS = {
+    name: config(strategy={"name": "local_sgd", "period": {"name": name, "steps": 12, **more}}).strategy.period
+    for name, more in {"fixed": {}, "post_local": {"from_epoch": 1}, "adaptive": {}}.items()
+}
 
 
 def steps(period: Period, rates: list[float], losses: list[float | None]) -> list[int]:
@@ -95,8 +101,7 @@ def test_adaptive_never_grows_and_always_falls_at_a_good_loss(first: int, losses
 )
 def test_a_resumed_period(name: str, epochs: list[tuple[float, float | None]], stop: int) -> None:
     """State after any epoch is all there is."""
-    options = SimpleNamespace(steps=12, from_epoch=None)
-    whole, first, second = (PERIODS[name](options) for _ in range(3))
+    whole, first, second = (PERIODS[name](OPTIONS[name]) for _ in range(3))
     expected = [whole.observe(epoch, *seen) for epoch, seen in enumerate(epochs)]
     got = [first.observe(epoch, *seen) for epoch, seen in enumerate(epochs[:stop])]
     second.restore(first.state())
@@ -107,7 +112,6 @@ def test_a_resumed_period(name: str, epochs: list[tuple[float, float | None]], s
 
 def test_the_registry_passes_the_options_on() -> None:
     """Each name its class, with both options."""
-    options = SimpleNamespace(steps=5, from_epoch=1)
-    made = {name: make(options) for name, make in PERIODS.items()}
+    made = {name: make(OPTIONS[name]) for name, make in PERIODS.items()}
     seen = {name: steps(period, [0.1, 0.1, 0.1], [4.0, 1.0, 1.0]) for name, period in made.items()}
-    assert seen == {"fixed": [5, 5, 5], "post_local": [1, 5, 5], "adaptive": [5, 3, 2]}
+    assert seen == {"fixed": [12, 12, 12], "post_local": [1, 12, 12], "adaptive": [12, 6, 3]}

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.config import Config, load_config
+from builders import config
+from onotrain.config import load_config
 from onotrain.errors import ConfigError
 from onotrain.strategies import injection
 from onotrain.strategies.injection import Delays, Injection, uniform
@@ -90,17 +91,8 @@ def test_what_is_slept_is_told_as_computing(
     """A quarter of a second of computing and one message; load balancing must see what the simulated rank takes."""
     seen: list[float] = []
     monkeypatch.setattr(injection, "sleep", seen.append)
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "training": {"epochs": 1, "batch_size": 1},
-            "simulate": simulate,
-        }
-    )
     world: Any = SimpleNamespace(rank=rank, size=2)
-    injected = Injection.of(config, world)
+    injected = Injection.of(config(simulate=simulate), world)
     assert injected.inject_delay(7, 0.25) == expected
     monkeypatch.setattr(injection, "perf_counter", lambda: 12.0)
     injected.inject_latency(began=11.999)  # a quarter of its time ago

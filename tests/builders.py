@@ -1,0 +1,164 @@
+"""Small configurations, networks and strategies to build tests on, so that a test says only what matters for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from onotrain import _kernels
+from onotrain.config import Config
+from onotrain.data import DataSpec, load_dataset
+from onotrain.errors import OnotrainError
+from onotrain.nn import Model, ParameterLayout
+from onotrain.optim import Optimizer
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.world import Comm, World
+from onotrain.runs.run_directory import RunDirectory
+from onotrain.strategies import BatchShape, Job, build
+from onotrain.training import train
+
+#: Every update rule, with the options that give it all of its terms.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"name": "sgd", "learning_rate": 0.1},
+    "momentum": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
+    "adam": {"name": "adam", "weight_decay": 0.01},
+    "adamw": {"name": "adamw", "weight_decay": 0.1},
+    "rmsprop": {"name": "rmsprop", "momentum": 0.5},
+    "adagrad": {"name": "adagrad"},
+    "lamb": {"name": "lamb", "weight_decay": 0.01},
+}
+#: Tensors of a small network, whose flat vector has gaps between them.
+SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
+
+
+# Configurations -------------------------------------------------------------------------------------------------------
+
+
+def mapping(*layers: Any, **sections: Any) -> dict[str, Any]:
+    """Return a configuration: one layer on the digits for an epoch, with other layers and sections as in `changed`."""
+    base = {
+        "data": {"train": "digits"},
+        "model": {"layers": [{"dense": 10}]},
+        "loss": "cross_entropy",
+        "training": {"epochs": 1, "batch_size": 24},
+    }
+    return changed(base, *layers, **sections)
+
+
+def changed(base: Mapping[str, Any], *layers: Any, **sections: Any) -> dict[str, Any]:
+    """Return a configuration with other keys in its sections.
+
+    A section that has a name, as a strategy has, and one that is no mapping is replaced as a whole.  A layer that is a
+    number is a dense one.
+    """
+    if layers:
+        sections["model"] = {"layers": [{"dense": layer} if isinstance(layer, int) else layer for layer in layers]} | (
+            sections.get("model", {})
+        )
+    merged = {
+        name: {**base[name], **section}
+        for name, section in sections.items()
+        if isinstance(section, Mapping) and "name" not in section and isinstance(base.get(name), Mapping)
+    }
+    return {**base, **sections, **merged}
+
+
+def config(*layers: Any, **sections: Any) -> Config:
+    """Return the configuration of `mapping`, checked."""
+    return Config.from_mapping(mapping(*layers, **sections))
+
+
+def relu(units: int) -> dict[str, Any]:
+    """Return a dense layer with that activation."""
+    return {"dense": {"units": units, "activation": "relu"}}
+
+
+# What a configuration describes ---------------------------------------------------------------------------------------
+
+
+def optimizer(made: Config) -> Optimizer:
+    """Return the update rule of a configuration."""
+    return Optimizer(made.optimizer, made.training.clip_norm, _kernels.load(made.training.dtype))
+
+
+def model(made: Config, inputs: int) -> Model:
+    """Return the network of a configuration."""
+    return Model(made.model, made.loss, inputs, _kernels.load(made.training.dtype))
+
+
+def strategy(made: Config, world: World, layout: ParameterLayout) -> Any:
+    """Return the strategy of a configuration.  *Collective*."""
+    with agreed(world.comm):
+        return build(Job.of(made, world, layout, optimizer(made)))
+
+
+class NoModel:
+    """What a strategy gives memory to, where a test writes the gradients."""
+
+    def reserve(self, *arguments: Any, **options: Any) -> None:
+        """Take no memory."""
+
+    def bind(self, *arguments: Any, **options: Any) -> None:
+        """Forget the arrays."""
+
+
+def prepare(run: Any, samples: int, network: Any = None) -> None:
+    """Have a strategy get ready for batches of so many samples.  *Collective*."""
+    run.prepare(network or NoModel(), BatchShape(samples, run.most_rows(samples), 1))
+
+
+def filled(layout: ParameterLayout, *seed: int) -> np.ndarray:
+    """Return a flat vector of normal numbers, with zeros in the gaps; a rank in the seed makes it that rank's own."""
+    flat, rng = layout.zeros(), np.random.default_rng(seed)
+    for view in layout.views(flat).values():
+        view[...] = rng.normal(size=view.shape)
+    return flat
+
+
+def gaps(layout: ParameterLayout) -> np.ndarray:
+    """Return where a flat vector has no tensor."""
+    found = np.ones(layout.size, bool)
+    for tensor in layout:
+        found[tensor.range] = False
+    return found
+
+
+# Whole trainings ------------------------------------------------------------------------------------------------------
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a run."""
+    return [dict(record) for record in RunDirectory.open(run).metrics()]
+
+
+def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> OnotrainError:
+    """Expect a training to fail with the same error, marked as such, on all ranks, which are still in step then."""
+    with pytest.raises(kind, match=match) as caught:
+        train(*arguments, **options)
+    assert caught.value.agreed or world.size == 1
+    assert len(set(world.comm.allgather((type(caught.value).__name__, caught.value.message)))) == 1
+    return caught.value
+
+
+def write_digits(world: World, path: Path, samples: int = 600) -> None:
+    """Write an HDF5 file with some of the digits.  *Collective*."""
+    if world.rank == 0:
+        digits = load_dataset(DataSpec("digits"))
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=digits.features[:samples], chunks=(50, 64))
+            file["y"] = digits.targets[:samples]
+    world.barrier()
+
+
+def two_nodes(comm: Comm) -> World:
+    """Return a job as if its last third of ranks were another node.  *Collective*."""
+    first = comm.size - comm.size // 3
+    if first == comm.size:
+        pytest.skip("Test requires 3 MPI processes")
+    index = int(comm.rank >= first)
+    return World(comm, comm.Split(index, key=comm.rank), index, (first, comm.size - first))
