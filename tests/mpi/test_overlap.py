@@ -12,7 +12,7 @@ import pytest
 
 from onotrain import _kernels
 from onotrain.config import Config
-from onotrain.errors import ConfigError
+from onotrain.errors import ConfigError, PlatformError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel import mailbox
@@ -217,7 +217,7 @@ def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch
     monkeypatch.setattr(mailbox, "sleep", count)
     if nodes.rank == 0:
         received = [np.zeros(4) for _ in range(nodes.size - 1)]
-        inbox = mailbox.Inbox(nodes.comm, range(1, nodes.size), (1, 1), received, received)
+        inbox = mailbox.Inbox(nodes.comm, range(1, nodes.size), (1, 1), received, received, nodes.failures.check)
         for worker in range(nodes.size - 1):
             inbox.expect(worker)
         nodes.barrier()
@@ -236,3 +236,16 @@ def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch
         sleep(1.0)
         outbox.send()
         outbox.close()
+
+
+def test_a_server_does_not_wait_for_workers_that_are_gone(nodes: World) -> None:
+    def gone() -> None:
+        raise PlatformError("rank 1 is gone")
+
+    if nodes.rank == 0:
+        received = [np.zeros(4)]
+        inbox = mailbox.Inbox(nodes.comm, [1], (1, 1), received, received, gone)
+        inbox.expect(0)
+        with pytest.raises(PlatformError, match="rank 1 is gone"):
+            inbox.wait()
+        inbox.close()

@@ -220,7 +220,7 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
         return {name: np.zeros(shape, dtype) for name, (shape, dtype) in fields.items()}
 
     monkeypatch.setattr(arena, "allocate", zeros)
-    monkeypatch.setattr(arena, "make_barrier", lambda node, state: node.Barrier)
+    monkeypatch.setattr(arena, "make_barrier", lambda world, state: world.node.Barrier)
     layout = ParameterLayout(SHAPES, "float64")
     rule = Optimizer(section("sgd"), None, _kernels.load("float64"))
     rng = np.random.default_rng(0)

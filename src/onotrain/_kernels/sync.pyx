@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t
 cdef extern from *:
     """
     #include <sched.h>
+    #include <time.h>
     #if defined(__x86_64__)
     #define onotrain_pause() __builtin_ia32_pause()
     #elif defined(__aarch64__)
@@ -36,24 +37,31 @@ cdef extern from *:
         }
         return 0;
     }
-    static int onotrain_yield(int64_t *generation, int64_t mine, int64_t times) {
-        for (int64_t n = 0; n < times; n++) {
+    static int64_t onotrain_nanoseconds(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    }
+    /* The same, and gives the core away after each look, for at least so long. */
+    static int onotrain_yield(int64_t *generation, int64_t mine, int64_t nanoseconds) {
+        int64_t end = onotrain_nanoseconds() + nanoseconds;
+        do {
             if (__atomic_load_n(generation, __ATOMIC_ACQUIRE) != mine) return 1;
             sched_yield();
-        }
+        } while (onotrain_nanoseconds() < end);
         return 0;
     }
     """
     int64_t onotrain_arrive(int64_t* count, int64_t* generation, int64_t size) nogil
     bint onotrain_spin(int64_t* generation, int64_t mine, int64_t spins) nogil
-    bint onotrain_yield(int64_t* generation, int64_t mine, int64_t times) nogil
+    bint onotrain_yield(int64_t* generation, int64_t mine, int64_t nanoseconds) nogil
 
-#: Times that a waiting rank gives its core away before it looks for signals.
+#: How long a waiting rank looks at the generation before it looks for signals, and calls `waiting` [ns].
 cdef enum:
-    YIELDS = 1000
+    LOOK_NS = 2000000
 
 
-def barrier(int64_t[::1] state not None, int64_t size, int64_t spins):
+def barrier(int64_t[::1] state not None, int64_t size, int64_t spins, waiting not None):
     """Wait for all ranks.  *Collective* over the `size` ranks that share `state`.
 
     Parameters
@@ -65,6 +73,9 @@ def barrier(int64_t[::1] state not None, int64_t size, int64_t spins):
         Number of ranks.
     spins
         Looks before a waiting rank begins to give its core away; 0 where ranks outnumber cores.
+    waiting
+        Called without arguments every few milliseconds of a wait.  What it raises, or the handler of a signal, ends the
+        wait; this rank counts as having come, so the barrier is of no use any more.
     """
     if state.shape[0] < 16:
         raise ValueError(f"state: got {state.shape[0]} elements, expected 16")
@@ -77,5 +88,7 @@ def barrier(int64_t[::1] state not None, int64_t size, int64_t spins):
         done = onotrain_spin(generation, mine, spins)
     while not done:
         with nogil:
-            done = onotrain_yield(generation, mine, YIELDS)
-        PyErr_CheckSignals()
+            done = onotrain_yield(generation, mine, LOOK_NS)
+        if not done:
+            PyErr_CheckSignals()
+            waiting()

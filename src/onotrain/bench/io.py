@@ -63,7 +63,7 @@ def run(
     check_positive("every_steps", [every_steps])
     result: dict[str, Any] = {**subject.describe(), "build": subject.kernels.path, "ranks": world.size}
     with _scratch(world, directory) as folder:
-        with others_asleep(world.comm):
+        with others_asleep(world):
             if world.rank == 0:
                 result["checkpoint"] = _checkpoint(subject, folder, budget_s, say)
                 result["data"] = _data(subject, folder, samples, budget_s, say)

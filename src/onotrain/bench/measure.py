@@ -16,7 +16,7 @@ import numpy as np
 
 from onotrain.errors import OnotrainError
 from onotrain.parallel.agreement import agreed
-from onotrain.parallel.world import Comm
+from onotrain.parallel.world import Comm, World
 
 #: Told what is being measured.
 Say = Callable[[str], None]
@@ -128,21 +128,22 @@ def _slowest(comm: Comm | None, seconds: Any) -> np.ndarray:
 
 
 @contextmanager
-def others_asleep(comm: Comm) -> Iterator[None]:
+def others_asleep(world: World) -> Iterator[None]:
     """Let ranks that have nothing to do in the block sleep until the others are through; *collective*.
 
     Ranks that wait in MPI may keep their cores busy.  What fails in the block fails on all ranks (`agreed`).
     """
-    with agreed(comm):
+    with agreed(world.comm):
         try:
             yield
         except OnotrainError:
-            _meet(comm)
+            _meet(world)
             raise
-        _meet(comm)
+        _meet(world)
 
 
-def _meet(comm: Comm) -> None:
-    request = comm.Ibarrier()
+def _meet(world: World) -> None:
+    request = world.comm.Ibarrier()
     while not request.Test():
+        world.failures.check()
         sleep(_NAP_S)

@@ -51,7 +51,7 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
         numbers = numbers_of_ranks(world.size, fewest_ranks(subject.config.strategy))
         for ranks in numbers:
             group = stack.enter_context(_some(world, ranks))
-            with others_asleep(world.comm):
+            with others_asleep(world):
                 loop = None if group is None else stack.enter_context(closing(Loop(group, subject, rows)))
                 loops.append(loop)
                 if loop is not None:
@@ -59,7 +59,7 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
         for number in range(REPEATS):
             for loop, ranks in zip(loops, numbers, strict=True):
                 say(f"{rows} rows on each of {ranks} rank{'s' * (ranks > 1)}, {number + 1} of {REPEATS}")
-                with others_asleep(world.comm):
+                with others_asleep(world):
                     if loop is not None:
                         loop.read()
         return [loop.result() for loop in loops if loop is not None]

@@ -10,7 +10,7 @@ import numpy as np
 
 from onotrain import _kernels
 from onotrain.parallel.threads import node_cores
-from onotrain.parallel.world import Comm
+from onotrain.parallel.world import World
 
 #: What a barrier needs of the memory that the ranks share.
 STATE = ((16,), np.int64)
@@ -18,12 +18,13 @@ STATE = ((16,), np.int64)
 _SPINS = 20_000
 
 
-def make_barrier(node: Comm, state: np.ndarray) -> Callable[[], None]:
-    """Return the function that waits for all ranks of `node`.
+def make_barrier(world: World, state: np.ndarray) -> Callable[[], None]:
+    """Return the function that waits for all ranks of the node, and raises a `PlatformError` if one of them has died.
 
     *Collective*: the same kernels on all ranks; `state` as in `STATE`, zeroed, shared, and used by nothing else.
     """
     if _kernels.path() == "reference":
-        return node.Barrier
-    crowded = node.size > node_cores()
-    return partial(import_module("onotrain._kernels.sync").barrier, state, node.size, 0 if crowded else _SPINS)
+        return world.node.Barrier
+    size = world.node.size
+    spins = 0 if size > node_cores() else _SPINS
+    return partial(import_module("onotrain._kernels.sync").barrier, state, size, spins, world.failures.check)

@@ -6,7 +6,7 @@ what the numbers mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, sleep
 
 import numpy as np
@@ -122,6 +122,8 @@ class Inbox:
     received, replied
         What each worker fills besides, and what it gets: the caller's, the latter not to be written before `finish`.
         Empty ones are not sent.
+    waiting
+        Called again and again while this rank waits; what it raises ends the wait.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class Inbox:
         numbers: tuple[int, int],
         received: Sequence[np.ndarray],
         replied: Sequence[np.ndarray],
+        waiting: Callable[[], None],
     ) -> None:
         count = len(workers)
         #: What came, with a row for each worker.
@@ -143,7 +146,7 @@ class Inbox:
         self._requests = [request for letter in self._in for request in letter.requests]
         self._sender = [worker for worker, letter in enumerate(self._in) for _ in letter.requests]
         self._missing = [len(letter.requests) for letter in self._in]
-        self._some = start_mpi().Request.Testsome
+        self._some, self._waiting = start_mpi().Request.Testsome, waiting
 
     def expect(self, worker: int) -> None:
         """Be ready for the next letter of `worker`; what came with the last one will be overwritten."""
@@ -155,6 +158,7 @@ class Inbox:
         """Wait until letters are complete; return whose, in ascending order."""
         began = perf_counter()
         while not (whose := self._arrived()):
+            self._waiting()
             sleep(min(_LONGEST_PAUSE_S, max(_SHORTEST_PAUSE_S, (perf_counter() - began) / 8)))
         return whose
 

@@ -6,13 +6,14 @@ This file starts MPI, once, when `World.connect` is first called; importing it s
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onotrain.errors import EXIT_INTERNAL, PlatformError
+from onotrain.parallel.failure_detector import FailureDetector
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
@@ -87,6 +88,7 @@ class World:
     node: Comm
     node_index: int
     node_sizes: tuple[int, ...]
+    failures: FailureDetector = field(default_factory=FailureDetector)
 
     @classmethod
     def connect(cls, comm: Comm | None = None, ranks_per_node: int | None = None) -> World:
@@ -97,6 +99,7 @@ class World:
         mpi = start_mpi()
         comm = (mpi.COMM_WORLD if comm is None else comm).Dup()
         node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
+        failures = FailureDetector(comm, node)
         if ranks_per_node is not None:
             machine, node = node, node.Split(node.rank // ranks_per_node, key=comm.rank)
             machine.Free()
@@ -104,7 +107,7 @@ class World:
         leaders = comm.allgather(node.bcast(comm.rank, root=0))
         firsts = sorted(set(leaders))
         sizes = tuple(leaders.count(first) for first in firsts)
-        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes)
+        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes, failures)
 
     @property
     def rank(self) -> int:

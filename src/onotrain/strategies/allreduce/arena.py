@@ -73,7 +73,7 @@ class Arena:
             _Slot(tallies, tallies[world.node.rank], tallies[: world.shards, 3], job_tally)
             for tallies, job_tally in zip(self.arrays["tallies"], self.job_tallies, strict=True)
         ]
-        self._meet = make_barrier(world.node, self.arrays["barrier"])
+        self._meet = make_barrier(world, self.arrays["barrier"])
         self._sums = 0
 
     def barrier(self) -> None:

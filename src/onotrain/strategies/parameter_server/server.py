@@ -114,7 +114,9 @@ class Server(Participant):
                 parameters, self.workers, lambda: without_feedback(job.codec, part, job.seed), together=self.lockstep
             )
         workers = range(self.servers, job.world.size)
-        self._inbox = Inbox(job.world.comm, workers, NUMBERS, self._messages, self._replies.buffers)
+        self._inbox = Inbox(
+            job.world.comm, workers, NUMBERS, self._messages, self._replies.buffers, job.world.failures.check
+        )
         self.keep_residuals([None] * self.servers)
 
     def _begin_anew(self) -> None:

@@ -1,0 +1,95 @@
+"""Notices that another process of the job on this machine has ended, where this package itself waits for it.
+
+A launcher usually ends a job that has lost a process.  It cannot when it has been killed itself, and then a rank that
+looks at shared memory, or polls for messages, would wait for ever: no call of MPI fails that it does not make.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from onotrain.errors import PlatformError
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Time between two looks; one look reads a file for each rank of the machine, about 20 us [s].
+INTERVAL_S = 0.25
+#: How long a process has been gone before this rank ends the job: the launcher, if there is one, does it first [s].
+GRACE_S = 3.0
+
+_HINT = "find out what killed it (out of memory? see dmesg), and go on from the last checkpoint"
+
+
+@dataclass(frozen=True)
+class _Process:
+    rank: int
+    pid: int
+    #: Tells it from a later process of the same number [clock ticks since the machine started].
+    start: str | None
+
+    @property
+    def alive(self) -> bool:
+        return self.start is not None and _start(self.pid) == self.start
+
+
+def _start(pid: int) -> str | None:
+    """Return when a process started; None if it has ended, or cannot be seen from here."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *fields = text.rpartition(")")[2].split()  # the program's name in front may hold anything
+    return None if state in ("Z", "X") else fields[18]
+
+
+class FailureDetector:
+    """Looks whether the ranks of this machine, and the launcher that started this one, are alive.
+
+    Parameters
+    ----------
+    comm, machine
+        All ranks, and those of them that run on this machine.  *Collective*.  None: there is nobody to watch.
+    """
+
+    def __init__(self, comm: MPI.Comm | None = None, machine: MPI.Comm | None = None) -> None:
+        self._rank, self._launcher = 0, None
+        self._others: list[_Process] = []
+        self._due, self._since = 0.0, float("inf")
+        if comm is not None and machine is not None and comm.size > 1:
+            self._rank, self._launcher = comm.rank, os.getppid()
+            mine = _Process(comm.rank, os.getpid(), _start(os.getpid()))
+            # Ranks in other containers may be invisible: those that are seen now are watched.
+            self._others = [other for other in machine.allgather(mine) if other != mine and other.alive]
+
+    def check(self) -> None:
+        """Raise if a process is gone; cheap enough for every turn of a loop that waits.
+
+        Raises
+        ------
+        PlatformError
+            A process has been gone for `GRACE_S`, for twice as long where a rank before this one can say so.
+        """
+        now = monotonic()
+        if now < self._due:
+            return
+        self._due = now + INTERVAL_S
+        gone = [other for other in self._others if not other.alive]
+        orphaned = self._launcher is not None and os.getppid() != self._launcher
+        if not gone and not orphaned:
+            return
+        self._since = min(self._since, now)
+        is_first = all(other in gone for other in self._others if other.rank < self._rank)
+        if now - self._since >= (GRACE_S if is_first else 2 * GRACE_S):
+            raise PlatformError(_message(gone), hint=_HINT)
+
+
+def _message(gone: list[_Process]) -> str:
+    if not gone:
+        return "the launcher that started this rank is gone"
+    names = ", ".join(f"{other.rank} (process {other.pid})" for other in gone)
+    return f"rank {names} is gone" if len(gone) == 1 else f"ranks {names} are gone"
