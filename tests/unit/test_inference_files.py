@@ -290,3 +290,119 @@ def test_data_without_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=samples(3))
     with pytest.raises(OnotrainError, match="no targets"):
         evaluate(net, DataSpec(str(tmp_path / "data.npz")))
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> DataSpec:
+    """Write an HDF5 or NPZ file."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+            file.attrs["feature_names"] = list(COLUMNS)
+    return DataSpec(str(path))
+
+
+def write_table(path: Path, *columns: Any) -> DataSpec:
+    """Write a table without a header."""
+    path.write_text("".join(",".join(map(str, row)) + "\n" for row in zip(*columns, strict=True)))
+    return DataSpec(str(path))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+@pytest.mark.parametrize("several", [False, True])
+def test_arrays_have_the_names_that_the_training_file_has(
+    tmp_path: Path, suffix: str, several: bool, stream: bool
+) -> None:
+    """Beside arrays of the names that are taken by default, and names of columns."""
+    if stream and suffix == "npz":
+        pytest.skip("only HDF5 is streamed")
+    names = {"features": "pictures", "targets": "kinds"}
+    data = {"train": f"train.{suffix}", **{key: [name] if several else name for key, name in names.items()}}
+    net = save(tmp_path, "multiclass", data=data, feature_names=COLUMNS if suffix == "h5" else None)
+    x = samples(90)
+    kinds = onotrain.load(net).predict_classes(x)
+    path = tmp_path / f"other.{suffix}"
+    spec = write_arrays(path, x=x + 1, y=(kinds + 1) % 3, pictures=x, kinds=kinds)
+    assert evaluate(net, spec, stream=stream).metrics["accuracy"] == 1.0
+    np.testing.assert_array_equal(predicted(net, spec, stream=stream), onotrain.load(net).predict(x))
+    given = DataSpec(str(path), features="x", targets="y")
+    others = onotrain.load(net).predict_classes(x + 1)
+    assert evaluate(net, given, stream=stream).metrics["accuracy"] == np.mean(others == (kinds + 1) % 3)
+    np.testing.assert_array_equal(predicted(net, given, stream=stream), onotrain.load(net).predict(x + 1))
+    without = write_arrays(path, pictures=x)
+    np.testing.assert_array_equal(predicted(net, without, stream=stream), onotrain.load(net).predict(x))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "h5"])
+def test_targets_of_the_training_are_no_features(tmp_path: Path, suffix: str) -> None:
+    """Features are the only other array: the targets tell which, also where they are not read."""
+    net, x = save(tmp_path, "multiclass", data={"train": f"train.{suffix}", "targets": "kinds"}), samples(30)
+    for extra in ({"kinds": np.array(["what"] * 30, "S4")}, {}):
+        spec = write_arrays(tmp_path / f"x.{suffix}", pictures=x, **extra)
+        np.testing.assert_array_equal(predicted(net, spec), onotrain.load(net).predict(x))
+
+
+def test_names_of_columns_are_no_names_of_arrays(tmp_path: Path) -> None:
+    data = {"train": "train.csv", "features": list(COLUMNS), "targets": "kind"}
+    net, x = save(tmp_path, "multiclass", data=data, feature_names=COLUMNS, target_names=("kind",)), samples(30)
+    spec = write_arrays(tmp_path / "x.h5", x=x, y=onotrain.load(net).predict_classes(x))
+    assert evaluate(net, spec).metrics["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("order", [(4, 1, 5, 0, 3), None])
+def test_columns_without_names_go_by_their_numbers(tmp_path: Path, order: tuple[int, ...] | None) -> None:
+    """As the configuration of the training says, in files with the targets and without them."""
+    features = None if order is None else [str(column + 1) for column in order]
+    net = save(tmp_path, "numbered", data={"train": "train.csv", "features": features, "targets": "3"})
+    network, columns = onotrain.load(net), np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    x = columns[:, list(order or (0, 1, 3, 4, 5))]
+    kinds, rest = network.predict_classes(x), columns.T[3:]
+    spec = write_table(tmp_path / "labelled.csv", *columns.T[:2], kinds, *rest)
+    assert evaluate(net, spec).metrics["accuracy"] == 1.0
+    unlabelled = write_table(tmp_path / "unlabelled.csv", *columns.T[:2], [""] * 60, *rest)
+    alone = write_table(tmp_path / "alone.csv", *x.T)
+    for data in (spec, unlabelled, alone):
+        np.testing.assert_array_equal(predicted(net, data), network.predict(x))
+    given = DataSpec(spec.path, features=("6", "5", "4", "2", "1"))
+    np.testing.assert_array_equal(predicted(net, given), network.predict(columns[:, [5, 4, 3, 1, 0]]))
+
+
+def test_labels_in_a_file_of_their_own(tmp_path: Path) -> None:
+    """They belong to the training file alone; for any other one they are to be named."""
+    data = {"train": str(tmp_path / "train.npy"), "targets": "labels.npy"}
+    net, x = save(tmp_path, "multiclass", data=data), samples(40)
+    kinds = onotrain.load(net).predict_classes(x)
+    np.save(tmp_path / "train.npy", x)
+    np.save(tmp_path / "other.npy", x)
+    np.save(tmp_path / "labels.npy", kinds)
+    np.save(tmp_path / "other-labels.npy", (kinds + 1) % 3)
+    assert evaluate(net, DataSpec(str(tmp_path / "train.npy"))).metrics["accuracy"] == 1.0
+    given = DataSpec(str(tmp_path / "train.npy"), targets="other-labels.npy")
+    assert evaluate(net, given).metrics["accuracy"] == 0.0
+    with pytest.raises(DataError, match="no targets found"):
+        evaluate(net, DataSpec(str(tmp_path / "other.npy")))
+    np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "other.npy"))), onotrain.load(net).predict(x))
+
+
+def test_the_format_of_the_training_where_the_name_does_not_tell(tmp_path: Path) -> None:
+    net, x = save(tmp_path, "multiclass", data={"train": "train.txt", "format": "csv"}), samples(30)
+    expected = onotrain.load(net).predict(x)
+    np.savetxt(tmp_path / "x.txt", x, fmt="%.9g", delimiter=",")
+    np.save(tmp_path / "x.npy", x)
+    for name in ("x.txt", "x.npy"):
+        np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / name))), expected)
+    with pytest.raises(DataError, match="not a usable NPZ file"):
+        predicted(net, DataSpec(str(tmp_path / "x.txt"), "npz"))
+
+
+def test_the_format_of_the_training_where_names_are_alike(tmp_path: Path) -> None:
+    """Fields may hold commas where tabs separate them."""
+    net = save(tmp_path, "multiclass", data={"train": "train.csv", "format": "tsv", "targets": "6"})
+    x = samples(30)
+    rows = ("\t".join([*map(str, row), "a, b"]) for row in x)
+    (tmp_path / "x.csv").write_text("\n".join(rows) + "\n")
+    expected = onotrain.load(net).predict(x)
+    np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "x.csv"))), expected)

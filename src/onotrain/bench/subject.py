@@ -14,7 +14,7 @@ import numpy as np
 
 from onotrain.config import Config, load_config
 from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
-from onotrain.data.prepare import spec_of
+from onotrain.data.selection import spec_of
 from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice

@@ -67,7 +67,7 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
 def _data(data: Any) -> tuple[int | None, str]:
     """Return the number of features, None if it is not known yet, and what the data look like."""
     from onotrain.data import load_dataset
-    from onotrain.data.prepare import spec_of
+    from onotrain.data.selection import spec_of
     from onotrain.errors import DataError
 
     path = Path(data.train)

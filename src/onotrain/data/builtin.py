@@ -33,7 +33,7 @@ def load(spec: DataSpec) -> Dataset:
     DataError
         It is not there, is damaged, or has no such part.
     """
-    if spec.features is not None or (spec.targets is not None and not spec.without_targets):
+    if spec.features is not None or spec.targets:
         raise DataError(f"{spec.path}: data.features and data.targets do not apply to a built-in data set")
     if spec.part not in _PARTS:
         raise DataError(f"{spec.path}: no part {spec.part!r}, expected one of {', '.join(_PARTS)}")

@@ -30,6 +30,8 @@ class DataSpec:
         for the default, an empty tuple for data without targets.
     part
         ``train`` or ``test``, of a built-in data set.
+    labelled
+        Whether targets are read.  If not, those named or found are still no features, and need not be there.
     """
 
     path: str
@@ -37,11 +39,17 @@ class DataSpec:
     features: str | Sequence[str] | None = None
     targets: str | Sequence[str] | None = None
     part: str = "train"
+    labelled: bool = True
 
     @property
     def without_targets(self) -> bool:
         """Whether targets are not to be read."""
-        return self.targets is not None and not isinstance(self.targets, str) and len(self.targets) == 0
+        return not self.labelled or listed(self.targets) == ()
+
+
+def listed(names: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return one name or several as a tuple; None stays."""
+    return (names,) if isinstance(names, str) else None if names is None else tuple(names)
 
 
 class Positions(Protocol):

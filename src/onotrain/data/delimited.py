@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec, make_dataset
+from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.delimited_text import (
     Layout,
     TextPositions,
@@ -110,19 +110,20 @@ def _read(spec: DataSpec, *, allow_missing: bool) -> Dataset:
 
 def _select(layout: Layout, spec: DataSpec) -> _Selection:
     """Return which columns are features and which are targets."""
-    wanted = None if spec.features is None else _columns(layout, spec.features, "features")
-    targets: tuple[int, ...]
-    if spec.targets is not None:
-        targets = _columns(layout, spec.targets, "targets")
-    else:
-        free = [column for column in range(layout.columns) if wanted is None or column not in wanted]
-        named = [] if layout.header is None else [c for c in free if layout.header[c].lower() in _TARGET_NAMES]
+    features, named = _columns(layout, listed(spec.features), "features"), listed(spec.targets)
+    if named is not None and not spec.labelled:
+        named = tuple(name for name in named if name in layout.names)
+    targets = _columns(layout, named, "targets")
+    if targets is None:
+        free = [column for column in range(layout.columns) if features is None or column not in features]
+        usual = [] if layout.header is None else [c for c in free if layout.header[c].lower() in _TARGET_NAMES]
         # A file of a single column, or of features alone, has no targets.
         last = free[-1:] if free and layout.columns > 1 and free[-1] == layout.columns - 1 else []
-        targets = tuple(named[:1] or last)
-    features = wanted
+        targets = tuple(usual[:1] or last)
     if features is None:
         features = tuple(column for column in range(layout.columns) if column not in targets)
+    if not spec.labelled:
+        targets = ()
     both = sorted(set(features) & set(targets))
     if both:
         raise DataError(f"{layout.path}: {layout.name(both[0])} is both a feature and a target")
@@ -131,11 +132,13 @@ def _select(layout: Layout, spec: DataSpec) -> _Selection:
     return _Selection(features, targets)
 
 
-def _columns(layout: Layout, wanted: str | Sequence[str], what: str) -> tuple[int, ...]:
-    """Return the columns with the wanted names; without a header they are called 1, 2, ..."""
-    names = layout.header or tuple(str(number + 1) for number in range(layout.columns))
-    columns = []
-    for name in [wanted] if isinstance(wanted, str) else wanted:
+def _columns(layout: Layout, wanted: tuple[str, ...] | None, what: str) -> tuple[int, ...] | None:
+    """Return the columns with the wanted names; None stays."""
+    if wanted is None:
+        return None
+    names = layout.names
+    columns: list[int] = []
+    for name in wanted:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             kind = "the header has" if layout.header else "the file has no header, its columns are called"

@@ -48,6 +48,11 @@ class Layout:
     header: tuple[str, ...] | None
     header_lines: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns; without a header they are called 1, 2, ..."""
+        return self.header or tuple(str(number + 1) for number in range(self.columns))
+
     def name(self, column: int) -> str:
         """Return what to call a column in a message."""
         return f"column {column + 1}" if self.header is None else f"column {self.header[column]!r}"

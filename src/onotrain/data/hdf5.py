@@ -77,7 +77,7 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
         version = read_attribute(file, "version", path)
         if version != VERSION:
             raise DataError(f"{path}: {FILE_TYPE} version {version}, expected {VERSION}", hint="use a newer onotrain")
-    features, targets = choose_arrays(list_arrays(file, path), spec.features, spec.targets, path)
+    features, targets = choose_arrays(list_arrays(file, path), spec)
     x = open_array(file, features, path)
     shape = check_features(x.dtype, x.shape, f"{path}[{features}]")
     stored = read_attribute(file, "feature_shape", path)

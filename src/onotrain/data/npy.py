@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec, make_dataset
+from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.paths import MAX_DEFLATE_RATIO, choose_arrays, existing_file, reason
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
@@ -133,14 +133,12 @@ def companion(spec: DataSpec) -> Path | None:
     DataError
         Several are named.
     """
-    if spec.targets is None or spec.without_targets:
+    names = listed(spec.targets)
+    if names is None or spec.without_targets:
         return None
-    if not isinstance(spec.targets, str):
-        if len(spec.targets) != 1:
-            raise DataError(f"{spec.path}: data.targets names {len(spec.targets)} files, expected one")
-        targets = Path(spec.targets[0]).expanduser()
-    else:
-        targets = Path(spec.targets).expanduser()
+    if len(names) != 1:
+        raise DataError(f"{spec.path}: data.targets names {len(names)} files, expected one")
+    targets = Path(names[0]).expanduser()
     beside = Path(spec.path).expanduser().parent / targets
     return beside if not targets.exists() and beside.exists() else targets
 
@@ -159,7 +157,7 @@ def read_npz(spec: DataSpec) -> Dataset:
     try:
         with zipfile.ZipFile(file) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
-            features, targets = choose_arrays(list(members), spec.features, spec.targets, spec.path)
+            features, targets = choose_arrays(list(members), spec)
             return make_dataset(
                 _read_member(archive, members[features], spec.path),
                 None if targets is None else _read_member(archive, members[targets], spec.path),

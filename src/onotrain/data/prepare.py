@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from onotrain.data.columns import select_columns
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import detect_format, load_dataset
+from onotrain.data.readers import load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
+from onotrain.data.selection import like_training, spec_of
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
@@ -33,12 +33,6 @@ class Description:
     target_names: tuple[str, ...] | None
     normalization: Normalization
     codec: TargetCodec
-
-
-def spec_of(section: Any, **changes: Any) -> DataSpec:
-    """Return the training file of the ``data`` section, with changes."""
-    spec = DataSpec(path=section.train, format=section.format, features=section.features, targets=section.targets)
-    return replace(spec, **changes)
 
 
 def normalization_of(setting: Any, samples: Samples) -> Normalization:
@@ -133,12 +127,9 @@ def prepare(
 def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
     """Return the validation file, a table by the names of the training file's columns."""
     if section.validation == "test":
-        return spec_of(section, part="test")
-    spec = spec_of(section, path=section.validation)
-    kind = detect_format(spec)
-    if kind not in ("csv", "tsv"):
-        return spec
-    return select_columns(spec, kind, train.feature_names, train.target_names, inputs, with_targets=True)
+        return DataSpec(section.train, part="test")
+    spec = DataSpec(section.validation, section.format)
+    return like_training(section, spec, train.feature_names, train.target_names, inputs)
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:

@@ -28,6 +28,15 @@ _SUFFIXES = {
 _IDX_NAME = re.compile(r"idx\d-[a-z0-9]+(\.gz)?$")
 
 
+def format_of_name(path: str) -> str | None:
+    """Return the format that a name stands for: ``builtin`` or one of `FORMATS`; None if it does not tell."""
+    if path in builtin.NAMES:
+        return "builtin"
+    name = Path(path).name.lower()
+    kinds = (kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix))
+    return next(kinds, "idx" if _IDX_NAME.search(name) else None)
+
+
 def detect_format(spec: DataSpec) -> str:
     """Return the format of the data: ``builtin`` or one of `FORMATS`.
 
@@ -36,18 +45,13 @@ def detect_format(spec: DataSpec) -> str:
     DataError
         Neither the format nor the file's suffix says which.
     """
-    if spec.format == "auto" and spec.path in builtin.NAMES:
-        return "builtin"
     if spec.format in FORMATS:
         return spec.format
     if spec.format != "auto":
         raise DataError(f"{spec.path}: unknown format {spec.format!r}, expected auto or one of {', '.join(FORMATS)}")
-    name = Path(spec.path).name.lower()
-    for suffix, kind in _SUFFIXES.items():
-        if name.endswith(suffix):
-            return kind
-    if _IDX_NAME.search(name):
-        return "idx"
+    kind = format_of_name(spec.path)
+    if kind is not None:
+        return kind
     existing_file(spec.path)
     raise DataError(
         f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(_SUFFIXES)}, "

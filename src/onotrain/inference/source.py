@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from onotrain.data import DataSpec, check_finite, detect_format, load_dataset
-from onotrain.data.columns import select_columns
+from onotrain.data import DataSpec, check_finite, load_dataset
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode
+from onotrain.data.selection import like_training
 from onotrain.inference.loading import together
 from onotrain.inference.predictor import CHUNK_ROWS
 from onotrain.parallel.agreement import broadcast
@@ -45,27 +45,6 @@ class Source:
     portion: int = CHUNK_ROWS
 
 
-def select(card: Card, spec: DataSpec, *, with_targets: bool) -> DataSpec:
-    """Return `spec` with the columns or arrays that the network was trained on, where the spec does not name any.
-
-    Raises
-    ------
-    DataError
-        Columns are missing, or the file is not usable.
-    """
-    kind = detect_format(spec)
-    if kind in ("csv", "tsv"):
-        return select_columns(spec, kind, card.feature_names, card.target_names, card.inputs, with_targets=with_targets)
-    if kind in ("hdf5", "npz") and card.feature_names is None:
-        # Names of arrays, in files like the one that the network was trained on.
-        data = card.config.data
-        if spec.features is None and isinstance(data.features, str):
-            spec = replace(spec, features=data.features)
-        if with_targets and spec.targets is None and isinstance(data.targets, str):
-            spec = replace(spec, targets=data.targets)
-    return spec if with_targets else replace(spec, targets=())
-
-
 def open_source(
     stack: ExitStack, world: World | None, card: Card, spec: DataSpec, stream: Stream, *, labelled: bool
 ) -> tuple[Source, np.ndarray]:
@@ -80,7 +59,7 @@ def open_source(
     card
         Of the network.
     spec
-        What to read; see `select`.
+        What to read; what it leaves open is as in the training file (`onotrain.data.selection`).
     stream
         Leave an HDF5 file on the disk and let each rank read what it needs; ``auto``: if it is large.
     labelled
@@ -102,7 +81,8 @@ def open_source(
     """
 
     def choose() -> tuple[DataSpec, bool]:
-        chosen = select(card, spec, with_targets=labelled)
+        names = (card.feature_names, card.target_names, card.inputs)
+        chosen = like_training(card.config.data, replace(spec, labelled=labelled), *names)
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)

@@ -16,10 +16,12 @@ import numpy as np
 
 from onotrain import __version__
 from onotrain.config import Config, load_config
+from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.pool import Pool
-from onotrain.data.prepare import Description, prepare, samples_of, spec_of
+from onotrain.data.prepare import Description, prepare, samples_of
+from onotrain.data.selection import spec_of
 from onotrain.data.stream_feed import StreamFeed
 from onotrain.errors import DataError, NumericsError, PlatformError, UsageError, on_all_ranks
 from onotrain.evaluation import metrics
@@ -260,7 +262,7 @@ class _Session:
 
     def _stream(self, path: str) -> Hdf5Stream:
         """Open a file that is streamed."""
-        return self._stack.enter_context(Hdf5Stream(spec_of(self.config.data, path=path)))
+        return self._stack.enter_context(Hdf5Stream(spec_of(self.config.data, DataSpec(path, self.config.data.format))))
 
     def _feed(self) -> Feed:
         """Return what the training samples come from.  *Collective*."""

@@ -1,0 +1,99 @@
+"""Which columns or arrays of a file are meant: those of its training file, where nothing else is said."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from onotrain.data.dataset import DataSpec, listed
+from onotrain.data.delimited_text import look_at
+from onotrain.data.readers import detect_format, format_of_name
+from onotrain.errors import DataError
+
+#: Formats whose names mean the same: of arrays, or of columns.
+_ALIKE = ({"hdf5", "npz"}, {"csv", "tsv"})
+#: Names in a message.
+_SHOWN = 20
+
+
+def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
+    """Return the training file of the ``data`` section, or another file to be read as that one is.
+
+    Parameters
+    ----------
+    section
+        The ``data`` section.
+    other
+        What it leaves open is taken from the section: the format, unless its name stands for another one, and the
+        names of arrays or columns, if its format is of the same kind.  A file of labels belongs to the training file
+        alone.
+    """
+    train = DataSpec(section.train, section.format, section.features, section.targets)
+    if other is None:
+        return train
+    of_name = format_of_name(train.path)
+    if other.format == "auto" and format_of_name(other.path) in (None, of_name):
+        other = replace(other, format=train.format)
+    kinds = {detect_format(other), of_name if train.format == "auto" else train.format}
+    if not any(kinds <= alike for alike in _ALIKE) and not _same_file(other.path, train.path):
+        return other
+    return replace(
+        other,
+        features=train.features if other.features is None else other.features,
+        targets=train.targets if other.targets is None else other.targets,
+    )
+
+
+def _same_file(one: str, other: str) -> bool:
+    one, other = os.path.expanduser(one), os.path.expanduser(other)
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+
+
+def like_training(
+    section: Any,
+    other: DataSpec,
+    feature_names: tuple[str, ...] | None,
+    target_names: tuple[str, ...] | None,
+    inputs: int,
+) -> DataSpec:
+    """Return how to read a file for a network, as `spec_of` does; columns by name where both sides have names.
+
+    Parameters
+    ----------
+    section, other
+        As in `spec_of`.
+    feature_names, target_names, inputs
+        Of the training data; None where those have no names.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or the format cannot be told.
+    """
+    spec = spec_of(section, other)
+    kind = detect_format(spec)
+    if kind not in ("csv", "tsv"):
+        return spec
+    layout = look_at(spec.path, kind)
+    if layout.header is None or feature_names is None:
+        named = set(listed(spec.features) or ()) <= set(layout.names) and spec.features is not None
+        if spec.labelled or named or layout.columns != inputs or other.features is not None:
+            return spec
+        return replace(spec, features=None, targets=())  # nothing but the features
+    features = listed(spec.features) or feature_names
+    missing = [name for name in features if name not in layout.header]
+    if missing:
+        raise DataError(
+            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {_shown(missing)}; "
+            f"the header has {_shown(layout.header)}"
+        )
+    targets = spec.targets
+    if targets is None and target_names and set(target_names) <= set(layout.header):
+        targets = target_names
+    return replace(spec, features=features, targets=targets)
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
