@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import write_digits
+from builders import changed, mapping, refused, relu, write_digits
 from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.parallel.world import World
 from onotrain.training import session, train
@@ -18,14 +18,15 @@ from onotrain.training.observers import Observer, StepEnd
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
-CONFIG: dict[str, Any] = {
-    "data": {"train": "digits", "validation": 0.2},
-    "model": {"layers": [{"dense": {"units": 12, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
-    "loss": "cross_entropy",
-    "optimizer": {"name": "adam", "learning_rate": 3e-3},
-    "training": {"epochs": 3, "batch_size": 60},
-    "checkpoint": {"every_steps": 7},
-}
+CONFIG = mapping(
+    relu(12),
+    {"dropout": 0.1},
+    10,
+    data={"validation": 0.2},
+    optimizer={"name": "adam", "learning_rate": 3e-3},
+    training={"epochs": 3, "batch_size": 60},
+    checkpoint={"every_steps": 7},
+)
 
 
 class Losses(Observer):
@@ -41,8 +42,7 @@ class Losses(Observer):
 def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any) -> tuple[dict[str, Any], list[float]]:
     """Train on the digits; return the summary and the losses of the steps, the same on all ranks."""
     losses = Losses()
-    training = {**CONFIG["training"], **changes}
-    configuration = {**CONFIG, "training": training, "strategy": strategy}
+    configuration = changed(CONFIG, training=changes, strategy=strategy)
     resume = output.exists()
     world.barrier()
     result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
@@ -89,9 +89,8 @@ def test_too_few_ranks_are_refused_on_all(world: World, place: Path, later: bool
     strategy: dict[str, Any] = {"name": "parameter_server", "servers": world.size}
     if later:
         strategy = {"name": "strategy_switch", "server": strategy}
-    with pytest.raises(UsageError, match=rf"needs {world.size + 1} ranks or more \(got {world.size}\)") as caught:
-        train({**CONFIG, "strategy": strategy}, world.comm, output=place / "run")
-    assert caught.value.agreed and world.comm.allreduce(1) == world.size
+    match = rf"needs {world.size + 1} ranks or more \(got {world.size}\)"
+    refused(world, UsageError, match, changed(CONFIG, strategy=strategy), world.comm, output=place / "run")
 
 
 def test_synchronous_training_is_that_of_allreduce(world: World, place: Path, servers: int) -> None:
@@ -130,28 +129,25 @@ def test_a_run_goes_on_from_its_checkpoint(world: World, place: Path, servers: i
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_divergence_is_everyones(world: World, place: Path, servers: int, staleness: int) -> None:
     """Exit code 5 on all ranks, and no checkpoint of it."""
-    changes = {"data": {"train": "digits", "normalize": {"mean": 0.0, "std": 1e-6}}}
-    strategy = {"name": "parameter_server", "servers": servers, "staleness": staleness}
-    optimizer = {"name": "sgd", "learning_rate": 1e30}
-    with pytest.raises(NumericsError, match="diverged at step") as caught:
-        train({**CONFIG, **changes, "optimizer": optimizer, "strategy": strategy}, world.comm, output=place / "run")
-    assert caught.value.agreed
-    assert len(set(world.comm.allgather(caught.value.message.split(":")[0]))) == 1
+    made = changed(
+        CONFIG,
+        data={"validation": None, "normalize": {"mean": 0.0, "std": 1e-6}},
+        strategy={"name": "parameter_server", "servers": servers, "staleness": staleness},
+        optimizer={"name": "sgd", "learning_rate": 1e30},
+    )
+    refused(world, NumericsError, "diverged at step", made, world.comm, output=place / "run")
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_streamed_samples_need_synchronous_steps(world: World, place: Path, staleness: int) -> None:
     """A worker that is ahead would let blocks be read over those that another still needs."""
     write_digits(world, place / "digits.h5")
-    data = {"train": str(place / "digits.h5"), "stream": True}
-    strategy = {"name": "parameter_server", "staleness": staleness}
-    configuration = {**CONFIG, "data": data, "strategy": strategy}
+    data = {"train": str(place / "digits.h5"), "validation": None, "stream": True}
+    made = changed(CONFIG, data=data, strategy={"name": "parameter_server", "staleness": staleness})
     if staleness == 0:
-        assert train(configuration, world.comm, output=place / "run").summary["finished"]
+        assert train(made, world.comm, output=place / "run").summary["finished"]
     else:
-        with pytest.raises(UsageError, match="streamed samples need") as caught:
-            train(configuration, world.comm, output=place / "run")
-        assert caught.value.agreed
+        refused(world, UsageError, "streamed samples need", made, world.comm, output=place / "run")
 
 
 def test_a_request_to_stop_saves_and_goes_on(

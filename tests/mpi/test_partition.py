@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import mapping, refused
 from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.errors import UsageError
@@ -37,14 +38,14 @@ def place(world: World, tmp_path: Path) -> Path:
 
 def config(place: Path, partition: Any, strategy: Any = FEDERATED, **training: Any) -> dict[str, Any]:
     """Return a configuration of 6 steps an epoch, the last of which is short."""
-    return {
-        "data": {"train": str(place / "samples.npz"), "validation": 0.2, "partition": partition},
-        "model": {"layers": [{"dense": {"units": 8, "activation": "tanh"}}, {"dense": CLASSES}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "sgd", "learning_rate": 1e-4, "momentum": 0.9},
-        "training": {"epochs": 2, "batch_size": 101, "gradient_accumulation": 2, **training},
-        "strategy": strategy,
-    }
+    return mapping(
+        {"dense": {"units": 8, "activation": "tanh"}},
+        CLASSES,
+        data={"train": str(place / "samples.npz"), "validation": 0.2, "partition": partition},
+        optimizer={"name": "sgd", "learning_rate": 1e-4, "momentum": 0.9},
+        training={"epochs": 2, "batch_size": 101, "gradient_accumulation": 2, **training},
+        strategy=strategy,
+    )
 
 
 def watched(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> tuple[Result, list[Any]]:
@@ -96,13 +97,6 @@ def test_a_run_is_a_function_of_its_configuration(world: World, place: Path) -> 
     assert (other == digests[0]) == (world.size == 1)
 
 
-def refused(world: World, match: str, *arguments: Any, **options: Any) -> None:
-    """All ranks raise the same."""
-    with pytest.raises(UsageError, match=match) as caught:
-        train(*arguments, world.comm, **options)
-    assert caught.value.agreed and caught.value.exit_code == 2 and caught.value.hint
-
-
 def test_other_ranks_that_compute_within_an_epoch_are_refused(world: World, place: Path) -> None:
     """Some samples would be seen twice; between two epochs the samples are dealt anew."""
     if world.size == 1:
@@ -110,7 +104,7 @@ def test_other_ranks_that_compute_within_an_epoch_are_refused(world: World, plac
     train(config(place, "by_rank", max_steps=3), world.comm, output=place / "run")
     fewer = config(place, "by_rank", SERVER)
     match = f"epoch 1 began with its samples partitioned among {world.size} ranks, which are {world.size - 1} now"
-    refused(world, match, fewer, output=place / "run", resume=True)
+    assert refused(world, UsageError, match, fewer, world.comm, output=place / "run", resume=True).hint
     train(config(place, "by_rank", max_steps=6), world.comm, output=place / "run", resume=True)
     assert train(fewer, world.comm, output=place / "run", resume=True).summary["finished"]
 
@@ -128,4 +122,5 @@ def test_samples_that_turn_out_to_be_streamed_are_refused(
     made = config(place, "by_rank")
     made["data"] |= {"train": str(place / "samples.h5")}
     monkeypatch.setattr(session, "available_bytes", lambda: 1)
-    refused(world, "samples.h5: is streamed, .*partition by_rank", made, output=place / "run")
+    match = "samples.h5: is streamed, .*partition by_rank"
+    assert refused(world, UsageError, match, made, world.comm, output=place / "run").hint

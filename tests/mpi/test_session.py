@@ -11,14 +11,14 @@ import h5py
 import numpy as np
 import pytest
 
-from builders import two_nodes, write_digits
+import builders
+from builders import mapping, refused, relu, two_nodes, write_digits
 from onotrain import memory
 from onotrain.data import hdf5_stream
 from onotrain.errors import (
     ConfigError,
     DataError,
     NumericsError,
-    OnotrainError,
     PlatformError,
     ResourceError,
     UsageError,
@@ -30,18 +30,18 @@ from onotrain.training import Result, session, train
 
 pytestmark = pytest.mark.mpi
 
-CONFIG: dict[str, Any] = {
-    "data": {"train": "digits", "validation": 0.2},
-    "model": {"layers": [{"dense": {"units": 8, "activation": "relu"}}, {"dense": 10}]},
-    "loss": "cross_entropy",
-    "optimizer": {"name": "sgd", "learning_rate": 0.1},
-    "training": {"epochs": 2, "batch_size": 300},
-}
+CONFIG = mapping(
+    relu(8),
+    10,
+    data={"validation": 0.2},
+    optimizer={"name": "sgd", "learning_rate": 0.1},
+    training={"epochs": 2, "batch_size": 300},
+)
 
 
 def changed(**sections: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration with keys of its sections replaced."""
-    return {**CONFIG, **{name: {**CONFIG.get(name, {}), **section} for name, section in sections.items()}}
+    return builders.changed(CONFIG, **sections)
 
 
 @pytest.fixture
@@ -53,14 +53,6 @@ def nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(World, "connect", connect)
     return connect(None)
-
-
-def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> None:
-    """Expect the same error, marked as such, on all ranks, which are still in step then."""
-    with pytest.raises(kind, match=match) as caught:
-        train(*arguments, **options)
-    assert caught.value.agreed or world.size == 1
-    assert len(set(world.comm.allgather((type(caught.value).__name__, caught.value.message)))) == 1
 
 
 def test_activations_that_do_not_fit_are_refused_before_they_are_made(
