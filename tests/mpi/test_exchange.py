@@ -46,9 +46,7 @@ def test_how_a_vector_is_cut_does_not_change_the_sum(world: World) -> None:
         exchanges = [Sum(world.comm, vector[a:b], 2 * n) for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))]
         for exchange in exchanges:
             exchange.start()
-        deadline = time.monotonic() + 60
         while any(exchange.flying for exchange in exchanges):
-            assert time.monotonic() < deadline, "exchanges do not end"
             for exchange in exchanges:
                 exchange.advance()
         for exchange in exchanges:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import pytest
@@ -33,29 +33,46 @@ def subject() -> Subject:
     return Subject(made, 6, np.dtype(np.uint8), _kernels.load("float32"))
 
 
-def test_what_is_measured_in_turn_is_called_equally_often() -> None:
-    called: list[str] = []
+class Clock:
+    """A clock that stands still but for what is called."""
 
-    def call(name: str) -> None:
-        end = perf_counter() + 3e-3  # more than a group of calls takes
-        called.append(name)
-        while perf_counter() < end:
-            pass
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        self.called: list[str] = []
+        monkeypatch.setattr(measure, "perf_counter", lambda: self._now)
 
-    first, second = measure.measure([lambda: call("a"), lambda: call("b")], 1e-9)
-    assert called[:4] == ["a", "a", "b", "b"]  # to warm up
-    assert called[4:] == ["a", "b"] * 5
-    assert len(first.seconds) == len(second.seconds) == 5
-    assert first.seconds.min() >= 3e-3
+    def call(self, name: str, seconds: float) -> Callable[[], None]:
+        """Return what takes so long."""
+
+        def run() -> None:
+            self.called.append(name)
+            self._now += seconds
+
+        return run
 
 
-def test_what_comes_before_a_call_is_done_each_time_and_not_counted() -> None:
-    done: list[str] = []
-    (time,) = measure.measure([lambda: done.append("call")], 1e-9, before=[lambda: done.append("before")])
-    timed = done[2:]
-    assert timed[::2] == ["before"] * (len(timed) // 2)
-    assert timed[1::2] == ["call"] * (len(timed) // 2)
-    assert time.to_dict()["readings"] == 5
+def test_what_is_measured_in_turn_is_called_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    calls = [clock.call("a", 0.25), clock.call("b", 0.5)]  # each is more than a group of calls takes
+    first, second = measure.measure(calls, 1e-9)
+    assert clock.called[:4] == ["a", "a", "b", "b"]  # to warm up
+    assert clock.called[4:] == ["a", "b"] * 5
+    assert (first.seconds.tolist(), second.seconds.tolist()) == ([0.25] * 5, [0.5] * 5)
+
+
+def test_short_calls_are_measured_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading covers two milliseconds, and there are as many readings as fit."""
+    clock = Clock(monkeypatch)
+    (timing,) = measure.measure([clock.call("a", 2.0**-13)], 0.1)
+    assert timing.seconds.tolist() == [2.0**-13] * 51 and len(clock.called) == 2 + 51 * 16
+
+
+def test_what_comes_before_a_call_is_done_each_time_and_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    (timing,) = measure.measure([clock.call("call", 2.0**-11)], 1e-9, before=[clock.call("before", 8.0)])
+    timed = clock.called[2:]
+    assert timed == ["before", "call"] * (len(timed) // 2)
+    assert timing.seconds.tolist() == [2.0**-11] * 5
 
 
 def test_a_time_as_a_multiple_of_another_is_taken_reading_by_reading() -> None:
