@@ -1,4 +1,8 @@
-"""Files that are either the old one or the new one, whatever happens while they are written."""
+"""Files that are either the old one or the new one, whatever happens while they are written.
+
+The data are written with plain file calls, never through a memory map: a full disk is then an error message, and not a
+bus error.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from onotrain.errors import ResourceError
 
@@ -17,6 +23,10 @@ _SUFFIX = ".tmp"
 _LARGE_BYTES = 1 << 20
 #: What memory, place and length of such a write are multiples of [bytes].
 _BLOCK_BYTES = 4096
+#: What file systems answer that know no files without a name.
+_NO_ANONYMOUS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+#: What file systems answer that cannot reserve space; writing then finds out whether there is enough.
+_NO_RESERVATION = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 _HINTS = {
     errno.ENOSPC: "free some space, or use another --output; what was saved before is intact",
     errno.EDQUOT: "the disk quota is used up: free some space, or use another --output; what was saved is intact",
@@ -85,36 +95,116 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Replace or create the file `path`: a reader, and a restart after a crash, sees the old content or all of the new.
+class AtomicFile:
+    """A file that appears under its name when it is complete; a context manager that throws it away otherwise.
+
+    Where the file system allows it (``O_TMPFILE``), it has no name while it is written, so that nothing is left of it
+    however the process ends; else a temporary name in the same directory, because a rename across file systems copies.
 
     Parameters
     ----------
     path
-        The file. The temporary one stands beside it, because a rename across file systems is a copy.
-    data
-        Its whole content.
+        Gets the file, in place of what is there.
+    anonymous
+        False: it has a name from the beginning, `temporary`, for a library that wants one.
 
     Raises
     ------
     ResourceError
-        Disk full, quota, file size limit, I/O error, no permission. The old file is intact, the temporary one is gone.
+        By every method: disk full, quota, file size limit, I/O error, no permission.  What was at `path` is intact.
     """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{_SUFFIX}")
-    with disk_errors(f"write {len(data)} bytes", path):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+
+    def __init__(self, path: Path, *, anonymous: bool = True) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}{_SUFFIX}")
+        self._named = False
+        with disk_errors("make the file", path):
+            self._descriptor = self._open(anonymous and hasattr(os, "O_TMPFILE"))
+
+    def _open(self, anonymous: bool) -> int:
+        if anonymous:
             try:
-                write_all(descriptor, _write_past_cache(descriptor, memoryview(data)))
-                os.fsync(descriptor)  # before the rename, or the name may survive a power cut without its content
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
+                return os.open(self.path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                if error.errno not in _NO_ANONYMOUS:
+                    raise
+        descriptor = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        self._named = True
+        return descriptor
+
+    def reserve(self, nbytes: int) -> None:
+        """Make the file `nbytes` long, and sure that the disk has room for them."""
+        with disk_errors(f"reserve {nbytes} bytes", self.path):
+            if nbytes > os.fstat(self._descriptor).st_size:
+                try:
+                    os.posix_fallocate(self._descriptor, 0, nbytes)
+                except OSError as error:
+                    if error.errno not in _NO_RESERVATION:
+                        raise
+                    os.ftruncate(self._descriptor, nbytes)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of `data` behind what was written before."""
+        with disk_errors(f"write {len(data)} bytes", self.path):
+            write_all(self._descriptor, _write_past_cache(self._descriptor, memoryview(data)))
+
+    def write_at(self, offset: int, data: Any) -> None:
+        """Write all of a buffer (bytes or a contiguous array) at a place."""
+        rest = memoryview(data).cast("B")
+        with disk_errors(f"write {len(rest)} bytes", self.path):
+            while rest:
+                written = os.pwrite(self._descriptor, rest, offset)
+                if written == 0:
+                    raise OSError(errno.EIO, "wrote nothing")
+                offset, rest = offset + written, rest[written:]
+
+    def commit(self) -> None:
+        """Make the file durable and give it its name."""
+        with disk_errors("finish the file", self.path):
+            os.fsync(self._descriptor)  # before the name, which may otherwise survive a power cut without the content
+            if not self._named:
+                self._give_name()
+            os.replace(self.temporary, self.path)
+            self._named = False
+            sync_directory(self.path.parent)
+
+    def _give_name(self) -> None:
+        """Link the nameless file; the link cannot replace a file, so the name is a temporary one."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.temporary)
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # With a directory descriptor, because os.link follows symbolic links only then.
+            source = f"/proc/self/fd/{self._descriptor}"
+            os.link(source, self.temporary.name, dst_dir_fd=directory, follow_symlinks=True)
+        finally:
+            os.close(directory)
+        self._named = True
+
+    def __enter__(self) -> AtomicFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            os.close(self._descriptor)
+        if self._named:
             with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_directory(path.parent)
+                os.unlink(self.temporary)
+
+
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
+    """Replace or create a file: a reader, and a restart after a crash, sees the old content or all of the new.
+
+    Raises
+    ------
+    ResourceError
+        As of `AtomicFile`.
+    """
+    with AtomicFile(path) as file:
+        file.write(data)
+        file.commit()
 
 
 def remove_stale(directory: Path) -> None:
@@ -132,7 +222,7 @@ def remove_stale(directory: Path) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `name` is that of a temporary file of :func:`write_atomically`."""
+    """Whether `name` is that of a temporary file of `AtomicFile`."""
     return name.startswith(".") and name.endswith(_SUFFIX)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onotrain.runs.checkpoint_file import Checkpoint, encode
+from onotrain.runs.checkpoint import Checkpoint
+from onotrain.runs.checkpoint_encoder import encode
 
 CONTENT = Checkpoint(
     arrays={

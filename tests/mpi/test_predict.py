@@ -179,7 +179,7 @@ def test_an_output_that_cannot_be_written(world: World, files: Path, monkeypatch
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("onotrain.inference.output_file.os.posix_fallocate", full)
+    monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(ResourceError, match="No space left on device") as caught:
         job.predict_file(files / "net.h5", DataSpec(str(files / "data.h5")), files / "out.npy")
     assert caught.value.agreed

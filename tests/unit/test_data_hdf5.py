@@ -330,7 +330,7 @@ class TestConvert:
         assert list(path.parent.iterdir()) == []
 
     def test_no_directory(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match="cannot be written: No such file or directory"):
+        with pytest.raises(DataError, match="could not make the file: No such file or directory"):
             convert(make_dataset(X, Y, "memory"), tmp_path / "no" / "a.h5")
         with pytest.raises(DataError, match="compression is 'blosc'"):
             convert(make_dataset(X, Y, "memory"), tmp_path / "a.h5", compression="blosc")

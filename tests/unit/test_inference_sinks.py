@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onotrain.errors import ResourceError, UsageError
-from onotrain.inference import output_file
-from onotrain.inference.output_file import OutputFile
+from onotrain.files import AtomicFile
 from onotrain.inference.outputs import Outputs
 from onotrain.inference.sinks import SINKS, check_output
 
@@ -43,7 +42,7 @@ def block(outputs: Outputs, rows: int, seed: int = 0) -> np.ndarray:
 def write(path: Path, outputs: Outputs, values: np.ndarray, chunks: Sequence[tuple[int, int]]) -> None:
     """Write chunks ``(begin, end)`` in the given order, from one buffer as the real writer does."""
     buffer = np.empty_like(values)
-    with OutputFile(path) as file:
+    with AtomicFile(path) as file:
         sink = SINKS[path.suffix](file, outputs, len(values))
         for begin, end in chunks:
             buffer[: end - begin] = values[begin:end]
@@ -157,7 +156,7 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path, suffix: str) -> 
     path, outputs = tmp_path / f"p{suffix}", OUTPUTS["binary"]
     path.write_text("old")
     values = block(outputs, 5)
-    with OutputFile(path) as file:
+    with AtomicFile(path) as file:
         sink = SINKS[suffix](file, outputs, 5)
         sink.write(0, values)
         assert path.read_text() == "old"
@@ -194,7 +193,7 @@ def forbid_anonymous(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         return real(path, flags, *args, **kwargs)
 
-    monkeypatch.setattr(output_file.os, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -209,7 +208,7 @@ def test_file_systems_without_nameless_files_or_reservation(
     def no_reservation(*args: object) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    monkeypatch.setattr(output_file.os, "posix_fallocate", no_reservation)
+    monkeypatch.setattr(os, "posix_fallocate", no_reservation)
     write(tmp_path / f"b{suffix}", outputs, values, [(0, 20)])
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
     assert len(os.listdir(tmp_path)) == 2
@@ -224,7 +223,8 @@ def test_write_errors_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for suffix in SUFFIXES:
         path = tmp_path / f"p{suffix}"
         with monkeypatch.context() as patch:
-            patch.setattr(output_file.os, "pwrite", fail)
+            patch.setattr(os, "pwrite", fail)
+            patch.setattr(os, "write", fail)
             with pytest.raises(ResourceError, match="No space left on device"):
                 write(path, outputs, block(outputs, 5), [(0, 5)])
         write(path, outputs, block(outputs, 5), [(0, 5)])  # HDF5 is sound after that

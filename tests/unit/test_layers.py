@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
 # Lowest first; `config` and `errors` are ground under all of them.  Where the design names several rooms of one height
 # (nn, optim, data), this order is the one-way street between them.
-GROUND = ("errors", "memory", "files", "seeds", "config")
+GROUND = ("errors", "memory", "files", "hdf5_layout", "seeds", "config")
 ROOMS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
     "reporting", "bench", "cli",
@@ -22,7 +22,7 @@ ROOMS = (
 # Library -> the files that may import it.
 HOMES = {
     "mpi4py": ("parallel/*",),
-    "h5py": ("*/checkpoint*", "*/hdf5*"),
+    "h5py": ("hdf5_layout.py", "*/checkpoint_image.py", "*/hdf5*"),
     "click": ("cli/*",),
     "rich": ("cli/*",),
 }
@@ -112,7 +112,7 @@ def test_a_breach_is_seen(path: str, text: str, complaint: str) -> None:
     [
         ("nn/model.py", "from onotrain import _kernels\nfrom onotrain.config import Config\nfrom .layers import Dense"),
         ("parallel/world.py", "def f():\n    from mpi4py import MPI"),
-        ("runs/checkpoint_file.py", "import h5py"),
+        ("runs/checkpoint_image.py", "import h5py"),
         ("inference/hdf5_sink.py", "import h5py"),
         ("data/hdf5.py", "import h5py"),
         ("cli/train.py", "import click, rich.console\nfrom onotrain.reporting import x\nprint('done')"),

@@ -105,11 +105,8 @@ def convert(
     with _opened(data) as (source, dataset):
         columns = int(np.prod(dataset.feature_shape))
         row_bytes = columns * source.dtype.itemsize
-        description = hdf5_writer.Description(
-            dataset.feature_shape, dataset.feature_names, dataset.target_names, dataset.class_names, dataset.source
-        )
         chunk = chunk_rows or max(1, CHUNK_BYTES // row_bytes)
-        with hdf5_writer.new_file(path, source.rows, source.dtype, description, chunk, compression) as writer:
+        with hdf5_writer.new_file(path, source.rows, source.dtype, dataset, chunk, compression) as writer:
             order = None if shuffle_seed is None else shuffled(source.rows, shuffle_seed)
             if dataset.targets is not None:
                 writer.write_targets(dataset.targets if order is None else dataset.targets[order])

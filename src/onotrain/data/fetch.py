@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from onotrain.data.builtin import data_dir as default_data_dir
 from onotrain.data.paths import existing_file, reason
 from onotrain.errors import DataError, ResourceError
+from onotrain.files import AtomicFile, disk_errors
 
 #: SHA-256 and size [bytes] of the uncompressed files; gzip files differ from one packer to the next.
 MNIST_FILES = {
@@ -187,11 +188,6 @@ class _Sum:
             self._digest.update(plain)
             self.length += len(plain)
 
-    @property
-    def gzipped(self) -> bool:
-        """Whether the file is gzipped."""
-        return self._unpack is not None
-
     def check(self, name: str, source: str) -> None:
         """Raise DataError if this is not the file `name`."""
         expected, size = MNIST_FILES[name]
@@ -232,28 +228,16 @@ def _install(chunks: Iterator[bytes], source: str, name: str, target: Path) -> P
         The disk is full or cannot be written.
     """
     total = _Sum(MNIST_FILES[name][1])
-    partial: Path | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=target)
-        partial = Path(temporary)
-        with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                total.add(chunk, source)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+    first = next(chunks, b"")
+    other, final = target / name, target / f"{name}.gz"
+    if first[:2] != _GZIP_MAGIC:
+        other, final = final, other
+    with AtomicFile(final) as file:
+        for chunk in chain([first], chunks):
+            total.add(chunk, source)
+            file.write(chunk)
         total.check(name, source)
-        final = target / (f"{name}.gz" if total.gzipped else name)
-        os.chmod(partial, 0o644)
-        os.replace(partial, final)
-        # The reader would take a wrong file in the other form first.
-        (target / (name if total.gzipped else f"{name}.gz")).unlink(missing_ok=True)
-        return final
-    except OSError as error:
-        raise ResourceError(
-            f"{target}: {name} cannot be written: {error.strerror}",
-            hint="check the disk's free space and the permissions",
-        ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)
+        file.commit()
+    with disk_errors("remove it", other):
+        other.unlink(missing_ok=True)  # the reader would take a wrong file in the other form first
+    return final

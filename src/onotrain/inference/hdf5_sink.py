@@ -1,9 +1,4 @@
-"""Predictions as HDF5: ``class`` with ``probabilities``, or ``values``.
-
-libhdf5 lays the file out and never writes the predictions: where their bytes belong is asked of it, and they go there
-by plain file calls.  What it does write (a few kilobytes) is kept in memory until it is done, because an error in the
-middle of its own calls leaves it with a file that it can neither finish nor forget.
-"""
+"""Predictions as HDF5: ``class`` with ``probabilities``, or ``values``."""
 
 from __future__ import annotations
 
@@ -12,50 +7,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.inference.output_file import OutputFile
+from onotrain.files import AtomicFile
+from onotrain.hdf5_layout import lay_out
 from onotrain.inference.outputs import Outputs
 
 FILETYPE = "onotrain-predictions"
 VERSION = 1
-
-
-class _Sketch:
-    """The file object that h5py expects: remembers what is written where, and can always be written to."""
-
-    def __init__(self) -> None:
-        self.writes: list[tuple[int, bytes]] = []
-        self.size = self._position = 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._position = offset + {0: 0, 1: self._position, 2: self.size}[whence]
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        begin, end = self._position, min(self._position + len(buffer), self.size)
-        found = bytearray(max(0, end - begin))
-        for offset, data in self.writes:
-            low, high = max(begin, offset), min(end, offset + len(data))
-            if low < high:
-                found[low - begin : high - begin] = data[low - offset : high - offset]
-        buffer[: len(found)] = found
-        self._position += len(found)
-        return len(found)
-
-    def write(self, data: Any) -> int:
-        self.writes.append((self._position, bytes(data)))
-        self._position += len(data)
-        self.size = max(self.size, self._position)
-        return len(data)
-
-    def truncate(self, size: int | None = None) -> int:
-        self.size = self._position if size is None else size
-        return self.size
-
-    def flush(self) -> None:
-        """Do nothing: nothing is buffered."""
 
 
 class Hdf5Sink:
@@ -68,21 +25,20 @@ class Hdf5Sink:
         ``(n, width)``, the network's dtype.
     """
 
-    def __init__(self, file: OutputFile, outputs: Outputs, rows: int) -> None:
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
         self._file, self._outputs = file, outputs
         self._classes = _class_values(outputs)
-        numbers = outputs.dtype.newbyteorder("<")
-        layout = {"values" if outputs.regression else "probabilities": ((rows, outputs.width), numbers)}
+        self._numbers = "values" if outputs.regression else "probabilities"
+        arrays: list[tuple[str, tuple[int, ...], np.dtype]]
+        arrays = [(self._numbers, (rows, outputs.width), outputs.dtype.newbyteorder("<"))]
         if self._classes is not None:
-            width = (outputs.width,) if outputs.task == "multilabel" else ()
-            layout["class"] = ((rows, *width), self._classes.dtype)
-        sketch = _Sketch()
-        self._offsets = _lay_out(sketch, layout, outputs)
-        ends = [self._offsets[name] + int(np.prod(shape)) * dtype.itemsize for name, (shape, dtype) in layout.items()]
-        file.reserve(max(sketch.size, *ends))
-        for offset, data in sketch.writes:
+            labels = (outputs.width,) if outputs.task == "multilabel" else ()
+            arrays.append(("class", (rows, *labels), self._classes.dtype))
+        layout = lay_out(arrays, _attributes(outputs))
+        self._offsets = layout.offsets
+        file.reserve(layout.size)
+        for offset, data in layout.around:
             file.write_at(offset, data)
-        self._numbers = next(iter(layout))
 
     def write(self, begin: int, block: np.ndarray) -> None:
         """Write the block, and its classes, in their places."""
@@ -111,34 +67,16 @@ def _class_values(outputs: Outputs) -> np.ndarray | None:
     return _text(outputs.names)
 
 
+def _attributes(outputs: Outputs) -> dict[str, Any]:
+    named = {} if outputs.names is None else {"target_names" if outputs.regression else "class_names": outputs.names}
+    return {
+        "filetype": np.bytes_(FILETYPE),
+        "version": np.array(VERSION, "<i4"),
+        "task": np.bytes_(outputs.task),
+        **{key: _text(names) for key, names in named.items()},
+    }
+
+
 def _text(names: tuple[str, ...]) -> np.ndarray:
     encoded = [name.encode("utf-8") for name in names]
     return np.array(encoded, h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
-
-
-def _lay_out(sketch: _Sketch, layout: dict[str, Any], outputs: Outputs) -> dict[str, int]:
-    """Write attributes and empty datasets; return where each dataset's bytes begin."""
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sketch)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)  # readable by HDF5 1.8 (2008) and later
-    # Space for the data now, and nobody fills it.
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.CONTIGUOUS)
-    plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    plan.set_obj_track_times(False)
-    with h5py.File(h5py.h5f.create(b"predictions", h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access)) as file:
-        file.attrs.create("filetype", np.bytes_(FILETYPE))
-        file.attrs.create("version", np.array(VERSION, "<i4"))
-        file.attrs.create("task", np.bytes_(outputs.task))
-        if outputs.names is not None:
-            names = _text(outputs.names)
-            file.attrs.create("target_names" if outputs.regression else "class_names", names, dtype=names.dtype)
-        offsets = {}
-        for name, (shape, dtype) in layout.items():
-            space = h5py.h5s.create_simple(shape)
-            dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype, logical=True), space, dcpl=plan)
-            offsets[name] = dataset.get_offset()
-        return offsets

@@ -10,9 +10,9 @@ from pathlib import Path
 from time import perf_counter
 
 from onotrain.data import DataSpec
+from onotrain.files import AtomicFile
 from onotrain.inference import distributed
 from onotrain.inference.loading import connect, load_everywhere, together
-from onotrain.inference.output_file import OutputFile
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import SINKS, Sink, check_output
 from onotrain.inference.source import Stream, open_source
@@ -101,12 +101,12 @@ def predict_file(
     return PredictionReport(path, source.name, source.rows, seconds, source.portion, tuple(portions), tuple(warnings))
 
 
-def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[OutputFile, Sink]:
-    file = stack.enter_context(OutputFile(path))
+def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[AtomicFile, Sink]:
+    file = stack.enter_context(AtomicFile(path))
     return file, SINKS[path.suffix](file, predictor.output, rows)
 
 
-def _finish(world: World | None, file: OutputFile | None, sink: Sink | None) -> None:
+def _finish(world: World | None, file: AtomicFile | None, sink: Sink | None) -> None:
     """Give the output its name.  *Collective*: it is there when any rank returns."""
     with together(world):
         if file is not None and sink is not None:

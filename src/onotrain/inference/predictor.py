@@ -12,7 +12,7 @@ from onotrain import _kernels
 from onotrain.errors import DataError
 from onotrain.inference.outputs import Outputs
 from onotrain.nn import Inference, Model
-from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.metadata import Card, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 

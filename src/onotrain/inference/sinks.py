@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from onotrain.errors import UsageError
-from onotrain.inference.output_file import OutputFile
+from onotrain.files import AtomicFile
 from onotrain.inference.outputs import Outputs
 
 
@@ -35,7 +35,7 @@ class Sink(Protocol):
 class NpySink:
     """NumPy's format: one array ``(n, width)`` of probabilities or values, in the network's dtype."""
 
-    def __init__(self, file: OutputFile, outputs: Outputs, rows: int) -> None:
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
         header = io.BytesIO()
         dtype = outputs.dtype.newbyteorder("<")
         description = {"descr": dtype.str, "fortran_order": False, "shape": (rows, outputs.width)}
@@ -59,12 +59,12 @@ class CsvSink:
     A line's place depends on those before it, so chunks that come early wait in memory, as text, for their turn.
     """
 
-    def __init__(self, file: OutputFile, outputs: Outputs, rows: int) -> None:
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
         self._file, self._outputs = file, outputs
         self._waiting: dict[int, tuple[int, bytes]] = {}
-        self._next_row = self._offset = 0
+        self._next_row = 0
         first = {"multiclass": ["class"], "binary": ["class"], "multilabel": ["labels"]}.get(outputs.task, [])
-        self._append(_line([*first, *outputs.columns]).encode())
+        file.write(_line([*first, *outputs.columns]).encode())
         self._prefixes = [_line([name]).removesuffix("\n") + "," for name in outputs.shown_names]
 
     def write(self, begin: int, block: np.ndarray) -> None:
@@ -76,7 +76,7 @@ class CsvSink:
         self._waiting[begin] = len(block), text.encode()
         while self._next_row in self._waiting:
             rows, data = self._waiting.pop(self._next_row)
-            self._append(data)
+            self._file.write(data)
             self._next_row += rows
 
     def _decisions(self, block: np.ndarray) -> list[str]:
@@ -89,10 +89,6 @@ class CsvSink:
         names = np.array(self._outputs.shown_names, object)
         return [_line([";".join(names[row])]).removesuffix("\n") + "," for row in chosen]
 
-    def _append(self, data: bytes) -> None:
-        self._file.write_at(self._offset, data)
-        self._offset += len(data)
-
     def finish(self) -> None:
         """Do nothing: the last chunk has released all others."""
 
@@ -104,14 +100,14 @@ def _line(fields: list[str]) -> str:
     return text.getvalue()
 
 
-def _hdf5(file: OutputFile, outputs: Outputs, rows: int) -> Sink:
+def _hdf5(file: AtomicFile, outputs: Outputs, rows: int) -> Sink:
     from onotrain.inference.hdf5_sink import Hdf5Sink
 
     return Hdf5Sink(file, outputs, rows)
 
 
 #: Suffix of the output -> how it is written.
-SINKS: dict[str, Callable[[OutputFile, Outputs, int], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
+SINKS: dict[str, Callable[[AtomicFile, Outputs, int], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
 
 
 def check_output(

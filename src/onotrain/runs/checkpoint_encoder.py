@@ -9,17 +9,29 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import numpy as np
 
 from onotrain.errors import ResourceError
-from onotrain.runs.checkpoint_format import DEPTH, DTYPES, METADATA, USER_BLOCK_BYTES, user_block
-from onotrain.runs.checkpoint_json import to_text
-from onotrain.runs.digest import Pause, no_pause
+from onotrain.runs.checkpoint import (
+    DEPTH,
+    DTYPES,
+    FILETYPE,
+    METADATA,
+    USER_BLOCK_BYTES,
+    VERSION,
+    Checkpoint,
+    Pause,
+    no_pause,
+    to_text,
+    user_block,
+)
+
+#: Name, shape and dtype of an array.
+_Field = tuple[str, tuple[int, ...], str]
 
 #: The text is filled up with zeros, which HDF5 takes off again, to a multiple of this, so that a digit more does not
-#: change the form [bytes].
+#: change the layout [bytes].
 _TEXT_STEP = 4096
 
 
@@ -30,10 +42,10 @@ class Encoder:
     """
 
     def __init__(self) -> None:
-        from onotrain.runs.checkpoint_image import make_form  # libhdf5, which only a process that saves needs
+        from onotrain.hdf5_layout import lay_out  # libhdf5, which only a process that saves needs
 
-        self._make_form = make_form
-        self._fields: tuple[tuple[str, tuple[int, ...], str], ...] | None = None
+        self._lay_out_file = lay_out
+        self._fields: tuple[_Field, ...] | None = None
         self._text_bytes = _TEXT_STEP
 
     def take(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -61,10 +73,10 @@ class Encoder:
             for name, shape, dtype in self._fields or ()
         }
 
-    def finish(self, metadata: Mapping[str, Any], pause: Pause = no_pause) -> memoryview:
+    def finish(self, checkpoint: Checkpoint, pause: Pause = no_pause) -> memoryview:
         """Return the whole file of the arrays that were taken; it is valid until `take` is called again.
 
-        `pause` is called now and then.
+        Of `checkpoint` only the metadata are read.  `pause` is called now and then.
 
         Raises
         ------
@@ -73,33 +85,43 @@ class Encoder:
         ResourceError
             Not enough memory.
         """
-        text = to_text(metadata)
+        late = {} if checkpoint.late is None else checkpoint.late(self.arrays, pause)
+        text = to_text({**checkpoint.metadata, **late})
         room = -(-len(text) // _TEXT_STEP) * _TEXT_STEP
         if room != self._text_bytes:
             before = self._bytes
             self._lay_out(self._fields or (), room)
             for name, values in before.items():
                 self._bytes[name][:] = values
-        begin = self._form.places[METADATA]
+        begin = self._layout.offsets[METADATA]
         self._file[begin : begin + room] = text.ljust(room, b"\0")
         file = memoryview(self._file)
         file[:USER_BLOCK_BYTES] = user_block(file[USER_BLOCK_BYTES:], pause)
         return file
 
-    def _lay_out(self, fields: tuple[tuple[str, tuple[int, ...], str], ...], text_bytes: int) -> None:
-        """Get memory for a file with arrays of these names, shapes and dtypes, and write all of it but the values."""
+    def _lay_out(self, fields: tuple[_Field, ...], text_bytes: int) -> None:
+        """Get memory for a file with such arrays, and write all of it but the values."""
         sizes = {name: np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64)) for name, shape, dtype in fields}
+        attributes = {"filetype": np.bytes_(FILETYPE), "version": np.array(VERSION, "<i4")}
         with _out_of_memory(sum(sizes.values())):
-            form = self._make_form(fields, text_bytes)
-            file = mmap.mmap(-1, form.size)  # at the border of a page, as writing past the page cache wants it
+            text = (METADATA, (), f"S{text_bytes}")
+            layout = self._lay_out_file([text, *fields], attributes, USER_BLOCK_BYTES)
+            file = mmap.mmap(-1, layout.size)  # at the border of a page, as writing past the page cache wants it
             with suppress(AttributeError, OSError):
                 file.madvise(mmap.MADV_HUGEPAGE)
-        for begin, data in form.around:
+        for begin, data in layout.around:
             file[begin : begin + len(data)] = data
         self._bytes = {
-            name: np.frombuffer(file, np.uint8, size, form.places.get(name, 0)) for name, size in sizes.items()
+            name: np.frombuffer(file, np.uint8, size, layout.offsets.get(name, 0)) for name, size in sizes.items()
         }
-        self._form, self._file, self._fields, self._text_bytes = form, file, fields, text_bytes
+        self._layout, self._file, self._fields, self._text_bytes = layout, file, fields, text_bytes
+
+
+def encode(checkpoint: Checkpoint) -> bytes:
+    """Return a checkpoint's whole file; equal content gives equal bytes.  Errors as of `Encoder`."""
+    encoder = Encoder()
+    encoder.take(checkpoint.arrays)
+    return bytes(encoder.finish(checkpoint))
 
 
 @contextmanager

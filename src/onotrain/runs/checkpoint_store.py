@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +23,15 @@ from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
 from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
+from onotrain.runs.checkpoint import (
+    USER_BLOCK_BYTES,
+    Checkpoint,
+    DamagedCheckpointError,
+    damaged,
+    decode,
+    image_bytes,
+)
 from onotrain.runs.checkpoint_encoder import Encoder
-from onotrain.runs.checkpoint_file import Checkpoint, DamagedCheckpointError, damaged, decode, finish, image_bytes
-from onotrain.runs.checkpoint_format import USER_BLOCK_BYTES
 
 BEST_NAME = "best.json"
 #: What the thread that writes leaves to the training between two pieces of its work [s].
@@ -229,7 +236,7 @@ class BackgroundWriter:
     def prepare(self, content: Checkpoint) -> None:
         """Get all memory that saving such a checkpoint takes, so that the first one stops nobody for longer."""
         self._encoder.take(content.arrays)
-        self._encoder.finish(content.metadata)
+        self._encoder.finish(replace(content, late=None))
 
     def submit(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool = False) -> None:
         """Start to save `content`, after the save before has ended.
@@ -271,7 +278,7 @@ class BackgroundWriter:
 
     def _save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
         pause = partial(self._hurry.wait, _PAUSE_S)
-        data = finish(self._encoder, content, pause) if isinstance(content, Checkpoint) else content()
+        data = self._encoder.finish(content, pause) if isinstance(content, Checkpoint) else content()
         return self.store.save(data, step, best=best)
 
     def __enter__(self) -> BackgroundWriter:

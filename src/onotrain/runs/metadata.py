@@ -14,8 +14,7 @@ from onotrain.data.prepare import Description
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
-from onotrain.runs.checkpoint_file import Checkpoint, check_arrays
-from onotrain.runs.digest import Pause, no_pause, sha256
+from onotrain.runs.checkpoint import Checkpoint, Pause, no_pause, sha256
 
 #: How the names of vectors begin that are a strategy's own state, not the optimiser's.
 OWN = "strategy/"
@@ -151,6 +150,42 @@ def read_arrays(
     check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
     for prefix, flat in vectors.items():
         layout.gather({t.name: checkpoint.arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
+
+
+def check_arrays(checkpoint: Checkpoint, expected: Mapping[str, tuple[tuple[int, ...], Any]], source: str) -> None:
+    """Hold the arrays against the names, shapes and dtypes that a configuration implies.
+
+    Parameters
+    ----------
+    checkpoint
+        As read.
+    expected
+        ``(shape, dtype)`` by array name; the checkpoint must hold exactly these.
+    source
+        Name of the file, for the message.
+
+    Raises
+    ------
+    CheckpointError
+        It is a checkpoint of another network; the message lists what is missing, unexpected or of another shape.
+    """
+    arrays = checkpoint.arrays
+    problems = [f"missing: {name} {_kind(*expected[name])}" for name in expected if name not in arrays]
+    problems += [f"unexpected: {name} {_kind(a.shape, a.dtype)}" for name, a in arrays.items() if name not in expected]
+    for name, (shape, dtype) in expected.items():
+        if name in arrays and (arrays[name].shape != tuple(shape) or arrays[name].dtype != np.dtype(dtype)):
+            array = arrays[name]
+            problems.append(f"{name}: got {_kind(array.shape, array.dtype)}, expected {_kind(shape, dtype)}")
+    if problems:
+        shown = problems[:10] + ([f"and {len(problems) - 10} more"] if len(problems) > 10 else [])
+        raise CheckpointError(
+            "\n  ".join([f"{source}: a checkpoint of another network or optimizer", *shown]),
+            hint="use the configuration that the run was started with, or start a new run with another --output",
+        )
+
+
+def _kind(shape: tuple[int, ...], dtype: Any) -> str:
+    return f"{np.dtype(dtype).name}{list(shape)}"
 
 
 def parameters_only(checkpoint: Checkpoint) -> Checkpoint:

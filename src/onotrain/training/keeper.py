@@ -11,7 +11,7 @@ from onotrain.config import Config, load_config
 from onotrain.errors import UsageError
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.runs.checkpoint_file import Checkpoint
+from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
 from onotrain.runs.run_directory import RunDirectory, describe
 from onotrain.training.environment import describe_environment

@@ -35,8 +35,7 @@ from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import Comm, World
-from onotrain.runs.checkpoint_file import Checkpoint
-from onotrain.runs.digest import Pause
+from onotrain.runs.checkpoint import Checkpoint, Pause
 from onotrain.runs.metadata import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
 from onotrain.strategies import Job, Strategy
 from onotrain.strategies import build as build_strategy

@@ -18,16 +18,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onotrain.errors import CheckpointError
-from onotrain.runs import checkpoint_format, checkpoint_image, checkpoint_json
-from onotrain.runs.checkpoint_file import (
+from onotrain.runs import checkpoint_image
+from onotrain.runs.checkpoint import (
+    FIELDS,
+    MAGIC,
     Checkpoint,
     DamagedCheckpointError,
-    check_arrays,
     decode,
-    encode,
     image_bytes,
+    sha256,
+    to_text,
     user_block,
 )
+from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.metadata import check_arrays
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -161,6 +165,16 @@ def test_any_hdf5_tool_reads_it(tmp_path: Path) -> None:
         assert file["metadata"][()] == b'{"step": 3}'
 
 
+@pytest.mark.parametrize("sizes", [[], [0], [1], [128 << 10], [(128 << 10) + 1, 0, 5], [1_000_003, 300_000]])
+def test_pieces_give_the_digest_of_the_whole(sizes: list[int]) -> None:
+    buffers = [bytes(range(256)) * (size // 256 + 1) for size in sizes]
+    buffers = [buffer[:size] for buffer, size in zip(buffers, sizes, strict=True)]
+    pauses: list[None] = []
+    digest = sha256(map(memoryview, buffers), lambda: pauses.append(None))
+    assert digest.hexdigest() == hashlib.sha256(b"".join(buffers)).hexdigest()
+    assert len(pauses) == sum(-(-size // (128 << 10)) for size in sizes)
+
+
 # Damage --------------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +206,7 @@ def test_other_files_are_refused_with_a_hint(data: bytes) -> None:
 
 
 def test_a_newer_version_says_upgrade() -> None:
-    fields = checkpoint_format.FIELDS.pack(checkpoint_format.MAGIC, 2, 512, 0, bytes(32)).ljust(480, b"\0")
+    fields = FIELDS.pack(MAGIC, 2, 512, 0, bytes(32)).ljust(480, b"\0")
     block = fields + hashlib.sha256(fields).digest()
     with pytest.raises(CheckpointError, match="version 2, expected 1") as caught:
         image_bytes(block, "file")
@@ -347,7 +361,7 @@ def test_an_image_of_noise_behind_a_right_digest_is_refused(image: bytes) -> Non
 
 def test_a_dict_that_looks_like_our_mark_for_nan_is_not_mistaken() -> None:
     with pytest.raises(TypeError, match="float"):
-        checkpoint_json.to_text({"a": {"$float": "nan"}})
+        to_text({"a": {"$float": "nan"}})
 
 
 # Another network -----------------------------------------------------------------------------------------------------
