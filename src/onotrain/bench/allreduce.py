@@ -26,12 +26,12 @@ from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.strategies import AllReduce, Flat, Job, Tally
+from onotrain.strategies import AllReduce, Context, Flat, StepStatistics
 
 #: Sizes that are measured unless others are asked for [bytes].
 SIZES = tuple(4 << power for power in range(10, 26, 2))
 #: Strategies whose steps are measured, with the simplest update: what a sum costs where it is used.
-WITH_GRADIENTS: dict[str, Callable[[Job], AllReduce | Flat]] = {"allreduce": AllReduce, "flat": Flat}
+WITH_GRADIENTS: dict[str, Callable[[Context], AllReduce | Flat]] = {"allreduce": AllReduce, "flat": Flat}
 _DTYPE = np.dtype(np.float32)
 
 
@@ -129,7 +129,8 @@ def _strategy(
     )
     layout = ParameterLayout([("vector", (length,))], _DTYPE)
     with agreed(world.comm):
-        strategy = WITH_GRADIENTS[name](Job.of(config, world, layout, Optimizer(config.optimizer, None, kernels)))
+        strategy = WITH_GRADIENTS[name](Context.of(config, world, layout, Optimizer(config.optimizer, None, kernels)))
     stack.callback(strategy.close)
-    tally, numbers = Tally(), iter(range(1, 1 << 62))
-    return strategy.gradient, lambda: strategy.step(0.0, next(numbers), 1, tally, settle=False)
+    statistics, numbers = StepStatistics(), iter(range(1, 1 << 62))
+    assert strategy.replica.gradient is not None  # noqa: S101 - for the type checker
+    return strategy.replica.gradient, lambda: strategy.step(0.0, next(numbers), 1, statistics, synchronize=False)

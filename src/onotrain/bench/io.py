@@ -28,7 +28,7 @@ from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
-from onotrain.runs.metadata import arrays_of
+from onotrain.runs.metadata import Vectors, arrays_of
 from onotrain.training import train
 from onotrain.training.observers import Observer, StepEnd
 
@@ -95,7 +95,7 @@ def _checkpoint(subject: Subject, folder: Path, budget_s: float, say: Say) -> di
     names = Optimizer(subject.config.optimizer, None, subject.kernels).state_names
     draw = np.random.default_rng(0)
     parameters, *state = (draw.standard_normal(layout.size).astype(layout.dtype) for _ in range(1 + len(names)))
-    arrays = arrays_of(layout, parameters, dict(zip(names, state, strict=True)))
+    arrays = arrays_of(layout, Vectors(parameters, dict(zip(names, state, strict=True))))
     checkpoint = Checkpoint(arrays, subject.card.metadata())
     with BackgroundWriter(CheckpointStore(folder)) as writer:
 

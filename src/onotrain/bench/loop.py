@@ -20,7 +20,7 @@ from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
-from onotrain.strategies import Job, Strategy, build
+from onotrain.strategies import Context, Strategy, build
 from onotrain.training.observers import Observer
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
@@ -68,25 +68,25 @@ class _Stopwatch:
         return call
 
 
-class _Together:
+class _Together(Strategy):
     """A strategy to whose steps, while it is on, all ranks come at the same time: they do not pay for waiting."""
 
     def __init__(self, strategy: Strategy, world: World) -> None:
         self._strategy, self._world = strategy, world
+        self.batches, self.replica, self.telemetry = strategy.batches, strategy.replica, strategy.telemetry
+        self.gradient_ready = strategy.gradient_ready
+        self.bind, self.begin_epoch, self.close = strategy.bind, strategy.begin_epoch, strategy.close  # type: ignore[method-assign]
         self.on = False
         self.seconds: list[float] = []
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._strategy, name)
-
-    def step(self, *arguments: Any, settle: bool) -> None:
+    def step(self, *arguments: Any, **options: Any) -> None:
         """Make the step; or wait for all ranks, make it, and take its time.  *Collective*."""
         if not self.on:
-            self._strategy.step(*arguments, settle=settle)
+            self._strategy.step(*arguments, **options)
             return
         self._world.barrier()
         start = perf_counter()
-        self._strategy.step(*arguments, settle=settle)
+        self._strategy.step(*arguments, **options)
         self.seconds.append(perf_counter() - start)
 
 
@@ -110,11 +110,11 @@ class Loop:
             )
         optimizer = Optimizer(self._config.optimizer, training.clip_norm, kernels)
         with agreed(world.comm):
-            strategy = build(Job.of(self._config, world, model.layout, optimizer))
+            strategy = build(Context.of(self._config, world, model.layout, optimizer))
         if world.rank == 0:
-            model.initialize(strategy.parameters, training.seed)
-        strategy.synchronize()
-        self._strategy: Any = _Together(strategy, world)
+            model.initialize(strategy.replica.parameters, training.seed)
+        strategy.replica.broadcast()
+        self._strategy = _Together(strategy, world)
         feed = ArrayFeed(
             arrays["features"], arrays["targets"], None, subject.card.normalization, training.seed, kernels
         )
@@ -174,9 +174,9 @@ class Loop:
         """Make some steps; return this rank's seconds of one step by part."""
         seconds = self._watch.seconds
         seconds.update(dict.fromkeys(seconds, 0.0))
-        before = asdict(self._strategy.clock)
+        before = asdict(self._strategy.telemetry.clock)
         total = self._run()
-        clock = {name: value - before[name] for name, value in asdict(self._strategy.clock).items()}
+        clock = {name: value - before[name] for name, value in asdict(self._strategy.telemetry.clock).items()}
         found = {**seconds, "wait": clock["wait"], "exchange": clock["communication"]}
         found |= {"rest": total - sum(found.values()), "hidden exchange": clock["hidden"], "step": total}
         return {name: value / self._steps for name, value in found.items()}

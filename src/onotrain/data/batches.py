@@ -16,13 +16,13 @@ class Batch:
     def __len__(self) -> int:
         return self.end - self.begin
 
-    def part(self, rank: int, size: int) -> Batch:
+    def slice(self, rank: int, size: int) -> Batch:
         """Return slice `rank` of `size` nearly equal ones; empty where there are more ranks than samples."""
         return Batch(self.begin + len(self) * rank // size, self.begin + len(self) * (rank + 1) // size)
 
-    def pieces(self, count: int) -> Iterator[Batch]:
-        """Cut the batch in `count` pieces, for gradient accumulation."""
-        return (self.part(index, count) for index in range(count))
+    def micro_batches(self, count: int) -> Iterator[Batch]:
+        """Cut the batch into `count` micro-batches, for gradient accumulation."""
+        return (self.slice(index, count) for index in range(count))
 
 
 def batches(samples: int, batch_size: int, start: int = 0) -> Iterator[Batch]:

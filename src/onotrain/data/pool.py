@@ -27,7 +27,7 @@ class Positions:
 
     samples: int
     batch_size: int
-    part: Callable[[Batch], Batch]
+    local: Callable[[Batch], Batch]
 
     def __len__(self) -> int:
         whole, rest = divmod(self.samples, self.batch_size)
@@ -39,7 +39,7 @@ class Positions:
         return batch.begin // self.batch_size * len(self._of(self.batch_size)) + within
 
     def _of(self, length: int) -> Batch:
-        return self.part(Batch(0, length))
+        return self.local(Batch(0, length))
 
 
 @dataclass(frozen=True)

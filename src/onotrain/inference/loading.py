@@ -16,7 +16,7 @@ from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_store import Found
-from onotrain.runs.metadata import Card, parameters_only, read_arrays
+from onotrain.runs.metadata import Card, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 
@@ -68,7 +68,7 @@ def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, li
     with agreed(world.comm):
         parameters = allocate(world.node, {"parameters": ((layout.size,), layout.dtype)})["parameters"]
         if world.rank == 0:
-            read_arrays(parameters_only(kept[0].checkpoint), layout, parameters, {}, source)
+            read_arrays(parameters_only(kept[0].checkpoint), layout, Vectors(parameters), source)
     _send_to_nodes(world, parameters)
     return Predictor(card, parameters, chosen), warnings
 

@@ -13,7 +13,7 @@ from onotrain.errors import DataError
 from onotrain.inference.outputs import Outputs
 from onotrain.nn import Inference, Model
 from onotrain.runs.checkpoint import Checkpoint
-from onotrain.runs.metadata import Card, parameters_only, read_arrays
+from onotrain.runs.metadata import Card, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 #: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
@@ -79,7 +79,7 @@ class Predictor:
         kernels = _kernels.load(card.config.training.dtype)
         layout = card.model(kernels).layout
         parameters = layout.zeros()
-        read_arrays(parameters_only(checkpoint), layout, parameters, {}, source)
+        read_arrays(parameters_only(checkpoint), layout, Vectors(parameters), source)
         return cls(card, parameters, kernels)
 
     def __repr__(self) -> str:

@@ -12,6 +12,9 @@ from onotrain.nn.layers import KINDS, Draw, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.losses import Loss
 
+#: Passes whose arrays are remembered: a run has a few numbers of rows, and more where a load balance changes slices.
+_PASSES = 64
+
 #: A layer with its parameters and, if there are any, its gradients, by suffix.
 _Bound = tuple[Layer, dict[str, np.ndarray], dict[str, np.ndarray] | None]
 
@@ -69,7 +72,7 @@ class Model:
         self._gradients: list[np.ndarray] = []
         #: Whether the arrays of a pass are rows of those of the whole batch.
         self._packed = False
-        #: By first row and number of rows, of which a run has few: those of a whole batch and of an epoch's last one.
+        #: By first reserved row and number of rows.
         self._passes: dict[tuple[int, int], list[_Stage]] = {}
 
     def _begins(self) -> list[int]:
@@ -152,9 +155,8 @@ class Model:
             for suffix, made_of in layer.factors(x[:rows], dz[:rows]).items()
         }
 
-    def _stages(self, first: int, rows: int) -> list[_Stage]:
-        """Return the layers with their arrays for `rows` rows, the first of which is number `first` of its batch."""
-        begin = first if self._packed else 0
+    def _stages(self, begin: int, rows: int) -> list[_Stage]:
+        """Return the layers with their arrays for `rows` rows from row `begin` of the reserved ones on."""
         slopes = [array[:rows] for array in self._slopes]
         outputs, gradients = (
             [array[begin : begin + rows] for array in arrays] for arrays in (self._outputs, self._gradients)
@@ -171,7 +173,7 @@ class Model:
         tally: np.ndarray,
         *,
         accumulate: bool,
-        finished: Callable[[int], None] | None = None,
+        gradient_ready: Callable[[int], None] | None = None,
     ) -> None:
         """Compute this rank's part of the gradient of the global batch's mean loss.
 
@@ -189,13 +191,15 @@ class Model:
         tally
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
         accumulate
-            Add to the gradients of the batch's earlier pieces instead of overwriting them.
-        finished
+            Add to the gradients of the batch's earlier micro-batches instead of overwriting them.
+        gradient_ready
             Called after every layer with where in the flat vector gradients begin that this call will not touch again.
         """
-        place = draw.first_row, len(x)
+        place = draw.first_row if self._packed else 0, len(x)
         stages = self._passes.get(place)
         if stages is None:
+            if len(self._passes) == _PASSES:
+                self._passes.clear()
             stages = self._passes[place] = self._stages(*place)
         y = x
         for layer, _, slope, out, *_ in stages:
@@ -204,8 +208,8 @@ class Model:
         self.loss(y, targets, weight, stages[-1].dy, tally)
         for layer, inputs, slope, _, dy, dx, offset in reversed(stages[self._trained_inputs :]):
             layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
-            if finished is not None:
-                finished(offset)
+            if gradient_ready is not None:
+                gradient_ready(offset)
 
 
 class Inference:

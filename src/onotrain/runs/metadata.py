@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +17,8 @@ from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.runs.checkpoint import Checkpoint, Pause, no_pause, sha256
 
-#: How the names of vectors begin that are a strategy's own state, not the optimiser's.
-OWN = "strategy/"
-_PARAMETERS, _OPTIMIZER = "parameters", "optimizer"
+#: How the names of arrays begin.
+_PARAMETERS, _OPTIMIZER, _STRATEGY = "parameters", "optimizer", "strategy"
 
 
 @dataclass(frozen=True)
@@ -103,33 +103,38 @@ def of_data(description: Description) -> dict[str, Any]:
     }
 
 
+class Vectors(NamedTuple):
+    """The flat vectors that a checkpoint holds, laid out alike."""
+
+    parameters: np.ndarray
+    #: By name.
+    optimizer_state: Mapping[str, np.ndarray] = MappingProxyType({})
+    #: The strategy's own, which a run that is resumed with another strategy does without.
+    strategy_state: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    def by_prefix(self) -> dict[str, np.ndarray]:
+        """Return all vectors by what the names of their tensors begin with in a checkpoint."""
+        return {
+            _PARAMETERS: self.parameters,
+            **{f"{_OPTIMIZER}/{name}": vector for name, vector in self.optimizer_state.items()},
+            **{f"{_STRATEGY}/{name}": vector for name, vector in self.strategy_state.items()},
+        }
+
+
 def named(layout: ParameterLayout, prefix: str, flat: np.ndarray) -> dict[str, np.ndarray]:
     """Return the tensors of a flat vector under readable names such as ``parameters/dense_0/weight``: views."""
     return {f"{prefix}/{name}": view for name, view in layout.views(flat).items()}
 
 
-def arrays_of(
-    layout: ParameterLayout, parameters: np.ndarray, state: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def arrays_of(layout: ParameterLayout, vectors: Vectors) -> dict[str, np.ndarray]:
     """Return all arrays of a checkpoint: views of the vectors."""
-    arrays = named(layout, _PARAMETERS, parameters)
-    for name, flat in state.items():
-        arrays |= named(layout, _prefix(name), flat)
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, flat in vectors.by_prefix().items():
+        arrays |= named(layout, prefix, flat)
     return arrays
 
 
-def _prefix(name: str) -> str:
-    """Return how names of the arrays of state `name` begin."""
-    return name if name.startswith(OWN) else f"{_OPTIMIZER}/{name}"
-
-
-def read_arrays(
-    checkpoint: Checkpoint,
-    layout: ParameterLayout,
-    parameters: np.ndarray,
-    state: Mapping[str, np.ndarray],
-    source: str,
-) -> None:
+def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vectors, source: str) -> None:
     """Copy a checkpoint's arrays to flat vectors.
 
     A strategy's own state is left as it is if the checkpoint has none of it, and that of another strategy is not read.
@@ -139,17 +144,18 @@ def read_arrays(
     CheckpointError
         It is a checkpoint of another network or optimiser.
     """
-    arrays = checkpoint.arrays
-    vectors = {_PARAMETERS: parameters} | {_prefix(name): flat for name, flat in state.items()}
-    for prefix in [prefix for prefix in vectors if prefix.startswith(OWN)]:
-        if not any(name.startswith(f"{prefix}/") for name in arrays):
-            del vectors[prefix]
-    mine = tuple(f"{prefix}/" for prefix in vectors)
-    read = {name: array for name, array in arrays.items() if name.startswith(mine) or not name.startswith(OWN)}
-    expected = {f"{prefix}/{t.name}": (t.shape, layout.dtype) for prefix in vectors for t in layout}
+    arrays, own = checkpoint.arrays, f"{_STRATEGY}/"
+    wanted = {
+        prefix: flat
+        for prefix, flat in vectors.by_prefix().items()
+        if not prefix.startswith(own) or any(name.startswith(f"{prefix}/") for name in arrays)
+    }
+    mine = tuple(f"{prefix}/" for prefix in wanted)
+    read = {name: array for name, array in arrays.items() if name.startswith(mine) or not name.startswith(own)}
+    expected = {f"{prefix}/{t.name}": (t.shape, layout.dtype) for prefix in wanted for t in layout}
     check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
-    for prefix, flat in vectors.items():
-        layout.gather({t.name: checkpoint.arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
+    for prefix, flat in wanted.items():
+        layout.gather({t.name: arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
 
 
 def check_arrays(checkpoint: Checkpoint, expected: Mapping[str, tuple[tuple[int, ...], Any]], source: str) -> None:

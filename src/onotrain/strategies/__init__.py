@@ -8,21 +8,22 @@ from onotrain.config.strategy import fewest_ranks
 from onotrain.errors import UsageError
 from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.allreduce.gradients import AllReduce
-from onotrain.strategies.base import BatchShape, Job, Strategy
+from onotrain.strategies.base import BatchShape, Strategy
+from onotrain.strategies.context import Context
 from onotrain.strategies.flat import Flat
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
 from onotrain.strategies.parameter_server.server import Server
 from onotrain.strategies.parameter_server.worker import Worker
+from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
-from onotrain.strategies.tally import Tally
 
 __all__ = [
-    "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Job", "LocalSgd", "Server", "SharedActivations", "Strategy",
-    "StrategySwitch", "Tally", "Worker", "build",
+    "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Context", "LocalSgd", "Server", "SharedActivations", "Strategy",
+    "StrategySwitch", "StepStatistics", "Worker", "build",
 ]  # fmt: skip
 
 
-def _refuse_codec_without_network(job: Job) -> None:
+def _refuse_codec_without_network(context: Context) -> None:
     """Refuse to code what is never sent.
 
     Raises
@@ -30,33 +31,33 @@ def _refuse_codec_without_network(job: Job) -> None:
     UsageError
         The job runs on one node, whose ranks share memory for what other nodes are sent.
     """
-    if job.codec is not None and job.world.nodes == 1:
+    if context.codec is not None and context.world.nodes == 1:
         raise UsageError(
-            f"communication.codec {job.codec.name} needs two nodes or more with strategy {job.options.name} (got 1): "
-            "ranks of one node share memory, and send nothing",
+            f"communication.codec {context.codec.name} needs two nodes or more with strategy {context.options.name} "
+            "(got 1): ranks of one node share memory, and send nothing",
             hint="leave the codec out, or start two ranks or more and see what it does with simulate.ranks_per_node",
         )
 
 
-def _allreduce(job: Job) -> Strategy:
+def _allreduce(context: Context) -> Strategy:
     """Return the faster way to the same update."""
-    _refuse_codec_without_network(job)
-    shares_activations = job.options.share == "auto" and SharedActivations.possible(job)
-    return SharedActivations(job) if shares_activations else AllReduce(job)
+    _refuse_codec_without_network(context)
+    shares_activations = context.options.share == "auto" and SharedActivations.possible(context)
+    return SharedActivations(context) if shares_activations else AllReduce(context)
 
 
-def _parameter_server(job: Job) -> Strategy:
+def _parameter_server(context: Context) -> Strategy:
     """Return this rank's side."""
-    _refuse_codec_without_network(job)
-    return Server(job) if job.world.rank < job.options.servers else Worker(job)
+    _refuse_codec_without_network(context)
+    return Server(context) if context.world.rank < context.options.servers else Worker(context)
 
 
-def _strategy_switch(job: Job) -> Strategy:
+def _strategy_switch(context: Context) -> Strategy:
     """Return what runs either."""
-    return StrategySwitch(job, _allreduce, _parameter_server)
+    return StrategySwitch(context, _allreduce, _parameter_server)
 
 
-STRATEGIES: dict[str, Callable[[Job], Strategy]] = {
+STRATEGIES: dict[str, Callable[[Context], Strategy]] = {
     "allreduce": _allreduce,
     "flat": Flat,
     "local_sgd": LocalSgd,
@@ -65,7 +66,7 @@ STRATEGIES: dict[str, Callable[[Job], Strategy]] = {
 }
 
 
-def build(job: Job) -> Strategy:
+def build(context: Context) -> Strategy:
     """Return the strategy that the configuration names.  *Collective*.
 
     Raises
@@ -73,16 +74,16 @@ def build(job: Job) -> Strategy:
     UsageError
         There are too few ranks for it, or none to send the messages of a codec to.
     """
-    needed, size = fewest_ranks(job.options), job.world.size
+    needed, size = fewest_ranks(context.options), context.world.size
     if size < needed:
         raise UsageError(
-            f"strategy {job.options.name} with {needed - 1} server{'s' * (needed > 2)} needs {needed} ranks or more "
-            f"(got {size})",
+            f"strategy {context.options.name} with {needed - 1} server{'s' * (needed > 2)} "
+            f"needs {needed} ranks or more (got {size})",
             hint=f"start more, as with mpirun -n {needed}, or use another strategy",
         )
-    if job.codec is not None and size == 1:
+    if context.codec is not None and size == 1:
         raise UsageError(
-            f"communication.codec {job.codec.name} needs two ranks or more (got 1): one sends nothing",
+            f"communication.codec {context.codec.name} needs two ranks or more (got 1): one sends nothing",
             hint="leave the codec out, or start more ranks",
         )
-    return STRATEGIES[job.options.name](job)
+    return STRATEGIES[context.options.name](context)

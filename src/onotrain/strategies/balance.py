@@ -7,15 +7,17 @@ never in sums whose order of additions a CPU could choose.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from onotrain.data.batches import Batch
 from onotrain.parallel.world import World
+from onotrain.strategies.telemetry import Clock
 
-#: Steps after which ranks tell each other their throughput, where slices follow it.
+#: Steps after which ranks exchange their throughput, where slices follow it.
 BALANCED_STEPS = 10
 
 #: Weight of the fastest rank; the others' are in proportion.
@@ -25,7 +27,7 @@ _FULL = 2**32
 class Balance:
     """How many rows of a global batch each rank gets.
 
-    Until a change promises to pay, the cut is that of `onotrain.data.batches.Batch.part`: as even as can be.
+    Until a change promises to pay, the cut is that of `onotrain.data.batches.Batch.slice`: as even as can be.
 
     Parameters
     ----------
@@ -118,74 +120,111 @@ class Balance:
             self._bounds = {}
 
 
-class Slices:
-    """Which rows of a global batch are this rank's: slices are nearly equal, or follow the ranks' throughput.
+class LocalSlices:
+    """Which rows of every global batch this rank computes: nearly equal slices, or in proportion to throughput.
 
     Parameters
     ----------
     world
         Ranks of the job.
-    make
-        Returns how the slices of so many ranks follow their throughput; None: they are equal.
-    idle
-        How many ranks, the first ones, get no rows.
+    make_balance
+        Returns the load balance of so many ranks; None: slices are equal.
+    clock
+        Counts the seconds of exchanges.
+    servers
+        Ranks, the first ones, that compute no rows.
+    bulk_synchronous
+        Whether no rank begins a step before all ranks have the samples of the one before, as reading together needs.
+    local_mean
+        Whether the gradient of a rank is that of the mean loss of its own slice; else those of all ranks sum to that of
+        the mean loss of the batch.
+    exchange_every
+        Steps after which `observe` exchanges throughput; None: the strategy calls `exchange` itself.
     """
 
-    def __init__(self, world: World, make: Callable[[int], Balance] | None, idle: int = 0) -> None:
-        self._world, self._idle, self._ranks = world, idle, world.size - idle
-        self._balance = None if make is None else make(self._ranks)
-        #: Rows and seconds of this rank since the ranks last told each other.
+    def __init__(
+        self,
+        world: World,
+        make_balance: Callable[[int], Balance] | None,
+        clock: Clock,
+        servers: int = 0,
+        *,
+        bulk_synchronous: bool = True,
+        local_mean: bool = False,
+        exchange_every: int | None = BALANCED_STEPS,
+    ) -> None:
+        self.bulk_synchronous = bulk_synchronous
+        self._clock = clock
+        self._world, self._servers, self._ranks = world, servers, world.size - servers
+        self._local_mean, self._exchange_every = local_mean, exchange_every
+        self._balance = None if make_balance is None else make_balance(self._ranks)
+        #: Rows and seconds of this rank since the last exchange.
         self._throughput = np.zeros(2)
         #: Steps since then; 0 where slices do not follow throughput.
         self.steps = 0
+        #: How often the slices have changed.
+        self.repartitions = 0
 
-    def of(self, batch: Batch) -> Batch:
+    def local(self, batch: Batch) -> Batch:
         """Return this rank's slice; those of all ranks make up the batch."""
-        rank = self._world.rank - self._idle
+        rank = self._world.rank - self._servers
         if rank < 0:
             return Batch(batch.begin, batch.begin)
         if self._balance is None:
-            return batch.part(rank, self._ranks)
+            return batch.slice(rank, self._ranks)
         begin, end = self._balance.bounds(len(batch))[rank : rank + 2].tolist()
         return Batch(batch.begin + begin, batch.begin + end)
 
-    def most(self, samples: int) -> int:
+    def capacity(self, samples: int) -> int:
         """Return the length of the largest slice that this rank may get of a batch of up to `samples`."""
-        if self._world.rank < self._idle:
+        if self._world.rank < self._servers:
             return 0
         others = self._ranks - 1
         if self._balance is None:
             return -(-samples // self._ranks)
         return max(samples - others, min(samples, others))  # the others have one each, if there are as many
 
-    def computed(self, rows: int, seconds: float) -> None:
-        """Count what this rank computed in a step."""
-        if self._balance is not None:
-            self._throughput += rows, seconds
-            self.steps += 1
+    def weight(self, samples: int) -> float:
+        """Return the weight of each row of this rank in its gradient, for a batch of `samples`."""
+        return 1.0 / (max(1, len(self.local(Batch(0, samples)))) if self._local_mean else samples)
 
-    def tell(self) -> bool:
-        """Tell the other ranks, and cut the batches to come anew if that pays; return whether.  *Collective*."""
+    def observe(self, rows: int, seconds: float) -> None:
+        """Take in that this rank has computed its `rows` of a batch in `seconds`, waiting not included.
+
+        *Collective*: called by all ranks, between what they computed and the step.
+        """
         if self._balance is None:
-            return False
+            return
+        self._throughput += rows, seconds
+        self.steps += 1
+        if self.steps == self._exchange_every:
+            start = perf_counter()
+            self.exchange()
+            self._clock.communication += perf_counter() - start
+
+    def exchange(self) -> None:
+        """Exchange throughput, and change the slices if that pays.  *Collective*."""
+        if self._balance is None:
+            return
         everyone = np.empty((self._world.size, 2))
         self._world.comm.Allgather(self._throughput, everyone)
-        rows, seconds = everyone[self._idle :].T
+        rows, seconds = everyone[self._servers :].T
         self._throughput[:], self.steps = 0.0, 0
-        return self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
+        self.repartitions += self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
 
     def report(self) -> dict[str, Any]:
         """Return how many rows of a batch each rank gets by now, if that follows their throughput."""
         return {} if self._balance is None else {"rows": self._balance.rows}
 
     def notes(self) -> dict[str, Any]:
-        """Return the ranks' throughput and the cut in force."""
+        """Return the ranks' throughput and the slices in force."""
         return {} if self._balance is None else {"balance": self._balance.state()}
 
-    def restore(self, notes: dict[str, Any]) -> None:
-        """Go on with that cut."""
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Go on with those slices."""
         if self._balance is not None and "balance" in notes:
             self._balance.restore(notes["balance"])
+            self.repartitions += 1
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:

@@ -36,10 +36,11 @@ from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.checkpoint import Checkpoint, Pause
-from onotrain.runs.metadata import Card, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
-from onotrain.strategies import Job, Strategy
+from onotrain.runs.metadata import Card, Vectors, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
+from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
+from onotrain.strategies.replica import Replica
 from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.pools import make_pool
@@ -160,12 +161,14 @@ class _Session:
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self._injection = Injection.of(config, world)
+        self.progress = self._find_progress()
+        notes = self.progress.strategy.get(config.strategy.name)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Job.of(config, world, self.model.layout, optimizer, self._injection)
+                Context.of(config, world, self.model.layout, optimizer, self._injection, notes)
             )
         stack.push(self._close_strategy)
-        self.progress = self._start()
+        self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
         self._pool: Pool | None = None
 
@@ -184,28 +187,26 @@ class _Session:
                 DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
             )
 
-    def _start(self) -> Progress:
-        """Set the first values of parameters and state, or those of the checkpoint; return how far the run has come."""
+    def _find_progress(self) -> Progress:
+        """Return how far the run has come.  *Collective*."""
         progress, found = Progress(), self.keeper.found
         with agreed(self.world.comm):
             if found is not None:
                 self.card.check_data(found.checkpoint.metadata)
                 progress = Progress(**found.checkpoint.metadata["progress"])
                 progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
-        progress = self.world.comm.bcast(progress, root=0)
-        notes = progress.strategy.get(self.config.strategy.name)
-        if notes is not None:  # first, for they may say where parameters and state lie
-            with agreed(self.world.comm):
-                self.strategy.restore(notes)
+        return self.world.comm.bcast(progress, root=0)
+
+    def _start(self) -> None:
+        """Set the first values of parameters and state, or those of the checkpoint.  *Collective*."""
+        replica, found = self.strategy.replica, self.keeper.found
         with agreed(self.world.comm):
             if found is not None:
-                parameters, state = self.strategy.parameters, self.strategy.state()
-                read_arrays(found.checkpoint, self.model.layout, parameters, state, str(found.path))
+                read_arrays(found.checkpoint, self.model.layout, _vectors(replica), str(found.path))
             elif self.world.rank == 0:
-                self.model.initialize(self.strategy.parameters, self.config.training.seed)
-            self.keeper.begin(progress)
-        self.strategy.synchronize()
-        return progress
+                self.model.initialize(replica.parameters, self.config.training.seed)
+            self.keeper.begin(self.progress)
+        replica.broadcast()
 
     def run(self) -> Result:
         """Train, and write the summary.  *Collective*."""
@@ -268,7 +269,7 @@ class _Session:
         arrays, data, training = self.arrays, self.config.data, self.config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
         if "features" in arrays:
-            self._pool = make_pool(self.world, self.config, arrays, self.strategy.part, self.kernels)
+            self._pool = make_pool(self.world, self.config, arrays, self.strategy.batches.local, self.kernels)
             return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels, self._pool)
         if data.partition.name != "none":
             raise UsageError(
@@ -276,7 +277,7 @@ class _Session:
                 f"{data.partition.name} needs samples in memory",
                 hint="set data.stream: false, if a node has the memory, or use data.partition: none",
             )
-        if not self.strategy.lockstep:
+        if not self.strategy.batches.bulk_synchronous:
             raise UsageError(
                 f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
                 f"{self.config.strategy.name} do not with these options",
@@ -339,12 +340,12 @@ class _Session:
             The last step ruined the parameters, which its gradient does not show and the next one's would.
         """
         # In one pass, and without the array that `isfinite` would make: the ranks wait.
-        if not math.isfinite(self.kernels.sum_of_squares(self.strategy.parameters)):
+        if not math.isfinite(self.kernels.sum_of_squares(self.strategy.replica.parameters)):
             raise NumericsError(
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
                 hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
             )
-        self.progress.strategy = {self.config.strategy.name: self.strategy.notes()}
+        self.progress.strategy = {self.config.strategy.name: self.strategy.replica.notes()}
         metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
 
         def late(copies: Mapping[str, np.ndarray], pause: Pause) -> dict[str, str]:
@@ -354,9 +355,9 @@ class _Session:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """Return views of what a checkpoint holds; the same ones until the strategy has other memory."""
-        parameters = self.strategy.parameters
-        if self._views is None or self._views[0] is not parameters:
-            self._views = parameters, arrays_of(self.model.layout, parameters, self.strategy.state())
+        replica = self.strategy.replica
+        if self._views is None or self._views[0] is not replica.parameters:
+            self._views = replica.parameters, arrays_of(self.model.layout, _vectors(replica))
         return self._views[1]
 
     @cached_property
@@ -386,11 +387,16 @@ class _Session:
             **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
             **({} if self._pool is None else {"partition": self._pool.told()}),
             "parameters": self.model.layout.parameter_count,
-            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.parameters)
+            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.replica.parameters)
             if best is None
             else best.metadata["parameters_sha256"],
             "restored_best": best is not None,
         }
+
+
+def _vectors(replica: Replica) -> Vectors:
+    """Return what a checkpoint holds of a replica."""
+    return Vectors(replica.parameters, replica.optimizer_state, replica.strategy_state)
 
 
 def _total(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]] | None:

@@ -22,11 +22,15 @@ from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.seeds import key
-from onotrain.strategies import BatchShape, Strategy, Tally
+from onotrain.strategies import BatchShape, StepStatistics, Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.observers import Observer, StepEnd
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
+
+#: Slices whose micro-batches are remembered: of a whole batch, of the last one of an epoch, and a few that a load
+#: balance has left behind.
+_SLICES = 8
 
 
 @dataclass(frozen=True)
@@ -54,18 +58,18 @@ class Parts:
     injection: Injection = field(default_factory=Injection)
 
 
-class _Piece(NamedTuple):
-    """What one call of the model computes: a rank's part of a batch, or a part of that part."""
+class _MicroBatch(NamedTuple):
+    """What one call of the model computes: this rank's slice of a batch, or a part of it."""
 
     #: Rows of the batch.
     begin: int
     end: int
     x: np.ndarray
     targets: np.ndarray
-    #: Whether it adds to the gradient of pieces before it.
+    #: Whether it adds to the gradient of those before it.
     accumulate: bool
-    #: The last piece's, which makes gradients final.
-    finished: Callable[[int], None] | None
+    #: That of the strategy for the last one, which makes gradients final.
+    gradient_ready: Callable[[int], None] | None
 
 
 class Trainer:
@@ -94,17 +98,17 @@ class Trainer:
         if self._early_stopping is not None and self.progress.early_stopping:
             self._early_stopping.restore(self.progress.early_stopping)
         self._dropout_seed = key(training.seed, "dropout")
-        self._tally = Tally()
+        self._statistics = StepStatistics()
         self._regression = parts.model.loss.task == "regression"
         self._allocate()
         self._saved_at = perf_counter()
         self._saved_state = self._state()
 
     def _allocate(self) -> None:
-        """Make this rank's batch buffers, as large as its largest piece of a batch.  *Collective*."""
+        """Allocate this rank's buffers, as large as its largest micro-batch.  *Collective*."""
         parts = self.parts
-        share = parts.strategy.most_rows(self._batch_size)
-        rows = -(-share // parts.config.training.gradient_accumulation)
+        micro_batches = parts.config.training.gradient_accumulation
+        rows = -(-parts.strategy.batches.capacity(self._batch_size) // micro_batches)
         values = parts.model.reserved_per_row
         with agreed(parts.world.comm):
             check_memory(
@@ -116,20 +120,24 @@ class Trainer:
         self._targets = (
             np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
         )
-        #: By this rank's slice of a batch, of which a run has few.
-        self._pieces: dict[Batch, list[_Piece]] = {}
-        batch = BatchShape(self._batch_size, rows, parts.config.training.gradient_accumulation)
-        parts.strategy.prepare(parts.model, batch)
+        parts.strategy.bind(parts.model, BatchShape(self._batch_size, rows, micro_batches))
+        #: By this rank's slice of a batch.
+        self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
 
-    def _cut(self, part: Batch) -> list[_Piece]:
-        """Return this rank's pieces of a batch, `part` of which is its own."""
+    def _micro_batches_of(self, local: Batch) -> list[_MicroBatch]:
+        """Return the micro-batches of this rank's slice of a batch."""
+        if local in self._micro_batches:
+            return self._micro_batches[local]
+        if len(self._micro_batches) == _SLICES:
+            self._micro_batches.clear()
         count = self.parts.config.training.gradient_accumulation
-        pieces = []
-        for number, rows in enumerate(part.pieces(count)):
-            finished = self.parts.strategy.finished if number == count - 1 else None
+        found = []
+        for number, rows in enumerate(local.micro_batches(count)):
+            ready = self.parts.strategy.gradient_ready if number == count - 1 else None
             x, targets = self.parts.model.rows(rows.begin, rows.end), self._targets[: len(rows)]
-            pieces.append(_Piece(rows.begin, rows.end, x, targets, number > 0, finished))
-        return pieces
+            found.append(_MicroBatch(rows.begin, rows.end, x, targets, number > 0, ready))
+        self._micro_batches[local] = found
+        return found
 
     def run(self) -> None:
         """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
@@ -169,48 +177,48 @@ class Trainer:
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self._gradient(batch)
             number = progress.steps + 1
-            settle = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
-            self.parts.strategy.step(rate, number, len(batch), self._tally, settle=settle)
+            synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
+            self.parts.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
             self._account(batch, rate, perf_counter() - start)
             self._checkpoint_within_epoch()
 
     def _gradient(self, batch: Batch) -> None:
-        """Compute this rank's part of the batch's gradient, piece by piece."""
-        parts, progress, tally, samples = self.parts, self.progress, self._tally, len(batch)
-        weight, part = parts.strategy.weight(samples), parts.strategy.part(Batch(0, samples))
-        clock = parts.strategy.clock
+        """Compute this rank's summand of the batch's gradient, one micro-batch after the other."""
+        parts, progress, statistics, samples = self.parts, self.progress, self._statistics, len(batch)
+        slices, clock = parts.strategy.batches, parts.strategy.telemetry.clock
+        weight, local = slices.weight(samples), slices.local(Batch(0, samples))
         start, elsewhere = perf_counter(), clock.elsewhere
-        tally.clear()
+        statistics.clear()
         if parts.stop.signal is not None:
-            tally.ask_to_stop()
-        if part not in self._pieces:
-            self._pieces[part] = self._cut(part)
-        for begin, end, x, targets, accumulate, finished in self._pieces[part]:
+            statistics.ask_to_stop()
+        for begin, end, x, targets, accumulate, ready in self._micro_batches_of(local):
             parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
             draw = Draw(self._dropout_seed, progress.steps, begin)
-            parts.model.gradient(x, targets, weight, draw, tally.losses, accumulate=accumulate, finished=finished)
-            tally.samples += end - begin
+            parts.model.gradient(
+                x, targets, weight, draw, statistics.losses, accumulate=accumulate, gradient_ready=ready
+            )
+            statistics.samples += end - begin
         seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
-        parts.strategy.computed(tally.samples, parts.injection.inject_delay(progress.steps + 1, seconds))
+        slices.observe(statistics.samples, parts.injection.inject_delay(progress.steps + 1, seconds))
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
-        progress, tally = self.progress, self._tally
-        if not tally.finite:
+        progress, statistics = self.progress, self._statistics
+        if not statistics.finite:
             raise self._divergence(
                 f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
-                f"loss {tally.loss_sum / max(1, tally.samples):g}, squared gradient norm {tally.gradient_squares:g}, "
-                f"learning rate {rate:g}"
+                f"loss {statistics.loss_sum / max(1, statistics.samples):g}, "
+                f"squared gradient norm {statistics.gradient_squares:g}, learning rate {rate:g}"
             )
         progress.steps += 1
         progress.position = batch.end
-        progress.loss_sum += tally.loss_sum
-        progress.right += tally.right
+        progress.loss_sum += statistics.loss_sum
+        progress.right += statistics.correct
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        if self.parts.observer.watches_steps and tally.samples:
-            self.parts.observer.stepped(self._step_end(tally.samples, rate))
-        if tally.stop:
+        if self.parts.observer.watches_steps and statistics.samples:
+            self.parts.observer.stepped(self._step_end(statistics.samples, rate))
+        if statistics.stop:
             self._save_for_good()
             raise on_all_ranks(
                 StoppedOnRequest(
@@ -220,15 +228,15 @@ class Trainer:
 
     def _step_end(self, samples: int, rate: float) -> StepEnd:
         """Return what observers learn of the step."""
-        tally = self._tally
+        statistics = self._statistics
         return StepEnd(
             epoch=self.progress.epoch,
             step=self.progress.steps,
             samples=samples,
-            loss=tally.loss_sum / samples,
-            accuracy=None if self._regression else tally.right / samples,
+            loss=statistics.loss_sum / samples,
+            accuracy=None if self._regression else statistics.correct / samples,
             learning_rate=rate,
-            gradient_norm=math.sqrt(tally.gradient_squares),
+            gradient_norm=math.sqrt(statistics.gradient_squares),
         )
 
     def _divergence(self, how: str) -> OnotrainError:
@@ -262,10 +270,10 @@ class Trainer:
         progress.schedule = self._schedule.state()
         every = parts.config.checkpoint.every_epochs
         due = best or late or progress.finished or (every is not None and progress.epoch % every == 0)
-        if parts.strategy.epoch_ended(record):
+        if parts.strategy.end_epoch(record):
             self._allocate()
         if due:
-            parts.strategy.collect()
+            parts.strategy.replica.gather()
         with agreed(parts.world.comm):
             parts.record(record)
             parts.observer.epoch_ended(record)
@@ -306,21 +314,21 @@ class Trainer:
 
     def _add_report(self, record: dict[str, Any]) -> None:
         """Add the ranks' clocks, and what the strategy has to tell, to the record of every rank.  *Collective*."""
-        strategy, comm = self.parts.strategy, self.parts.world.comm
-        seconds = strategy.clock.take(record["train_seconds"])
+        telemetry, comm = self.parts.strategy.telemetry, self.parts.world.comm
+        seconds = telemetry.clock.take(record["train_seconds"])
         ranks = comm.allgather(seconds)
         record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
-        traffic = strategy.traffic.take()
+        traffic = telemetry.traffic.take()
         ranks = comm.allgather(traffic)
         record["ranks_bytes"] = {kind: [rank[kind] for rank in ranks] for kind in traffic}
-        record |= comm.bcast(strategy.report() if comm.rank == 0 else None, root=0)
+        record |= comm.bcast(telemetry.report() if comm.rank == 0 else None, root=0)
 
     def _checkpoint_within_epoch(self) -> None:
         if self._due_by_steps(self.progress.steps):
-            self.parts.strategy.collect()
+            self.parts.strategy.replica.gather()
             self._save()
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
-        elif self._late() and self.parts.strategy.settled:
+        elif self._late() and self.parts.strategy.replica.complete:
             self._save()
 
     def _late(self) -> bool:
@@ -337,7 +345,7 @@ class Trainer:
 
     def _save_for_good(self) -> None:
         """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""
-        self.parts.strategy.collect()
+        self.parts.strategy.replica.gather()
         with agreed(self.parts.world.comm):
             self._save()
             self.parts.settle()

@@ -15,98 +15,85 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
-
-import numpy as np
 
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
 from onotrain.optim import Gradient, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.allreduce.arena import Arena
-from onotrain.strategies.base import BatchShape, Job
-from onotrain.strategies.lockstep import Lockstep
-from onotrain.strategies.tally import Tally
+from onotrain.strategies.allreduce.replica import ArenaReplica
+from onotrain.strategies.balance import LocalSlices
+from onotrain.strategies.base import BatchShape, Strategy
+from onotrain.strategies.context import Context
+from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.telemetry import Telemetry
 
 
-class SharedActivations(Lockstep):
-    """The node arena with the activations of the whole batch: see the module's text.
+class SharedActivations(Strategy):
+    """The node arena with the activations of the whole batch: see the module's text; only where it is `possible`."""
 
-    Parameters
-    ----------
-    job
-        Communicators, layout, optimiser and options, for which `possible` holds.  *Collective*: the same job on all
-        ranks.
-    """
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        self._layout, self._optimizer = job.layout, job.optimizer
-        self._arena = Arena(job, self.clock, {})
-        self.parameters = self._arena.parameters
-        self.finished: Callable[[int], None] | None = None
-        self._injection = job.injection
+    def __init__(self, context: Context) -> None:
+        world = context.world
+        self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
+        self._injection = context.injection
+        self.telemetry = Telemetry()
+        self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
+        self.telemetry.include(self.batches)
+        self._arena = Arena(context, self.telemetry.clock, {})
+        self.replica = ArenaReplica(self._arena, None, None, noted=[self.batches], notes=context.notes)
         self._model: Model | None = None
-        #: What this rank updates, by the rows of the batch: a run has two numbers of them.
-        self._pieces: dict[int, Sequence[tuple[Gradient, Shard]]] = {}
-        self.cut_anew()
+        #: What this rank updates with the rows of a whole batch and of an epoch's last one, and for which slices.
+        self._updates: dict[int, Sequence[tuple[Gradient, Shard]]] = {}
+        self._repartitions = 0
 
     @staticmethod
-    def possible(job: Job) -> bool:
+    def possible(context: Context) -> bool:
         """Whether ranks can share activations: on one node, if a parameter's step depends on its gradient alone."""
-        return job.world.nodes == 1 and job.optimizer.elementwise and job.pieces == 1
+        return context.world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
 
-    def prepare(self, model: Model, batch: BatchShape) -> None:
+    def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory that all ranks read.  *Collective*."""
         fields = {name: (shape, model.dtype) for name, shape in model.factor_shapes(batch.samples).items()}
-        model.reserve(batch.rows, allocate(self.world.node, fields))
-        model.bind(self.parameters)
-        self._model, self._pieces = model, {}
+        model.reserve(batch.rows, allocate(self._node, fields))
+        model.bind(self.replica.parameters)
+        self._model, self._updates = model, {}
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the node's optimiser state."""
-        return self._arena.state
-
-    def synchronize(self) -> None:
-        """Let all ranks see what rank 0 wrote.  *Collective*."""
-        self._arena.synchronize()
-
-    def close(self) -> None:
-        """Do nothing: MPI holds nothing."""
-
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
+    def step(
+        self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
+    ) -> None:
         """Multiply, update and publish.  *Collective*."""
-        pieces = self._pieces.get(samples)
-        if pieces is None:
-            pieces = self._pieces[samples] = self._cut(samples)
-        self._arena.begin(number, tally)
+        if self._repartitions != self.batches.repartitions:
+            self._repartitions, self._updates = self.batches.repartitions, {}
+        updates = self._updates.get(samples)
+        if updates is None:
+            updates = self._updates[samples] = self._updates_of(samples)
+        self._arena.begin(number, statistics)
         start = perf_counter()
-        squares = self._optimizer.update_each(pieces, learning_rate, number)
+        squares = self._optimizer.update_each(updates, learning_rate, number)
         self._injection.inject_delay(number, perf_counter() - start)
-        self._arena.end(number, squares, tally)
+        self._arena.end(number, squares, statistics)
 
-    def cut_anew(self) -> None:
-        """Give each rank a part of the parameters that is to the whole as its slice is to a batch.
+    def _updates_of(self, samples: int) -> list[tuple[Gradient, Shard]]:
+        """Return what this rank updates of each tensor, and with which rows of the batch's activations.
 
-        All of them lie in memory that all ranks share, so that nothing is moved, and no bit of them depends on it.
+        Its share of the parameters is that of its slice in a batch.  All of them lie in memory that all ranks share, so
+        that a change of the slices moves nothing, and no bit depends on who owns what.
         """
-        part = self._slices.of(Batch(0, self._layout.size))
-        self._part, self._pieces = self._layout.rows_within(part.begin, part.end), {}
-
-    def _cut(self, samples: int) -> list[tuple[Gradient, Shard]]:
-        """Return what this rank's part of each tensor is updated with."""
-        assert self._model is not None  # noqa: S101 - for the type checker: a step comes after `prepare`
-        factors, pieces = self._model.factors(samples), []
+        assert self._model is not None  # noqa: S101 - for the type checker: a step comes after `bind`
+        share = self.batches.local(Batch(0, self._layout.size))
+        owned = self._layout.rows_within(share.begin, share.end)
+        factors, updates = self._model.factors(samples), []
         for tensor in self._layout:
             whole = tensor.range
-            begin, end = max(whole.start, self._part.start), min(whole.stop, self._part.stop)
+            begin, end = max(whole.start, owned.start), min(whole.stop, owned.stop)
             if begin < end:
                 dz, x = factors[tensor.name]
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
                 shard = Shard.of(
-                    [], slice(begin, end), self.parameters, self._arena.state, shared=self.world.node.size > 1
+                    [], slice(begin, end), self._arena.parameters, self._arena.state, shared=self._node.size > 1
                 )
-                pieces.append((Gradient(dz[:, outputs], x), shard))
-        return pieces
+                updates.append((Gradient(dz[:, outputs], x), shard))
+        return updates

@@ -14,7 +14,6 @@ its messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
 
@@ -22,9 +21,10 @@ import numpy as np
 
 from onotrain.memory import check_memory
 from onotrain.parallel.exchange import Sum, bytes_of_sum
-from onotrain.strategies.base import Job
+from onotrain.strategies.allreduce.arena import Arena
+from onotrain.strategies.context import Context
 from onotrain.strategies.sums.coded_sum import GatheredSum, Residuals, RoundsSum, coded_sum
-from onotrain.strategies.tally import Clock, Traffic
+from onotrain.strategies.telemetry import Telemetry
 
 
 class _Bucket(NamedTuple):
@@ -43,43 +43,28 @@ class NodesSum:
 
     Parameters
     ----------
-    job
+    context
         Of at least two nodes.  *Collective*: the same on all ranks.
-    gradients
-        Shape ``(k, n)``, shared by the node: a row for each of its ranks.
-    tallies
-        Shape ``(2, 5)``, float64, shared by the node: the tallies to be summed, used in turn.
-    barrier
-        Of the node.
-    clock, traffic
-        Get the seconds and the bytes.
-    residual
-        What messages of a codec leave to be sent, shared by the node: a flat vector; None without a codec.
+    arena
+        Of the node, with its ranks' ``gradients``.
+    telemetry
+        Counts the seconds and the bytes.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        gradients: np.ndarray,
-        tallies: np.ndarray,
-        barrier: Callable[[], None],
-        clock: Clock,
-        traffic: Traffic,
-        residual: np.ndarray | None,
-    ) -> None:
-        world, layout = job.world, job.layout
-        self._barrier, self._clock, self._optimizer = barrier, clock, job.optimizer
-        self._node, self._injection = world.node, job.injection
-        self._leads = world.node.rank == 0
+    def __init__(self, context: Context, arena: Arena, telemetry: Telemetry) -> None:
+        world, layout = context.world, context.layout
+        gradients, residual = arena.arrays["gradients"], arena.residual
+        self._barrier, self._clock, self._optimizer = arena.barrier, telemetry.clock, context.optimizer
+        self._node, self._injection = world.node, context.injection
         vectors = 1 if residual is None else 5
         check_memory(
             vectors * layout.size * layout.dtype.itemsize, "gradients from other nodes", hint="use a smaller model"
         )
         self._buckets: list[_Bucket] = []
-        self._tallies: list[Sum] = []
+        self._statistics: list[Sum] = []
         self._residuals: list[Residuals] = []
         raw = sent = 0
-        for layers in layout.buckets(int(job.options.bucket_mib * 2**20)):
+        for layers in layout.buckets(int(context.options.bucket_mib * 2**20)):
             rows = gradients[:, :0]
             exchange: Sum | GatheredSum | RoundsSum | None = None
             if world.peers is not None:
@@ -88,20 +73,20 @@ class NodesSum:
                 if residual is None:
                     exchange = Sum(world.peers, rows[0], tag)
                 else:
-                    exchange = coded = coded_sum(job, world.peers, part, rows[0], residual[part], tag)
+                    exchange = coded = coded_sum(context, world.peers, part, rows[0], residual[part], tag)
                     self._residuals.append(coded.residuals)
                 raw += bytes_of_sum(rows[0], world.peers)
                 sent += exchange.sent_bytes
             self._buckets.append(_Bucket(layers.start, rows, exchange))
-        self._traffic, self._bytes = traffic, (raw, sent)
-        if world.peers is not None and self._leads:
+        self._traffic, self._bytes = telemetry.traffic, (raw, sent)
+        if world.peers is not None and world.node.rank == 0:
             tag = 4 * len(self._buckets)
-            self._tallies = [Sum(world.peers, tally, tag + 2 * slot) for slot, tally in enumerate(tallies)]
+            self._statistics = [Sum(world.peers, row, tag + 2 * slot) for slot, row in enumerate(arena.job_statistics)]
         self._waiting = self._buckets
         self._flying: list[Sum | GatheredSum | RoundsSum] = []
         self._left = self._began = 0.0
 
-    def finished(self, offset: int) -> None:
+    def gradient_ready(self, offset: int) -> None:
         """Send what is complete, now that this rank's gradient is final from `offset` on.
 
         *Collective*: the same offsets on all ranks.  What is left at the end is sent by `finish`.
@@ -121,12 +106,12 @@ class NodesSum:
         self._clock.communication += self._left - now
 
     def finish(self, slot: int) -> None:
-        """Send the rest, the tally `slot` of the node too, and wait until all sums are there for all of the node.
+        """Send the rest, the statistics `slot` of the node too, and wait until all sums are there for all of the node.
 
         *Collective*, after a barrier of the node.
         """
-        if self._tallies:
-            self._start(self._tallies[slot])
+        if self._statistics:
+            self._start(self._statistics[slot])
         while self._waiting:
             self._send()
         start = perf_counter()
@@ -170,7 +155,7 @@ class NodesSum:
         self._clock.communication += perf_counter() - start
 
     def close(self) -> None:
-        """Give back what MPI holds."""
-        for exchange in (*self._tallies, *(bucket.exchange for bucket in self._buckets)):
+        """Free what MPI holds."""
+        for exchange in (*self._statistics, *(bucket.exchange for bucket in self._buckets)):
             if exchange is not None:
                 exchange.close()

@@ -5,7 +5,7 @@ compute no rows; the others are workers, and cut every global batch among themse
 
     worker                                    each server
     g = gradient of its slice
-    push g[range], tally            ----->    staleness 0: when all have pushed, one update with the sum of g
+    push g[range], statistics            ----->    staleness 0: when all have pushed, one update with the sum of g
                                               else: one update with each g, as it comes, at a
                                                     rate that goes with its share of the rows
     w[range] = reply                <-----    w[range], unless the worker is too far ahead: then later
@@ -35,57 +35,66 @@ them, and are not offered, for no optimiser with a state is correct under them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.data.batches import Batch
 from onotrain.memory import check_memory
-from onotrain.nn import Model
 from onotrain.parallel.collectives import broadcast_vector, split
 from onotrain.parallel.mailbox import Outbox
 from onotrain.parallel.shared_memory import allocate
-from onotrain.strategies.balance import BALANCED_STEPS
-from onotrain.strategies.base import BatchShape, Job
+from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices
+from onotrain.strategies.base import Strategy
 from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
+from onotrain.strategies.context import Context
 from onotrain.strategies.parameter_server.compensation import rate_power
+from onotrain.strategies.parameter_server.replica import ServedReplica
 from onotrain.strategies.parameter_server.replies import add_message
-from onotrain.strategies.sliced import Sliced
+from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.sums.coded_sum import Residuals
-from onotrain.strategies.tally import Tally
+from onotrain.strategies.telemetry import Telemetry
 
-#: Where the numbers of a push are: of the batch, its learning rate, whether the worker meets all after it, its tally.
-NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + Tally().values.size)
+#: Where the numbers of a push are: of the batch, learning rate, whether a synchronisation point follows, statistics.
+NUMBER, RATE, MEETS, TALLY = 0, 1, 2, slice(3, 3 + StepStatistics().values.size)
 #: Those of a reply: the last batch, 0 while there is none, and how long the server kept the push waiting [s].
 LAST, PARKED = 0, 1
 #: How many numbers there are in a push and in a reply.
 NUMBERS = (TALLY.stop, 2)
 
 
-class Participant(Sliced):
+class Participant(Strategy):
     """What servers and workers have in common.
 
     Parameters
     ----------
-    job
-        Communicators, layout, optimiser and options.  *Collective*: the same job on all ranks.
+    context
+        *Collective*: the same on all ranks.
     """
 
-    def __init__(self, job: Job) -> None:
-        world, layout, options = job.world, job.layout, job.options
-        super().__init__(job, idle=options.servers)
+    def __init__(self, context: Context) -> None:
+        world, layout, options = context.world, context.layout, context.options
+        self.world = world
         self.servers, self.workers = options.servers, world.size - options.servers
         #: One update for a batch, made of all pushes.
-        self.lockstep = options.staleness == 0
-        self.settled = self.lockstep and self.servers == 1 and job.codec is None
-        #: Steps after which all meet to tell each other their throughput, where slices follow it.
+        self.synchronous = options.staleness == 0
+        self.telemetry = Telemetry()
+        self.batches = LocalSlices(
+            world,
+            context.make_balance,
+            self.telemetry.clock,
+            options.servers,
+            bulk_synchronous=self.synchronous,
+            local_mean=not self.synchronous,
+            exchange_every=None,
+        )
+        self.clock, self.traffic = self.telemetry.clock, self.telemetry.traffic
+        #: Steps after which all exchange their throughput, where slices follow it.
         self._distance = BALANCED_STEPS
-        self.finished: Callable[[int], None] | None = None
         self.ranges = [layout.shard(server, self.servers) for server in range(self.servers)]
         # First, for all ranks meet here: later, one may have failed to allocate and be gone.
-        self.fellows = split(world.comm, world.rank < self.servers) if self.servers > 1 else None
+        self.server_comm = split(world.comm, world.rank < self.servers) if self.servers > 1 else None
         self._homes = world.comm.allgather(world.node_index)
         #: Gradients of all workers, in memory of a node that has servers and workers; None on others.
         self.pushes: np.ndarray | None = None
@@ -94,77 +103,59 @@ class Participant(Sliced):
             shape = ((self.workers, layout.size), layout.dtype)
             self.pushes = allocate(world.node, {"pushes": shape})["pushes"]
         check_memory(
-            world.node.size * (2 if job.codec is None else 5) * layout.size * layout.dtype.itemsize,
+            world.node.size * (2 if context.codec is None else 5) * layout.size * layout.dtype.itemsize,
             f"parameters and gradients of {world.node.size} ranks",
             hint="use strategy: allreduce, which shares the parameters",
         )
         self.parameters = layout.zeros()
         #: What all workers' messages to the servers leave to be sent, and how it is shared among them.
-        self.residual = np.zeros(0 if job.codec is None else layout.size, layout.dtype)
-        self._residuals: list[Residuals] = []
+        self.residual = np.zeros(0 if context.codec is None else layout.size, layout.dtype)
+        self.complete = self.synchronous and self.servers == 1 and context.codec is None
 
-    def near(self, server: int, worker: int) -> bool:
+    def same_node(self, server: int, worker: int) -> bool:
         """Return whether a server and a worker, counted from 0, are on one node."""
         return self._homes[server] == self._homes[self.servers + worker]
 
-    def keep_residuals(self, codecs: Sequence[Feedback | None]) -> None:
-        """Make residuals part of the state, of the messages of this rank to each server."""
+    def residuals(self, codecs: Sequence[Feedback | None]) -> list[Residuals]:
+        """Return the residuals of this rank's messages to each server."""
+        found = []
         for server, codec in enumerate(codecs):
-            far = sum(not self.near(server, worker) for worker in range(self.workers))
+            far = sum(not self.same_node(server, worker) for worker in range(self.workers))
             part = self.residual[self.ranges[server]]
             streams = [] if codec is None else [(slice(0, len(part)), codec)]
             if len(self.residual) and far:
-                self._residuals.append(Residuals(self.world.comm, part, streams, far))
+                found.append(Residuals(self.world.comm, part, streams, far))
+        return found
 
-    def weight(self, samples: int) -> float:
-        """Return what makes a push, or in lockstep the sum of all, the gradient of a mean loss."""
-        return 1.0 / (samples if self.lockstep else max(1, len(self.part(Batch(0, samples)))))
-
-    def computed(self, rows: int, seconds: float) -> None:
-        """Count it until the next meeting."""
-        self._slices.computed(rows, seconds)
-
-    def meets_to_tell(self) -> bool:
-        """Return whether to meet after this step, so that slices soon follow throughput; to be asked in each step.
+    def exchange_due(self) -> bool:
+        """Return whether all exchange throughput after this step, so that slices soon follow; asked in each step.
 
         At distances that grow, for who is ahead waits there.
         """
-        due = self._slices.steps == self._distance
+        due = self.batches.steps == self._distance
         if due:
             self._distance *= 2
         return due
 
-    def meet(self, tally: Tally) -> None:
-        """Give everybody rank 0's tally and all parameters, and cut the batches to come anew.  *Collective*."""
+    def synchronize(self, statistics: StepStatistics) -> None:
+        """Give everybody rank 0's statistics and all parameters, and repartition the batches.  *Collective*."""
         start = perf_counter()
-        self.world.comm.Bcast(tally.values, root=0)  # it comes when all have pushed
-        met = perf_counter()
-        self.clock.wait += met - start
-        self._slices.tell()
+        self.world.comm.Bcast(statistics.values, root=0)  # it comes when all have pushed
+        arrived = perf_counter()
+        self.clock.wait += arrived - start
+        self.batches.exchange()
         for server, part in enumerate(self.ranges):
             broadcast_vector(self.world.comm, self.parameters[part], server)
-        self.clock.communication += perf_counter() - met
-
-    def collect(self) -> None:
-        """Sum what messages have left to send.  *Collective*."""
-        for residuals in self._residuals:
-            residuals.share()
-
-    def synchronize(self) -> None:
-        """Copy rank 0's parameters to all ranks, and share what it has of residuals.  *Collective*."""
-        for vector in (self.parameters, self.residual):
-            broadcast_vector(self.world.comm, vector)
-        for residuals in self._residuals:
-            residuals.take()
+        self.clock.communication += perf_counter() - arrived
 
     def close(self) -> None:
-        """Give back the servers' communicator."""
-        if self.fellows is not None:
-            self.fellows.Free()
-            self.fellows = None
+        """Free the servers' communicator."""
+        if self.server_comm is not None:
+            self.server_comm.Free()
+            self.server_comm = None
 
 
-class _Way(NamedTuple):
+class _Route(NamedTuple):
     """How a worker and a server send each other a range."""
 
     part: slice
@@ -180,88 +171,94 @@ class _Way(NamedTuple):
 class Worker(Participant):
     """A rank that computes gradients."""
 
-    def __init__(self, job: Job) -> None:
-        super().__init__(job)
-        options, layout = job.options, job.layout
-        self._overlaps, self._injection = options.overlap, job.injection
-        self._rate_power = rate_power(options, job.optimizer)
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        options, layout = context.options, context.layout
+        self._overlaps, self._injection = options.overlap, context.injection
+        self._rate_power = rate_power(options, context.optimizer)
         #: Where servers of this node read this rank's gradient.
-        self._push = layout.zeros() if self.pushes is None else self.pushes[job.world.rank - self.servers]
+        self._push = layout.zeros() if self.pushes is None else self.pushes[context.world.rank - self.servers]
         self.gradient = layout.zeros() if self._overlaps else self._push
-        self._ways = [self._way(job, server) for server in range(self.servers)]
-        sent, received = [way.push for way in self._ways], [way.reply for way in self._ways]
-        self._outbox = Outbox(job.world.comm, range(self.servers), NUMBERS, sent, received)
-        self.keep_residuals([way.encoder for way in self._ways])
+        self._routes = [self._route(context, server) for server in range(self.servers)]
+        sent, received = [route.push for route in self._routes], [route.reply for route in self._routes]
+        self._outbox = Outbox(context.world.comm, range(self.servers), NUMBERS, sent, received)
+        self.replica = ServedReplica(
+            context.world.comm,
+            self.parameters,
+            self.gradient,
+            {},
+            {},
+            ranges=self.ranges,
+            residual=("", self.residual),
+            residuals=self.residuals([route.encoder for route in self._routes]),
+            noted=[self.batches],
+            notes=context.notes,
+            complete=self.complete,
+        )
+        self.telemetry.include(self.batches)
         self._change = np.empty(len(self.residual), layout.dtype)
         self._under_way, self._began = False, 0.0
 
-    def _way(self, job: Job, server: int) -> _Way:
+    def _route(self, context: Context, server: int) -> _Route:
         """Return how this rank and a server send each other a range."""
         part = self.ranges[server]
-        near = self.near(server, job.world.rank - self.servers)
+        near = self.same_node(server, context.world.rank - self.servers)
         push, parameters = self._push[part], self.parameters[part]
         # Parameters that are computed with must stay as they are.
         reply = np.empty_like(parameters) if self._overlaps else parameters
         raw = 0 if near else push.nbytes
         encoder, decoder = None, None
-        if job.codec is not None:
-            piece = Part.of(job.layout, part)
-            decoder = without_feedback(job.codec, piece, job.seed)
+        if context.codec is not None:
+            piece = Part.of(context.layout, part)
+            decoder = without_feedback(context.codec, piece, context.seed)
             reply = np.empty(decoder.nbytes, np.uint8)
             if not near:
-                encoder = build(job.codec, piece, job.seed)
+                encoder = build(context.codec, piece, context.seed)
         message = push[:0] if near else push if encoder is None else np.empty(encoder.nbytes, np.uint8)
-        return _Way(part, raw, message, reply, encoder, decoder)
-
-    def prepare(self, model: Model, batch: BatchShape) -> None:
-        """Give the model memory of its own, and this rank's gradient."""
-        model.reserve(batch.rows)
-        model.bind(self.parameters, self.gradient)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return nothing: servers have it."""
-        return {}
+        return _Route(part, raw, message, reply, encoder, decoder)
 
     def close(self) -> None:
-        """Give back what MPI holds."""
+        """Free what MPI holds."""
         super().close()
         self._outbox.close()
 
-    def step(self, learning_rate: float, number: int, samples: int, tally: Tally, *, settle: bool) -> None:
+    def step(
+        self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
+    ) -> None:
         """Push, and wait until this rank may go on.  *Collective*."""
         if not _finite(self.gradient):
-            tally.gradient_squares = math.nan
+            statistics.gradient_squares = math.nan
         self._finish()
-        settle |= self.meets_to_tell()
-        meets = settle or self._outbox.replies[0, LAST] == number
-        rate = learning_rate * (tally.samples / samples) ** self._rate_power
-        self._fill(rate, number, tally, settle=settle)
-        tally.clear()
+        synchronize |= self.exchange_due()
+        stops = synchronize or self._outbox.replies[0, LAST] == number
+        rate = learning_rate * (statistics.samples / samples) ** self._rate_power
+        self._fill(rate, number, statistics, synchronize=synchronize)
+        statistics.clear()
         self._began = perf_counter()
-        if settle:
+        if synchronize:
             self._outbox.send()
             self.clock.communication += perf_counter() - self._began
         else:
             self._outbox.start()
             self._under_way = True
-            if meets or not self._overlaps:
+            if stops or not self._overlaps:
                 self._finish()
-                meets = self._outbox.replies[0, LAST] == number
-        if meets:
-            self.meet(tally)
+                stops = self._outbox.replies[0, LAST] == number
+        if stops:
+            self.synchronize(statistics)
 
-    def _fill(self, rate: float, number: int, tally: Tally, *, settle: bool) -> None:
+    def _fill(self, rate: float, number: int, statistics: StepStatistics, *, synchronize: bool) -> None:
         """Make the push."""
         numbers = self._outbox.numbers
-        numbers[[NUMBER, RATE, MEETS]] = number, rate, settle
-        numbers[TALLY] = tally.values
+        numbers[[NUMBER, RATE, MEETS]] = number, rate, synchronize
+        numbers[TALLY] = statistics.values
         if self._overlaps:
             self._push[:] = self.gradient
-        for way in self._ways:
+        for route in self._routes:
             # A push of no rows leads to no update, unless it is a part of a sum: what is left to be sent stays.
-            if way.encoder is not None and (self.lockstep or tally.samples):
-                way.encoder.encode(self._push[way.part], way.push)
-            self.traffic.add(way.raw_bytes, way.push.nbytes)
+            if route.encoder is not None and (self.synchronous or statistics.samples):
+                route.encoder.encode(self._push[route.part], route.push)
+            self.traffic.add(route.raw_bytes, route.push.nbytes)
 
     def _finish(self) -> None:
         """Wait for the replies to the last push, if they are not there, and take them."""
@@ -273,12 +270,12 @@ class Worker(Participant):
         self._injection.inject_latency(self._began)
         self._outbox.finish()
         self._under_way = False
-        for way in self._ways:
-            parameters = self.parameters[way.part]
-            if way.decoder is not None:
-                add_message(way.decoder, way.reply, self._change[: len(parameters)], parameters)
+        for route in self._routes:
+            parameters = self.parameters[route.part]
+            if route.decoder is not None:
+                add_message(route.decoder, route.reply, self._change[: len(parameters)], parameters)
             elif self._overlaps:
-                parameters[:] = way.reply
+                parameters[:] = route.reply
         seconds = perf_counter() - start
         # The server took its time while this rank computed, if the push had gone: over TCP a long one may go only now.
         parked = float(self._outbox.replies[:, PARKED].max()) - (start - self._began if sent else 0.0)

@@ -16,8 +16,8 @@ import numpy as np
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.exchange import Exchange, Sum, bytes_of_sum, cut
 from onotrain.parallel.world import Comm
-from onotrain.strategies.base import Job
 from onotrain.strategies.codecs import Feedback, Part, SummedFeedback, build, publish
+from onotrain.strategies.context import Context
 
 
 class Residuals:
@@ -194,13 +194,13 @@ class RoundsSum:
 
 
 def coded_sum(
-    job: Job, peers: Comm, part: slice, values: np.ndarray, residual: np.ndarray, tag: int
+    context: Context, peers: Comm, part: slice, values: np.ndarray, residual: np.ndarray, tag: int
 ) -> GatheredSum | RoundsSum:
-    """Return the sum of a range of the flat vector with the job's codec.
+    """Return the sum of a range of the flat vector with the run's codec.
 
     Parameters
     ----------
-    job
+    context
         With a codec.  *Collective*: the same on all ranks.
     peers
         At least two ranks.
@@ -214,7 +214,9 @@ def coded_sum(
 
     def codec(piece: slice) -> Feedback:
         begin = part.start
-        return build(job.codec, Part.of(job.layout, slice(begin + piece.start, begin + piece.stop)), job.seed)
+        return build(
+            context.codec, Part.of(context.layout, slice(begin + piece.start, begin + piece.stop)), context.seed
+        )
 
     whole = codec(slice(0, len(values)))
     if isinstance(whole, SummedFeedback):

@@ -6,10 +6,9 @@ import numpy as np
 
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.exchange import bytes_of_sum
-from onotrain.runs.metadata import OWN
-from onotrain.strategies.base import Job
-from onotrain.strategies.sums.coded_sum import coded_sum
-from onotrain.strategies.tally import Traffic
+from onotrain.strategies.context import Context
+from onotrain.strategies.sums.coded_sum import GatheredSum, RoundsSum, coded_sum
+from onotrain.strategies.telemetry import Traffic
 
 
 class WorldSum:
@@ -17,30 +16,29 @@ class WorldSum:
 
     Parameters
     ----------
-    job
+    context
         *Collective*: the same on all ranks.
     vector
         Laid out as the parameters.
     traffic
         Gets the bytes.
-    what
-        What the vector is, which names what messages leave to be sent.
     """
 
-    def __init__(self, job: Job, vector: np.ndarray, traffic: Traffic, what: str) -> None:
-        self._comm, self._vector, self._traffic = job.world.comm, vector, traffic
-        self._raw_bytes = bytes_of_sum(vector, self._comm) if job.world.size > 1 else 0
-        #: Vectors that a checkpoint keeps, by name: what messages leave to be sent.
-        self.state: dict[str, np.ndarray] = {}
-        self._coded = None
-        if self.vectors(job):
-            residual = self.state[f"{OWN}{what}_residual"] = job.layout.zeros()
-            self._coded = coded_sum(job, self._comm, slice(0, job.layout.size), vector, residual, 0)
+    def __init__(self, context: Context, vector: np.ndarray, traffic: Traffic) -> None:
+        self._comm, self._vector, self._traffic = context.world.comm, vector, traffic
+        self._raw_bytes = bytes_of_sum(vector, self._comm) if context.world.size > 1 else 0
+        #: What messages of a codec leave to be sent; None without a codec.
+        self.residual: np.ndarray | None = None
+        self._coded: GatheredSum | RoundsSum | None = None
+        if self.vectors(context):
+            self.residual = context.layout.zeros()
+            everything = slice(0, context.layout.size)
+            self._coded = coded_sum(context, self._comm, everything, vector, self.residual, 0)
 
     @staticmethod
-    def vectors(job: Job) -> int:
+    def vectors(context: Context) -> int:
         """Return how many vectors of the parameters' length its codec takes."""
-        return 4 if job.codec is not None and job.world.size > 1 else 0
+        return 4 if context.codec is not None and context.world.size > 1 else 0
 
     def __call__(self) -> None:
         """Sum the vector.  *Collective*."""
@@ -56,17 +54,17 @@ class WorldSum:
         all_reduce(self._comm, vector)
         self._traffic.add(self._raw_bytes, self._raw_bytes)
 
-    def collect(self) -> None:
-        """Sum what messages have left to send.  *Collective*."""
+    def share_residuals(self) -> None:
+        """Sum what messages have left to send, for a checkpoint.  *Collective*."""
         if self._coded is not None:
             self._coded.residuals.share()
 
-    def take(self) -> None:
-        """Go on with what `state` has."""
+    def take_residuals(self) -> None:
+        """Go on with what `residual` has."""
         if self._coded is not None:
             self._coded.residuals.take()
 
     def close(self) -> None:
-        """Give back what MPI holds for messages of a codec."""
+        """Free what MPI holds for messages of a codec."""
         if self._coded is not None:
             self._coded.close()

@@ -1,0 +1,151 @@
+"""What a strategy keeps of a model on this rank: parameters and state, and how checkpoints get and set them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from onotrain.memory import check_memory
+from onotrain.optim import Shard
+from onotrain.parallel.collectives import broadcast_vector
+from onotrain.strategies.context import Context
+from onotrain.strategies.sums.world_sum import WorldSum
+from onotrain.strategies.telemetry import Traffic
+
+
+class Noted(Protocol):
+    """A part of a strategy with a state that is no array."""
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a checkpoint must keep of it (rank 0, between steps; JSON-able, exact through JSON)."""
+        ...
+
+    def restore(self, notes: Mapping[str, Any]) -> None:
+        """Go on from the `notes` of all parts, as far as this one's are among them."""
+        ...
+
+
+class Replica:
+    """Parameters, state and gradient of this rank.
+
+    Parameters
+    ----------
+    parameters
+        Flat vector that this rank computes with.
+    gradient
+        Flat vector that this rank's gradient is written to; None if it computes none, or none of that form.
+    optimizer_state
+        Flat vectors of the optimiser's state by name: views, which rank 0 reads and writes between steps.
+    strategy_state
+        The strategy's own ones; a run that is resumed with another strategy does without.
+    noted
+        Parts whose notes a checkpoint keeps.
+    notes
+        What they go on from; see `Context.notes`.
+    complete
+        Whether `parameters` and the state are whole on rank 0 after every step, without a synchronisation point and
+        without `gather`.
+    """
+
+    def __init__(
+        self,
+        parameters: np.ndarray,
+        gradient: np.ndarray | None,
+        optimizer_state: Mapping[str, np.ndarray],
+        strategy_state: Mapping[str, np.ndarray] | None = None,
+        *,
+        noted: Sequence[Noted] = (),
+        notes: Mapping[str, Any] | None = None,
+        complete: bool = True,
+    ) -> None:
+        self.parameters, self.gradient = parameters, gradient
+        self.optimizer_state: Mapping[str, np.ndarray] = optimizer_state
+        self.strategy_state: Mapping[str, np.ndarray] = strategy_state or {}
+        self.complete = complete
+        self.noted = noted
+        for part in noted:
+            part.restore(notes or {})
+
+    def gather(self) -> None:
+        """Make the state whole on rank 0, after a synchronisation point.  *Collective*."""
+
+    def broadcast(self) -> None:
+        """Make what rank 0 wrote to parameters and state everyone's.  *Collective*."""
+        raise NotImplementedError
+
+    def notes(self) -> dict[str, Any]:
+        """Return what else a checkpoint must keep (rank 0, between steps; JSON-able, exact through JSON)."""
+        return {key: value for part in self.noted for key, value in part.notes().items()}
+
+
+class WholeReplica(Replica):
+    """Everything on each rank: parameters, gradient and optimiser state, and the sum of a vector over the ranks.
+
+    Parameters
+    ----------
+    context
+        *Collective*: the same on all ranks.
+    traffic
+        Counts the bytes of the sum.
+    summed
+        Which vector is summed over the ranks, ``gradient`` or ``delta``, for which the parameters' memory is used.
+    hint
+        What to do where memory does not suffice.
+    extra_vectors
+        Further vectors of the parameters' length that the strategy allocates.
+    noted
+        As of `Replica`.
+
+    Raises
+    ------
+    ResourceError
+        The node has not so much memory.
+    """
+
+    gradient: np.ndarray
+
+    def __init__(
+        self,
+        context: Context,
+        traffic: Traffic,
+        summed: str,
+        *,
+        hint: str,
+        extra_vectors: int = 0,
+        noted: Sequence[Noted] = (),
+    ) -> None:
+        layout, optimizer, world = context.layout, context.optimizer, context.world
+        vectors = 2 + extra_vectors + WorldSum.vectors(context) + len(optimizer.state_names)
+        check_memory(
+            vectors * layout.size * layout.dtype.itemsize * world.node.size,
+            f"parameters on each of {world.node.size} ranks",
+            hint=hint,
+        )
+        state = {name: layout.zeros() for name in optimizer.state_names}
+        parameters, gradient = layout.zeros(), layout.zeros()
+        #: Sums the gradient, or the delta in the parameters' memory, over the ranks.
+        self.sum = WorldSum(context, gradient if summed == "gradient" else parameters, traffic)
+        residual = {} if self.sum.residual is None else {f"{summed}_residual": self.sum.residual}
+        super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
+        self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
+        self._shard = Shard.of([tensor.range for tensor in layout], slice(0, layout.size), parameters, state)
+
+    def update(self, learning_rate: float, number: int) -> float:
+        """Update all parameters with the gradient, as one shard; return the sum of its squares."""
+        return self._optimizer.update(self._shard, self._rows, learning_rate, number, _no_other_shards)
+
+    def gather(self) -> None:
+        """Sum what messages of a codec have left to send.  *Collective*."""
+        self.sum.share_residuals()
+
+    def broadcast(self) -> None:
+        """Copy rank 0's parameters and state to all ranks.  *Collective*."""
+        for vector in (self.parameters, *self.optimizer_state.values(), *self.strategy_state.values()):
+            broadcast_vector(self._comm, vector)
+        self.sum.take_residuals()
+
+
+def _no_other_shards(values: np.ndarray) -> None:
+    """Leave a sum over shards as it is: the one shard is the whole vector."""
