@@ -13,8 +13,8 @@ from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.parallel.world import World
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.strategies import Tally
-from onotrain.strategies.balance import BALANCED_STEPS, apportion
+from onotrain.strategies import StepStatistics
+from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
 from onotrain.strategies.parameter_server.worker import Participant
 from onotrain.training import train
 
@@ -42,12 +42,12 @@ def records(place: Path) -> list[dict[str, Any]]:
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, servers: int) -> None:
     """Let worker ``w`` seem to compute ``1000 / (1 + w)`` samples in a second."""
-    computed = Participant.computed
+    observe = LocalSlices.observe
 
-    def as_if(self: Participant, rows: int, seconds: float) -> None:
-        computed(self, rows, rows * (1 + self.world.rank - servers) / 1000.0)
+    def as_if(self: LocalSlices, rows: int, seconds: float) -> None:
+        observe(self, rows, rows * (1 + self.world.rank - servers) / 1000.0)
 
-    monkeypatch.setattr(Participant, "computed", as_if)
+    monkeypatch.setattr(LocalSlices, "observe", as_if)
 
 
 def fair(workers: int) -> list[int]:
@@ -63,24 +63,24 @@ class Watched:
         self.rows: list[int] = []
         self.weights: list[tuple[int, float]] = []
         self.meetings: list[int] = []
-        fill, weight, meet, part = ArrayFeed.fill, Participant.weight, Participant.meet, Participant.part
+        fill, weight, synchronize = ArrayFeed.fill, LocalSlices.weight, Participant.synchronize
 
         def filled(feed: ArrayFeed, epoch: int, batch: Batch, piece: Batch, x: Any, targets: Any) -> None:
             self.positions += [(epoch, position) for position in range(piece.begin, piece.end)]
             self.rows.append(len(piece))
             fill(feed, epoch, batch, piece, x, targets)
 
-        def weighed(strategy: Participant, samples: int) -> float:
-            self.weights.append((len(part(strategy, Batch(0, samples))), weight(strategy, samples)))
+        def weighed(slices: LocalSlices, samples: int) -> float:
+            self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))
             return self.weights[-1][1]
 
-        def met(strategy: Participant, tally: Tally) -> None:
+        def met(strategy: Participant, tally: StepStatistics) -> None:
             self.meetings.append(len(self.rows))
-            meet(strategy, tally)
+            synchronize(strategy, tally)
 
         monkeypatch.setattr(ArrayFeed, "fill", filled)
-        monkeypatch.setattr(Participant, "weight", weighed)
-        monkeypatch.setattr(Participant, "meet", met)
+        monkeypatch.setattr(LocalSlices, "weight", weighed)
+        monkeypatch.setattr(Participant, "synchronize", met)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_each_sample_is_seen_once_an_epoch(
     # At distances of 10 and 20 steps, and at the ends of the epochs.
     assert watched.meetings == [10, 30, 36, 72]
     if worker >= 0:
-        even = len(Batch(0, BATCH).part(worker, workers))
+        even = len(Batch(0, BATCH).slice(worker, workers))
         assert watched.rows[:10] == [even] * 10
         full = [rows for number, rows in enumerate(watched.rows, 1) if number % STEPS]
         assert full[10:] == [fair(workers)[worker]] * (len(full) - 10)

@@ -18,7 +18,7 @@ from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Job, Tally, build
+from onotrain.strategies import BatchShape, Context, StepStatistics, build
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -96,45 +96,45 @@ def test_what_is_applied_and_what_is_left_are_all_gradients(nodes: World, name: 
     layout = ParameterLayout(SHAPES, np.float32)
     rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
     with agreed(nodes.comm):
-        run: Any = build(Job.of(made, nodes, layout, rule))
+        run: Any = build(Context.of(made, nodes, layout, rule))
     first = gradient_of(layout, 1000, 0)
     if nodes.rank == 0:
-        run.parameters[:] = first
-    run.synchronize()
+        run.replica.parameters[:] = first
+    run.replica.broadcast()
     model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays, **options: None)
-    run.prepare(model, BatchShape(BATCH, run.most_rows(BATCH), 1))
+    run.bind(model, BatchShape(BATCH, run.batches.capacity(BATCH), 1))
     run.begin_epoch(0, RATE, None)
-    tally, computes = Tally(), run.most_rows(BATCH) > 0
+    tally, computes = StepStatistics(), run.batches.capacity(BATCH) > 0
     # What a gradient counts in the parameters in the end.
     weight = 1.0 / nodes.size if name == "local" else 1.0
     expected = np.zeros(layout.size)
     for step in range(1, STEPS + 1):
         tally.clear()
         if computes:
-            run.gradient[:] = gradient_of(layout, nodes.rank, step)
-            expected += RATE * weight * run.gradient
+            run.replica.gradient[:] = gradient_of(layout, nodes.rank, step)
+            expected += RATE * weight * run.replica.gradient
             tally.losses[:] = 1.0, 1.0
             tally.samples = BATCH // nodes.size
         # As in a batch that is shorter than the ranks are many; of ways, ranks have shares by their samples.
         if step % 5 == 0 and nodes.rank == nodes.size - 1 and name != "local":
-            expected -= RATE * weight * run.gradient
-            run.gradient[:] = 0.0
+            expected -= RATE * weight * run.replica.gradient
+            run.replica.gradient[:] = 0.0
             tally.clear()
-        run.step(RATE, step, BATCH, tally, settle=step == STEPS)
-        assert not run.settled  # a checkpoint would have no residuals
+        run.step(RATE, step, BATCH, tally, synchronize=step == STEPS)
+        assert not run.replica.complete  # a checkpoint would have no residuals
         if name in TOGETHER and step % TOGETHER[name] == 0 and step < STEPS:
-            seen = nodes.comm.allgather(run.parameters.tobytes() if computes else b"")
+            seen = nodes.comm.allgather(run.replica.parameters.tobytes() if computes else b"")
             assert len(set(seen) - {b""}) == 1, step
-    assert len(set(nodes.comm.allgather(run.parameters.tobytes()))) == 1
-    run.collect()
-    left = [vector for key, vector in run.state().items() if key.endswith("residual")] if nodes.rank == 0 else []
+    assert len(set(nodes.comm.allgather(run.replica.parameters.tobytes()))) == 1
+    run.replica.gather()
+    left = list(run.replica.strategy_state.values()) if nodes.rank == 0 else []
     rest = nodes.comm.bcast(left[0].astype(float) if left else None, root=0)
     assert rest is not None
     expected = nodes.comm.allreduce(expected) - (1.0 if name == "local" else RATE) * rest
-    np.testing.assert_allclose(run.parameters, first - expected, atol=2e-4)
+    np.testing.assert_allclose(run.replica.parameters, first - expected, atol=2e-4)
     if codec in ("topk", "powersgd"):
         assert np.abs(rest).max() > 0.01  # a residual that was not kept would show
-    bytes_of = nodes.comm.allgather(run.traffic.take())
+    bytes_of = nodes.comm.allgather(run.telemetry.traffic.take())
     raw, sent = (sum(each[kind] for each in bytes_of) for kind in ("raw", "sent"))
     assert raw > SAVES[codec] * sent > 0
     nodes.barrier()
@@ -177,22 +177,22 @@ def test_a_switch_leaves_residuals_behind(world: World) -> None:
     made = config(strategy, CODECS["topk"], {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}, epochs=2)
     layout = ParameterLayout(SHAPES, np.float32)
     with World.connect(world.comm, 1) as nodes:
-        run: Any = build(Job.of(made, nodes, layout, Optimizer(made.optimizer, None, _kernels.load("float32"))))
-        run.synchronize()
+        run: Any = build(Context.of(made, nodes, layout, Optimizer(made.optimizer, None, _kernels.load("float32"))))
+        run.replica.broadcast()
         model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays, **options: None)
-        run.prepare(model, BatchShape(BATCH, run.most_rows(BATCH), 1))
-        run._strategy.gradient[:] = gradient_of(layout, nodes.rank, 1)
-        tally = Tally()
+        run.bind(model, BatchShape(BATCH, run.batches.capacity(BATCH), 1))
+        run.replica.gradient[:] = gradient_of(layout, nodes.rank, 1)
+        tally = StepStatistics()
         tally.samples = BATCH // nodes.size
-        run.step(RATE, 1, BATCH, tally, settle=True)
-        run.collect()
-        name = "strategy/gradient_residual"
-        assert run.state()[name].any()
-        velocity = run.state()["velocity"].copy()
-        assert run.epoch_ended({"epoch": 1, "train_loss": 1.0})
+        run.step(RATE, 1, BATCH, tally, synchronize=True)
+        run.replica.gather()
+        name = "gradient_residual"
+        assert run.replica.strategy_state[name].any()
+        velocity = run.replica.optimizer_state["velocity"].copy()
+        assert run.end_epoch({"epoch": 1, "train_loss": 1.0})
         if nodes.rank == 0:
-            assert not run.state()[name].any()
-            np.testing.assert_array_equal(run.state()["velocity"], velocity)
+            assert not run.replica.strategy_state[name].any()
+            np.testing.assert_array_equal(run.replica.optimizer_state["velocity"], velocity)
         nodes.barrier()
         run.close()
 

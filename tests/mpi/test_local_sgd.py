@@ -16,7 +16,8 @@ from onotrain.errors import NumericsError, StoppedOnRequest
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies import Job, LocalSgd, Strategy, Tally, build
+from onotrain.strategies import Context, StepStatistics, Strategy, build
+from onotrain.strategies.balance import LocalSlices
 from onotrain.training import train
 from onotrain.training.stop_signals import StopRequest
 
@@ -49,10 +50,10 @@ def make(
     layout = ParameterLayout(SHAPES, dtype)
     resolved = Config.from_mapping(config(strategy=strategy, optimizer=optimizer))
     rule = Optimizer(resolved.optimizer, clip, _kernels.load(dtype))
-    run = build(Job(world, layout, rule, resolved.strategy))
+    run = build(Context(world, layout, rule, resolved.strategy))
     if world.rank == 0:
-        run.parameters[:] = start_of(layout)
-    run.synchronize()
+        run.replica.parameters[:] = start_of(layout)
+    run.replica.broadcast()
     return run
 
 
@@ -63,16 +64,18 @@ def start_of(layout: ParameterLayout) -> np.ndarray:
 
 def target(run: Any, world: World, step: int) -> np.ndarray:
     """Return where this rank is drawn to in a step: its gradient is what it lacks to be there."""
-    return filled(ParameterLayout(SHAPES, run.parameters.dtype), world.rank, step)
+    return filled(ParameterLayout(SHAPES, run.replica.parameters.dtype), world.rank, step)
 
 
-def advance(run: Any, gradient: np.ndarray, number: int, rows: int, rate: float = 0.05, settle: bool = False) -> Tally:
+def advance(
+    run: Any, gradient: np.ndarray, number: int, rows: int, rate: float = 0.05, synchronize: bool = False
+) -> StepStatistics:
     """Make one step with a gradient of this rank's; return the tally."""
-    tally = Tally()
+    tally = StepStatistics()
     tally.losses[:] = float(rows), 0.5 * rows
     tally.samples = rows
-    run.gradient[:] = gradient
-    run.step(rate, number, 1, tally, settle=settle)
+    run.replica.gradient[:] = gradient
+    run.step(rate, number, 1, tally, synchronize=synchronize)
     return tally
 
 
@@ -88,10 +91,12 @@ def test_meeting_after_every_step_is_synchronous_sgd(world: World, optimizer: di
     local, flat = (make(world, s, optimizer=optimizer) for s in ({"name": "local_sgd", "period": 1}, "flat"))
     for step in range(50):
         for run, weight in ((local, 1.0), (flat, 1.0 / world.size)):
-            advance(run, weight * (run.parameters - target(run, world, step)), step + 1, rows=3)
-    assert np.abs(local.parameters - flat.parameters).max() <= 1e-6 * np.abs(flat.parameters).max()
-    for name, state in local.state().items():
-        assert np.abs(state - flat.state()[name]).max() <= 1e-6 * np.abs(state).max()
+            advance(run, weight * (run.replica.parameters - target(run, world, step)), step + 1, rows=3)
+    assert (
+        np.abs(local.replica.parameters - flat.replica.parameters).max() <= 1e-6 * np.abs(flat.replica.parameters).max()
+    )
+    for name, state in local.replica.optimizer_state.items():
+        assert np.abs(state - flat.replica.optimizer_state[name]).max() <= 1e-6 * np.abs(state).max()
 
 
 def test_training_that_meets_after_every_step_is_that_of_allreduce(world: World, place: Path) -> None:
@@ -119,7 +124,7 @@ def test_the_mean_is_weighted_by_the_samples_of_each_rank(world: World) -> None:
             advance(run, gradients[world.rank][step], 2 * meeting + step + 1, int(rows[world.rank, step]))
         moved = [sum(g for g, n in zip(gradients[r], rows[r], strict=True) if n) for r in range(world.size)]
         w = w - 0.05 * sum(n / rows.sum() * m for n, m in zip(rows.sum(axis=1), moved, strict=True))
-        np.testing.assert_allclose(run.parameters, w, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(run.replica.parameters, w, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("inner_state", ["average", "keep", "reset"])
@@ -129,25 +134,29 @@ def test_replicas_are_equal_to_the_bit_after_every_meeting(world: World, outer: 
     options = {"name": "local_sgd", "period": 3, "outer": OUTERS[outer], "inner_state": inner_state}
     run: Any = make(world, options, optimizer="adam", clip=0.5)
     for step in range(11):
-        settle = step == 6
-        advance(run, target(run, world, step), step + 1, rows=world.rank + 1, settle=settle)
+        synchronize = step == 6
+        advance(run, target(run, world, step), step + 1, rows=world.rank + 1, synchronize=synchronize)
         met = step in (2, 5, 6, 9)
-        assert run.settled == met
-        parameters = world.comm.allgather(run.parameters.tobytes())
+        assert run.replica.complete == met
+        parameters = world.comm.allgather(run.replica.parameters.tobytes())
         assert (len(set(parameters)) == 1) == (met or world.size == 1)
-        own = {name: v.tobytes() for name, v in run.state().items()}
+        own = {
+            name: vector.tobytes()
+            for state in (run.replica.optimizer_state, run.replica.strategy_state)
+            for name, vector in state.items()
+        }
         kept = inner_state == "keep" and world.size > 1
         for name in own if met else ():
             alike = len(set(world.comm.allgather(own[name]))) == 1
-            assert alike != (kept and not name.startswith("strategy/"))
+            assert alike != (kept and name in run.replica.optimizer_state)
         if met and inner_state == "reset":
-            assert not any(run.state()[name].any() for name in ("m", "v"))
-    gaps = np.ones(len(run.parameters), bool)
+            assert not any(run.replica.optimizer_state[name].any() for name in ("m", "v"))
+    gaps = np.ones(len(run.replica.parameters), bool)
     for tensor in ParameterLayout(SHAPES, "float32"):
         gaps[tensor.range] = False
-    assert not run.parameters[gaps].any()
-    told = run.report()
-    assert told == {"meetings": 4, "period": 3} and run.report()["meetings"] == 0
+    assert not run.replica.parameters[gaps].any()
+    told = run.telemetry.report()
+    assert told == {"averaging_rounds": 4, "period": 3} and run.telemetry.report()["averaging_rounds"] == 0
 
 
 def test_state_that_is_averaged_is_the_weighted_mean(world: World) -> None:
@@ -157,7 +166,7 @@ def test_state_that_is_averaged_is_the_weighted_mean(world: World) -> None:
     advance(run, filled(layout, world.rank), 1, rows=world.rank + 1)
     weights = np.arange(1, world.size + 1) / (world.size * (world.size + 1) / 2)
     expected = sum(p * filled(layout, rank) for rank, p in enumerate(weights))
-    np.testing.assert_allclose(run.state()["velocity"], expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(run.replica.optimizer_state["velocity"], expected, rtol=1e-12, atol=1e-13)
 
 
 def test_diloco_at_rate_1_without_momentum_is_the_mean_to_the_bit(world: World) -> None:
@@ -168,7 +177,7 @@ def test_diloco_at_rate_1_without_momentum_is_the_mean_to_the_bit(world: World) 
         run = make(world, {"name": "local_sgd", "period": 3, **options}, optimizer="adam")
         for step in range(9):
             advance(run, target(run, world, step), step + 1, rows=world.rank + 1)
-        ends.append(run.parameters.tobytes())
+        ends.append(run.replica.parameters.tobytes())
     assert ends[0] == ends[1]
 
 
@@ -178,7 +187,7 @@ def test_running_means_that_begin_anew_are_corrected_as_at_the_beginning(world: 
     layout = ParameterLayout(SHAPES, "float64")
     for step in range(10):
         advance(run, layout.zeros() + 1.0, step + 1, rows=1, rate=0.01)
-    moved = start_of(layout) - run.parameters
+    moved = start_of(layout) - run.replica.parameters
     np.testing.assert_allclose(moved, 0.1, rtol=1e-6)
 
 
@@ -187,17 +196,17 @@ def test_what_one_rank_knows_all_learn_at_the_same_meeting(world: World, what: s
     """Before it nobody is told anything, and afterwards only once."""
     run = make(world, {"name": "local_sgd", "period": 4})
     for step in range(8):
-        tally = Tally()
+        tally = StepStatistics()
         tally.losses[0], tally.samples = 1.0, 2
-        run.gradient[:] = 0.001
+        run.replica.gradient[:] = 0.001
         if step == 1 and world.rank == world.size - 1:
             if what == "stop":
                 tally.ask_to_stop()
             elif what == "loss":
                 tally.losses[0] = np.nan
             else:
-                run.gradient[3] = np.inf
-        run.step(0.05, step + 1, 1, tally, settle=False)
+                run.replica.gradient[3] = np.inf
+        run.step(0.05, step + 1, 1, tally, synchronize=False)
         if step == 3:
             assert tally.samples == 8 * world.size and tally.finite == (what == "stop")
             assert tally.stop == (what == "stop")
@@ -228,7 +237,7 @@ def test_a_strong_proximal_term_keeps_ranks_at_the_start(world: World) -> None:
         gradient = filled(layout, world.rank)
         for step in range(8):
             advance(run, gradient, step + 1, rows=1)
-        far.append(run.parameters - start_of(layout))
+        far.append(run.replica.parameters - start_of(layout))
     np.testing.assert_allclose(far[0], -8 * 0.05 * gradient, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(far[1], -0.05 * gradient, rtol=1e-9, atol=1e-12)
 
@@ -244,7 +253,7 @@ def test_post_local_meets_often_first(world: World, place: Path) -> None:
         train(made, world.comm, output=place / name)
         found = records(place / name)
         assert [record["steps"] for record in found] == [12, 24, 36, 48]
-        assert [record["meetings"] for record in found] == [12] * local + [3] * (4 - local)
+        assert [record["averaging_rounds"] for record in found] == [12] * local + [3] * (4 - local)
         assert [record["period"] for record in found] == [1] * local + [5] * (4 - local)
 
 
@@ -259,7 +268,7 @@ def test_adaptive_meets_more_often_as_the_loss_falls(world: World, place: Path) 
         if number >= 2:
             wanted = math.ceil(math.sqrt(found[number - 1]["train_loss"] / found[0]["train_loss"]) * 12)
             period = wanted if wanted < period else -(-period // 2)
-        assert record["period"] == period and record["meetings"] == -(-12 // period)
+        assert record["period"] == period and record["averaging_rounds"] == -(-12 // period)
     assert found[-1]["period"] < 12
 
 
@@ -280,7 +289,7 @@ def test_resuming_is_as_if_there_had_been_no_stop(
     again = train(whole, world.comm, output=place / "run", resume=True).summary
     assert again["parameters_sha256"] == expected["parameters_sha256"]
     kept = [
-        [{key: record[key] for key in ("meetings", "period", "train_loss")} for record in records(place / name)]
+        [{key: record[key] for key in ("averaging_rounds", "period", "train_loss")} for record in records(place / name)]
         for name in ("whole", "run")
     ]
     assert kept[0] == kept[1]
@@ -326,10 +335,10 @@ def _ignore(self: Any, value: Any) -> None:
 
 
 def test_divergence_of_one_rank_ends_the_run_on_all(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the same meeting, with the same words; what was saved before is kept."""
-    weight = LocalSgd.weight
+    """At the same averaging round, with the same words; what was saved before is kept."""
+    weight = LocalSlices.weight
     if world.rank == world.size - 1:
-        monkeypatch.setattr(LocalSgd, "weight", lambda self, samples: weight(self, samples) * math.inf)
+        monkeypatch.setattr(LocalSlices, "weight", lambda self, samples: weight(self, samples) * math.inf)
     with pytest.raises(NumericsError, match="diverged at step 5 ") as caught:
         train(config(strategy={"name": "local_sgd", "period": 5}), world.comm, output=place / "run")
     assert len(set(world.comm.allgather(caught.value.message))) == 1
@@ -350,7 +359,7 @@ def test_batches_shorter_than_the_ranks_are_many(world: World, place: Path) -> N
         optimizer="adam",
     )
     summary = train(made, world.comm, output=place / "run").summary
-    assert summary["finished"] and [record["meetings"] for record in records(place / "run")] == [2, 2, 2]
+    assert summary["finished"] and [record["averaging_rounds"] for record in records(place / "run")] == [2, 2, 2]
     assert math.isfinite(summary["train_loss"])
 
 

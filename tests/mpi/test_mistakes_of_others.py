@@ -23,7 +23,7 @@ from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.strategies import BatchShape, Job, Tally, build, codecs
+from onotrain.strategies import BatchShape, Context, StepStatistics, build, codecs
 from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.training import train
 from onotrain.training.trainer import Trainer
@@ -218,7 +218,7 @@ def test_7_without_a_seed_all_ranks_begin_alike(
     run = Trainer.run
 
     def remember(self: Trainer) -> None:
-        starts.append(self.parts.strategy.parameters.tobytes())
+        starts.append(self.parts.strategy.replica.parameters.tobytes())
         run(self)
 
     monkeypatch.setattr(Trainer, "run", remember)
@@ -283,28 +283,30 @@ def test_10_an_asynchronous_server_with_adam_makes_whole_updates_and_ends(world:
             "training": {"epochs": 1, "batch_size": 24},
         }
     )
-    run: Any = build(Job(world, layout, Optimizer(options.optimizer, None, _kernels.load("float32")), options.strategy))
-    run.synchronize()
+    run: Any = build(
+        Context(world, layout, Optimizer(options.optimizer, None, _kernels.load("float32")), options.strategy)
+    )
+    run.replica.broadcast()
     model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
-    run.prepare(model, BatchShape(24, run.most_rows(24), 1))
+    run.bind(model, BatchShape(24, run.batches.capacity(24), 1))
     shards = [layout.shard(number, servers) for number in range(servers)]
-    rng, workers, tally = np.random.default_rng(world.rank), world.size - servers, Tally()
+    rng, workers, tally = np.random.default_rng(world.rank), world.size - servers, StepStatistics()
     torn = 0
     for step in range(1, 151):
         tally.clear()
         if world.rank >= servers:
             sleep(rng.exponential(0.001))
-            run.gradient[:] = rng.normal()
+            run.replica.gradient[:] = rng.normal()
             tally.samples = 24 // workers
-        run.step(0.01, step, 24, tally, settle=step == 150)
+        run.step(0.01, step, 24, tally, synchronize=step == 150)
         if world.rank >= servers:
-            torn += sum(np.ptp(run.parameters[shard]) != 0.0 for shard in shards)
+            torn += sum(np.ptp(run.replica.parameters[shard]) != 0.0 for shard in shards)
     assert world.comm.allreduce(torn) == 0
-    assert len(set(world.comm.allgather(run.parameters.tobytes()))) == 1
-    run.collect()
+    assert len(set(world.comm.allgather(run.replica.parameters.tobytes()))) == 1
+    run.replica.gather()
     if world.rank == 0:
-        assert run.report()["staleness"]["gradients"] == run.notes()["updates"] == 150 * workers
-        for vector in run.state().values():
+        assert run.telemetry.report()["staleness"]["gradients"] == run.replica.notes()["updates"] == 150 * workers
+        for vector in run.replica.optimizer_state.values():
             assert all(np.ptp(vector[shard]) == 0.0 and vector[shard].any() for shard in shards)
     world.barrier()
     run.close()

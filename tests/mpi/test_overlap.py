@@ -19,7 +19,7 @@ from onotrain.parallel import mailbox
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Job, Tally, build
+from onotrain.strategies import BatchShape, Context, StepStatistics, build
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -58,22 +58,22 @@ class Run:
         self.world, self.layout = world, ParameterLayout([("vector", (size,))], np.float32)
         with agreed(world.comm):
             rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
-            self.strategy: Any = build(Job.of(made, world, self.layout, rule))
-        self.strategy.synchronize()
+            self.strategy: Any = build(Context.of(made, world, self.layout, rule))
+        self.strategy.replica.broadcast()
         model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
-        self.strategy.prepare(model, BatchShape(24, self.strategy.most_rows(24), 1))
-        self.worker, self.tally = world.rank - self.strategy.servers, Tally()
+        self.strategy.bind(model, BatchShape(24, self.strategy.batches.capacity(24), 1))
+        self.worker, self.tally = world.rank - self.strategy.servers, StepStatistics()
 
-    def step(self, number: int, *, settle: bool = False, stop: bool = False) -> Tally:
+    def step(self, number: int, *, synchronize: bool = False, stop: bool = False) -> StepStatistics:
         """Push a gradient of ones times the number."""
         self.tally.clear()
         if self.worker >= 0:
-            self.strategy.gradient[:] = number
+            self.strategy.replica.gradient[:] = number
             self.tally.losses[:] = 1.0, 1.0
             self.tally.samples = 1
         if stop:
             self.tally.ask_to_stop()
-        self.strategy.step(RATE, number, self.strategy.workers, self.tally, settle=settle)
+        self.strategy.step(RATE, number, self.strategy.workers, self.tally, synchronize=synchronize)
         return self.tally
 
     def close(self) -> None:
@@ -87,14 +87,14 @@ def test_a_batch_knows_all_pushes_but_the_one_under_way(nodes: World) -> None:
     run = Run(nodes, servers=nodes.size - 1)
     applied = np.float32(0.0)
     for number in range(1, 21):
-        run.step(number, settle=number in (7, 20))
+        run.step(number, synchronize=number in (7, 20))
         if run.worker >= 0 and number not in (7, 20):
-            np.testing.assert_allclose(run.strategy.parameters, applied, rtol=1e-6)
+            np.testing.assert_allclose(run.strategy.replica.parameters, applied, rtol=1e-6)
         applied -= np.float32(RATE) * np.float32(number)
         if number in (7, 20):
-            np.testing.assert_allclose(run.strategy.parameters, applied, rtol=1e-6)
+            np.testing.assert_allclose(run.strategy.replica.parameters, applied, rtol=1e-6)
     if nodes.rank == 0:
-        assert run.strategy.report()["staleness"]["histogram"] == [2, 18]
+        assert run.strategy.telemetry.report()["staleness"]["histogram"] == [2, 18]
     run.close()
 
 
@@ -110,7 +110,7 @@ def test_the_bound_holds_for_what_is_begun(nodes: World, bound: int) -> None:
         if run.worker >= 0:
             sleep(rng.uniform(0, 0.004) + 0.03 * (run.worker == 0))
             done[run.worker] = number
-        run.step(number, settle=number == 20)
+        run.step(number, synchronize=number == 20)
         if run.worker >= 0 and number < 20:
             leads.append(number - int(done.min()))
     assert 0 < max(nodes.comm.allgather(max(leads, default=0))) <= bound
@@ -132,7 +132,7 @@ def test_nobody_waits_for_a_worker_that_computes(nodes: World, codec: str) -> No
             before = int(done[1])
             sleep(1.5)
             others = int(done[1]) - before
-        run.step(number, settle=number == 12)
+        run.step(number, synchronize=number == 12)
         if run.worker >= 0:
             done[run.worker] = number
     assert max(nodes.comm.allgather(others)) > 5
@@ -158,10 +158,10 @@ def test_what_the_server_does_while_a_worker_computes_is_no_wait(
     for number in range(1, 5):
         if run.worker >= 0:
             sleep(0.25)
-        run.step(number, settle=number == 4)
+        run.step(number, synchronize=number == 4)
         if run.worker >= 0 and 1 < number < 4:  # all wait for the last one at the meeting
-            assert (run.strategy.clock.wait == 0.0) == sent
-            assert run.strategy.clock.hidden > 0.0
+            assert (run.strategy.telemetry.clock.wait == 0.0) == sent
+            assert run.strategy.telemetry.clock.hidden > 0.0
     run.close()
 
 
@@ -176,10 +176,10 @@ def test_all_stop_at_one_step(nodes: World, staleness: int | str, asks: int) -> 
         number += 1
         if run.worker >= 0:
             sleep(rng.uniform(0, 0.003))
-        stopped = run.step(number, settle=number == 60, stop=nodes.rank == asks and number >= 10).stop
+        stopped = run.step(number, synchronize=number == 60, stop=nodes.rank == asks and number >= 10).stop
     assert stopped
     assert set(nodes.comm.allgather(number)) == {number} and 10 <= number < 60
-    assert len(set(nodes.comm.allgather(run.strategy.parameters.tobytes()))) == 1
+    assert len(set(nodes.comm.allgather(run.strategy.replica.parameters.tobytes()))) == 1
     run.close()
 
 

@@ -19,7 +19,7 @@ from onotrain.parallel import collectives
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.strategies import AllReduce, BatchShape, Job, Tally, build
+from onotrain.strategies import AllReduce, BatchShape, Context, StepStatistics, build
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
@@ -59,13 +59,13 @@ class Run:
         self.servers = configuration.strategy.servers
         self.workers, self.worker = world.size - self.servers, world.rank - self.servers
         with agreed(world.comm):
-            self.strategy: Any = build(Job(world, self.layout, self.rule, configuration.strategy))
+            self.strategy: Any = build(Context(world, self.layout, self.rule, configuration.strategy))
         if world.rank == 0:
-            self.strategy.parameters[:] = self.start
-        self.strategy.synchronize()
+            self.strategy.replica.parameters[:] = self.start
+        self.strategy.replica.broadcast()
         model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
-        self.strategy.prepare(model, BatchShape(BATCH, self.strategy.most_rows(BATCH), 1))
-        self.tally = Tally()
+        self.strategy.bind(model, BatchShape(BATCH, self.strategy.batches.capacity(BATCH), 1))
+        self.tally = StepStatistics()
 
     @property
     def start(self) -> np.ndarray:
@@ -82,27 +82,27 @@ class Run:
         number: int,
         gradient: Callable[[], np.ndarray] | None = None,
         *,
-        settle: bool = False,
+        synchronize: bool = False,
         stop: bool = False,
         loss: float | None = None,
-    ) -> Tally:
+    ) -> StepStatistics:
         """Make a step with a gradient and a loss, by default this worker's own of this number."""
         self.tally.clear()
         if self.works:
             own = filled(self.layout, self.worker, number) if gradient is None else gradient()
-            self.strategy.gradient[:] = own
+            self.strategy.replica.gradient[:] = own
             self.tally.losses[:] = self.worker + 1 if loss is None else loss, 1.0
             self.tally.samples = BATCH // self.workers
         if stop:
             self.tally.ask_to_stop()
-        self.strategy.step(rate(number), number, BATCH, self.tally, settle=settle)
-        if settle:
-            self.strategy.collect()
+        self.strategy.step(rate(number), number, BATCH, self.tally, synchronize=synchronize)
+        if synchronize:
+            self.strategy.replica.gather()
         return self.tally
 
     def all_alike(self) -> bool:
         """Whether all ranks have the same parameters; collective."""
-        return len(set(self.world.comm.allgather(self.strategy.parameters.tobytes()))) == 1
+        return len(set(self.world.comm.allgather(self.strategy.replica.parameters.tobytes()))) == 1
 
     def close(self) -> None:
         """Give back what MPI holds, when nobody sends any more."""
@@ -123,33 +123,35 @@ def test_synchronous_steps_are_those_of_allreduce(
     run = Run(world, config(optimizer, clip, servers=servers))
     group = World.connect(world.comm.Split(int(run.works), key=world.rank))
     options: Any = SimpleNamespace(bucket_mib=0.0, share="gradients")
-    other = AllReduce(Job(group, run.layout, run.rule, options))
-    other.parameters[:] = run.start
+    other = AllReduce(Context(group, run.layout, run.rule, options))
+    other.replica.parameters[:] = run.start
     group.barrier()
     exact = (clip is None and optimizer != "lamb") or (servers == 1 and run.workers == 1)
-    tally = Tally()
+    tally = StepStatistics()
     for number in range(1, 51):
-        total = run.step(number, settle=number == 50).values.copy()
+        total = run.step(number, synchronize=number == 50).values.copy()
         if run.works:
             tally.clear()
             tally.losses[:] = run.worker + 1, 1.0
             tally.samples = BATCH // run.workers
-            other.gradient[:] = filled(run.layout, run.worker, number)
-            other.step(rate(number), number, BATCH, tally, settle=False)
+            other.replica.gradient[:] = filled(run.layout, run.worker, number)
+            other.step(rate(number), number, BATCH, tally, synchronize=False)
             if exact:
-                assert np.array_equal(run.strategy.parameters, other.parameters), number
+                assert np.array_equal(run.strategy.replica.parameters, other.replica.parameters), number
             else:
-                np.testing.assert_allclose(run.strategy.parameters, other.parameters, rtol=1e-5, atol=1e-5)
+                np.testing.assert_allclose(
+                    run.strategy.replica.parameters, other.replica.parameters, rtol=1e-5, atol=1e-5
+                )
         expected = world.comm.bcast(tally.values, root=servers)
         if world.rank == 0:
             np.testing.assert_allclose(total, expected, rtol=1e-6)
         elif number < 50:
             assert not total.any()
     assert run.all_alike()
-    states = world.comm.bcast({k: v.copy() for k, v in other.state().items()}, root=servers)
+    states = world.comm.bcast({k: v.copy() for k, v in other.replica.optimizer_state.items()}, root=servers)
     if world.rank == 0:
-        assert run.strategy.state().keys() == states.keys()
-        for name, vector in run.strategy.state().items():
+        assert run.strategy.replica.optimizer_state.keys() == states.keys()
+        for name, vector in run.strategy.replica.optimizer_state.items():
             np.testing.assert_allclose(vector, states[name], rtol=1e-5, atol=1e-6)
     run.close()
 
@@ -167,15 +169,15 @@ def test_one_worker_without_bound_trains_like_one_process(world: World, optimize
     tensors = [tensor.range for tensor in run.layout]
     shard = Shard.of(tensors, slice(0, run.layout.size), parameters, state)
     for number in range(1, 21):
-        run.step(number, settle=number % 7 == 0 or number == 20)
+        run.step(number, synchronize=number % 7 == 0 or number == 20)
         gradient = filled(run.layout, 0, number)
         run.rule.update(shard, gradient[np.newaxis], rate(number), number, lambda values: None)
         if run.works:
-            assert np.array_equal(run.strategy.parameters, parameters), number
-    assert np.array_equal(run.strategy.parameters, parameters)
+            assert np.array_equal(run.strategy.replica.parameters, parameters), number
+    assert np.array_equal(run.strategy.replica.parameters, parameters)
     if world.rank == 0:
-        assert all(np.array_equal(vector, state[name]) for name, vector in run.strategy.state().items())
-        told = run.strategy.report()["staleness"]
+        assert all(np.array_equal(vector, state[name]) for name, vector in run.strategy.replica.optimizer_state.items())
+        told = run.strategy.telemetry.report()["staleness"]
         assert told == {"gradients": 20, "mean": 0.0, "max": 0, "histogram": [20], "run_histogram": [20]}
     run.close()
 
@@ -190,10 +192,10 @@ def test_pushes_move_parameters_by_their_share_of_the_batch(
     run = Run(world, config("sgd", servers=servers, staleness=staleness, rate_scaling=scaling))
     expected = run.start.astype("float64")
     for number in range(1, 31):
-        run.step(number, settle=number % 10 == 0)
+        run.step(number, synchronize=number % 10 == 0)
         for worker in range(run.workers):
             expected -= rate(number) * run.workers**-power * filled(run.layout, worker, number)
-    np.testing.assert_allclose(run.strategy.parameters, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(run.strategy.replica.parameters, expected, rtol=1e-5, atol=1e-5)
     run.close()
 
 
@@ -213,7 +215,7 @@ def test_no_worker_is_further_ahead_than_the_bound(world: World, servers: int, b
         return run.layout.zeros()
 
     for number in range(1, 41):
-        run.step(number, late, settle=number == 40)
+        run.step(number, late, synchronize=number == 40)
         if run.works and number < 40:
             leads.append(number - int(pushed.min()))
     lead = max(world.comm.allgather(max(leads, default=0)))
@@ -222,13 +224,13 @@ def test_no_worker_is_further_ahead_than_the_bound(world: World, servers: int, b
     else:
         assert 0 < lead <= bound
     if world.rank == 0:
-        report = run.strategy.report()
+        report = run.strategy.telemetry.report()
         assert report["staleness"]["gradients"] == sum(report["staleness"]["histogram"]) == 40 * run.workers
         assert report["staleness"]["run_histogram"] == report["staleness"]["histogram"]
         # When it had pushed, and was not let go.
         assert bound == "unbounded" or max(report["worker_leads"]) <= bound + 1
         assert report["worker_steps"] == [40] * run.workers
-        assert run.strategy.report()["staleness"]["gradients"] == 0
+        assert run.strategy.telemetry.report()["staleness"]["gradients"] == 0
     run.close()
 
 
@@ -243,19 +245,21 @@ def test_settling_leaves_nothing_under_way(world: World, servers: int, staleness
     for number in range(1, 31):
         if run.works:
             sleep(rng.uniform(0, 0.003))
-        settle = number in (1, 2, 9, 30)
-        tally = run.step(number, settle=settle)
-        if settle or world.rank == 0:
-            assert tally.loss_sum == run.workers * (run.workers + 1) / 2 and tally.right == run.workers
+        synchronize = number in (1, 2, 9, 30)
+        tally = run.step(number, synchronize=synchronize)
+        if synchronize or world.rank == 0:
+            assert tally.loss_sum == run.workers * (run.workers + 1) / 2 and tally.correct == run.workers
             assert tally.samples == run.workers * (BATCH // run.workers) and not tally.stop and tally.finite
         else:
             assert tally.samples == 0 and tally.finite
-        if settle:
+        if synchronize:
             assert run.all_alike()
-            whole = [vector.copy() for vector in run.strategy.state().values()] if world.rank == 0 else []
-            run.strategy.synchronize()  # changes nothing
+            whole = (
+                [vector.copy() for vector in run.strategy.replica.optimizer_state.values()] if world.rank == 0 else []
+            )
+            run.strategy.replica.broadcast()  # changes nothing
             if world.rank == 0:
-                assert all(map(np.array_equal, whole, run.strategy.state().values()))
+                assert all(map(np.array_equal, whole, run.strategy.replica.optimizer_state.values()))
                 assert all(vector[run.layout.tensors[-1].offset] for vector in whole)
             assert run.all_alike()
     run.close()
@@ -291,10 +295,10 @@ def test_all_learn_of_stops_and_bad_numbers_at_one_step(
     assert tally.stop == (why == "stop") and tally.finite == (why == "stop")
     if staleness == 0:
         assert number == 6
-    assert np.isfinite(run.strategy.parameters).all() and run.all_alike()
+    assert np.isfinite(run.strategy.replica.parameters).all() and run.all_alike()
     if why == "stop":  # all can go on from here
         for later in range(number + 1, number + 5):
-            assert not run.step(later, settle=later == number + 4).stop
+            assert not run.step(later, synchronize=later == number + 4).stop
         assert run.all_alike()
     run.close()
 
@@ -313,12 +317,14 @@ def test_asynchronous_training_goes_downhill(
     before = float(np.square(run.start).sum())
     updates = 0
     for number in range(1, 31):
-        tally = run.step(number, lambda: run.strategy.parameters, settle=number == 30)
+        tally = run.step(number, lambda: run.strategy.replica.parameters, synchronize=number == 30)
         updates += tally.gradient_squares > 0
     assert run.all_alike()
-    assert float(np.square(run.strategy.parameters).sum()) < before
+    assert float(np.square(run.strategy.replica.parameters).sum()) < before
     if world.rank == 0:
-        assert updates <= 30 and run.strategy._count == (30 if compensation == "constant_batch" else 30 * run.workers)
+        assert updates <= 30 and run.strategy.replica.notes()["updates"] == (
+            30 if compensation == "constant_batch" else 30 * run.workers
+        )
     run.close()
 
 
@@ -329,10 +335,10 @@ def test_long_vectors_go_in_pieces(world: World, servers: int, monkeypatch: pyte
         monkeypatch.setattr(collectives, "PIECE_BYTES", piece_bytes)
         run = Run(world, config("adam", servers=servers))
         for number in range(1, 6):
-            run.step(number, settle=number == 5)
+            run.step(number, synchronize=number == 5)
         if run.works:
             requests = sum(len(letter.requests) for letter in run.strategy._outbox._back)
             assert requests == 2 * servers if piece_bytes > 400 else requests > 3 * servers
-        ends.append(run.strategy.parameters.tobytes())
+        ends.append(run.strategy.replica.parameters.tobytes())
         run.close()
     assert ends[0] == ends[1]

@@ -13,7 +13,7 @@ from onotrain.config import Config
 from onotrain.nn import Draw, Model
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies import AllReduce, BatchShape, Job, SharedActivations, Tally, build
+from onotrain.strategies import AllReduce, BatchShape, Context, SharedActivations, StepStatistics, build
 
 pytestmark = pytest.mark.mpi
 
@@ -35,7 +35,7 @@ LAYERS = [
 ]
 
 
-def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | None = None) -> tuple[Model, Job]:
+def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | None = None) -> tuple[Model, Context]:
     """Return a network and what a strategy for it is built from."""
     config = Config.from_mapping(
         {
@@ -49,17 +49,17 @@ def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | Non
     kernels = _kernels.load(dtype)
     model = Model(config.model, config.loss, INPUTS, kernels)
     options = SimpleNamespace(name="allreduce", share="auto", bucket_mib=0.0)
-    return model, Job(world, model.layout, Optimizer(config.optimizer, clip, kernels), options)
+    return model, Context(world, model.layout, Optimizer(config.optimizer, clip, kernels), options)
 
 
 def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[tuple[float, ...]]:
     """Make a step for each size of batch; return the tallies."""
     share = -(-SAMPLES // world.size)
-    strategy.prepare(model, BatchShape(SAMPLES, share, 1))
+    strategy.bind(model, BatchShape(SAMPLES, share, 1))
     if world.rank == 0:
-        model.initialize(strategy.parameters, seed=5)
-    strategy.synchronize()
-    tally, tallies = Tally(), []
+        model.initialize(strategy.replica.parameters, seed=5)
+    strategy.replica.broadcast()
+    tally, tallies = StepStatistics(), []
     for number, samples in enumerate(sizes, start=1):
         rng = np.random.default_rng(number)
         features = rng.normal(size=(samples, INPUTS)).astype(model.dtype)
@@ -70,7 +70,7 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         tally.clear()
         draw = Draw(seed=7, step=number, first_row=begin)
         model.gradient(x, classes[begin:end], 1.0 / samples, draw, tally.losses, accumulate=False)
-        strategy.step(0.01, number, samples, tally, settle=False)
+        strategy.step(0.01, number, samples, tally, synchronize=False)
         tallies.append(tuple(tally.values))
     return tallies
 
@@ -88,7 +88,13 @@ def test_it_trains_as_shared_gradients_do(world: World, optimizer: dict[str, Any
         model, job = parts(world, dtype, optimizer)
         strategy = kind(job)
         tallies = train(world, model, strategy, SIZES)
-        ends.append((strategy.parameters.copy(), {k: v.copy() for k, v in strategy.state().items()}, tallies))
+        ends.append(
+            (
+                strategy.replica.parameters.copy(),
+                {k: v.copy() for k, v in strategy.replica.optimizer_state.items()},
+                tallies,
+            )
+        )
         world.barrier()
     (mine, state, tallies), (other, other_state, other_tallies) = ends
     precision = {"float32": 2e-4, "float64": 1e-9}[dtype]
@@ -105,15 +111,15 @@ def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: dict[
     model, job = parts(world, "float32", optimizer)
     strategy = SharedActivations(job)
     tallies = train(world, model, strategy, SIZES)
-    everyone = world.comm.allgather((strategy.parameters.tobytes(), tallies))
+    everyone = world.comm.allgather((strategy.replica.parameters.tobytes(), tallies))
     assert all(theirs == everyone[0] for theirs in everyone)
     with World.connect(world.comm.Split(world.rank)) as alone:
         lonely, job = parts(alone, "float32", optimizer)
         sequential = SharedActivations(job)
         train(alone, lonely, sequential, SIZES)
-    assert strategy.parameters.tobytes() == sequential.parameters.tobytes()
-    for name, vector in strategy.state().items():
-        assert vector.tobytes() == sequential.state()[name].tobytes()
+    assert strategy.replica.parameters.tobytes() == sequential.replica.parameters.tobytes()
+    for name, vector in strategy.replica.optimizer_state.items():
+        assert vector.tobytes() == sequential.replica.optimizer_state[name].tobytes()
     world.barrier()
 
 
@@ -126,7 +132,7 @@ def test_gaps_between_tensors_stay_zero(world: World) -> None:
     for tensor in model.layout:
         gaps[tensor.range] = False
     assert gaps.any()
-    for vector in (strategy.parameters, *strategy.state().values()):
+    for vector in (strategy.replica.parameters, *strategy.replica.optimizer_state.values()):
         assert not vector[gaps].any()
     world.barrier()
 
@@ -137,10 +143,10 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -
     model, job = parts(world, "float32", {"name": "adam"})
     strategy = SharedActivations(job)
     train(world, model, strategy, [SAMPLES])
-    tally = Tally()
+    tally = StepStatistics()
     if world.rank == world.size - 1:
         model.factors(SAMPLES)["dense_2/weight"][0][SAMPLES - 1, 1] = value
-    strategy.step(0.01, 2, SAMPLES, tally, settle=False)
+    strategy.step(0.01, 2, SAMPLES, tally, synchronize=False)
     assert not tally.finite
     world.barrier()
 
@@ -154,7 +160,7 @@ def test_what_needs_the_whole_gradient_gets_it(
 ) -> None:
     """LAMB, clipping and accumulation."""
     _, job = parts(world, "float32", optimizer, clip)
-    job = Job(job.world, job.layout, job.optimizer, job.options, pieces)
+    job = Context(job.world, job.layout, job.optimizer, job.options, pieces)
     assert isinstance(build(job), AllReduce)
     world.barrier()
 

@@ -16,7 +16,7 @@ from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import Job, Tally, build
+from onotrain.strategies import Context, StepStatistics, build
 from onotrain.strategies.allreduce import arena, gradients
 
 pytestmark = pytest.mark.mpi
@@ -84,29 +84,29 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
     """Every rule, with and without clipping; the same bits on all ranks, and gaps that stay zero."""
     layout = ParameterLayout(SHAPES, "float64")
     rule = Optimizer(section(optimizer), clip, _kernels.load("float64"))
-    run = build(Job(world, layout, rule, options(strategy)))
+    run = build(Context(world, layout, rule, options(strategy)))
     if world.rank == 0:
-        run.parameters[:] = start(layout)
-    run.synchronize()
-    tally = Tally()
+        run.replica.parameters[:] = start(layout)
+    run.replica.broadcast()
+    tally = StepStatistics()
     for step in range(STEPS):
         tally.clear()
         tally.losses[:] = world.rank + 1, 2.0
         if world.rank == world.size - 1 and step == 3:
             tally.ask_to_stop()
-        run.gradient[:] = filled(layout, world.rank, step)
-        run.step(0.05, step + 1, 1, tally, settle=False)
-        assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.right == 2 * world.size
+        run.replica.gradient[:] = filled(layout, world.rank, step)
+        run.step(0.05, step + 1, 1, tally, synchronize=False)
+        assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.correct == 2 * world.size
         assert tally.stop == (step == 3) and tally.finite
         total = sum(filled(layout, rank, step) for rank in range(world.size))
         assert tally.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
-    np.testing.assert_allclose(run.parameters, sequential(layout, rule, world.size), rtol=1e-10, atol=1e-12)
-    everyone = world.comm.allgather((run.parameters.tobytes(), tally.values.tobytes()))
+    np.testing.assert_allclose(run.replica.parameters, sequential(layout, rule, world.size), rtol=1e-10, atol=1e-12)
+    everyone = world.comm.allgather((run.replica.parameters.tobytes(), tally.values.tobytes()))
     assert len(set(everyone)) == 1
     gaps = np.ones(layout.size, bool)
     for tensor in layout:
         gaps[tensor.range] = False
-    assert not run.parameters[gaps].any()
+    assert not run.replica.parameters[gaps].any()
     world.barrier()
 
 
@@ -130,30 +130,30 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
     rule = Optimizer(section(optimizer), clip, _kernels.load("float32"))
     ends = []
     for bucket_mib in (0, 1e-6, 0.01):
-        run = build(Job(nodes, layout, rule, options("allreduce", bucket_mib=bucket_mib)))
-        assert (run.finished is None) == (bucket_mib == 0)
+        run = build(Context(nodes, layout, rule, options("allreduce", bucket_mib=bucket_mib)))
+        assert (run.gradient_ready is None) == (bucket_mib == 0)
         if nodes.rank == 0:
-            run.parameters[:] = start(layout)
-        run.synchronize()
-        tally = Tally()
+            run.replica.parameters[:] = start(layout)
+        run.replica.broadcast()
+        tally = StepStatistics()
         for step in range(50):
             tally.clear()
             tally.losses[:] = nodes.rank + 1, 1.0
             own = filled(layout, nodes.rank, step)
-            run.gradient[:] = np.nan  # what was not finished may not be sent
+            run.replica.gradient[:] = np.nan  # what was not finished may not be sent
             begins = [weight.offset for weight in layout.tensors[::2]]
             for begin, end in reversed(list(zip(begins, [*begins[1:], layout.size], strict=True))):
-                run.gradient[begin:end] = own[begin:end]
-                if run.finished is not None:
-                    run.finished(begin)
+                run.replica.gradient[begin:end] = own[begin:end]
+                if run.gradient_ready is not None:
+                    run.gradient_ready(begin)
             # All but the first layer's bucket are under way when backward has ended: of one, of four, of two.
             left = len(run._nodes._waiting), len(run._nodes._buckets)
             assert left == {0: (1, 1), 1e-6: (1, 4), 0.01: (1, 2)}[bucket_mib]
-            run.step(0.01, step + 1, 1, tally, settle=False)
+            run.step(0.01, step + 1, 1, tally, synchronize=False)
             assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
-        seconds = run.clock.take(1.0)
+        seconds = run.telemetry.clock.take(1.0)
         assert seconds["hidden"] == 0 or bucket_mib > 0
-        ends.append((run.parameters.tobytes(), tally.values.tobytes()))
+        ends.append((run.replica.parameters.tobytes(), tally.values.tobytes()))
         run.close()
         nodes.barrier()
     assert ends[0] == ends[1] == ends[2]
@@ -167,16 +167,16 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     for where in ("gradient", "loss"):
-        run = build(Job(world, layout, rule, options(strategy)))
-        run.synchronize()
-        tally = Tally()
-        run.gradient[:] = filled(layout, world.rank, 0)
+        run = build(Context(world, layout, rule, options(strategy)))
+        run.replica.broadcast()
+        tally = StepStatistics()
+        run.replica.gradient[:] = filled(layout, world.rank, 0)
         if world.rank == world.size - 1:
             if where == "gradient":
-                run.gradient[3] = value
+                run.replica.gradient[3] = value
             else:
                 tally.losses[0] = value
-        run.step(0.01, 1, 1, tally, settle=False)
+        run.step(0.01, 1, 1, tally, synchronize=False)
         assert not tally.finite
         world.barrier()
 
@@ -186,14 +186,14 @@ def test_state_is_shared_or_alike(world: World) -> None:
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     for strategy in LOCKSTEP:
-        run = build(Job(world, layout, rule, options(strategy)))
+        run = build(Context(world, layout, rule, options(strategy)))
         if world.rank == 0:
-            run.parameters[:] = 1.5
-            for number, vector in enumerate(run.state().values()):
+            run.replica.parameters[:] = 1.5
+            for number, vector in enumerate(run.replica.optimizer_state.values()):
                 vector[:] = number
-        run.synchronize()
-        assert (run.parameters == 1.5).all()
-        assert [vector[0] for vector in run.state().values()] == [0, 1]
+        run.replica.broadcast()
+        assert (run.replica.parameters == 1.5).all()
+        assert [vector[0] for vector in run.replica.optimizer_state.values()] == [0, 1]
         world.barrier()
 
 
@@ -209,7 +209,7 @@ def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pyt
     layout = ParameterLayout(SHAPES, "float32")
     rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     with pytest.raises(ResourceError, match="no memory on the last node"), agreed(world.comm):
-        build(Job(fresh, layout, rule, options("allreduce")))
+        build(Context(fresh, layout, rule, options("allreduce")))
     assert world.comm.allreduce(1) == world.size
 
 
@@ -229,15 +229,15 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
         for ranks in (7, 9):
             node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
             world = SimpleNamespace(node=node, rank=6, size=2 * ranks, shards=7, nodes=2, peers=None)
-            run = gradients.AllReduce(Job(world, layout, rule, options("allreduce")))
+            run = gradients.AllReduce(Context(world, layout, rule, options("allreduce")))
             run._arena._totals[1, :7, 0] = squares
             value = squares[6:].copy()
             run._arena.total(value)
             totals.append(float(value[0]))
-            run._arena.arrays["tallies"][1, :7, 3] = squares
-            run.gradient[:] = 0.0
+            run._arena.arrays["statistics"][1, :7, 3] = squares
+            run.replica.gradient[:] = 0.0
             monkeypatch.setattr(rule, "update", lambda *arguments, own=squares[6]: own)
-            tally = Tally()
-            run.step(0.1, 1, 1, tally, settle=False)
+            tally = StepStatistics()
+            run.step(0.1, 1, 1, tally, synchronize=False)
             norms.append(tally.gradient_squares)
         assert totals[0] == totals[1] and norms[0] == norms[1]

@@ -14,7 +14,8 @@ from onotrain.config import Config
 from onotrain.nn import Model
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Job, Server, StrategySwitch, Worker, build
+from onotrain.strategies import BatchShape, Context, StrategySwitch, build
+from onotrain.strategies.parameter_server.replica import ServedReplica
 from onotrain.training import train
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
@@ -41,15 +42,15 @@ def make(world: World, optimizer: dict[str, Any], **strategy: Any) -> tuple[Stra
     kernels = _kernels.load("float32")
     model = Model(wanted.model, wanted.loss, 64, kernels)
     rule = Optimizer(wanted.optimizer, None, kernels)
-    run = build(Job(world, model.layout, rule, wanted.strategy))
+    run = build(Context(world, model.layout, rule, wanted.strategy))
     assert isinstance(run, StrategySwitch)
-    run.prepare(model, BatchShape(60, run.most_rows(60), 1))
+    run.bind(model, BatchShape(60, run.batches.capacity(60), 1))
     if world.rank == 0:
         rng = np.random.default_rng(5)
-        for vector in (run.parameters, *run.state().values()):
+        for vector in (run.replica.parameters, *run.replica.optimizer_state.values()):
             for view in model.layout.views(vector).values():
                 view[...] = rng.random(view.shape)
-    run.synchronize()
+    run.replica.broadcast()
     return run, model
 
 
@@ -69,19 +70,22 @@ def test_no_bit_changes_in_either_direction(world: World, optimizer: dict[str, A
         pytest.skip("Test requires 3 MPI processes")
     server = {"name": "parameter_server", "servers": servers, "staleness": 0 if servers > 1 else "unbounded"}
     run, model = make(world, optimizer, at_epoch=1, server=server, switch_back={"patience": 1})
-    before = run.parameters.copy(), {name: vector.copy() for name, vector in run.state().items()}
-    phases = [run.report()["phase"]]
+    before = (
+        run.replica.parameters.copy(),
+        {name: vector.copy() for name, vector in run.replica.optimizer_state.items()},
+    )
+    phases = []
     for number, loss in ((1, 1.0), (2, 1.0), (3, 2.0)):
         ended = record(number, 1.0, validation_loss=loss)
-        if run.epoch_ended(ended):
-            run.prepare(model, BatchShape(60, run.most_rows(60), 1))
-        phases.append(run.report()["phase"])
-        np.testing.assert_array_equal(run.parameters, before[0])
+        if run.end_epoch(ended):
+            run.bind(model, BatchShape(60, run.batches.capacity(60), 1))
+        phases.append(ended["phase"])
+        np.testing.assert_array_equal(run.replica.parameters, before[0])
         if world.rank == 0:
-            assert run.state().keys() == before[1].keys()
-            for name, vector in run.state().items():
+            assert run.replica.optimizer_state.keys() == before[1].keys()
+            for name, vector in run.replica.optimizer_state.items():
                 np.testing.assert_array_equal(vector, before[1][name])
-    assert phases == ["synchronous", "server", "server", "synchronous"]
+    assert phases == ["synchronous", "server", "server"] and ended["switch"]["to"] == "synchronous"
     run.close()
     world.barrier()
 
@@ -91,11 +95,11 @@ def test_every_row_of_a_batch_is_some_ranks_in_both_phases(world: World) -> None
 
     run, _ = make(world, {"name": "sgd"}, at_epoch=1)
     for switched in (False, True):
-        parts = world.comm.allgather(run.part(Batch(0, 60)))
+        parts = world.comm.allgather(run.batches.local(Batch(0, 60)))
         rows = sorted(row for part in parts for row in range(part.begin, part.end))
         assert rows == list(range(60))
-        assert isinstance(run._strategy, (Server, Worker)) == switched
-        run.epoch_ended(record(1, 1.0))
+        assert isinstance(run.replica, ServedReplica) == switched
+        run.end_epoch(record(1, 1.0))
     run.close()
     world.barrier()
 
@@ -106,7 +110,7 @@ def test_the_rule_fires_at_the_epoch_computed_by_hand(world: World) -> None:
     seen = []
     for number, loss in enumerate([1.0, 0.5, 0.48, 0.47, 0.47], start=1):
         ended = record(number, loss)
-        run.epoch_ended(ended)
+        run.end_epoch(ended)
         seen.append(ended["switch"])
     assert [event["to"] for event in seen] == [None, None, None, "server", None]
     assert seen[2]["s"] == pytest.approx(0.27)
@@ -125,11 +129,11 @@ def test_a_loss_of_which_nothing_can_be_said_is_reported(world: World, bad: floa
     problems = []
     for number, loss in enumerate([1.0, bad, 1.0, 1.0], start=1):
         ended = record(number, loss)
-        assert not run.epoch_ended(ended)
+        assert not run.end_epoch(ended)
         problems.append(ended["switch"]["problem"])
     assert any(problems)
     ended = record(5, 1.0)
-    assert run.epoch_ended(ended)
+    assert run.end_epoch(ended)
     assert ended["switch"]["problem"] is None
     run.close()
     world.barrier()

@@ -69,7 +69,7 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
     for epoch in range(3):
         seen: list[int] = []
         for batch in batches(feed.samples, batch_size, start if epoch == 0 else 0):
-            part = batch.part(world.rank, world.size)
+            part = batch.slice(world.rank, world.size)
             x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
             for piece in part.pieces(2):
                 rows = slice(piece.begin - part.begin, piece.end - part.begin)
@@ -122,7 +122,7 @@ def test_a_rank_that_lags_finds_its_samples(
     monkeypatch.setattr(feed, "_kernels", SimpleNamespace(gather=gather, shuffle_positions=kernels.shuffle_positions))
     for epoch in range(2):
         for batch in batches(feed.samples, batch_size):
-            part = batch.part(world.rank, world.size)
+            part = batch.slice(world.rank, world.size)
             x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
             feed.fill(epoch, batch, part, x, y)
             np.testing.assert_array_equal(x[:, 0], y)
@@ -151,7 +151,7 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, 
     )
     for epoch in range(3):
         for batch in batches(ROWS, 50):
-            part = batch.part(world.rank, world.size)
+            part = batch.slice(world.rank, world.size)
             orders = []
             for source in (memory, feed):
                 x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.data.batches import Batch
-from onotrain.strategies.balance import Balance, Slices, apportion
-from onotrain.strategies.base import Job
-from onotrain.strategies.lockstep import Lockstep
+from onotrain.strategies.balance import Balance, LocalSlices, apportion
+from onotrain.strategies.telemetry import Clock
 
 WEIGHTS = st.lists(st.one_of(st.integers(1, 10), st.integers(1, 2**32)), min_size=1, max_size=12)
 
@@ -65,8 +64,8 @@ def test_a_rank_has_room_for_whatever_it_may_get(speeds: list[float], full: int,
     short = data.draw(st.integers(1, full))
     for rank in range(len(speeds)):
         world: Any = SimpleNamespace(rank=rank, size=len(speeds))
-        lockstep = Lockstep(Job(world, None, None, None, balance=lambda ranks: balance))
-        assert max(len(lockstep.part(Batch(0, count))) for count in (full, short)) <= lockstep.most_rows(full) <= full
+        slices = LocalSlices(world, lambda ranks: balance, Clock())
+        assert max(len(slices.local(Batch(0, count))) for count in (full, short)) <= slices.capacity(full) <= full
 
 
 class Ranks:
@@ -90,19 +89,19 @@ def test_servers_get_nothing_and_workers_all(servers: int, slowness: list[int], 
     told = [(0, 0.0)] * servers + [(60, 0.01 * factor) for factor in slowness]
     ranks = Ranks(told)
     make = (lambda count: Balance(count, full, min_gain=0.0)) if balanced else None
-    slices = [Slices(ranks.world(rank), make, idle=servers) for rank in range(len(told))]
+    slices = [LocalSlices(ranks.world(rank), make, Clock(), servers, exchange_every=None) for rank in range(len(told))]
     for each, (rows, seconds) in zip(slices, told, strict=True):
-        each.computed(rows // 2, seconds / 2)
-        each.computed(rows // 2, seconds / 2)
+        each.observe(rows // 2, seconds / 2)
+        each.observe(rows // 2, seconds / 2)
         assert each.steps == (2 if balanced else 0)
-        each.tell()
+        each.exchange()
         assert each.steps == 0
     batch = Batch(1000, 1000 + full)
-    parts = [each.of(batch) for each in slices]
+    parts = [each.local(batch) for each in slices]
     assert [len(part) for part in parts[:servers]] == [0] * servers
     assert [part.begin for part in parts[servers:]] == [1000, *(part.end for part in parts[servers:-1])]
     assert parts[-1].end == 1000 + full
-    assert all(len(part) <= each.most(full) for part, each in zip(parts, slices, strict=True))
+    assert all(len(part) <= each.capacity(full) for part, each in zip(parts, slices, strict=True))
     counts = [len(part) for part in parts[servers:]]
     assert slices[0].report() == ({"rows": counts} if balanced else {})
     if balanced and full >= 20 * len(slowness):
@@ -114,21 +113,21 @@ def test_servers_get_nothing_and_workers_all(servers: int, slowness: list[int], 
 def test_slices_go_on_from_notes(slowness: list[int]) -> None:
     """Those of a rank that has measured nothing yet; where slices are equal now, they stay so."""
     ranks = Ranks([(0, 0.0), *((60, 0.01 * factor) for factor in slowness)])
-    one, other = (Slices(ranks.world(1), lambda count: Balance(count, 90), idle=1) for _ in range(2))
-    one.computed(60, 0.01 * slowness[0])
-    one.tell()
+    one, other = (LocalSlices(ranks.world(1), lambda count: Balance(count, 90), Clock(), 1) for _ in range(2))
+    one.observe(60, 0.01 * slowness[0])
+    one.exchange()
     other.restore(one.notes())
     assert other.report() == one.report() and other.notes() == one.notes()
-    equal = Slices(ranks.world(1), None, idle=1)
+    equal = LocalSlices(ranks.world(1), None, Clock(), 1)
     equal.restore(one.notes())
-    assert equal.of(Batch(0, 90)) == Batch(0, 90).part(0, len(slowness)) and equal.notes() == {}
+    assert equal.local(Batch(0, 90)) == Batch(0, 90).slice(0, len(slowness)) and equal.notes() == {}
 
 
 @given(st.integers(1, 9), st.integers(0, 300))
 def test_without_measurements_the_cut_is_the_usual_one(ranks: int, batch: int) -> None:
     """A run that balances begins as one that does not."""
     whole = Batch(0, batch)
-    expected = [len(whole.part(rank, ranks)) for rank in range(ranks)]
+    expected = [len(whole.slice(rank, ranks)) for rank in range(ranks)]
     assert rows(Balance(ranks, 64), batch) == expected
 
 

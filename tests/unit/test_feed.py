@@ -19,10 +19,10 @@ def test_batches_parts_and_pieces_partition_an_epoch(samples: int, size: int, ra
     position = 0
     for batch in batches(samples, size):
         assert batch.begin == position and 0 < len(batch) <= size
-        parts = [batch.part(rank, ranks) for rank in range(ranks)]
+        parts = [batch.slice(rank, ranks) for rank in range(ranks)]
         lengths = [len(part) for part in parts]
         assert max(lengths) - min(lengths) <= 1 and sum(lengths) == len(batch)
-        flat = [piece for part in parts for piece in part.pieces(pieces)]
+        flat = [piece for part in parts for piece in part.micro_batches(pieces)]
         assert [p for piece in flat for p in range(piece.begin, piece.end)] == list(range(batch.begin, batch.end))
         position = batch.end
     assert position == samples
@@ -40,7 +40,7 @@ def take(feed: ArrayFeed, epoch: int, batch: Batch, ranks: int) -> np.ndarray:
     """Return the targets that all ranks together get of a batch."""
     got = []
     for rank in range(ranks):
-        part = batch.part(rank, ranks)
+        part = batch.slice(rank, ranks)
         x, y = np.empty((len(part), 2), np.float32), np.empty(len(part), np.int32)
         feed.fill(epoch, batch, part, x, y)
         np.testing.assert_array_equal(x[:, 0], y)

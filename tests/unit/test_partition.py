@@ -24,7 +24,7 @@ def slices_of(samples: int, batch_size: int, ranks: int) -> list[Positions]:
     """Return the slices of each rank."""
 
     def of(rank: int) -> Positions:
-        return Positions(samples, batch_size, lambda batch: batch.part(rank, ranks))
+        return Positions(samples, batch_size, lambda batch: batch.slice(rank, ranks))
 
     return [of(rank) for rank in range(ranks)]
 
@@ -46,7 +46,7 @@ def assert_partition(pools: Sequence[np.ndarray], sizes: Sequence[int]) -> None:
 def test_slices_count_the_positions_of_a_rank(samples: int, batch_size: int, ranks: int) -> None:
     """Against counting; also of a short last batch, and of batches of fewer samples than there are ranks."""
     for rank, slices in enumerate(slices_of(samples, batch_size, ranks)):
-        own = [(b, p) for b in batches(samples, batch_size) for p in range(*vars(b.part(rank, ranks)).values())]
+        own = [(b, p) for b in batches(samples, batch_size) for p in range(*vars(b.slice(rank, ranks)).values())]
         assert len(slices) == len(own)
         assert [slices.before(batch, position) for batch, position in own] == list(range(len(own)))
 
@@ -164,7 +164,7 @@ def taken(feed: ArrayFeed, epoch: int, batch_size: int, rank: int, ranks: int, p
     """Return the samples of an epoch that a rank gets, in their order."""
     got: list[int] = []
     for batch in batches(feed.samples, batch_size):
-        for part in batch.part(rank, ranks).pieces(pieces):
+        for part in batch.slice(rank, ranks).micro_batches(pieces):
             x, y = np.empty((len(part), 1), np.float32), np.empty(len(part), np.int32)
             feed.fill(epoch, batch, part, x, y)
             np.testing.assert_array_equal(x[:, 0], y)

@@ -155,7 +155,7 @@ class LocalSlices:
     ) -> None:
         self.bulk_synchronous = bulk_synchronous
         self._clock = clock
-        self._world, self._servers, self._ranks = world, servers, world.size - servers
+        self.world, self._servers, self._ranks = world, servers, world.size - servers
         self._local_mean, self._exchange_every = local_mean, exchange_every
         self._balance = None if make_balance is None else make_balance(self._ranks)
         #: Rows and seconds of this rank since the last exchange.
@@ -167,7 +167,7 @@ class LocalSlices:
 
     def local(self, batch: Batch) -> Batch:
         """Return this rank's slice; those of all ranks make up the batch."""
-        rank = self._world.rank - self._servers
+        rank = self.world.rank - self._servers
         if rank < 0:
             return Batch(batch.begin, batch.begin)
         if self._balance is None:
@@ -177,7 +177,7 @@ class LocalSlices:
 
     def capacity(self, samples: int) -> int:
         """Return the length of the largest slice that this rank may get of a batch of up to `samples`."""
-        if self._world.rank < self._servers:
+        if self.world.rank < self._servers:
             return 0
         others = self._ranks - 1
         if self._balance is None:
@@ -206,8 +206,8 @@ class LocalSlices:
         """Exchange throughput, and change the slices if that pays.  *Collective*."""
         if self._balance is None:
             return
-        everyone = np.empty((self._world.size, 2))
-        self._world.comm.Allgather(self._throughput, everyone)
+        everyone = np.empty((self.world.size, 2))
+        self.world.comm.Allgather(self._throughput, everyone)
         rows, seconds = everyone[self._servers :].T
         self._throughput[:], self.steps = 0.0, 0
         self.repartitions += self._balance.observe(rows.astype(int).tolist(), seconds.tolist())
