@@ -19,7 +19,7 @@ from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.strategies import BatchShape, Job, build
+from onotrain.strategies import BatchShape, Context, build
 from onotrain.training import train
 
 #: Every update rule, with the options that give it all of its terms.
@@ -94,7 +94,7 @@ def model(made: Config, inputs: int) -> Model:
 def strategy(made: Config, world: World, layout: ParameterLayout) -> Any:
     """Return the strategy of a configuration.  *Collective*."""
     with agreed(world.comm):
-        return build(Job.of(made, world, layout, optimizer(made)))
+        return build(Context.of(made, world, layout, optimizer(made)))
 
 
 class NoModel:
@@ -109,7 +109,7 @@ class NoModel:
 
 def prepare(run: Any, samples: int, network: Any = None) -> None:
     """Have a strategy get ready for batches of so many samples.  *Collective*."""
-    run.prepare(network or NoModel(), BatchShape(samples, run.most_rows(samples), 1))
+    run.bind(network or NoModel(), BatchShape(samples, run.batches.capacity(samples), 1))
 
 
 def filled(layout: ParameterLayout, *seed: int) -> np.ndarray:

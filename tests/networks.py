@@ -14,7 +14,7 @@ from onotrain import _kernels
 from onotrain.data import Normalization, TargetCodec
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
-from onotrain.runs.metadata import Card, arrays_of
+from onotrain.runs.metadata import Card, Vectors, arrays_of
 
 
 def checkpoint(
@@ -47,7 +47,7 @@ def checkpoint(
     model = card.model(_kernels.load(dtype))
     parameters = model.layout.zeros()
     model.initialize(parameters, seed)
-    return Checkpoint(arrays_of(model.layout, parameters, {"m": parameters}), card.metadata())
+    return Checkpoint(arrays_of(model.layout, Vectors(parameters, {"m": parameters})), card.metadata())
 
 
 def save(path: Path, made: Checkpoint) -> Path:

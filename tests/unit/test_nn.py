@@ -132,7 +132,7 @@ def test_the_model_says_which_gradients_are_final() -> None:
     seen: list[tuple[int, np.ndarray]] = []
     net.gradient(
         np.ones((6, 6)), np.zeros(6, np.int32), 1.0, Draw(1, 0, 0), np.zeros(2), accumulate=False,
-        finished=lambda offset: seen.append((offset, gradient[offset:].copy())),
+        gradient_ready=lambda offset: seen.append((offset, gradient[offset:].copy())),
     )  # fmt: skip
     second = next(tensor.offset for tensor in net.layout if tensor.name == "dense_1/weight")
     assert [offset for offset, _ in seen] == [second, second, 0]
