@@ -173,7 +173,7 @@ def test_it_still_learns(world: World, place: Path, name: str, codec: str) -> No
 
 def test_a_switch_leaves_residuals_behind(world: World) -> None:
     """What is left of a part of a sum is no push."""
-    strategy = {"name": "strategy_switch", "at_epoch": 1, "server": STRATEGIES["server"]}
+    strategy = {"name": "strategy_switch", "at_epoch": 1, "server": {"staleness": 0}}
     made = config(strategy, CODECS["topk"], {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}, epochs=2)
     layout = ParameterLayout(SHAPES, np.float32)
     with World.connect(world.comm, 1) as nodes:

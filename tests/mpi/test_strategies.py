@@ -11,6 +11,7 @@ import pytest
 from builders import filled, two_nodes
 from onotrain import _kernels
 from onotrain.config import Config
+from onotrain.config.strategy import AllReduce, Flat
 from onotrain.errors import ResourceError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
@@ -58,7 +59,8 @@ def section(optimizer: str) -> Any:
 
 def options(strategy: str, **changes: Any) -> Any:
     """Return the strategy's section of a configuration."""
-    return SimpleNamespace(name=strategy, **({"bucket_mib": 0.0, "share": "gradients"} | changes))
+    of_allreduce = {"bucket_mib": 0.0, "share": "gradients"} | changes
+    return AllReduce(**of_allreduce) if strategy == "allreduce" else Flat(name="flat")
 
 
 def start(layout: ParameterLayout) -> np.ndarray:

@@ -188,6 +188,19 @@ def test_rates_are_scaled_only_where_updates_are_of_parts_of_batches(whole: dict
         assert Config.from_mapping(mapping(strategy=strategy)).strategy.rate_scaling == scaling
 
 
+@pytest.mark.parametrize("written", [{}, {"name": "parameter_server"}])
+def test_the_server_of_a_switch_is_asynchronous_if_nothing_else_is_asked_for(written: dict[str, Any]) -> None:
+    """Whether its name is written or not; a run's own file has all of it written."""
+    strategy = Config.from_mapping(
+        mapping(strategy={"name": "strategy_switch", "server": {**written, "servers": 2}})
+    ).strategy
+    assert (strategy.server.staleness, strategy.fewest_ranks) == ("unbounded", 3)
+    bounded = {"name": "strategy_switch", "server": {**written, "staleness": 0}}
+    config = Config.from_mapping(mapping(strategy=bounded))
+    assert config.strategy.server.staleness == 0
+    assert Config.from_mapping(config.to_mapping()) == config
+
+
 def test_nothing_can_be_changed() -> None:
     config = Config.from_mapping(mapping())
     with pytest.raises(ValueError, match="frozen"):

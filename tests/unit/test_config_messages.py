@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from onotrain.config import load_config
+from onotrain.config import Config, load_config
+from onotrain.config.choices import OneKey
 from onotrain.errors import EXIT_OK, ConfigError
+from schema_walk import Place, places
+
+CHOICES = [place for place in places(Config) if place.choice is not None]
 
 GOOD = """\
 data: {train: digits, validation: 0.2}
@@ -232,6 +236,19 @@ def test_a_partition_goes_with_one_yes_or_no(tmp_path: Path) -> None:
 def test_one_mistake_one_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
     assert GOOD.count(old) >= 1
     assert lines(tmp_path, GOOD.replace(old, new, 1)) == [f"run.yaml:{expected}"]
+
+
+@pytest.mark.parametrize("place", CHOICES, ids=lambda place: place.id)
+def test_unknown_keys_are_called_after_what_was_chosen(place: Place) -> None:
+    """Whatever is chosen, and wherever: ``unknown key of loss 'mse'``."""
+    for name in place.sections:
+        path = (*place.path, name) if isinstance(place.choice, OneKey) else place.path
+        value = {name: {"zzz": 1}} if isinstance(place.choice, OneKey) else {"name": name, "zzz": 1}
+        with pytest.raises(ConfigError) as caught:
+            Config.from_mapping(place.data(value))
+        noun = place.choice.noun
+        text = f"{'.'.join(map(str, path))}.zzz: unknown key of {noun} '{name}'; known key"
+        assert any(line.startswith(text) for line in caught.value.message.split("\n"))
 
 
 def test_metric_of_validation_needs_validation_data(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from onotrain.config import Config, load_config
-from onotrain.config.overrides import SHORT_FORMS, apply_overrides
+from onotrain.config.overrides import apply_overrides
 from onotrain.errors import ConfigError
+from schema_walk import Place, places
 
+PLACES = list(places(Config))
 TEXT = """\
 data: {train: digits, validation: 0.2}
 model:
@@ -78,18 +80,41 @@ def test_later_ones_win_and_build_on_earlier_ones(tmp_path: Path) -> None:
     assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
 
 
-def test_short_form_of_a_constant_is_written_out(tmp_path: Path) -> None:
-    config = load(tmp_path, "model.bias_initializer=0.5", "model.bias_initializer.value=0.25")
-    assert config.model.bias_initializer.value == 0.25
-
-
-@pytest.mark.parametrize("key", SHORT_FORMS)
-def test_short_forms_are_those_of_the_schema(key: str) -> None:
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.id)
+def test_every_short_form_can_be_opened(place: Place) -> None:
     """A key that is set within a short form must not lose what the short form said."""
-    data: dict[str, Any] = {key: "given"}
-    overrides, problems = apply_overrides(data, [f"{key}.other=1"])
-    assert (len(overrides), problems) == (1, [])
-    assert data == {key: {SHORT_FORMS[key]: "given", "other": 1}}
+    for short, full in place.short_forms:
+        data = place.data(short)
+        overrides, problems = apply_overrides(data, [f"{place.dotted}.other=1"], Config)
+        assert (len(overrides), problems) == (1, [])
+        assert data == place.data({**full, "other": 1})
+
+
+def test_the_schema_was_walked() -> None:
+    """All places that have short forms, those within choices too."""
+    found = {place.dotted for place in PLACES if place.short_forms}
+    assert {"loss", "data.partition", "communication.codec", "strategy.period", "strategy.server.compensation"} <= found
+    assert {"model.layers.0.dense", "model.layers.0.dense.initializer", "model.bias_initializer"} <= found
+
+
+@pytest.mark.parametrize(
+    ("short", "key", "value", "expected"),
+    [
+        ("communication.codec=topk", "fraction", 0.02, {"name": "topk", "fraction": 0.02}),
+        ("data.partition=by_label", "alpha", 2.0, {"name": "by_label", "alpha": 2.0}),
+        ("strategy.period=adaptive", "steps", 8, {"name": "adaptive", "steps": 8}),
+        ("strategy.period=8", "name", "adaptive", {"name": "adaptive", "steps": 8}),
+        ("model.bias_initializer=0.5", "value", 0.25, {"name": "constant", "value": 0.25}),
+    ],
+)
+def test_a_key_within_a_short_form(tmp_path: Path, short: str, key: str, value: Any, expected: dict[str, Any]) -> None:
+    place = short.partition("=")[0]
+    got: Any = load(
+        tmp_path, "strategy={name: local_sgd, inner_state: keep}", short, f"{place}.{key}={value}"
+    ).to_mapping()
+    for part in place.split("."):
+        got = got[part]
+    assert got == expected
 
 
 @pytest.mark.parametrize(

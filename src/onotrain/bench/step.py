@@ -9,7 +9,6 @@ from typing import Any
 from onotrain.bench.loop import Loop
 from onotrain.bench.measure import Say, others_asleep
 from onotrain.bench.subject import Subject, check_positive
-from onotrain.config.strategy import fewest_ranks
 from onotrain.parallel.world import World
 
 #: Readings of each number of ranks.
@@ -48,7 +47,7 @@ def _by_ranks(world: World, subject: Subject, rows: int, budget_s: float, say: S
     """Measure growing numbers of ranks, in turn; return the results of those that this rank belongs to."""
     with ExitStack() as stack:
         loops: list[Loop | None] = []
-        numbers = numbers_of_ranks(world.size, fewest_ranks(subject.config.strategy))
+        numbers = numbers_of_ranks(world.size, subject.config.strategy.fewest_ranks)
         for ranks in numbers:
             group = stack.enter_context(_some(world, ranks))
             with others_asleep(world):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from onotrain.config.loading import load_config
+from onotrain.config.base import Problem, Section
 from onotrain.config.metrics import mode_of, top_k
-from onotrain.config.schema import Config
+from onotrain.config.options import LossOptions, StrategyOptions
+from onotrain.config.schema import Config, load_config
 
-__all__ = ["Config", "json_schema", "load_config", "mode_of", "reference_tables", "top_k"]
+__all__ = [
+    "Config", "LossOptions", "Problem", "Section", "StrategyOptions", "json_schema", "load_config", "mode_of",
+    "reference_tables", "top_k",
+]  # fmt: skip
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Section ``communication``: what gradients and parameters are sent as."""
+"""Section ``communication``: the encoding of what ranks send each other."""
 
 from __future__ import annotations
 
@@ -6,35 +6,38 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from onotrain.config.base import Count, OneOf, Section
+from onotrain.config.base import Count, Section
+from onotrain.config.choices import OneOf
 
 
 class NoCodec(Section):
-    """Numbers are sent as they are."""
+    """Numbers in the network's precision."""
 
-    name: Literal["none"] = Field("none", description="Numbers are sent as they are.")
+    name: Literal["none"] = Field("none", description="Messages hold the numbers in the network's precision.")
 
 
 class HalfCodec(Section):
     """Half precision."""
 
     name: Literal["fp16", "bf16"] = Field(
-        description="Two bytes for each number: `fp16` has 11 bits and a scale for each message, `bf16` 8 bits."
+        description="Two bytes per number: `fp16` has 11 significant bits and one scale per message, `bf16` has 8 bits."
     )
 
 
 class Int8Codec(Section):
-    """One byte for each number."""
+    """One byte per number."""
 
-    name: Literal["int8"] = Field(description="One byte for each number, and a scale for each 256 of them.")
+    name: Literal["int8"] = Field(description="One byte per number, and one scale per 256 numbers.")
 
 
 class TopKCodec(Section):
     """The largest numbers only."""
 
-    name: Literal["topk"] = Field(description="The largest numbers only, with their places (8 bytes for a float32).")
+    name: Literal["topk"] = Field(
+        description="Only the largest numbers, with their positions: 8 bytes per sent number with float32."
+    )
     fraction: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        0.01, description="Part of the numbers that is sent; half of them would be as many bytes as all."
+        0.01, description="Fraction of the numbers that is sent; with 0.5 a message would be as large as without codec."
     )
 
 
@@ -42,9 +45,9 @@ class PowerSgdCodec(Section):
     """Matrices of low rank."""
 
     name: Literal["powersgd"] = Field(
-        description="Matrices as products of two thin ones (Vogels et al., arXiv 1905.13727); biases as they are."
+        description="Low-rank factors of each weight matrix (Vogels et al., arXiv 1905.13727); biases are not encoded."
     )
-    rank: Count = Field(4, description="Rank of the products: bytes and accuracy rise with it.")
+    rank: Count = Field(4, description="Rank of the factors; a higher rank costs more bytes and loses less accuracy.")
 
 
 Codec = Annotated[NoCodec | HalfCodec | Int8Codec | TopKCodec | PowerSgdCodec, OneOf("codec")]
@@ -55,7 +58,7 @@ class Communication(Section):
 
     codec: Codec = Field(  # type: ignore[assignment]
         "none",
-        description="What gradients, and where ranks train alone, the ways of parameters, are sent as.  What a message "
-        "leaves out is sent with a later one (error feedback).  A parameter server codes the changes of parameters "
-        "that it answers with, too.",
+        description="Encoding of the gradients sent between ranks (for `local_sgd`: of the parameter deltas).  What a "
+        "message leaves out is added to the next one (error feedback).  A parameter server also encodes the parameter "
+        "changes in its replies.",
     )

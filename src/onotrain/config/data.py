@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, field_serializer
 
-from onotrain.config.base import ByType, Count, Numbers, OneOf, Problem, Section, Text, Texts
+from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
+from onotrain.config.choices import ByType, OneOf
 
 #: Data sets that go by a name instead of a path.
 BUILT_IN = ("digits", "mnist")
+
+FileFormat = Literal["hdf5", "npz", "npy", "csv", "tsv", "idx"]
+#: Formats of data files.
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -19,8 +24,8 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 class MeanStd(Section):
     """Given normalisation: ``(x - mean) / std``."""
 
-    mean: Numbers = Field(description="Mean of every feature, or one number for all; 8-bit pixels count as 0 to 1.")
-    std: Numbers = Field(description="Standard deviation of every feature, or one number for all; greater than 0.")
+    mean: Numbers = Field(description="Mean of each feature, or one number for all; 8-bit pixels count as 0 to 1.")
+    std: Numbers = Field(description="Standard deviation of each feature, or one number for all; greater than 0.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield standard deviations that cannot be divided by, and lists that do not go together."""
@@ -39,29 +44,40 @@ class MeanStd(Section):
         return value[0] if len(value) == 1 else list(value)
 
 
-class NoPartition(Section):
+class PartitionOptions(Section):
+    """Base of the partitions."""
+
+    #: Whether classes decide who has which samples.
+    needs_classes: ClassVar[bool] = False
+
+    name: str
+
+
+class NoPartition(PartitionOptions):
     """Every rank sees all samples in the course of time."""
 
-    name: Literal["none"] = Field(description="Any rank may get any sample, others in every epoch.")
+    name: Literal["none"] = Field(description="Every epoch deals all samples to the ranks anew.")
 
 
-class ByRank(Section):
+class ByRank(PartitionOptions):
     """Ranks have samples of their own, drawn at random."""
 
-    name: Literal["by_rank"] = Field(description="Each rank has samples of its own, drawn at random.")
+    name: Literal["by_rank"] = Field(description="Each rank has its own samples, drawn at random.")
 
 
-class ByLabel(Section):
+class ByLabel(PartitionOptions):
     """Ranks have samples of their own, of some classes more than of others."""
 
+    needs_classes = True
+
     name: Literal["by_label"] = Field(
-        description="Each rank has samples of its own, their classes in proportions drawn from a Dirichlet "
-        "distribution around those of the whole data (Hsu et al., arXiv 1909.06335)."
+        description="Each rank has its own samples; a Dirichlet distribution around the class proportions of the whole "
+        "data decides its class proportions (Hsu et al., arXiv 1909.06335)."
     )
     alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
         0.5,
-        description="Concentration of the distribution, for each class: 0.1 leaves a rank few classes, 100 about the "
-        "same as the others.",
+        description="Concentration of the distribution, per class: 0.1 leaves a rank few classes, 100 about the same "
+        "as the others.",
     )
 
 
@@ -71,42 +87,44 @@ Partition = Annotated[NoPartition | ByRank | ByLabel, OneOf("partition")]
 class Data(Section):
     """What is trained and validated on."""
 
-    train: Text = Field(description="`digits` or `mnist` (built in), or the path of a file.")
+    train: Text = Field(
+        description=f"{' or '.join(f'`{name}`' for name in BUILT_IN)} (built in), or the path of a file."
+    )
     validation: Annotated[Fraction | Text | None, ByType("a fraction, 'test', a path or null")] = Field(
         None,
-        description="What is validated on after every epoch: a fraction of the training data (the same share of "
-        "every class), `test` (the test part of a built-in data set), or the path of a file.",
+        description="Validation data, evaluated after each epoch: a fraction of the training data, stratified by "
+        "class; `test`, the test part of a built-in data set; or the path of a file.",
     )
-    format: Literal["auto", "hdf5", "npz", "npy", "csv", "tsv", "idx"] = Field(
-        "auto", description="Format of the files; `auto` goes by their suffix."
+    format: Literal["auto", FileFormat] = Field(
+        "auto", description="Format of the files; `auto`: their suffix decides."
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="Name of the data set in HDF5 and NPZ; columns of CSV and TSV (all but the targets by default).",
+        description="HDF5 and NPZ: name of the data set.  CSV and TSV: columns (by default all but the targets).",
     )
     targets: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target). "
-        "CSV and TSV: column or columns (by default label, target, class or y, else the last). "
+        description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target).  "
+        "CSV and TSV: columns (by default label, target, class or y, otherwise the last).  "
         "NPY and IDX: path of the file of labels.",
     )
     normalize: Annotated[
         Literal["none", "standard", "minmax"] | MeanStd, ByType("none, standard, minmax or {mean: ..., std: ...}")
     ] = Field(
         "none",
-        description="How features are scaled: `standard` (mean 0, standard deviation 1 in the training data), "
-        "`minmax` (0 to 1), or given as `{mean: ..., std: ...}`.",
+        description="Scaling of the features: `standard` (mean 0, standard deviation 1 in the training data), `minmax` "
+        "(0 to 1 in the training data), or a given `{mean: ..., std: ...}`.",
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
-        "auto", description="Read HDF5 piece by piece instead of at once; `auto`: if it does not fit into memory."
+        "auto", description="Read HDF5 window by window instead of all at once; `auto`: if it does not fit in memory."
     )
     window_mib: Count = Field(
-        256, description="Streamed samples are shuffled within windows of this size; a node holds two [MiB]."
+        256, description="Size of the windows within which streamed samples are shuffled [MiB]; a node holds two."
     )
     partition: Partition = Field(  # type: ignore[assignment]
         "none",
-        description="Whether ranks train on samples of their own, the same in every epoch, as in federated averaging; "
-        "who has which depends on seed, batch size and ranks.",
+        description="Which samples a rank trains on.  With `by_rank` and `by_label` they are the same in every epoch, "
+        "as in federated averaging, and depend on seed, batch size and number of ranks.",
     )
 
     @property

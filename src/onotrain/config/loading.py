@@ -1,4 +1,4 @@
-"""Files, mappings and overrides -> `Config`, or one error that names everything that is wrong."""
+"""Files, mappings and overrides -> a configuration, or one error that names everything that is wrong."""
 
 from __future__ import annotations
 
@@ -8,35 +8,24 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from onotrain.config.messages import MAX_PROBLEMS, Finding, findings_of, show
+from onotrain.config.base import Problem, Root
+from onotrain.config.messages import MAX_PROBLEMS, problems_of
 from onotrain.config.overrides import Override, apply_overrides
-from onotrain.config.schema import Config, cross_problems, with_resolved_metrics
+from onotrain.config.words import any_of, show
 from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, Position, YamlError, read_yaml
 from onotrain.errors import ConfigError
+
+_R = TypeVar("_R", bound=Root)
 
 _HINT_FILE = "give the path of a YAML file; `onotrain init DATA` writes one"
 
 
-def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
-    """Read a configuration file.
-
-    Parameters
-    ----------
-    path
-        YAML: at most 1 MiB, UTF-8, without anchors, aliases, tags and duplicate keys.
-    overrides
-        Changes ``key.path=value``; the value is YAML, a number in the path the index of a list.
-
-    Raises
-    ------
-    ConfigError
-        With one line, ``file:line:column: key.path: what is wrong (got ...); did you mean ...``, for everything that is
-        wrong, in the order of the file.
-    """
+def from_file(root: type[_R], path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> _R:
+    """Return the configuration of class `root` in a file; see `onotrain.config.load_config`."""
     name = os.fspath(path)
     text = _read(name)
     try:
@@ -45,22 +34,23 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
         where = f"{name}:{error.position.line}:{error.position.column}" if error.position else name
         raise ConfigError(f"{where}: {error.text}") from None
     if document.data is None:
-        raise ConfigError(f"{name}: empty; expected the sections data, model, loss and training", hint=_HINT_FILE)
+        needed = [key for key, field in root.model_fields.items() if field.is_required()]
+        raise ConfigError(f"{name}: empty; expected the sections {any_of(needed, 'and')}", hint=_HINT_FILE)
     if not isinstance(document.data, dict):
         position = document.values[()]
         raise ConfigError(
             f"{name}:{position.line}:{position.column}: must be a mapping of sections (got {show(document.data)})",
             hint="start with a section, such as 'data: {train: digits}'",
         )
-    applied, wrong = apply_overrides(document.data, overrides)
-    return _validated(document.data, _Places(name, document, applied), wrong)
+    applied, wrong = apply_overrides(document.data, overrides, root)
+    return _validated(root, document.data, _Places(name, document, applied), wrong)
 
 
-def config_from_mapping(mapping: Mapping[str, Any]) -> Config:
-    """Return the configuration of nested dicts and lists; see `Config.from_mapping`."""
+def from_mapping(root: type[_R], mapping: Mapping[str, Any]) -> _R:
+    """Return the configuration of class `root` of nested dicts and lists; see `Config.from_mapping`."""
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"a configuration must be a mapping of sections (got {show(mapping)})")
-    return _validated(_plain(mapping, 0), _Places(None, Document(), []))
+    return _validated(root, _plain(mapping, 0), _Places(None, Document(), []))
 
 
 def _read(name: str) -> bytes:
@@ -95,32 +85,33 @@ def _plain(value: Any, depth: int) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)  # numbers of NumPy too
 
 
-def _validated(data: dict[str, Any], places: _Places, wrong: Sequence[str] = ()) -> Config:
+def _validated(root: type[_R], data: dict[str, Any], places: _Places, wrong: Sequence[str] = ()) -> _R:
     """Return the configuration, or raise everything that is wrong, `wrong` included."""
-    found: list[Finding] = []
+    found: list[Problem] = []
     left_out = 0
     try:
-        config = Config.model_validate(data)
+        config = root.model_validate(data)
     except ValidationError as error:
         left_out = error.error_count() - MAX_PROBLEMS
         wrong_sections = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
-        found = findings_of(error, Config) + _cross_findings(data, wrong_sections)
+        found = problems_of(error, root, data) + _cross_problems(root, data, wrong_sections)
     lines = [*places.lines(found), *wrong]
     if left_out > 0:
         lines.append(f"and {left_out} more problems")
     if lines:
         raise ConfigError("\n".join(lines))
-    return with_resolved_metrics(config)
+    resolved: _R = config.resolved()
+    return resolved
 
 
-def _cross_findings(data: dict[str, Any], wrong: set[str | int]) -> list[Finding]:
+def _cross_problems(root: type[Root], data: dict[str, Any], wrong: set[str | int]) -> list[Problem]:
     """Check what is between those sections that are right, which pydantic does only if all are."""
     sections = {}
-    for name, field in Config.model_fields.items():
+    for name, field in root.model_fields.items():
         if name not in wrong and (name in data or not field.is_required()):
             adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
             sections[name] = adapter.validate_python(data.get(name, field.default))
-    return [Finding(*problem) for problem in cross_problems(sections)]
+    return list(root.cross_problems(sections))
 
 
 class _Places:
@@ -131,28 +122,28 @@ class _Places:
         self._document = document
         self._overrides = overrides
 
-    def lines(self, found: Iterable[Finding]) -> list[str]:
-        """Return one line for each finding, in the order of the file, overrides last."""
-        placed = [(self._place(finding), finding) for finding in found]
+    def lines(self, found: Iterable[Problem]) -> list[str]:
+        """Return one line for each problem, in the order of the file, overrides last."""
+        placed = [(self._place(problem), problem) for problem in found]
         placed.sort(key=lambda pair: pair[0][0])
-        return list(dict.fromkeys(f"{prefix}{finding.text}" for (_, prefix), finding in placed))
+        return list(dict.fromkeys(f"{prefix}{problem.text}" for (_, prefix), problem in placed))
 
-    def _place(self, finding: Finding) -> tuple[tuple[int, int, int], str]:
+    def _place(self, problem: Problem) -> tuple[tuple[int, int, int], str]:
         """Return what to sort by, and what to write in front."""
-        key = _key_path(finding.path)
-        override = self._override_of(finding)
+        key = _key_path(problem.path)
+        override = self._override_of(problem)
         if override is not None:
             number, change = override
             prefix = f"--set {change.shown}: "
-            return (1, number, 0), prefix if finding.path == change.path else f"{prefix}{key}: "
+            return (1, number, 0), prefix if problem.path == change.path else f"{prefix}{key}: "
         if self._name is None:
             return (0, 0, 0), f"{key}: "
-        position = self._position(finding)
+        position = self._position(problem)
         return (0, position.line, position.column), f"{self._name}:{position.line}:{position.column}: {key}: "
 
-    def _override_of(self, finding: Finding) -> tuple[int, Override] | None:
-        """Return the last override that wrote what the finding is about, or that is why a key is missing."""
-        path = finding.path
+    def _override_of(self, problem: Problem) -> tuple[int, Override] | None:
+        """Return the last override that wrote what the problem is about, or that is why a key is missing."""
+        path = problem.path
         known = self._known(path)
         made = path[: len(known) + 1] if known != path else None  # a key that is not in the file
         for number, override in reversed(list(enumerate(self._overrides))):
@@ -170,10 +161,10 @@ class _Places:
         )
         return path[:length]
 
-    def _position(self, finding: Finding) -> Position:
-        known = self._known(finding.path)
-        is_whole = known == finding.path
-        if (finding.is_key or not is_whole) and known in self._document.keys:
+    def _position(self, problem: Problem) -> Position:
+        known = self._known(problem.path)
+        is_whole = known == problem.path
+        if (problem.is_key or not is_whole) and known in self._document.keys:
             return self._document.keys[known]
         return self._document.values.get(known, Position(1, 1))
 

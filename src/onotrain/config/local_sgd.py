@@ -1,33 +1,36 @@
-"""Strategy ``local_sgd``: how long ranks go on alone, and what is made of the mean of their parameters."""
+"""Strategy ``local_sgd``: when ranks average their parameters, and the outer step from the average."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from onotrain.config.base import Count, CountOrZero, NotNegative, OneOf, Positive, Section, Share
+from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.choices import OneOf
 from onotrain.config.optimization import Betas
+from onotrain.config.options import StrategyOptions
 
 
 class FixedPeriod(Section):
-    """The period stays."""
+    """The period is constant."""
 
-    name: Literal["fixed"] = Field(description="Always the same; short: `period: 8`.")
-    steps: Count = Field(description="Local steps between two meetings.")
+    name: Literal["fixed"] = Field(description="Constant; short: `period: 8`.")
+    steps: Count = Field(description="Local steps between two averaging rounds.")
 
 
 class PostLocalPeriod(Section):
     """Synchronous first, local later."""
 
     name: Literal["post_local"] = Field(
-        description="A meeting after every step at first, later after every `steps` (Lin et al., arXiv 1808.07217)."
+        description="Average after every step at first, later every `steps` steps (Lin et al., arXiv 1808.07217)."
     )
-    steps: Count = Field(description="Local steps between two meetings.")
+    steps: Count = Field(description="Local steps between two averaging rounds.")
     from_epoch: CountOrZero | None = Field(
         None,
-        description="So many epochs have a meeting after every step; null: all before the first in which the learning "
-        "rate is lower than in the one before.",
+        description="Number of initial epochs that average after every step.  null: up to the first epoch whose "
+        "learning rate is below the previous one's.",
     )
 
 
@@ -35,10 +38,10 @@ class AdaptivePeriod(Section):
     """The period shrinks with the loss."""
 
     name: Literal["adaptive"] = Field(
-        description="`steps` at first, less in every epoch, with the root of the training loss (AdaComm: Wang and "
-        "Joshi, arXiv 1810.08313)."
+        description="Start with `steps` and shorten the period every epoch, in proportion to the square root of the "
+        "training loss (AdaComm: Wang and Joshi, arXiv 1810.08313)."
     )
-    steps: Count = Field(description="Local steps between two meetings.")
+    steps: Count = Field(description="Local steps between two averaging rounds.")
 
 
 Period = Annotated[
@@ -47,53 +50,69 @@ Period = Annotated[
 
 
 class NoOuter(Section):
-    """The mean itself."""
+    """The average itself."""
 
-    name: Literal["none"] = Field(description="The mean is what ranks go on with.")
+    name: Literal["none"] = Field(description="Ranks continue from the averaged parameters.")
 
 
 class NesterovOuter(Section):
-    """Momentum on the way of the mean."""
+    """Nesterov momentum on the averaged parameter delta."""
 
     name: Literal["nesterov"] = Field(
-        description="Nesterov momentum on the mean's way since the last meeting (DiLoCo: Douillard et al., arXiv "
+        description="Nesterov momentum on the averaged parameter delta of the round (DiLoCo: Douillard et al., arXiv "
         "2311.08105)."
     )
-    learning_rate: Positive = Field(0.7, description="Step size of a meeting.")
-    momentum: Share = Field(0.9, description="Part of the last way that is kept.")
+    learning_rate: Positive = Field(0.7, description="Step size of the outer step.")
+    momentum: Share = Field(0.9, description="Fraction of the previous outer step that is kept.")
 
 
 class AdamOuter(Section):
-    """Adam on the way of the mean."""
+    """Adam on the averaged parameter delta."""
 
     name: Literal["adam"] = Field(
-        description="Adam on the mean's way since the last meeting (FedAdam: Reddi et al., arXiv 2003.00295)."
+        description="Adam on the averaged parameter delta of the round (FedAdam: Reddi et al., arXiv 2003.00295)."
     )
-    learning_rate: Positive = Field(0.01, description="Step size of a meeting.")
-    betas: Betas = Field((0.9, 0.99), description="Decay of the running means of the way and of its square.")
-    tau: Positive = Field(1e-3, description="Added to the denominator: the larger, the less adaptive.")
+    learning_rate: Positive = Field(0.01, description="Step size of the outer step.")
+    betas: Betas = Field((0.9, 0.99), description="Decay of the running means of the delta and of its square.")
+    tau: Positive = Field(1e-3, description="Added to the denominator; a larger value adapts the step less.")
 
 
 Outer = Annotated[NoOuter | NesterovOuter | AdamOuter, OneOf("outer optimizer")]
 
 
-class LocalSgd(Section):
-    """Ranks that train alone and meet now and then."""
+class LocalSgd(StrategyOptions):
+    """Ranks that train alone and average now and then."""
+
+    codes_messages = True
 
     name: Literal["local_sgd"] = Field(
-        description="Local: each rank makes steps of its own on its slices of the batches; now and then, before a "
-        "checkpoint and at the end of every epoch, all meet, and their parameters are averaged.  Clipping, and LAMB's "
-        "norms, are each rank's own."
+        description="Each rank takes optimiser steps on its own slices of the batches.  All ranks average their "
+        "parameters once per period, before a checkpoint and at the end of every epoch.  Gradient clipping and the "
+        "norms of LAMB are computed by each rank from its own gradient."
     )
-    period: Period = Field(8, description="When ranks meet: a number of steps, or a rule.")  # type: ignore[assignment]
-    outer: Outer = Field("none", description="What is made of the mean of the ranks' parameters.")  # type: ignore[assignment]
+    period: Period = Field(8, description="When ranks average their parameters: a number of steps, or a rule.")  # type: ignore[assignment]
+    outer: Outer = Field("none", description="Outer optimiser, which takes a step from the averaged parameters.")  # type: ignore[assignment]
     inner_state: Literal["average", "keep", "reset"] = Field(
         "average",
-        description="The optimiser's state at a meeting: averaged like the parameters, kept by each rank, or set to "
-        "zero.  With `keep` a checkpoint has rank 0's, which all ranks of a resumed run begin with.",
+        description="What an averaging round does with the optimiser state: average it like the parameters, keep each "
+        "rank's own, or set it to zero.  With `keep`, a checkpoint holds the state of rank 0, and all ranks of a "
+        "resumed run start from it.",
     )
     proximal: NotNegative = Field(
         0.0,
-        description="Strength of the pull of each rank towards the parameters of the last meeting (FedProx: Li et al., "
-        "arXiv 1812.06127); times the learning rate below 2 with `sgd`.",
+        description="Strength of the pull of each rank towards the parameters of the last averaging round (FedProx: "
+        "Li et al., arXiv 1812.06127).  With `sgd`, keep proximal x learning_rate below 2.",
     )
+
+    def problems_with(self, others: Any) -> Iterator[Problem]:
+        """Yield an average of optimiser states that a codec would have to encode."""
+        if others.optimizer is None or others.communication is None or self.inner_state != "average":
+            return
+        has_state = others.optimizer.name != "sgd" or others.optimizer.momentum > 0.0
+        codec = others.communication.codec.name
+        if codec != "none" and has_state:
+            yield Problem(
+                ("inner_state",),
+                f"must be keep or reset with communication.codec {codec} (got average): the optimizer's state would be "
+                "sent whole, and is too sensitive to be coded",
+            )

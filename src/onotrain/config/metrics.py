@@ -1,25 +1,66 @@
-"""Names of the metrics: which a loss allows, and whether more of one is better."""
+"""Names of the metrics: for which tasks each is, and whether more of it is better."""
 
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, Protocol, get_args
+
+from onotrain.config.options import Task
+from onotrain.config.plugins import PluginError, Plugins
 
 Mode = Literal["min", "max"]
 
-_TOP_K = re.compile(r"top_([1-9][0-9]{0,8})")
-_CLASSES = ("loss", "accuracy")
-_VALUES = ("loss", "mae", "rmse", "r2")
 
-#: Names that can be written in a message; ``top_5`` stands for any ``top_k``.
-KNOWN = ("loss", "accuracy", "top_5", "mae", "rmse", "r2")
+class Facts(Protocol):
+    """What is known of a metric before anything is measured."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What networks must do for it to have a meaning."""
+        ...
+
+    @property
+    def mode(self) -> Mode:
+        """Whether less or more is better."""
+        ...
+
+
+class _BuiltIn(NamedTuple):
+    tasks: tuple[Task, ...]
+    mode: Mode = "min"
+
+
+_ALL: tuple[Task, ...] = get_args(Task)
+_VALUES: tuple[Task, ...] = ("regression",)
+_CLASSES = tuple(task for task in _ALL if task not in _VALUES)
+_TOP_K = re.compile(r"top_([1-9][0-9]{0,8})")
+
+#: ``top_5`` stands for any ``top_k``.
+_BUILT_INS: dict[str, Facts] = {
+    "loss": _BuiltIn(_ALL),
+    "accuracy": _BuiltIn(_CLASSES, "max"),
+    "top_5": _BuiltIn(("multiclass",), "max"),
+    "mae": _BuiltIn(_VALUES),
+    "rmse": _BuiltIn(_VALUES),
+    "r2": _BuiltIn(_VALUES, "max"),
+}
 #: What is measured on the training data while training.
 TRAINING = ("loss", "accuracy")
 
 
-def is_metric(name: str) -> bool:
-    """Tell whether there is a metric of this name."""
-    return name in KNOWN or top_k(name) is not None
+def _complaint(name: str, found: Any) -> str | None:
+    tasks, mode = getattr(found, "tasks", None), getattr(found, "mode", None)
+    if isinstance(tasks, tuple) and tasks and set(tasks) <= set(_ALL) and mode in get_args(Mode):
+        return None
+    return (
+        f"must be a class with `tasks`, a tuple of some of {', '.join(_ALL)}, and `mode`, min or max "
+        f"(got tasks {tasks!r}, mode {mode!r})"
+    )
+
+
+#: Metrics of other packages: classes with the members of `Facts` and of `onotrain.evaluation.metrics.Metric`.
+PLUGINS = Plugins("onotrain.metrics", _complaint)
 
 
 def top_k(name: str) -> int | None:
@@ -28,19 +69,45 @@ def top_k(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def is_for(name: str, loss: str) -> bool:
-    """Tell whether metric `name` means anything for a network with this loss."""
-    if top_k(name) is not None:
-        return loss == "cross_entropy"
-    return name in automatic(loss)
+def _is_built_in(name: str) -> bool:
+    return name in _BUILT_INS or top_k(name) is not None
 
 
-def automatic(loss: str) -> tuple[str, ...]:
+def facts(name: str) -> Facts | None:
+    """Return what is known of the metric of this name; None if there is none, or it is `broken`."""
+    if _is_built_in(name):
+        return _BUILT_INS["top_5" if top_k(name) else name]
+    found: Facts | None = PLUGINS.load(name) if name in PLUGINS.names and broken(name) is None else None
+    return found
+
+
+def broken(name: str) -> str | None:
+    """Return why the metric of this name, one of another package, cannot be used; None if it can, or is none."""
+    try:
+        if not _is_built_in(name) and name in PLUGINS.names:
+            PLUGINS.load(name)
+    except PluginError as error:
+        return error.message
+    return None
+
+
+def known() -> Iterator[str]:
+    """Yield all names, those of other packages last."""
+    yield from _BUILT_INS
+    yield from PLUGINS.names
+
+
+def built_in(task: Task) -> tuple[str, ...]:
+    """Return the built-in metrics that a network of this task has."""
+    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks)
+
+
+def automatic(task: Task) -> tuple[str, ...]:
     """Return the metrics that are measured if none are asked for."""
-    return _CLASSES if loss in ("cross_entropy", "binary_cross_entropy") else _VALUES
+    return tuple(name for name in built_in(task) if top_k(name) is None)
 
 
 def mode_of(monitored: str) -> Mode:
-    """Return which direction is better for a metric such as ``validation_loss``."""
-    name = monitored.removeprefix("validation_").removeprefix("train_")
-    return "max" if name in ("accuracy", "r2") or top_k(name) is not None else "min"
+    """Return which direction is better for a metric such as ``validation_loss``; min if there is no such metric."""
+    found = facts(monitored.removeprefix("validation_").removeprefix("train_"))
+    return "min" if found is None else found.mode

@@ -1,4 +1,4 @@
-"""Sections ``model`` and ``loss``: the network and what it minimises."""
+"""Section ``model``: the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     Strict,
@@ -15,9 +14,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic_core import core_schema
 
-from onotrain.config.base import Count, NotEmpty, NotNegative, OneOf, Positive, Problem, Section, Share, tag_of
+from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.choices import OneKey, OneOf
 
 ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
 
@@ -27,7 +27,7 @@ class FanInitializer(Section):
 
     name: Literal[
         "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_uniform", "lecun_normal"
-    ] = Field(description="Variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
+    ] = Field(description="Mean 0; variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
 
 
 class ConstantInitializer(Section):
@@ -72,10 +72,15 @@ class LayerOptions(Section):
     #: Key that a value alone is short for.
     short_key: ClassVar[str] = ""
 
+    @classmethod
+    def full(cls, value: Any) -> Any:
+        """Return the mapping that a value alone is short for."""
+        return value if isinstance(value, (Mapping, Section)) else {cls.short_key: value}
+
     @model_validator(mode="before")
     @classmethod
     def _expand(cls, value: Any) -> Any:
-        return value if isinstance(value, (Mapping, Section)) else {cls.short_key: value}
+        return cls.full(value)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -102,10 +107,10 @@ class Dense(LayerOptions):
     short_key: ClassVar[str] = "units"
 
     units: Count = Field(description="Number of outputs.")
-    activation: ActivationName = Field("identity", description="Function applied to every output.")
+    activation: ActivationName = Field("identity", description="Function applied to each output.")
     negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-    bias: bool = Field(True, description="Add a trained constant to every output.")
-    initializer: Initializer | None = Field(None, description="First values of the weights; null: `model.initializer`.")
+    bias: bool = Field(True, description="Add a trained constant to each output.")
+    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield a slope without leaky_relu."""
@@ -138,7 +143,7 @@ class Dropout(LayerOptions):
 
     short_key: ClassVar[str] = "rate"
 
-    rate: Share = Field(description="Probability of a value to be set to zero.")
+    rate: Share = Field(description="Probability that a value is set to zero.")
 
 
 #: The kinds of layers.  A new one is a class of options, a line here, and a line in `onotrain.nn.layers`.
@@ -185,30 +190,7 @@ def _layer(kind: str, options: LayerOptions) -> LayerSpec:
     return LAYER_SPECS[kind](**{kind: options})
 
 
-class _OneKind:
-    """Annotation that makes `LayerSpec` the union of its subclasses, told apart by their only key."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        context = {"noun": "layer", "choices": list(LAYER_SPECS)}
-
-        def check(value: Any) -> Any:
-            if isinstance(value, LayerSpec):
-                return value
-            if not isinstance(value, Mapping) or len(value) != 1:
-                raise PydanticCustomError("layer_type", "not one key", context)
-            kind = next(iter(value))
-            if kind not in LAYER_SPECS:
-                raise PydanticCustomError("layer_unknown", "unknown kind", {**context, "name": kind})
-            return value
-
-        def tag(value: Any) -> str:
-            return tag_of(next(iter(value)) if isinstance(value, Mapping) else value.kind)
-
-        choices = {tag_of(kind): handler.generate_schema(spec) for kind, spec in LAYER_SPECS.items()}
-        return core_schema.no_info_before_validator_function(check, core_schema.tagged_union_schema(choices, tag))
-
-
-Layer = Annotated[LayerSpec, _OneKind()]
+Layer = Annotated[LayerSpec, OneKey("layer")]
 
 
 class Model(Section):
@@ -217,8 +199,8 @@ class Model(Section):
     layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
         description="The layers in order, each a mapping of its kind to its options; the last one is dense."
     )
-    initializer: Initializer = Field("xavier_uniform", description="First values of the weights of dense layers.")  # type: ignore[assignment]
-    bias_initializer: BiasInitializer = Field(0.0, description="First values of biases; a number means that constant.")  # type: ignore[assignment]
+    initializer: Initializer = Field("xavier_uniform", description="Initial weights of dense layers.")  # type: ignore[assignment]
+    bias_initializer: BiasInitializer = Field(0.0, description="Initial biases; a number means that constant.")  # type: ignore[assignment]
 
     @property
     def outputs(self) -> int:
@@ -230,40 +212,3 @@ class Model(Section):
         last = self.layers[-1].kind
         if last != "dense":
             yield Problem(("layers", len(self.layers) - 1), f"the last layer must be dense (got {last})")
-
-
-class CrossEntropy(Section):
-    """Several classes, one of which is right."""
-
-    name: Literal["cross_entropy"] = Field(description="Softmax and cross-entropy: one class of several is right.")
-    label_smoothing: Share = Field(0.0, description="Part of the target that is spread evenly over all classes.")
-
-
-class BinaryCrossEntropy(Section):
-    """Yes or no for every output."""
-
-    name: Literal["binary_cross_entropy"] = Field(
-        description="Sigmoid and cross-entropy: every output is a yes or no (one output: binary; several: multi-label)."
-    )
-
-
-class MeanSquaredError(Section):
-    """Squared difference."""
-
-    name: Literal["mse"] = Field(description="Squared difference, summed over the outputs of a sample.")
-
-
-class MeanAbsoluteError(Section):
-    """Absolute difference."""
-
-    name: Literal["mae"] = Field(description="Absolute difference, summed over the outputs of a sample.")
-
-
-class Huber(Section):
-    """Squared for small differences, absolute for large ones."""
-
-    name: Literal["huber"] = Field(description="Squared difference below `delta`, absolute above.")
-    delta: Positive = Field(1.0, description="Difference at which the loss turns from squared to absolute.")
-
-
-Loss = Annotated[CrossEntropy | BinaryCrossEntropy | MeanSquaredError | MeanAbsoluteError | Huber, OneOf("loss")]

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, OneOf, Positive, Problem, Section, Share
+from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.choices import OneOf
 from onotrain.config.metrics import Mode, mode_of
 
 Betas = Annotated[tuple[Share, Share], Strict(False)]
@@ -96,13 +97,23 @@ class ScheduleBase(Section):
     """What all schedules have: a warm-up in front, and the linear scaling rule."""
 
     name: str
-    warmup_epochs: CountOrZero = Field(0, description="Length of a linear warm-up in front [epochs].")
-    warmup_steps: CountOrZero = Field(0, description="The same [optimiser steps]; only one of the two.")
-    warmup_start: Share = Field(0.0, description="Factor on the learning rate that the warm-up rises from.")
+    warmup_epochs: CountOrZero = Field(0, description="Length of a linear warm-up at the start [epochs].")
+    warmup_steps: CountOrZero = Field(0, description="The same [optimiser steps]; give one of the two.")
+    warmup_start: Share = Field(0.0, description="Factor on the learning rate at the start of the warm-up.")
     base_batch_size: Count | None = Field(
         None,
-        description="Batch size that the learning rate is meant for: it is scaled by batch_size / base_batch_size.",
+        description="Batch size that the learning rate is meant for: batch_size / base_batch_size scales it.",
     )
+
+    @property
+    def monitored(self) -> str | None:
+        """Metric that decides about the learning rate, if one does."""
+        return None
+
+    @property
+    def mode(self) -> Mode:
+        """Whether a smaller (``min``) or a larger (``max``) value of it is better."""
+        return mode_of(self.monitored or "loss")
 
     def problems(self) -> Iterator[Problem]:
         """Yield a warm-up that is given twice, or a start without one."""
@@ -115,7 +126,7 @@ class ScheduleBase(Section):
 class Constant(ScheduleBase):
     """The learning rate stays."""
 
-    name: Literal["constant"] = Field("constant", description="The learning rate stays as it is.")
+    name: Literal["constant"] = Field("constant", description="The learning rate stays constant.")
 
 
 class Step(ScheduleBase):
@@ -123,17 +134,17 @@ class Step(ScheduleBase):
 
     name: Literal["step"] = Field(description="Multiply by `factor` every `every_epochs` epochs.")
     every_epochs: Count = Field(description="Epochs between two drops.")
-    factor: Positive = Field(description="Factor of a drop.")
+    factor: Positive = Field(description="Factor per drop.")
 
 
 class MultiStep(ScheduleBase):
     """The learning rate drops at given epochs."""
 
-    name: Literal["multi_step"] = Field(description="Multiply by `factor` at every milestone.")
+    name: Literal["multi_step"] = Field(description="Multiply by `factor` at each milestone.")
     milestones: Annotated[tuple[Count, ...], Strict(False), NotEmpty] = Field(
-        description="Numbers of epochs after which the learning rate drops, rising."
+        description="Numbers of epochs after which the learning rate drops, in rising order."
     )
-    factor: Positive = Field(description="Factor of a drop.")
+    factor: Positive = Field(description="Factor per drop.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield milestones that do not rise."""
@@ -148,34 +159,34 @@ class MultiStep(ScheduleBase):
 class Exponential(ScheduleBase):
     """The learning rate shrinks with every epoch."""
 
-    name: Literal["exponential"] = Field(description="Multiply by `factor` after every epoch.")
-    factor: Positive = Field(description="Factor of an epoch.")
+    name: Literal["exponential"] = Field(description="Multiply by `factor` after each epoch.")
+    factor: Positive = Field(description="Factor per epoch.")
 
 
 class Cosine(ScheduleBase):
     """The learning rate follows half a cosine."""
 
     name: Literal["cosine"] = Field(
-        description="Fall along half a cosine over all epochs (Loshchilov and Hutter, arXiv 1608.03983)."
+        description="Follow half a cosine over all epochs (Loshchilov and Hutter, arXiv 1608.03983)."
     )
-    min_factor: Share = Field(0.0, description="Factor that is approached at the end.")
+    min_factor: Share = Field(0.0, description="Factor at the end.")
 
 
 class Plateau(ScheduleBase):
     """The learning rate drops when a metric stops getting better."""
 
-    name: Literal["plateau"] = Field(description="Multiply by `factor` when a metric has stopped getting better.")
+    name: Literal["plateau"] = Field(description="Multiply by `factor` when a metric stops improving.")
     metric: str = Field(
-        "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
+        "validation_loss", description="Monitored metric: train_loss, train_accuracy or validation_<metric>."
     )
-    patience: CountOrZero = Field(description="Epochs in a row without improvement that are let pass.")
-    factor: Annotated[float, Field(gt=0, lt=1)] = Field(description="Factor of a drop.")
+    patience: CountOrZero = Field(description="Epochs in a row without improvement that are tolerated.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(description="Factor per drop.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
 
     @property
-    def mode(self) -> Mode:
-        """Whether a smaller (``min``) or a larger (``max``) metric is better."""
-        return mode_of(self.metric)
+    def monitored(self) -> str:
+        """The metric."""
+        return self.metric
 
 
 Schedule = Annotated[

@@ -5,27 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from onotrain.config.messages import show
+from onotrain.config.base import Section
+from onotrain.config.scope import Scope, full_form
+from onotrain.config.words import show
 from onotrain.config.yaml_reader import Path, YamlError, read_yaml
 
 _MAX_DEPTH = 16
 _MAX_SHOWN = 200
-
-#: Key of the full form that a value alone is short for, by the key that it is the value of.
-SHORT_FORMS = {
-    "loss": "name",
-    "optimizer": "name",
-    "schedule": "name",
-    "strategy": "name",
-    "compensation": "name",
-    "period": "steps",
-    "outer": "name",
-    "initializer": "name",
-    "bias_initializer": "name",
-    "activation": "name",
-    "dense": "units",
-    "dropout": "rate",
-}
 
 
 class Override(NamedTuple):
@@ -55,7 +41,9 @@ def _shown(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Override], list[str]]:
+def apply_overrides(
+    data: dict[str, Any], texts: Sequence[str], root: type[Section]
+) -> tuple[list[Override], list[str]]:
     """Change `data` in place, one override after the other.
 
     Parameters
@@ -64,6 +52,8 @@ def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Ov
         The configuration as read.
     texts
         ``key.path=value`` with the value in YAML; a number in the path is the index of a list.
+    root
+        Section that the data are of, which says what short forms stand for.
 
     Returns
     -------
@@ -77,7 +67,7 @@ def apply_overrides(data: dict[str, Any], texts: Sequence[str]) -> tuple[list[Ov
     for text in texts:
         try:
             override = _parse(text, data)
-            _apply(data, override)
+            _apply(data, override, root)
             overrides.append(override)
         except _NotPossible as error:
             wrong.append(f"--set {_shown(text)}: {error}")
@@ -119,25 +109,21 @@ def _index(part: str, items: list[Any]) -> int:
     return int(part)
 
 
-def _apply(data: dict[str, Any], override: Override) -> None:
+def _apply(data: dict[str, Any], override: Override, root: type[Section]) -> None:
     """Set the value, with sections made and short forms written out on the way."""
     node: Any = data
     for depth, part in enumerate(override.path[:-1], start=1):
         child = node.get(part) if isinstance(node, dict) else node[part]
         if not isinstance(child, (dict, list)):
-            child = _opened(child, override.path[:depth])
-            node[part] = child
+            path = override.path[:depth]
+            child = node[part] = {} if child is None else _opened(child, path, Scope.at(path, root, data))
         node = child
     node[override.path[-1]] = override.value
 
 
-def _opened(value: Any, path: Path) -> dict[str, Any]:
+def _opened(value: Any, path: Path, scope: Scope) -> dict[str, Any]:
     """Return the mapping that `value` at `path` is short for."""
-    if value is None:
-        return {}
-    key = SHORT_FORMS.get(str(path[-1]))
-    if key is None:
+    full = full_form(scope.annotation, value)
+    if not isinstance(full, dict):
         raise _NotPossible(f"{'.'.join(map(str, path))} is {show(value)}, which has no keys")
-    if path[-1] == "bias_initializer" and not isinstance(value, str):
-        return {"name": "constant", "value": value}
-    return {key: value}
+    return full

@@ -1,26 +1,28 @@
-"""Strategy ``parameter_server``: how far workers may drift apart, and what is done about stale gradients."""
+"""Strategy ``parameter_server``: how far workers may drift apart, and how servers correct stale gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from onotrain.config.base import ByType, Count, CountOrZero, NotNegative, OneOf, Problem, Section, Share
+from onotrain.config.base import Count, CountOrZero, NotNegative, Problem, Section, Share
+from onotrain.config.choices import ByType, OneOf
+from onotrain.config.options import StrategyOptions
 
 
 class NoCompensation(Section):
     """Stale gradients are applied as they are."""
 
-    name: Literal["none"] = Field("none", description="Each gradient is applied as it is.")
+    name: Literal["none"] = Field("none", description="Servers apply each gradient as it is.")
 
 
 class LearningRateCompensation(Section):
     """Stale gradients make smaller steps."""
 
     name: Literal["learning_rate"] = Field(
-        description="The learning rate is divided by the gradient's staleness, if that is more than 1."
+        description="Servers divide the learning rate by the staleness of the gradient, where that is above 1."
     )
 
 
@@ -28,11 +30,11 @@ class DelayCompensation(Section):
     """Stale gradients are corrected for what the parameters have changed (DC-ASGD, arXiv 1609.08326)."""
 
     name: Literal["delay"] = Field(
-        description="DC-ASGD: `g + strength g^2 (w - w')`, with the parameters `w'` that the worker was sent; takes a "
-        "copy of them for each worker on the server."
+        description="DC-ASGD: servers apply `g + strength g^2 (w - w')`, where `w'` are the parameters that the worker "
+        "was sent.  Servers keep a copy of these for each worker."
     )
     strength: NotNegative = Field(0.04, description="Strength of the correction; with `adaptive`, 2 was published.")
-    adaptive: bool = Field(False, description="Divide the strength by the root of the running mean of `g^2`.")
+    adaptive: bool = Field(False, description="Divide the strength by the square root of the running mean of `g^2`.")
     decay: Share = Field(0.95, description="Decay of that running mean.")
 
 
@@ -40,56 +42,67 @@ class ConstantBatchCompensation(Section):
     """Gradients are summed to whole global batches (GBA, arXiv 2205.11048)."""
 
     name: Literal["constant_batch"] = Field(
-        description="GBA: one update for every `batch_size` samples, whoever computed them, so that the learning rate "
-        "of synchronous training holds."
+        description="GBA: servers sum gradients, of any workers, and make one update per `batch_size` samples, so that "
+        "the learning rate of synchronous training stays valid."
     )
-    limit: CountOrZero = Field(4, description="Gradients that are more updates stale than this count nothing.")
+    limit: CountOrZero = Field(4, description="Largest staleness of a gradient that is used [updates].")
 
 
 Compensation = Annotated[
     NoCompensation | LearningRateCompensation | DelayCompensation | ConstantBatchCompensation, OneOf("compensation")
 ]
+Staleness = Annotated[CountOrZero | Literal["unbounded"], ByType("a whole number or unbounded")]
+
+_STALENESS = (
+    "Steps that a worker may be ahead of the slowest one.  0: all workers contribute to every update, as with "
+    "`allreduce`.  Above 0: servers make one update per gradient, as soon as it arrives."
+)
 
 
-class ParameterServer(Section):
+class ParameterServer(StrategyOptions):
     """Some ranks hold the parameters, the others compute."""
 
+    balances_load = True
+    codes_messages = True
+
     name: Literal["parameter_server"] = Field(
-        description="The first ranks hold and update the parameters, the others compute gradients; synchronous, or "
-        "each at its own pace."
+        description="The first ranks are servers, which hold and update the parameters; the others are workers, which "
+        "compute gradients, either all together or each at its own pace."
     )
-    servers: Count = Field(1, description="Ranks that are servers, each of a part of the parameters.")
-    staleness: Annotated[CountOrZero | Literal["unbounded"], ByType("a whole number or unbounded")] = Field(
-        0,
-        description="Steps that a worker may be ahead of the slowest one.  0: synchronous, the update is that of "
-        "`allreduce`.  Else each worker's gradient is an update by itself, as soon as it comes.",
-    )
+    servers: Count = Field(1, description="Number of servers; each holds one part of the parameters.")
+    staleness: Staleness = Field(0, description=_STALENESS)
     overlap: bool = Field(
         False,
-        description="Workers compute a batch while the push of the one before and its reply are under way, with "
-        "parameters that are older by that push; needs `staleness` of 1 or more.",
+        description="Workers compute the next batch while a push and its reply are in flight, with parameters that "
+        "lack this push; needs `staleness` of 1 or more.",
     )
-    compensation: Compensation = Field("none", description="What is done about gradients that are stale.")  # type: ignore[assignment]
+    compensation: Compensation = Field("none", description="How servers correct stale gradients.")  # type: ignore[assignment]
     rate_scaling: Literal["auto", "none", "root", "linear"] = Field(
         "auto",
-        description="How the learning rate of a gradient that is an update by itself goes with its share of the global "
-        "batch: not at all, with its square root, or with the share.  `auto`: `linear` for `sgd`, `root` for the other "
-        "optimisers, whose steps do not grow with the gradient; so rates of synchronous training hold.",
+        description="How the learning rate of an asynchronous update scales with the fraction of the global batch "
+        "behind it: not at all, with its square root, or linearly.  `auto`: `linear` for `sgd`, `root` for the other "
+        "optimisers, whose steps do not grow with the gradient; so the learning rate of synchronous training stays "
+        "valid.",
     )
 
     @property
     def fewest_ranks(self) -> int:
-        """Ranks that a job must have: one of them has to work."""
+        """All servers and one worker."""
         return self.servers + 1
 
     @property
-    def synchronous(self) -> bool:
-        """Whether there is one update for every global batch, as with `allreduce`."""
+    def shown(self) -> str:
+        """Name and number of servers."""
+        return f"strategy {self.name} with {self.servers} server{'s' * (self.servers > 1)}"
+
+    @property
+    def bulk_synchronous(self) -> bool:
+        """Whether there is one update per global batch, as with `allreduce`."""
         return self.staleness == 0
 
     def problems(self) -> Iterator[Problem]:
         """Yield a compensation of nothing, overlap where nobody may be ahead, and scaled updates of whole batches."""
-        if self.synchronous and self.overlap:
+        if self.bulk_synchronous and self.overlap:
             yield Problem(
                 ("overlap",),
                 "needs staleness greater than 0: no batch is begun before the parameters of the last one (got true)",
@@ -100,14 +113,33 @@ class ParameterServer(Section):
                 "must be false with compensation delay, which corrects for the last parameters that were sent, and a "
                 "batch that is under way knows those before them (got true)",
             )
-        if self.synchronous and self.compensation.name != "none":
+        if self.bulk_synchronous and self.compensation.name != "none":
             yield Problem(
                 ("compensation",),
                 f"needs staleness greater than 0: synchronous gradients are never stale (got {self.compensation.name})",
             )
-        whole = "staleness 0" if self.synchronous else "compensation constant_batch"
-        if self.rate_scaling in ("root", "linear") and (self.synchronous or self.compensation.name == "constant_batch"):
+        whole = "staleness 0" if self.bulk_synchronous else "compensation constant_batch"
+        if self.rate_scaling in ("root", "linear") and (
+            self.bulk_synchronous or self.compensation.name == "constant_batch"
+        ):
             yield Problem(
                 ("rate_scaling",),
                 f"needs updates of a part of a batch: with {whole} they are of whole ones (got {self.rate_scaling})",
             )
+
+    def problems_with(self, others: Any) -> Iterator[Problem]:
+        """Yield norms over all parameters where servers update their parts at different times."""
+        if self.servers == 1 or self.bulk_synchronous:
+            return
+        why = "which servers that update at different times do not have; give 1, or staleness 0"
+        if others.training is not None and others.training.clip_norm is not None:
+            yield Problem(("servers",), f"training.clip_norm needs the norm of the whole gradient, {why}")
+        if others.optimizer is not None and others.optimizer.name == "lamb":
+            yield Problem(("servers",), f"optimizer lamb needs the norms of whole tensors, {why}")
+
+
+class SwitchedServer(ParameterServer):
+    """The parameter server of `strategy_switch`: asynchronous, if nothing else is asked for."""
+
+    name: Literal["parameter_server"] = Field("parameter_server", description="May be left out.")
+    staleness: Staleness = Field("unbounded", description=_STALENESS)

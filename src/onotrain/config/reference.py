@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -12,7 +12,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from onotrain.config.base import MAX_COUNT, OneOf, Section
+from onotrain.config.base import MAX_COUNT, Section
+from onotrain.config.choices import OneOf
 from onotrain.config.model import LAYER_KINDS, LayerSpec
 from onotrain.config.schema import Config
 
@@ -38,41 +39,55 @@ def json_schema() -> dict[str, Any]:
 
 
 def reference_tables() -> str:
-    """Return Markdown with one table per section: key, type, default, meaning."""
+    """Return Markdown with a table per section, and where members of a choice have sections within, one per member."""
     parts = []
     for name, field in Config.model_fields.items():
-        head = f"### `{name}`\n\n{field.description}"
-        if not field.is_required():
-            head += f" Default: {_default(field)}."
-        rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in _section_rows(field)]
-        parts.append("\n".join([head, "", "| key | type | default | meaning |", "|---|---|---|---|", *rows]))
+        default = "" if field.is_required() else f" Default: {_default(field)}."
+        parts.append(f"### `{name}`\n\n{field.description}{default}")
+        classes = _members(field.annotation)
+        if len(classes) == 1:
+            parts.append(_table(_rows_of(classes[0], "")))
+        elif any(_members(inner.annotation) for cls in classes for inner in cls.model_fields.values()):
+            for cls in classes:
+                parts.append(f"#### `{name}: {' | '.join(cls.tags())}`\n\n{cls.model_fields['name'].description}")
+                rows = list(_rows_of(cls, "", leave_out=("name",), elsewhere=classes))
+                parts.append(_table(rows) if rows else "It has no keys besides `name`.")
+        else:
+            parts.append(_table(_choice_rows(classes, "")))
     return "\n\n".join(parts) + "\n"
 
 
-def _section_rows(field: FieldInfo) -> Iterator[_Row]:
-    classes = _members(field.annotation)
-    if len(classes) == 1:
-        yield from _rows_of(classes[0], "")
-    else:
-        yield from _choice_rows(classes, "")
+def _table(rows: Iterable[_Row]) -> str:
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *lines])
 
 
-def _rows_of(section: type[Section], prefix: str, leave_out: Iterable[str] = ()) -> Iterator[_Row]:
-    """Yield a row for each key, and below it those of the sections within."""
+def _rows_of(
+    section: type[Section], prefix: str, leave_out: Iterable[str] = (), elsewhere: Iterable[type[Section]] = ()
+) -> Iterator[_Row]:
+    """Yield a row for each key, and below it those of the sections within; of such as are `elsewhere` what is other."""
     for key, field in section.model_fields.items():
         if key in leave_out:
             continue
-        yield _Row(f"`{prefix}{key}`", _type(field), _default(field), str(field.description))
+        row = _Row(f"`{prefix}{key}`", _type(field), _default(field), str(field.description))
         inner = _members(field.annotation)
         if LayerSpec in _classes(field.annotation):
+            yield row
             for kind, options in LAYER_KINDS.items():
                 short = f"short: `{kind}: <{options.short_key}>`"
                 yield _Row(f"`{prefix}{key}[].{kind}`", "mapping", "", f"{_first_line(options)} ({short})")
                 yield from _rows_of(options, f"{prefix}{key}[].{kind}.")
         elif len(inner) == 1:
-            yield from _rows_of(inner[0], f"{prefix}{key}.")
-        elif inner and not field.is_required() and field.default is not None:
-            yield from _choice_rows(inner, f"{prefix}{key}.")
+            same = next((cls for cls in elsewhere if issubclass(inner[0], cls)), None)
+            known = {} if same is None else {name: _default(other) for name, other in same.model_fields.items()}
+            like = "" if same is None else f"  Its keys are those of `{same.tags()[0]}`."
+            yield row._replace(meaning=row.meaning + like)
+            alike = [name for name, other in inner[0].model_fields.items() if known.get(name) == _default(other)]
+            yield from _rows_of(inner[0], f"{prefix}{key}.", leave_out=alike)
+        else:
+            yield row
+            if inner and not field.is_required() and field.default is not None:
+                yield from _choice_rows(inner, f"{prefix}{key}.")
 
 
 def _choice_rows(classes: list[type[Section]], prefix: str) -> Iterator[_Row]:
@@ -115,12 +130,12 @@ def _default(field: FieldInfo) -> str:
 
 
 def _yaml(value: Any) -> str:
-    if value == {}:
-        return "{}"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_yaml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {_yaml(item)}' for key, item in value.items())}}}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -135,7 +150,7 @@ def _text(annotation: Any, limits: str = "") -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         if any(isinstance(item, OneOf) for item in arguments[1:]):
-            return "name or mapping"
+            return "layer" if arguments[0] is LayerSpec else "name or mapping"
         metadata = [inner for item in arguments[1:] for inner in getattr(item, "metadata", [item])]
         return _text(arguments[0], _limits(metadata))
     if origin is Literal:
@@ -148,7 +163,7 @@ def _text(annotation: Any, limits: str = "") -> str:
         return f"list of {len(arguments)} {_plural(_text(arguments[0]))}"
     if annotation in _PLAIN_TYPES:
         return _PLAIN_TYPES[annotation] + limits
-    return "layer" if annotation is LayerSpec else "mapping"
+    return "mapping"
 
 
 def _plural(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from onotrain.config.base import ByType, Count, NotNegative, Positive, Problem, Section, Texts
+from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Texts
+from onotrain.config.choices import ByType
 from onotrain.config.metrics import mode_of
 
 
@@ -15,14 +16,14 @@ class EarlyStopping(Section):
     """Ends training when a metric has stopped getting better."""
 
     metric: str = Field(
-        "validation_loss", description="What is watched: train_loss, train_accuracy or validation_<metric>."
+        "validation_loss", description="Monitored metric: train_loss, train_accuracy or validation_<metric>."
     )
-    patience: Count = Field(description="Stop after so many epochs in a row without improvement.")
+    patience: Count = Field(description="Epochs in a row without improvement after which training stops.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
-    restore_best: bool = Field(True, description="End with the parameters of the best epoch instead of the last.")
+    restore_best: bool = Field(True, description="End with the parameters of the best epoch, not of the last one.")
     mode: Literal["auto", "min", "max"] = Field(
         "auto",
-        description="Whether less or more is better; `auto` (max for accuracy, top_k and r2, else min) is resolved.",
+        description="Whether less or more is better; `auto`: max for accuracy, top_k and r2, min for the others.",
     )
 
     @model_validator(mode="before")
@@ -38,35 +39,38 @@ class Training(Section):
     """How long, in which steps, and with which precision."""
 
     epochs: Count = Field(description="Passes over the training data.")
-    batch_size: Count = Field(description="Samples of an optimiser step, over all ranks.")
+    batch_size: Count = Field(description="Samples per optimiser step, over all ranks.")
     seed: Annotated[int, Field(ge=0, lt=2**64)] = Field(
-        0, description="First values, order of the samples and dropout follow from it, whatever the number of ranks."
+        0,
+        description="Determines initial parameters, order of samples and dropout, for any number of ranks.",
     )
     gradient_accumulation: Count = Field(
-        1, description="Pieces that a batch is computed in, to save memory; the result is the same."
+        1, description="Micro-batches per batch and rank, to save memory; the result is the same."
     )
     clip_norm: Positive | None = Field(
-        None, description="Longest gradient (L2 norm over all parameters); longer ones are scaled down."
+        None, description="Largest L2 norm of the gradient over all parameters; a larger gradient is scaled down to it."
     )
     load_balance: Literal["none", "throughput"] = Field(
         "none",
-        description="`throughput`: batches are cut in proportion to what each rank computed in a second; where ranks "
-        "make every step together the training is the same to rounding.  Where they share activations, the parameters "
-        "that each updates are cut like that, too.  A parameter server's workers measure at the ends of epochs and a "
-        "few times in the first.  Each rank reserves room for almost a whole batch.",
+        description="`throughput`: the slice of a batch that a rank computes is proportional to its throughput "
+        "[samples/s]; where all ranks contribute to every update, the result is the same to rounding.  Where ranks "
+        "share activations, the parameters that each rank updates are divided in the same proportion.  Workers of a "
+        "parameter server measure at the end of each epoch, and a few times in the first.  Each rank reserves memory "
+        "for almost a whole batch.",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
-    max_steps: Count | None = Field(None, description="Stop after so many optimiser steps; the run can be resumed.")
+    max_steps: Count | None = Field(
+        None, description="Number of optimiser steps after which training stops; the run can be resumed."
+    )
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
-        description="What is measured on the validation data: a list of `loss`, `accuracy`, `top_5` (or any "
-        "other number), `mae`, `rmse`, `r2`; `auto` is resolved: loss and accuracy for classes, all but accuracy and "
-        "`top_5` for values.",
+        description="Metrics of the validation data: a list of `loss`, `accuracy`, `top_5` (or any other number), "
+        "`mae`, `rmse`, `r2`.  `auto`: loss and accuracy for classes; loss, mae, rmse and r2 for values.",
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Yield pieces smaller than a sample."""
+        """Yield micro-batches smaller than a sample."""
         if self.gradient_accumulation > self.batch_size:
             yield Problem(
                 ("gradient_accumulation",),
@@ -77,17 +81,17 @@ class Training(Section):
 class Checkpoint(Section):
     """When the state of a run is saved."""
 
-    every_epochs: Count | None = Field(1, description="Save after every so many epochs.")
-    every_steps: Count | None = Field(None, description="Save after every so many optimiser steps.")
+    every_epochs: Count | None = Field(1, description="Interval between checkpoints [epochs]; null: off.")
+    every_steps: Count | None = Field(None, description="Interval between checkpoints [optimiser steps]; null: off.")
     every_seconds: Positive | None = Field(
         None,
-        description="Save when so much time has passed since the last time [s]; where steps leave something under way "
-        "(codecs, servers that are several or not synchronous), at the end of the epoch.",
+        description="Interval between checkpoints [s]; null: off.  With a codec, several servers or asynchronous "
+        "workers, the checkpoint waits for the end of the epoch.",
     )
     keep: Annotated[int, Field(ge=2, le=1_000_000)] = Field(
         3,
-        description="Checkpoints that are kept, besides the best one of early stopping; at least two, so that one "
-        "can be damaged.",
+        description="Number of checkpoints that are kept, besides the best one of early stopping; at least 2, so that "
+        "one may be damaged.",
     )
 
     def problems(self) -> Iterator[Problem]:

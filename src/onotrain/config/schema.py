@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
 
-from onotrain.config import metrics
-from onotrain.config.base import Problem, Section
+from onotrain.config import loading, metrics
+from onotrain.config.base import Problem, Root
 from onotrain.config.communication import Communication
 from onotrain.config.data import Data
-from onotrain.config.messages import any_of, did_you_mean
-from onotrain.config.model import Loss, Model
+from onotrain.config.loss import Loss
+from onotrain.config.model import Model
 from onotrain.config.optimization import Optimizer, Schedule
+from onotrain.config.options import Task
 from onotrain.config.run import Checkpoint, Training
 from onotrain.config.simulate import Simulate
-from onotrain.config.strategy import Strategy
+from onotrain.config.strategy import BALANCED, Strategy
+from onotrain.config.words import any_of, did_you_mean, got
 from onotrain.config.yaml_writer import write_yaml
 
 
-class Config(Section):
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file.
+
+    Parameters
+    ----------
+    path
+        YAML: at most 1 MiB, UTF-8, without anchors, aliases, tags and duplicate keys.
+    overrides
+        Changes ``key.path=value``; the value is YAML, a number in the path the index of a list.
+
+    Raises
+    ------
+    ConfigError
+        With one line, ``file:line:column: key.path: what is wrong (got ...); did you mean ...``, for everything that is
+        wrong, in the order of the file.
+    """
+    return loading.from_file(Config, path, overrides)
+
+
+class Config(Root):
     """Everything that a run depends on; immutable, with every default resolved.
 
     Made by `load_config` or `Config.from_mapping`, which report everything that is wrong at once.
@@ -55,13 +78,35 @@ class Config(Section):
         ConfigError
             Naming everything that is wrong.
         """
-        from onotrain.config.loading import config_from_mapping
+        return loading.from_mapping(cls, mapping)
 
-        return config_from_mapping(mapping)
+    @classmethod
+    def cross_problems(cls, sections: Mapping[str, Any]) -> Iterator[Problem]:
+        """Yield what is wrong between those sections that are valid themselves; checks of missing ones are left out."""
+        for names, check in _CHECKS:
+            if all(name in sections for name in names):
+                yield from check(*(sections[name] for name in names))
+        others = SimpleNamespace(**{name: sections.get(name) for name in cls.model_fields})
+        for name, section in sections.items():
+            for problem in section.problems_with(others) if section is not None else ():
+                yield problem._replace(path=(name, *problem.path))
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong between sections."""
-        yield from cross_problems({name: getattr(self, name) for name in type(self).model_fields})
+    @property
+    def task(self) -> Task:
+        """What the network does."""
+        return self.loss.task(self.model.outputs)
+
+    def resolved(self) -> Config:
+        """Return the configuration with ``training.metrics: auto`` replaced by names, monitored ones among them."""
+        if self.training.metrics != "auto":
+            return self
+        names = list(metrics.automatic(self.task))
+        for _, monitored in _monitored(self.schedule, self.training):
+            name = monitored.removeprefix("validation_")
+            if monitored.startswith("validation_") and name not in names:
+                names.append(name)
+        training = self.training.model_copy(update={"metrics": tuple(names)})
+        return self.model_copy(update={"training": training})
 
     def to_mapping(self) -> dict[str, Any]:
         """Return nested dicts and lists with every default written out; `from_mapping` turns them back."""
@@ -80,39 +125,13 @@ class Config(Section):
         return hashlib.sha256(self.canonical_json().encode("ascii")).hexdigest()
 
 
-def with_resolved_metrics(config: Config) -> Config:
-    """Return `config` with ``training.metrics: auto`` replaced by names, those that are monitored among them."""
-    if config.training.metrics != "auto":
-        return config
-    names = list(metrics.automatic(config.loss.name))
-    for _, monitored in _monitored(config.schedule, config.training):
-        name = monitored.removeprefix("validation_")
-        if monitored.startswith("validation_") and name not in names:
-            names.append(name)
-    training = config.training.model_copy(update={"metrics": tuple(names)})
-    return config.model_copy(update={"training": training})
-
-
-def cross_problems(sections: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield what is wrong between those sections that are valid themselves.
-
-    Parameters
-    ----------
-    sections
-        Valid sections by name; checks that need a missing one are left out.
-    """
-    for names, check in _CHECKS:
-        if all(name in sections for name in names):
-            yield from check(*(sections[name] for name in names))
-
-
 def _check_output(model: Model, loss: Any) -> Iterator[Problem]:
     last = len(model.layers) - 1
     output = model.layers[-1].options
     path = ("model", "layers", last, "dense")
-    if loss.name == "cross_entropy" and output.units < 2:
-        yield Problem((*path, "units"), f"cross_entropy needs one output per class, 2 or more (got {output.units})")
-    if loss.name in ("cross_entropy", "binary_cross_entropy") and output.activation != "identity":
+    if loss.task(output.units) == "multiclass" and output.units < 2:
+        yield Problem((*path, "units"), f"{loss.name} needs one output per class, 2 or more (got {output.units})")
+    if loss.activation != "identity" and output.activation != "identity":
         yield Problem(
             (*path, "activation"),
             f"{loss.name} brings its own activation; the last layer must have none (got {output.activation})",
@@ -122,98 +141,82 @@ def _check_output(model: Model, loss: Any) -> Iterator[Problem]:
 def _check_metrics(model: Model, loss: Any, training: Training) -> Iterator[Problem]:
     if training.metrics == "auto":
         return
+    task = loss.task(model.outputs)
     for index, name in enumerate(training.metrics):
         path = ("training", "metrics", index)
-        k = metrics.top_k(name)
-        if not metrics.is_metric(name):
-            yield Problem(path, f"unknown metric (got {name!r}); {did_you_mean(name, metrics.KNOWN)}")
-        elif not metrics.is_for(name, loss.name):
-            yield Problem(path, f"has no meaning with loss {loss.name} (got {name!r}); {_fitting(loss.name)}")
+        facts, broken, k = metrics.facts(name), metrics.broken(name), metrics.top_k(name)
+        if broken is not None:
+            yield Problem(path, broken)
+        elif facts is None:
+            yield Problem(path, f"unknown metric {got(name)}; {did_you_mean(name, metrics.known())}")
+        elif task not in facts.tasks:
+            fitting = any_of(metrics.built_in(task))
+            yield Problem(path, f"has no meaning with loss {loss.name} {got(name)}; expected {fitting}")
         elif k is not None and k >= model.outputs:
-            yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} (got {name!r})")
+            yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} {got(name)}")
         if name in training.metrics[:index]:
-            yield Problem(path, f"is in the list already (got {name!r})")
-
-
-def _fitting(loss: str) -> str:
-    return f"expected {any_of([name for name in metrics.KNOWN if metrics.is_for(name, loss)])}"
+            yield Problem(path, f"is in the list already {got(name)}")
 
 
 def _monitored(schedule: Any, training: Training) -> Iterator[tuple[tuple[str, ...], str]]:
-    if schedule.name == "plateau":
-        yield ("schedule", "metric"), schedule.metric
+    if schedule.monitored is not None:
+        yield ("schedule", "metric"), schedule.monitored
     if training.early_stopping is not None:
         yield ("training", "early_stopping", "metric"), training.early_stopping.metric
 
 
 def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, training: Training) -> Iterator[Problem]:
-    measured = metrics.automatic(loss.name) if training.metrics == "auto" else training.metrics
-    training_names = [f"train_{name}" for name in metrics.TRAINING if metrics.is_for(name, loss.name)]
+    task = loss.task(model.outputs)
+    measured = metrics.automatic(task) if training.metrics == "auto" else training.metrics
+    training_names = [f"train_{name}" for name in metrics.TRAINING if name in metrics.built_in(task)]
     for path, monitored in _monitored(schedule, training):
         name = monitored.removeprefix("validation_")
         if monitored in training_names:
             continue
-        if not monitored.startswith("validation_") or not metrics.is_for(name, loss.name):
+        facts, broken = metrics.facts(name), metrics.broken(name)
+        if broken is not None:
+            yield Problem(path, broken)
+        elif not monitored.startswith("validation_") or facts is None or task not in facts.tasks:
             known = [*training_names, *(f"validation_{each}" for each in measured)]
             yield Problem(
-                path, f"no such metric with loss {loss.name} (got {monitored!r}); {did_you_mean(monitored, known)}"
+                path, f"no such metric with loss {loss.name} {got(monitored)}; {did_you_mean(monitored, known)}"
             )
         elif data.validation is None:
             yield Problem(path, f"{monitored} needs validation data; give data.validation, or watch train_loss")
         elif training.metrics != "auto" and name not in training.metrics:
             yield Problem(path, f"{monitored} is not measured; add {name} to training.metrics")
         elif (metrics.top_k(name) or 0) >= model.outputs:
-            yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} (got {monitored!r})")
-
-
-def _check_servers(optimizer: Any, training: Training, strategy: Any) -> Iterator[Problem]:
-    path: tuple[str, ...] = ("strategy",)
-    server = strategy
-    if strategy.name == "strategy_switch":
-        path, server = ("strategy", "server"), strategy.server
-    if server.name != "parameter_server" or server.servers == 1 or server.synchronous:
-        return
-    path, why = (*path, "servers"), "which servers that update at different times do not have"
-    if training.clip_norm is not None:
-        yield Problem(path, f"training.clip_norm needs the norm of the whole gradient, {why}; give 1, or staleness 0")
-    if optimizer.name == "lamb":
-        yield Problem(path, f"optimizer lamb needs the norms of whole tensors, {why}; give 1, or staleness 0")
+            yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} {got(monitored)}")
 
 
 def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
-    if training.load_balance != "none" and strategy.name not in _BALANCED:
+    if training.load_balance != "none" and not strategy.balances_load:
         yield Problem(
             ("training", "load_balance"),
-            f"needs a strategy whose ranks share every batch, {any_of(_BALANCED)} (got {strategy.name})",
+            f"needs a strategy whose ranks share every batch, {any_of(BALANCED)} (got {strategy.name})",
         )
 
 
-def _check_codec(optimizer: Any, strategy: Any, communication: Communication) -> Iterator[Problem]:
-    averages = strategy.name == "local_sgd" and strategy.inner_state == "average"
-    has_state = optimizer.name != "sgd" or optimizer.momentum > 0.0
+def _check_codec(strategy: Any, communication: Communication) -> Iterator[Problem]:
     codec = communication.codec.name
-    if codec != "none" and averages and has_state:
-        yield Problem(
-            ("strategy", "inner_state"),
-            f"must be keep or reset with communication.codec {codec} (got average): the optimizer's state would be "
-            "sent whole, and is too sensitive to be coded",
-        )
+    if codec != "none" and not strategy.codes_messages:
+        yield Problem(("communication", "codec"), f"strategy {strategy.name} has no use for a codec (got {codec})")
 
 
 def _check_partition(data: Data, model: Model, loss: Any, training: Training, strategy: Any) -> Iterator[Problem]:
     partition, path = data.partition.name, ("data", "partition")
     if partition == "none":
         return
-    if partition == "by_label" and not (
-        loss.name == "cross_entropy" or (loss.name == "binary_cross_entropy" and model.outputs == 1)
-    ):
-        outputs = f" and {model.outputs} outputs" if loss.name == "binary_cross_entropy" else ""
+    task = loss.task(model.outputs)
+    if data.partition.needs_classes and task not in ("multiclass", "binary"):
+        outputs = f" and {model.outputs} outputs" if task == "multilabel" else ""
         yield Problem(
-            path, f"needs one class a sample, which loss {loss.name}{outputs} has not (got by_label); expected by_rank"
+            path,
+            f"needs one class a sample, which loss {loss.name}{outputs} has not (got {partition}); expected by_rank",
         )
     changing = "a rank computes the same slice of every batch"
-    if strategy.name == "strategy_switch":
-        yield Problem(path, f"needs a strategy with which {changing} (got {partition} with strategy_switch)")
+    if not strategy.keeps_slices:
+        yield Problem(path, f"needs a strategy with which {changing} (got {partition} with {strategy.name})")
     if training.load_balance != "none":
         yield Problem(
             ("training", "load_balance"),
@@ -221,30 +224,11 @@ def _check_partition(data: Data, model: Model, loss: Any, training: Training, st
         )
 
 
-def _check_switch(data: Data, strategy: Any) -> Iterator[Problem]:
-    if strategy.name != "strategy_switch" or data.validation is not None:
-        return
-    if strategy.loss == "validation":
-        yield Problem(
-            ("strategy", "loss"), "needs validation data (got validation); give data.validation, or use train"
-        )
-    if strategy.switch_back is not None and strategy.switch_back.patience is not None:
-        yield Problem(
-            ("strategy", "switch_back", "patience"),
-            "looks at the validation loss, which needs data.validation; give it, or use max_staleness",
-        )
-
-
-#: Strategies whose slices of a batch may be of any sizes.
-_BALANCED = ("allreduce", "flat", "parameter_server")
-
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),
     (("model", "loss", "training"), _check_metrics),
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
-    (("optimizer", "training", "strategy"), _check_servers),
     (("training", "strategy"), _check_balance),
-    (("data", "strategy"), _check_switch),
-    (("optimizer", "strategy", "communication"), _check_codec),
+    (("strategy", "communication"), _check_codec),
     (("data", "model", "loss", "training", "strategy"), _check_partition),
 )

@@ -1,49 +1,65 @@
-"""Finding the section of the schema that a location in pydantic's error stands for."""
+"""What the schema says about one place of a configuration: the sections that may stand there, and its short forms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
+
+from pydantic_core import PydanticCustomError
 
 from onotrain.config.base import Section
+from onotrain.config.choices import Choice
 
 
 class Scope(NamedTuple):
-    """A section of the schema, and how messages name it.
+    """A place of a configuration.
 
     Attributes
     ----------
-    keys
-        Keys that it knows.
+    annotation
+        Type of what may stand there; None for a key that the schema does not know.
+    sections
+        Sections that it may be; one if the data say which.
     owner
-        `` of optimizer 'sgd'`` where the keys depend on a name, else empty.
+        `` of optimizer 'sgd'`` where the keys depend on a name, else empty; for messages.
     """
 
-    keys: tuple[str, ...]
+    annotation: Any
+    sections: tuple[type[Section], ...]
     owner: str = ""
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys that the sections know."""
+        return tuple(dict.fromkeys(key for section in self.sections for key in section.model_fields))
+
     @classmethod
-    def at(cls, location: Sequence[str | int], root: type[Section]) -> Scope:
-        """Follow a location of pydantic (keys, indices and marks of union members) down from `root`."""
-        candidates: list[type[Section]] = [root]
-        owner, key = "", ""
-        for part in location:
-            if isinstance(part, int):
-                continue
-            if is_mark(part):
-                chosen = [section for section in candidates if part[1:-1] in section.tags()]
-                if chosen:
-                    candidates, owner = chosen, f" of {key.removesuffix('s')} '{part[1:-1]}'"
-            elif len(candidates) == 1 and part in candidates[0].model_fields:
-                if part not in candidates[0].tags():  # below a layer's kind its owner stays
-                    owner = ""
-                candidates, key = list(sections_within(candidates[0].model_fields[part].annotation)), part
-        return cls(tuple(dict.fromkeys(key for section in candidates for key in section.model_fields)), owner)
+    def at(cls, path: Sequence[str | int], root: type[Section], data: Any) -> Scope:
+        """Follow a path of keys and indices down from `root`; `data`, valid or not, pick the members of unions."""
+        scope = cls(root, (root,))
+        for part in path:
+            scope = scope._child(part, data)
+            data = full_form(scope.annotation, _item(data, part))
+        return scope
+
+    def _child(self, part: str | int, data: Any) -> Scope:
+        if isinstance(part, int):
+            annotation = next(iter(get_args(_bare(self.annotation)[0])), None)
+        else:
+            fields = (section.model_fields.get(part) for section in self.sections)
+            annotation = next((field.rebuild_annotation() for field in fields if field is not None), None)
+        sections, owner = _sections_of(annotation, _item(data, part))
+        is_tag = any(part in section.tags() for section in self.sections)
+        return Scope(annotation, sections, self.owner if is_tag else owner)
 
 
-def is_mark(part: str | int) -> bool:
-    """Tell whether a part of a location is the mark that `tag_of` makes."""
-    return isinstance(part, str) and part.startswith("<") and part.endswith(">")
+def full_form(annotation: Any, value: Any) -> Any:
+    """Return the full form of a short one; anything else as it is."""
+    bare, choice = _bare(annotation)
+    if choice is not None:
+        return choice.full(value)
+    return bare.full(value) if isinstance(bare, type) and issubclass(bare, Section) else value
 
 
 def sections_within(annotation: Any) -> Iterator[type[Section]]:
@@ -54,6 +70,31 @@ def sections_within(annotation: Any) -> Iterator[type[Section]]:
         yield from sections_within(argument)
 
 
-def keys_within(annotation: Any) -> set[str]:
-    """Return all keys of the sections that an annotation names."""
-    return {key for section in sections_within(annotation) for key in section.model_fields}
+def _item(data: Any, part: str | int) -> Any:
+    if isinstance(part, int):
+        return data[part] if isinstance(data, (list, tuple)) and part < len(data) else None
+    return data.get(part) if isinstance(data, Mapping) else None
+
+
+def _bare(annotation: Any) -> tuple[Any, Choice | None]:
+    """Return a type without what annotates it and without null, and the choice that annotates it."""
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        choice = next((item for item in metadata if isinstance(item, Choice)), None)
+        return (inner, choice) if choice is not None else _bare(inner)
+    members = [member for member in get_args(annotation) if member is not NoneType]
+    is_optional = NoneType in get_args(annotation) and len(members) == 1
+    return _bare(members[0]) if is_optional else (annotation, None)
+
+
+def _sections_of(annotation: Any, value: Any) -> tuple[tuple[type[Section], ...], str]:
+    """Return the sections that `value` may be validated as, and whose keys these are."""
+    bare, choice = _bare(annotation)
+    if choice is not None:
+        try:
+            tag, member = choice.pick(bare, value)
+        except PydanticCustomError:
+            pass
+        else:
+            return tuple(sections_within(member)), f" of {choice.noun} '{tag}'" if tag else ""
+    return tuple(sections_within(bare)), ""

@@ -15,8 +15,7 @@ class SlowRank(Section):
 
     rank: CountOrZero = Field(description="Number of the rank, from 0.")
     factor: Annotated[float, Field(ge=1)] = Field(
-        description="How many times as long its computing is to take: gradients, "
-        "and where ranks share activations the update, too."
+        description="Factor on the time of its gradients; where ranks share activations, of its updates too."
     )
 
 
@@ -24,20 +23,20 @@ class Simulate(Section):
     """What is to be slower than it is."""
 
     slow_ranks: Annotated[tuple[SlowRank, ...], Strict(False)] = Field(
-        (), description="Ranks whose steps are to take longer, such as `[{rank: 1, factor: 2}]`; short: `{1: 2}`."
+        (), description="Ranks that compute more slowly, such as `[{rank: 1, factor: 2}]`; short: `{1: 2}`."
     )
     jitter: NotNegative = Field(
         0.0,
-        description="Mean of a random part of every rank's computing in every step, relative to the rest of it: "
-        "exponentially distributed, and decided by seed, rank and step.",
+        description="Mean of a random delay of each rank in each step, relative to its computing time; exponentially "
+        "distributed, and a function of seed, rank and step.",
     )
     delay_ms: NotNegative = Field(
-        0.0, description="Extra time of each exchange between ranks that do not share memory for it [ms]."
+        0.0, description="Latency added to each exchange between ranks that do not share memory for it [ms]."
     )
     ranks_per_node: Count | None = Field(
         None,
-        description="Ranks of a node that are taken for a node of their own, by so many: what would go over the "
-        "network of a cluster goes through MPI.  null: nodes are what they are.",
+        description="Treat every N ranks of a node as a separate node, so that traffic between the groups goes through "
+        "MPI as on a cluster.  null: leave nodes as they are.",
     )
 
     @field_validator("slow_ranks", mode="before")

@@ -6,17 +6,24 @@ A metric turns logits and targets of some rows into a few sums, and the sums ove
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from onotrain.config import metrics as known
+from onotrain.config.options import Task
 from onotrain.errors import UsageError
 from onotrain.nn.losses import Loss
 
 
 class Metric(Protocol):
-    """One metric; ``size`` sums describe any set of rows."""
+    """One metric; ``size`` sums describe any set of rows.
+
+    A metric of another package is a class that is called with the `Loss` and any row of the targets.  It has these
+    members, and as attributes of the class ``tasks``, a tuple of what networks must do for it (see `Loss.task`), and
+    ``mode``, ``min`` or ``max``; an entry point of the group ``onotrain.metrics`` gives it its name.
+    """
 
     name: str
     size: int
@@ -156,6 +163,16 @@ class Confusion:
         return float(np.trace(sums.reshape(self._classes, self._classes))) / samples
 
 
+_BUILT_IN: dict[str, Callable[[Loss, np.ndarray], Metric]] = {
+    "loss": lambda loss, origin: TallyMean("loss", 0),
+    "accuracy": lambda loss, origin: TallyMean("accuracy", 1),
+    "mae": lambda loss, origin: MeanAbsoluteError(loss.outputs),
+    "rmse": lambda loss, origin: RootMeanSquareError(loss.outputs),
+    "r2": lambda loss, origin: Determination(origin),
+    "confusion": lambda loss, origin: Confusion(max(2, loss.outputs)),
+}
+
+
 def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
     """Return the metrics called `names`, the loss always among them; `origin` is any target row.
 
@@ -164,23 +181,25 @@ def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
     UsageError
         A name is unknown or does not fit the task.
     """
-    known: dict[str, Metric] = {"loss": TallyMean("loss", 0)}
-    if loss.task == "regression":
-        known |= {
-            m.name: m
-            for m in (MeanAbsoluteError(loss.outputs), RootMeanSquareError(loss.outputs), Determination(origin))
-        }
-    else:
-        known["accuracy"] = TallyMean("accuracy", 1)
-    if loss.task == "multiclass":
-        known |= {f"top_{k}": TopK(k) for k in range(1, loss.outputs + 1)}
-    if loss.task in ("multiclass", "binary"):
-        known["confusion"] = Confusion(max(2, loss.outputs))
-    wrong = [name for name in names if name not in known]
-    if wrong:
+    return [_metric(name, loss, origin) for name in dict.fromkeys(("loss", *names))]
+
+
+def has_confusion(task: Task) -> bool:
+    """Tell whether a network tells classes apart of which a sample has one."""
+    return task in ("multiclass", "binary")
+
+
+def _metric(name: str, loss: Loss, origin: np.ndarray) -> Metric:
+    facts, k = known.facts(name), known.top_k(name)
+    fits = has_confusion(loss.task) if name == "confusion" else facts is not None and loss.task in facts.tasks
+    if not fits or (k or 0) > loss.outputs:
+        fitting = [*known.automatic(loss.task), *(["confusion"] if has_confusion(loss.task) else [])]
         raise UsageError(
-            f"metric {wrong[0]!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
-            hint=f"use some of: {', '.join(name for name in known if not name.startswith('top_'))}"
+            f"metric {name!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
+            hint=f"use some of: {', '.join(fitting)}"
             + (f", top_1 to top_{loss.outputs}" if loss.task == "multiclass" else ""),
         )
-    return [known[name] for name in dict.fromkeys(("loss", *names))]
+    if k is not None:
+        return TopK(k)
+    make = _BUILT_IN.get(name) or known.PLUGINS.load(name)
+    return make(loss, origin)

@@ -13,7 +13,7 @@ import numpy as np
 from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
 from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
-from onotrain.evaluation.metrics import Metric, build
+from onotrain.evaluation.metrics import Metric, build, has_confusion
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source, Stream, open_source
@@ -155,9 +155,9 @@ def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> li
     if wanted is None:
         configured = predictor.card.config.training.metrics
         top = ["top_5"] if loss.task == "multiclass" and loss.outputs > 5 else []
-        names = [*automatic(loss.name), *top, *([] if isinstance(configured, str) else configured)]
+        names = [*automatic(loss.task), *top, *([] if isinstance(configured, str) else configured)]
     names = [name for name in names if name != "confusion"]
-    return [*names, "confusion"] if loss.task in ("multiclass", "binary") else names
+    return [*names, "confusion"] if has_confusion(loss.task) else names
 
 
 def _sums(

@@ -6,20 +6,28 @@ divided by the number of samples in the global batch and by nothing else (not by
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels._dispatch import Kernel
+from onotrain.config.loss import PLUGINS
+from onotrain.config.options import LossOptions, Task
+from onotrain.errors import UsageError
 
 
-class Loss:
-    """A loss kernel with its options bound, and the task that it stands for.
+class Loss(ABC):
+    """What a network minimises, and what it therefore predicts.
+
+    A loss of another package is a subclass with `Options` and `__call__`; the entry point of the group
+    ``onotrain.losses`` that names it has the name of its options.
 
     Parameters
     ----------
-    spec
+    options
         The ``loss`` section of the configuration.
     outputs
         Width of the last layer.
@@ -27,14 +35,20 @@ class Loss:
         Kernels of the model's dtype.
     """
 
-    def __init__(self, spec: Any, outputs: int, kernels: Kernels) -> None:
-        self.name: str = spec.name
-        self.outputs = outputs
-        #: See `task_of`.
-        self.task = task_of(spec.name, outputs)
-        self._gradient = _LOSSES[spec.name](kernels, spec)
-        self._activate = {"multiclass": kernels.softmax, "regression": None}.get(self.task, kernels.sigmoid)
+    #: Class of its ``loss`` section.
+    Options: ClassVar[type[LossOptions]]
 
+    def __init__(self, options: Any, outputs: int, kernels: Kernels) -> None:
+        self.options = options
+        self.name: str = options.name
+        self.outputs = outputs
+        self.task: Task = options.task(outputs)
+        if options.activation is None and type(self).activate is Loss.activate:
+            raise UsageError(f"loss {self.name}: its options have no activation, so it must have a method activate")
+        activations: dict[str, Kernel] = {"softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "identity": _copy}
+        self._activate = activations[options.activation or "identity"]
+
+    @abstractmethod
     def __call__(
         self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, tally: np.ndarray
     ) -> None:
@@ -43,7 +57,7 @@ class Loss:
         Parameters
         ----------
         logits
-            Shape ``(r, outputs)``.
+            Shape ``(r, outputs)``, C-contiguous; `r` may be 0.
         targets
             int32 ``(r,)`` for ``multiclass``, else the logits' dtype and shape.
         weight
@@ -51,16 +65,38 @@ class Loss:
         dlogits
             Gets ``weight *`` the gradient; None for the loss alone.
         tally
-            float64 ``(2,)``: sum of losses, number of right rows.
+            float64 ``(2,)``: sum of losses, number of right rows (for ``regression`` nobody reads it).
         """
-        self._gradient(logits, targets, weight, dlogits, tally)
+        ...
 
     def activate(self, logits: np.ndarray, out: np.ndarray) -> None:
         """Turn logits into what is predicted: probabilities, or the values themselves."""
-        if self._activate is None:
-            np.copyto(out, logits)
-        else:
-            self._activate(logits, out)
+        self._activate(logits, out)
+
+
+def build(options: LossOptions, outputs: int, kernels: Kernels) -> Loss:
+    """Return the loss of a ``loss`` section, for a last layer of so many outputs."""
+    make = _KernelLoss if options.name in _GRADIENTS else PLUGINS.load(options.name)
+    loss: Loss = make(options, outputs, kernels)
+    return loss
+
+
+class _KernelLoss(Loss):
+    """A loss that is a kernel with its options bound."""
+
+    def __init__(self, options: Any, outputs: int, kernels: Kernels) -> None:
+        super().__init__(options, outputs, kernels)
+        self._gradient = _GRADIENTS[self.name](kernels, options)
+
+    def __call__(
+        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, tally: np.ndarray
+    ) -> None:
+        """Run the kernel."""
+        self._gradient(logits, targets, weight, dlogits, tally)
+
+
+def _copy(logits: np.ndarray, out: np.ndarray) -> None:
+    np.copyto(out, logits)
 
 
 _Gradient = Callable[[np.ndarray, np.ndarray, float, "np.ndarray | None", np.ndarray], None]
@@ -76,19 +112,10 @@ def _huber(kernels: Kernels, spec: Any) -> _Gradient:
     return lambda logits, targets, weight, dlogits, tally: kernel(logits, targets, delta, weight, dlogits, tally)
 
 
-_LOSSES: dict[str, Callable[[Kernels, Any], _Gradient]] = {
+_GRADIENTS: dict[str, Callable[[Kernels, Any], _Gradient]] = {
     "cross_entropy": _cross_entropy,
     "binary_cross_entropy": lambda kernels, spec: kernels.binary_cross_entropy,
     "mse": lambda kernels, spec: kernels.squared_error,
     "mae": lambda kernels, spec: kernels.absolute_error,
     "huber": _huber,
 }
-
-
-def task_of(loss: str, outputs: int) -> str:
-    """Return what a network with this loss does: ``multiclass``, ``binary``, ``multilabel`` or ``regression``."""
-    if loss == "cross_entropy":
-        return "multiclass"
-    if loss == "binary_cross_entropy":
-        return "binary" if outputs == 1 else "multilabel"
-    return "regression"

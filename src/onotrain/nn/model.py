@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain._kernels import Kernels, empty
+from onotrain.nn import losses
 from onotrain.nn.layers import KINDS, Draw, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
-from onotrain.nn.losses import Loss
 
 #: Passes whose arrays are remembered: a run has a few numbers of rows, and more where a load balance changes slices.
 _PASSES = 64
@@ -60,7 +60,7 @@ class Model:
         self.inputs = inputs
         self.outputs = stack.width
         self.dtype = kernels.dtype
-        self.loss = Loss(loss, self.outputs, kernels)
+        self.loss = losses.build(loss, self.outputs, kernels)
         self.layout = ParameterLayout(
             ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()), self.dtype
         )

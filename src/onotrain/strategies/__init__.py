@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from onotrain.config.strategy import fewest_ranks
+from onotrain.config.strategy import PLUGINS
 from onotrain.errors import UsageError
 from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.allreduce.gradients import AllReduce
@@ -74,16 +74,16 @@ def build(context: Context) -> Strategy:
     UsageError
         There are too few ranks for it, or none to send the messages of a codec to.
     """
-    needed, size = fewest_ranks(context.options), context.world.size
-    if size < needed:
+    options, size = context.options, context.world.size
+    if size < options.fewest_ranks:
         raise UsageError(
-            f"strategy {context.options.name} with {needed - 1} server{'s' * (needed > 2)} "
-            f"needs {needed} ranks or more (got {size})",
-            hint=f"start more, as with mpirun -n {needed}, or use another strategy",
+            f"{options.shown} needs {options.fewest_ranks} ranks or more (got {size})",
+            hint=f"start more, as with mpirun -n {options.fewest_ranks}, or use another strategy",
         )
     if context.codec is not None and size == 1:
         raise UsageError(
             f"communication.codec {context.codec.name} needs two ranks or more (got 1): one sends nothing",
             hint="leave the codec out, or start more ranks",
         )
-    return STRATEGIES[context.options.name](context)
+    make = STRATEGIES.get(options.name) or PLUGINS.load(options.name)
+    return make(context)

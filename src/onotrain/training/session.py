@@ -28,7 +28,6 @@ from onotrain.evaluation import metrics
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
-from onotrain.nn.losses import task_of
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
@@ -147,7 +146,7 @@ class _Session:
         self.world, self.config, self.keeper, self._stop, self._stack = world, config, keeper, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
-        task, outputs = task_of(config.loss.name, config.model.outputs), config.model.outputs
+        task, outputs = config.task, config.model.outputs
         memory = min(world.comm.allgather(available_bytes()))
         with agreed(world.comm):
             self.arrays, read = share(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain.config import Config
-from onotrain.config.metrics import mode_of
 from onotrain.data.batches import Batch, batches
 from onotrain.data.feed import Feed
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
@@ -87,7 +86,7 @@ class Trainer:
         self.steps_per_epoch = -(-feed.samples // training.batch_size)
         self._schedule = Schedule(
             schedule, config.optimizer.learning_rate, training.batch_size, training.epochs, self.steps_per_epoch,
-            mode_of(schedule.metric) if schedule.name == "plateau" else "min",
+            schedule.mode,
         )  # fmt: skip
         stopping = training.early_stopping
         self._early_stopping: Improvement | None = None

@@ -1,0 +1,68 @@
+"""Section ``loss``: what the network minimises, and what it therefore does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from onotrain.config.base import Positive, Share
+from onotrain.config.choices import OneOf
+from onotrain.config.options import LossOptions, Task, has_options
+from onotrain.config.plugins import Plugins
+
+
+class CrossEntropy(LossOptions):
+    """Several classes, one of which is right."""
+
+    activation = "softmax"
+
+    name: Literal["cross_entropy"] = Field(description="Softmax and cross-entropy, for one right class of several.")
+    label_smoothing: Share = Field(0.0, description="Fraction of the target that is spread evenly over all classes.")
+
+    @classmethod
+    def task(cls, outputs: int) -> Task:
+        """One class of several."""
+        return "multiclass"
+
+
+class BinaryCrossEntropy(LossOptions):
+    """Yes or no for every output."""
+
+    activation = "sigmoid"
+
+    name: Literal["binary_cross_entropy"] = Field(
+        description="Sigmoid and cross-entropy: each output is a yes or no (one output: binary; several: multi-label)."
+    )
+
+    @classmethod
+    def task(cls, outputs: int) -> Task:
+        """Yes or no once, or several times."""
+        return "binary" if outputs == 1 else "multilabel"
+
+
+class MeanSquaredError(LossOptions):
+    """Squared difference."""
+
+    name: Literal["mse"] = Field(description="Squared difference, summed over the outputs of a sample.")
+
+
+class MeanAbsoluteError(LossOptions):
+    """Absolute difference."""
+
+    name: Literal["mae"] = Field(description="Absolute difference, summed over the outputs of a sample.")
+
+
+class Huber(LossOptions):
+    """Squared for small differences, absolute for large ones."""
+
+    name: Literal["huber"] = Field(description="Squared difference below `delta`, absolute above.")
+    delta: Positive = Field(1.0, description="Difference at which the loss turns from squared to absolute.")
+
+
+#: Losses of other packages: subclasses of `onotrain.nn.losses.Loss`.
+PLUGINS = Plugins("onotrain.losses", has_options(LossOptions))
+
+Loss = Annotated[
+    CrossEntropy | BinaryCrossEntropy | MeanSquaredError | MeanAbsoluteError | Huber, OneOf("loss", plugins=PLUGINS)
+]

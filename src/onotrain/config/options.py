@@ -1,0 +1,62 @@
+"""What strategies and losses declare about themselves in the configuration, those of other packages too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+from onotrain.config.base import Section
+
+#: What a network does.
+Task = Literal["multiclass", "binary", "multilabel", "regression"]
+
+
+class StrategyOptions(Section):
+    """Base of the ``strategy`` section of each strategy."""
+
+    #: Whether ranks may get slices of a batch of any sizes, as ``training.load_balance`` makes them.
+    balances_load: ClassVar[bool] = False
+    #: Whether messages go through ``communication.codec``.
+    codes_messages: ClassVar[bool] = False
+    #: Whether a rank computes the same slice of every batch of a run, as ``data.partition`` needs.
+    keeps_slices: ClassVar[bool] = True
+
+    name: str
+
+    @property
+    def fewest_ranks(self) -> int:
+        """Number of ranks that a job must have."""
+        return 1
+
+    @property
+    def shown(self) -> str:
+        """What messages call it."""
+        return f"strategy {self.name}"
+
+
+class LossOptions(Section):
+    """Base of the ``loss`` section of each loss."""
+
+    #: What turns logits into predictions; None: a function of the loss's own, which no exported file can hold.
+    activation: ClassVar[Literal["identity", "sigmoid", "softmax"] | None] = "identity"
+
+    name: str
+
+    @classmethod
+    def task(cls, outputs: int) -> Task:
+        """Return what a network with so many outputs does."""
+        return "regression"
+
+
+def has_options(base: type[Section]) -> Callable[[str, Any], str | None]:
+    """Return the check of plug-ins that have options: a class with ``Options``, a `base` of the entry point's name."""
+
+    def complaint(name: str, found: Any) -> str | None:
+        options = getattr(found, "Options", None)
+        if not isinstance(found, type) or not isinstance(options, type) or not issubclass(options, base):
+            return f"must be a class whose attribute Options is a subclass of {base.__name__} (got {found!r})"
+        if name not in options.tags():
+            return f"has Options of another name (got {', '.join(options.tags()) or 'no literal name'})"
+        return None
+
+    return complaint
