@@ -218,7 +218,7 @@ def test_7_without_a_seed_all_ranks_begin_alike(
     run = Trainer.run
 
     def remember(self: Trainer) -> None:
-        starts.append(self.parts.strategy.replica.parameters.tobytes())
+        starts.append(self.components.strategy.replica.parameters.tobytes())
         run(self)
 
     monkeypatch.setattr(Trainer, "run", remember)

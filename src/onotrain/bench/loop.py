@@ -24,7 +24,7 @@ from onotrain.strategies import Context, Strategy, build
 from onotrain.training.observers import Observer
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
-from onotrain.training.trainer import Parts, Trainer
+from onotrain.training.trainer import Components, Trainer
 
 #: Part of a step -> the kernels that make it up.  Any other kernel counts as `other kernels`.
 PARTS: dict[str, tuple[str, ...]] = {
@@ -118,7 +118,7 @@ class Loop:
         feed = ArrayFeed(
             arrays["features"], arrays["targets"], None, subject.card.normalization, training.seed, kernels
         )
-        self._parts = Parts(
+        self._components = Components(
             config=self._config, world=world, model=model, strategy=self._strategy, feed=feed, evaluator=None,
             progress=Progress(), observer=Observer(), save=lambda best: None, settle=lambda: None,
             record=lambda record: None, stop=StopRequest(),
@@ -167,7 +167,7 @@ class Loop:
         training = self._config.training.model_copy(update={"max_steps": self._steps})
         progress = Progress()
         config = self._config.model_copy(update={"training": training})
-        Trainer(replace(self._parts, config=config, progress=progress)).run()
+        Trainer(replace(self._components, config=config, progress=progress)).run()
         return progress.train_seconds
 
     def _read_parts(self) -> dict[str, float]:

@@ -45,7 +45,7 @@ from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.pools import make_pool
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
-from onotrain.training.trainer import Parts, Trainer
+from onotrain.training.trainer import Components, Trainer
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,13 @@ class _Session:
     def run(self) -> Result:
         """Train, and write the summary.  *Collective*."""
         with agreed(self.world.comm):
-            parts = self._parts()
-            self._check_order(parts.feed)
-            trainer = Trainer(parts)
+            components = self._components()
+            self._check_order(components.feed)
+            trainer = Trainer(components)
             self.keeper.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
-        return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.parts.feed.samples)))
+        return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.components.feed.samples)))
 
     def _check_order(self, feed: Feed) -> None:
         """Refuse to go on in an order of samples in which some would be seen twice in an epoch, or never."""
@@ -242,8 +242,8 @@ class _Session:
             )
         progress.samples, progress.windows, progress.pools = feed.samples, feed.windows, list(feed.pools)
 
-    def _parts(self) -> Parts:
-        return Parts(
+    def _components(self) -> Components:
+        return Components(
             config=self.config,
             world=self.world,
             model=self.model,
@@ -313,12 +313,12 @@ class _Session:
         problem = threads.warning(self.world.node.size)
         if problem is not None:
             observer.noted(problem)
-        evaluator = trainer.parts.evaluator
+        evaluator = trainer.components.evaluator
         observer.started(
             RunStart(
                 output=str(self.keeper.output),
                 epochs=self.config.training.epochs,
-                samples=trainer.parts.feed.samples,
+                samples=trainer.components.feed.samples,
                 validation_samples=0 if evaluator is None else evaluator.samples,
                 batch_size=self.config.training.batch_size,
                 steps_per_epoch=trainer.steps_per_epoch,

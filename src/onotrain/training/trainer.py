@@ -6,34 +6,27 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from onotrain.config import Config
 from onotrain.data.batches import Batch, batches
 from onotrain.data.feed import Feed
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.evaluation.evaluator import Evaluator
-from onotrain.memory import check_memory
-from onotrain.nn import Draw, Model
+from onotrain.nn import Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.seeds import key
-from onotrain.strategies import BatchShape, StepStatistics, Strategy
+from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.injection import Injection
+from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import Observer, StepEnd
 from onotrain.training.progress import Progress
 from onotrain.training.stop_signals import StopRequest
 
-#: Slices whose micro-batches are remembered: of a whole batch, of the last one of an epoch, and a few that a load
-#: balance has left behind.
-_SLICES = 8
-
 
 @dataclass(frozen=True)
-class Parts:
+class Components:
     """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
 
     config: Config
@@ -57,32 +50,17 @@ class Parts:
     injection: Injection = field(default_factory=Injection)
 
 
-class _MicroBatch(NamedTuple):
-    """What one call of the model computes: this rank's slice of a batch, or a part of it."""
-
-    #: Rows of the batch.
-    begin: int
-    end: int
-    x: np.ndarray
-    targets: np.ndarray
-    #: Whether it adds to the gradient of those before it.
-    accumulate: bool
-    #: That of the strategy for the last one, which makes gradients final.
-    gradient_ready: Callable[[int], None] | None
-
-
 class Trainer:
     """Runs epochs of steps, validation, schedules, early stopping and checkpoints.
 
     *Collective*: all ranks run the same trainer; every decision is a function of numbers that are bit-equal on all.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        config, feed = parts.config, parts.feed
+    def __init__(self, components: Components) -> None:
+        self.components = components
+        config, feed = components.config, components.feed
         training, schedule = config.training, config.schedule
-        self.progress = parts.progress
-        self._batch_size = min(training.batch_size, feed.samples)
+        self.progress = components.progress
         self.steps_per_epoch = -(-feed.samples // training.batch_size)
         self._schedule = Schedule(
             schedule, config.optimizer.learning_rate, training.batch_size, training.epochs, self.steps_per_epoch,
@@ -96,47 +74,14 @@ class Trainer:
             self._schedule.restore(self.progress.schedule)
         if self._early_stopping is not None and self.progress.early_stopping:
             self._early_stopping.restore(self.progress.early_stopping)
-        self._dropout_seed = key(training.seed, "dropout")
         self._statistics = StepStatistics()
-        self._regression = parts.model.loss.task == "regression"
-        self._allocate()
+        self._regression = components.model.loss.task == "regression"
+        self._gradient = LocalGradient(
+            config, components.world, components.model, components.strategy, feed, components.injection
+        )
+        self._gradient.allocate()
         self._saved_at = perf_counter()
         self._saved_state = self._state()
-
-    def _allocate(self) -> None:
-        """Allocate this rank's buffers, as large as its largest micro-batch.  *Collective*."""
-        parts = self.parts
-        micro_batches = parts.config.training.gradient_accumulation
-        rows = -(-parts.strategy.batches.capacity(self._batch_size) // micro_batches)
-        values = parts.model.reserved_per_row
-        with agreed(parts.world.comm):
-            check_memory(
-                rows * values * parts.model.dtype.itemsize * parts.world.node.size,
-                f"activations of {rows} samples on each of {parts.world.node.size} ranks",
-                hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
-            )
-        task, outputs = parts.model.loss.task, parts.model.outputs
-        self._targets = (
-            np.empty(rows, np.int32) if task == "multiclass" else np.empty((rows, outputs), parts.model.dtype)
-        )
-        parts.strategy.bind(parts.model, BatchShape(self._batch_size, rows, micro_batches))
-        #: By this rank's slice of a batch.
-        self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
-
-    def _micro_batches_of(self, local: Batch) -> list[_MicroBatch]:
-        """Return the micro-batches of this rank's slice of a batch."""
-        if local in self._micro_batches:
-            return self._micro_batches[local]
-        if len(self._micro_batches) == _SLICES:
-            self._micro_batches.clear()
-        count = self.parts.config.training.gradient_accumulation
-        found = []
-        for number, rows in enumerate(local.micro_batches(count)):
-            ready = self.parts.strategy.gradient_ready if number == count - 1 else None
-            x, targets = self.parts.model.rows(rows.begin, rows.end), self._targets[: len(rows)]
-            found.append(_MicroBatch(rows.begin, rows.end, x, targets, number > 0, ready))
-        self._micro_batches[local] = found
-        return found
 
     def run(self) -> None:
         """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
@@ -150,55 +95,39 @@ class Trainer:
         """
         while not (self.progress.finished or self._at_step_limit(self.progress.steps)):
             self._train_epoch()
-            if self._at_step_limit(self.progress.steps) and self.progress.position < self.parts.feed.samples:
+            if self._at_step_limit(self.progress.steps) and self.progress.position < self.components.feed.samples:
                 break
             self._end_epoch()
         self._save_for_good()
 
     def _at_step_limit(self, steps: int) -> bool:
-        limit = self.parts.config.training.max_steps
+        limit = self.components.config.training.max_steps
         return limit is not None and steps >= limit
 
     def _due_by_steps(self, steps: int) -> bool:
-        every = self.parts.config.checkpoint.every_steps
+        every = self.components.config.checkpoint.every_steps
         return every is not None and steps % every == 0
 
     def _train_epoch(self) -> None:
         """Make the epoch's remaining steps."""
-        progress, feed = self.progress, self.parts.feed
+        progress, feed = self.progress, self.components.feed
         if progress.position == 0:
             rate = self._schedule.rate(progress.epoch, progress.steps)
-            self.parts.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
-        for batch in batches(feed.samples, self.parts.config.training.batch_size, progress.position):
+            self.components.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
+        for batch in batches(feed.samples, self.components.config.training.batch_size, progress.position):
             if self._at_step_limit(progress.steps):
                 return
             start = perf_counter()
             rate = self._schedule.rate(progress.epoch, progress.steps)
-            self._gradient(batch)
+            self._statistics.clear()
+            if self.components.stop.signal is not None:
+                self._statistics.ask_to_stop()
+            self._gradient(batch, progress.epoch, progress.steps, self._statistics)
             number = progress.steps + 1
             synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
-            self.parts.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
+            self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
             self._account(batch, rate, perf_counter() - start)
             self._checkpoint_within_epoch()
-
-    def _gradient(self, batch: Batch) -> None:
-        """Compute this rank's summand of the batch's gradient, one micro-batch after the other."""
-        parts, progress, statistics, samples = self.parts, self.progress, self._statistics, len(batch)
-        slices, clock = parts.strategy.batches, parts.strategy.telemetry.clock
-        weight, local = slices.weight(samples), slices.local(Batch(0, samples))
-        start, elsewhere = perf_counter(), clock.elsewhere
-        statistics.clear()
-        if parts.stop.signal is not None:
-            statistics.ask_to_stop()
-        for begin, end, x, targets, accumulate, ready in self._micro_batches_of(local):
-            parts.feed.fill(progress.epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
-            draw = Draw(self._dropout_seed, progress.steps, begin)
-            parts.model.gradient(
-                x, targets, weight, draw, statistics.losses, accumulate=accumulate, gradient_ready=ready
-            )
-            statistics.samples += end - begin
-        seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
-        slices.observe(statistics.samples, parts.injection.inject_delay(progress.steps + 1, seconds))
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
         """Take a finished step into the run's progress; leave if training diverged or shall stop."""
@@ -215,8 +144,8 @@ class Trainer:
         progress.right += statistics.correct
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        if self.parts.observer.watches_steps and statistics.samples:
-            self.parts.observer.stepped(self._step_end(statistics.samples, rate))
+        if self.components.observer.watches_steps and statistics.samples:
+            self.components.observer.stepped(self._step_end(statistics.samples, rate))
         if statistics.stop:
             self._save_for_good()
             raise on_all_ranks(
@@ -250,9 +179,9 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         """Validate, record, and decide how to go on."""
-        progress, parts = self.progress, self.parts
+        progress, components = self.progress, self.components
         # Where ranks do not wait for each other in every step, rank 0 alone has summed all of them.
-        progress.loss_sum, progress.right, late = parts.world.comm.bcast(
+        progress.loss_sum, progress.right, late = components.world.comm.bcast(
             (progress.loss_sum, progress.right, self._late()), root=0
         )
         record = self._epoch_record()
@@ -265,24 +194,24 @@ class Trainer:
         best = self._observe_for_early_stopping(monitored)
         progress.train_loss = record["train_loss"]
         progress.begin_epoch()
-        progress.finished = progress.stopped_early or progress.epoch >= parts.config.training.epochs
+        progress.finished = progress.stopped_early or progress.epoch >= components.config.training.epochs
         progress.schedule = self._schedule.state()
-        every = parts.config.checkpoint.every_epochs
+        every = components.config.checkpoint.every_epochs
         due = best or late or progress.finished or (every is not None and progress.epoch % every == 0)
-        if parts.strategy.end_epoch(record):
-            self._allocate()
+        if components.strategy.end_epoch(record):
+            self._gradient.allocate()
         if due:
-            parts.strategy.replica.gather()
-        with agreed(parts.world.comm):
-            parts.record(record)
-            parts.observer.epoch_ended(record)
+            components.strategy.replica.gather()
+        with agreed(components.world.comm):
+            components.record(record)
+            components.observer.epoch_ended(record)
             if due:
                 self._save(best=best)
 
     def _epoch_record(self) -> dict[str, Any]:
         """Return the epoch's record, without the ranks' clocks."""
-        progress, parts = self.progress, self.parts
-        samples = parts.feed.samples
+        progress, components = self.progress, self.components
+        samples = components.feed.samples
         record: dict[str, Any] = {
             "epoch": progress.epoch + 1,
             "steps": progress.steps,
@@ -293,14 +222,14 @@ class Trainer:
         }
         if not self._regression:
             record["train_accuracy"] = progress.right / samples
-        if parts.evaluator is not None:
-            values = parts.evaluator(parts.world.comm)
+        if components.evaluator is not None:
+            values = components.evaluator(components.world.comm)
             record |= {f"validation_{name}": value for name, value in values.items()}
         return record
 
     def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:
         """Return whether this epoch is the best so far."""
-        stopping, progress = self.parts.config.training.early_stopping, self.progress
+        stopping, progress = self.components.config.training.early_stopping, self.progress
         if stopping is None or self._early_stopping is None:
             return False
         value = monitored[stopping.metric]
@@ -313,7 +242,7 @@ class Trainer:
 
     def _add_report(self, record: dict[str, Any]) -> None:
         """Add the ranks' clocks, and what the strategy has to tell, to the record of every rank.  *Collective*."""
-        telemetry, comm = self.parts.strategy.telemetry, self.parts.world.comm
+        telemetry, comm = self.components.strategy.telemetry, self.components.world.comm
         seconds = telemetry.clock.take(record["train_seconds"])
         ranks = comm.allgather(seconds)
         record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
@@ -324,30 +253,30 @@ class Trainer:
 
     def _checkpoint_within_epoch(self) -> None:
         if self._due_by_steps(self.progress.steps):
-            self.parts.strategy.replica.gather()
+            self.components.strategy.replica.gather()
             self._save()
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
-        elif self._late() and self.parts.strategy.replica.complete:
+        elif self._late() and self.components.strategy.replica.complete:
             self._save()
 
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""
-        every = self.parts.config.checkpoint.every_seconds
+        every = self.components.config.checkpoint.every_seconds
         return every is not None and perf_counter() - self._saved_at >= every
 
     def _save(self, *, best: bool = False) -> None:
         """Save unless this very state is saved already."""
         if self._state() == self._saved_state and not best:
             return
-        self.parts.save(best)
+        self.components.save(best)
         self._saved_state, self._saved_at = self._state(), perf_counter()
 
     def _save_for_good(self) -> None:
         """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""
-        self.parts.strategy.replica.gather()
-        with agreed(self.parts.world.comm):
+        self.components.strategy.replica.gather()
+        with agreed(self.components.world.comm):
             self._save()
-            self.parts.settle()
+            self.components.settle()
 
     def _state(self) -> tuple[int, int]:
         """Return what tells two states of a run apart."""

@@ -1,0 +1,124 @@
+"""The summand of a global batch's gradient that a rank computes, in micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from onotrain.config import Config
+from onotrain.data.batches import Batch
+from onotrain.data.feed import Feed
+from onotrain.memory import check_memory
+from onotrain.nn import Draw, Model
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.world import World
+from onotrain.seeds import key
+from onotrain.strategies import BatchShape, StepStatistics, Strategy
+from onotrain.strategies.injection import Injection
+
+#: Slices whose micro-batches are remembered: of a whole batch, of the last one of an epoch, and a few that a load
+#: balance has left behind.
+_SLICES = 8
+
+
+class _MicroBatch(NamedTuple):
+    """What one call of the model computes: this rank's slice of a batch, or a part of it."""
+
+    #: Rows of the batch.
+    begin: int
+    end: int
+    x: np.ndarray
+    targets: np.ndarray
+    #: Whether it adds to the gradient of those before it.
+    accumulate: bool
+    #: That of the strategy for the last one, which makes gradients final.
+    gradient_ready: Callable[[int], None] | None
+
+
+class LocalGradient:
+    """Buffers of a rank's micro-batches, and the gradient that it computes with them.
+
+    Parameters
+    ----------
+    config, world, model, strategy, feed, injection
+        Of the run; see `onotrain.training.trainer.Components`.
+    """
+
+    def __init__(
+        self, config: Config, world: World, model: Model, strategy: Strategy, feed: Feed, injection: Injection
+    ) -> None:
+        training = config.training
+        self._world, self._model, self._strategy, self._feed = world, model, strategy, feed
+        self._injection, self._count = injection, training.gradient_accumulation
+        self._batch_size = min(training.batch_size, feed.samples)
+        self._dropout_seed = key(training.seed, "dropout")
+        self._targets = np.empty(0)
+        #: By this rank's slice of a batch.
+        self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
+
+    def allocate(self) -> None:
+        """Allocate buffers as large as this rank's largest micro-batch, and bind the model to the strategy.
+
+        *Collective*: at the beginning, and when replica or slices of the strategy have become others.
+
+        Raises
+        ------
+        ResourceError
+            The activations do not fit in the memory of a node.
+        """
+        model, strategy, node_size = self._model, self._strategy, self._world.node.size
+        rows = -(-strategy.batches.capacity(self._batch_size) // self._count)
+        with agreed(self._world.comm):
+            check_memory(
+                rows * model.reserved_per_row * model.dtype.itemsize * node_size,
+                f"activations of {rows} samples on each of {node_size} ranks",
+                hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
+            )
+        classes = model.loss.task == "multiclass"
+        self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.outputs), model.dtype)
+        strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
+        self._micro_batches.clear()
+
+    def __call__(self, batch: Batch, epoch: int, step: int, statistics: StepStatistics) -> None:
+        """Leave this rank's gradient of `batch` where the strategy wants it, and count its rows.
+
+        *Collective*: same batch, epoch and step on all ranks.
+
+        Parameters
+        ----------
+        batch
+            The global batch.
+        epoch, step
+            Counted from 0.
+        statistics
+            Losses, correct samples and samples are added.
+        """
+        slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
+        weight = slices.weight(samples)
+        start, elsewhere = perf_counter(), clock.elsewhere
+        for begin, end, x, targets, accumulate, ready in self._of(slices.local(Batch(0, samples))):
+            self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
+            draw = Draw(self._dropout_seed, step, begin)
+            self._model.gradient(
+                x, targets, weight, draw, statistics.losses, accumulate=accumulate, gradient_ready=ready
+            )
+            statistics.samples += end - begin
+        seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
+        slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
+
+    def _of(self, local: Batch) -> list[_MicroBatch]:
+        """Return the micro-batches of this rank's slice of a batch."""
+        if local in self._micro_batches:
+            return self._micro_batches[local]
+        if len(self._micro_batches) == _SLICES:
+            self._micro_batches.clear()
+        found = []
+        for number, rows in enumerate(local.micro_batches(self._count)):
+            ready = self._strategy.gradient_ready if number == self._count - 1 else None
+            x, targets = self._model.rows(rows.begin, rows.end), self._targets[: len(rows)]
+            found.append(_MicroBatch(rows.begin, rows.end, x, targets, number > 0, ready))
+        self._micro_batches[local] = found
+        return found
