@@ -11,23 +11,29 @@ host, less those of a run of one epoch, divided by the steps of the other epochs
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import re
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hosts import Hosts, end
+from programs import Ours, Training, records, seconds_of
+from results import machine, save, slug, table, today
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+from onotrain.bench.measure import spread
+
 HOSTS = 2
+COLUMNS = (
+    "link", "ranks of a host", "rows", "form", "step [ms]", "of the rounds", "MB from a host", "gradients", "hidden",
+)  # fmt: skip
+NAMESPACES = (
+    f"{HOSTS} network namespaces of this machine: ranks beyond its cores, and the work of sending, take turns on the "
+    "cores, so that overlap gains less than on hosts with cores of their own"
+)
 LIMIT_S = 300
 #: Steps of an epoch, by rate: some tenths of a second of measuring.
 STEPS = {"unlimited": 60, "1gbit": 16, "100mbit": 4}
@@ -78,31 +84,15 @@ FORMS = [
 
 
 @dataclass
-class Result:
-    """What came of one form in one case."""
+class Measured:
+    """What the runs of one form gave, round by round."""
 
-    case: Case
-    form: str
-    #: Of each round.
     step_ms: list[float] = field(default_factory=list)
-    #: That left a host, on average over the steps of a run; in gradients of the whole network, too.
-    bytes_per_step: float = 0.0
-    gradients_per_step: float = 0.0
-    #: Means over ranks and rounds; `hidden` is computing while an exchange was under way.
-    communication_ms: float = 0.0
-    hidden_ms: float = 0.0
-
-    @property
-    def hidden_share(self) -> float:
-        """Part of the exchange that nobody waited for."""
-        return self.hidden_ms / (self.hidden_ms + self.communication_ms)
-
-    def row(self) -> str:
-        """Return the row of the table."""
-        spread = f"{min(self.step_ms):.2f} to {max(self.step_ms):.2f}"
-        about = (self.case.rate, self.case.ranks_per_host, self.case.rows, self.form)
-        figures = (f"{self.bytes_per_step / 1e6:.2f}", f"{self.gradients_per_step:.2f}", f"{self.hidden_share:.0%}")
-        return f"| {' | '.join(map(str, (*about, f'{statistics.median(self.step_ms):.2f}', spread, *figures)))} |"
+    #: That the first host sent.
+    sent: list[int] = field(default_factory=list)
+    #: Of every rank and epoch; `hidden` is computing while an exchange was under way.
+    communication_ms: list[float] = field(default_factory=list)
+    hidden_ms: list[float] = field(default_factory=list)
 
 
 def run(hosts: Hosts, command: list[str], ranks_per_host: int, mpi: str) -> int:
@@ -128,67 +118,56 @@ def write_config(folder: Path, case: Case, form: Form, steps: int, epochs: int) 
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (samples, widths[0]), np.uint8)
         np.savez(data, x=x, y=np.arange(samples) % widths[-1])
-    hidden = [f"    - dense: {{units: {width}, activation: relu}}\n    - dropout: 0.2" for width in widths[1:-1]]
-    lines = [
-        f"data: {{train: {data}, normalize: {{mean: 0.13, std: 0.3}}}}",
-        "model:\n  layers:",
-        *hidden,
-        f"    - dense: {widths[-1]}",
-        "loss: cross_entropy",
-        "optimizer: {name: adam, learning_rate: 1e-3, weight_decay: 1e-5}",
-        f"training: {{epochs: {epochs}, batch_size: {case.batch_size}}}",
-        f"strategy: {form.strategy}",
-        "checkpoint: {every_epochs: 1000}",
-    ]
+    ranks = HOSTS * case.ranks_per_host
+    training = Training(ranks, case.batch_size, epochs, widths, validation="null", data=str(data))
     config = folder / "config.yaml"
-    config.write_text("\n".join(lines) + "\n")
+    config.write_text(f"{training.config()}\nstrategy: {form.strategy}\ncheckpoint: {{every_epochs: 1000}}\n")
     return config
 
 
-def train(hosts: Hosts, folder: Path, case: Case, form: Form, steps: int, epochs: int) -> tuple[int, list[dict]]:
+def train(
+    hosts: Hosts, ours: Ours, folder: Path, case: Case, form: Form, epochs: int
+) -> tuple[int, list[dict[str, Any]]]:
     """Train; return the bytes that the first host sent, and the records of the epochs."""
-    config = write_config(folder, case, form, steps, epochs)
+    config = write_config(folder, case, form, STEPS[case.rate], epochs)
     with tempfile.TemporaryDirectory(dir=folder) as output:
-        run = Path(output) / "run"
-        command = [sys.executable, "-m", "onotrain", "train", str(config), "--output", str(run), "--quiet"]
+        command = ours.command("train", config, "--output", f"{output}/run", "--quiet")
         sent = run(hosts, command, case.ranks_per_host, form.mpi)
-        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        return sent, records
+        return sent, records(Path(output) / "run")
 
 
-def measure(hosts: Hosts, folder: Path, case: Case, forms: list[Form], rounds: int) -> list[Result]:
-    """Return the results of all forms, which run in turn."""
+def measure(
+    hosts: Hosts, ours: Ours, folder: Path, case: Case, forms: list[Form], rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Run all forms in turn; yield what came of each."""
     steps = STEPS[case.rate]
-    results = {form: Result(case, form.name) for form in forms}
-    sent: dict[Form, list[int]] = {form: [] for form in forms}
-    clocks: dict[Form, dict[str, list[float]]] = {form: {"communication": [], "hidden": []} for form in forms}
+    measured = {form: Measured() for form in forms}
     for _ in range(rounds):
-        for form, result in results.items():
-            nbytes, records = train(hosts, folder, case, form, steps, EPOCHS)
-            sent[form].append(nbytes)
-            result.step_ms.append(1e3 * statistics.median(r["train_seconds"] for r in records[1:]) / steps)
-            for kind, values in clocks[form].items():
-                values += [1e3 * second / steps for r in records[1:] for second in r["ranks_seconds"].get(kind, [0.0])]
-    for form, result in results.items():
-        few, _ = train(hosts, folder, case, form, steps, 1)
-        result.bytes_per_step = (statistics.median(sent[form]) - few) / (steps * (EPOCHS - 1))
-        result.gradients_per_step = result.bytes_per_step / case.gradient_bytes
-        result.communication_ms = statistics.mean(clocks[form]["communication"])
-        result.hidden_ms = statistics.mean(clocks[form]["hidden"])
-        print(result.row(), flush=True)
-    return list(results.values())
+        for form, found in measured.items():
+            nbytes, epochs = train(hosts, ours, folder, case, form, EPOCHS)
+            found.sent.append(nbytes)
+            found.step_ms.append(1e3 * seconds_of(epochs) / steps)
+            for kind, values in (("communication", found.communication_ms), ("hidden", found.hidden_ms)):
+                values += [1e3 * second / steps for r in epochs[1:] for second in r["ranks_seconds"].get(kind, [0.0])]
+    for form, found in measured.items():
+        few, _ = train(hosts, ours, folder, case, form, 1)
+        nbytes = (statistics.median(found.sent) - few) / (steps * (EPOCHS - 1))
+        communication, hidden = statistics.mean(found.communication_ms), statistics.mean(found.hidden_ms)
+        yield {
+            **asdict(case), "form": form.name, "step_ms": spread(found.step_ms), "bytes_per_step": nbytes,
+            "gradients_per_step": nbytes / case.gradient_bytes, "communication_ms": communication, "hidden_ms": hidden,
+            "hidden_share": hidden / (hidden + communication),  # part of the exchange that nobody waited for
+        }  # fmt: skip
 
 
-def machine() -> dict[str, object]:
-    """Describe where this ran."""
-    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return {
-        "cpu": cpu[1] if cpu else platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "hosts": f"{HOSTS} network namespaces of this machine: ranks beyond its cores, and the work of sending, take "
-        "turns on the cores, so that overlap gains less than on hosts with cores of their own",
-    }
+def cells(result: Mapping[str, Any]) -> list[str]:
+    """Return the cells of one row."""
+    step = result["step_ms"]
+    return [
+        *(str(result[key]) for key in ("rate", "ranks_per_host", "rows", "form")),
+        f"{step['median']:.2f}", f"{step['min']:.2f} to {step['max']:.2f}", f"{result['bytes_per_step'] / 1e6:.2f}",
+        f"{result['gradients_per_step']:.2f}", f"{result['hidden_share']:.0%}",
+    ]  # fmt: skip
 
 
 def main() -> None:
@@ -205,23 +184,21 @@ def main() -> None:
     args = parser.parse_args()
     hosts, results = Hosts(args.hosts_script), []
     forms = [form for form in FORMS if not args.forms or form.name in args.forms]
-    print("| link | ranks of a host | rows | form | step [ms] | of the rounds | MB from a host | gradients | hidden |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(table(COLUMNS, []))
     with tempfile.TemporaryDirectory() as folder:
+        ours = Ours(Path(folder))
+        about = {**machine(ours), "hosts": NAMESPACES}
         for rate in args.rates:
             with hosts.up(HOSTS, rate):
                 for rows in args.rows:
                     case = Case(rate, rows, args.ranks_per_host, tuple(args.widths))
-                    results += measure(hosts, Path(folder), case, forms, args.rounds)
-    if args.no_write:
-        return
-    about = {"date": datetime.date.today().isoformat(), **machine()}
-    name = re.sub(r"[^a-z0-9]+", "-", str(about["cpu"]).lower()).strip("-")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{about['date']}-between-hosts-{name}.json"
-    rows = [{**asdict(result), "hidden_share": result.hidden_share} for result in results]
-    path.write_text(json.dumps({"machine": about, "results": rows}, indent=1) + "\n")
-    print(f"\n{path.relative_to(ROOT)}")
+                    for result in measure(hosts, ours, Path(folder), case, forms, args.rounds):
+                        results.append(result)
+                        print(f"| {' | '.join(cells(result))} |", flush=True)
+    if not args.no_write:
+        path = today(f"between-hosts-{slug(about['cpu'])}")
+        save(path, {"machine": about}, results)
+        print(f"\n{path}")
 
 
 if __name__ == "__main__":

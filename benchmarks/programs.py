@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Training:
     validation: str = "test"
     #: Of an epoch; None for all of MNIST.
     samples: int | None = None
+    #: File of samples instead of MNIST.
+    data: str | None = None
 
     def config(self) -> str:
         """Return onotrain's configuration."""
@@ -45,7 +47,7 @@ class Training:
             f"    - dense: {{units: {width}, activation: relu}}\n    - dropout: {self.dropout}"
             for width in self.widths[1:-1]
         ]
-        train = "mnist" if self.samples is None else SUBSET
+        train = self.data or ("mnist" if self.samples is None else SUBSET)
         return "\n".join(
             [
                 f"data: {{train: {train}, validation: {self.validation}, normalize: {{mean: 0.1307, std: 0.3081}}}}",
@@ -75,10 +77,23 @@ def mnist() -> Path:
     return data
 
 
-def seconds_of(lines: str) -> float:
+def mnist_arguments(output: str | Path, settings: Mapping[str, Any]) -> list[object]:
+    """Return the arguments that train ``configs/mnist-mlp.yaml`` with other settings."""
+    changes = (word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}"))
+    return ["train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet", *changes]
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's epochs so far; a line that is being written is left for later."""
+    metrics = run / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def seconds_of(epochs: Sequence[Mapping[str, Any]]) -> float:
     """Return the median epoch of a run, without the first, which warms up."""
-    epochs = [json.loads(line)["train_seconds"] for line in lines.splitlines()]
-    return statistics.median(epochs[1:] or epochs)
+    seconds = [epoch["train_seconds"] for epoch in epochs]
+    return statistics.median(seconds[1:] or seconds)
 
 
 class Ours:
@@ -111,13 +126,18 @@ class Ours:
         with tempfile.TemporaryDirectory(dir=self._folder) as output:
             arguments = ("train", "config.yaml", "--output", f"{output}/run", "--quiet")
             seconds = self.run(*arguments, ranks=training.ranks)
-            lines = (Path(output) / "run" / "metrics.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines], seconds
+            return records(Path(output) / "run"), seconds
+
+    def train_mnist(self, settings: Mapping[str, Any], ranks: int) -> tuple[list[dict[str, Any]], float]:
+        """Train ``configs/mnist-mlp.yaml`` with other settings; return as `train` does."""
+        with tempfile.TemporaryDirectory(dir=self._folder) as output:
+            seconds = self.run(*mnist_arguments(f"{output}/run", settings), ranks=ranks)
+            return records(Path(output) / "run"), seconds
 
     def epoch_seconds(self, training: Training) -> float:
         """Train; return the median epoch [s]."""
-        records, _ = self.train(training)
-        return seconds_of("\n".join(json.dumps(record) for record in records))
+        epochs, _ = self.train(training)
+        return seconds_of(epochs)
 
     def bench(self, *arguments: object, ranks: int) -> dict[str, Any]:
         """Run ``onotrain bench ARGUMENTS``; return its numbers."""
@@ -134,7 +154,7 @@ class Ours:
         command = self.command("train", "config.yaml", "--output", output, "--quiet", ranks=training.ranks)
         process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stderr=subprocess.PIPE, text=True)
         try:
-            _wait_for_epochs(process, output / "metrics.jsonl", 1)
+            _wait_for_epochs(process, output, 1)
             samples = []
             for _ in range(3):
                 time.sleep(0.2)
@@ -158,9 +178,9 @@ def _write_subset(samples: int, path: Path) -> None:
     np.savez(path, x=mnist.features[:samples], y=mnist.targets[:samples])
 
 
-def _wait_for_epochs(process: subprocess.Popen[str], metrics: Path, epochs: int) -> None:
+def _wait_for_epochs(process: subprocess.Popen[str], run: Path, epochs: int) -> None:
     deadline = time.monotonic() + LIMIT_S
-    while not metrics.exists() or len(metrics.read_text().splitlines()) < epochs:
+    while len(records(run)) < epochs:
         if process.poll() is not None or time.monotonic() > deadline:
             said = process.stderr.read() if process.poll() is not None and process.stderr else "no epoch ends"
             raise RuntimeError(f"the training whose memory is measured: {said}")
@@ -224,7 +244,8 @@ class Peer:
         flags = [f"--{name}={value}" for name, value in options.items()]
         flags += [] if training.samples is None else [f"--samples={training.samples}"]
         flags += [f"--dropout={training.dropout}", "--widths", *map(str, training.widths)]
-        return seconds_of(self._run(self._scripts / "torch_mlp.py", f"--data={self._data}", *flags))
+        lines = self._run(self._scripts / "torch_mlp.py", f"--data={self._data}", *flags).splitlines()
+        return seconds_of([json.loads(line) for line in lines])
 
     def predict_seconds(self, samples: int, threads: int) -> float:
         """Predict `samples` samples in memory at the best of several batch sizes; return the seconds."""

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from programs import ROOT
+from results import filled, table
 from rows import Result
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+#: Of the markers in the page.
+NAME = "results"
 PAGE = ROOT / "docs" / "performance.md"
 PLOT = ROOT / "docs" / "images" / "performance.png"
 MET, NOT_MET = "tab:blue", "tab:red"
@@ -34,16 +36,9 @@ def cells(result: Result) -> list[str]:
     row, unit = result.row, f" {result.row.unit}".rstrip()
     target = "" if row.target is None else f"at {'most' if row.at_most else 'least'} {row.target:g}{unit}"
     low, high = (number(extreme(result.figures)) for extreme in (min, max))
-    sides = [result.side(name) for name in ("ours", "beside")]
-    shown = [f"{number(side)} {row.side_unit}" if side is not None else "" for side in sides]
+    shown = [f"{number(side)} {row.side_unit}" if side is not None else "" for side in result.sides.values()]
     met = {None: "", True: "yes", False: "**no**"}[result.met]
     return [row.what, target, f"{number(result.median)}{unit}", f"{low} to {high}", met, *shown]
-
-
-def table(results: Sequence[Result]) -> str:
-    """Return the table in Markdown."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, results)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def place(machine: dict[str, Any], pairs: int) -> str:
@@ -56,19 +51,6 @@ def place(machine: dict[str, Any], pairs: int) -> str:
         f"{machine['packages']['numpy']}, Python {machine['python']}, PyTorch {machine['torch']}, commit "
         f"`{machine['commit']}`; medians of {pairs} pair{'s' * (pairs > 1)}."
     )
-
-
-def filled(page: str, content: str, begin: str = BEGIN, end: str = END) -> str:
-    """Return the page with other content between its markers.
-
-    Raises
-    ------
-    ValueError
-        It does not have each of them once, in this order.
-    """
-    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise ValueError(f"the page needs the lines {begin} and {end}, once, in this order")
-    return f"{page[: page.index(begin)]}{begin}\n{content}\n{page[page.index(end) :]}"
 
 
 def panels(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
@@ -151,8 +133,8 @@ def main() -> None:
         results = [Result.from_dict(result) for result in content["results"]]
         picture = args.plot.resolve().relative_to(args.page.resolve().parent)
         about = place(content["machine"], content["pairs"])
-        text = f"{about}\n\n{table(results)}\n\n![Medians, pairs and targets]({picture})"
-        page = filled(args.page.read_text(), text)
+        text = f"{about}\n\n{table(COLUMNS, map(cells, results))}\n\n![Medians, pairs and targets]({picture})"
+        page = filled(args.page.read_text(), text, NAME)
     except (OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"{args.results}: {type(error).__name__}: {error}")
     draw(results, args.plot)

@@ -40,15 +40,19 @@ class Reading:
 
 @dataclass
 class Result:
-    """A row with its readings, pair by pair."""
+    """A row with the figure of each pair, and the sides that figures are made of, if there are any."""
 
     row: Row
-    readings: list[Reading] = field(default_factory=list)
+    figures: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
 
-    @property
-    def figures(self) -> list[float]:
-        """The figure of each pair."""
-        return [reading.figure for reading in self.readings]
+    def add(self, reading: Reading) -> None:
+        """Take in what one more pair gave."""
+        self.figures.append(reading.figure)
+        if reading.ours is not None and reading.beside is not None:
+            self.ours.append(reading.ours)
+            self.beside.append(reading.beside)
 
     @property
     def median(self) -> float:
@@ -62,25 +66,21 @@ class Result:
             return None
         return self.median <= self.row.target if self.row.at_most else self.median >= self.row.target
 
-    def side(self, name: str) -> float | None:
-        """Return the median of one side, ``ours`` or ``beside``; None if the figure has no sides."""
-        values = [getattr(reading, name) for reading in self.readings]
-        return None if None in values else statistics.median(values)
+    @property
+    def sides(self) -> dict[str, float | None]:
+        """Medians of both sides; None if the figure has none."""
+        both = {"ours": self.ours, "beside": self.beside}
+        return {name: statistics.median(values) if values else None for name, values in both.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able data."""
-        return {
-            **asdict(self.row),
-            "median": self.median,
-            "met": self.met,
-            "readings": list(map(asdict, self.readings)),
-        }
+        """Return JSON-able data; of the sides only the medians."""
+        return {**asdict(self.row), "median": self.median, "met": self.met, "figures": self.figures, **self.sides}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Result:
         """Return what `to_dict` made data of."""
         row = Row(**{name: data[name] for name in Row.__dataclass_fields__})
-        return cls(row, [Reading(**reading) for reading in data["readings"]])
+        return cls(row, data["figures"], *([] if data[side] is None else [data[side]] for side in ("ours", "beside")))
 
 
 def summary(results: Sequence[Result]) -> str:

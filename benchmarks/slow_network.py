@@ -18,8 +18,6 @@ docs/strategies.md are made from all of them.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import tempfile
 import time
 from collections import deque
@@ -30,20 +28,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from compare import commit
 from hosts import SLEEP, Hosts, end
-from programs import ROOT, Ours, mnist
-from report import filled
-from strategies import PAGE, RESULTS, Case
+from programs import ROOT, Ours, mnist, mnist_arguments, records
+from results import STRATEGIES, commit, load, machine, parser, put, save, table, today
+from strategies import Case
 
-BEGIN, END = "<!-- slow network: begin -->", "<!-- slow network: end -->"
+NAME = "slow network"
+COLUMNS = ("hosts", "strategy", "s to 97 %", "s by the clock", "steps", "accuracy", "MB a step", "computing")
 PLOT = ROOT / "docs" / "images" / "slow-network.png"
 TARGET = 0.97
 #: No run takes longer [s].
 LIMIT_S = 1200.0
 EPOCHS = 100
 #: Found without a network limit: larger batches need more epochs, smaller ones more steps, until the target is reached.
-SETTINGS = ("training.batch_size=2048", "optimizer.learning_rate=2e-3", "schedule=constant")
+SETTINGS = {"training.batch_size": 2048, "optimizer.learning_rate": 2e-3, "schedule": "constant"}
 
 _ASYNCHRONOUS = {"name": "parameter_server", "staleness": "unbounded"}
 _BATCHED = {**_ASYNCHRONOUS, "compensation": "constant_batch"}
@@ -54,12 +52,12 @@ _SYNCHRONOUS = {"name": "parameter_server", "staleness": 0}
 _SWITCH = {"name": "strategy_switch", "at_epoch": 2}
 
 
-def _codec(name: str, **options: int) -> str:
-    return f"communication.codec={json.dumps({'name': name, **options})}"
+def _case(name: str, what: str, strategy: dict[str, Any]) -> Case:
+    return Case(name, what, strategy, changes={})
 
 
-def _case(name: str, what: str, strategy: dict[str, Any], *changes: str) -> Case:
-    return Case(name, what, strategy, changes=changes)
+def _codec(name: str, **options: int) -> dict[str, Any]:
+    return {"communication.codec": {"name": name, **options}}
 
 
 CASES = (
@@ -72,8 +70,8 @@ CASES = (
     _case("diloco-10", "DiLoCo, 10 steps", {**_DILOCO, "period": 10}),
     _case("diloco-30", "DiLoCo, 30 steps", {**_DILOCO, "period": 30}),
     _case("local-10", "local SGD, 10 steps", {**_LOCAL, "period": 10}),
-    _case("powersgd", "all-reduce, PowerSGD of rank 4", {"name": "allreduce"}, _codec("powersgd", rank=4)),
-    _case("ps-sync-int8", "parameter server, synchronous, int8", _SYNCHRONOUS, _codec("int8")),
+    Case("powersgd", "all-reduce, PowerSGD of rank 4", {"name": "allreduce"}, changes=_codec("powersgd", rank=4)),
+    Case("ps-sync-int8", "parameter server, synchronous, int8", _SYNCHRONOUS, changes=_codec("int8")),
 )
 
 
@@ -88,12 +86,11 @@ class Group:
         """Train until the target is reached or time is up; return what came of it."""
         with tempfile.TemporaryDirectory(dir=self._folder) as folder, tempfile.TemporaryFile("w+") as said:
             output = Path(folder) / "run"
-            settings = (*SETTINGS, f"training.epochs={EPOCHS}", "checkpoint={every_epochs: 1000}")
-            changes = (f"strategy={json.dumps(case.strategy)}", *settings, *case.changes)
-            command = self._ours.command(
-                "train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet",
-                *(word for change in changes for word in ("--set", change)),
-            )  # fmt: skip
+            settings = {
+                "strategy": case.strategy, **SETTINGS, "training.epochs": EPOCHS,
+                "checkpoint": {"every_epochs": 1000}, **case.changes,
+            }  # fmt: skip
+            command = self._ours.command(*mnist_arguments(output, settings))
             before = self._sent()
             start = time.monotonic()
             process = self._hosts.start(command, self.numbers, said, mpi=SLEEP)
@@ -101,7 +98,7 @@ class Group:
             try:
                 while not reached(epochs) and process.poll() is None and time.monotonic() < start + limit:
                     time.sleep(0.1)
-                    for record in _records(output / "metrics.jsonl")[len(epochs) :]:
+                    for record in records(output)[len(epochs) :]:
                         now = time.monotonic() - start
                         sent = [after - first for after, first in zip(self._sent(), before, strict=True)]
                         epochs.append({"wall_seconds": now, "sent": sent, **record})
@@ -113,17 +110,23 @@ class Group:
                 raise RuntimeError(f"ended with {failed}:\n{said.read()}")
         return {
             "name": case.name, "what": case.what, "hosts": len(self.numbers), "strategy": case.strategy,
-            "changes": case.changes, "commit": commit(), "limit_seconds": limit, "epochs": epochs,
+            "changes": case.changes, "commit": commit(), "limit_seconds": limit, **(summary(epochs) if epochs else {}),
         }  # fmt: skip
 
     def _sent(self) -> list[int]:
         return [self._hosts.sent(number) for number in self.numbers]
 
 
-def _records(metrics: Path) -> list[dict[str, Any]]:
-    """Return the epochs so far; a line that is being written is left for later."""
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+def summary(epochs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the records of the epochs say: training time and accuracy at the end of each, and the rest."""
+    return {
+        "seconds": list(accumulate(epoch["train_seconds"] for epoch in epochs)),
+        "accuracies": [epoch["validation_accuracy"] for epoch in epochs],
+        "wall_seconds": epochs[-1]["wall_seconds"],
+        "steps": epochs[-1]["steps"],
+        "bytes_per_step": bytes_per_step(epochs),
+        "computing": computing(epochs),
+    }
 
 
 def reached(epochs: Sequence[dict[str, Any]]) -> bool:
@@ -147,25 +150,19 @@ def computing(epochs: Sequence[dict[str, Any]]) -> float:
     return max(map(sum, ranks)) / sum(epoch["train_seconds"] for epoch in epochs)
 
 
-def seconds(result: dict[str, Any]) -> list[float]:
-    """Return the training time at the end of every epoch [s]."""
-    return list(accumulate(epoch["train_seconds"] for epoch in result["epochs"]))
-
-
 class Results:
     """All results, and the file that they are kept in."""
 
     def __init__(self, path: Path, about: dict[str, Any], rate: str) -> None:
         self._path, self._lock = path, Lock()
-        earlier = json.loads(path.read_text())["results"] if path.exists() else []
-        self._found = {(result["name"], result["hosts"]): result for result in earlier}
+        self._found = {(result["name"], result["hosts"]): result for result in load(path)}
         self._about = {"machine": about, "rate": rate, "settings": SETTINGS, "target": TARGET}
 
     def add(self, result: dict[str, Any]) -> None:
         """Take in a result in place of an earlier one; write all."""
         with self._lock:
             self._found[result["name"], result["hosts"]] = result
-            self._path.write_text(json.dumps({**self._about, "results": self.all()}, indent=1) + "\n")
+            save(self._path, self._about, self.all())
 
     def all(self) -> list[dict[str, Any]]:
         """Return the results in the order of the cases, for few hosts first."""
@@ -190,29 +187,17 @@ def work(group: Group, cases: deque[Case], results: Results, limit: float) -> No
 
 def cells(result: dict[str, Any]) -> list[str]:
     """Return what the table says of a run."""
-    epochs = result["epochs"]
-    if not epochs:
+    if "seconds" not in result:
         return [f"no epoch in {result['limit_seconds']:.0f}", "", "", "", "", ""]
-    last = epochs[-1]
-    train = seconds(result)[-1]
-    found = f"{train:.0f}" if reached(epochs) else f"**not** in {result['limit_seconds']:.0f}"
-    clock, accuracy = f"{last['wall_seconds']:.0f}", f"{last['validation_accuracy']:.4f}"
-    return [
-        found,
-        clock,
-        str(last["steps"]),
-        accuracy,
-        f"{bytes_per_step(epochs) / 1e6:.2f}",
-        f"{computing(epochs):.0%}",
-    ]
+    accuracy = result["accuracies"][-1]
+    found = f"{result['seconds'][-1]:.0f}" if accuracy >= TARGET else f"**not** in {result['limit_seconds']:.0f}"
+    traffic, computed = f"{result['bytes_per_step'] / 1e6:.2f}", f"{result['computing']:.0%}"
+    return [found, f"{result['wall_seconds']:.0f}", str(result["steps"]), f"{accuracy:.4f}", traffic, computed]
 
 
-def table(results: Iterable[dict[str, Any]]) -> str:
+def table_of(results: Iterable[dict[str, Any]]) -> str:
     """Return the table in Markdown."""
-    columns = ("hosts", "strategy", "s to 97 %", "s by the clock", "steps", "accuracy", "MB a step", "computing")
-    lines: list[Sequence[str]] = [columns, ("---",) * len(columns)]
-    lines += [(str(result["hosts"]), result["what"], *cells(result)) for result in results]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table(COLUMNS, [(str(result["hosts"]), result["what"], *cells(result)) for result in results])
 
 
 def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
@@ -226,12 +211,11 @@ def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
     panels = figure.subplots(1, len(sizes), sharex=True, sharey=True, squeeze=False)[0]
     for axes, size in zip(panels, sizes, strict=True):
         for result in results:
-            if result["hosts"] == size and result["epochs"]:
-                accuracies = [epoch["validation_accuracy"] for epoch in result["epochs"]]
-                color = colors[result["name"]]
-                axes.plot(seconds(result), accuracies, "o-", ms=3, lw=1.2, color=color, label=result["what"])
-                if reached(result["epochs"]):
-                    axes.plot(seconds(result)[-1], accuracies[-1], "o", ms=7, color=color)
+            if result["hosts"] == size and "seconds" in result:
+                seconds, accuracies, color = result["seconds"], result["accuracies"], colors[result["name"]]
+                axes.plot(seconds, accuracies, "o-", ms=3, lw=1.2, color=color, label=result["what"])
+                if accuracies[-1] >= TARGET:
+                    axes.plot(seconds[-1], accuracies[-1], "o", ms=7, color=color)
         axes.axhline(TARGET, color="black", lw=0.8, ls="--")
         axes.set(xscale="log", xlabel="training time [s]", ylim=(0.89, 0.98))
         axes.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
@@ -248,28 +232,22 @@ def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
 
 def main() -> None:
     """Run the cases, write JSON, plot, and put the table into the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = [case.name for case in CASES]
-    parser.add_argument("--hosts-script", type=Path, help="without it, table and plot are made again, and nothing runs")
-    parser.add_argument("--hosts", nargs="+", type=int, default=[3, 5])
-    parser.add_argument("--rate", default="10mbit")
-    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
-    parser.add_argument("--limit", type=float, default=LIMIT_S, help="of a run, by the clock [s]")
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--no-page", action="store_true", help="leave page and plot as they are")
-    args = parser.parse_args()
+    options = parser(__doc__, [case.name for case in CASES])
+    options.add_argument("--hosts-script", type=Path, help="without it, table and plot are made again, nothing runs")
+    options.add_argument("--hosts", nargs="+", type=int, default=[3, 5])
+    options.add_argument("--rate", default="10mbit")
+    options.add_argument("--limit", type=float, default=LIMIT_S, help="of a run, by the clock [s]")
+    options.add_argument("--no-page", action="store_true", help="leave page and plot as they are")
+    args = options.parse_args()
     mnist()
-    path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-slow-network.json"
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder))
-        about = ours.bench("kernels", "--rows", 1, "--seconds", 1e-4, ranks=1)["machine"]
-        results = Results(path, about, args.rate)
+        results = Results(args.output or today("slow-network"), machine(ours), args.rate)
         if args.hosts_script:
             run(args, ours, Path(folder), results)
     if not args.no_page:
         draw(results.all(), args.rate, PLOT)
-        text = f"{table(results.all())}\n\n![Accuracy over time](images/{PLOT.name})"
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), text, BEGIN, END), encoding="utf-8")
+        put(STRATEGIES, f"{table_of(results.all())}\n\n![Accuracy over time](images/{PLOT.name})", NAME)
 
 
 def run(args: argparse.Namespace, ours: Ours, folder: Path, results: Results) -> None:

@@ -10,29 +10,26 @@ same case; others stay.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compare import commit
-from programs import LIMIT_S, ROOT, Ours, mnist
-from report import filled
+from programs import LIMIT_S, Ours, mnist
+from results import STRATEGIES, commit, load, machine, parser, put, save, table, today
 
-RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "strategies.md"
-BEGIN, END = "<!-- comparison: begin -->", "<!-- comparison: end -->"
+from onotrain.bench.measure import spread
+
+NAME = "comparison"
+COLUMNS = (
+    "strategy", "ranks", "accuracy", "s an epoch", "mean staleness", "most", "waiting and exchange", "MB an epoch",
+)  # fmt: skip
 
 _ASYNCHRONOUS = {"name": "parameter_server", "staleness": "unbounded"}
-
-
 #: Ranks that share no memory.
-APART = ("simulate.ranks_per_node=1",)
+APART = {"simulate.ranks_per_node": 1}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Case:
     what: str
     strategy: dict[str, Any]
     servers: int = 0
-    changes: Sequence[str] = APART
+    changes: Mapping[str, Any] = field(default_factory=lambda: APART)
 
 
 def _server(name: str, what: str, servers: int = 1, **options: Any) -> Case:
@@ -52,11 +49,11 @@ def _server(name: str, what: str, servers: int = 1, **options: Any) -> Case:
 
 def _coded(codec: str, strategy: dict[str, Any], what: str, servers: int = 0) -> Case:
     name = f"{strategy['name']}-{codec}"
-    return Case(name, f"{what}, {codec}", strategy, servers, (*APART, f"communication.codec={codec}"))
+    return Case(name, f"{what}, {codec}", strategy, servers, {**APART, "communication.codec": codec})
 
 
 CASES = (
-    Case("allreduce-node", "all-reduce, in the memory of one node", {"name": "allreduce"}, changes=()),
+    Case("allreduce-node", "all-reduce, in the memory of one node", {"name": "allreduce"}, changes={}),
     Case("allreduce", "all-reduce", {"name": "allreduce"}),
     Case("flat", "flat MPI_Allreduce", {"name": "flat"}),
     _server("ps-sync", "parameter server, synchronous", staleness=0),
@@ -88,93 +85,77 @@ CASES = (
 )  # fmt: skip
 
 
-def run(case: Case, workers: int, epochs: int, ours: Ours, folder: Path) -> dict[str, Any]:
+def run(case: Case, workers: int, epochs: int, ours: Ours) -> dict[str, Any]:
     """Train with one strategy; return what its records say."""
-    ranks, output = workers + case.servers, folder / case.name
-    arguments = (
-        "train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet",
-        "--set", f"training.epochs={epochs}", "--set", f"strategy={json.dumps(case.strategy)}",
-        *(argument for change in case.changes for argument in ("--set", change)),
-    )  # fmt: skip
-    seconds = ours.run(*arguments, ranks=ranks)
-    records = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    ranks = workers + case.servers
+    settings = {"training.epochs": epochs, "strategy": case.strategy, **case.changes}
+    records, seconds = ours.train_mnist(settings, ranks)
     return {
-        "name": case.name, "what": case.what, "strategy": case.strategy, "ranks": ranks,
-        "accuracy": records[-1]["validation_accuracy"], "loss": records[-1]["validation_loss"],
-        "epoch_seconds": sorted(record["train_seconds"] for record in records)[len(records) // 2],
-        "seconds": seconds, "commit": commit(), "epochs": records,
+        "name": case.name, "what": case.what, "strategy": case.strategy, "ranks": ranks, "commit": commit(),
+        "seconds": seconds, **summary(records),
     }  # fmt: skip
 
 
-def table(results: Sequence[dict[str, Any]]) -> str:
-    """Return the table in Markdown."""
-    columns = (
-        "strategy",
-        "ranks",
-        "accuracy",
-        "s an epoch",
-        "mean staleness",
-        "most",
-        "waiting and exchange",
-        "MB an epoch",
-    )
-    lines = [columns, ("---",) * len(columns)]
-    for result in results:
-        staleness = [record["staleness"] for record in result["epochs"] if record.get("staleness")]
-        last = result["epochs"][-1]["ranks_seconds"]
-        busy = sum(last["compute"])
-        idle = sum(last["wait"]) + sum(last["communication"])
-        lines.append(
-            (
-                result["what"], str(result["ranks"]), f"{result['accuracy']:.4f}", f"{result['epoch_seconds']:.2f}",
-                f"{sum(s['mean'] for s in staleness) / len(staleness):.2f}" if staleness else "",
-                str(max(s["max"] for s in staleness)) if staleness else "",
-                f"{100 * idle / (idle + busy):.0f} %", _traffic(result["epochs"][-1].get("ranks_bytes")),
-            )
-        )  # fmt: skip
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the records of a run's epochs say; waiting, exchange and traffic are those of the last one."""
+    last, staleness = records[-1], [record["staleness"] for record in records if record.get("staleness")]
+    seconds, traffic = last["ranks_seconds"], last.get("ranks_bytes")
+    idle = sum(seconds["wait"]) + sum(seconds["communication"])
+    return {
+        "accuracy": last["validation_accuracy"],
+        "loss": last["validation_loss"],
+        "epoch_seconds": spread([record["train_seconds"] for record in records]),
+        "mean_staleness": sum(s["mean"] for s in staleness) / len(staleness) if staleness else None,
+        "largest_staleness": max(s["max"] for s in staleness) if staleness else None,
+        "idle": idle / (idle + sum(seconds["compute"])),
+        "bytes": None if traffic is None else {kind: sum(traffic[kind]) for kind in ("raw", "sent")},
+    }
 
 
-def _traffic(ranks_bytes: dict[str, list[int]] | None) -> str:
+def cells(result: Mapping[str, Any]) -> list[str]:
+    """Return the cells of one row."""
+    mean, most = result["mean_staleness"], result["largest_staleness"]
+    return [
+        result["what"], str(result["ranks"]), f"{result['accuracy']:.4f}", f"{result['epoch_seconds']['median']:.2f}",
+        "" if mean is None else f"{mean:.2f}", "" if most is None else str(most),
+        f"{100 * result['idle']:.0f} %", _traffic(result["bytes"]),
+    ]  # fmt: skip
+
+
+def _traffic(nbytes: Mapping[str, int] | None) -> str:
     """Return what all ranks sent, and what it would have been where a codec made it less [MB]; nothing if unknown."""
-    if ranks_bytes is None:
+    if nbytes is None:
         return ""
-    raw, sent = (sum(ranks_bytes[kind]) / 1e6 for kind in ("raw", "sent"))
+    raw, sent = nbytes["raw"] / 1e6, nbytes["sent"] / 1e6
     return f"{sent:.0f}" if sent == raw else f"{sent:.0f} of {raw:.0f}"
 
 
 def main() -> None:
     """Run the cases, write JSON, and put the table into the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [case.name for case in CASES]
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help=", ".join(names))
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+    options = parser(__doc__, names)
+    options.add_argument("--workers", type=int, default=4)
+    options.add_argument("--epochs", type=int, default=5)
+    args = options.parse_args()
     mnist()
-    path = args.output or RESULTS / f"{datetime.date.today().isoformat()}-strategies.json"
-    kept = json.loads(path.read_text())["results"] if path.exists() else []
-    results = {result["name"]: result for result in kept}
+    path = args.output or today("strategies")
+    results = {result["name"]: result for result in load(path)}
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder))
-        about = {**ours.bench("kernels", "--rows", 1, "--seconds", 1e-4, ranks=1)["machine"]}
+        about = {"machine": machine(ours), "workers": args.workers}
         for case in CASES:
             if case.name not in args.cases:
                 continue
             try:
-                last = run(case, args.workers, args.epochs, ours, Path(folder))
+                last = run(case, args.workers, args.epochs, ours)
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
                 print(f"{case.name}: failed within {LIMIT_S:.0f} s: {error}", flush=True)
                 continue
-            print(f"{case.name}: {last['accuracy']:.4f}, {last['epoch_seconds']:.2f} s an epoch", flush=True)
+            print(" | ".join(cells(last)), flush=True)
             results[case.name] = last
             ordered = [results[name] for name in names if name in results]
-            path.write_text(
-                json.dumps({"machine": about, "workers": args.workers, "results": ordered}, indent=1) + "\n"
-            )
-            page = filled(PAGE.read_text(encoding="utf-8"), table(ordered), BEGIN, END)
-            PAGE.write_text(page, encoding="utf-8")
+            save(path, about, ordered)
+            put(STRATEGIES, table(COLUMNS, map(cells, ordered)), NAME)
 
 
 if __name__ == "__main__":

@@ -49,16 +49,26 @@ def results(module: Any) -> list[Any]:
     small = rows.Row("memory", "memory of a rank", 80.0, "MiB", at_most=True)
     told = rows.Row("cost", "what it costs", None, "steps")
     share = rows.Row("gemm", "against bare products", 0.9, "", side_unit="ms")
-    return [
-        rows.Result(faster, [rows.Reading.times_faster(ours, 12.0) for ours in (1.5, 2.0, 3.0)]),
-        rows.Result(share, [rows.Reading(figure, 7.0, 6.3) for figure in (0.95, 0.85, 0.89)]),
-        rows.Result(small, [rows.Reading(figure) for figure in (61.25, 70.0, 80.5)]),
-        rows.Result(told, [rows.Reading(figure) for figure in (12.5, 120.4)]),
-    ]
+    readings = {
+        faster: [rows.Reading.times_faster(ours, 12.0) for ours in (1.5, 2.0, 3.0)],
+        share: [rows.Reading(figure, 7.0, 6.3) for figure in (0.95, 0.85, 0.89)],
+        small: [rows.Reading(figure) for figure in (61.25, 70.0, 80.5)],
+        told: [rows.Reading(figure) for figure in (12.5, 120.4)],
+    }
+    made = [rows.Result(row) for row in readings]
+    for result in made:
+        for reading in readings[result.row]:
+            result.add(reading)
+    return made
+
+
+def table_of(module: Any, found: list[Any]) -> str:
+    report = module("report")
+    return module("results").table(report.COLUMNS, map(report.cells, found))
 
 
 def test_the_table(module: Any) -> None:
-    lines = module("report").table(results(module)).splitlines()
+    lines = table_of(module, results(module)).splitlines()
     assert lines == [
         "| what | target | median | min to max | met | ours | beside it |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -74,7 +84,7 @@ def test_the_table(module: Any) -> None:
 )
 def test_a_target_is_met_where_it_is_reached(module: Any, figure: float, at_most: bool, met: bool) -> None:
     rows = module("rows")
-    assert rows.Result(rows.Row("r", "r", 0.9, "", at_most=at_most), [rows.Reading(figure)]).met is met
+    assert rows.Result(rows.Row("r", "r", 0.9, "", at_most=at_most), [figure]).met is met
 
 
 @pytest.mark.parametrize(
@@ -90,27 +100,33 @@ def test_the_page_gets_table_and_plot_and_keeps_the_rest(
     module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = module("report")
-    content = {"machine": MACHINE, "pairs": 3, "results": [result.to_dict() for result in results(module)]}
+    begin, end = f"<!-- {report.NAME}: begin -->", f"<!-- {report.NAME}: end -->"
     file, page, plot = tmp_path / "r.json", tmp_path / "docs" / "p.md", tmp_path / "docs" / "images" / "p.png"
-    file.write_text(json.dumps(content))
+    module("results").save(file, {"machine": MACHINE, "pairs": 3}, [result.to_dict() for result in results(module)])
     page.parent.mkdir()
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     monkeypatch.setattr(sys, "argv", ["report.py", str(file), "--page", str(page), "--plot", str(plot)])
     for _ in range(2):  # the second time there is a table already
         report.main()
         text = page.read_text()
-        assert text.startswith(f"before\n{report.BEGIN}\nMeasured on 2031-02-03: Abacus 9, 2 cores (L1d 32K, L2 1024K)")
+        assert text.startswith(f"before\n{begin}\nMeasured on 2031-02-03: Abacus 9, 2 cores (L1d 32K, L2 1024K)")
         assert "`x86_64_v3`, Open MPI v5.0.11, openblas 0.3.30, NumPy 2.3.4, Python 3.11.7, PyTorch 2.13.0" in text
         assert "commit `abc1234`; medians of 3 pairs." in text
-        assert report.table(results(module)) in text
-        assert text.endswith(f"![Medians, pairs and targets](images/p.png)\n{report.END}\nafter\n")
+        assert table_of(module, results(module)) in text
+        assert text.endswith(f"![Medians, pairs and targets](images/p.png)\n{end}\nafter\n")
         assert "old" not in text
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_results_come_back_from_their_file(module: Any) -> None:
-    rows, found = module("rows"), results(module)
-    assert [rows.Result.from_dict(json.loads(json.dumps(result.to_dict()))) for result in found] == found
+def test_a_file_of_results_has_what_the_table_needs_one_result_a_line(module: Any, tmp_path: Path) -> None:
+    rows, found, file = module("rows"), results(module), tmp_path / "folder" / "r.json"
+    assert module("results").load(file) == []
+    module("results").save(file, {"machine": MACHINE}, [result.to_dict() for result in found])
+    assert len(file.read_text().splitlines()) == len(found) + 5
+    assert json.loads(file.read_text())["machine"] == MACHINE
+    back = [rows.Result.from_dict(result) for result in module("results").load(file)]
+    assert [result.figures for result in back] == [result.figures for result in found]
+    assert table_of(module, back) == table_of(module, found)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"machine": {}, "pairs": 1, "results": [{"name": "x"}]}'])
@@ -128,10 +144,10 @@ def test_a_file_that_holds_no_results_is_one_message(
 
 
 def test_a_page_without_markers_is_refused(module: Any) -> None:
-    report = module("report")
-    for page in ("", report.BEGIN, f"{report.END}{report.BEGIN}", f"{report.BEGIN}{report.BEGIN}{report.END}"):
+    begin, end = "<!-- x: begin -->", "<!-- x: end -->"
+    for page in ("", begin, f"{end}{begin}", f"{begin}{begin}{end}"):
         with pytest.raises(ValueError, match="needs the lines"):
-            report.filled(page, "x")
+            module("results").filled(page, "content", "x")
 
 
 def test_rows_are_drawn_by_what_their_axis_shows(module: Any) -> None:
@@ -143,9 +159,20 @@ def test_rows_are_drawn_by_what_their_axis_shows(module: Any) -> None:
     }  # fmt: skip
 
 
-def test_the_page_of_the_repository_has_its_markers(module: Any) -> None:
-    report = module("report")
-    assert "| x |" in report.filled(report.PAGE.read_text(), "| x |")
+def test_the_pages_of_the_repository_hold_the_tables_of_the_kept_results(module: Any) -> None:
+    """Which are made again without a new measurement."""
+    page, report, slow, uneven = (module(name) for name in ("results", "report", "slow_network", "uneven"))
+    strategies, kept = module("strategies"), {path.stem: page.load(path) for path in page.RESULTS.glob("*.json")}
+    measured = [module("rows").Result.from_dict(row) for row in kept["2026-11-21-intel-r-xeon-r-processor"]]
+    assert table_of(module, measured) in report.PAGE.read_text()
+    cases = {result["name"]: result for result in kept["2026-11-21-uneven"]}
+    for table in (
+        page.table(strategies.COLUMNS, map(strategies.cells, kept["2026-11-21-strategies"])),
+        slow.table_of(kept["2026-11-21-slow-network"]),
+        uneven.always_table([cases[case.name] for case in uneven.ALWAYS]),
+        uneven.now_and_then_table([cases[case.name] for case in uneven.NOW_AND_THEN]),
+    ):
+        assert table in page.STRATEGIES.read_text()
 
 
 def test_every_row_has_a_name_of_its_own_and_a_target(module: Any) -> None:
@@ -170,9 +197,9 @@ def test_what_a_rank_needs_for_itself(module: Any) -> None:
 
 
 def test_the_first_epoch_warms_up(module: Any) -> None:
-    lines = "\n".join(json.dumps({"train_seconds": seconds}) for seconds in (9.0, 2.0, 3.0, 1.0))
-    assert module("programs").seconds_of(lines) == 2.0
-    assert module("programs").seconds_of(lines.splitlines()[0]) == 9.0
+    epochs = [{"train_seconds": seconds} for seconds in (9.0, 2.0, 3.0, 1.0)]
+    assert module("programs").seconds_of(epochs) == 2.0
+    assert module("programs").seconds_of(epochs[:1]) == 9.0
 
 
 def test_a_job_and_its_memory_are_found(module: Any) -> None:
@@ -191,22 +218,20 @@ def test_a_job_and_its_memory_are_found(module: Any) -> None:
 
 
 def test_names_of_files_of_results(module: Any) -> None:
-    about = {"date": "2031-02-03", "cpu": "Intel(R) Xeon(R) CPU @ 2.20GHz"}
-    assert module("compare").file_name(about) == "2031-02-03-intel-r-xeon-r-cpu-2-20ghz.json"
+    assert module("results").slug("Intel(R) Xeon(R) CPU @ 2.20GHz") == "intel-r-xeon-r-cpu-2-20ghz"
 
 
 def test_rows_of_one_commit_are_kept_together(module: Any, tmp_path: Path) -> None:
     compare, rows = module("compare"), module("rows")
     version, fixed = (
-        rows.Result(rows.Row(name, name, 1.0, "s"), [rows.Reading(value)])
-        for name, value in [("version", 0.1), ("fixed", 2.0)]
+        rows.Result(rows.Row(name, name, 1.0, "s"), [value]) for name, value in [("version", 0.1), ("fixed", 2.0)]
     )
     path, about = tmp_path / "results.json", {"commit": "abc"}
-    path.write_text(json.dumps(compare.merged([fixed], path, about, 5)))
+    module("results").save(path, {"machine": about, "pairs": 5}, compare.merged([fixed], path, about, 5))
     both = compare.merged([version], path, about, 5)
-    assert [row["name"] for row in both["results"]] == ["version", "fixed"]  # in the order of the table
+    assert [row["name"] for row in both] == ["version", "fixed"]  # in the order of the table
     for other, pairs in [({"commit": "abd"}, 5), (about, 3)]:
-        assert [row["name"] for row in compare.merged([version], path, other, pairs)["results"]] == ["version"]
+        assert [row["name"] for row in compare.merged([version], path, other, pairs)] == ["version"]
 
 
 #: Stands for a training: epochs of these accuracies, then what follows.
@@ -250,9 +275,9 @@ def test_a_run_over_slow_links_ends_at_its_target(module: Any, tmp_path: Path) -
     hosts = Namespaces((0.9, 0.97), "time.sleep(100)")
     result = train_slowly(module, tmp_path, hosts, 60.0)
     assert hosts.process is not None and hosts.process.poll() is not None
-    assert [epoch["validation_accuracy"] for epoch in result["epochs"]] == [0.9, 0.97]
-    assert result["epochs"][-1]["sent"] == [8000, 10000, 12000]  # since the launch
-    assert module("slow_network").seconds(result) == [2.5, 5.0]
+    assert (result["accuracies"], result["seconds"]) == ([0.9, 0.97], [2.5, 5.0])
+    # Of the host that sent most; its counter has been looked at once more for the second epoch.
+    assert result["bytes_per_step"] == 6000 / 30
     found, clock, *others = module("slow_network").cells(result)
     assert (found, others) == ("5", ["60", "0.9700", "0.00", "20%"]) and 0.0 <= float(clock) < 60.0
 
@@ -262,8 +287,7 @@ def test_a_run_over_slow_links_ends_at_its_limit(module: Any, tmp_path: Path) ->
     result = train_slowly(module, tmp_path, hosts, 3.0)
     assert hosts.process is not None and hosts.process.poll() is not None
     assert module("slow_network").cells(result)[0] == "**not** in 3"
-    nothing = {**result, "epochs": []}
-    assert module("slow_network").cells(nothing)[0] == "no epoch in 3"
+    assert module("slow_network").cells({"limit_seconds": 3.0})[0] == "no epoch in 3"
 
 
 def test_bytes_of_a_step_are_those_after_the_first_epoch(module: Any) -> None:
@@ -291,8 +315,8 @@ def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path:
     def result(name: str, hosts: int, accuracy: float) -> dict[str, Any]:
         epoch = {"steps": 10, "train_seconds": 7.0, "wall_seconds": 9.0, "sent": [10**7, 2 * 10**7, 0]}
         epoch["ranks_seconds"] = {"compute": [0.7, 0.0]}
-        epochs = [{**epoch, "validation_accuracy": accuracy}]
-        return {"name": name, "what": f"the {name}", "hosts": hosts, "limit_seconds": 60.0, "epochs": epochs}
+        found = slow.summary([{**epoch, "validation_accuracy": accuracy}])
+        return {"name": name, "what": f"the {name}", "hosts": hosts, "limit_seconds": 60.0, **found}
 
     for content in (result(second, 3, 0.98), result(first, 5, 0.98), result(first, 3, 0.5)):
         slow.Results(path, {}, "10mbit").add(content)
@@ -300,7 +324,7 @@ def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path:
     results.add(result(first, 3, 0.9712))  # in place of the other
     kept = slow.Results(path, {}, "10mbit").all()
     assert [(content["name"], content["hosts"]) for content in kept] == [(first, 3), (second, 3), (first, 5)]
-    assert slow.table(kept).splitlines()[2] == f"| 3 | the {first} | 7 | 9 | 10 | 0.9712 | 2.00 | 10% |"
+    assert slow.table_of(kept).splitlines()[2] == f"| 3 | the {first} | 7 | 9 | 10 | 0.9712 | 2.00 | 10% |"
     slow.draw(kept, "10mbit", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -308,8 +332,7 @@ def test_results_of_slow_links_are_kept_by_case_and_hosts(module: Any, tmp_path:
 def test_cases_of_slow_links_are_configurations(module: Any) -> None:
     slow = module("slow_network")
     for case in slow.CASES:
-        changes = (f"strategy={json.dumps(case.strategy)}", *slow.SETTINGS, *case.changes)
+        settings = {"strategy": case.strategy, **slow.SETTINGS, **case.changes}
+        changes = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         config = load_config(ROOT / "configs" / "mnist-mlp.yaml", changes)
         assert config.training.batch_size == 2048 and config.strategy.name == case.strategy["name"]
-    page = slow.PAGE.read_text(encoding="utf-8")
-    assert slow.table([]) in module("report").filled(page, slow.table([]), slow.BEGIN, slow.END)
