@@ -44,10 +44,10 @@ LOADED = """\
 import sys
 from pathlib import Path
 from onotrain.cli.program import run
-from onotrain.parallel.guard import launched_rank
+from onotrain.parallel import launcher
 assert run(["train", "c.yaml", "--quiet", "--output", "run"]) == 0
 heavy = ("h5py", "rich", "matplotlib", "safetensors", "onnx", "threadpoolctl")
-Path(f"loaded-{launched_rank()}").write_text(" ".join(n for n in heavy if n in sys.modules))
+Path(f"loaded-{launcher.rank()}").write_text(" ".join(n for n in heavy if n in sys.modules))
 """
 
 

@@ -68,10 +68,10 @@ class _Output:
 def _give_up() -> None:
     """End a job whose ranks wait for each other for ever; in a thread, because the main one hangs in MPI."""
     from onotrain.errors import PlatformError
-    from onotrain.parallel import guard
+    from onotrain.parallel import launcher
 
     print(
-        f"onotrain: rank {guard.launched_rank()}: no progress for {LIMIT_S:.0f} s: ranks cannot reach each other\n"
+        f"onotrain: rank {launcher.rank()}: no progress for {LIMIT_S:.0f} s: ranks cannot reach each other\n"
         "  hint: check firewalls and that all hosts run the same MPI; with Open MPI try --mca btl self,sm,tcp",
         file=sys.stderr,
         flush=True,

@@ -50,12 +50,12 @@ def command(
     number of ranks.  DATA is a built-in data set or a file.
     """
     from onotrain.inference.evaluation import evaluate
-    from onotrain.parallel import guard
+    from onotrain.parallel import launcher
 
     wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
     spec = spec_of(data, format_, features, part, targets)
     evaluation = evaluate(run, spec, wanted, stream=stream_of(stream))
-    if guard.launched_rank() > 0:
+    if launcher.rank() > 0:
         return
     for warning in evaluation.warnings:
         click.echo(f"onotrain: {warning}", err=True)

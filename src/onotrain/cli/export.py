@@ -32,9 +32,9 @@ def command(run: str, kind: str, output: Path | None) -> None:
     """
     from onotrain.errors import UsageError
     from onotrain.inference.export import export
-    from onotrain.parallel import guard
+    from onotrain.parallel import launcher
 
-    if guard.launched_rank() > 0:
+    if launcher.rank() > 0:
         return  # one process is enough
     if output is None:
         output = Path(f"{Path(run).resolve().stem if Path(run).is_file() else Path(run).resolve().name}.{kind}")

@@ -13,7 +13,7 @@ from onotrain import __version__
 from onotrain.cli.terminal import discard_output
 from onotrain.cli.verb import Group, nearest, show_help_without_verb
 from onotrain.errors import EXIT_OK, OnotrainError, UsageError, on_all_ranks
-from onotrain.parallel import guard, threads
+from onotrain.parallel import guard, launcher, threads
 
 #: Verb -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the verbs
 #: imports none of them.
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; return the exit code."""
     verb = next((word for word in arguments if not word.startswith("-")), None)
     local = verb in VERBS and verb not in COLLECTIVE
-    if guard.launched_rank() > 0:
+    if launcher.rank() > 0:
         if local:
             return EXIT_OK
         discard_output()  # help and the like are for one rank to print
@@ -111,7 +111,7 @@ def _invoke(arguments: list[str], local: bool) -> None:
         # Whoever read our output has seen enough, as `head` does; not so with other ranks that might wait for this one.
         # Of a pipe that breaks while it prints click makes an exit, and puts something else in the place of stdout.
         broken = isinstance(left, BrokenPipeError) or sys.stdout is not stdout
-        if not broken or (guard.launched_size() > 1 and not local):
+        if not broken or (launcher.size() > 1 and not local):
             raise
         discard_output()
 

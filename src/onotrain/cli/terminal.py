@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
-from onotrain.parallel import guard
+from onotrain.parallel import launcher
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,7 @@ def terminal_columns() -> int | None:
     """Return the width of the terminal that standard output is shown on [characters]; None if it goes elsewhere."""
     if os.environ.get("TERM", "dumb") == "dumb" or not sys.stdout.isatty():
         return None
-    if not guard.launched():
+    if not launcher.present():
         return _columns(sys.stdout.fileno())
     with suppress(OSError), _launcher_terminal() as terminal:
         return _columns(terminal.fileno())
@@ -32,7 +32,7 @@ def terminal_stream() -> TextIO:
 
     Under mpirun that is the terminal itself, because mpirun passes on whole lines only.
     """
-    if guard.launched():
+    if launcher.present():
         with suppress(OSError):
             terminal = _launcher_terminal()
             # With `stty tostop` a process in the background would be stopped for writing.

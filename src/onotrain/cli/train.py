@@ -49,10 +49,10 @@ def command(
     """
     if resume and output is None:
         raise click.UsageError("--resume needs --output DIR, the run to go on with")
-    from onotrain.parallel import guard
+    from onotrain.parallel import launcher
     from onotrain.training import train
 
-    if guard.launched_rank() > 0:
+    if launcher.rank() > 0:
         train(config, overrides=overrides, output=output, resume=resume)
         return
     with _display(progress, quiet) as display:

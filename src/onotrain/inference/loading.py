@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.inference.predictor import Predictor
-from onotrain.parallel import guard, kernels
+from onotrain.parallel import kernels, launcher
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
@@ -22,7 +22,7 @@ from onotrain.runs.run_directory import find_checkpoint
 
 def connect() -> World | None:
     """Return the job's ranks; None if a launcher has not started several: then MPI is not started."""
-    return World.connect() if guard.launched_size() > 1 else None
+    return World.connect() if launcher.size() > 1 else None
 
 
 @contextmanager

@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import sleep
 from typing import TextIO
 
 from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
+from onotrain.parallel import launcher
 
-#: Where launchers tell a process its rank and the number of ranks, before MPI has started.
-_RANK_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-_SIZE_VARIABLES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-#: How long a rank that fails before MPI has started lets rank 0 go first [s].
+#: How long a rank that fails before MPI has started lets rank 0 go first, and the others start MPI [s].
 _GRACE_S = 1.0
 #: How long rank 0 lets the others end [s].
 _PAUSE_S = 0.1
-
-
-def _number(names: tuple[str, ...], otherwise: int) -> int:
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), otherwise)
-
-
-def launched() -> bool:
-    """Return whether a launcher started this process, be it as the only rank.  Starts no MPI."""
-    return any(name in os.environ for name in _RANK_VARIABLES)
-
-
-def launched_rank() -> int:
-    """Return the rank that a launcher gave to this process; 0 without one.  Starts no MPI."""
-    return _number(_RANK_VARIABLES, 0)
-
-
-def launched_size() -> int:
-    """Return how many ranks a launcher started; 1 without one.  Starts no MPI."""
-    return max(_number(_SIZE_VARIABLES, 1), launched_rank() + 1)
 
 
 def _mpi_runs() -> bool:
@@ -50,11 +31,12 @@ def _mpi_runs() -> bool:
 
 def _world() -> tuple[int, int]:
     """Return this process's rank and the number of ranks."""
-    if not _mpi_runs():
-        return launched_rank(), launched_size()
-    from mpi4py import MPI
+    if _mpi_runs():
+        from mpi4py import MPI
 
-    return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+        if MPI.COMM_WORLD.size > 1:
+            return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
+    return launcher.rank(), launcher.size()
 
 
 def _say(stream: TextIO, message: str) -> None:
@@ -70,7 +52,17 @@ def _abort(code: int) -> None:
         from mpi4py import MPI
 
         MPI.COMM_WORLD.Abort(code)
+    sleep(_GRACE_S)  # the others may be starting MPI: of a rank that ends meanwhile Open MPI's mpirun crashes or hangs
+    _abort_hydra(code)
     os._exit(code)
+
+
+def _abort_hydra(code: int) -> None:
+    """Let Hydra end the job: a rank that ends before it has started MPI is nothing to it, and the others would wait."""
+    with suppress(KeyError, ValueError, OSError):
+        descriptor = int(os.environ["PMI_FD"])
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):  # a wrapper may have closed it, and its number be a file's now
+            os.write(descriptor, b"cmd=abort exitcode=%d\n" % code)
 
 
 def _leave(rank: int, code: int) -> int:
@@ -83,11 +75,14 @@ def _leave(rank: int, code: int) -> int:
         from mpi4py import MPI
 
         MPI.Finalize()
-    if rank > 0:
-        # At once: where ranks outnumber cores, taking an interpreter down may last longer than rank 0 waits.
+    if rank > 0 and launcher.is_open_mpi():
+        # At once: where ranks outnumber cores, taking an interpreter down may last longer than rank 0 waits.  Hydra
+        # would take this for a crash: then the job's code is 0, or that of ranks that it kills.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(EXIT_OK)
+    if rank > 0:
+        return EXIT_OK
     sleep(_PAUSE_S)
     return code
 

@@ -6,6 +6,7 @@ This file starts MPI, once, when `World.connect` is first called; importing it s
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from onotrain.errors import EXIT_INTERNAL, PlatformError
+from onotrain.parallel import launcher
 from onotrain.parallel.failure_detector import FailureDetector
 
 if TYPE_CHECKING:
@@ -67,7 +69,11 @@ def start_mpi() -> Any:
         import mpi4py
 
         mpi4py.rc.thread_level = "funneled"  # background threads read and write files; only the main one speaks MPI
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", r"\s*suspicious MPI execution environment", RuntimeWarning
+            )  # see `launcher`
+            from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise PlatformError(
             f"cannot start MPI: {error}",
@@ -97,7 +103,10 @@ class World:
         `ranks_per_node` ranks of a node, if given, are taken for a node of their own.
         """
         mpi = start_mpi()
-        comm = (mpi.COMM_WORLD if comm is None else comm).Dup()
+        if comm is None:
+            comm = mpi.COMM_WORLD
+            launcher.check(comm.size, mpi.get_vendor()[0])
+        comm = comm.Dup()
         node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
         failures = FailureDetector(comm, node)
         if ranks_per_node is not None:

@@ -1,0 +1,82 @@
+"""What launched this process: its rank and the number of ranks, known from the environment before MPI has started."""
+
+from __future__ import annotations
+
+import os
+
+from onotrain.errors import PlatformError, on_all_ranks
+
+#: Variables with the rank and the number of ranks.  Those of MPI's own launchers come first: they may run within a step
+#: of a batch system, whose variables they pass on.
+_VARIABLES = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # Open MPI's mpirun
+    ("MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE"),  # MVAPICH2's mpirun_rsh
+    ("PMI_RANK", "PMI_SIZE"),  # Hydra (MPICH, Intel MPI, MVAPICH); PALS, Flux, srun --mpi=pmi2
+    ("FLUX_TASK_RANK", "FLUX_JOB_SIZE"),
+    ("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"),  # jsrun
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; a batch script has no second one, whatever SLURM_NTASKS says
+)
+#: Those of launchers that do not say how many ranks there are.
+_RANKS = (*(rank for rank, _ in _VARIABLES), "PALS_RANKID", "ALPS_APP_PE", "PMIX_RANK")
+
+
+def _number(name: str) -> int | None:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdigit() else None
+
+
+def _place() -> tuple[int, int, str]:
+    """Return rank, number of ranks, and the variable that says the latter."""
+    for variables in _VARIABLES:
+        rank, size = map(_number, variables)
+        if rank is not None and size is not None:
+            return rank, size, variables[1]
+    name, rank = next(((name, rank) for name in _RANKS if (rank := _number(name)) is not None), ("", 0))
+    return rank, rank + 1, name
+
+
+def present() -> bool:
+    """Return whether a launcher started this process, be it as the only rank."""
+    return any(name in os.environ for name in _RANKS)
+
+
+def rank() -> int:
+    """Return the rank that a launcher gave to this process; 0 without one."""
+    return _place()[0]
+
+
+def size() -> int:
+    """Return how many ranks a launcher started; 1 without one."""
+    return _place()[1]
+
+
+def is_open_mpi() -> bool:
+    """Return whether Open MPI's mpirun started this process."""
+    return _VARIABLES[0][0] in os.environ
+
+
+def check(mpi_size: int, library: str) -> None:
+    """Refuse a job whose processes do not find each other: each would be rank 0 of 1, and do all of the work.
+
+    Parameters
+    ----------
+    mpi_size
+        Number of ranks as MPI sees it.
+    library
+        Name of the MPI library.
+
+    Raises
+    ------
+    PlatformError
+        Several processes were launched, and MPI sees one.  Each of them raises it.
+    """
+    _, launched, source = _place()
+    if mpi_size == 1 and launched > 1:
+        raise on_all_ranks(
+            PlatformError(
+                f"{launched} processes were launched ({source}), but for MPI each of them is alone: "
+                f"the launcher and {library} do not know each other",
+                hint="use the mpirun of this MPI (from pip: the one beside onotrain), or srun with a PMI that MPI was "
+                "built for (srun --mpi=list); launch separate runs one by one",
+            )
+        )
