@@ -332,7 +332,7 @@ def test_long_vectors_go_in_pieces(world: World, servers: int, monkeypatch: pyte
     """In the right order, the short last one too: bit-equal to vectors in one piece."""
     ends = []
     for piece_bytes in (1 << 30, 400):
-        monkeypatch.setattr(collectives, "PIECE_BYTES", piece_bytes)
+        monkeypatch.setattr(collectives, "CHUNK_BYTES", piece_bytes)
         run = Run(world, config("adam", servers=servers))
         for number in range(1, 6):
             run.step(number, synchronize=number == 5)

@@ -15,14 +15,14 @@ from onotrain.data import DataSpec
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
 from onotrain.inference import distributed, evaluation, job
 from onotrain.inference.loading import load_everywhere
-from onotrain.inference.predictor import CHUNK_ROWS, Predictor, load
+from onotrain.inference.predictor import PASS_ROWS, Predictor, load
 from onotrain.inference.source import Source
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi
 
-ROWS = 20 * CHUNK_ROWS + 77
+ROWS = 20 * PASS_ROWS + 77
 
 
 class Collect:
@@ -53,32 +53,32 @@ def source_of(x: np.ndarray, **options: Any) -> Source:
     return Source("test", *x.shape, x.dtype, lambda begin, end: x[begin:end], **options)
 
 
-@pytest.mark.parametrize("rows", [1, CHUNK_ROWS, CHUNK_ROWS + 1, ROWS])
-@pytest.mark.parametrize("portion", [CHUNK_ROWS, 3 * CHUNK_ROWS])
-def test_every_row_is_predicted_once(world: World, rows: int, portion: int) -> None:
+@pytest.mark.parametrize("rows", [1, PASS_ROWS, PASS_ROWS + 1, ROWS])
+@pytest.mark.parametrize("chunk", [PASS_ROWS, 3 * PASS_ROWS])
+def test_every_row_is_predicted_once(world: World, rows: int, chunk: int) -> None:
     predictor, x = network(), samples(rows)
     sink = Collect(rows, 3) if world.rank == 0 else None
     told: list[int] = []
-    counts = distributed.predict(world, predictor, source_of(x, portion=portion), sink, told.append)
+    counts = distributed.predict(world, predictor, source_of(x, chunk=chunk), sink, told.append)
     if sink is None:
         assert counts == [] and told == []
     else:
         np.testing.assert_array_equal(sink.array, predictor.predict(x))
         assert len(counts) == world.size
-        assert sum(counts) == -(-rows // portion) == len(told)
+        assert sum(counts) == -(-rows // chunk) == len(told)
         assert sum(told) == rows
 
 
 def test_a_rank_that_stands_still_gets_no_more(world: World) -> None:
-    """Rank 1 waits in its first portion until all others are done, but for the one that it has in hand."""
+    """Rank 1 waits in its first chunk until all others are done, but for the one that it has in hand."""
     if world.size == 1:
         pytest.skip("Test requires 2 MPI processes, only 1 MPI processes")
     predictor, x = network(), samples()
-    portions = -(-ROWS // CHUNK_ROWS)
+    chunks = -(-ROWS // PASS_ROWS)
     done = allocate(world.comm, {"done": ((1,), np.int64)})["done"]
 
     def read(begin: int, end: int) -> np.ndarray:
-        while world.rank == 1 and done[0] < portions - 2:
+        while world.rank == 1 and done[0] < chunks - 2:
             time.sleep(0.01)
         return x[begin:end]
 
@@ -86,7 +86,7 @@ def test_a_rank_that_stands_still_gets_no_more(world: World) -> None:
     counts = distributed.predict(world, predictor, Source("test", ROWS, 5, x.dtype, read), sink)
     if sink is not None:
         assert counts[1] == 2
-        assert sum(counts) == portions
+        assert sum(counts) == chunks
         np.testing.assert_array_equal(sink.array, predictor.predict(x))
 
 
@@ -142,7 +142,7 @@ def test_files_are_those_of_one_process(
         assert report is None
         return
     assert report is not None
-    assert report.samples == ROWS and len(report.portions) == world.size and report.samples_per_second > 0
+    assert report.samples == ROWS and len(report.chunks) == world.size and report.samples_per_second > 0
     monkeypatch.setattr(job, "connect", lambda: None)
     job.predict_file(files / "net.h5", spec, files / f"one{suffix}")
     assert (files / f"many{suffix}").read_bytes() == (files / f"one{suffix}").read_bytes()

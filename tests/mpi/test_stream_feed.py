@@ -71,18 +71,18 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
         for batch in batches(feed.samples, batch_size, start if epoch == 0 else 0):
             part = batch.slice(world.rank, world.size)
             x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
-            for piece in part.pieces(2):
-                rows = slice(piece.begin - part.begin, piece.end - part.begin)
-                feed.fill(epoch, batch, piece, x[rows], y[rows])
+            for chunk in part.micro_batches(2):
+                rows = slice(chunk.begin - part.begin, chunk.end - part.begin)
+                feed.fill(epoch, batch, chunk, x[rows], y[rows])
             np.testing.assert_array_equal(x[:, 0], y)
             np.testing.assert_array_equal(x[:, 1], y * COLUMNS + 1)
             for rows_of_rank in world.comm.allgather(y.tolist()):
                 seen += rows_of_rank
         order = feed.order(epoch)
         expected: list[int] = []
-        for piece in order.pieces(start if epoch == 0 else 0, feed.samples):
-            buffer = np.concatenate([np.arange(*block) for block in order.windows[piece.window].blocks])
-            expected += buffer[piece.rows].tolist()
+        for chunk in order.chunks(start if epoch == 0 else 0, feed.samples):
+            buffer = np.concatenate([np.arange(*block) for block in order.windows[chunk.window].blocks])
+            expected += buffer[chunk.rows].tolist()
         assert seen == expected
         if epoch > 0:
             assert sorted(seen) == (list(range(ROWS)) if index is None else index.tolist())

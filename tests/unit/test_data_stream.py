@@ -24,16 +24,16 @@ def shuffle(start: int, n: int, key: int, out: np.ndarray) -> None:
 
 
 def order_of(order: BlockOrder, cuts: list[int] | None = None) -> list[int]:
-    """Return the rows of the file in the order of the epoch, read in pieces that end at `cuts`."""
+    """Return the rows of the file in the order of the epoch, read in chunks that end at `cuts`."""
     rows: list[int] = []
     edges = [0, *sorted(cuts or []), order.samples]
     for begin, end in zip(edges, edges[1:], strict=False):
-        for piece in order.pieces(begin, end):
-            window = order.windows[piece.window]
+        for chunk in order.chunks(begin, end):
+            window = order.windows[chunk.window]
             buffer = np.concatenate([np.arange(*block) for block in window.blocks])
             assert len(buffer) == window.rows
-            assert (piece.begin, piece.end - piece.begin) == (len(rows), len(piece.rows))
-            rows += buffer[piece.rows].tolist()
+            assert (chunk.begin, chunk.end - chunk.begin) == (len(rows), len(chunk.rows))
+            rows += buffer[chunk.rows].tolist()
     return rows
 
 
@@ -94,7 +94,7 @@ class TestBlockOrder:
         with pytest.raises(IndexError, match="position 10 of an epoch of 10"):
             order.window_at(10)
         with pytest.raises(IndexError, match="positions 3 to 11"):
-            next(order.pieces(3, 11))
+            next(order.chunks(3, 11))
         with pytest.raises(ValueError, match="0 rows"):
             BlockOrder(0, 3, 2, 0, partial(key, 0), shuffle)
 

@@ -14,7 +14,7 @@ from onotrain.seeds import key
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 9), st.integers(1, 4))
-def test_batches_parts_and_pieces_partition_an_epoch(samples: int, size: int, ranks: int, pieces: int) -> None:
+def test_batches_slices_and_micro_batches_partition_an_epoch(samples: int, size: int, ranks: int, count: int) -> None:
     """Nothing is dropped or taken twice; parts of a batch differ by one sample at most."""
     position = 0
     for batch in batches(samples, size):
@@ -22,8 +22,8 @@ def test_batches_parts_and_pieces_partition_an_epoch(samples: int, size: int, ra
         parts = [batch.slice(rank, ranks) for rank in range(ranks)]
         lengths = [len(part) for part in parts]
         assert max(lengths) - min(lengths) <= 1 and sum(lengths) == len(batch)
-        flat = [piece for part in parts for piece in part.micro_batches(pieces)]
-        assert [p for piece in flat for p in range(piece.begin, piece.end)] == list(range(batch.begin, batch.end))
+        flat = [rows for part in parts for rows in part.micro_batches(count)]
+        assert [p for rows in flat for p in range(rows.begin, rows.end)] == list(range(batch.begin, batch.end))
         position = batch.end
     assert position == samples
 

@@ -11,7 +11,7 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples
 from onotrain.errors import UsageError
 from onotrain.evaluation import metrics
-from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
+from onotrain.evaluation.evaluator import PASS_ROWS, Evaluator
 from onotrain.nn.losses import Loss
 
 ROWS = 101
@@ -96,7 +96,7 @@ def test_a_metric_that_does_not_fit_is_named() -> None:
     assert "accuracy" in str(caught.value) and "top_4" in str(caught.value)
 
 
-@pytest.mark.parametrize("rows", [1, CHUNK_ROWS - 1, CHUNK_ROWS, CHUNK_ROWS + 1, 3 * CHUNK_ROWS + 7])
+@pytest.mark.parametrize("rows", [1, PASS_ROWS - 1, PASS_ROWS, PASS_ROWS + 1, 3 * PASS_ROWS + 7])
 def test_evaluation_covers_every_sample_once(rows: int) -> None:
     """Whole and broken chunks against the same network computed by hand; an index picks samples."""
     kernels = _kernels.load("float64")

@@ -93,7 +93,7 @@ def test_pools_by_label_are_a_partition(
 
 
 def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pools are the same in whatever pieces the samples are looked at."""
+    """Pools are the same in whatever count the samples are looked at."""
     labels = np.random.default_rng(0).integers(0, 5, 1000)
     counts = label_counts(np.bincount(labels), [300, 300, 400], 0.5, 0)
     whole = by_label(labels, counts, 0)
@@ -150,7 +150,7 @@ def test_an_epoch_permutes_each_pool_among_its_rank_s_positions(ranks: int, batc
         pool = Pool(rank, own, sizes, slices)
         feed = ArrayFeed(features, np.arange(n, dtype=np.int32), index, Normalization.none(), 5, KERNELS, pool)
         assert feed.samples == len(index) and feed.pools == sizes
-        epochs = [taken(feed, epoch, batch_size, rank, ranks, pieces) for epoch, pieces in ((0, 1), (0, 3), (1, 1))]
+        epochs = [taken(feed, epoch, batch_size, rank, ranks, count) for epoch, count in ((0, 1), (0, 3), (1, 1))]
         assert epochs[0] == epochs[1]
         for epoch in epochs:
             assert sorted(epoch) == sorted(own)
@@ -160,11 +160,11 @@ def test_an_epoch_permutes_each_pool_among_its_rank_s_positions(ranks: int, batc
     assert all(a != b for a, b in zip(orders, orders[1:], strict=False))  # pools are not all permuted alike
 
 
-def taken(feed: ArrayFeed, epoch: int, batch_size: int, rank: int, ranks: int, pieces: int) -> list[int]:
+def taken(feed: ArrayFeed, epoch: int, batch_size: int, rank: int, ranks: int, count: int) -> list[int]:
     """Return the samples of an epoch that a rank gets, in their order."""
     got: list[int] = []
     for batch in batches(feed.samples, batch_size):
-        for part in batch.slice(rank, ranks).micro_batches(pieces):
+        for part in batch.slice(rank, ranks).micro_batches(count):
             x, y = np.empty((len(part), 1), np.float32), np.empty(len(part), np.int32)
             feed.fill(epoch, batch, part, x, y)
             np.testing.assert_array_equal(x[:, 0], y)

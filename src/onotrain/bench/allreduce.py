@@ -1,6 +1,7 @@
 """Sums over all ranks: through the memory of a node, by the strategies, and by MPI; and the barriers around them.
 
-Bandwidth is the size of the vector by the time, whatever travels where: it compares the ways for one number of ranks.
+Bandwidth is the size of the vector divided by the time, whatever is sent where; it compares methods for one number of
+ranks.
 Before each sum every rank writes its vector anew, which is not counted: a gradient too comes from another core's cache.
 """
 
@@ -76,18 +77,18 @@ def _barriers(world: World, budget_s: float) -> dict[str, Any]:
 
 
 def _sums(world: World, kernels: _kernels.Kernels, nbytes: int, budget_s: float) -> dict[str, Any]:
-    """Measure all ways of summing vectors of one size, in turn."""
+    """Measure all methods of summing vectors of one size, in turn."""
     length = nbytes // _DTYPE.itemsize
     vector = np.zeros(length, _DTYPE)
     with ExitStack() as stack:
-        ways: dict[str, tuple[np.ndarray, Call]] = {
+        methods: dict[str, tuple[np.ndarray, Call]] = {
             "node": _node_sum(world, kernels, length),
             **{f"strategy_{name}": _strategy(stack, world, kernels, name, length) for name in WITH_GRADIENTS},
             "mpi": (vector, partial(all_reduce, world.comm, vector)),
         }
-        written, calls = zip(*ways.values(), strict=True)
+        written, calls = zip(*methods.values(), strict=True)
         found = measure(calls, budget_s, world.comm, before=[partial(mine.fill, 0.0) for mine in written])
-    times = dict(zip(ways, found, strict=True))
+    times = dict(zip(methods, found, strict=True))
     return {
         "bytes": nbytes,
         **{f"{name}_seconds": time.to_dict() for name, time in times.items()},

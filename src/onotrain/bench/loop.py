@@ -120,7 +120,7 @@ class Loop:
         )
         self._components = Components(
             config=self._config, world=world, model=model, strategy=self._strategy, feed=feed, evaluator=None,
-            progress=Progress(), observer=Observer(), save=lambda best: None, settle=lambda: None,
+            progress=Progress(), observer=Observer(), save=lambda best: None, wait_saved=lambda: None,
             record=lambda record: None, stop=StopRequest(),
         )  # fmt: skip
         self._steps = _FEWEST_STEPS

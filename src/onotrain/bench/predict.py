@@ -15,7 +15,7 @@ from onotrain.bench.kernels import gemm_operations
 from onotrain.bench.measure import Call, Say, measure, spread
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.inference import distributed
-from onotrain.inference.predictor import CHUNK_ROWS, Predictor
+from onotrain.inference.predictor import PASS_ROWS, Predictor
 from onotrain.inference.source import Source
 from onotrain.memory import check_memory
 from onotrain.parallel import threads
@@ -87,10 +87,10 @@ def _products(world: World, predictor: Predictor, samples: int) -> tuple[Call, i
     kernels, model = predictor.kernels, predictor.model
     tensors = model.layout.views(predictor.parameters)
     weights = [tensors[f"{layer.name}/weight"] for layer in model.layers if layer.shapes()]
-    chunks = [min(CHUNK_ROWS, samples - begin) for begin in range(0, samples, CHUNK_ROWS)]
+    chunks = [min(PASS_ROWS, samples - begin) for begin in range(0, samples, PASS_ROWS)]
     draw = np.random.default_rng(0)
-    x = [draw.standard_normal((CHUNK_ROWS, weight.shape[1])).astype(model.dtype) for weight in weights]
-    y = [np.empty((CHUNK_ROWS, len(weight)), model.dtype) for weight in weights]
+    x = [draw.standard_normal((PASS_ROWS, weight.shape[1])).astype(model.dtype) for weight in weights]
+    y = [np.empty((PASS_ROWS, len(weight)), model.dtype) for weight in weights]
     mine = chunks[world.rank :: world.size]
 
     def call() -> None:

@@ -86,14 +86,14 @@ def allreduce_tables(result: Result) -> Iterator[Table]:
     yield table("barriers", ["barrier", "us", "min to max"], [
         [name, *micro(result["barriers"][key])] for key, name in names.items()
     ])  # fmt: skip
-    ways = {"node": "node", "strategy_allreduce": "allreduce", "strategy_flat": "flat", "mpi": "MPI"}
-    columns = ["size", *(f"{name} {unit}" for name in ways.values() for unit in ("us", "GB/s"))]
+    methods = {"node": "node", "strategy_allreduce": "allreduce", "strategy_flat": "flat", "mpi": "MPI"}
+    columns = ["size", *(f"{name} {unit}" for name in methods.values() for unit in ("us", "GB/s"))]
     lines = [
         [
             size(entry["bytes"]),
             *(
                 text
-                for way in ways
+                for way in methods
                 for text in (_micro(entry[f"{way}_seconds"]["median"]), _number(entry[f"{way}_gbytes_per_s"], 2))
             ),
         ]

@@ -22,7 +22,7 @@ LIMIT_S = 60.0
 
 @click.command(cls=Verb, examples=EXAMPLES)
 def command() -> None:
-    """Check MPI, BLAS, kernels, cores, memory and limits on all ranks; say what is wrong and how to mend it.
+    """Check MPI, BLAS, kernels, cores, memory and limits on all ranks; say what is wrong and how to fix it.
 
     Run it as you run your training: alone, or under mpirun or srun with as many ranks.  The exit code is 7 if something
     fails, 0 if there are only warnings.

@@ -70,10 +70,8 @@ def _lines(report: PredictionReport) -> str:
 
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]
-    if len(report.portions) > 1:
-        lines.append(
-            f"chunks of {report.portion} samples that each rank predicted: {' '.join(map(str, report.portions))}"
-        )
+    if len(report.chunks) > 1:
+        lines.append(f"chunks of {report.chunk} samples that each rank predicted: {' '.join(map(str, report.chunks))}")
     return "\n".join(lines)
 
 

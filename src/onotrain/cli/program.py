@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("onotrain.cli.export", "Write a trained network for other programs."),
     "data": ("onotrain.cli.data", "Look at data files, convert them, fetch built-in data sets."),
     "bench": ("onotrain.cli.bench", "Measure kernels, steps, collectives, prediction and files on this machine."),
-    "doctor": ("onotrain.cli.doctor", "Check this machine, MPI and BLAS, and say how to mend what is wrong."),
+    "doctor": ("onotrain.cli.doctor", "Check this machine, MPI and BLAS, and say how to fix what is wrong."),
 }
 
 #: The verbs that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.

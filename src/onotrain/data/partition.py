@@ -144,8 +144,8 @@ def _log_shares(concentrations: np.ndarray, pools: int, seed: int) -> np.ndarray
     return np.log(gamma) + np.log1p(-draw.random_sample(shape)) / concentrations
 
 
-def _fill(shares: np.ndarray, room: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Return what pools with so much `room` take of classes of which there is so much `left`, ``(pools, classes)``.
+def _fill(shares: np.ndarray, capacity: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Return what pools with so much `capacity` take of classes of which there is so much `left`, ``(pools, classes)``.
 
     `shares` are logarithms.  Each turn ends with a class used up, or with all pools full.
     """
@@ -154,13 +154,13 @@ def _fill(shares: np.ndarray, room: np.ndarray, left: np.ndarray) -> np.ndarray:
     for _ in range(len(left)):
         chosen = np.where(open_classes, shares, -np.inf)
         pace = np.exp(chosen - chosen.max(axis=1, keepdims=True))
-        pace *= (room / pace.sum(axis=1))[:, np.newaxis]
+        pace *= (capacity / pace.sum(axis=1))[:, np.newaxis]
         demand = pace.sum(axis=0)
         lasts = np.divide(left, demand, out=np.full(len(left), np.inf), where=demand > 0.0)
         scarcest = int(np.argmin(lasts))
         time = min(1.0, float(lasts[scarcest]))
         taken += time * pace
         left = np.maximum(left - time * demand, 0.0)
-        room = room * (1.0 - time)
+        capacity = capacity * (1.0 - time)
         open_classes[scarcest] = False
     return taken

@@ -71,7 +71,7 @@ class Pool:
         """Samples of all ranks."""
         return self.positions.samples
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return what a summary says of it (JSON-able)."""
         counts = {} if self.counts is None else {"label_counts": self.counts.tolist()}
         return {"samples": list(self.sizes), **counts}

@@ -47,7 +47,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Successive positions of an epoch that lie in one window.
 
     Parameters
@@ -152,7 +152,7 @@ class BlockOrder:
         # Windows without a sample to train on begin where the next one does: the last of equals is meant.
         return int(np.searchsorted(self._begins, position, side="right")) - 1
 
-    def pieces(self, begin: int, end: int) -> Iterator[Piece]:
+    def chunks(self, begin: int, end: int) -> Iterator[Chunk]:
         """Yield where the positions ``[begin, end)`` of the epoch are, window by window."""
         if not 0 <= begin <= end <= self.samples:
             raise IndexError(f"positions {begin} to {end} of an epoch of {self.samples} samples")
@@ -162,5 +162,5 @@ class BlockOrder:
             rows = np.empty(stop - begin, np.int64)
             self._shuffle(begin - window.begin, window.samples, window.key, rows)
             trained = self._trained_rows(window)
-            yield Piece(window.number, begin, stop, rows if trained is None else trained[rows])
+            yield Chunk(window.number, begin, stop, rows if trained is None else trained[rows])
             begin = stop

@@ -108,11 +108,11 @@ class StreamFeed:
         # Nobody needs the window before the batch's first any more; if the batch needs one window only, read ahead.
         if len(needed) == 1:
             self._read_ahead(self._following(epoch, first))
-        for piece in order.pieces(part.begin, part.end):
-            rows = slice(piece.begin - part.begin, piece.end - part.begin)
-            slot = self._loaded.index(self._place(epoch, piece.window))
-            self._kernels.gather(self._buffers[slot], piece.rows, self._shift, self._scale, x[rows])
-            np.take(self._targets, self._rows_of[slot][piece.rows], axis=0, out=targets[rows], mode="clip")
+        for chunk in order.chunks(part.begin, part.end):
+            rows = slice(chunk.begin - part.begin, chunk.end - part.begin)
+            slot = self._loaded.index(self._place(epoch, chunk.window))
+            self._kernels.gather(self._buffers[slot], chunk.rows, self._shift, self._scale, x[rows])
+            np.take(self._targets, self._rows_of[slot][chunk.rows], axis=0, out=targets[rows], mode="clip")
 
     def _place(self, epoch: int, number: int) -> _Place:
         """Return what tells windows apart; a file that fits in one window is the same in every epoch."""

@@ -54,13 +54,13 @@ class TargetCodec:
         expected = outputs if task == "multiclass" else 2
         if names is not None and len(names) != expected:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            mend = (
+            fix = (
                 f"set the units of the last dense layer to {len(names)}"
                 if task == "multiclass"
                 else f"use the loss cross_entropy with {len(names)} outputs"
             )
             unit = "network has" if task == "multiclass" else "loss needs"
-            raise DataError(f"{dataset.source}: {len(names)} classes ({shown}), but the {unit} {expected}", hint=mend)
+            raise DataError(f"{dataset.source}: {len(names)} classes ({shown}), but the {unit} {expected}", hint=fix)
         return cls(task, outputs, names)
 
     def encode(self, dataset: Dataset) -> np.ndarray:

@@ -15,7 +15,7 @@ from onotrain.nn import Inference, Model
 from onotrain.parallel.world import Comm, start_mpi
 
 #: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
-CHUNK_ROWS = 512
+PASS_ROWS = 512
 
 
 class Evaluator:
@@ -40,8 +40,8 @@ class Evaluator:
     ) -> None:
         self.metrics = metrics
         self._model, self._samples, self._kernels = model, samples, kernels
-        self._inference = Inference(model, CHUNK_ROWS)
-        self._x = empty((CHUNK_ROWS, model.inputs), model.dtype)
+        self._inference = Inference(model, PASS_ROWS)
+        self._x = empty((PASS_ROWS, model.inputs), model.dtype)
         self._affine = normalization.for_storage(samples.dtype, model.inputs, model.dtype)
 
     @property
@@ -56,7 +56,7 @@ class Evaluator:
         in the order of the chunks, so that the result has the same bits for any number of ranks.
         """
         rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
-        chunks = -(-len(self._samples) // CHUNK_ROWS)
+        chunks = -(-len(self._samples) // PASS_ROWS)
         table = np.zeros((chunks, sum(metric.size for metric in self.metrics)))
         for chunk in range(rank, chunks, size):
             self._chunk(chunk, table[chunk])
@@ -71,7 +71,7 @@ class Evaluator:
         return {metric.name: metric.value(sums, len(self._samples)) for metric, sums in values}
 
     def _chunk(self, chunk: int, out: np.ndarray) -> None:
-        begin, end = chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, len(self._samples))
+        begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))
         x = self._x[: end - begin]
         features, rows = self._samples.features(begin, end)
         self._kernels.gather(features, rows, *self._affine, x)

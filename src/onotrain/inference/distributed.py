@@ -1,7 +1,7 @@
-"""Prediction by all ranks: portions of rows go to ranks as they become free, and come out in the order of the input.
+"""Prediction by all ranks: chunks of rows go to ranks as they become free, and come out in the order of the input.
 
-Portions are of one size for any number of ranks, and BLAS runs on one thread a rank, so that the output is the same to
-the byte.  Rank 0 hands out, collects and computes.  Every rank begins with two portions that are its own by number, so
+Chunks are of one size for any number of ranks, and BLAS runs on one thread a rank, so that the output is the same to
+the byte.  Rank 0 hands out, collects and computes.  Every rank begins with two chunks that are its own by number, so
 that a reply is on its way while it computes.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.inference.predictor import CHUNK_ROWS, Predictor
+from onotrain.inference.predictor import PASS_ROWS, Predictor
 from onotrain.inference.sinks import Sink
 from onotrain.inference.source import Source
 from onotrain.parallel import threads
@@ -27,31 +27,31 @@ Progress = Callable[[int], None]
 
 
 class _Job:
-    """What one rank knows of the work: where its rows are, and how to predict a portion."""
+    """What one rank knows of the work: where its rows are, and how to predict a chunk."""
 
     def __init__(self, predictor: Predictor, source: Source) -> None:
-        self.portions = -(-source.rows // source.portion)
-        self.rows = source.portion
+        self.chunks = -(-source.rows // source.chunk)
+        self.rows = source.chunk
         self._predictor, self._source = predictor, source
-        # Two, used in turn: one may be travelling while the other is filled.
-        self._out = deque(np.empty((source.portion, predictor.outputs), predictor.model.dtype) for _ in range(2))
+        # Two, used in turn: one may be in flight while the other is filled.
+        self._out = deque(np.empty((source.chunk, predictor.outputs), predictor.model.dtype) for _ in range(2))
 
     def first(self, rank: int, size: int) -> deque[int]:
-        """Return the portions that `rank` begins with."""
-        return deque(portion for portion in (rank, rank + size) if portion < self.portions)
+        """Return the chunks that `rank` begins with."""
+        return deque(chunk for chunk in (rank, rank + size) if chunk < self.chunks)
 
-    def block(self, portion: int) -> np.ndarray:
-        """Return a buffer for a portion's predictions; the call after the next gives this one again."""
+    def block(self, chunk: int) -> np.ndarray:
+        """Return a buffer for a chunk's predictions; the call after the next gives this one again."""
         self._out.rotate()
-        return self._out[0][: min(self.rows, self._source.rows - portion * self.rows)]
+        return self._out[0][: min(self.rows, self._source.rows - chunk * self.rows)]
 
-    def predict(self, portion: int) -> np.ndarray:
-        """Return a portion's predictions, in a buffer of `block`."""
-        out = self.block(portion)
-        begin = portion * self.rows
+    def predict(self, chunk: int) -> np.ndarray:
+        """Return a chunk's predictions, in a buffer of `block`."""
+        out = self.block(chunk)
+        begin = chunk * self.rows
         features = self._source.read(begin, begin + len(out))
-        for row in range(0, len(out), CHUNK_ROWS):
-            self._predictor.predict_chunk(features[row : row + CHUNK_ROWS], out[row : row + CHUNK_ROWS])
+        for row in range(0, len(out), PASS_ROWS):
+            self._predictor.predict_rows(features[row : row + PASS_ROWS], out[row : row + PASS_ROWS])
         return out
 
 
@@ -83,7 +83,7 @@ def predict(
     Returns
     -------
     list of int
-        Number of portions that each rank predicted (on rank 0; empty elsewhere).
+        Number of chunks that each rank predicted (on rank 0; empty elsewhere).
     """
     job, done = _Job(predictor, source), []
     with threads.limit(1):
@@ -101,37 +101,37 @@ def predict(
 class _Exchange:
     """A result on its way to rank 0, and the reply on its way back."""
 
-    def __init__(self, comm: Any, portion: int, block: np.ndarray) -> None:
+    def __init__(self, comm: Any, chunk: int, block: np.ndarray) -> None:
         self._reply = np.empty(1, np.int64)
         self._requests = [
             comm.Irecv(self._reply, source=0, tag=_NEXT_TAG),
-            comm.Isend(np.array([portion], np.int64), dest=0, tag=_RESULT_TAG),
+            comm.Isend(np.array([chunk], np.int64), dest=0, tag=_RESULT_TAG),
             comm.Isend(block, dest=0, tag=_BLOCK_TAG),
         ]
 
     def finish(self) -> list[int]:
-        """Wait for the reply; return the portion that it hands out, if any."""
+        """Wait for the reply; return the chunk that it hands out, if any."""
         start_mpi().Request.Waitall(self._requests)
-        portion = int(self._reply[0])
-        return [] if portion == _NO_MORE else [portion]
+        chunk = int(self._reply[0])
+        return [] if chunk == _NO_MORE else [chunk]
 
 
 def _work(comm: Any, job: _Job) -> None:
-    """Predict portions and send them to rank 0 until it has no more; while one travels, predict the next."""
+    """Predict chunks and send them to rank 0 until it has no more; while one is in flight, predict the next."""
     queue = job.first(comm.rank, comm.size)
-    travelling: _Exchange | None = None
-    while queue or travelling:
-        block, portion = None, _NO_MORE
+    in_flight: _Exchange | None = None
+    while queue or in_flight:
+        block, chunk = None, _NO_MORE
         if queue:
-            portion = queue.popleft()
-            block = job.predict(portion)
-        if travelling:
-            queue.extend(travelling.finish())
-        travelling = None if block is None else _Exchange(comm, portion, block)
+            chunk = queue.popleft()
+            block = job.predict(chunk)
+        if in_flight:
+            queue.extend(in_flight.finish())
+        in_flight = None if block is None else _Exchange(comm, chunk, block)
 
 
 class _Coordinator:
-    """Rank 0, or the only process: computes, and serves the others between its own portions."""
+    """Rank 0, or the only process: computes, and serves the others between its own chunks."""
 
     def __init__(self, world: World | None, job: _Job, sink: Sink, progress: Progress) -> None:
         self._comm: Any = None if world is None else world.comm
@@ -143,13 +143,13 @@ class _Coordinator:
         self._done = [0] * size
 
     def run(self) -> list[int]:
-        """Return the number of portions that each rank predicted."""
-        while sum(self._done) < self._job.portions:
+        """Return the number of chunks that each rank predicted."""
+        while sum(self._done) < self._job.chunks:
             while self._result_waits():
                 self._serve()
             if self._own:
                 self._compute()
-            elif sum(self._done) < self._job.portions:
+            elif sum(self._done) < self._job.chunks:
                 self._serve()
         return self._done
 
@@ -157,34 +157,34 @@ class _Coordinator:
         """Return whether another rank has sent a result.
 
         MPI may look only at messages that it has taken in already, and take others in afterwards (Open MPI does): the
-        second look sees a message that came while this rank computed, which else waited for another portion.
+        second look sees a message that came while this rank computed, which else waited for another chunk.
         """
         return self._comm is not None and (self._comm.Iprobe(tag=_RESULT_TAG) or self._comm.Iprobe(tag=_RESULT_TAG))
 
     def _take(self) -> int:
-        """Return the next portion that nobody has, or that there is none."""
-        portion = self._next
+        """Return the next chunk that nobody has, or that there is none."""
+        chunk = self._next
         self._next += 1
-        return portion if portion < self._job.portions else _NO_MORE
+        return chunk if chunk < self._job.chunks else _NO_MORE
 
-    def _keep(self, rank: int, portion: int, block: np.ndarray) -> None:
-        self._sink.write(portion * self._job.rows, block)
+    def _keep(self, rank: int, chunk: int, block: np.ndarray) -> None:
+        self._sink.write(chunk * self._job.rows, block)
         self._progress(len(block))
         self._done[rank] += 1
 
     def _compute(self) -> None:
-        portion = self._own.popleft()
-        self._keep(0, portion, self._job.predict(portion))
+        chunk = self._own.popleft()
+        self._keep(0, chunk, self._job.predict(chunk))
         following = self._take()
         if following != _NO_MORE:
             self._own.append(following)
 
     def _serve(self) -> None:
-        """Wait for one result; answer with the next portion."""
+        """Wait for one result; answer with the next chunk."""
         status, number = self._mpi.Status(), np.empty(1, np.int64)
         self._comm.Recv(number, source=self._mpi.ANY_SOURCE, tag=_RESULT_TAG, status=status)
-        rank, portion = status.Get_source(), int(number[0])
-        block = self._job.block(portion)
+        rank, chunk = status.Get_source(), int(number[0])
+        block = self._job.block(chunk)
         self._comm.Recv(block, source=rank, tag=_BLOCK_TAG)
         self._comm.Send(np.array([self._take()], np.int64), dest=rank, tag=_NEXT_TAG)
-        self._keep(rank, portion, block)
+        self._keep(rank, chunk, block)

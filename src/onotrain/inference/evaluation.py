@@ -12,7 +12,7 @@ import numpy as np
 
 from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
-from onotrain.evaluation.evaluator import CHUNK_ROWS, Evaluator
+from onotrain.evaluation.evaluator import PASS_ROWS, Evaluator
 from onotrain.evaluation.metrics import Metric, build, has_confusion
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
@@ -165,7 +165,7 @@ def _sums(
 ) -> list[np.ndarray]:
     """Return every metric's sums over all samples, in passes whose sums fit in little memory; *collective*."""
     total = [np.zeros(metric.size) for metric in metrics]
-    step = max(1, _PASS_BYTES // (8 * sum(metric.size for metric in metrics))) * CHUNK_ROWS
+    step = max(1, _PASS_BYTES // (8 * sum(metric.size for metric in metrics))) * PASS_ROWS
     for begin in range(0, source.rows, step):
         samples = _Pass(source, targets, begin, min(begin + step, source.rows))
         evaluator = Evaluator(predictor.model, samples, predictor.card.normalization, metrics, predictor.kernels)

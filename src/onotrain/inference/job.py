@@ -29,9 +29,9 @@ class PredictionReport:
     #: Prediction and writing, without reading the data [s].
     seconds: float
     #: Samples that are handed to a rank at once.
-    portion: int
-    #: How many portions each rank predicted.
-    portions: tuple[int, ...]
+    chunk: int
+    #: How many chunks each rank predicted.
+    chunks: tuple[int, ...]
     #: To be shown to the user.
     warnings: tuple[str, ...]
 
@@ -93,12 +93,12 @@ def predict_file(
             file, sink = _open(stack, path, predictor, source.rows) if writes else (None, None)
         progress = begin(source.rows) if writes else lambda rows: None
         started = perf_counter()
-        portions = distributed.predict(world, predictor, source, sink, progress)
+        chunks = distributed.predict(world, predictor, source, sink, progress)
         _finish(world, file, sink)
         seconds = perf_counter() - started
     if not writes:
         return None
-    return PredictionReport(path, source.name, source.rows, seconds, source.portion, tuple(portions), tuple(warnings))
+    return PredictionReport(path, source.name, source.rows, seconds, source.chunk, tuple(chunks), tuple(warnings))
 
 
 def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[AtomicFile, Sink]:

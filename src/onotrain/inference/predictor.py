@@ -17,7 +17,7 @@ from onotrain.runs.metadata import Card, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 #: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
-CHUNK_ROWS = 512
+PASS_ROWS = 512
 
 #: What pixels may come to as numbers between 0 and 1, resampled images included.
 _BRIGHTEST = 2.0
@@ -27,8 +27,8 @@ class _Scratch(threading.local):
     """Buffers of one pass, of each thread its own."""
 
     def __init__(self, model: Model) -> None:
-        self.x = _kernels.empty((CHUNK_ROWS, model.inputs), model.dtype)
-        self.inference = Inference(model, CHUNK_ROWS)
+        self.x = _kernels.empty((PASS_ROWS, model.inputs), model.dtype)
+        self.inference = Inference(model, PASS_ROWS)
 
 
 class Predictor:
@@ -63,7 +63,7 @@ class Predictor:
         self.model.bind(parameters)
         self.output = Outputs.of(card, self.model.dtype)
         self._scratch = _Scratch(self.model)
-        self._every_row = np.arange(CHUNK_ROWS)
+        self._every_row = np.arange(PASS_ROWS)
         self._affine: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
@@ -121,8 +121,8 @@ class Predictor:
         """
         features = self.features(x)
         out = np.empty((len(features), self.outputs), self.model.dtype)
-        for begin in range(0, len(features), CHUNK_ROWS):
-            self.predict_chunk(features[begin : begin + CHUNK_ROWS], out[begin : begin + CHUNK_ROWS])
+        for begin in range(0, len(features), PASS_ROWS):
+            self.predict_rows(features[begin : begin + PASS_ROWS], out[begin : begin + PASS_ROWS])
         return out
 
     def predict_classes(self, x: np.ndarray) -> np.ndarray:
@@ -168,8 +168,8 @@ class Predictor:
         x = x.reshape(len(x), inputs)
         return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
 
-    def predict_chunk(self, features: np.ndarray, out: np.ndarray) -> None:
-        """Write the predictions for at most `CHUNK_ROWS` rows of `features` ``(r, d)`` to `out` ``(r, outputs)``."""
+    def predict_rows(self, features: np.ndarray, out: np.ndarray) -> None:
+        """Write the predictions for at most `PASS_ROWS` rows of `features` ``(r, d)`` to `out` ``(r, outputs)``."""
         rows = len(features)
         self._check_pixels(features)
         x = self._scratch.x[:rows]

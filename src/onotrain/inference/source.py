@@ -14,7 +14,7 @@ from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode
 from onotrain.data.selection import like_training
 from onotrain.inference.loading import together
-from onotrain.inference.predictor import CHUNK_ROWS
+from onotrain.inference.predictor import PASS_ROWS
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
@@ -22,7 +22,7 @@ from onotrain.runs.metadata import Card
 
 #: Part of the free memory that a file may take before it is streamed.
 _MEMORY_SHARE = 0.5
-#: Chunks of one portion at most.
+#: Chunks of one chunk at most.
 _MOST_CHUNKS = 64
 _NONE = np.empty(0)
 
@@ -41,8 +41,8 @@ class Source:
     dtype: np.dtype
     #: Returns the features ``(end - begin, columns)`` of rows ``[begin, end)``.
     read: Callable[[int, int], np.ndarray]
-    #: How many rows are best read at once; a multiple of `CHUNK_ROWS`, the same on all ranks.
-    portion: int = CHUNK_ROWS
+    #: How many rows are best read at once; a multiple of `PASS_ROWS`, the same on all ranks.
+    chunk: int = PASS_ROWS
 
 
 def open_source(
@@ -137,8 +137,8 @@ def _streamed(
             return {"targets": encode(card.codec, file.targets_only(), card.config.training.dtype)}, ""
 
         targets = _once_per_node(world, make)[0]["targets"]
-    chunks = min(-(-file.block_rows // CHUNK_ROWS), _MOST_CHUNKS)
-    return Source(file.source, file.rows, file.features, file.dtype, read, chunks * CHUNK_ROWS), targets
+    chunks = min(-(-file.block_rows // PASS_ROWS), _MOST_CHUNKS)
+    return Source(file.source, file.rows, file.features, file.dtype, read, chunks * PASS_ROWS), targets
 
 
 _Make = Callable[[], tuple[dict[str, np.ndarray], str]]

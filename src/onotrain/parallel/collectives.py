@@ -1,4 +1,4 @@
-"""Whole vectors on their way between ranks: MPI counts end at 2^31, so long ones go in pieces."""
+"""Whole vectors on their way between ranks: MPI counts end at 2^31, so long ones go in chunks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PIECE_BYTES = 1 << 30
 _MOVE_TAG = 2
 
 
-def pieces(vector: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(vector: np.ndarray) -> Iterator[np.ndarray]:
     """Yield a vector in views that are short enough for one message; none if it is empty."""
     step = PIECE_BYTES // vector.itemsize
     return (vector[begin : begin + step] for begin in range(0, len(vector), step))
@@ -22,23 +22,23 @@ def pieces(vector: np.ndarray) -> Iterator[np.ndarray]:
 
 def all_reduce(comm: Comm, vector: np.ndarray) -> None:
     """Sum a vector over the ranks, in place.  *Collective*: same dtype and length on all ranks."""
-    for piece in pieces(vector):
-        comm.Allreduce(start_mpi().IN_PLACE, piece)
+    for chunk in chunks(vector):
+        comm.Allreduce(start_mpi().IN_PLACE, chunk)
 
 
 def broadcast_vector(comm: Comm, vector: np.ndarray, root: int = 0) -> None:
     """Copy the vector of rank `root` to all ranks.  *Collective*: same dtype, length and root on all ranks."""
-    for piece in pieces(vector):
-        comm.Bcast(piece, root=root)
+    for chunk in chunks(vector):
+        comm.Bcast(chunk, root=root)
 
 
 def move_vector(comm: Comm, vector: np.ndarray, source: int, target: int) -> None:
     """Copy the vector of rank `source` to that of rank `target`; both call it, with the same dtype and length."""
-    for piece in pieces(vector):
+    for chunk in chunks(vector):
         if comm.rank == source:
-            comm.Send(piece, target, _MOVE_TAG)
+            comm.Send(chunk, target, _MOVE_TAG)
         elif comm.rank == target:
-            comm.Recv(piece, source, _MOVE_TAG)
+            comm.Recv(chunk, source, _MOVE_TAG)
 
 
 def split(comm: Comm, member: bool) -> Comm | None:

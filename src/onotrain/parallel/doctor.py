@@ -1,4 +1,4 @@
-"""Probes of the environment: each finds out one thing, says whether it is well, and if not how to mend it."""
+"""Probes of the environment: each finds out one thing, says whether it is well, and if not how to fix it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Finding:
     level: Level
     subject: str
     text: str
-    #: How to mend it, if it is not well.
+    #: How to fix it, if it is not well.
     hint: str | None = None
 
 
@@ -157,7 +157,7 @@ def _kernel_level(world: World) -> list[Finding]:
         found.append(Finding("warn", "kernels", f"{chosen} is forced, {usable[0]} would be faster", hint))
     levels = set(world.comm.allgather(chosen))
     if len(levels) > 1:
-        hint = "nothing to mend: all ranks use the best that they have in common"
+        hint = "nothing to fix: all ranks use the best that they have in common"
         found.append(Finding("warn", "kernels", f"processors differ: {', '.join(sorted(levels))}", hint))
     return found
 

@@ -11,7 +11,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from onotrain.parallel.collectives import pieces
+from onotrain.parallel.collectives import chunks
 from onotrain.parallel.world import Comm, start_mpi
 
 _TAG = 1
@@ -26,7 +26,7 @@ class _Letter:
 
     def __init__(self, comm: Comm, peer: int, numbers: np.ndarray, vector: np.ndarray, *, sends: bool) -> None:
         make = comm.Send_init if sends else comm.Recv_init
-        self.requests = [make(part, peer, _TAG) for part in (numbers, *pieces(vector))]
+        self.requests = [make(part, peer, _TAG) for part in (numbers, *chunks(vector))]
         self.flying = False
 
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Long flat vectors, a piece at a time, so that all passes over a piece find it in the cache."""
+"""Long flat vectors, a block at a time, so that all passes over a block find it in the cache."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-#: Elements of a piece: a handful of such pieces fit in a core's second-level cache.
+#: Elements of a block: a handful of them fit in a core's second-level cache.
 BLOCK = 8192
 
 
 def blocks(*vectors: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield the same piece of all `vectors`, which have one length, as views, from the first to the last."""
+    """Yield the same block of all `vectors`, which have one length, as views, from the first to the last."""
     for begin in range(0, len(vectors[0]), BLOCK):
         yield tuple(vector[begin : begin + BLOCK] for vector in vectors)
 

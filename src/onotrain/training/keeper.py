@@ -75,7 +75,7 @@ class Keeper:
         if self.world.rank == 0:
             self._writer.submit(make(), step, best)
 
-    def settle(self) -> None:
+    def wait_saved(self) -> None:
         """Wait until what was saved is on the disk; raise what went wrong."""
         if self.world.rank == 0:
             self._writer.wait()

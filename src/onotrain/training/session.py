@@ -253,7 +253,7 @@ class _Session:
             progress=self.progress,
             observer=self.keeper.observer,
             save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
-            settle=self.keeper.settle,
+            wait_saved=self.keeper.wait_saved,
             stop=self._stop,
             injection=self._injection,
             record=lambda record: self.keeper.record({**record, **self._place()}),
@@ -384,7 +384,7 @@ class _Session:
             "train_seconds": progress.train_seconds,
             "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
             **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
-            **({} if self._pool is None else {"partition": self._pool.told()}),
+            **({} if self._pool is None else {"partition": self._pool.summary()}),
             "parameters": self.model.layout.parameter_count,
             "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.replica.parameters)
             if best is None

@@ -41,7 +41,7 @@ class Components:
     # far.
     save: Callable[[bool], None]
     #: Waits until what was saved is on the disk (rank 0; does nothing elsewhere).
-    settle: Callable[[], None]
+    wait_saved: Callable[[], None]
     #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
     record: Callable[[Mapping[str, Any]], None]
     #: Whether this rank was asked to stop.
@@ -276,7 +276,7 @@ class Trainer:
         self.components.strategy.replica.gather()
         with agreed(self.components.world.comm):
             self._save()
-            self.components.settle()
+            self.components.wait_saved()
 
     def _state(self) -> tuple[int, int]:
         """Return what tells two states of a run apart."""

@@ -35,7 +35,7 @@ class Part:
     dtype: np.dtype
     #: Its length [elements].
     size: int
-    #: The rows, in the order of the vector, of tensors with at least two dimensions; of pieces of rows, nothing.
+    #: The rows, in the order of the vector, of tensors with at least two dimensions; of parts of rows, nothing.
     matrices: tuple[Matrix, ...] = ()
 
     @classmethod

@@ -212,7 +212,7 @@ def multiply(p: np.ndarray, q: np.ndarray, scratch: np.ndarray, out: np.ndarray)
     p, q
         Shapes ``(r, m)`` and ``(r, n)``.
     scratch
-        Any number of elements; it is best if they stay in the cache with a piece of `out`.
+        Any number of elements; it is best if they stay in the cache with a block of `out`.
     out
         Shape ``(m, n)``.
     """
@@ -220,13 +220,13 @@ def multiply(p: np.ndarray, q: np.ndarray, scratch: np.ndarray, out: np.ndarray)
     step = max(1, scratch.size // columns)
     spare = scratch if columns <= scratch.size else np.empty(columns, scratch.dtype)
     for begin in range(0, rows, step):
-        piece = out[begin : begin + step]
-        product = spare[: piece.size].reshape(piece.shape)
+        block = out[begin : begin + step]
+        product = spare[: block.size].reshape(block.shape)
         left = p[:, begin : begin + step, np.newaxis]
-        np.multiply(left[0], q[0], out=piece)
+        np.multiply(left[0], q[0], out=block)
         for index in range(1, len(p)):
             np.multiply(left[index], q[index], out=product)
-            np.add(piece, product, out=piece)
+            np.add(block, product, out=block)
 
 
 def _finite(values: np.ndarray) -> bool:
