@@ -137,7 +137,7 @@ def make_dataset(
     DataError
         No samples, a type that is not a number, or lengths that differ.
     """
-    shape = check_features(features.dtype, features.shape, source)
+    shape = sample_shape(features.dtype, features.shape, source)
     if feature_shape is not None:
         if int(np.prod(feature_shape)) != int(np.prod(shape)):
             raise DataError(
@@ -163,7 +163,7 @@ def make_dataset(
     )
 
 
-def check_features(dtype: np.dtype, shape: tuple[int, ...], source: str) -> tuple[int, ...]:
+def sample_shape(dtype: np.dtype, shape: tuple[int, ...], source: str) -> tuple[int, ...]:
     """Return the shape of one sample of an array of features.
 
     Raises

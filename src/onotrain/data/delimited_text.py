@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import io
 import math
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import IO
 
-from onotrain.data.paths import existing_file
+from onotrain.data.paths import opened
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
 MAX_LINE = 1 << 26
 _MEMORY_STEP = 1 << 28
-_GZIP_MAGIC = b"\x1f\x8b"
 #: What stands for a missing number, in lower case.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
@@ -96,30 +93,19 @@ def open_lines(path: str) -> Iterator[Lines]:
     DataError
         Missing, not UTF-8, or damaged.
     """
-    file = existing_file(path)
-    with contextlib.ExitStack() as stack:
-        raw: IO[bytes] = stack.enter_context(open(file, "rb"))
-        zipped = raw.read(2) == _GZIP_MAGIC
-        raw.seek(0)
-        if zipped:
-            raw = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=raw)))
-        try:
-            yield Lines(stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")), path)
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}:{_place_of_bad_byte(path)}: not UTF-8 text: byte {error.object[error.start]:#04x}",
-                hint="save the file as UTF-8",
-            ) from error
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise DataError(f"{path}: the gzip file is damaged or truncated: {error}") from error
+    try:
+        with opened(path) as (raw, _), io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as text:
+            yield Lines(text, path)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{_place_of_bad_byte(path)}: not UTF-8 text: byte {error.object[error.start]:#04x}",
+            hint="save the file as UTF-8",
+        ) from error
 
 
 def _place_of_bad_byte(path: str) -> str:
     """Return ``line:column`` of the first byte that is not UTF-8; the column counts bytes."""
-    file = existing_file(path)
-    with open(file, "rb") as raw:
-        zipped = raw.read(2) == _GZIP_MAGIC
-    with gzip.open(file) if zipped else open(file, "rb") as lines:
+    with opened(path) as (lines, _):
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode("utf-8")

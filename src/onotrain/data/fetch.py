@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from onotrain.data.builtin import data_dir as default_data_dir
-from onotrain.data.paths import existing_file, reason
+from onotrain.data.paths import GZIP_MAGIC, existing_file, reason
 from onotrain.errors import DataError, ResourceError
 from onotrain.files import AtomicFile, disk_errors
 
@@ -30,7 +30,6 @@ MNIST_MIRRORS = (
 )
 TIMEOUT_S = 30.0
 _READ_BYTES = 1 << 20
-_GZIP_MAGIC = b"\x1f\x8b"
 
 #: Called with the name of the file at hand, bytes done, and bytes in all or None.
 Progress = Callable[[str, int, int | None], None]
@@ -174,7 +173,7 @@ class _Sum:
 
     def add(self, chunk: bytes, source: str) -> None:
         """Take in the next bytes of the file."""
-        if self.length == 0 and chunk[:2] == _GZIP_MAGIC:
+        if self.length == 0 and chunk[:2] == GZIP_MAGIC:
             self._unpack = zlib.decompressobj(wbits=31)
         while chunk and self.length <= self._limit:
             if self._unpack is None:
@@ -230,7 +229,7 @@ def _install(chunks: Iterator[bytes], source: str, name: str, target: Path) -> P
     total = _Sum(MNIST_FILES[name][1])
     first = next(chunks, b"")
     other, final = target / name, target / f"{name}.gz"
-    if first[:2] != _GZIP_MAGIC:
+    if first[:2] != GZIP_MAGIC:
         other, final = final, other
     with AtomicFile(final) as file:
         for chunk in chain([first], chunks):

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, check_features, make_dataset
+from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, make_dataset, sample_shape
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import choose_arrays, existing_file, reason
 from onotrain.errors import DataError
@@ -79,7 +79,7 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
             raise DataError(f"{path}: {FILE_TYPE} version {version}, expected {VERSION}", hint="use a newer onotrain")
     features, targets = choose_arrays(list_arrays(file, path), spec)
     x = open_array(file, features, path)
-    shape = check_features(x.dtype, x.shape, f"{path}[{features}]")
+    shape = sample_shape(x.dtype, x.shape, f"{path}[{features}]")
     stored = read_attribute(file, "feature_shape", path)
     if stored is not None:
         shape = _shape(stored, shape, path)

@@ -5,29 +5,22 @@ Source: http://yann.lecun.com/exdb/mnist/ ("The IDX file format").
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import re
 import struct
-import zlib
 from pathlib import Path
-from typing import Protocol
+from typing import IO
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, make_dataset
 from onotrain.data.npy import companion
-from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file
+from onotrain.data.paths import opened
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_GZIP_MAGIC = b"\x1f\x8b"
-
-
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def read_array(path: str | os.PathLike[str]) -> np.ndarray:
@@ -40,22 +33,11 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     ResourceError
         Larger than the memory that is left.
     """
-    file, source = existing_file(path), str(path)
-    with open(file, "rb") as stream:
-        zipped = stream.read(2) == _GZIP_MAGIC
-        stream.seek(0)
-        if not zipped:
-            return _read(stream, file.stat().st_size, source)
-        try:
-            with gzip.GzipFile(fileobj=stream) as unzipped:
-                return _read(unzipped, file.stat().st_size * MAX_DEFLATE_RATIO, source)
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise DataError(
-                f"{source}: the gzip file is damaged or truncated: {error}", hint="copy the file again"
-            ) from error
+    with opened(path) as (stream, most):
+        return _read(stream, most, str(path))
 
 
-def _read(stream: _Stream, most: int, source: str) -> np.ndarray:
+def _read(stream: IO[bytes], most: int, source: str) -> np.ndarray:
     """Read an array from a stream that yields at most so many bytes."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] == 0:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import gzip
+import io
 import os
 import stat
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from onotrain.data.dataset import DataSpec, listed
 from onotrain.errors import DataError
 
 #: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
 MAX_DEFLATE_RATIO = 1032
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -39,6 +45,30 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
     if status.st_size == 0:
         raise DataError(f"{path}: the file is empty (0 bytes)")
     return file
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
+    """Open a file for reading, gzipped or not; yield the stream, and the most bytes that it can give.
+
+    Raises
+    ------
+    DataError
+        See `existing_file`; or, while the stream is read, the gzip file is damaged.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(open(existing_file(path), "rb"))
+        stream: IO[bytes] = file
+        most = os.fstat(file.fileno()).st_size
+        if file.peek(2)[:2] == GZIP_MAGIC:
+            stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=file)))
+            most *= MAX_DEFLATE_RATIO
+        try:
+            yield stream, most
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise DataError(
+                f"{path}: the gzip file is damaged or truncated: {error}", hint="copy the file again"
+            ) from error
 
 
 def _similar(file: Path) -> str:

@@ -80,12 +80,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             f"{spec.path}: a file has no {spec.part} part of its own (validation: {spec.part})",
             hint="give a fraction such as 0.1, or the path of another file",
         )
-    existing_file(spec.path)
-    return _read(kind, spec)
-
-
-def _read(kind: str, spec: DataSpec) -> Dataset:
-    """Call the reader; they are imported when needed, because h5py alone takes a tenth of a second."""
+    # Readers are imported when needed, because h5py alone takes a tenth of a second.
     if kind == "hdf5":
         from onotrain.data.hdf5 import read_hdf5 as reader
     elif kind == "npz":
