@@ -11,6 +11,20 @@ EXIT_OK = 0
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 
+#: What the exit codes mean, in a few words.
+EXIT_CODES = {
+    EXIT_OK: "done",
+    EXIT_INTERNAL: "internal error",
+    2: "usage or configuration",
+    3: "data",
+    4: "checkpoint",
+    5: "numerics",
+    6: "disk or memory",
+    7: "environment",
+    75: "stopped on request and saved",
+    EXIT_INTERRUPTED: "interrupted",
+}
+
 
 class OnotrainError(Exception):
     """Base of every error that is meant to be read by a user.

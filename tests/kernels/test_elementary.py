@@ -7,7 +7,8 @@ import pytest
 
 from kernels.oracle import unset
 from onotrain import _kernels
-from onotrain._kernels import ACTIVATIONS, reference
+from onotrain._kernels import reference
+from onotrain.names import ACTIVATIONS
 
 GRID = np.concatenate(
     [

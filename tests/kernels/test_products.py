@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from kernels.oracle import normal
 from onotrain import _kernels
+from onotrain.names import ACTIVATIONS
 
 BUILDS = _kernels.available()
-IDENTITY = _kernels.ACTIVATIONS["identity"]
+IDENTITY = ACTIVATIONS["identity"]
 #: Elements beside an output that a kernel must leave alone.
 MARGIN = 64
 

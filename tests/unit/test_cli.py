@@ -42,8 +42,7 @@ def test_start_up_loads_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_help_of_a_verb_loads_nothing_heavy_and_shows_examples(verb: str) -> None:
-    # Two of them name the formats that the data room reads, which brings NumPy; never MPI, pydantic or rich.
-    assert loaded_by(verb, "--help") <= ({"numpy"} if verb in ("evaluate", "predict") else set())
+    assert loaded_by(verb, "--help") == set()
     output = invoke(verb, "--help").output
     assert f"Usage: onotrain {verb}" in output
     if verb != "data":  # a group; its verbs have examples

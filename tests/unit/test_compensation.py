@@ -91,7 +91,7 @@ def test_delay_is_its_formula(size: int, adaptive: bool) -> None:
 
 def test_delay_keeps_what_was_sent_and_not_what_became_of_it() -> None:
     """The server goes on to write to the same vector."""
-    rule = Delay(place(1), 0.5)
+    rule = Delay(place(1), 0.5, False, 0.95)
     w = np.array([1.0])
     rule.sent(0, w)
     w[0] = 3.0
@@ -102,7 +102,7 @@ def test_delay_keeps_what_was_sent_and_not_what_became_of_it() -> None:
 def test_delay_of_a_fresh_gradient_is_the_gradient(adaptive: bool) -> None:
     """Where nothing has changed since, to the bit."""
     rng = np.random.default_rng(2)
-    rule = Delay(place(50, "float32"), 2.0, adaptive)
+    rule = Delay(place(50, "float32"), 2.0, adaptive, 0.95)
     w, g = rng.normal(size=(2, 50)).astype("float32")
     rule.sent(1, w)
     np.testing.assert_array_equal(applied(rule.push(1, g.copy(), w, 0, 4)).gradient, g)
@@ -111,7 +111,7 @@ def test_delay_of_a_fresh_gradient_is_the_gradient(adaptive: bool) -> None:
 def test_delay_is_exact_for_its_own_model_of_the_curvature() -> None:
     """For the loss ``-log(1 - w)`` the gradient is ``g = 1 / (1 - w)`` and the second derivative is ``g*g``."""
     old, new = 0.2, 0.201
-    rule = Delay(place(1), 1.0)
+    rule = Delay(place(1), 1.0, False, 0.95)
     rule.sent(0, np.array([old]))
     corrected = applied(rule.push(0, np.array([1 / (1 - old)]), np.array([new]), 1, 1)).gradient[0]
     assert corrected == pytest.approx(1 / (1 - new), abs=3e-6)  # second order in 0.001
@@ -121,7 +121,7 @@ def test_delay_is_exact_for_its_own_model_of_the_curvature() -> None:
 def test_a_running_mean_that_has_vanished_becomes_zero() -> None:
     """Of a unit that gets no gradient any more."""
     server = place(1, "float32")
-    rule = Delay(server, 1.0, adaptive=True)
+    rule = Delay(server, 1.0, True, 0.95)
     server.vectors["mean_square"][:] = np.finfo("float32").tiny
     rule.push(0, np.zeros(1, "float32"), np.zeros(1, "float32"), 0, 1)
     assert server.vectors["mean_square"][0] == 0.0
@@ -130,7 +130,7 @@ def test_a_running_mean_that_has_vanished_becomes_zero() -> None:
 def test_delay_without_memory_says_how_much_it_needs() -> None:
     """A copy for each worker is no small thing."""
     with pytest.raises(ResourceError, match="copy of the parameters for each of 3 workers"):
-        Delay(Place(2**50, "float64", 3, 12), 1.0)
+        Delay(Place(2**50, "float64", 3, 12), 1.0, False, 0.95)
 
 
 def test_constant_batch_makes_one_step_of_a_global_batch() -> None:

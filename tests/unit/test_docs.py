@@ -9,8 +9,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from onotrain import errors
 from onotrain.cli.program import VERBS, program
+from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -43,6 +46,17 @@ def test_commands_are_understood(page: Path) -> None:
             parse(list(words))
         except click.UsageError as error:
             pytest.fail(f"{page.name}: onotrain {shlex.join(words)}: {error.format_message()}")
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    """Wherever they are listed: in the help, the README and the page of the commands."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, OnotrainError)]
+    assert {kind.exit_code for kind in kinds} | {EXIT_OK, EXIT_INTERRUPTED} == set(EXIT_CODES)
+    listed = " ".join(CliRunner().invoke(program, ["--help"]).output.split())
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"{code} {meaning}" in text for code, meaning in EXIT_CODES.items() for text in (listed, readme))
+    table = (ROOT / "docs" / "commands.md").read_text().partition("## Exit codes")[2].partition("\n\n## ")[0]
+    assert [int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)] == list(EXIT_CODES)
 
 
 def test_the_pages_have_commands() -> None:

@@ -15,6 +15,7 @@ import onotrain
 from onotrain.cli.program import run
 from onotrain.errors import PlatformError, UsageError
 from onotrain.inference.export import FORMATS, export
+from onotrain.names import ACTIVATIONS
 
 ATTEMPTS = [(task, dtype) for task in networks.TASKS for dtype in ("float32", "float64")]
 
@@ -24,6 +25,12 @@ def exported(folder: Path, kind: str, task: str, dtype: str = "float32") -> tupl
     net = networks.save(folder / "net.h5", networks.example(task, dtype=dtype))
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(dtype)
     return export(net, kind, folder / f"net.{kind}"), x, onotrain.load(net).predict(x)
+
+
+def test_every_activation_is_exported_by_what_follows() -> None:
+    """A new one is to be in an example."""
+    examples = json.dumps(networks.TASKS)
+    assert [name for name in ACTIVATIONS if name != "identity" and f'"{name}"' not in examples] == []
 
 
 @pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)

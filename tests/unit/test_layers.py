@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
 # Lowest first; `config` and `errors` are ground under all of them.  Where the design names several rooms of one height
 # (nn, optim, data), this order is the one-way street between them.
-GROUND = ("errors", "memory", "files", "hdf5_layout", "seeds", "config")
+GROUND = ("errors", "names", "memory", "files", "hdf5_layout", "seeds", "config")
 ROOMS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
     "reporting", "bench", "cli",

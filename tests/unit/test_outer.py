@@ -73,7 +73,7 @@ def test_adam_is_its_formula(size: int) -> None:
 def test_adam_goes_the_way_the_ranks_went() -> None:
     """A sign that is wrong would lead away from the mean."""
     start, parameters = np.array([1.0, 1.0, 1.0]), np.array([2.0, 0.0, 1.0])
-    Adam(3, "float64").step(start, parameters)
+    Adam(3, "float64", 0.01, (0.9, 0.99), 1e-3).step(start, parameters)
     assert parameters[0] > 1.0 > parameters[1] and parameters[2] == 1.0
 
 

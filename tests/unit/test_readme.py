@@ -11,6 +11,7 @@ import yaml
 
 from launch import run
 from onotrain.config import Config
+from onotrain.names import ACTIVATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,6 +37,7 @@ def test_the_configuration_in_full_is_valid() -> None:
     (text,) = blocks("yaml")
     config = Config.from_mapping(yaml.safe_load(text.replace("1e-3", "0.001").replace("1e-5", "0.00001")))
     assert config.optimizer.weight_decay == 1e-5 and config.training.clip_norm == 5.0
+    assert f"# {' '.join(ACTIVATIONS)}\n" in text
 
 
 @pytest.mark.parametrize(

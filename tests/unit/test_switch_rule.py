@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import builders
 from onotrain.strategies.strategy_switch.rules import SwitchBackRule, SwitchRule, relative_change
 
 NAN, INF = math.nan, math.inf
@@ -34,8 +35,10 @@ def test_epoch_of_firing_by_hand() -> None:
 
 def test_defaults_are_those_of_the_paper() -> None:
     """Six losses; a fall of 1 % each is just stable, of 1.1 % is not."""
-    assert verdicts(SwitchRule(), [0.9901**i for i in range(7)]) == [False] * 5 + [True] * 2
-    assert verdicts(SwitchRule(), [0.989**i for i in range(7)]) == [False] * 7
+    options = builders.config(strategy="strategy_switch").strategy
+    for ratio, stable in ((0.9901, True), (0.989, False)):
+        rule = SwitchRule(options.window, options.threshold, options.at_epoch)
+        assert verdicts(rule, [ratio**i for i in range(7)]) == [False] * 5 + [stable] * 2
 
 
 def test_the_threshold_itself_counts_as_stable() -> None:

@@ -8,6 +8,5 @@ from __future__ import annotations
 
 from onotrain._kernels._dispatch import Kernels, available, load, path, select
 from onotrain._kernels.memory import ALIGNMENT_BYTES, empty
-from onotrain._kernels.reference import ACTIVATIONS
 
-__all__ = ["ACTIVATIONS", "ALIGNMENT_BYTES", "Kernels", "available", "empty", "load", "path", "select"]
+__all__ = ["ALIGNMENT_BYTES", "Kernels", "available", "empty", "load", "path", "select"]

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.names import ACTIVATIONS
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: As compiled code does, the twin lets infinities and NaN pass without a word.
 silent = np.errstate(all="ignore")
-
-#: The code of each activation.
-ACTIVATIONS = {"identity": 0, "relu": 1, "leaky_relu": 2, "sigmoid": 3, "tanh": 4, "gelu": 5}
 
 
 def expect(what: str, array: Array | None, *shape: int, dtype: Any = None) -> None:

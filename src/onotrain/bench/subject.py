@@ -16,14 +16,12 @@ from onotrain.config import Config, load_config
 from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
 from onotrain.data.selection import spec_of
 from onotrain.errors import UsageError
+from onotrain.names import BUILT_IN
 from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import Card
-
-#: Features of a sample, and how they are stored, of data that need not be there to be measured with.
-_BUILT_IN = {"mnist": (784, "uint8"), "digits": (64, "float32")}
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,8 @@ def subject_of(
 def _features_of(config: Config) -> tuple[int, str]:
     """Return how many features the samples of the training data have, and how they are stored."""
     data = config.data
-    if data.train in _BUILT_IN:
-        return _BUILT_IN[data.train]
+    if data.is_built_in:  # it need not be there to be measured with
+        return BUILT_IN[data.train].features, BUILT_IN[data.train].dtype
     spec = spec_of(data)
     if detect_format(spec) == "hdf5":
         from onotrain.data.hdf5_stream import Hdf5Stream

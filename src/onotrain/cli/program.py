@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from textwrap import fill
 
 import click
 
 from onotrain import __version__
 from onotrain.cli.terminal import discard_output
 from onotrain.cli.verb import Group, nearest, show_help_without_verb
-from onotrain.errors import EXIT_OK, OnotrainError, UsageError, on_all_ranks
+from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
 
 #: Verb -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the verbs
@@ -38,9 +39,6 @@ Examples:
   onotrain train configs/digits.yaml --output runs/digits
   mpirun -n 4 onotrain train configs/mnist-mlp.yaml
   onotrain predict runs/digits samples.csv --output predictions.csv
-
-Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 checkpoint, 5 numerics, 6 disk or memory,
-7 environment, 75 stopped on request and saved, 130 interrupted.
 """
 
 
@@ -65,7 +63,8 @@ class Verbs(Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples as they are."""
-        formatter.write("\n" + EXAMPLES)
+        codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+        formatter.write(f"\n{EXAMPLES}\n{fill(f'Exit codes: {codes}.', 120)}\n")
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onotrain.cli.verb import names
-from onotrain.data import FORMATS, DataSpec
+from onotrain.cli.verb import features_and_format, names
+from onotrain.names import BUILT_IN
+
+if TYPE_CHECKING:
+    from onotrain.data import DataSpec
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_HELD_OUT = ", ".join(f"{built_in.held_out} of {name}" for name, built_in in BUILT_IN.items())
 _STREAM: dict[str, Any] = {"auto": "auto", "true": True, "false": False}
 
 
@@ -26,18 +30,9 @@ def samples(function: _F) -> _F:
         click.option(
             "--part",
             type=click.Choice(["train", "test"]),
-            help="Part of a built-in data set.  [default: test of mnist, train of digits]",
+            help=f"Part of a built-in data set.  [default: {_HELD_OUT}]",
         ),
-        click.option(
-            "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns (CSV, TSV; one by one)."
-        ),
-        click.option(
-            "--format",
-            "format_",
-            type=click.Choice(["auto", *FORMATS]),
-            default="auto",
-            help="Format of DATA; auto goes by its name.  [default: auto]",
-        ),
+        features_and_format,
         click.argument("data", metavar="DATA"),
         click.argument("run", metavar="RUN"),
     ):
@@ -54,6 +49,12 @@ def spec_of(
     data: str, format_: str, features: Sequence[str], part: str | None, targets: Sequence[str] = ()
 ) -> DataSpec:
     """Return which data the arguments mean; of built-in data with a test part that one."""
+    from onotrain.data import DataSpec
+
     return DataSpec(
-        data, format_, names(features), names(targets), part=part or ("test" if data == "mnist" else "train")
+        data,
+        format_,
+        names(features),
+        names(targets),
+        part=part or (BUILT_IN[data].held_out if data in BUILT_IN else "train"),
     )

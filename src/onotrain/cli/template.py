@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onotrain.errors import DataError
+from onotrain.names import BUILT_IN
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -121,7 +122,8 @@ def template(spec: DataSpec, info: DataInfo) -> str:
         for width in widths
         for line in (f"    - dense: {{units: {width}, activation: relu}}", "    - dropout: 0.1")
     ]
-    held_out = "test" if spec.path == "mnist" else 0.1 if samples >= 5000 else 0.2
+    has_test = spec.path in BUILT_IN and BUILT_IN[spec.path].held_out == "test"
+    held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if pixels else "standard"
     lines = [
         f"# {samples:,} samples of {shape} features; {task.name}.",

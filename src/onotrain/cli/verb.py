@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from onotrain.names import FORMATS
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -67,22 +69,28 @@ def overrides(function: _F) -> _F:
     )(function)
 
 
+def features_and_format(function: _F) -> _F:
+    """Add the options ``--features`` and ``--format``; the function gets `features` and `format_`."""
+    features = click.option(
+        "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns (CSV, TSV; one by one)."
+    )
+    format_ = click.option(
+        "--format",
+        "format_",
+        type=click.Choice(["auto", *FORMATS]),
+        default="auto",
+        help="Format of the file; auto goes by its name.  [default: auto]",
+    )
+    return format_(features(function))
+
+
 def source_options(function: _F) -> _F:
     """Add the options that say how to read a file; the function gets `format_`, `features` and `targets`."""
     for option in (
         click.option(
             "--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX."
         ),
-        click.option(
-            "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns (CSV, TSV; one by one)."
-        ),
-        click.option(
-            "--format",
-            "format_",
-            type=click.Choice(["auto", "hdf5", "npz", "npy", "csv", "tsv", "idx"]),
-            default="auto",
-            help="Format of the file; auto goes by its name.  [default: auto]",
-        ),
+        features_and_format,
     ):
         function = option(function)
     return function

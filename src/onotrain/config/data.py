@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer
 
 from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
-
-#: Data sets that go by a name instead of a path.
-BUILT_IN = ("digits", "mnist")
-
-FileFormat = Literal["hdf5", "npz", "npy", "csv", "tsv", "idx"]
-#: Formats of data files.
-FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
+from onotrain.names import BUILT_IN, FormatName
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -95,7 +89,7 @@ class Data(Section):
         description="Validation data, evaluated after each epoch: a fraction of the training data, stratified by "
         "class; `test`, the test part of a built-in data set; or the path of a file.",
     )
-    format: Literal["auto", FileFormat] = Field(
+    format: Literal["auto", FormatName] = Field(
         "auto", description="Format of the files; `auto`: their suffix decides."
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(

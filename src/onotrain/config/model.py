@@ -18,8 +18,7 @@ from pydantic_core import core_schema
 
 from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneKey, OneOf
-
-ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
+from onotrain.names import ActivationName
 
 
 class FanInitializer(Section):

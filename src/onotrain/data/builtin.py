@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from onotrain.data import idx
 from onotrain.data.dataset import Dataset, DataSpec, make_dataset
 from onotrain.errors import DataError
 
-NAMES = ("digits", "mnist")
 _CLASSES = tuple("0123456789")
 _PARTS = {"train": "train", "test": "t10k"}
 
@@ -37,7 +37,7 @@ def load(spec: DataSpec) -> Dataset:
         raise DataError(f"{spec.path}: data.features and data.targets do not apply to a built-in data set")
     if spec.part not in _PARTS:
         raise DataError(f"{spec.path}: no part {spec.part!r}, expected one of {', '.join(_PARTS)}")
-    return _load_digits(spec) if spec.path == "digits" else _load_mnist(spec)
+    return _LOADERS[spec.path](spec)
 
 
 def _load_digits(spec: DataSpec) -> Dataset:
@@ -75,3 +75,6 @@ def _mnist_file(name: str) -> Path:
         hint="run `onotrain data fetch mnist --from DIR` with the directory that has its four files (without --from: "
         "download), or set ONOTRAIN_DATA_DIR to the directory that has mnist/",
     )
+
+
+_LOADERS: dict[str, Callable[[DataSpec], Dataset]] = {"digits": _load_digits, "mnist": _load_mnist}

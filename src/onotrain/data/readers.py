@@ -9,10 +9,10 @@ from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
 from onotrain.errors import DataError
+from onotrain.names import BUILT_IN, FORMATS
 
 __all__ = ["FORMATS", "check_finite", "detect_format", "load_dataset"]
 
-FORMATS = ("hdf5", "npz", "npy", "csv", "tsv", "idx")
 _SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
@@ -30,7 +30,7 @@ _IDX_NAME = re.compile(r"idx\d-[a-z0-9]+(\.gz)?$")
 
 def format_of_name(path: str) -> str | None:
     """Return the format that a name stands for: ``builtin`` or one of `FORMATS`; None if it does not tell."""
-    if path in builtin.NAMES:
+    if path in BUILT_IN:
         return "builtin"
     name = Path(path).name.lower()
     kinds = (kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix))
@@ -55,7 +55,7 @@ def detect_format(spec: DataSpec) -> str:
     existing_file(spec.path)
     raise DataError(
         f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(_SUFFIXES)}, "
-        f"built-in data sets {', '.join(builtin.NAMES)}",
+        f"built-in data sets {', '.join(BUILT_IN)}",
         hint="say it with data.format (of a command: --format)",
     )
 

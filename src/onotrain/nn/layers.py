@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from onotrain._kernels import ACTIVATIONS, Kernels
+from onotrain._kernels import Kernels
+from onotrain.names import ACTIVATIONS, ActivationName
 from onotrain.nn.initializers import initialize
 from onotrain.seeds import generator
 
@@ -83,8 +84,9 @@ class Layer(Protocol):
 class Activation:
     """An activation function and its one number."""
 
-    name: str = "identity"
-    negative_slope: float = 0.01
+    name: ActivationName = "identity"
+    #: Of leaky_relu alone.
+    negative_slope: float = 0.0
 
     @cached_property
     def code(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.config import Config, load_config
+from onotrain.config.words import any_of
 from onotrain.errors import UsageError
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
@@ -18,14 +19,14 @@ from onotrain.training.environment import describe_environment
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.progress import Progress
 
-#: Sections of the configuration that may change when a run goes on; all others decide what is computed.
-_MAY_CHANGE = {
-    "checkpoint": None,
+#: What may change when a run goes on: whole sections, or some of their keys.  All else decides what is computed.
+_MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
+    "training": ("epochs", "max_steps", "load_balance"),
+    "data": ("stream", "window_mib"),
     "strategy": None,
     "communication": None,
+    "checkpoint": None,
     "simulate": None,
-    "training": {"epochs", "max_steps", "load_balance"},
-    "data": {"window_mib", "stream"},
 }
 
 
@@ -123,18 +124,24 @@ def check_same_run(config: Config, saved: Config) -> None:
     new, old = config.to_mapping(), saved.to_mapping()
     changed = []
     for section in new:
-        allowed = _MAY_CHANGE.get(section, set())
+        allowed = _MAY_CHANGE.get(section, ())
         if allowed is None or new[section] == old.get(section):
             continue
         if isinstance(new[section], Mapping) and isinstance(old.get(section), Mapping):
             keys = new[section].keys() | old[section].keys()
-            changed += [f"{section}.{k}" for k in sorted(keys - allowed) if new[section].get(k) != old[section].get(k)]
+            changed += [
+                f"{section}.{k}" for k in sorted(keys - set(allowed)) if new[section].get(k) != old[section].get(k)
+            ]
         else:
             changed.append(section)
     if changed:
+        names = [name for section, keys in _MAY_CHANGE.items() for name in _names(section, keys)]
         raise UsageError(
             f"the configuration differs from the run's in {', '.join(changed)}",
             hint="resume with the run's own config.yaml, or train into a new --output; "
-            "training.epochs, training.max_steps, training.load_balance, data.stream, data.window_mib, strategy, "
-            "checkpoint and simulate may change",
+            f"{any_of(names, 'and')} may change",
         )
+
+
+def _names(section: str, keys: tuple[str, ...] | None) -> list[str]:
+    return [section] if keys is None else [f"{section}.{key}" for key in keys]

@@ -65,7 +65,7 @@ class Nesterov:
         ``lr`` and ``mu``; 0.7 and 0.9 in the paper.
     """
 
-    def __init__(self, size: int, dtype: str, learning_rate: float = 0.7, momentum: float = 0.9) -> None:
+    def __init__(self, size: int, dtype: str, learning_rate: float, momentum: float) -> None:
         self._rate, self._momentum = learning_rate, momentum
         self._velocity = np.zeros(size, dtype)
 
@@ -106,14 +106,7 @@ class Adam:
         Degree of adaptivity, the paper's name for the small number that keeps the divisor from 0.
     """
 
-    def __init__(
-        self,
-        size: int,
-        dtype: str,
-        learning_rate: float = 0.01,
-        betas: tuple[float, float] = (0.9, 0.99),
-        tau: float = 1e-3,
-    ) -> None:
+    def __init__(self, size: int, dtype: str, learning_rate: float, betas: tuple[float, float], tau: float) -> None:
         self._rate, self._betas, self._tau = learning_rate, betas, tau
         self._m = np.zeros(size, dtype)
         self._v = np.full(size, tau * tau, dtype)

@@ -140,7 +140,7 @@ class Delay(Plain):
 
     EPS = 1e-7
 
-    def __init__(self, place: Place, strength: float, adaptive: bool = False, decay: float = 0.95) -> None:
+    def __init__(self, place: Place, strength: float, adaptive: bool, decay: float) -> None:
         self._strength, self._decay = strength, decay
         check_memory(
             place.workers * place.size * np.dtype(place.dtype).itemsize,

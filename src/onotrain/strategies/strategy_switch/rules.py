@@ -36,7 +36,7 @@ class SwitchRule:
         Epoch that shall be the first of the second strategy, whatever the losses, once; `value` is for the log alone.
     """
 
-    def __init__(self, window: int = 6, threshold: float = 0.01, at_epoch: int | None = None) -> None:
+    def __init__(self, window: int, threshold: float, at_epoch: int | None = None) -> None:
         self._window = window
         self._threshold = threshold
         self._at_epoch = at_epoch
