@@ -56,12 +56,17 @@ MATRICES = Part.of(LAYOUT, slice(0, LAYOUT.size))
 
 
 def vectors(dtype: Any, low: float, high: float, min_size: int = 1, max_size: int = 600) -> Any:
-    """Draw vectors of which most magnitudes lie between two numbers, with zeros."""
-    width = np.dtype(dtype).itemsize * 8
-    low, high = float(np.dtype(dtype).type(low)), float(np.dtype(dtype).type(high))
-    magnitudes = st.floats(low, high, width=width)
-    elements = st.one_of(magnitudes, magnitudes.map(lambda x: -x), st.just(0.0), st.just(-0.0))
-    return hnp.arrays(dtype, st.integers(min_size, max_size), elements=elements)
+    """Draw vectors of magnitudes between two numbers, with zeros; of few bits in some, so that there are ties."""
+
+    def vector(size: int, seed: int, bits: int, span: float) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        top = rng.uniform(np.log2(low), np.log2(high))
+        mantissas, exponents = np.frexp(np.exp2(rng.uniform(max(np.log2(low), top - span), top, size)))
+        magnitudes = np.clip(np.ldexp(np.rint(np.ldexp(mantissas, bits)), exponents - bits), low, high)
+        return (magnitudes * rng.choice([1.0, -1.0, 0.0, -0.0], size, p=[0.45, 0.45, 0.05, 0.05])).astype(dtype)
+
+    spans = st.sampled_from([2.0, 30.0, 300.0])
+    return st.builds(vector, st.integers(min_size, max_size), st.integers(0, 2**32), st.integers(1, 53), spans)
 
 
 def normal(*shape: int, seed: int = SEED, dtype: Any = np.float32, scale: float = 1.0) -> np.ndarray:
