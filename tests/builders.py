@@ -17,9 +17,11 @@ from onotrain.errors import OnotrainError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
+from onotrain.parallel.exchange import Exchange
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import BatchShape, Context, build
+from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import train
 
 #: Every update rule, with the options that give it all of its terms.
@@ -110,6 +112,27 @@ class NoModel:
 def prepare(run: Any, samples: int, network: Any = None) -> None:
     """Have a strategy get ready for batches of so many samples.  *Collective*."""
     run.bind(network or NoModel(), BatchShape(samples, run.batches.capacity(samples), 1))
+
+
+def watch_sends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return a list that gets for each step how many sums over nodes this rank had begun when its backward pass ended,
+    and how many in all: one for each bucket of layers, and on a node's first rank one of statistics."""
+    begun, steps = [0], []
+    start, finish = Exchange.start, NodesSum.finish
+
+    def count(self: Exchange) -> None:
+        begun[0] += 1
+        start(self)
+
+    def note(self: NodesSum, slot: int) -> None:
+        early = begun[0]
+        finish(self, slot)
+        steps.append((early, begun[0]))
+        begun[0] = 0
+
+    monkeypatch.setattr(Exchange, "start", count)
+    monkeypatch.setattr(NodesSum, "finish", note)
+    return steps
 
 
 def filled(layout: ParameterLayout, *seed: int) -> np.ndarray:

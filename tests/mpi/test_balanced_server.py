@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from builders import mapping, records, relu
 from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.parallel.world import World
-from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import StepStatistics
 from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
 from onotrain.strategies.parameter_server.worker import Participant
@@ -25,19 +25,15 @@ SAMPLES, BATCH, STEPS = 1797, 50, 36
 
 def config(balance: str, strategy: dict[str, Any], training: dict[str, Any] | None = None, **more: Any) -> Any:
     """Return a configuration of 36 steps an epoch."""
-    base = {
-        "data": {"train": "digits"},
-        "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dropout": 0.2}, {"dense": 10}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "adam", "learning_rate": 0.003},
-        "strategy": {"name": "parameter_server", **strategy},
-    }
-    return base | {"training": {"epochs": 2, "batch_size": BATCH, "load_balance": balance} | (training or {})} | more
-
-
-def records(place: Path) -> list[dict[str, Any]]:
-    """Return the epochs of a run."""
-    return [dict(record) for record in RunDirectory.open(place).metrics()]
+    return mapping(
+        relu(32),
+        {"dropout": 0.2},
+        10,
+        optimizer={"name": "adam", "learning_rate": 0.003},
+        strategy={"name": "parameter_server", **strategy},
+        training={"epochs": 2, "batch_size": BATCH, "load_balance": balance, **(training or {})},
+        **more,
+    )
 
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, servers: int) -> None:

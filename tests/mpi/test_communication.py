@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from builders import two_nodes
-from onotrain import _kernels
+import builders
+from builders import prepare, records, relu, two_nodes
 from onotrain.config import Config
 from onotrain.errors import ConfigError, UsageError
 from onotrain.nn import ParameterLayout
-from onotrain.optim import Optimizer
-from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Context, StepStatistics, build
+from onotrain.strategies import StepStatistics
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -59,17 +55,15 @@ def nodes(request: pytest.FixtureRequest) -> World:
 
 def config(strategy: dict[str, Any], codec: dict[str, Any] | str, optimizer: Any = None, **training: Any) -> Config:
     """Return a configuration of the digits, every rank on a node of its own."""
-    return Config.from_mapping(
-        {
-            "data": {"train": "digits", "validation": 0.2},
-            "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": optimizer or {"name": "sgd", "learning_rate": RATE},
-            "training": {"epochs": 1, "batch_size": BATCH, **training},
-            "strategy": strategy,
-            "communication": {"codec": codec},
-            "simulate": {"ranks_per_node": 1},
-        }
+    return builders.config(
+        relu(32),
+        10,
+        data={"validation": 0.2},
+        optimizer=optimizer or {"name": "sgd", "learning_rate": RATE},
+        training=training,
+        strategy=strategy,
+        communication={"codec": codec},
+        simulate={"ranks_per_node": 1},
     )
 
 
@@ -94,15 +88,12 @@ def test_what_is_applied_and_what_is_left_are_all_gradients(nodes: World, name: 
     needs(nodes, STRATEGIES[name])
     made = config(STRATEGIES[name], CODECS[codec])
     layout = ParameterLayout(SHAPES, np.float32)
-    rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
-    with agreed(nodes.comm):
-        run: Any = build(Context.of(made, nodes, layout, rule))
+    run = builders.strategy(made, nodes, layout)
     first = gradient_of(layout, 1000, 0)
     if nodes.rank == 0:
         run.replica.parameters[:] = first
     run.replica.broadcast()
-    model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays, **options: None)
-    run.bind(model, BatchShape(BATCH, run.batches.capacity(BATCH), 1))
+    prepare(run, BATCH)
     run.begin_epoch(0, RATE, None)
     tally, computes = StepStatistics(), run.batches.capacity(BATCH) > 0
     # What a gradient counts in the parameters in the end.
@@ -165,9 +156,7 @@ def test_it_still_learns(world: World, place: Path, name: str, codec: str) -> No
     made = config(strategy, CODECS[codec], {"name": "adam", "learning_rate": 0.003}, epochs=8)
     summary = train(made, world.comm, output=place / "run").summary
     assert summary["validation_accuracy"] > 0.85
-    text = world.comm.bcast((place / "run" / "metrics.jsonl").read_text() if world.rank == 0 else None, root=0)
-    records = [json.loads(line) for line in text.splitlines()]
-    for record in records:
+    for record in records(place / "run"):
         assert sum(record["ranks_bytes"]["raw"]) > 1.5 * sum(record["ranks_bytes"]["sent"]) > 0
 
 
@@ -177,10 +166,9 @@ def test_a_switch_leaves_residuals_behind(world: World) -> None:
     made = config(strategy, CODECS["topk"], {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}, epochs=2)
     layout = ParameterLayout(SHAPES, np.float32)
     with World.connect(world.comm, 1) as nodes:
-        run: Any = build(Context.of(made, nodes, layout, Optimizer(made.optimizer, None, _kernels.load("float32"))))
+        run = builders.strategy(made, nodes, layout)
         run.replica.broadcast()
-        model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays, **options: None)
-        run.bind(model, BatchShape(BATCH, run.batches.capacity(BATCH), 1))
+        prepare(run, BATCH)
         run.replica.gradient[:] = gradient_of(layout, nodes.rank, 1)
         tally = StepStatistics()
         tally.samples = BATCH // nodes.size

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import records
+from builders import mapping, records, relu
 from onotrain.errors import ConfigError, UsageError
 from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
@@ -27,13 +27,10 @@ STRATEGIES: dict[str, Any] = {
 
 def config(balance: str = "none", training: dict[str, Any] | None = None, **sections: Any) -> dict[str, Any]:
     """Return a configuration of 12 steps an epoch."""
-    base = {
-        "data": {"train": "digits", "validation": 0.2},
-        "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dropout": 0.2}, {"dense": 10}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "adam", "learning_rate": 0.01},
-    }
-    return base | {"training": {"epochs": 3, "batch_size": 120, "load_balance": balance} | (training or {})} | sections
+    training = {"epochs": 3, "batch_size": 120, "load_balance": balance} | (training or {})
+    adam = {"name": "adam", "learning_rate": 0.01}
+    data = {"validation": 0.2}
+    return mapping(relu(32), {"dropout": 0.2}, 10, data=data, optimizer=adam, training=training, **sections)
 
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, speeds: list[float]) -> None:

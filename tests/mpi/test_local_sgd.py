@@ -9,21 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import filled, records
-from onotrain import _kernels
-from onotrain.config import Config
+import builders
+from builders import SHAPES, changed, filled, mapping, records, relu
 from onotrain.errors import NumericsError, StoppedOnRequest
 from onotrain.nn import Model, ParameterLayout
-from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies import Context, StepStatistics, Strategy, build
+from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.balance import LocalSlices
 from onotrain.training import train
 from onotrain.training.stop_signals import StopRequest
 
 pytestmark = pytest.mark.mpi
 
-SHAPES = [("dense_0/weight", (150, 61)), ("dense_0/bias", (150,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
 OUTERS: dict[str, Any] = {
     "none": "none",
     "nesterov": "nesterov",
@@ -32,15 +29,9 @@ OUTERS: dict[str, Any] = {
 
 
 def config(**sections: Any) -> dict[str, Any]:
-    """Return a configuration with sections replaced."""
-    base = {
-        "data": {"train": "digits", "validation": 0.2},
-        "model": {"layers": [{"dense": {"units": 8, "activation": "relu"}}, {"dense": 10}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "sgd", "learning_rate": 0.1},
-        "training": {"epochs": 2, "batch_size": 120},
-    }
-    return base | sections
+    """Return a configuration of 12 steps an epoch."""
+    base = mapping(relu(8), 10, data={"validation": 0.2}, optimizer={"name": "sgd", "learning_rate": 0.1})
+    return changed(changed(base, training={"epochs": 2, "batch_size": 120}), **sections)
 
 
 def make(
@@ -48,9 +39,8 @@ def make(
 ) -> Strategy:
     """Return a strategy that begins with parameters that are not zero."""
     layout = ParameterLayout(SHAPES, dtype)
-    resolved = Config.from_mapping(config(strategy=strategy, optimizer=optimizer))
-    rule = Optimizer(resolved.optimizer, clip, _kernels.load(dtype))
-    run = build(Context(world, layout, rule, resolved.strategy))
+    made = builders.config(strategy=strategy, optimizer=optimizer, training={"clip_norm": clip, "dtype": dtype})
+    run: Strategy = builders.strategy(made, world, layout)
     if world.rank == 0:
         run.replica.parameters[:] = start_of(layout)
     run.replica.broadcast()
@@ -101,7 +91,7 @@ def test_meeting_after_every_step_is_synchronous_sgd(world: World, optimizer: di
 
 def test_training_that_meets_after_every_step_is_that_of_allreduce(world: World, place: Path) -> None:
     """Batches that all ranks have equal slices of, in double precision: the same losses, and steps told alike."""
-    samples = {"data": {"train": "digits"}, "training": {"epochs": 2, "batch_size": 1797, "dtype": "float64"}}
+    samples = {"data": {"validation": None}, "training": {"batch_size": 1797, "dtype": "float64"}}
     if 1797 % world.size:
         pytest.skip("slices of 1797 digits are not equal; Test requires 3 MPI processes")
     losses = []
@@ -151,10 +141,7 @@ def test_replicas_are_equal_to_the_bit_after_every_meeting(world: World, outer: 
             assert alike != (kept and name in run.replica.optimizer_state)
         if met and inner_state == "reset":
             assert not any(run.replica.optimizer_state[name].any() for name in ("m", "v"))
-    gaps = np.ones(len(run.replica.parameters), bool)
-    for tensor in ParameterLayout(SHAPES, "float32"):
-        gaps[tensor.range] = False
-    assert not run.replica.parameters[gaps].any()
+    assert not run.replica.parameters[builders.gaps(ParameterLayout(SHAPES, "float32"))].any()
     told = run.telemetry.report()
     assert told == {"averaging_rounds": 4, "period": 3} and run.telemetry.report()["averaging_rounds"] == 0
 
@@ -247,7 +234,7 @@ def test_post_local_meets_often_first(world: World, place: Path) -> None:
     by_epoch = {"name": "local_sgd", "period": {"name": "post_local", "steps": 5, "from_epoch": 2}}
     by_rate = {"name": "local_sgd", "period": {"name": "post_local", "steps": 5}}
     drops = {"name": "multi_step", "milestones": [3], "factor": 0.5}
-    training = {"epochs": 4, "batch_size": 120}
+    training = {"epochs": 4}
     for name, strategy, local in (("epoch", by_epoch, 2), ("rate", by_rate, 3)):
         made = config(strategy=strategy, schedule=drops, training=training)
         train(made, world.comm, output=place / name)
@@ -259,7 +246,7 @@ def test_post_local_meets_often_first(world: World, place: Path) -> None:
 
 def test_adaptive_meets_more_often_as_the_loss_falls(world: World, place: Path) -> None:
     """AdaComm's rule on the losses that the run recorded; meetings follow from the period."""
-    training = {"epochs": 6, "batch_size": 120}
+    training = {"epochs": 6}
     strategy = {"name": "local_sgd", "period": {"name": "adaptive", "steps": 12}}
     train(config(strategy=strategy, training=training), world.comm, output=place / "run")
     found = records(place / "run")
@@ -281,10 +268,10 @@ def test_resuming_is_as_if_there_had_been_no_stop(
     """In an epoch, at its end, and where the period has changed: parameters, state and rules go on to the bit."""
     strategy = {"name": "local_sgd", "outer": OUTERS[outer], "inner_state": inner_state}
     strategy |= {"period": {"name": "post_local", "steps": 3, "from_epoch": 1}}
-    training = {"epochs": 3, "batch_size": 120, "clip_norm": 1.0}
+    training = {"epochs": 3, "clip_norm": 1.0}
     whole = config(strategy=strategy, optimizer="adam", training=training)
     expected = train(whole, world.comm, output=place / "whole").summary
-    part = {**whole, "training": {**training, "max_steps": stop}}
+    part = changed(whole, training={"max_steps": stop})
     assert train(part, world.comm, output=place / "run").summary["steps"] == stop
     again = train(whole, world.comm, output=place / "run", resume=True).summary
     assert again["parameters_sha256"] == expected["parameters_sha256"]
@@ -299,7 +286,7 @@ def test_strategies_take_over_from_each_other(world: World, place: Path) -> None
     """The velocity of the outer step begins at zero, and is no one else's."""
     diloco = {"name": "local_sgd", "period": 4, "outer": "nesterov"}
     for epochs, strategy in ((1, "allreduce"), (2, diloco), (3, "flat"), (4, {**diloco, "outer": "adam"})):
-        made = config(strategy=strategy, optimizer="adam", training={"epochs": epochs, "batch_size": 120})
+        made = config(strategy=strategy, optimizer="adam", training={"epochs": epochs})
         result = train(made, world.comm, output=place / "run", resume=epochs > 1)
         assert result.summary["epochs"] == epochs and result.summary["finished"]
         assert result.summary["strategy"] == made["strategy"] or strategy["name"] == result.summary["strategy"]
@@ -352,7 +339,7 @@ def test_batches_shorter_than_the_ranks_are_many(world: World, place: Path) -> N
         np.savez(place / "data.npz", x=rng.normal(size=(97, 4)).astype(np.float32), y=rng.integers(0, 3, 97))
     world.barrier()
     made = config(
-        data={"train": str(place / "data.npz")},
+        data={"train": str(place / "data.npz"), "validation": None},
         model={"layers": [{"dense": 3}]},
         training={"epochs": 3, "batch_size": 24},
         strategy={"name": "local_sgd", "period": 4, "outer": "nesterov"},

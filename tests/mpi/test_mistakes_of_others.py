@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import filled, records
-from onotrain import _kernels
-from onotrain.config import Config
+import builders
+from builders import filled, mapping, prepare, records
 from onotrain.errors import NumericsError
 from onotrain.nn import Model, ParameterLayout
-from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.strategies import BatchShape, Context, StepStatistics, build, codecs
+from onotrain.strategies import StepStatistics, codecs
 from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.training import train
 from onotrain.training.trainer import Trainer
@@ -86,13 +84,13 @@ def config(world: World, place: Path, **sections: Any) -> dict[str, Any]:
         np.savez(place / "train.npz", x=x, y=y)
         np.savez(place / "validation.npz", x=-x, y=y)
     world.barrier()
-    return {
-        "data": {"train": str(place / "train.npz"), "validation": str(place / "validation.npz")},
-        "model": {"layers": [{"dense": {"units": CLASSES, "initializer": {"name": "constant", "value": 0.0}}}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "sgd", "learning_rate": RATE},
-        "training": {"epochs": STEPS, "batch_size": SAMPLES, "dtype": "float64"},
-    } | sections
+    base = mapping(
+        {"dense": {"units": CLASSES, "initializer": {"name": "constant", "value": 0.0}}},
+        data={"train": str(place / "train.npz"), "validation": str(place / "validation.npz")},
+        optimizer={"name": "sgd", "learning_rate": RATE},
+        training={"epochs": STEPS, "batch_size": SAMPLES, "dtype": "float64"},
+    )
+    return base | sections
 
 
 def parameters(run: Path) -> dict[str, np.ndarray]:
@@ -273,22 +271,10 @@ def test_10_an_asynchronous_server_with_adam_makes_whole_updates_and_ends(world:
     """
     enough_ranks(world, server(servers))
     layout = ParameterLayout([("dense_0/weight", (500, 1024))], "float32")
-    options = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": "adam",
-            "strategy": server(servers, "unbounded"),
-            "training": {"epochs": 1, "batch_size": 24},
-        }
-    )
-    run: Any = build(
-        Context(world, layout, Optimizer(options.optimizer, None, _kernels.load("float32")), options.strategy)
-    )
+    made = builders.config(optimizer="adam", strategy=server(servers, "unbounded"))
+    run = builders.strategy(made, world, layout)
     run.replica.broadcast()
-    model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
-    run.bind(model, BatchShape(24, run.batches.capacity(24), 1))
+    prepare(run, 24)
     shards = [layout.shard(number, servers) for number in range(servers)]
     rng, workers, tally = np.random.default_rng(world.rank), world.size - servers, StepStatistics()
     torn = 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import builders
-from builders import mapping, refused, relu, two_nodes, write_digits
+from builders import mapping, refused, relu, two_nodes, watch_sends, write_digits
 from onotrain import memory
 from onotrain.data import hdf5_stream
 from onotrain.errors import (
@@ -25,7 +25,6 @@ from onotrain.errors import (
 )
 from onotrain.nn import Model
 from onotrain.parallel.world import World
-from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import Result, session, train
 
 pytestmark = pytest.mark.mpi
@@ -172,31 +171,21 @@ def test_training_sends_layers_while_it_computes(
     nodes: World, place: Path, accumulation: int, optimizer: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not a bit is different, with clipping and in pieces of a batch; only the last piece's gradients are sent."""
-    waiting: list[tuple[int, int]] = []
-    finish = NodesSum.finish
-
-    def remember(self: NodesSum, slot: int) -> None:
-        waiting.append((len(self._waiting), len(self._buckets)))
-        finish(self, slot)
-
-    monkeypatch.setattr(NodesSum, "finish", remember)
-    config = changed(
-        model={
-            "layers": [{"dense": {"units": 30}}, {"activation": "relu"}, {"dense": 20}, {"dropout": 0.2}, {"dense": 10}]
-        },
-        training={"batch_size": 150, "epochs": 5, "gradient_accumulation": accumulation, "clip_norm": 0.3},
-    ) | {"optimizer": optimizer}
-    summaries, left = [], []
-    for bucket_mib in (0.0, 1e-6):
+    sends = watch_sends(monkeypatch)
+    layers = [30, {"activation": "relu"}, 20, {"dropout": 0.2}, 10]
+    training = {"batch_size": 150, "gradient_accumulation": accumulation, "clip_norm": 0.3}
+    config = builders.changed(CONFIG, *layers, training=training, optimizer=optimizer)
+    summaries = []
+    for bucket_mib, buckets in ((0.0, 1), (1e-6, 3)):
         made = train({**config, "strategy": {"bucket_mib": bucket_mib}}, output=place / f"run-{bucket_mib}")
         summaries.append(made.summary)
-        left.append(waiting.copy())
-        waiting.clear()
-    assert summaries[0]["steps"] == 50
+        # All but the first layer's bucket are under way when the backward pass has ended.
+        all_sends = buckets + (nodes.node.rank == 0)
+        assert sends == [(buckets - 1, all_sends) if nodes.peers is not None else (0, 0)] * 20
+        sends.clear()
+    assert summaries[0]["steps"] == 20
     assert summaries[0]["parameters_sha256"] == summaries[1]["parameters_sha256"]
     assert not any(summaries[0]["ranks_seconds"]["hidden"])
-    # Buckets that were not sent yet when a step's backward pass had ended: all of one, the first layer's of three.
-    assert left == [[(1, 1)] * 50, [(1, 3)] * 50]
 
 
 def test_nodes_with_different_files(nodes: World, place: Path) -> None:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onotrain import _kernels
-from onotrain.config import Config
+import builders
+from builders import OPTIMIZERS
 from onotrain.nn import Draw, Model
-from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies import AllReduce, BatchShape, Context, SharedActivations, StepStatistics, build
 
 pytestmark = pytest.mark.mpi
 
 INPUTS, SAMPLES = 21, 23
-OPTIMIZERS: list[dict[str, Any]] = [
-    {"name": "sgd", "momentum": 0.9, "nesterov": True},
-    {"name": "adam", "weight_decay": 0.01},
-    {"name": "adamw"},
-    {"name": "rmsprop", "momentum": 0.5},
-    {"name": "adagrad"},
-]
+#: Those whose update of an element depends on no other.
+ELEMENTWISE = [name for name in OPTIMIZERS if name != "lamb"]
 LAYERS = [
     {"dropout": 0.1},
     {"dense": {"units": 37, "activation": "tanh"}},
@@ -35,21 +28,11 @@ LAYERS = [
 ]
 
 
-def parts(world: World, dtype: str, optimizer: dict[str, Any], clip: float | None = None) -> tuple[Model, Context]:
+def parts(world: World, optimizer: str, strategy: str | dict[str, Any] = "allreduce", **training: Any) -> Any:
     """Return a network and what a strategy for it is built from."""
-    config = Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": LAYERS},
-            "loss": "cross_entropy",
-            "optimizer": optimizer,
-            "training": {"epochs": 1, "batch_size": SAMPLES, "dtype": dtype},
-        }
-    )
-    kernels = _kernels.load(dtype)
-    model = Model(config.model, config.loss, INPUTS, kernels)
-    options = SimpleNamespace(name="allreduce", share="auto", bucket_mib=0.0)
-    return model, Context(world, model.layout, Optimizer(config.optimizer, clip, kernels), options)
+    made = builders.config(*LAYERS, optimizer=OPTIMIZERS[optimizer], strategy=strategy, training=training)
+    model = builders.model(made, INPUTS)
+    return model, Context.of(made, world, model.layout, builders.optimizer(made))
 
 
 def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[tuple[float, ...]]:
@@ -80,12 +63,12 @@ SIZES = [SAMPLES, SAMPLES, 2, SAMPLES, 11] * 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["name"])
-def test_it_trains_as_shared_gradients_do(world: World, optimizer: dict[str, Any], dtype: str) -> None:
+@pytest.mark.parametrize("optimizer", ELEMENTWISE)
+def test_it_trains_as_shared_gradients_do(world: World, optimizer: str, dtype: str) -> None:
     """The same sums in another order: 15 steps, batches of several sizes; parameters, state and tallies."""
     ends = []
     for kind in (SharedActivations, AllReduce):
-        model, job = parts(world, dtype, optimizer)
+        model, job = parts(world, optimizer, dtype=dtype)
         strategy = kind(job)
         tallies = train(world, model, strategy, SIZES)
         ends.append(
@@ -105,16 +88,16 @@ def test_it_trains_as_shared_gradients_do(world: World, optimizer: dict[str, Any
     assert np.abs(mine).max() > 0.1
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o["name"])
-def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: dict[str, Any]) -> None:
+@pytest.mark.parametrize("optimizer", ELEMENTWISE)
+def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: str) -> None:
     """What all ranks train together, and what each trains alone."""
-    model, job = parts(world, "float32", optimizer)
+    model, job = parts(world, optimizer)
     strategy = SharedActivations(job)
     tallies = train(world, model, strategy, SIZES)
     everyone = world.comm.allgather((strategy.replica.parameters.tobytes(), tallies))
     assert all(theirs == everyone[0] for theirs in everyone)
     with World.connect(world.comm.Split(world.rank)) as alone:
-        lonely, job = parts(alone, "float32", optimizer)
+        lonely, job = parts(alone, optimizer)
         sequential = SharedActivations(job)
         train(alone, lonely, sequential, SIZES)
     assert strategy.replica.parameters.tobytes() == sequential.replica.parameters.tobytes()
@@ -125,12 +108,10 @@ def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: dict[
 
 def test_gaps_between_tensors_stay_zero(world: World) -> None:
     """As under every strategy: they are in checkpoints' digests."""
-    model, job = parts(world, "float32", {"name": "adam"})
+    model, job = parts(world, "adam")
     strategy = SharedActivations(job)
     train(world, model, strategy, [SAMPLES] * 3)
-    gaps = np.ones(model.layout.size, bool)
-    for tensor in model.layout:
-        gaps[tensor.range] = False
+    gaps = builders.gaps(model.layout)
     assert gaps.any()
     for vector in (strategy.replica.parameters, *strategy.replica.optimizer_state.values()):
         assert not vector[gaps].any()
@@ -140,7 +121,7 @@ def test_gaps_between_tensors_stay_zero(world: World) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -> None:
     """It comes through the factors of the gradient into the sum of squares, on all ranks at the same step."""
-    model, job = parts(world, "float32", {"name": "adam"})
+    model, job = parts(world, "adam")
     strategy = SharedActivations(job)
     train(world, model, strategy, [SAMPLES])
     tally = StepStatistics()
@@ -152,23 +133,19 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "clip", "pieces"),
-    [({"name": "lamb"}, None, 1), ({"name": "sgd"}, 1.0, 1), ({"name": "sgd"}, None, 2)],
+    ("optimizer", "training"), [("lamb", {}), ("sgd", {"clip_norm": 1.0}), ("sgd", {"gradient_accumulation": 2})]
 )
-def test_what_needs_the_whole_gradient_gets_it(
-    world: World, optimizer: dict[str, Any], clip: float | None, pieces: int
-) -> None:
+def test_what_needs_the_whole_gradient_gets_it(world: World, optimizer: str, training: dict[str, Any]) -> None:
     """LAMB, clipping and accumulation."""
-    _, job = parts(world, "float32", optimizer, clip)
-    job = Context(job.world, job.layout, job.optimizer, job.options, pieces)
+    _, job = parts(world, optimizer, **training)
     assert isinstance(build(job), AllReduce)
     world.barrier()
 
 
 def test_sharing_activations_is_the_default_on_one_node(world: World) -> None:
     """And `share: gradients` turns it off."""
-    _, job = parts(world, "float32", {"name": "adam"})
+    _, job = parts(world, "adam")
     assert isinstance(build(job), SharedActivations if world.nodes == 1 else AllReduce)
-    job.options.share = "gradients"
+    _, job = parts(world, "adam", {"name": "allreduce", "share": "gradients"})
     assert isinstance(build(job), AllReduce)
     world.barrier()

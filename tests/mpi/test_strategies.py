@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from builders import filled, two_nodes
-from onotrain import _kernels
+import builders
+from builders import OPTIMIZERS, SHAPES, changed, filled, two_nodes, watch_sends
 from onotrain.config import Config
-from onotrain.config.strategy import AllReduce, Flat
 from onotrain.errors import ResourceError
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer, Shard
-from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.strategies import Context, StepStatistics, build
-from onotrain.strategies.allreduce import arena, gradients
+from onotrain.strategies import StepStatistics
+from onotrain.strategies.allreduce import arena
 
 pytestmark = pytest.mark.mpi
 
-SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
 STEPS = 6
 #: Those whose ranks make every step together.
-LOCKSTEP = ("allreduce", "flat")
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {"name": "sgd", "learning_rate": 0.1},
-    "momentum": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
-    "adam": {"name": "adam", "learning_rate": 0.01, "weight_decay": 0.01},
-    "adamw": {"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1},
-    "rmsprop": {"name": "rmsprop", "learning_rate": 0.01, "momentum": 0.5},
-    "adagrad": {"name": "adagrad", "learning_rate": 0.1},
-    "lamb": {"name": "lamb", "learning_rate": 0.01, "weight_decay": 0.01},
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "allreduce": {"name": "allreduce", "share": "gradients", "bucket_mib": 0.0},
+    "flat": {"name": "flat"},
 }
 
 
@@ -44,23 +34,10 @@ def world(request: pytest.FixtureRequest) -> World:
     return world if request.param == "one node" else two_nodes(world.comm)
 
 
-def section(optimizer: str) -> Any:
-    """Return the optimiser's section of a configuration."""
-    return Config.from_mapping(
-        {
-            "data": {"train": "digits"},
-            "model": {"layers": [{"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": OPTIMIZERS[optimizer],
-            "training": {"epochs": 1, "batch_size": 1},
-        }
-    ).optimizer
-
-
-def options(strategy: str, **changes: Any) -> Any:
-    """Return the strategy's section of a configuration."""
-    of_allreduce = {"bucket_mib": 0.0, "share": "gradients"} | changes
-    return AllReduce(**of_allreduce) if strategy == "allreduce" else Flat(name="flat")
+def config(strategy: str, optimizer: str = "adam", clip: float | None = None, dtype: str = "float32") -> Config:
+    """Return a configuration of one of the strategies."""
+    training = {"clip_norm": clip, "dtype": dtype}
+    return builders.config(strategy=STRATEGIES[strategy], optimizer=OPTIMIZERS[optimizer], training=training)
 
 
 def start(layout: ParameterLayout) -> np.ndarray:
@@ -81,12 +58,11 @@ def sequential(layout: ParameterLayout, optimizer: Optimizer, ranks: int) -> np.
 
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("strategy", LOCKSTEP)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: str, clip: float | None) -> None:
     """Every rule, with and without clipping; the same bits on all ranks, and gaps that stay zero."""
-    layout = ParameterLayout(SHAPES, "float64")
-    rule = Optimizer(section(optimizer), clip, _kernels.load("float64"))
-    run = build(Context(world, layout, rule, options(strategy)))
+    layout, made = ParameterLayout(SHAPES, "float64"), config(strategy, optimizer, clip, "float64")
+    run = builders.strategy(made, world, layout)
     if world.rank == 0:
         run.replica.parameters[:] = start(layout)
     run.replica.broadcast()
@@ -102,13 +78,11 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
         assert tally.stop == (step == 3) and tally.finite
         total = sum(filled(layout, rank, step) for rank in range(world.size))
         assert tally.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
-    np.testing.assert_allclose(run.replica.parameters, sequential(layout, rule, world.size), rtol=1e-10, atol=1e-12)
+    expected = sequential(layout, builders.optimizer(made), world.size)
+    np.testing.assert_allclose(run.replica.parameters, expected, rtol=1e-10, atol=1e-12)
     everyone = world.comm.allgather((run.replica.parameters.tobytes(), tally.values.tobytes()))
     assert len(set(everyone)) == 1
-    gaps = np.ones(layout.size, bool)
-    for tensor in layout:
-        gaps[tensor.range] = False
-    assert not run.replica.parameters[gaps].any()
+    assert not run.replica.parameters[builders.gaps(layout)].any()
     world.barrier()
 
 
@@ -125,20 +99,22 @@ def nodes(request: pytest.FixtureRequest) -> World:
 
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("optimizer", ["momentum", "adam", "lamb"])
-def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float | None) -> None:
-    """50 steps: layers sent as they are finished, two at a time, or all at the end; the same on all ranks."""
+def test_overlap_does_not_change_a_bit(
+    nodes: World, optimizer: str, clip: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 steps: layers sent as they are finished, two at a time, or all at the end; the same on all ranks."""
     layers = [(f"dense_{n}/{name}", shape) for n in range(4) for name, shape in (("weight", (40, 40)), ("bias", (40,)))]
     layout = ParameterLayout(layers, "float32")
-    rule = Optimizer(section(optimizer), clip, _kernels.load("float32"))
-    ends = []
-    for bucket_mib in (0, 1e-6, 0.01):
-        run = build(Context(nodes, layout, rule, options("allreduce", bucket_mib=bucket_mib)))
+    base, ends, sends = config("allreduce", optimizer, clip).to_mapping(), [], watch_sends(monkeypatch)
+    for bucket_mib, buckets in ((0, 1), (1e-6, 4), (0.01, 2)):
+        made = Config.from_mapping(changed(base, strategy={**STRATEGIES["allreduce"], "bucket_mib": bucket_mib}))
+        run = builders.strategy(made, nodes, layout)
         assert (run.gradient_ready is None) == (bucket_mib == 0)
         if nodes.rank == 0:
             run.replica.parameters[:] = start(layout)
         run.replica.broadcast()
         tally = StepStatistics()
-        for step in range(50):
+        for step in range(20):
             tally.clear()
             tally.losses[:] = nodes.rank + 1, 1.0
             own = filled(layout, nodes.rank, step)
@@ -148,11 +124,12 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
                 run.replica.gradient[begin:end] = own[begin:end]
                 if run.gradient_ready is not None:
                     run.gradient_ready(begin)
-            # All but the first layer's bucket are under way when backward has ended: of one, of four, of two.
-            left = len(run._nodes._waiting), len(run._nodes._buckets)
-            assert left == {0: (1, 1), 1e-6: (1, 4), 0.01: (1, 2)}[bucket_mib]
             run.step(0.01, step + 1, 1, tally, synchronize=False)
             assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
+        # All but the first layer's bucket are under way when the backward pass has ended.
+        all_sends = buckets + (nodes.node.rank == 0)
+        assert sends == [(buckets - 1, all_sends) if nodes.peers is not None else (0, 0)] * 20
+        sends.clear()
         seconds = run.telemetry.clock.take(1.0)
         assert seconds["hidden"] == 0 or bucket_mib > 0
         ends.append((run.replica.parameters.tobytes(), tally.values.tobytes()))
@@ -163,13 +140,12 @@ def test_overlap_does_not_change_a_bit(nodes: World, optimizer: str, clip: float
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("strategy", LOCKSTEP)
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, value: float) -> None:
     """A gradient or a loss that is not finite is everyone's at the same step."""
     layout = ParameterLayout(SHAPES, "float32")
-    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
     for where in ("gradient", "loss"):
-        run = build(Context(world, layout, rule, options(strategy)))
+        run = builders.strategy(config(strategy), world, layout)
         run.replica.broadcast()
         tally = StepStatistics()
         run.replica.gradient[:] = filled(layout, world.rank, 0)
@@ -183,20 +159,20 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
         world.barrier()
 
 
-def test_state_is_shared_or_alike(world: World) -> None:
-    """What rank 0 puts into parameters and state is everyone's after `synchronize`."""
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_state_is_shared_or_alike(world: World, strategy: str) -> None:
+    """What rank 0 puts into parameters and state is everyone's after `broadcast`, every element of it."""
     layout = ParameterLayout(SHAPES, "float32")
-    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
-    for strategy in LOCKSTEP:
-        run = build(Context(world, layout, rule, options(strategy)))
-        if world.rank == 0:
-            run.replica.parameters[:] = 1.5
-            for number, vector in enumerate(run.replica.optimizer_state.values()):
-                vector[:] = number
-        run.replica.broadcast()
-        assert (run.replica.parameters == 1.5).all()
-        assert [vector[0] for vector in run.replica.optimizer_state.values()] == [0, 1]
-        world.barrier()
+    run = builders.strategy(config(strategy), world, layout)
+    vectors = [run.replica.parameters, *run.replica.optimizer_state.values()]
+    assert len(vectors) == 3
+    if world.rank == 0:
+        for number, vector in enumerate(vectors):
+            vector[:] = filled(layout, number)
+    run.replica.broadcast()
+    for number, vector in enumerate(vectors):
+        np.testing.assert_array_equal(vector, filled(layout, number))
+    world.barrier()
 
 
 def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,38 +184,6 @@ def test_a_node_without_memory_fails_on_all_nodes(world: World, monkeypatch: pyt
 
     if world.node_index == world.nodes - 1:
         monkeypatch.setattr(arena, "allocate", allocate)
-    layout = ParameterLayout(SHAPES, "float32")
-    rule = Optimizer(section("adam"), None, _kernels.load("float32"))
-    with pytest.raises(ResourceError, match="no memory on the last node"), agreed(world.comm):
-        build(Context(fresh, layout, rule, options("allreduce")))
+    with pytest.raises(ResourceError, match="no memory on the last node"):
+        builders.strategy(config("allreduce"), fresh, ParameterLayout(SHAPES, "float32"))
     assert world.comm.allreduce(1) == world.size
-
-
-def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes of 7 and of 9 ranks cut the vector into 7 shards: both must scale the gradient by the very same bits."""
-
-    def zeros(node: Any, fields: Any) -> dict[str, np.ndarray]:
-        return {name: np.zeros(shape, dtype) for name, (shape, dtype) in fields.items()}
-
-    monkeypatch.setattr(arena, "allocate", zeros)
-    monkeypatch.setattr(arena, "make_barrier", lambda world, state: world.node.Barrier)
-    layout = ParameterLayout(SHAPES, "float64")
-    rule = Optimizer(section("sgd"), None, _kernels.load("float64"))
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        squares, totals, norms = rng.random(7), [], []
-        for ranks in (7, 9):
-            node = SimpleNamespace(rank=6, size=ranks, Barrier=lambda: None)
-            world = SimpleNamespace(node=node, rank=6, size=2 * ranks, shards=7, nodes=2, peers=None)
-            run = gradients.AllReduce(Context(world, layout, rule, options("allreduce")))
-            run._arena._totals[1, :7, 0] = squares
-            value = squares[6:].copy()
-            run._arena.total(value)
-            totals.append(float(value[0]))
-            run._arena.arrays["statistics"][1, :7, 3] = squares
-            run.replica.gradient[:] = 0.0
-            monkeypatch.setattr(rule, "update", lambda *arguments, own=squares[6]: own)
-            tally = StepStatistics()
-            run.step(0.1, 1, 1, tally, synchronize=False)
-            norms.append(tally.gradient_squares)
-        assert totals[0] == totals[1] and norms[0] == norms[1]

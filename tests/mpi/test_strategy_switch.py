@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onotrain import _kernels
+import builders
+from builders import changed, filled, mapping, prepare, records, relu
 from onotrain.config import Config
+from onotrain.data.batches import Batch
 from onotrain.nn import Model
-from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Context, StrategySwitch, build
+from onotrain.strategies import StrategySwitch
 from onotrain.strategies.parameter_server.replica import ServedReplica
 from onotrain.training import train
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
-CONFIG: dict[str, Any] = {
-    "data": {"train": "digits", "validation": 0.2},
-    "model": {"layers": [{"dense": {"units": 24, "activation": "relu"}}, {"dropout": 0.1}, {"dense": 10}]},
-    "loss": "cross_entropy",
-    "optimizer": {"name": "adam", "learning_rate": 3e-3},
-    "training": {"epochs": 4, "batch_size": 60},
-    "strategy": {"name": "strategy_switch", "at_epoch": 2},
-}
+BATCH = 60
 
 
-def config(**strategy: Any) -> Config:
-    return Config.from_mapping({**CONFIG, "strategy": {"name": "strategy_switch", **strategy}})
+def config(optimizer: Any = None, training: dict[str, Any] | None = None, **strategy: Any) -> dict[str, Any]:
+    """Return a configuration of 24 steps an epoch."""
+    return mapping(
+        relu(24),
+        {"dropout": 0.1},
+        10,
+        data={"validation": 0.2},
+        optimizer=optimizer or {"name": "adam", "learning_rate": 3e-3},
+        training={"epochs": 4, "batch_size": BATCH, **(training or {})},
+        strategy={"name": "strategy_switch", **strategy},
+    )
 
 
 def make(world: World, optimizer: dict[str, Any], **strategy: Any) -> tuple[StrategySwitch, Model]:
     """Return a strategy, ready to train a model whose parameters and state are random."""
-    wanted = Config.from_mapping(
-        {**CONFIG, "optimizer": optimizer, "strategy": {"name": "strategy_switch", **strategy}}
-    )
-    kernels = _kernels.load("float32")
-    model = Model(wanted.model, wanted.loss, 64, kernels)
-    rule = Optimizer(wanted.optimizer, None, kernels)
-    run = build(Context(world, model.layout, rule, wanted.strategy))
+    made = Config.from_mapping(config(optimizer, **strategy))
+    model = builders.model(made, 64)
+    run = builders.strategy(made, world, model.layout)
     assert isinstance(run, StrategySwitch)
-    run.bind(model, BatchShape(60, run.batches.capacity(60), 1))
+    prepare(run, BATCH, model)
     if world.rank == 0:
-        rng = np.random.default_rng(5)
-        for vector in (run.replica.parameters, *run.replica.optimizer_state.values()):
-            for view in model.layout.views(vector).values():
-                view[...] = rng.random(view.shape)
+        for number, vector in enumerate((run.replica.parameters, *run.replica.optimizer_state.values())):
+            vector[:] = np.abs(filled(model.layout, number))
     run.replica.broadcast()
     return run, model
 
@@ -78,7 +74,7 @@ def test_no_bit_changes_in_either_direction(world: World, optimizer: dict[str, A
     for number, loss in ((1, 1.0), (2, 1.0), (3, 2.0)):
         ended = record(number, 1.0, validation_loss=loss)
         if run.end_epoch(ended):
-            run.bind(model, BatchShape(60, run.batches.capacity(60), 1))
+            prepare(run, BATCH, model)
         phases.append(ended["phase"])
         np.testing.assert_array_equal(run.replica.parameters, before[0])
         if world.rank == 0:
@@ -91,8 +87,6 @@ def test_no_bit_changes_in_either_direction(world: World, optimizer: dict[str, A
 
 
 def test_every_row_of_a_batch_is_some_ranks_in_both_phases(world: World) -> None:
-    from onotrain.data.batches import Batch
-
     run, _ = make(world, {"name": "sgd"}, at_epoch=1)
     for switched in (False, True):
         parts = world.comm.allgather(run.batches.local(Batch(0, 60)))
@@ -145,13 +139,13 @@ def test_a_run_switches_and_learns(world: World, place: Path, staleness: int | s
     server = {"name": "parameter_server", "staleness": staleness}
     train(config(at_epoch=2, server=server), world.comm, output=place / "run")
     if world.rank == 0:
-        records = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
-        assert [r["epoch"] for r in records] == [1, 2, 3, 4]
-        assert [r["switch"]["to"] for r in records] == [None, "server", None, None]
-        assert [r["phase"] for r in records] == ["synchronous", "synchronous", "server", "server"]
-        losses = [r["validation_loss"] for r in records]
+        found = records(place / "run")
+        assert [r["epoch"] for r in found] == [1, 2, 3, 4]
+        assert [r["switch"]["to"] for r in found] == [None, "server", None, None]
+        assert [r["phase"] for r in found] == ["synchronous", "synchronous", "server", "server"]
+        losses = [r["validation_loss"] for r in found]
         assert losses == sorted(losses, reverse=True)
-        assert records[-1]["validation_accuracy"] > 0.7
+        assert found[-1]["validation_accuracy"] > 0.7
     world.barrier()
 
 
@@ -161,10 +155,7 @@ def test_a_run_goes_on_where_it_stopped(world: World, place: Path) -> None:
     whole = config(at_epoch=2, server=server)
     expected = train(whole, world.comm, output=place / "whole")
     for steps in (20, 48, 60):
-        stopped = Config.from_mapping(
-            {**whole.to_mapping(), "training": {**whole.to_mapping()["training"], "max_steps": steps}}
-        )
-        train(stopped, world.comm, output=place / f"run-{steps}")
+        train(changed(whole, training={"max_steps": steps}), world.comm, output=place / f"run-{steps}")
         result = train(whole, world.comm, output=place / f"run-{steps}", resume=True)
         assert result.summary["parameters_sha256"] == expected.summary["parameters_sha256"]
     world.barrier()
