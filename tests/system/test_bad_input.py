@@ -156,7 +156,7 @@ def test_a_configuration_that_is_missing(place: Path) -> None:
         (("train", "c.yaml", "--resume"), ["--resume needs --output"]),
         (("train", "c.yaml", "--progress", "loud"), ["loud"]),
     ],
-    ids=["verb", "option", "argument", "resume", "choice"],
+    ids=["subcommand", "option", "argument", "resume", "choice"],
 )
 def test_command_line(place: Path, arguments: tuple[str, ...], words: list[str]) -> None:
     message = refused(2, arguments=arguments)
@@ -347,17 +347,17 @@ def test_a_loss_that_diverges(place: Path) -> None:
     assert not Path("run/summary.json").exists()
 
 
-# --- the other verbs on something that is no run
+# --- the other subcommands on something that is no run
 
 
-@pytest.mark.parametrize("verb", ["inspect", "evaluate", "predict", "export"])
-def test_no_run(place: Path, verb: str) -> None:
+@pytest.mark.parametrize("subcommand", ["inspect", "evaluate", "predict", "export"])
+def test_no_run(place: Path, subcommand: str) -> None:
     more = {
         "evaluate": ("digits",),
         "predict": ("digits", "--output", "p.csv"),
         "export": ("--format", "npz", "--output", "n.npz"),
     }
-    refused(2, "nothing: no such run", arguments=(verb, "nothing", *more.get(verb, ())))
+    refused(2, "nothing: no such run", arguments=(subcommand, "nothing", *more.get(subcommand, ())))
 
 
 # --- an error of one rank

@@ -20,7 +20,7 @@ optimizer: {name: sgd, momentum: 0.9}
 schedule: {name: plateau, patience: 2, factor: 0.5}
 training: {epochs: 3, batch_size: 16, early_stopping: {patience: 3}}
 """
-#: Verb -> options that make it short.
+#: Subcommand -> options that make it short.
 SMALL: dict[str, list[str]] = {
     "kernels": ["--rows", "4,9"],
     "step": ["--rows", "8"],
@@ -47,10 +47,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("c.yaml").write_text(CONFIG)
 
 
-def bench(verb: str, *options: str, ranks: int = 0, env: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
+def bench(
+    subcommand: str, *options: str, ranks: int = 0, env: dict[str, str] | None = None
+) -> tuple[dict[str, Any], str]:
     """Run one measurement; return its JSON and what it printed."""
     done = launch.onotrain(
-        "bench", verb, *SMALL[verb], "--seconds", "0.002", "--json", "out.json", *options, ranks=ranks, env=env
+        "bench",
+        subcommand,
+        *SMALL[subcommand],
+        "--seconds",
+        "0.002",
+        "--json",
+        "out.json",
+        *options,
+        ranks=ranks,
+        env=env,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(path.name for path in Path().iterdir()) == ["c.yaml", "out.json"]  # nothing is left behind
@@ -65,12 +76,12 @@ def spreads(value: Any) -> list[dict[str, float]]:
     return [found for child in children for found in spreads(child)]
 
 
-@pytest.mark.parametrize("verb", SMALL)
+@pytest.mark.parametrize("subcommand", SMALL)
 @pytest.mark.parametrize(("ranks", "build"), [(0, None), (2, None), (2, "reference"), (3, "baseline")])
-def test_every_measurement_runs(verb: str, ranks: int, build: str | None) -> None:
-    found, out = bench(verb, "c.yaml", ranks=ranks, env={"ONOTRAIN_KERNELS": build} if build else None)
-    assert found["bench"] == verb
-    assert set(found) == FIELDS[verb] | {"bench", "machine"}
+def test_every_measurement_runs(subcommand: str, ranks: int, build: str | None) -> None:
+    found, out = bench(subcommand, "c.yaml", ranks=ranks, env={"ONOTRAIN_KERNELS": build} if build else None)
+    assert found["bench"] == subcommand
+    assert set(found) == FIELDS[subcommand] | {"bench", "machine"}
     assert found["machine"]["ranks"] == max(1, ranks)
     if build is not None:
         assert found["build"] == found["machine"]["kernels"] == build
@@ -138,13 +149,13 @@ def test_bytes_of_files() -> None:
 
 
 @pytest.mark.parametrize("task", ["binary_cross_entropy", "mse", "huber"])
-@pytest.mark.parametrize("verb", ["kernels", "step", "predict", "io"])
-def test_other_tasks_and_types(task: str, verb: str) -> None:
+@pytest.mark.parametrize("subcommand", ["kernels", "step", "predict", "io"])
+def test_other_tasks_and_types(task: str, subcommand: str) -> None:
     Path("c.yaml").write_text(
         "data: {train: missing.csv}\nmodel: {layers: [{activation: tanh}, {dense: 6}, {dense: 1}]}\n"
         f"loss: {task}\ntraining: {{epochs: 1, batch_size: 8, dtype: float64}}\n"
     )
-    found, _ = bench(verb, "c.yaml", "--inputs", "5")
+    found, _ = bench(subcommand, "c.yaml", "--inputs", "5")
     assert (found["network"], found["dtype"]) == ("5-6-1", "float64")
 
 

@@ -142,8 +142,8 @@ def test_export(folder: Path) -> None:
         assert file["dense_0.weight"].shape == (16, 5)
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "export"])
-def test_help_shows_examples(verb: str) -> None:
-    done = launch.onotrain(verb, "--help")
+@pytest.mark.parametrize("subcommand", ["predict", "evaluate", "export"])
+def test_help_shows_examples(subcommand: str) -> None:
+    done = launch.onotrain(subcommand, "--help")
     assert done.returncode == 0
-    assert "Examples:" in done.stdout and f"onotrain {verb} runs/" in done.stdout
+    assert "Examples:" in done.stdout and f"onotrain {subcommand} runs/" in done.stdout

@@ -203,10 +203,10 @@ def test_wrong_use_is_one_message(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["kernels", "step", "allreduce", "predict", "io"])
-def test_the_help_has_examples(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["bench", verb, "--help"]) == 0
-    assert f"onotrain bench {verb}" in capsys.readouterr().out.partition("Examples:")[2]
+@pytest.mark.parametrize("subcommand", ["kernels", "step", "allreduce", "predict", "io"])
+def test_the_help_has_examples(subcommand: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", subcommand, "--help"]) == 0
+    assert f"onotrain bench {subcommand}" in capsys.readouterr().out.partition("Examples:")[2]
 
 
 def test_the_machine_is_described_without_names_of_hosts_and_paths() -> None:

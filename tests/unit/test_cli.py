@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from onotrain import __version__
-from onotrain.cli.program import COLLECTIVE, VERBS, program, run
+from onotrain.cli.program import COLLECTIVE, SUBCOMMANDS, program, run
 
 HEAVY = ("numpy", "scipy", "pydantic", "mpi4py", "rich", "h5py", "yaml")
 
@@ -40,26 +40,26 @@ def test_start_up_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded_by(*arguments) == set()
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_a_verb_loads_nothing_heavy_and_shows_examples(verb: str) -> None:
-    assert loaded_by(verb, "--help") == set()
-    output = invoke(verb, "--help").output
-    assert f"Usage: onotrain {verb}" in output
-    if verb != "data":  # a group; its verbs have examples
-        assert f"onotrain {verb}" in output.partition("Examples:")[2]
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_the_help_of_a_verb_loads_nothing_heavy_and_shows_examples(subcommand: str) -> None:
+    assert loaded_by(subcommand, "--help") == set()
+    output = invoke(subcommand, "--help").output
+    assert f"Usage: onotrain {subcommand}" in output
+    if subcommand != "data":  # a group; its subcommands have examples
+        assert f"onotrain {subcommand}" in output.partition("Examples:")[2]
 
 
-@pytest.mark.parametrize("verb", ["info", "convert", "fetch"])
-def test_the_help_of_data(verb: str) -> None:
-    assert f"\n  onotrain data {verb} " in invoke("data", verb, "--help").output.partition("Examples:")[2]
+@pytest.mark.parametrize("subcommand", ["info", "convert", "fetch"])
+def test_the_help_of_data(subcommand: str) -> None:
+    assert f"\n  onotrain data {subcommand} " in invoke("data", subcommand, "--help").output.partition("Examples:")[2]
 
 
 def test_the_verbs_are_listed_with_what_they_do() -> None:
     output = invoke("--help").output
-    for verb, (_, line) in VERBS.items():
-        assert verb in output
+    for subcommand, (_, line) in SUBCOMMANDS.items():
+        assert subcommand in output
         assert line.split()[0] in output
-    assert set(VERBS) > COLLECTIVE
+    assert set(SUBCOMMANDS) > COLLECTIVE
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_wrong_usage_is_one_message_and_code_2(
         assert word in err
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - COLLECTIVE))
+@pytest.mark.parametrize("subcommand", sorted(set(SUBCOMMANDS) - COLLECTIVE))
 def test_verbs_without_mpi_are_left_to_rank_0(
-    verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    subcommand: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PMIX_RANK", "1")
-    assert run([verb, "--no-such-option"]) == 0
+    assert run([subcommand, "--no-such-option"]) == 0
     assert capsys.readouterr() == ("", "")
 
 

@@ -1,4 +1,4 @@
-"""The data verbs and inspect."""
+"""The data subcommands and inspect."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from onotrain import errors
-from onotrain.cli.program import VERBS, program
+from onotrain.cli.program import SUBCOMMANDS, program
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-COMMAND = re.compile(rf"(?<![\w.'/-])onotrain ((?:{'|'.join(VERBS)})\b[^`\n#;|>]*)")
+COMMAND = re.compile(rf"(?<![\w.'/-])onotrain ((?:{'|'.join(SUBCOMMANDS)})\b[^`\n#;|>]*)")
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -35,7 +35,7 @@ def parse(words: list[str]) -> None:
         _, found, words = command.resolve_command(context, words)
         assert found is not None
         command = found
-    if words:  # a verb alone is a way to speak of it
+    if words:  # a subcommand alone is a way to speak of it
         command.make_context("onotrain", words)
 
 

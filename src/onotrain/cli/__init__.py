@@ -1,4 +1,4 @@
-"""The command line: one file for each verb, loaded when it is called; nothing else in the package prints."""
+"""The command line: one file for each subcommand, loaded when it is called; nothing else in the package prints."""
 
 from __future__ import annotations
 

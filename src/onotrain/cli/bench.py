@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from onotrain.cli.bench_session import Session
-from onotrain.cli.verb import Group, Verb, overrides, show_help_without_verb
+from onotrain.cli.subcommand import Group, Subcommand, overrides, show_help_without_subcommand
 
 EXAMPLES = """
 onotrain bench kernels
@@ -22,7 +22,7 @@ _UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
 class _Benches(Group):
-    """The group, with examples as its verbs have them."""
+    """The group, with examples as its subcommands have them."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples."""
@@ -58,7 +58,7 @@ def command(ctx: click.Context) -> None:
     Run it as you run your training: alone, or under mpirun or srun.  Numbers are medians of readings that are taken in
     turn with what they are compared with; a time is that of the slowest rank.
     """
-    show_help_without_verb(ctx)
+    show_help_without_subcommand(ctx)
 
 
 def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +97,7 @@ _INPUTS = click.option(
 
 @command.command(
     "kernels",
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain bench kernels
 onotrain bench kernels configs/digits.yaml --rows 16,128 --optimizer sgd --optimizer lamb
@@ -127,7 +127,7 @@ def kernels_command(session: Session, rows: Sequence[int], optimizers: Sequence[
 
 @command.command(
     "step",
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain bench step
 mpirun -n 4 onotrain bench step configs/mnist-mlp.yaml
@@ -154,7 +154,7 @@ def step_command(session: Session, rows: Sequence[int]) -> None:
 
 @command.command(
     "allreduce",
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 mpirun -n 4 onotrain bench allreduce
 mpirun -n 4 onotrain bench allreduce --sizes 64KiB,2MiB --json allreduce.json
@@ -180,7 +180,7 @@ def allreduce_command(session: Session, sizes: Sequence[int] | None) -> None:
 
 @command.command(
     "predict",
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain bench predict
 mpirun -n 2 onotrain bench predict configs/mnist-mlp.yaml --samples 10000
@@ -206,7 +206,7 @@ def predict_command(session: Session, samples: int) -> None:
 
 @command.command(
     "io",
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain bench io
 mpirun -n 4 onotrain bench io configs/mnist-mlp.yaml --directory runs

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onotrain.cli.verb import Group, Verb, names, show_help_without_verb, source_options
+from onotrain.cli.subcommand import Group, Subcommand, names, show_help_without_subcommand, source_options
 
 if TYPE_CHECKING:
     from onotrain.data.info import DataInfo, TargetInfo
@@ -22,11 +22,11 @@ SHOWN_ROWS = 20
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Look at data files, convert them, fetch built-in data sets."""
-    show_help_without_verb(ctx)
+    show_help_without_subcommand(ctx)
 
 
 @command.command(
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain data info samples.csv
 onotrain data info train.h5 test.h5 --targets label
@@ -144,7 +144,7 @@ class _Seed(click.ParamType):
 
 
 @command.command(
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain data convert samples.csv samples.h5 --targets species
 onotrain data convert digits digits.h5
@@ -198,7 +198,7 @@ def convert(
 
 
 @command.command(
-    cls=Verb,
+    cls=Subcommand,
     examples="""
 onotrain data fetch mnist
 onotrain data fetch mnist --from ~/downloads

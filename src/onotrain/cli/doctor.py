@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onotrain.cli.verb import Verb
+from onotrain.cli.subcommand import Subcommand
 
 EXAMPLES = """
 onotrain doctor
@@ -20,7 +20,7 @@ srun onotrain doctor
 LIMIT_S = 60.0
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 def command() -> None:
     """Check MPI, BLAS, kernels, cores, memory and limits on all ranks; say what is wrong and how to fix it.
 

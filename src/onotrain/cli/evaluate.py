@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onotrain.cli.samples import samples, spec_of, stream_of
-from onotrain.cli.verb import Verb
+from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,7 +28,7 @@ _LARGEST_MATRIX = 20
 _MOST_CLASSES = 100
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @samples
 @click.option("--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX.")
 @click.option("--metrics", metavar="NAME,...", help="Metrics to compute.  [default: all of the task]")

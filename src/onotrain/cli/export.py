@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onotrain.cli.verb import Verb
+from onotrain.cli.subcommand import Subcommand
 
 EXAMPLES = """
 onotrain export runs/digits --format safetensors
@@ -15,7 +15,7 @@ onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output 
 """
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("run", metavar="RUN")
 @click.option(
     "--format", "kind", type=click.Choice(["safetensors", "npz", "onnx"]), required=True, help="What to write."

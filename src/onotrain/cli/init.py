@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onotrain.cli.verb import Verb, names, source_options
+from onotrain.cli.subcommand import Subcommand, names, source_options
 
 EXAMPLES = """
 onotrain init samples.csv
@@ -15,7 +15,7 @@ onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
 """
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("data")
 @click.option(
     "--output",

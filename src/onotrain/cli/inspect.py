@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from onotrain.cli.verb import Verb
+from onotrain.cli.subcommand import Subcommand
 
 EXAMPLES = """
 onotrain inspect runs/digits
@@ -22,7 +22,7 @@ onotrain inspect runs/digits --json | python -m json.tool
 SHOWN_EPOCHS = 10
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("path", type=click.Path(path_type=Path), metavar="RUN|CHECKPOINT")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the run to a .png, .svg or .pdf.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onotrain.cli.samples import samples, spec_of, stream_of
-from onotrain.cli.verb import Verb
+from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
     from onotrain.inference.job import Begin, PredictionReport
@@ -25,7 +25,7 @@ mpirun -n 4 onotrain predict runs/big big.h5 --features images --output probabil
 _INTERVAL_S = 0.1
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @samples
 @click.option(
     "--output",

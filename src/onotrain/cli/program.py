@@ -1,4 +1,4 @@
-"""The program: which verbs there are, and what surrounds each of them."""
+"""The program: which subcommands there are, and what surrounds each of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from textwrap import fill
 import click
 
 from onotrain import __version__
+from onotrain.cli.subcommand import Group, nearest, show_help_without_subcommand
 from onotrain.cli.terminal import discard_output
-from onotrain.cli.verb import Group, nearest, show_help_without_verb
 from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
 
-#: Verb -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the verbs
+#: Subcommand -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the subcommands
 #: imports none of them.
-VERBS: dict[str, tuple[str, str]] = {
+SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "init": ("onotrain.cli.init", "Write a commented configuration for a data file."),
     "validate": ("onotrain.cli.validate", "Check a configuration."),
     "train": ("onotrain.cli.train", "Train a network."),
@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "doctor": ("onotrain.cli.doctor", "Check this machine, MPI and BLAS, and say how to fix what is wrong."),
 }
 
-#: The verbs that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.
+#: The subcommands that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.
 COLLECTIVE = frozenset({"train", "evaluate", "predict", "bench", "doctor"})
 
 EXAMPLES = """\
@@ -42,24 +42,24 @@ Examples:
 """
 
 
-class Verbs(Group):
-    """The group of all verbs; imports a verb's module when that verb is asked for."""
+class Subcommands(Group):
+    """The group of all subcommands; imports a subcommand's module when that subcommand is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order that one uses them."""
-        return list(VERBS)
+        """Return the subcommands in the order that one uses them."""
+        return list(SUBCOMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one verb."""
-        if cmd_name not in VERBS:
+        """Import and return one subcommand."""
+        if cmd_name not in SUBCOMMANDS:
             return None
-        command: click.Command = import_module(VERBS[cmd_name][0]).command
+        command: click.Command = import_module(SUBCOMMANDS[cmd_name][0]).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing them."""
+        """List the subcommands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in VERBS.items()])
+            formatter.write_dl([(subcommand, line) for subcommand, (_, line) in SUBCOMMANDS.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples as they are."""
@@ -70,18 +70,18 @@ class Verbs(Group):
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(cls=Verbs, invoke_without_command=True, context_settings=_SETTINGS)
+@click.group(cls=Subcommands, invoke_without_command=True, context_settings=_SETTINGS)
 @click.version_option(__version__, "--version", "-V", message="onotrain %(version)s")
 @click.pass_context
 def program(ctx: click.Context) -> None:
     """Train neural networks with MPI on CPU clusters."""
-    show_help_without_verb(ctx)
+    show_help_without_subcommand(ctx)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return the exit code."""
-    verb = next((word for word in arguments if not word.startswith("-")), None)
-    local = verb in VERBS and verb not in COLLECTIVE
+    subcommand = next((word for word in arguments if not word.startswith("-")), None)
+    local = subcommand in SUBCOMMANDS and subcommand not in COLLECTIVE
     if launcher.rank() > 0:
         if local:
             return EXIT_OK

@@ -1,4 +1,4 @@
-"""Arguments and options of the verbs that put samples through a trained network."""
+"""Arguments and options of the subcommands that put samples through a trained network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onotrain.cli.verb import features_and_format, names
+from onotrain.cli.subcommand import features_and_format, names
 from onotrain.names import BUILT_IN
 
 if TYPE_CHECKING:

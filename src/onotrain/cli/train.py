@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onotrain.cli.verb import Verb, overrides
+from onotrain.cli.subcommand import Subcommand, overrides
 
 if TYPE_CHECKING:
     from onotrain.cli.display import Warnings
@@ -21,7 +21,7 @@ mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
 """
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
     "--output",

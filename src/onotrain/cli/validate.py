@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from onotrain.cli.verb import Verb, overrides
+from onotrain.cli.subcommand import Subcommand, overrides
 
 EXAMPLES = """
 onotrain validate configs/digits.yaml
@@ -21,7 +21,7 @@ onotrain validate --schema > onotrain.schema.json
 LARGEST_BYTES = 64 << 20
 
 
-@click.command(cls=Verb, examples=EXAMPLES)
+@click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @overrides
 @click.option("--resolved", is_flag=True, help="Print the configuration with every default written out.")

@@ -1,4 +1,4 @@
-"""What all verbs share: examples in the help, and options that several verbs have."""
+"""What all subcommands share: examples in the help, and options that several subcommands have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onotrain.names import FORMATS
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Verb(click.Command):
+class Subcommand(click.Command):
     """A command whose help ends with examples, shown as they are written.
 
     Parameters
@@ -34,12 +34,12 @@ class Verb(click.Command):
 
 
 class Group(click.Group):
-    """A group of verbs that knows what was meant by a wrong one."""
+    """A group of subcommands that knows what was meant by a wrong one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the verb and its arguments."""
+        """Return the subcommand and its arguments."""
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             ctx.fail(f"no such command {args[0]!r}; {nearest(args[0], known)}")
@@ -52,8 +52,8 @@ def nearest(wanted: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
 
 
-def show_help_without_verb(ctx: click.Context) -> None:
-    """Print the help of a group that was called without a verb."""
+def show_help_without_subcommand(ctx: click.Context) -> None:
+    """Print the help of a group that was called without a subcommand."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
