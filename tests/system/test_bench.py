@@ -47,14 +47,12 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("c.yaml").write_text(CONFIG)
 
 
-def bench(
-    subcommand: str, *options: str, ranks: int = 0, env: dict[str, str] | None = None
-) -> tuple[dict[str, Any], str]:
+def bench(what: str, *options: str, ranks: int = 0, env: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
     """Run one measurement; return its JSON and what it printed."""
     done = launch.onotrain(
         "bench",
-        subcommand,
-        *SMALL[subcommand],
+        what,
+        *SMALL[what],
         "--seconds",
         "0.002",
         "--json",
@@ -76,12 +74,12 @@ def spreads(value: Any) -> list[dict[str, float]]:
     return [found for child in children for found in spreads(child)]
 
 
-@pytest.mark.parametrize("subcommand", SMALL)
+@pytest.mark.parametrize("what", SMALL)
 @pytest.mark.parametrize(("ranks", "build"), [(0, None), (2, None), (2, "reference"), (3, "baseline")])
-def test_every_measurement_runs(subcommand: str, ranks: int, build: str | None) -> None:
-    found, out = bench(subcommand, "c.yaml", ranks=ranks, env={"ONOTRAIN_KERNELS": build} if build else None)
-    assert found["bench"] == subcommand
-    assert set(found) == FIELDS[subcommand] | {"bench", "machine"}
+def test_every_measurement_runs(what: str, ranks: int, build: str | None) -> None:
+    found, out = bench(what, "c.yaml", ranks=ranks, env={"ONOTRAIN_KERNELS": build} if build else None)
+    assert found["bench"] == what
+    assert set(found) == FIELDS[what] | {"bench", "machine"}
     assert found["machine"]["ranks"] == max(1, ranks)
     if build is not None:
         assert found["build"] == found["machine"]["kernels"] == build
@@ -149,13 +147,13 @@ def test_bytes_of_files() -> None:
 
 
 @pytest.mark.parametrize("task", ["binary_cross_entropy", "mse", "huber"])
-@pytest.mark.parametrize("subcommand", ["kernels", "step", "predict", "io"])
-def test_other_tasks_and_types(task: str, subcommand: str) -> None:
+@pytest.mark.parametrize("what", ["kernels", "step", "predict", "io"])
+def test_other_tasks_and_types(task: str, what: str) -> None:
     Path("c.yaml").write_text(
         "data: {train: missing.csv}\nmodel: {layers: [{activation: tanh}, {dense: 6}, {dense: 1}]}\n"
         f"loss: {task}\ntraining: {{epochs: 1, batch_size: 8, dtype: float64}}\n"
     )
-    found, _ = bench(subcommand, "c.yaml", "--inputs", "5")
+    found, _ = bench(what, "c.yaml", "--inputs", "5")
     assert (found["network"], found["dtype"]) == ("5-6-1", "float64")
 
 

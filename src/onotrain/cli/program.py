@@ -16,8 +16,8 @@ from onotrain.cli.terminal import discard_output
 from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
 
-#: Subcommand -> (module that has it as `command`, what it does).  The latter stands here too, so that listing the subcommands
-#: imports none of them.
+#: Subcommand -> (module that has it as `command`, what it does).  The latter stands here too, so that a list of the
+#: subcommands imports none of them.
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "init": ("onotrain.cli.init", "Write a commented configuration for a data file."),
     "validate": ("onotrain.cli.validate", "Check a configuration."),
