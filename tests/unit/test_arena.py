@@ -32,7 +32,7 @@ def test_ranks_without_a_shard_do_not_change_the_order_of_sums(monkeypatch: pyte
             node.arrays["totals"][1, :7, 0] = squares
             value, statistics = squares[6:].copy(), StepStatistics()
             node.total(value)
-            node.arrays["statistics"][1, :7, 3] = squares
+            node.arrays["statistics"]["gradient_squares"][1, :7] = squares
             node.end(1, squares[6], statistics)
             found.add((float(value[0]), statistics.gradient_squares))
         assert len(found) == 1

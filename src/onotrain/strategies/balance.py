@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -198,9 +197,9 @@ class LocalSlices:
         self._throughput += rows, seconds
         self.steps += 1
         if self.steps == self._exchange_every:
-            start = perf_counter()
+            start = self._clock.now()
             self.exchange()
-            self._clock.communication += perf_counter() - start
+            self._clock.communication += self._clock.now() - start
 
     def exchange(self) -> None:
         """Exchange throughput, and change the slices if that pays.  *Collective*."""

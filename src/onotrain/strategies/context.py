@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from onotrain.config import Config
@@ -34,6 +35,8 @@ class Context:
     make_balance: Callable[[int], Balance] | None = None
     #: Slows down computing and messages, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)
+    #: Time source of the strategy's telemetry [s].
+    now: Callable[[], float] = perf_counter
     #: What `Replica.notes` of a strategy of this name returned, maybe with other options; empty for a new run.
     notes: Mapping[str, Any] = field(default_factory=dict)
 

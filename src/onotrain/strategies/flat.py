@@ -8,8 +8,6 @@ where ranks cannot share memory.
 
 from __future__ import annotations
 
-from time import perf_counter
-
 from onotrain.parallel.collectives import all_reduce
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import Strategy
@@ -26,7 +24,7 @@ class Flat(Strategy):
 
     def __init__(self, context: Context) -> None:
         self._comm, self._injection = context.world.comm, context.injection
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
         self.replica = WholeReplica(
@@ -41,11 +39,12 @@ class Flat(Strategy):
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
     ) -> None:
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
-        start = perf_counter()
+        clock = self.telemetry.clock
+        start = clock.now()
         self._injection.inject_latency(start)
         self.replica.sum()
         all_reduce(self._comm, statistics.values)
-        self.telemetry.clock.communication += perf_counter() - start
+        clock.communication += clock.now() - start
         statistics.gradient_squares = self.replica.update(learning_rate, number)
 
     def close(self) -> None:

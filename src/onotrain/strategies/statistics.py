@@ -6,53 +6,73 @@ import math
 
 import numpy as np
 
+#: The statistics of a step, in memory and in messages: float64 alone, so that they sum as a vector.
+STATISTICS = np.dtype(
+    [(name, np.float64) for name in ("loss_sum", "correct", "stop_requests", "gradient_squares", "samples")]
+)
+
+
+def vectors(records: np.ndarray) -> np.ndarray:
+    """Return records of float64 fields as float64 vectors in the same memory: of shape ``(*shape, fields)``."""
+    return records[..., np.newaxis].view(np.float64)
+
 
 class StepStatistics:
-    """The few numbers of a step that all ranks must agree on; summed over the ranks along with the gradient."""
+    """What a rank has computed in a step; summed over the ranks along with the gradient.
 
-    def __init__(self) -> None:
-        #: float64: sum of losses, number of correct samples, requests to stop, sum of squares of the gradient,
-        #: number of samples.
-        self.values = np.zeros(5)
-        #: Its first two, as the loss kernels fill them.
+    Parameters
+    ----------
+    record
+        Of dtype `STATISTICS` and shape (), whose memory is used; None for a new one.
+    """
+
+    def __init__(self, record: np.ndarray | None = None) -> None:
+        self._record = np.zeros((), STATISTICS) if record is None else record
+        #: All of them as one vector, float64.
+        self.values = vectors(self._record)
+        #: Sum of losses and number of correct samples, as the loss kernels fill them.
         self.losses = self.values[:2]
 
     @property
     def loss_sum(self) -> float:
         """Sum of the losses of the samples."""
-        return float(self.values[0])
+        return float(self._record["loss_sum"])
 
     @property
     def correct(self) -> float:
         """Number of samples that were classified correctly."""
-        return float(self.values[1])
+        return float(self._record["correct"])
 
     @property
     def stop(self) -> bool:
         """Whether any rank was asked to stop."""
-        return bool(self.values[2])
+        return bool(self._record["stop_requests"])
+
+    @stop.setter
+    def stop(self, value: bool) -> None:
+        self._record["stop_requests"] = value
 
     def ask_to_stop(self) -> None:
         """Let all ranks stop after this step."""
-        self.values[2] = 1.0
+        self.stop = True
 
     @property
     def gradient_squares(self) -> float:
         """Sum of squares of the global gradient; not finite if any of it is not."""
-        return float(self.values[3])
+        return float(self._record["gradient_squares"])
 
     @gradient_squares.setter
     def gradient_squares(self, value: float) -> None:
-        self.values[3] = value
+        self._record["gradient_squares"] = value
 
     @property
     def samples(self) -> int:
         """Number of samples that the sums are over; 0 between synchronisation points."""
-        return int(self.values[4])
+        return int(self._record["samples"])
 
     @samples.setter
     def samples(self, value: int) -> None:
-        self.values[4] = value
+        self._record["samples"] = value
 
     @property
     def finite(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any, Protocol
 
 
@@ -10,6 +12,8 @@ from typing import Any, Protocol
 class Clock:
     """Seconds of this rank that were not its own work."""
 
+    #: Time source [s].
+    now: Callable[[], float] = perf_counter
     #: Waiting for other ranks of the node.
     wait: float = 0.0
     #: Exchanging data, and waiting for them.
@@ -24,7 +28,10 @@ class Clock:
 
     def take(self, total: float) -> dict[str, float]:
         """Return where `total` seconds went, and begin anew; what was hidden is part of what was computed."""
-        seconds = {"compute": total - self.elsewhere, **asdict(self)}
+        seconds = {
+            "compute": total - self.elsewhere, "wait": self.wait, "communication": self.communication,
+            "hidden": self.hidden,
+        }  # fmt: skip
         self.wait = self.communication = self.hidden = 0.0
         return seconds
 
@@ -58,10 +65,16 @@ class Reporter(Protocol):
 
 
 class Telemetry:
-    """Clock, traffic and reports of a strategy on this rank."""
+    """Clock, traffic and reports of a strategy on this rank.
 
-    def __init__(self) -> None:
-        self.clock, self.traffic = Clock(), Traffic()
+    Parameters
+    ----------
+    now
+        Time source [s].
+    """
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        self.clock, self.traffic = Clock(now), Traffic()
         self._reporters: list[Reporter] = []
 
     def include(self, *reporters: Reporter) -> None:

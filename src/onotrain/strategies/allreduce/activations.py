@@ -16,7 +16,6 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
 
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
@@ -38,7 +37,7 @@ class SharedActivations(Strategy):
         world = context.world
         self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
         self._injection = context.injection
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
         self._arena = Arena(context, self.telemetry.clock, {})
@@ -70,9 +69,10 @@ class SharedActivations(Strategy):
         if updates is None:
             updates = self._updates[samples] = self._updates_of(samples)
         self._arena.begin(number, statistics)
-        start = perf_counter()
+        now = self.telemetry.clock.now
+        start = now()
         squares = self._optimizer.update_each(updates, learning_rate, number)
-        self._injection.inject_delay(number, perf_counter() - start)
+        self._injection.inject_delay(number, now() - start)
         self._arena.end(number, squares, statistics)
 
     def _updates_of(self, samples: int) -> list[tuple[Gradient, Shard]]:

@@ -1,4 +1,4 @@
-"""The memory that the ranks of a node share for a synchronous step, and how they meet in it.
+"""The memory that the ranks of a node share for a synchronous step, and how they synchronise in it.
 
 A step has two barriers: after the first one all ranks read what all have written, after the second one the parameters
 are new.  What is exchanged within a step has two slots used in turn, because a rank may be one barrier ahead of another
@@ -7,7 +7,6 @@ that still reads.
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,19 +14,19 @@ import numpy as np
 from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.shared_memory import Fields, allocate
 from onotrain.strategies.context import Context
-from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.statistics import STATISTICS, StepStatistics, vectors
 from onotrain.strategies.telemetry import Clock
 
 
 class _Slot(NamedTuple):
     """Where a step's small numbers lie."""
 
-    #: Of every rank of the node, and this rank's.
-    statistics: np.ndarray
-    mine: np.ndarray
+    #: Statistics of every rank of the node, a row for each, and this rank's.
+    ranks: np.ndarray
+    mine: StepStatistics
     #: Sums of squares of the shards' gradients.
     squares: np.ndarray
-    job_statistics: np.ndarray
+    total: StepStatistics
 
 
 class Arena:
@@ -46,17 +45,17 @@ class Arena:
     def __init__(self, context: Context, clock: Clock, fields: Fields) -> None:
         world, layout = context.world, context.layout
         self.node, self._clock, self._shards = world.node, clock, world.shards
-        # First, for all ranks of the job meet here: later, one node may have failed to allocate and be gone.
+        # First, for it is collective over the job: later, one node may have failed to allocate and be gone.
         self.peers = world.peers
-        vector, numbers = ((layout.size,), layout.dtype), StepStatistics().values.size
+        vector = ((layout.size,), layout.dtype)
         self.arrays = allocate(
             world.node,
             {
                 "parameters": vector,
                 **{f"state/{name}": vector for name in context.optimizer.state_names},
-                "statistics": ((2, world.node.size, numbers), np.float64),
+                "statistics": ((2, world.node.size), STATISTICS),
+                "total_statistics": ((2,), STATISTICS),
                 "totals": ((2, world.node.size, 2 * max(1, len(layout.tensors))), np.float64),
-                "job_statistics": ((2, numbers), np.float64),
                 "barrier": STATE,
                 **fields,
             },
@@ -65,29 +64,34 @@ class Arena:
         self.state = {name: self.arrays[f"state/{name}"] for name in context.optimizer.state_names}
         #: What messages of a codec leave to be sent; None without a codec.
         self.residual = self.arrays.get("residual")
-        #: Sums of the statistics, in turn.
-        self.job_statistics = self.arrays["job_statistics"]
+        #: Sums over the node's ranks, in turn; between nodes, those over the job.
+        self.total_statistics = [StepStatistics(self.arrays["total_statistics"][slot, ...]) for slot in range(2)]
         self._totals = self.arrays["totals"]
         self._slots = [
-            _Slot(statistics, statistics[world.node.rank], statistics[: world.shards, 3], job_statistics)
-            for statistics, job_statistics in zip(self.arrays["statistics"], self.job_statistics, strict=True)
+            _Slot(
+                vectors(ranks),
+                StepStatistics(ranks[world.node.rank, ...]),
+                ranks["gradient_squares"][: world.shards],
+                total,
+            )
+            for ranks, total in zip(self.arrays["statistics"], self.total_statistics, strict=True)
         ]
-        self._meet = make_barrier(world, self.arrays["barrier"])
+        self._barrier = make_barrier(world, self.arrays["barrier"])
         self._sums = 0
 
     def barrier(self) -> None:
         """Wait for all ranks of the node.  *Collective* on it."""
-        start = perf_counter()
-        self._meet()
-        self._clock.wait += perf_counter() - start
+        start = self._clock.now()
+        self._barrier()
+        self._clock.wait += self._clock.now() - start
 
     def begin(self, number: int, statistics: StepStatistics) -> None:
         """Let all ranks of the node read what each has computed for step `number`.  *Collective* on the node."""
         slot = self._slots[number % 2]
-        slot.mine[:] = statistics.values
+        slot.mine.values[:] = statistics.values
         self.barrier()
         if self.node.rank == 0:
-            np.add.reduce(slot.statistics, axis=0, out=slot.job_statistics)
+            np.add.reduce(slot.ranks, axis=0, out=slot.total.values)
 
     def end(self, number: int, squares: float, statistics: StepStatistics) -> None:
         """Let all ranks read the new parameters, and give `statistics` the sums over them.  *Collective* on the node.
@@ -95,9 +99,9 @@ class Arena:
         `squares` is the sum of squares of the gradient of this rank's shard.
         """
         slot = self._slots[number % 2]
-        slot.mine[3] = squares
+        slot.mine.gradient_squares = squares
         self.barrier()
-        statistics.values[:] = slot.job_statistics
+        statistics.values[:] = slot.total.values
         statistics.gradient_squares = float(np.add.reduce(slot.squares))
 
     def total(self, values: np.ndarray) -> None:

@@ -35,7 +35,7 @@ class AllReduce(Strategy):
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout
         self._optimizer, self._shared = context.optimizer, world.node.size > 1
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
         coded = context.codec is not None and world.nodes > 1

@@ -14,7 +14,6 @@ its messages.
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +80,9 @@ class NodesSum:
         self._traffic, self._bytes = telemetry.traffic, (raw, sent)
         if world.peers is not None and world.node.rank == 0:
             tag = 4 * len(self._buckets)
-            self._statistics = [Sum(world.peers, row, tag + 2 * slot) for slot, row in enumerate(arena.job_statistics)]
+            self._statistics = [
+                Sum(world.peers, total.values, tag + 2 * slot) for slot, total in enumerate(arena.total_statistics)
+            ]
         self._waiting = self._buckets
         self._flying: list[Sum | GatheredSum | RoundsSum] = []
         self._left = self._began = 0.0
@@ -91,18 +92,18 @@ class NodesSum:
 
         *Collective*: the same offsets on all ranks.  What is left at the end is sent by `finish`.
         """
-        now = perf_counter()
+        now = self._clock.now()
         if self._flying:
             self._clock.hidden += now - self._left
         if self._waiting[0].begin >= offset > 0:
             self._barrier()
             while self._waiting[0].begin >= offset:
                 self._send()
-        now = perf_counter()
+        now = self._clock.now()
         for exchange in self._flying:
             exchange.advance()
         self._flying = [exchange for exchange in self._flying if exchange.flying]
-        self._left = perf_counter()
+        self._left = self._clock.now()
         self._clock.communication += self._left - now
 
     def finish(self, slot: int) -> None:
@@ -114,7 +115,7 @@ class NodesSum:
             self._start(self._statistics[slot])
         while self._waiting:
             self._send()
-        start = perf_counter()
+        start = self._clock.now()
         self._injection.inject_latency(self._began)
         for exchange in self._flying:
             exchange.collect()
@@ -122,11 +123,11 @@ class NodesSum:
             exchange.finish()
         self._flying, self._waiting = [], self._buckets
         self._traffic.add(*self._bytes)
-        waited = perf_counter()
+        waited = self._clock.now()
         self._clock.communication += waited - start
         # MPI's own barrier: what other nodes wait for may still need this rank inside a call of MPI.
         self._node.Barrier()
-        self._clock.wait += perf_counter() - waited
+        self._clock.wait += self._clock.now() - waited
 
     def _send(self) -> None:
         """Sum the next bucket over the node, and begin to exchange it."""
@@ -147,12 +148,12 @@ class NodesSum:
             residuals.take()
 
     def _start(self, exchange: Sum | GatheredSum | RoundsSum) -> None:
-        start = perf_counter()
+        start = self._clock.now()
         if not self._flying:
             self._began = start
         exchange.start()
         self._flying.append(exchange)
-        self._clock.communication += perf_counter() - start
+        self._clock.communication += self._clock.now() - start
 
     def close(self) -> None:
         """Free what MPI holds."""

@@ -14,7 +14,6 @@ nothing to rounding that one step does not lose.  Clipping, and LAMB's norms, ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -107,7 +106,7 @@ class LocalSgd(Strategy):
 
     def __init__(self, context: Context) -> None:
         self._world, self._options, self._injection = context.world, context.options, context.injection
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock, local_mean=True)
         self._rounds = Rounds(context.options.period)
         self.telemetry.include(self.batches, self._rounds)
@@ -147,15 +146,16 @@ class LocalSgd(Strategy):
 
     def _average(self, statistics: StepStatistics) -> None:
         """Average parameters and state, and give `statistics` the sums since the last round.  *Collective*."""
-        begin = perf_counter()
-        self._injection.inject_latency(begin)
+        clock = self.telemetry.clock
+        start = clock.now()
+        self._injection.inject_latency(start)
         statistics.values[:] = self._since.values
         all_reduce(self._world.comm, statistics.values)
         # The mean square, which unlike the sum is as large as that of one step.
         statistics.gradient_squares /= statistics.samples
         if self._world.size > 1:
             self._mean(self._since.samples / statistics.samples)
-        self.telemetry.clock.communication += perf_counter() - begin
+        clock.communication += clock.now() - start
         if self._options.inner_state == "reset":
             for vector in self.replica.optimizer_state.values():
                 vector[:] = 0.0

@@ -79,7 +79,7 @@ class Participant(Strategy):
         self.servers, self.workers = options.servers, world.size - options.servers
         #: One update for a batch, made of all pushes.
         self.synchronous = options.staleness == 0
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(
             world,
             context.make_balance,
