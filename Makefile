@@ -13,13 +13,13 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test bench bench-peers lint format clean distclean FORCE
+.PHONY: help setup develop train test bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
 SOURCES := $(shell find src -type f ! -name '*.c' ! -name '*.so' ! -name '*.pyc' ! -path '*.egg-info/*') \
            $(wildcard setup.py MANIFEST.in README.md LICENSE) pyproject.toml
-PYTHON_FILES := src tests scripts $(wildcard setup.py benchmarks)
+PYTHON_FILES := src tests scripts docs/conf.py $(wildcard setup.py benchmarks)
 SHELL_FILES := .ci/run $(wildcard scripts/*.sh scripts/slurm/*.sbatch)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -35,6 +35,7 @@ help:
 	@echo 'make bench-peers  compare with PyTorch and with what the machine can do (needs MNIST; installs torch in $(VENV)-peers)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
+	@echo 'make docs       build the pages of docs/ as a site in build/docs'
 	@echo 'make lint       format, style, types, shell scripts;  make format mends the first two'
 	@echo 'make clean      remove what was built;  make distclean also removes $(VENV)'
 
@@ -64,6 +65,15 @@ bench-peers: $(VENV)/.installed $(VENV)-peers/.installed
 $(VENV)-peers/.installed: $(VENV)/.python
 	@scripts/stage.sh 'PyTorch in $(VENV)-peers' bash -c \
 	  '$(BIN)/python -m venv $(VENV)-peers && $(VENV)-peers/bin/pip install torch==2.13.0 numpy'
+	@touch $@
+
+# Warnings, such as a link that leads nowhere, are errors.
+docs: $(VENV)/.docs
+	@scripts/stage.sh 'site in build/docs (sphinx)' $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
+
+$(VENV)/.docs: $(VENV)/.python pyproject.toml
+	@$(BIN)/python scripts/requirements.py docs > $(VENV)/requirements-docs.txt
+	@scripts/stage.sh 'documentation tools' $(BIN)/pip install -r $(VENV)/requirements-docs.txt
 	@touch $@
 
 lint: $(VENV)/.lint

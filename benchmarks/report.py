@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from programs import ROOT
@@ -45,11 +46,12 @@ def place(machine: dict[str, Any], pairs: int) -> str:
     """Return a sentence on where and when it was measured."""
     blas = machine["blas"][0] if machine["blas"] else {"library": "unknown BLAS", "version": ""}
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
-    return (
+    return fill(
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores ({caches}), kernels "
         f"`{machine['kernels']}`, {machine['mpi'].split(',')[0]}, {blas['library']} {blas['version']}, NumPy "
         f"{machine['packages']['numpy']}, Python {machine['python']}, PyTorch {machine['torch']}, commit "
-        f"`{machine['commit']}`; medians of {pairs} pair{'s' * (pairs > 1)}."
+        f"`{machine['commit']}`; medians of {pairs} pair{'s' * (pairs > 1)}.",
+        100,
     )
 
 

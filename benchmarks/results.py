@@ -18,7 +18,7 @@ from typing import Any
 from programs import ROOT, Ours
 
 RESULTS = ROOT / "benchmarks" / "results"
-STRATEGIES = ROOT / "docs" / "strategies.md"
+STRATEGIES = ROOT / "docs" / "strategies-measured.md"
 
 
 def commit() -> str:

@@ -12,7 +12,7 @@ Hosts that are namespaces share the machine's cores.  That does not matter as lo
 time; where they do not, hosts with cores of their own are faster.
 
 Results are kept in the JSON after every run, beside those that it has of other cases; the table and the plot of
-docs/strategies.md are made from all of them.
+docs/strategies-measured.md are made from all of them.
 """
 
 from __future__ import annotations

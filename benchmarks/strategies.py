@@ -4,8 +4,8 @@
 
 MNIST and the network of ``configs/mnist-mlp.yaml``, the same seed and global batch everywhere; servers are ranks
 besides the workers.  Every rank is taken for a node, so that what is sent is what would be on a cluster; one row shows
-all-reduce as it is on one.  The table of docs/strategies.md is made from the JSON, in which a run replaces that of the
-same case; others stay.
+all-reduce as it is on one.  The table of docs/strategies-measured.md is made from the JSON, in which a run replaces
+that of the same case; others stay.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ computed (``simulate.slow_ranks``), and a server besides, where the strategy has
 figures are medians over the epochs of all of them, without each run's first, in which slices are found.  Whether the
 training is the same is asked in float64: in float32 rounding now and then turns a ReLU on or off, and grows.  A second
 table is of ranks that are slow now and then (``simulate.jitter``), with equal slices.  Both are put into
-docs/strategies.md.
+docs/strategies-measured.md.
 """
 
 from __future__ import annotations

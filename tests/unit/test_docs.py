@@ -1,4 +1,4 @@
-"""The documentation names commands that exist, with options that they have."""
+"""The documentation names what exists: commands with options that they have, pages, headings and files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,23 @@ from onotrain.cli.program import SUBCOMMANDS, program
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCS = ROOT / "docs"
+INDEX = DOCS / "index.md"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
 COMMAND = re.compile(rf"(?<![\w.'/-])onotrain ((?:{'|'.join(SUBCOMMANDS)})\b[^`\n#;|>]*)")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+#: A file or folder of the repository, or of the package as it is imported.
+FILE = re.compile(r"`((?:tests|benchmarks|scripts|configs|docs|src|onotrain)/[\w./-]+)`")
+#: Longest line of a page, besides the rows of tables.
+WIDTH = 100
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
 
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Yield the words of every command line of a page, without those that show a syntax."""
     for match in COMMAND.finditer(page.read_text().replace("\\\n", " ")):
-        if "[" not in match[1]:
+        if "[" not in match[1].split("'")[0]:
             yield shlex.split(match[1])
 
 
@@ -39,7 +48,23 @@ def parse(words: list[str]) -> None:
         command.make_context("onotrain", words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def links(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield file and heading of every link of a page to another place of the repository."""
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            path, _, heading = target.partition("#")
+            yield (page.parent / path if path else page), heading
+
+
+def headings(page: Path) -> set[str]:
+    """Return the names that code hosts give to the headings of a page."""
+    titles = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE), re.M
+    )
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@every_page
 def test_commands_are_understood(page: Path) -> None:
     for words in commands(page):
         try:
@@ -61,3 +86,35 @@ def test_exit_codes_are_those_of_the_errors() -> None:
 
 def test_the_pages_have_commands() -> None:
     assert sum(len(list(commands(page))) for page in PAGES) > 25
+
+
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for path, heading in links(page):
+        assert path.exists(), f"{page.name}: {path}"
+        assert not heading or heading in headings(path), f"{page.name}: no heading #{heading} in {path.name}"
+
+
+@every_page
+def test_files_that_are_named_exist(page: Path) -> None:
+    for name in FILE.findall(page.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "src" / name).exists(), f"{page.name}: {name}"
+
+
+@every_page
+def test_lines_are_short(page: Path) -> None:
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+    assert [number for number, line in lines if len(line) > WIDTH and not line.startswith("|")] == []
+
+
+def test_the_index_lists_every_page_once() -> None:
+    listed = [path.name for path, _ in links(INDEX) if path.parent == DOCS]
+    entries = re.findall(r"^\* \[[^]]+\]\(([^)]+)\): ", INDEX.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(entries) == sorted(page.name for page in DOCS.glob("*.md") if page != INDEX)
+    assert set(entries) <= set(listed)
+
+
+@every_page
+def test_every_page_has_one_title(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1 and text.startswith("# ")

@@ -6,7 +6,6 @@ import re
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from launch import run
@@ -38,14 +37,3 @@ def test_the_configuration_in_full_is_valid() -> None:
     config = Config.from_mapping(yaml.safe_load(text.replace("1e-3", "0.001").replace("1e-5", "0.00001")))
     assert config.optimizer.weight_decay == 1e-5 and config.training.clip_norm == 5.0
     assert f"# {' '.join(ACTIVATIONS)}\n" in text
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
-def test_links_lead_somewhere(page: str) -> None:
-    """Every relative link of a page names a file that is there."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"

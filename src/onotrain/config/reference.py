@@ -6,6 +6,7 @@ import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -23,6 +24,10 @@ _SIGNS = ((Gt, "gt", ">"), (Ge, "ge", "≥"), (Lt, "lt", "<"), (Le, "le", "≤")
 
 #: Line of the documentation behind which everything is generated.
 TABLES_MARK = "<!-- Generated from here on by `python -m onotrain.config docs`. -->"
+
+
+#: Longest line of text outside of tables.
+_WIDTH = 100
 
 
 class _Row(NamedTuple):
@@ -43,13 +48,14 @@ def reference_tables() -> str:
     parts = []
     for name, field in Config.model_fields.items():
         default = "" if field.is_required() else f" Default: {_default(field)}."
-        parts.append(f"### `{name}`\n\n{field.description}{default}")
+        parts.append(f"### `{name}`\n\n{fill(f'{field.description}{default}', _WIDTH)}")
         classes = _members(field.annotation)
         if len(classes) == 1:
             parts.append(_table(_rows_of(classes[0], "")))
         elif any(_members(inner.annotation) for cls in classes for inner in cls.model_fields.values()):
             for cls in classes:
-                parts.append(f"#### `{name}: {' | '.join(cls.tags())}`\n\n{cls.model_fields['name'].description}")
+                text = fill(str(cls.model_fields["name"].description), _WIDTH)
+                parts.append(f"#### `{name}: {' | '.join(cls.tags())}`\n\n{text}")
                 rows = list(_rows_of(cls, "", leave_out=("name",), elsewhere=classes))
                 parts.append(_table(rows) if rows else "It has no keys besides `name`.")
         else:
