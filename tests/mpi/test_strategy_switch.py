@@ -117,15 +117,25 @@ def test_the_rule_fires_at_the_epoch_computed_by_hand(world: World) -> None:
     world.barrier()
 
 
-@pytest.mark.parametrize("bad", [0.0, float("nan"), float("inf")])
-def test_a_loss_of_which_nothing_can_be_said_is_reported(world: World, bad: float) -> None:
+NOT_FINITE = ["1 of the last 2 losses are not finite", *["1 of the last 3 losses are not finite"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (0.0, [None, None, *["the loss rose from 0, or out of all proportion, within the last 3 epochs"] * 2]),
+        (float("nan"), [None, *NOT_FINITE]),
+        (float("inf"), [None, *NOT_FINITE]),
+    ],
+)
+def test_a_loss_of_which_nothing_can_be_said_is_reported(world: World, bad: float, words: list[str | None]) -> None:
+    """In every epoch whose window has it, and in no other."""
     run, _ = make(world, {"name": "sgd"}, window=3, threshold=0.5)
-    problems = []
-    for number, loss in enumerate([1.0, bad, 1.0, 1.0], start=1):
+    for number, (loss, expected) in enumerate(zip([1.0, bad, 1.0, 1.0], words, strict=True), start=1):
         ended = record(number, loss)
         assert not run.end_epoch(ended)
-        problems.append(ended["switch"]["problem"])
-    assert any(problems)
+        problem = ended["switch"]["problem"]
+        assert problem is None if expected is None else problem.startswith(expected), (number, problem)
     ended = record(5, 1.0)
     assert run.end_epoch(ended)
     assert ended["switch"]["problem"] is None
