@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import BatchShape, Context, build
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import train
+from onotrain.training.trainer import Components, Trainer
 
 #: Every update rule, with the options that give it all of its terms.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -112,6 +113,17 @@ class NoModel:
 def prepare(run: Any, samples: int, network: Any = None) -> None:
     """Have a strategy get ready for batches of so many samples.  *Collective*."""
     run.bind(network or NoModel(), BatchShape(samples, run.batches.capacity(samples), 1))
+
+
+def at_start(monkeypatch: pytest.MonkeyPatch, see: Callable[[Components], None]) -> None:
+    """Let a test see, and change, what each training works with before its first step."""
+    run = Trainer.run
+
+    def seen(self: Trainer) -> None:
+        see(self.components)
+        run(self)
+
+    monkeypatch.setattr(Trainer, "run", seen)
 
 
 def watch_sends(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:

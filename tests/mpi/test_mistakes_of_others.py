@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import builders
-from builders import filled, mapping, prepare, records
+from builders import at_start, filled, mapping, prepare, records
 from onotrain.errors import NumericsError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.parallel.world import World
@@ -24,7 +24,6 @@ from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import StepStatistics, codecs
 from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.training import train
-from onotrain.training.trainer import Trainer
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
@@ -213,13 +212,7 @@ def test_7_without_a_seed_all_ranks_begin_alike(
     options = (SYNCHRONOUS | LOCAL | APART)[strategy]
     enough_ranks(world, options)
     starts: list[bytes] = []
-    run = Trainer.run
-
-    def remember(self: Trainer) -> None:
-        starts.append(self.components.strategy.replica.parameters.tobytes())
-        run(self)
-
-    monkeypatch.setattr(Trainer, "run", remember)
+    at_start(monkeypatch, lambda components: starts.append(components.strategy.replica.parameters.tobytes()))
     model = {"layers": [{"dense": 6}, {"dense": CLASSES}]}
     training = {"epochs": 1, "batch_size": 30}
     made = config(world, place, model=model, training=training, strategy=options)

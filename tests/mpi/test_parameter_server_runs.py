@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import changed, mapping, refused, relu, write_digits
+from builders import at_start, changed, mapping, refused, relu, write_digits
 from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.parallel.world import World
-from onotrain.training import session, train
+from onotrain.training import train
 from onotrain.training.observers import Observer, StepEnd
+from onotrain.training.trainer import Components
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 
@@ -155,15 +156,13 @@ def test_a_request_to_stop_saves_and_goes_on(
 ) -> None:
     """Of one worker, in the middle of an epoch."""
     strategy = {"name": "parameter_server", "servers": servers, "staleness": 2}
-    run_of = session._Session.run
 
-    def run(self: Any) -> Any:
+    def ask(components: Components) -> None:
         if world.rank == world.size - 1:
-            self._stop.signal = "SIGUSR1"
-        return run_of(self)
+            components.stop.signal = "SIGUSR1"
 
     with monkeypatch.context() as patch:
-        patch.setattr(session._Session, "run", run)
+        at_start(patch, ask)
         with pytest.raises(StoppedOnRequest) as caught:
             trained(world, place / "run", {}, **strategy)
         assert len(set(world.comm.allgather(caught.value.message))) == 1

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import builders
-from builders import mapping, refused, relu, two_nodes, watch_sends, write_digits
+from builders import at_start, mapping, refused, relu, two_nodes, watch_sends, write_digits
 from onotrain import memory
 from onotrain.data import hdf5_stream
 from onotrain.errors import (
@@ -153,13 +153,7 @@ def test_a_node_with_less_memory_decides_for_all_whether_to_stream(
     for module in (hdf5_stream, session):
         monkeypatch.setattr(module, "available_bytes", lambda: left)
     made: list[str] = []
-    feed = session._Session._feed
-
-    def remember(self: Any) -> Any:
-        made.append(type(result := feed(self)).__name__)
-        return result
-
-    monkeypatch.setattr(session._Session, "_feed", remember)
+    at_start(monkeypatch, lambda components: made.append(type(components.feed).__name__))
     config = changed(data={"train": str(place / "digits.h5")})
     assert train(config, output=place / "run").summary["finished"]
     assert made == ["StreamFeed"]

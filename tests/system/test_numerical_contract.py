@@ -1,4 +1,7 @@
-"""The numerical contract: what must not depend on the number of ranks, and what must not depend on being stopped."""
+"""The numerical contract: what must not depend on the number of ranks, and what must not depend on being stopped.
+
+Trainings that are compared are made in few launches, one for each number of ranks.
+"""
 
 from __future__ import annotations
 
@@ -8,158 +11,179 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from launch import mpirun
+import builders
+from builders import mapping, relu
+from launch import Completed, mpirun
 
 DRIVER = Path(__file__).with_name("train_driver.py")
 
-BASE: dict[str, Any] = {
-    "data": {"train": "digits", "validation": 0.2, "normalize": "standard"},
-    "model": {
-        "layers": [
-            {"dropout": 0.1},
-            {"dense": {"units": 48, "activation": "relu"}},
-            {"dropout": 0.2},
-            {"dense": {"units": 24, "activation": "gelu"}},
-            {"dense": {"units": 10}},
-        ]
-    },
-    "loss": {"name": "cross_entropy", "label_smoothing": 0.05},
-    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
-    "schedule": {"name": "cosine", "warmup_steps": 7},
-    "training": {"epochs": 2, "batch_size": 50, "seed": 5},
-}
+BASE = mapping(
+    {"dropout": 0.1},
+    relu(48),
+    {"dropout": 0.2},
+    {"dense": {"units": 24, "activation": "gelu"}},
+    10,
+    data={"validation": 0.2, "normalize": "standard"},
+    loss={"name": "cross_entropy", "label_smoothing": 0.05},
+    optimizer={"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4},
+    schedule={"name": "cosine", "warmup_steps": 7},
+    training={"epochs": 2, "batch_size": 50, "seed": 5},
+)
 
 OPTIMIZERS = {
     "sgd": BASE["optimizer"],
     "adam": {"name": "adam", "learning_rate": 2e-3, "weight_decay": 1e-4},
     "lamb": {"name": "lamb", "learning_rate": 1e-2, "weight_decay": 1e-2},
 }
+ADAM = {"optimizer": OPTIMIZERS["adam"]}
+STOPS = (1, 13, 29, 30, 57)
 
 
-def changed(**sections: dict[str, Any]) -> dict[str, Any]:
+def changed(**sections: Any) -> dict[str, Any]:
     """Return the base configuration with keys of its sections replaced."""
-    return {**BASE, **{name: {**BASE.get(name, {}), **section} for name, section in sections.items()}}
+    return builders.changed(BASE, **sections)
 
 
-def run(
-    directory: Path, config: dict[str, Any], ranks: int, *extra: str, name: str = "run", code: int = 0
-) -> dict[str, Any]:
-    """Train in `directory` on `ranks` ranks; return what the driver wrote, or what was said if it should fail."""
-    path = directory / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(config))
-    result = directory / f"{name}.json"
-    done = mpirun(ranks, sys.executable, DRIVER, path, directory / name, result, *extra, timeout=100)
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(result.read_text()) if code == 0 else {"message": done.stderr}
+def launched(folder: Path, ranks: int, configs: dict[str, dict[str, Any]], *options: str) -> Completed:
+    """Train each of the configurations on so many ranks, one after the other."""
+    for name, config in configs.items():
+        (folder / f"{name}.yaml").write_text(json.dumps(config))  # which is YAML, too
+    return mpirun(ranks, sys.executable, DRIVER, folder, *configs, *options, timeout=100)
+
+
+def trained(folder: Path, ranks: int, configs: dict[str, dict[str, Any]], *options: str) -> dict[str, dict[str, Any]]:
+    """Return what the driver wrote of each training."""
+    done = launched(folder, ranks, configs, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in configs}
+
+
+@pytest.fixture(scope="module")
+def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, dict[str, Any]]]:
+    """Fifty steps with each optimiser, dropout on, a short last batch, clipping; and others that are compared."""
+    rules = {
+        name: changed(training={"max_steps": 50, "clip_norm": 5.0}, optimizer=rule) for name, rule in OPTIMIZERS.items()
+    }
+    short = {"short": changed(training={"batch_size": 3, "max_steps": 30})}
+    forty = changed(training={"max_steps": 40})
+    more = {
+        1: short,
+        2: {"whole": forty, "pieces": changed(training={"max_steps": 40, "gradient_accumulation": 3})},
+        3: {
+            "first": BASE,
+            "other": changed(training={"seed": 6}),
+            "arena": forty,
+            "flat": changed(training={"max_steps": 40}, strategy={"name": "flat"}),
+        },
+        5: short,
+    }
+    return {
+        ranks: trained(tmp_path_factory.mktemp("trained"), ranks, {**rules, **more.get(ranks, {})})
+        for ranks in (1, 2, 3, 5, 7)
+    }
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_losses_do_not_depend_on_the_number_of_ranks(tmp_path: Path, optimizer: str) -> None:
-    """Fifty steps, dropout on, a short last batch, clipping for LAMB: as one rank computes them, to summation error."""
-    config = {**changed(training={"max_steps": 50, "clip_norm": 5.0}), "optimizer": OPTIMIZERS[optimizer]}
-    alone = run(tmp_path, config, 1, name="1")
+def test_losses_do_not_depend_on_the_number_of_ranks(by_ranks: dict[int, Any], optimizer: str) -> None:
+    """As one rank computes them, to summation error."""
+    alone = by_ranks[1][optimizer]
     assert len(alone["losses"]) == 50
     tolerance = 1e-5 if optimizer == "sgd" else 1e-4
-    for ranks in (2, 3, 4, 7):
-        together = run(tmp_path, config, ranks, name=str(ranks))
+    for ranks, found in by_ranks.items():
+        together = found[optimizer]
         assert together["losses"] == pytest.approx(alone["losses"], rel=tolerance, abs=0)
         assert len(set(together["digests"])) == 1 and len(together["digests"]) == ranks
 
 
-def test_two_runs_of_the_same_rank_count_are_bit_identical(tmp_path: Path) -> None:
+def test_two_runs_of_the_same_rank_count_are_bit_identical(by_ranks: dict[int, Any], tmp_path: Path) -> None:
     """Same bytes of all parameters on all ranks and in both runs; another seed gives others."""
-    first = run(tmp_path, BASE, 3, name="first")
-    second = run(tmp_path, BASE, 3, name="second")
-    other = run(tmp_path, changed(training={"seed": 6}), 3, name="other")
+    first, other = by_ranks[3]["first"], by_ranks[3]["other"]
+    second = trained(tmp_path, 3, {"second": BASE})["second"]
     assert first["digests"] == second["digests"] and first["losses"] == second["losses"]
     assert other["digests"] != first["digests"]
 
 
-def test_flat_and_arena_compute_the_same(tmp_path: Path) -> None:
+def test_flat_and_arena_compute_the_same(by_ranks: dict[int, Any]) -> None:
     """Only the strategy differs: the losses are equal to summation error."""
-    config = changed(training={"max_steps": 40})
-    arena = run(tmp_path, config, 3, name="arena")
-    flat = run(tmp_path, {**config, "strategy": {"name": "flat"}}, 3, name="flat")
+    arena, flat = by_ranks[3]["arena"], by_ranks[3]["flat"]
     assert flat["losses"] == pytest.approx(arena["losses"], rel=1e-5, abs=0)
     assert len(set(flat["digests"])) == 1
 
 
-def test_gradient_accumulation_changes_nothing(tmp_path: Path) -> None:
+def test_gradient_accumulation_changes_nothing(by_ranks: dict[int, Any]) -> None:
     """A batch computed in three pieces is the same batch."""
-    whole = run(tmp_path, changed(training={"max_steps": 40}), 2, name="whole")
-    pieces = run(tmp_path, changed(training={"max_steps": 40, "gradient_accumulation": 3}), 2, name="pieces")
-    assert pieces["losses"] == pytest.approx(whole["losses"], rel=1e-5, abs=0)
+    assert by_ranks[2]["pieces"]["losses"] == pytest.approx(by_ranks[2]["whole"]["losses"], rel=1e-5, abs=0)
 
 
-def test_more_ranks_than_samples_in_a_batch(tmp_path: Path) -> None:
+def test_more_ranks_than_samples_in_a_batch(by_ranks: dict[int, Any]) -> None:
     """Ranks without a sample take part with a gradient of zeros."""
-    config = changed(training={"batch_size": 3, "max_steps": 30})
-    alone = run(tmp_path, config, 1, name="1")
-    many = run(tmp_path, config, 5, name="5")
-    assert many["losses"] == pytest.approx(alone["losses"], rel=2e-5, abs=0)
+    assert by_ranks[5]["short"]["losses"] == pytest.approx(by_ranks[1]["short"]["losses"], rel=2e-5, abs=0)
 
 
-@pytest.mark.parametrize("stop", [1, 13, 29, 30, 57])
-def test_stop_after_any_step_and_resume(tmp_path: Path, stop: int) -> None:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """Two trainings that were not stopped, and others that were stopped after so many steps."""
+    folder = tmp_path_factory.mktemp("stopped")
+    stops = {f"adam-{stop}": changed(**ADAM, training={"max_steps": stop}) for stop in STOPS}
+    stops["sgd-17"] = changed(training={"max_steps": 17})
+    return folder, trained(folder, 2, {"sgd": BASE, "adam": changed(**ADAM), **stops})
+
+
+def test_stop_after_any_step_and_resume(stopped: tuple[Path, dict[str, Any]]) -> None:
     """Within an epoch, at its last step (of 29), just after: bit-equal to never having stopped."""
-    config = {**BASE, "optimizer": OPTIMIZERS["adam"]}
-    whole = run(tmp_path, config, 2, name="whole")
-    run(tmp_path, {**config, "training": {**BASE["training"], "max_steps": stop}}, 2, name="run")
-    rest = run(tmp_path, config, 2, "--resume", name="run")
-    assert rest["summary"]["parameters_sha256"] == whole["summary"]["parameters_sha256"]
-    assert rest["losses"] == whole["losses"][stop:]
-    keys = (
-        "steps",
-        "epochs",
-        "train_loss",
-        "train_accuracy",
-        "validation_loss",
-        "validation_accuracy",
-        "learning_rate",
-    )
-    assert {key: rest["summary"][key] for key in keys} == {key: whole["summary"][key] for key in keys}
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
+    folder, whole = stopped[0], stopped[1]["adam"]
+    resumed = trained(folder, 2, {f"adam-{stop}": changed(**ADAM) for stop in STOPS}, "--resume")
+    for stop, rest in zip(STOPS, resumed.values(), strict=True):
+        assert rest["summary"]["parameters_sha256"] == whole["summary"]["parameters_sha256"], stop
+        assert rest["losses"] == whole["losses"][stop:]
+        keys = (
+            "steps",
+            "epochs",
+            "train_loss",
+            "train_accuracy",
+            "validation_loss",
+            "validation_accuracy",
+            "learning_rate",
+        )
+        assert {key: rest["summary"][key] for key in keys} == {key: whole["summary"][key] for key in keys}
+        assert [record["epoch"] for record in builders.records(folder / f"adam-{stop}")] == [1, 2]
+
+
+def test_resume_with_another_number_of_ranks(stopped: tuple[Path, dict[str, Any]]) -> None:
+    """The order of the samples goes on where it was: losses as in an uninterrupted run, to summation error."""
+    rest = trained(stopped[0], 3, {"sgd-17": BASE}, "--resume")["sgd-17"]
+    assert rest["losses"] == pytest.approx(stopped[1]["sgd"]["losses"][17:], rel=1e-5, abs=0)
 
 
 def test_fewer_epochs_than_are_made_are_refused(tmp_path: Path) -> None:
     """The run keeps what it has, its configuration included."""
-    run(tmp_path, changed(training={"max_steps": 40}), 1, name="run")
+    trained(tmp_path, 1, {"run": changed(training={"max_steps": 40})})
     before = (tmp_path / "run" / "config.yaml").read_text()
-    run(tmp_path, changed(training={"epochs": 1}), 1, "--resume", name="run", code=2)
+    assert launched(tmp_path, 1, {"run": changed(training={"epochs": 1})}, "--resume").returncode == 2
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
-def test_a_signal_saves_and_the_run_resumes(tmp_path: Path) -> None:
+def test_a_signal_saves_and_the_run_resumes(stopped: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     """USR1 to one rank stops all at the same step with exit code 75."""
-    whole = run(tmp_path, BASE, 2, name="whole")
-    run(tmp_path, BASE, 2, "--stop-at", "20", name="run", code=75)
-    rest = run(tmp_path, BASE, 2, "--resume", name="run")
-    assert rest["summary"]["parameters_sha256"] == whole["summary"]["parameters_sha256"]
+    assert launched(tmp_path, 2, {"run": BASE}, "--stop-at", "20").returncode == 75
+    rest = trained(tmp_path, 2, {"run": BASE}, "--resume")["run"]
+    assert rest["summary"]["parameters_sha256"] == stopped[1]["sgd"]["summary"]["parameters_sha256"]
 
 
 def test_a_signal_before_the_first_step_or_after_the_last_is_heard_too(tmp_path: Path) -> None:
     """While data are read: a step is made, saved, and the run stops.  While the summary is written: it is written."""
-    stopped = run(tmp_path, BASE, 2, "--stop-at", "started", name="run", code=75)
-    assert "stopped on request after step 1; the state is saved" in stopped["message"]
-    rest = run(tmp_path, BASE, 2, "--resume", "--stop-at", "ended", name="run")
+    done = launched(tmp_path, 2, {"run": BASE}, "--stop-at", "started")
+    assert done.returncode == 75 and "stopped on request after step 1; the state is saved" in done.stderr
+    rest = trained(tmp_path, 2, {"run": BASE}, "--resume", "--stop-at", "ended")["run"]
     assert rest["summary"]["finished"] and rest["summary"]["steps"] == 58
 
 
 def test_a_stop_whose_save_fails_does_not_claim_to_be_saved(tmp_path: Path) -> None:
     """The disk is full when the signal comes: exit code 6 and the reason, once, from one rank for all."""
-    failed = run(tmp_path, BASE, 2, "--stop-at", "20", "--full-disk", name="run", code=6)
-    assert failed["message"].count("could not write") == 1 and "rank 0:" not in failed["message"]
-    assert "stopped on request" not in failed["message"]
+    done = launched(tmp_path, 2, {"run": BASE}, "--stop-at", "20", "--full-disk")
+    assert done.returncode == 6
+    assert done.stderr.count("could not write") == 1 and "rank 0:" not in done.stderr
+    assert "stopped on request" not in done.stderr
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
-    assert run(tmp_path, BASE, 2, "--resume", name="run")["summary"]["finished"]
-
-
-def test_resume_with_another_number_of_ranks(tmp_path: Path) -> None:
-    """The order of the samples goes on where it was: losses as in an uninterrupted run, to summation error."""
-    whole = run(tmp_path, BASE, 2, name="whole")
-    run(tmp_path, changed(training={"max_steps": 17}), 2, name="run")
-    rest = run(tmp_path, BASE, 3, "--resume", name="run")
-    assert rest["losses"] == pytest.approx(whole["losses"][17:], rel=1e-5, abs=0)
+    assert trained(tmp_path, 2, {"run": BASE}, "--resume")["run"]["summary"]["finished"]

@@ -1,7 +1,9 @@
-"""Runs one training under mpirun and writes what a test wants to know: losses of every step, and each rank's
-parameters.
+"""Runs trainings under mpirun, one after the other, and writes what a test wants to know of each: losses of every step,
+and the digest of each rank's parameters.
 
-Usage: train_driver.py CONFIG OUTPUT RESULT.json [--resume] [--stop-at STEP|started|ended] [--full-disk]
+Usage: train_driver.py FOLDER NAME... [--resume] [--stop-at STEP|started|ended] [--full-disk]
+
+``FOLDER/NAME.yaml`` is trained into ``FOLDER/NAME``, and what there is to know goes to ``FOLDER/NAME.json``.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from typing import Any
 
 from onotrain.parallel import guard
 from onotrain.runs.metadata import parameters_sha256
-from onotrain.training import session, train
+from onotrain.training import train
 from onotrain.training.observers import Observer, RunStart, StepEnd
+from onotrain.training.trainer import Trainer
 
 
 class Recorder(Observer):
@@ -49,30 +52,30 @@ class Recorder(Observer):
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("config")
-    parser.add_argument("output")
-    parser.add_argument("result", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="+")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--stop-at")
     parser.add_argument("--full-disk", action="store_true")
     args = parser.parse_args()
-    recorder = Recorder(args.stop_at, args.full_disk)
     digests: list[str] = []
-    original = session._Session.run
+    run = Trainer.run
 
-    def run_and_digest(self: session._Session) -> session.Result:
-        result = original(self)
-        digests.extend(self.world.comm.allgather(parameters_sha256(self.model.layout, self.strategy.parameters)))
-        return result
+    def run_and_digest(self: Trainer) -> None:
+        run(self)
+        made = self.components
+        mine = parameters_sha256(made.model.layout, made.strategy.replica.parameters)
+        digests[:] = made.world.comm.allgather(mine)
 
-    session._Session.run = run_and_digest  # every rank's own bytes, not only what rank 0 says of them
+    Trainer.run = run_and_digest  # every rank's own bytes, not only what rank 0 says of them
 
     def body() -> None:
-        result = train(args.config, output=args.output, resume=args.resume, observers=[recorder])
-        if recorder.losses:
-            args.result.write_text(
-                json.dumps({"losses": recorder.losses, "digests": digests, "summary": dict(result.summary)})
-            )
+        for name in args.names:
+            recorder, place = Recorder(args.stop_at, args.full_disk), args.folder / name
+            result = train(f"{place}.yaml", output=place, resume=args.resume, observers=[recorder])
+            if recorder.losses:
+                found = {"losses": recorder.losses, "digests": digests, "summary": dict(result.summary)}
+                Path(f"{place}.json").write_text(json.dumps(found))
 
     sys.exit(guard.run(body))
 
