@@ -1,0 +1,68 @@
+"""The page of the run directory documents exactly the fields that runs write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders import mapping, records, relu
+from onotrain.parallel.world import World
+from onotrain.training import train
+
+pytestmark = pytest.mark.mpi(min_size=3)
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-directory.md"
+#: Trainings that write every field between them.
+RUNS: dict[str, dict[str, Any]] = {
+    "balanced": {
+        "training": {"load_balance": "throughput", "early_stopping": {"patience": 1, "metric": "validation_accuracy"}},
+    },
+    "switched": {"strategy": {"name": "strategy_switch", "at_epoch": 2, "window": 2}, "training": {"epochs": 3}},
+    "federated": {
+        "strategy": {"name": "local_sgd", "period": {"name": "adaptive", "steps": 4}},
+        "data": {"partition": "by_label"},
+    },
+}
+#: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use.
+RARE = {"dropped_samples", "period_problem"}
+
+
+def documented(heading: str) -> set[str]:
+    """Return the fields in the tables below a heading of the page."""
+    section = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(f"`{heading}`\n")]
+    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+
+
+def fields(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the names of fields; of an object those within, joined by dots."""
+    for name, inner in value.items():
+        name = re.sub(r"^validation_.*", "validation_<metric>", name)
+        if isinstance(inner, Mapping) and f"{prefix}{name}" not in ("packages", "variables"):
+            yield from fields(inner, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def test_every_field_is_documented_and_written(world: World, place: Path) -> None:
+    for name, sections in RUNS.items():
+        sections = {**sections, "data": {"validation": 0.2, **sections.get("data", {})}}
+        made = mapping(relu(8), 10, **{**sections, "training": {"epochs": 2, **sections.get("training", {})}})
+        train(made, world.comm, output=place / name)
+    if world.rank == 0:
+        found: dict[str, set[str]] = {name: set() for name in ("metrics.jsonl", "summary.json", "environment.json")}
+        for name in RUNS:
+            for record in records(place / name):
+                found["metrics.jsonl"].update(fields(record))
+            for file in ("summary.json", "environment.json"):
+                found[file].update(fields(json.loads((place / name / file).read_text())))
+        for file, names in found.items():
+            missing = documented(file) - names
+            assert names <= documented(file), f"{file}: not documented: {sorted(names - documented(file))}"
+            assert missing <= RARE, f"{file}: no run writes {sorted(missing)}"
+    world.barrier()
