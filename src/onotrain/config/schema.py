@@ -51,17 +51,19 @@ class Config(Root):
     Made by `load_config` or `Config.from_mapping`, which report everything that is wrong at once.
     """
 
-    data: Data = Field(description="What is trained and validated on.")
-    model: Model = Field(description="The network.")
-    loss: Loss = Field(description="What is minimised: a name, or a name and its options.")
-    optimizer: Optimizer = Field("adam", description="How parameters follow the gradient.")  # type: ignore[assignment]
-    schedule: Schedule = Field("constant", description="How the learning rate changes.")  # type: ignore[assignment]
-    training: Training = Field(description="How long, in which steps, and with which precision.")
-    strategy: Strategy = Field("allreduce", description="How ranks turn gradients into new parameters.")  # type: ignore[assignment]
-    communication: Communication = Field({}, description="What ranks send each other.")  # type: ignore[assignment]
-    checkpoint: Checkpoint = Field({}, description="When the state of a run is saved.")  # type: ignore[assignment]
+    data: Data = Field(description="Training and validation data.")
+    model: Model = Field(description="The network: a sequence of layers.")
+    loss: Loss = Field(description="The function that training minimises: a name, or a name and its options.")
+    optimizer: Optimizer = Field("adam", description="The rule that updates parameters with the gradient.")  # type: ignore[assignment]
+    schedule: Schedule = Field("constant", description="The course of the learning rate.")  # type: ignore[assignment]
+    training: Training = Field(description="Number of epochs, batch size, precision and metrics.")
+    strategy: Strategy = Field(
+        "allreduce", description="The way in which ranks share a batch and combine their gradients or parameters."
+    )  # type: ignore[assignment]
+    communication: Communication = Field({}, description="Encoding of the messages between ranks.")  # type: ignore[assignment]
+    checkpoint: Checkpoint = Field({}, description="When a run saves its state, and how many checkpoints it keeps.")  # type: ignore[assignment]
     simulate: Simulate | None = Field(
-        None, description="Slow ranks and a slow network, to try strategies with; what is computed stays the same."
+        None, description="Slow ranks and a slow network, to try strategies with; the result stays the same."
     )
 
     @classmethod
@@ -200,7 +202,10 @@ def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
 def _check_codec(strategy: Any, communication: Communication) -> Iterator[Problem]:
     codec = communication.codec.name
     if codec != "none" and not strategy.codes_messages:
-        yield Problem(("communication", "codec"), f"strategy {strategy.name} has no use for a codec (got {codec})")
+        yield Problem(
+            ("communication", "codec"),
+            f"must be none with strategy {strategy.name}, which encodes no messages (got {codec})",
+        )
 
 
 def _check_partition(data: Data, model: Model, loss: Any, training: Training, strategy: Any) -> Iterator[Problem]:

@@ -76,6 +76,7 @@ class Evaluator:
         features, rows = self._samples.features(begin, end)
         self._kernels.gather(features, rows, *self._affine, x)
         logits, targets = self._inference.logits(x), self._samples.targets(begin, end)
-        tally = np.zeros(2)
-        self._model.loss(logits, targets, 0.0, None, tally)
-        np.concatenate([metric.sums(logits, targets, tally) for metric in self.metrics], out=out)
+        loss, tally = self._model.loss, np.zeros(2)
+        loss(logits, targets, 0.0, None, tally)
+        seen = loss.predict(logits) if loss.task == "regression" else logits
+        np.concatenate([metric.sums(seen, targets, tally) for metric in self.metrics], out=out)

@@ -29,7 +29,17 @@ class Metric(Protocol):
     size: int
 
     def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
-        """Return the float64 sums over these rows; `tally` holds the sum of losses and the number of right rows."""
+        """Return the float64 sums over these rows.
+
+        Parameters
+        ----------
+        logits
+            Shape ``(r, outputs)``; of a regression what is predicted.
+        targets
+            As the loss takes them.
+        tally
+            Sum of losses and number of right rows.
+        """
         ...
 
     def value(self, sums: np.ndarray, samples: int) -> float:
@@ -179,7 +189,7 @@ def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
     Raises
     ------
     UsageError
-        A name is unknown or does not fit the task.
+        A name is unknown or does not fit the task, or its package does not work.
     """
     return [_metric(name, loss, origin) for name in dict.fromkeys(("loss", *names))]
 
@@ -193,6 +203,9 @@ def _metric(name: str, loss: Loss, origin: np.ndarray) -> Metric:
     facts, k = known.facts(name), known.top_k(name)
     fits = has_confusion(loss.task) if name == "confusion" else facts is not None and loss.task in facts.tasks
     if not fits or (k or 0) > loss.outputs:
+        broken = known.broken(name)
+        if broken is not None:
+            raise UsageError(f"metric {name!r}: {broken}")
         fitting = [*known.automatic(loss.task), *(["confusion"] if has_confusion(loss.task) else [])]
         raise UsageError(
             f"metric {name!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",

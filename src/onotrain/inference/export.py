@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.errors import PlatformError
+from onotrain.errors import PlatformError, UsageError
 from onotrain.files import write_atomically
 from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor, load
@@ -47,7 +47,7 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
     Raises
     ------
     UsageError
-        There is no such run, or no directory for the output.
+        There is no such run, no directory for the output, or a loss that predicts by a function of its own.
     CheckpointError
         The checkpoint is damaged.
     PlatformError
@@ -56,7 +56,14 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
         The output cannot be written.
     """
     path = check_output(output, (), inputs=(run,))
-    data = FORMATS[kind](load(run))
+    predictor = load(run)
+    loss = predictor.model.loss
+    if loss.options.activation is None:
+        raise UsageError(
+            f"loss {loss.name} of {type(loss).__module__} predicts by a function of its own, which {kind} cannot hold",
+            hint="predict with onotrain, or give the options of the loss an activation: identity, sigmoid or softmax",
+        )
+    data = FORMATS[kind](predictor)
     write_atomically(path, data)
     return path
 
@@ -80,7 +87,7 @@ def description(predictor: Predictor) -> dict[str, Any]:
         "version": 1,
         "layers": _layers(predictor),
         "input": _INPUT,
-        "output": {"multiclass": "softmax", "regression": "identity"}.get(predictor.output.task, "sigmoid"),
+        "output": predictor.model.loss.options.activation,
         "task": predictor.output.task,
         "feature_shape": list(card.feature_shape),
         "feature_names": None if card.feature_names is None else list(card.feature_names),

@@ -80,7 +80,7 @@ class _Graph:
                 operands = [self._constant(name.replace("/", "."), views[name]) for name in names]
                 value = self._node("Gemm", [value, *operands], transB=1)
             value = self._activation(value, activation_of(layer))
-        last = {"multiclass": "Softmax", "regression": "Identity"}.get(predictor.output.task, "Sigmoid")
+        last = predictor.model.loss.options.activation.capitalize()
         self._node(last, [value], output=result, **({"axis": 1} if last == "Softmax" else {}))
 
     def _activation(self, value: str, activation: Activation) -> str:

@@ -73,6 +73,14 @@ class Loss(ABC):
         """Turn logits into what is predicted: probabilities, or the values themselves."""
         self._activate(logits, out)
 
+    def predict(self, logits: np.ndarray) -> np.ndarray:
+        """Return what is predicted: the logits themselves where that is all there is to it."""
+        if self.options.activation == "identity":
+            return logits
+        out = np.empty_like(logits)
+        self.activate(logits, out)
+        return out
+
 
 def build(options: LossOptions, outputs: int, kernels: Kernels) -> Loss:
     """Return the loss of a ``loss`` section, for a last layer of so many outputs."""

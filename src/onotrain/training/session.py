@@ -112,7 +112,9 @@ def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Con
             return load_config(config, overrides).canonical_json()
         return (config if isinstance(config, Config) else Config.from_mapping(config)).canonical_json()
 
-    resolved = Config.from_mapping(json.loads(broadcast(world.comm, read)))
+    text = broadcast(world.comm, read)
+    with agreed(world.comm):  # a strategy or a loss may be of a package that another node lacks
+        resolved = Config.from_mapping(json.loads(text))
     versions = world.comm.allgather(__version__)
     if len(set(versions)) > 1:
         raise on_all_ranks(
