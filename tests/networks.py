@@ -14,7 +14,7 @@ from onotrain import _kernels
 from onotrain.data import Normalization, TargetCodec
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
-from onotrain.runs.metadata import Card, Vectors, arrays_of
+from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of
 
 
 def checkpoint(
@@ -43,11 +43,11 @@ def checkpoint(
     inputs = int(np.prod(shape))
     normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
     codec = TargetCodec(task, config.model.outputs, class_names)
-    card = Card(shape, feature_dtype, feature_names, target_names, normalization, codec, config)
-    model = card.model(_kernels.load(dtype))
+    metadata = ModelMetadata(shape, feature_dtype, feature_names, target_names, normalization, codec, config)
+    model = metadata.model(_kernels.load(dtype))
     parameters = model.layout.zeros()
     model.initialize(parameters, seed)
-    return Checkpoint(arrays_of(model.layout, Vectors(parameters, {"m": parameters})), card.metadata())
+    return Checkpoint(arrays_of(model.layout, Vectors(parameters, {"m": parameters})), metadata.to_dict())
 
 
 def save(path: Path, made: Checkpoint) -> Path:

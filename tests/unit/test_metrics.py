@@ -24,7 +24,7 @@ def loss(name: str, outputs: int) -> Loss:
 
 def values(names: list[str], criterion: Loss, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Return metrics from the sums over three uneven splits."""
-    chosen = metrics.build(names, criterion, targets[0])
+    chosen = metrics.make_metrics(names, criterion, targets[0])
     totals = [np.zeros(metric.size) for metric in chosen]
     for rows in (slice(0, 1), slice(1, 60), slice(60, None)):
         tally = np.zeros(2)
@@ -92,7 +92,7 @@ def test_binary_and_multi_label_accuracy() -> None:
 def test_a_metric_that_does_not_fit_is_named() -> None:
     """With those that do."""
     with pytest.raises(UsageError, match="'mae' does not fit loss 'cross_entropy'") as caught:
-        metrics.build(["mae"], loss("cross_entropy", 4), np.zeros(1))
+        metrics.make_metrics(["mae"], loss("cross_entropy", 4), np.zeros(1))
     assert "accuracy" in str(caught.value) and "top_4" in str(caught.value)
 
 
@@ -108,7 +108,7 @@ def test_evaluation_covers_every_sample_once(rows: int) -> None:
     features = rng.normal(size=(2 * rows, 5)).astype(np.float32)
     targets = rng.integers(0, 4, 2 * rows).astype(np.int32)
     index = np.sort(rng.permutation(2 * rows)[:rows])
-    chosen = metrics.build(["accuracy"], model.loss, targets[:1])
+    chosen = metrics.make_metrics(["accuracy"], model.loss, targets[:1])
     got = Evaluator(
         model, ArraySamples(features, targets, index), Normalization.given((1.0,), (2.0,)), chosen, kernels
     )(None)

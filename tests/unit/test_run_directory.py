@@ -22,7 +22,7 @@ from onotrain.errors import CheckpointError, DataError, ResourceError, UsageErro
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
 from onotrain.runs.lock import RunLock
-from onotrain.runs.run_directory import RunDirectory, describe, find_checkpoint
+from onotrain.runs.run_directory import RunDirectory, find_checkpoint, kind_of_path
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -45,7 +45,7 @@ def test_a_new_run_has_its_files(run: RunDirectory) -> None:
     assert run.config_yaml() == "training: {epochs: 1}\n"
     assert run.environment() == {"host": "é"}
     assert run.summary() is None and run.metrics() == [] and run.recovered_from is None
-    assert describe(run.path) == "run"
+    assert kind_of_path(run.path) == "run"
 
 
 def test_an_empty_directory_and_a_beginning_that_was_killed_are_accepted(tmp_path: Path) -> None:
@@ -327,12 +327,12 @@ def test_the_checkpoint_that_is_meant_is_found(run: RunDirectory) -> None:
     assert find_checkpoint(run.path).checkpoint.metadata == {"step": 2}
     assert find_checkpoint(str(run.path), "latest").checkpoint.metadata == {"step": 3}
     assert find_checkpoint(last).checkpoint.metadata == {"step": 3}
-    assert describe(last) == "checkpoint"
+    assert kind_of_path(last) == "checkpoint"
 
 
 def test_what_is_neither_run_nor_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a project's own")
-    assert describe(tmp_path) is None and describe(tmp_path / "missing") is None
+    assert kind_of_path(tmp_path) is None and kind_of_path(tmp_path / "missing") is None
     with pytest.raises(UsageError, match="no such run directory"):
         find_checkpoint(tmp_path / "missing")
     with pytest.raises(CheckpointError, match="not an onotrain checkpoint"):
@@ -342,6 +342,6 @@ def test_what_is_neither_run_nor_checkpoint(tmp_path: Path) -> None:
 def test_a_name_that_the_system_does_not_take(tmp_path: Path) -> None:
     """Not a bug of ours, so no traceback."""
     path = tmp_path / ("a" * 300)
-    for look in (create, describe, RunDirectory.open):
+    for look in (create, kind_of_path, RunDirectory.open):
         with pytest.raises(ResourceError, match="File name too long"):
             look(path)

@@ -96,7 +96,7 @@ def _checkpoint(subject: Subject, folder: Path, budget_s: float, say: Say) -> di
     draw = np.random.default_rng(0)
     parameters, *state = (draw.standard_normal(layout.size).astype(layout.dtype) for _ in range(1 + len(names)))
     arrays = arrays_of(layout, Vectors(parameters, dict(zip(names, state, strict=True))))
-    checkpoint = Checkpoint(arrays, subject.card.metadata())
+    checkpoint = Checkpoint(arrays, subject.metadata.to_dict())
     with BackgroundWriter(CheckpointStore(folder)) as writer:
 
         def save_and_wait() -> Path:

@@ -116,7 +116,7 @@ class Loop:
         strategy.replica.broadcast()
         self._strategy = _Together(strategy, world)
         feed = ArrayFeed(
-            arrays["features"], arrays["targets"], None, subject.card.normalization, training.seed, kernels
+            arrays["features"], arrays["targets"], None, subject.metadata.normalization, training.seed, kernels
         )
         self._components = Components(
             config=self._config, world=world, model=model, strategy=self._strategy, feed=feed, evaluator=None,

@@ -40,11 +40,11 @@ def run(world: World, subject: Subject, samples: int, budget_s: float, say: Say)
             samples * subject.inputs * subject.storage.itemsize, f"{samples} samples", hint="use fewer --samples"
         )
         arrays, _ = share(world.node, lambda: ({"features": subject.features(samples)}, None))
-    card = subject.card
-    model = card.model(subject.kernels)
+    metadata = subject.metadata
+    model = metadata.model(subject.kernels)
     parameters = model.layout.zeros()
     model.initialize(parameters, 0)
-    predictor = Predictor(card, parameters, subject.kernels)
+    predictor = Predictor(metadata, parameters, subject.kernels)
     say(f"{samples:,} samples on {world.size} rank{'s' * (world.size > 1)}")
     # As prediction does: its output is the same for any number of ranks, and BLAS threads would change it.
     with threads.limit(1):

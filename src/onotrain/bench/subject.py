@@ -21,7 +21,7 @@ from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
-from onotrain.runs.metadata import Card
+from onotrain.runs.metadata import ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Subject:
     kernels: Any
 
     @property
-    def card(self) -> Card:
-        """Description of the network."""
+    def metadata(self) -> ModelMetadata:
+        """What a checkpoint of the network would say of it."""
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
         model = Model(self.config.model, self.config.loss, self.inputs, self.kernels)
         codec = TargetCodec(model.loss.task, model.outputs, None)
         normalization = Normalization.given(mean, std)
-        return Card((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
+        return ModelMetadata((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
 
     def model(self, kernels: Any = None) -> Model:
         """Return the network, not bound to parameters, with these kernels instead of the subject's."""

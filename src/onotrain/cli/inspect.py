@@ -32,9 +32,9 @@ def command(path: Path, as_json: bool, plot: Path | None) -> None:
     The network layer by layer, how far the training has come, its last and its best figures, and which checkpoints
     there are and whether they are sound.  Reads only; a run that is still going on may be inspected.
     """
-    from onotrain.runs.run_directory import describe
+    from onotrain.runs.run_directory import kind_of_path
 
-    facts = _run(path) if describe(path) != "checkpoint" else _checkpoint(path)
+    facts = _run(path) if kind_of_path(path) != "checkpoint" else _checkpoint(path)
     if plot is not None:
         _draw(path, facts, plot)
         if not as_json:
@@ -86,14 +86,14 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 def _content(checkpoint: Any, source: str) -> dict[str, Any]:
     from onotrain.cli.network import layer_rows, model_of
-    from onotrain.runs.metadata import Card
+    from onotrain.runs.metadata import ModelMetadata
 
-    card = Card.from_metadata(checkpoint.metadata, source)
-    model = model_of(card.config, card.inputs)
+    metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
+    model = model_of(metadata.config, metadata.inputs)
     return {
-        "config": card.config.to_mapping(),
-        "inputs": card.inputs,
-        "classes": card.codec.class_names,
+        "config": metadata.config.to_mapping(),
+        "inputs": metadata.inputs,
+        "classes": metadata.codec.class_names,
         "layers": [row._asdict() for row in layer_rows(model)],
         "parameters": model.layout.parameter_count,
         "parameters_sha256": checkpoint.metadata.get("parameters_sha256"),

@@ -23,7 +23,7 @@ _BLOCK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Description:
+class DataDescription:
     """What stays with a model of the data that it was trained on."""
 
     feature_shape: tuple[int, ...]
@@ -33,6 +33,16 @@ class Description:
     target_names: tuple[str, ...] | None
     normalization: Normalization
     codec: TargetCodec
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the data alone decide, without their normalisation, as JSON-able data."""
+        names = {"feature_names": self.feature_names, "target_names": self.target_names}
+        return {
+            "feature_shape": list(self.feature_shape),
+            "feature_dtype": self.feature_dtype,
+            **{key: None if value is None else list(value) for key, value in names.items()},
+            "targets": self.codec.to_dict(),
+        }
 
 
 def normalization_of(setting: Any, samples: Samples) -> Normalization:
@@ -67,7 +77,7 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
 
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int
-) -> tuple[dict[str, np.ndarray], Description]:
+) -> tuple[dict[str, np.ndarray], DataDescription]:
     """Read training and validation data.
 
     Parameters
@@ -119,7 +129,7 @@ def prepare(
         _check_counts(arrays, train.source)
         samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
         normalization = normalization_of(section.normalize, samples)
-    return arrays, Description(
+    return arrays, DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
     )
 

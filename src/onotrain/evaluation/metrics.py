@@ -183,7 +183,7 @@ _BUILT_IN: dict[str, Callable[[Loss, np.ndarray], Metric]] = {
 }
 
 
-def build(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
+def make_metrics(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
     """Return the metrics called `names`, the loss always among them; `origin` is any target row.
 
     Raises

@@ -13,7 +13,7 @@ import numpy as np
 from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
 from onotrain.evaluation.evaluator import PASS_ROWS, Evaluator
-from onotrain.evaluation.metrics import Metric, build, has_confusion
+from onotrain.evaluation.metrics import Metric, has_confusion, make_metrics
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source, Stream, open_source
@@ -136,10 +136,10 @@ def evaluate(
     predictor, warnings = load_everywhere(world, os.fspath(run))
     loss = predictor.model.loss
     with together(world):
-        build(_names(loss, predictor, metrics), loss, np.zeros(loss.outputs))  # before the data are read
+        make_metrics(_names(loss, predictor, metrics), loss, np.zeros(loss.outputs))  # before the data are read
     with ExitStack() as stack:
-        source, targets = open_source(stack, world, predictor.card, data, stream, labelled=True)
-        found = build(_names(loss, predictor, metrics), loss, np.atleast_1d(targets[0]))
+        source, targets = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
+        found = make_metrics(_names(loss, predictor, metrics), loss, np.atleast_1d(targets[0]))
         with threads.limit(1):
             sums = _sums(world, predictor, source, targets, found)
     values = {m.name: m.value(s, len(targets)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}
@@ -153,7 +153,7 @@ def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> li
     """Return the names of the metrics to compute: those wanted, or those of the task and of the configuration."""
     names = list(wanted or ())
     if wanted is None:
-        configured = predictor.card.config.training.metrics
+        configured = predictor.metadata.config.training.metrics
         top = ["top_5"] if loss.task == "multiclass" and loss.outputs > 5 else []
         names = [*automatic(loss.task), *top, *([] if isinstance(configured, str) else configured)]
     names = [name for name in names if name != "confusion"]
@@ -168,7 +168,7 @@ def _sums(
     step = max(1, _PASS_BYTES // (8 * sum(metric.size for metric in metrics))) * PASS_ROWS
     for begin in range(0, source.rows, step):
         samples = _Pass(source, targets, begin, min(begin + step, source.rows))
-        evaluator = Evaluator(predictor.model, samples, predictor.card.normalization, metrics, predictor.kernels)
+        evaluator = Evaluator(predictor.model, samples, predictor.metadata.normalization, metrics, predictor.kernels)
         for one, more in zip(total, evaluator.sums(None if world is None else world.comm), strict=True):
             one += more
     return total

@@ -81,7 +81,7 @@ def description(predictor: Predictor) -> dict[str, Any]:
     does nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid
     or identity.
     """
-    card = predictor.card
+    metadata = predictor.metadata
     return {
         "format": "onotrain-network",
         "version": 1,
@@ -89,11 +89,11 @@ def description(predictor: Predictor) -> dict[str, Any]:
         "input": _INPUT,
         "output": predictor.model.loss.options.activation,
         "task": predictor.output.task,
-        "feature_shape": list(card.feature_shape),
-        "feature_names": None if card.feature_names is None else list(card.feature_names),
+        "feature_shape": list(metadata.feature_shape),
+        "feature_names": None if metadata.feature_names is None else list(metadata.feature_names),
         "names": None if predictor.output.names is None else list(predictor.output.names),
-        "normalization": card.normalization.to_dict(),
-        "config": card.config.to_mapping(),
+        "normalization": metadata.normalization.to_dict(),
+        "config": metadata.config.to_mapping(),
     }
 
 
@@ -126,7 +126,7 @@ def _safetensors(predictor: Predictor) -> bytes:
 
 
 def _npz(predictor: Predictor) -> bytes:
-    normalization = predictor.card.normalization
+    normalization = predictor.metadata.normalization
     arrays = {
         **tensors(predictor),
         "normalization_mean": normalization.mean,
@@ -140,10 +140,10 @@ def _npz(predictor: Predictor) -> bytes:
 
 def _onnx(predictor: Predictor) -> bytes:
     try:
-        from onotrain.inference.onnx_graph import build
+        from onotrain.inference.onnx_graph import onnx_bytes
     except ModuleNotFoundError as error:
         raise _missing("onnx") from error
-    return build(predictor, _text(predictor))
+    return onnx_bytes(predictor, _text(predictor))
 
 
 def _missing(library: str) -> PlatformError:

@@ -88,7 +88,7 @@ def predict_file(
     predictor, warnings = load_everywhere(world, os.fspath(run))
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
-        source, _ = open_source(stack, world, predictor.card, data, stream, labelled=False)
+        source, _ = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
         with together(world):
             file, sink = _open(stack, path, predictor, source.rows) if writes else (None, None)
         progress = begin(source.rows) if writes else lambda rows: None

@@ -16,7 +16,7 @@ from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_store import Found
-from onotrain.runs.metadata import Card, Vectors, parameters_only, read_arrays
+from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 
@@ -60,17 +60,17 @@ def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, li
         kept.append(find_checkpoint(run))
         return kept[0].checkpoint.metadata, str(kept[0].path), kept[0].warnings
 
-    metadata, source, warnings = broadcast(world.comm, read)
+    stored, source, warnings = broadcast(world.comm, read)
     with agreed(world.comm):
-        card = Card.from_metadata(metadata, source)
-    chosen = kernels.agree(world.comm, card.config.training.dtype)
-    layout = card.model(chosen).layout
+        metadata = ModelMetadata.from_dict(stored, source)
+    chosen = kernels.agree(world.comm, metadata.config.training.dtype)
+    layout = metadata.model(chosen).layout
     with agreed(world.comm):
         parameters = allocate(world.node, {"parameters": ((layout.size,), layout.dtype)})["parameters"]
         if world.rank == 0:
             read_arrays(parameters_only(kept[0].checkpoint), layout, Vectors(parameters), source)
     _send_to_nodes(world, parameters)
-    return Predictor(card, parameters, chosen), warnings
+    return Predictor(metadata, parameters, chosen), warnings
 
 
 def _send_to_nodes(world: World, parameters: np.ndarray) -> None:

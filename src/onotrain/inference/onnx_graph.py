@@ -21,7 +21,7 @@ _IR_VERSION = 8
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
-def build(predictor: Predictor, description: str) -> bytes:
+def onnx_bytes(predictor: Predictor, description: str) -> bytes:
     """Return the ONNX file.
 
     The graph takes ``input`` ``[batch, features]`` in the network's dtype (uint8 pixels divided by 255) and gives
@@ -70,7 +70,7 @@ class _Graph:
     def network(self, predictor: Predictor, result: str) -> None:
         """Add all of the network."""
         model = predictor.model
-        shift, scale = predictor.card.normalization.for_storage(model.dtype, model.inputs, model.dtype)
+        shift, scale = predictor.metadata.normalization.for_storage(model.dtype, model.inputs, model.dtype)
         value = self._node("Sub", ["input", self._constant("normalization_shift", shift)])
         value = self._node("Mul", [value, self._constant("normalization_scale", scale)])
         views = model.layout.views(predictor.parameters)

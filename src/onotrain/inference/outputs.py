@@ -12,7 +12,7 @@ from onotrain.errors import UsageError
 from onotrain.nn.layers import Activation, Dense, Elementwise, Layer
 
 if TYPE_CHECKING:
-    from onotrain.runs.metadata import Card
+    from onotrain.runs.metadata import ModelMetadata
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Outputs:
     names: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, card: Card, dtype: np.dtype) -> Outputs:
-        """Return the outputs of the network that `card` describes."""
-        task, names = card.codec.task, card.codec.class_names
+    def of(cls, metadata: ModelMetadata, dtype: np.dtype) -> Outputs:
+        """Return the outputs of the network that `metadata` describes."""
+        task, names = metadata.codec.task, metadata.codec.class_names
         if names is None and task in ("multilabel", "regression"):
-            names = card.target_names
-        expected = 2 if task == "binary" else card.codec.outputs
-        return cls(task, card.codec.outputs, dtype, names if names is not None and len(names) == expected else None)
+            names = metadata.target_names
+        expected = 2 if task == "binary" else metadata.codec.outputs
+        return cls(task, metadata.codec.outputs, dtype, names if names is not None and len(names) == expected else None)
 
     @property
     def regression(self) -> bool:

@@ -13,7 +13,7 @@ from onotrain.errors import DataError
 from onotrain.inference.outputs import Outputs
 from onotrain.nn import Inference, Model
 from onotrain.runs.checkpoint import Checkpoint
-from onotrain.runs.metadata import Card, Vectors, parameters_only, read_arrays
+from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 #: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
@@ -39,8 +39,8 @@ class Predictor:
 
     Parameters
     ----------
-    card
-        Description of the network.
+    metadata
+        Of the network.
     parameters
         Flat vector of its layout; kept, not copied.
     kernels
@@ -55,13 +55,13 @@ class Predictor:
     ['0', '1', '2']
     """
 
-    def __init__(self, card: Card, parameters: np.ndarray, kernels: Any = None) -> None:
-        self.card = card
+    def __init__(self, metadata: ModelMetadata, parameters: np.ndarray, kernels: Any = None) -> None:
+        self.metadata = metadata
         self.parameters = parameters
-        self.kernels = _kernels.load(card.config.training.dtype) if kernels is None else kernels
-        self.model = card.model(self.kernels)
+        self.kernels = _kernels.load(metadata.config.training.dtype) if kernels is None else kernels
+        self.model = metadata.model(self.kernels)
         self.model.bind(parameters)
-        self.output = Outputs.of(card, self.model.dtype)
+        self.output = Outputs.of(metadata, self.model.dtype)
         self._scratch = _Scratch(self.model)
         self._every_row = np.arange(PASS_ROWS)
         self._affine: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
@@ -75,12 +75,12 @@ class Predictor:
         CheckpointError
             Its arrays do not fit its configuration.
         """
-        card = Card.from_metadata(checkpoint.metadata, source)
-        kernels = _kernels.load(card.config.training.dtype)
-        layout = card.model(kernels).layout
+        metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
+        kernels = _kernels.load(metadata.config.training.dtype)
+        layout = metadata.model(kernels).layout
         parameters = layout.zeros()
         read_arrays(parameters_only(checkpoint), layout, Vectors(parameters), source)
-        return cls(card, parameters, kernels)
+        return cls(metadata, parameters, kernels)
 
     def __repr__(self) -> str:
         return (
@@ -152,7 +152,7 @@ class Predictor:
     def features(self, x: np.ndarray) -> np.ndarray:
         """Return samples as a C-contiguous ``(n, features)`` array of uint8, float32 or float64; see `predict`."""
         x = np.asarray(x)
-        shape, inputs = self.card.feature_shape, self.model.inputs
+        shape, inputs = self.metadata.feature_shape, self.model.inputs
         if x.dtype.kind not in "uifb":
             raise DataError(f"samples are of type {x.dtype}; expected numbers")
         if x.shape in (shape, (inputs,)):
@@ -178,7 +178,11 @@ class Predictor:
 
     def _check_pixels(self, features: np.ndarray) -> None:
         """Refuse pixels of 0 to 255 that have become another type on their way: they would count 255 times."""
-        if self.card.feature_dtype == "uint8" and features.dtype != np.uint8 and features.max(initial=0) > _BRIGHTEST:
+        if (
+            self.metadata.feature_dtype == "uint8"
+            and features.dtype != np.uint8
+            and features.max(initial=0) > _BRIGHTEST
+        ):
             raise DataError(
                 f"a feature is {features.max():g}, but the network was trained on pixels (uint8), standing for 0 to 1",
                 hint="give the samples as uint8, or divide them by 255",
@@ -186,7 +190,7 @@ class Predictor:
 
     def _normalization(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         if dtype not in self._affine:
-            normalization = self.card.normalization
+            normalization = self.metadata.normalization
             self._affine[dtype] = normalization.for_storage(dtype, self.model.inputs, self.model.dtype)
         return self._affine[dtype]
 

@@ -18,7 +18,7 @@ from onotrain.inference.predictor import PASS_ROWS
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
-from onotrain.runs.metadata import Card
+from onotrain.runs.metadata import ModelMetadata
 
 #: Part of the free memory that a file may take before it is streamed.
 _MEMORY_SHARE = 0.5
@@ -46,7 +46,7 @@ class Source:
 
 
 def open_source(
-    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, stream: Stream, *, labelled: bool
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool
 ) -> tuple[Source, np.ndarray]:
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
@@ -56,7 +56,7 @@ def open_source(
         Closes the file in the end.
     world
         The ranks; None for this process alone.
-    card
+    metadata
         Of the network.
     spec
         What to read; what it leaves open is as in the training file (`onotrain.data.selection`).
@@ -81,12 +81,12 @@ def open_source(
     """
 
     def choose() -> tuple[DataSpec, bool]:
-        names = (card.feature_names, card.target_names, card.inputs)
-        chosen = like_training(card.config.data, replace(spec, labelled=labelled), *names)
+        names = (metadata.feature_names, metadata.target_names, metadata.inputs)
+        chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)
-    return (_streamed if streams else _in_memory)(stack, world, card, chosen, labelled)
+    return (_streamed if streams else _in_memory)(stack, world, metadata, chosen, labelled)
 
 
 def _streams(spec: DataSpec, stream: Stream) -> bool:
@@ -99,15 +99,15 @@ def _streams(spec: DataSpec, stream: Stream) -> bool:
 
 
 def _in_memory(
-    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, labelled: bool
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
 ) -> tuple[Source, np.ndarray]:
     """Read everything once on each node."""
 
     def make() -> tuple[dict[str, np.ndarray], str]:
         dataset = load_dataset(spec)
-        check_features(dataset.source, dataset.features.shape[1], card.inputs, card.feature_names)
+        check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
-        targets = {"targets": encode(card.codec, dataset, card.config.training.dtype)} if labelled else {}
+        targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
         return {"features": dataset.features, **targets}, dataset.source
 
     arrays, name = _once_per_node(world, make)
@@ -118,12 +118,12 @@ def _in_memory(
 
 
 def _streamed(
-    stack: ExitStack, world: World | None, card: Card, spec: DataSpec, labelled: bool
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
 ) -> tuple[Source, np.ndarray]:
     """Open the file on every rank; read the targets once on each node."""
     with together(world):
         file = stack.enter_context(Hdf5Stream(spec))
-        check_features(file.source, file.features, card.inputs, card.feature_names)
+        check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
 
     def read(begin: int, end: int) -> np.ndarray:
         features = np.empty((end - begin, file.features), file.dtype)
@@ -134,7 +134,7 @@ def _streamed(
     if labelled:
 
         def make() -> tuple[dict[str, np.ndarray], str]:
-            return {"targets": encode(card.codec, file.targets_only(), card.config.training.dtype)}, ""
+            return {"targets": encode(metadata.codec, file.targets_only(), metadata.config.training.dtype)}, ""
 
         targets = _once_per_node(world, make)[0]["targets"]
     chunks = min(-(-file.block_rows // PASS_ROWS), _MOST_CHUNKS)

@@ -11,7 +11,7 @@ import numpy as np
 
 from onotrain.config import Config
 from onotrain.data.normalization import Normalization
-from onotrain.data.prepare import Description
+from onotrain.data.prepare import DataDescription
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
@@ -22,8 +22,8 @@ _PARAMETERS, _OPTIMIZER, _STRATEGY = "parameters", "optimizer", "strategy"
 
 
 @dataclass(frozen=True)
-class Card(Description):
-    """How data get in and out of a network, and its configuration."""
+class ModelMetadata(DataDescription):
+    """The configuration of a network and the data that it was trained on: how samples get in and predictions out."""
 
     config: Config
 
@@ -36,24 +36,24 @@ class Card(Description):
         """Return the network, not yet bound to parameters."""
         return Model(self.config.model, self.config.loss, self.inputs, kernels)
 
-    def metadata(self) -> dict[str, Any]:
-        """Return the card as JSON-able data."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
         return {
             "config": self.config.to_mapping(),
             "config_digest": self.config.digest(),
-            **of_data(self),
+            **self.identity(),
             "normalization": self.normalization.to_dict(),
         }
 
-    def check_data(self, metadata: Mapping[str, Any]) -> None:
-        """Refuse data with other features or classes than those in a checkpoint's metadata.
+    def check_data(self, stored: Mapping[str, Any]) -> None:
+        """Refuse data with other features or classes than those in the metadata of a checkpoint.
 
         Raises
         ------
         DataError
             They have changed since the run began.
         """
-        changed = [name.replace("_", " ") for name, value in of_data(self).items() if metadata.get(name) != value]
+        changed = [name.replace("_", " ") for name, value in self.identity().items() if stored.get(name) != value]
         if changed:
             raise DataError(
                 f"{self.config.data.train}: the data have changed since the run began: other {', '.join(changed)}",
@@ -61,8 +61,8 @@ class Card(Description):
             )
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], source: str) -> Card:
-        """Return the card that `metadata` of the checkpoint `source` describes.
+    def from_dict(cls, data: Mapping[str, Any], source: str) -> ModelMetadata:
+        """Return what `to_dict` wrote to the checkpoint `source`.
 
         Raises
         ------
@@ -70,16 +70,13 @@ class Card(Description):
             Something is missing or malformed.
         """
         try:
-            names = {
-                key: None if metadata[key] is None else tuple(metadata[key])
-                for key in ("feature_names", "target_names")
-            }
+            names = {key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")}
             return cls(
-                config=Config.from_mapping(metadata["config"]),
-                feature_shape=tuple(metadata["feature_shape"]),
-                feature_dtype=str(metadata["feature_dtype"]),
-                normalization=Normalization.from_dict(metadata["normalization"]),
-                codec=TargetCodec.from_dict(metadata["targets"]),
+                config=Config.from_mapping(data["config"]),
+                feature_shape=tuple(data["feature_shape"]),
+                feature_dtype=str(data["feature_dtype"]),
+                normalization=Normalization.from_dict(data["normalization"]),
+                codec=TargetCodec.from_dict(data["targets"]),
                 **names,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -87,20 +84,6 @@ class Card(Description):
                 f"{source}: the description of the model is not usable: {type(error).__name__} {error}",
                 hint="use another checkpoint of the run",
             ) from error
-
-
-def of_data(description: Description) -> dict[str, Any]:
-    """Return what the data alone decide, without their normalisation, as JSON-able data."""
-    names = {
-        "feature_names": description.feature_names,
-        "target_names": description.target_names,
-    }
-    return {
-        "feature_shape": list(description.feature_shape),
-        "feature_dtype": description.feature_dtype,
-        **{key: None if value is None else list(value) for key, value in names.items()},
-        "targets": description.codec.to_dict(),
-    }
 
 
 class Vectors(NamedTuple):

@@ -115,7 +115,7 @@ class RunDirectory:
             There is no run.
         """
         path = Path(path)
-        if describe(path) != "run":
+        if kind_of_path(path) != "run":
             what = "not a run directory" if path.exists() else "no such run directory"
             raise UsageError(
                 f"{path}: {what}: expected one with {CONFIG_NAME} and {CHECKPOINTS_NAME}/",
@@ -254,7 +254,7 @@ class RunDirectory:
         return value
 
 
-def describe(path: str | Path) -> Literal["run", "checkpoint"] | None:
+def kind_of_path(path: str | Path) -> Literal["run", "checkpoint"] | None:
     """Tell by the looks what a path is: a run directory, a file that may be a checkpoint, or neither."""
     path = Path(path)
     with disk_errors("look at it", path):
@@ -274,7 +274,7 @@ def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best")
     CheckpointError
         No sound checkpoint is there.
     """
-    if describe(path) == "checkpoint":
+    if kind_of_path(path) == "checkpoint":
         return Found(Path(path), read_checkpoint(Path(path)), [])
     return RunDirectory.open(path).checkpoint(which)
 
@@ -282,7 +282,7 @@ def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best")
 def _refuse_used(path: Path) -> None:
     """Accept nothing, or a run that has nothing to lose yet: refused for its data, or killed while it began."""
     names = {name for name in os.listdir(path) if not is_temporary(name)}
-    is_run = describe(path) == "run"
+    is_run = kind_of_path(path) == "run"
     if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
         finished = "a finished run" if SUMMARY_NAME in names else "a run"
         raise UsageError(

@@ -20,7 +20,7 @@ from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.pool import Pool
-from onotrain.data.prepare import Description, prepare, samples_of
+from onotrain.data.prepare import DataDescription, prepare, samples_of
 from onotrain.data.selection import spec_of
 from onotrain.data.stream_feed import StreamFeed
 from onotrain.errors import DataError, NumericsError, PlatformError, UsageError, on_all_ranks
@@ -35,15 +35,15 @@ from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.checkpoint import Checkpoint, Pause
-from onotrain.runs.metadata import Card, Vectors, arrays_of, digest_of, of_data, parameters_sha256, read_arrays
+from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of, digest_of, parameters_sha256, read_arrays
 from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
-from onotrain.training.keeper import Keeper
 from onotrain.training.observers import Observer, Observers, RunStart
 from onotrain.training.pools import make_pool
 from onotrain.training.progress import Progress
+from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Components, Trainer
 
@@ -100,8 +100,8 @@ def train(
         resolved = _agree_on_config(world, config, overrides)
         if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
             world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
-        keeper = Keeper(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
-        return _Session(world, resolved, keeper, stop, stack).run()
+        writer = RunWriter(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
+        return _Session(world, resolved, writer, stop, stack).run()
 
 
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
@@ -144,8 +144,8 @@ def _output(world: World, config: Any, output: str | os.PathLike[str] | None) ->
 class _Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, keeper: Keeper, stop: StopRequest, stack: ExitStack) -> None:
-        self.world, self.config, self.keeper, self._stop, self._stack = world, config, keeper, stop, stack
+    def __init__(self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack) -> None:
+        self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         task, outputs = config.task, config.model.outputs
@@ -156,9 +156,9 @@ class _Session:
             )
         self._check_same_data(read)
         # One for all: a node with another processor may have rounded the means otherwise.
-        self.description: Description = world.comm.bcast(read, root=0)
-        self.card = Card(config=config, **vars(self.description))
-        self.model: Model = self.card.model(self.kernels)
+        description: DataDescription = world.comm.bcast(read, root=0)
+        self.metadata = ModelMetadata(config=config, **vars(description))
+        self.model: Model = self.metadata.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self._injection = Injection.of(config, world)
@@ -178,10 +178,10 @@ class _Session:
         if error is None or getattr(error, "agreed", False):
             self.strategy.close()
 
-    def _check_same_data(self, read: Description) -> None:
+    def _check_same_data(self, read: DataDescription) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
         shapes = {name: (array.shape, array.dtype.str) for name, array in self.arrays.items()}
-        seen = self.world.comm.allgather((shapes, of_data(read)))
+        seen = self.world.comm.allgather((shapes, read.identity()))
         if any(other != seen[0] for other in seen):
             where = self.config.data.train
             raise on_all_ranks(
@@ -190,23 +190,23 @@ class _Session:
 
     def _find_progress(self) -> Progress:
         """Return how far the run has come.  *Collective*."""
-        progress, found = Progress(), self.keeper.found
+        progress, found = Progress(), self.writer.found
         with agreed(self.world.comm):
             if found is not None:
-                self.card.check_data(found.checkpoint.metadata)
+                self.metadata.check_data(found.checkpoint.metadata)
                 progress = Progress(**found.checkpoint.metadata["progress"])
                 progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         return self.world.comm.bcast(progress, root=0)
 
     def _start(self) -> None:
         """Set the first values of parameters and state, or those of the checkpoint.  *Collective*."""
-        replica, found = self.strategy.replica, self.keeper.found
+        replica, found = self.strategy.replica, self.writer.found
         with agreed(self.world.comm):
             if found is not None:
                 read_arrays(found.checkpoint, self.model.layout, _vectors(replica), str(found.path))
             elif self.world.rank == 0:
                 self.model.initialize(replica.parameters, self.config.training.seed)
-            self.keeper.begin(self.progress)
+            self.writer.begin(self.progress)
         replica.broadcast()
 
     def run(self) -> Result:
@@ -215,10 +215,10 @@ class _Session:
             components = self._components()
             self._check_order(components.feed)
             trainer = Trainer(components)
-            self.keeper.prepare(self._checkpoint)
+            self.writer.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
-        return Result(self.keeper.output, self.keeper.end(lambda: self._summary(trainer.components.feed.samples)))
+        return Result(self.writer.output, self.writer.end(lambda: self._summary(trainer.components.feed.samples)))
 
     def _check_order(self, feed: Feed) -> None:
         """Refuse to go on in an order of samples in which some would be seen twice in an epoch, or never."""
@@ -253,12 +253,12 @@ class _Session:
             feed=self._feed(),
             evaluator=self._evaluator(),
             progress=self.progress,
-            observer=self.keeper.observer,
-            save=lambda best: self.keeper.save(self._checkpoint, self.progress.steps, best),
-            wait_saved=self.keeper.wait_saved,
+            observer=self.writer.observer,
+            save=lambda best: self.writer.save(self._checkpoint, self.progress.steps, best),
+            wait_saved=self.writer.wait_saved,
             stop=self._stop,
             injection=self._injection,
-            record=lambda record: self.keeper.record({**record, **self._place()}),
+            record=lambda record: self.writer.record({**record, **self._place()}),
         )
 
     def _stream(self, path: str) -> Hdf5Stream:
@@ -268,7 +268,7 @@ class _Session:
     def _feed(self) -> Feed:
         """Return what the training samples come from.  *Collective*."""
         arrays, data, training = self.arrays, self.config.data, self.config.training
-        targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
+        targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.metadata.normalization
         if "features" in arrays:
             self._pool = make_pool(self.world, self.config, arrays, self.strategy.batches.local, self.kernels)
             return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels, self._pool)
@@ -304,21 +304,21 @@ class _Session:
         stream = None if features is not None else self._stream(path)
         samples = samples_of(features, targets, arrays.get("validation_index"), stream)
         origin = np.atleast_1d(samples.targets(0, 1)[0])
-        wanted = metrics.build(self.config.training.metrics, self.model.loss, origin)
-        return Evaluator(self.model, samples, self.description.normalization, wanted, self.kernels)
+        wanted = metrics.make_metrics(self.config.training.metrics, self.model.loss, origin)
+        return Evaluator(self.model, samples, self.metadata.normalization, wanted, self.kernels)
 
     def _place(self) -> dict[str, Any]:
         return {"ranks": self.world.size, "nodes": self.world.nodes, "strategy": self.config.strategy.name}
 
     def _announce(self, trainer: Trainer) -> None:
-        observer, progress = self.keeper.observer, self.progress
+        observer, progress = self.writer.observer, self.progress
         problem = threads.warning(self.world.node.size)
         if problem is not None:
             observer.noted(problem)
         evaluator = trainer.components.evaluator
         observer.started(
             RunStart(
-                output=str(self.keeper.output),
+                output=str(self.writer.output),
                 epochs=self.config.training.epochs,
                 samples=trainer.components.feed.samples,
                 validation_samples=0 if evaluator is None else evaluator.samples,
@@ -364,14 +364,14 @@ class _Session:
     @cached_property
     def _constant_metadata(self) -> dict[str, Any]:
         """The metadata that no step changes."""
-        return {**self.card.metadata(), "layout_digest": self.model.layout.digest}
+        return {**self.metadata.to_dict(), "layout_digest": self.model.layout.digest}
 
     def _summary(self, samples: int) -> dict[str, Any]:
         """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
         progress, stopping = self.progress, self.config.training.early_stopping
-        records = self.keeper.directory.metrics()
+        records = self.writer.directory.metrics()
         restore = stopping is not None and stopping.restore_best and progress.best is not None
-        best = self.keeper.directory.checkpoint("best").checkpoint if restore else None
+        best = self.writer.directory.checkpoint("best").checkpoint if restore else None
         shown = [r for r in records if best is None or progress.best is None or r["epoch"] == progress.best["epoch"]]
         last = dict(shown[-1]) if shown else {}
         trained = progress.epoch * samples + progress.position

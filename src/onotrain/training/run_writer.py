@@ -14,7 +14,7 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
-from onotrain.runs.run_directory import RunDirectory, describe
+from onotrain.runs.run_directory import RunDirectory, kind_of_path
 from onotrain.training.environment import describe_environment
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.progress import Progress
@@ -30,7 +30,7 @@ _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
 }
 
 
-class Keeper:
+class RunWriter:
     """The run directory and all that is written to it; works on rank 0, and knows on all whether a run goes on."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Keeper:
     def _open(self, resume: bool, stack: ExitStack) -> None:
         """Make the run directory, or find where to go on."""
         config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
-        if resume and describe(self.output) == "run":
+        if resume and kind_of_path(self.output) == "run":
             self.directory = stack.enter_context(RunDirectory.resume(self.output))
             check_same_run(self.config, load_config(self.output / "config.yaml"))
             self.found = self.directory.store().latest()
