@@ -12,10 +12,12 @@ import pytest
 
 import networks
 from onotrain.data import DataSpec
+from onotrain.data.samples import ArraySamples
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
+from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference import distributed, evaluation, job
 from onotrain.inference.loading import load_everywhere
-from onotrain.inference.predictor import PASS_ROWS, Predictor, load
+from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.source import Source
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
@@ -50,7 +52,7 @@ def samples(rows: int = ROWS) -> np.ndarray:
 
 
 def source_of(x: np.ndarray, **options: Any) -> Source:
-    return Source("test", *x.shape, x.dtype, lambda begin, end: x[begin:end], **options)
+    return Source("test", ArraySamples(x, np.empty(0)), **options)
 
 
 @pytest.mark.parametrize("rows", [1, PASS_ROWS, PASS_ROWS + 1, ROWS])
@@ -77,13 +79,14 @@ def test_a_rank_that_stands_still_gets_no_more(world: World) -> None:
     chunks = -(-ROWS // PASS_ROWS)
     done = allocate(world.comm, {"done": ((1,), np.int64)})["done"]
 
-    def read(begin: int, end: int) -> np.ndarray:
-        while world.rank == 1 and done[0] < chunks - 2:
-            time.sleep(0.01)
-        return x[begin:end]
+    class Slow(ArraySamples):
+        def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+            while world.rank == 1 and done[0] < chunks - 2:
+                time.sleep(0.01)
+            return super().features(begin, end)
 
     sink = Collect(ROWS, 3, done) if world.rank == 0 else None
-    counts = distributed.predict(world, predictor, Source("test", ROWS, 5, x.dtype, read), sink)
+    counts = distributed.predict(world, predictor, Source("test", Slow(x, np.empty(0))), sink)
     if sink is not None:
         assert counts[1] == 2
         assert sum(counts) == chunks

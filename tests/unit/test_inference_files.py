@@ -199,7 +199,7 @@ def test_passes_do_not_change_the_sums(tmp_path: Path, monkeypatch: pytest.Monke
     net = save(tmp_path, "multiclass")
     spec, *_ = labelled(tmp_path, net)
     whole = evaluate(net, spec)
-    monkeypatch.setattr("onotrain.inference.evaluation._PASS_BYTES", 1)
+    monkeypatch.setattr("onotrain.evaluation.evaluator._TABLE_BYTES", 1)
     for stream in (False, True):
         parts = evaluate(net, spec, stream=stream)
         np.testing.assert_array_equal(parts.confusion, whole.confusion)

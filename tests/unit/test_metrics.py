@@ -11,7 +11,8 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples
 from onotrain.errors import UsageError
 from onotrain.evaluation import metrics
-from onotrain.evaluation.evaluator import PASS_ROWS, Evaluator
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.nn.losses import Loss
 
 ROWS = 101

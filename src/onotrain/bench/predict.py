@@ -14,8 +14,10 @@ import numpy as np
 from onotrain.bench.kernels import gemm_operations
 from onotrain.bench.measure import Call, Say, measure, spread
 from onotrain.bench.subject import Subject, check_positive
+from onotrain.data.samples import ArraySamples
+from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference import distributed
-from onotrain.inference.predictor import PASS_ROWS, Predictor
+from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source
 from onotrain.memory import check_memory
 from onotrain.parallel import threads
@@ -62,9 +64,8 @@ def _prediction(world: World, predictor: Predictor, features: np.ndarray) -> Cal
     """Return the prediction of all samples into an array of rank 0."""
     if world.size == 1:
         return partial(predictor.predict, features)
-    rows, columns = features.shape
-    source = Source("samples", rows, columns, features.dtype, lambda begin, end: features[begin:end])
-    sink = _ArraySink(rows, predictor.outputs, predictor.model.dtype) if world.rank == 0 else None
+    source = Source("samples", ArraySamples(features, np.empty(0)))
+    sink = _ArraySink(len(features), predictor.outputs, predictor.model.dtype) if world.rank == 0 else None
     return partial(distributed.predict, world, predictor, source, sink)
 
 

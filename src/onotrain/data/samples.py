@@ -54,7 +54,7 @@ class StreamSamples:
     def __init__(self, stream: Hdf5Stream, targets: np.ndarray, index: np.ndarray | None = None) -> None:
         self.dtype = stream.dtype
         self._stream, self._targets, self._index = stream, targets, index
-        self._block = np.empty((stream.block_rows, stream.features), stream.dtype)
+        self._block = np.empty((0 if index is None else stream.block_rows, stream.features), stream.dtype)
 
     def __len__(self) -> int:
         return self._stream.rows if self._index is None else len(self._index)
@@ -64,9 +64,11 @@ class StreamSamples:
 
     def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Read the blocks of the file that hold the samples; return the samples alone."""
-        rows = self._rows(begin, end)
-        out = np.empty((len(rows), self._stream.features), self.dtype)
-        size = len(self._block)
+        out = np.empty((end - begin, self._stream.features), self.dtype)
+        if self._index is None:
+            self._stream.read(begin, end, out)
+            return out, np.arange(len(out))
+        rows, size = self._index[begin:end], len(self._block)
         for block in np.unique(rows // size):
             first, last = np.searchsorted(rows, (block * size, (block + 1) * size))
             low, high = int(rows[first]), int(rows[last - 1]) + 1

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from onotrain._kernels import empty
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
+from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.evaluation.metrics import Metric
-from onotrain.nn import Inference, Model
+from onotrain.nn import Model
 from onotrain.parallel.world import Comm, start_mpi
 
-#: Rows of one chunk.  Fixed, because the bits of a matrix product depend on its number of rows.
-PASS_ROWS = 512
+#: Memory for the sums of all chunks of one round, which a rank sends to the others [bytes].
+_TABLE_BYTES = 1 << 26
 
 
 class Evaluator:
@@ -39,10 +39,8 @@ class Evaluator:
         self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Any
     ) -> None:
         self.metrics = metrics
-        self._model, self._samples, self._kernels = model, samples, kernels
-        self._inference = Inference(model, PASS_ROWS)
-        self._x = empty((PASS_ROWS, model.inputs), model.dtype)
-        self._affine = normalization.for_storage(samples.dtype, model.inputs, model.dtype)
+        self._loss, self._samples = model.loss, samples
+        self._forward = ForwardPass(model, normalization, kernels)
 
     @property
     def samples(self) -> int:
@@ -52,18 +50,21 @@ class Evaluator:
     def sums(self, comm: Comm | None) -> list[np.ndarray]:
         """Return every metric's sums over all samples.  *Collective* over `comm`; None for this process alone.
 
-        Chunks go to the ranks in turn; their sums meet in one array with a row for each chunk, which is then added up
-        in the order of the chunks, so that the result has the same bits for any number of ranks.
+        Chunks go to the ranks in turn.  Every rank gets a table with a row for each chunk of a round, and adds it up in
+        the order of the chunks, so that the result has the same bits for any number of ranks.
         """
         rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
-        chunks = -(-len(self._samples) // PASS_ROWS)
-        table = np.zeros((chunks, sum(metric.size for metric in self.metrics)))
-        for chunk in range(rank, chunks, size):
-            self._chunk(chunk, table[chunk])
-        if comm is not None and size > 1:
-            comm.Allreduce(start_mpi().IN_PLACE, table)
         ends = np.cumsum([metric.size for metric in self.metrics])
-        return np.split(table.sum(axis=0), ends[:-1])
+        chunks, step = -(-len(self._samples) // PASS_ROWS), max(1, _TABLE_BYTES // (8 * int(ends[-1])))
+        total = np.zeros(ends[-1])
+        for begin in range(0, chunks, step):
+            table = np.zeros((min(step, chunks - begin), len(total)))
+            for row in range(rank, len(table), size):
+                self._chunk(begin + row, table[row])
+            if comm is not None and size > 1:
+                comm.Allreduce(start_mpi().IN_PLACE, table)
+            total += table.sum(axis=0)
+        return np.split(total, ends[:-1])
 
     def __call__(self, comm: Comm | None) -> dict[str, float]:
         """Return the value of every metric, by name.  *Collective* over `comm`."""
@@ -72,11 +73,8 @@ class Evaluator:
 
     def _chunk(self, chunk: int, out: np.ndarray) -> None:
         begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))
-        x = self._x[: end - begin]
-        features, rows = self._samples.features(begin, end)
-        self._kernels.gather(features, rows, *self._affine, x)
-        logits, targets = self._inference.logits(x), self._samples.targets(begin, end)
-        loss, tally = self._model.loss, np.zeros(2)
+        logits, targets = self._forward.logits(*self._samples.features(begin, end)), self._samples.targets(begin, end)
+        loss, tally = self._loss, np.zeros(2)
         loss(logits, targets, 0.0, None, tally)
         seen = loss.predict(logits) if loss.task == "regression" else logits
         np.concatenate([metric.sums(seen, targets, tally) for metric in self.metrics], out=out)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.inference.predictor import PASS_ROWS, Predictor
+from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import Sink
 from onotrain.inference.source import Source
 from onotrain.parallel import threads
@@ -30,8 +30,8 @@ class _Job:
     """What one rank knows of the work: where its rows are, and how to predict a chunk."""
 
     def __init__(self, predictor: Predictor, source: Source) -> None:
-        self.chunks = -(-source.rows // source.chunk)
-        self.rows = source.chunk
+        self.total, self.rows = len(source.samples), source.chunk
+        self.chunks = -(-self.total // self.rows)
         self._predictor, self._source = predictor, source
         # Two, used in turn: one may be in flight while the other is filled.
         self._out = deque(np.empty((source.chunk, predictor.outputs), predictor.model.dtype) for _ in range(2))
@@ -43,15 +43,13 @@ class _Job:
     def block(self, chunk: int) -> np.ndarray:
         """Return a buffer for a chunk's predictions; the call after the next gives this one again."""
         self._out.rotate()
-        return self._out[0][: min(self.rows, self._source.rows - chunk * self.rows)]
+        return self._out[0][: min(self.rows, self.total - chunk * self.rows)]
 
     def predict(self, chunk: int) -> np.ndarray:
         """Return a chunk's predictions, in a buffer of `block`."""
         out = self.block(chunk)
         begin = chunk * self.rows
-        features = self._source.read(begin, begin + len(out))
-        for row in range(0, len(out), PASS_ROWS):
-            self._predictor.predict_rows(features[row : row + PASS_ROWS], out[row : row + PASS_ROWS])
+        self._predictor.predict_rows(*self._source.samples.features(begin, begin + len(out)), out)
         return out
 
 

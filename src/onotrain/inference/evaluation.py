@@ -12,17 +12,13 @@ import numpy as np
 
 from onotrain.config.metrics import automatic
 from onotrain.data import DataSpec
-from onotrain.evaluation.evaluator import PASS_ROWS, Evaluator
-from onotrain.evaluation.metrics import Metric, has_confusion, make_metrics
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.metrics import has_confusion, make_metrics
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.source import Source, Stream, open_source
+from onotrain.inference.source import Stream, open_source
 from onotrain.nn.losses import Loss
 from onotrain.parallel import threads
-from onotrain.parallel.world import World
-
-#: Memory for the sums of all chunks of one pass, which a rank sends to the others [bytes].
-_PASS_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -138,15 +134,17 @@ def evaluate(
     with together(world):
         make_metrics(_names(loss, predictor, metrics), loss, np.zeros(loss.outputs))  # before the data are read
     with ExitStack() as stack:
-        source, targets = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
-        found = make_metrics(_names(loss, predictor, metrics), loss, np.atleast_1d(targets[0]))
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
+        samples = source.samples
+        found = make_metrics(_names(loss, predictor, metrics), loss, samples.targets(0, 1)[0])
+        evaluator = Evaluator(predictor.model, samples, predictor.metadata.normalization, found, predictor.kernels)
         with threads.limit(1):
-            sums = _sums(world, predictor, source, targets, found)
-    values = {m.name: m.value(s, len(targets)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}
+            sums = evaluator.sums(None if world is None else world.comm)
+    values = {m.name: m.value(s, len(samples)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}
     matrix = next((s for m, s in zip(found, sums, strict=True) if m.name == "confusion"), None)
     names = () if matrix is None else predictor.output.shown_names
     confusion = None if matrix is None else matrix.astype(np.int64).reshape(len(names), len(names))
-    return Evaluation(source.name, len(targets), values, names, confusion, tuple(warnings))
+    return Evaluation(source.name, len(samples), values, names, confusion, tuple(warnings))
 
 
 def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> list[str]:
@@ -158,35 +156,3 @@ def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> li
         names = [*automatic(loss.task), *top, *([] if isinstance(configured, str) else configured)]
     names = [name for name in names if name != "confusion"]
     return [*names, "confusion"] if has_confusion(loss.task) else names
-
-
-def _sums(
-    world: World | None, predictor: Predictor, source: Source, targets: np.ndarray, metrics: Sequence[Metric]
-) -> list[np.ndarray]:
-    """Return every metric's sums over all samples, in passes whose sums fit in little memory; *collective*."""
-    total = [np.zeros(metric.size) for metric in metrics]
-    step = max(1, _PASS_BYTES // (8 * sum(metric.size for metric in metrics))) * PASS_ROWS
-    for begin in range(0, source.rows, step):
-        samples = _Pass(source, targets, begin, min(begin + step, source.rows))
-        evaluator = Evaluator(predictor.model, samples, predictor.metadata.normalization, metrics, predictor.kernels)
-        for one, more in zip(total, evaluator.sums(None if world is None else world.comm), strict=True):
-            one += more
-    return total
-
-
-class _Pass:
-    """The samples ``[begin, end)`` of a source, as an evaluator takes them."""
-
-    def __init__(self, source: Source, targets: np.ndarray, begin: int, end: int) -> None:
-        self.dtype = source.dtype
-        self._source, self._begin, self._end = source, begin, end
-        self._targets = targets
-
-    def __len__(self) -> int:
-        return self._end - self._begin
-
-    def features(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._source.read(self._begin + begin, self._begin + end), np.arange(end - begin)
-
-    def targets(self, begin: int, end: int) -> np.ndarray:
-        return self._targets[self._begin + begin : self._begin + end]

@@ -88,17 +88,18 @@ def predict_file(
     predictor, warnings = load_everywhere(world, os.fspath(run))
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
-        source, _ = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
+        rows = len(source.samples)
         with together(world):
-            file, sink = _open(stack, path, predictor, source.rows) if writes else (None, None)
-        progress = begin(source.rows) if writes else lambda rows: None
+            file, sink = _open(stack, path, predictor, rows) if writes else (None, None)
+        progress = begin(rows) if writes else lambda rows: None
         started = perf_counter()
         chunks = distributed.predict(world, predictor, source, sink, progress)
         _finish(world, file, sink)
         seconds = perf_counter() - started
     if not writes:
         return None
-    return PredictionReport(path, source.name, source.rows, seconds, source.chunk, tuple(chunks), tuple(warnings))
+    return PredictionReport(path, source.name, rows, seconds, source.chunk, tuple(chunks), tuple(warnings))
 
 
 def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[AtomicFile, Sink]:

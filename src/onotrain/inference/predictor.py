@@ -9,26 +9,24 @@ from typing import Any
 import numpy as np
 
 from onotrain import _kernels
+from onotrain.data.normalization import Normalization
 from onotrain.errors import DataError
+from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
-from onotrain.nn import Inference, Model
+from onotrain.nn import Model
 from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
-
-#: Rows of one pass through the network.  Fixed, because the bits of a matrix product depend on its number of rows.
-PASS_ROWS = 512
 
 #: What pixels may come to as numbers between 0 and 1, resampled images included.
 _BRIGHTEST = 2.0
 
 
-class _Scratch(threading.local):
+class _OfThread(threading.local):
     """Buffers of one pass, of each thread its own."""
 
-    def __init__(self, model: Model) -> None:
-        self.x = _kernels.empty((PASS_ROWS, model.inputs), model.dtype)
-        self.inference = Inference(model, PASS_ROWS)
+    def __init__(self, model: Model, normalization: Normalization, kernels: Any) -> None:
+        self.forward = ForwardPass(model, normalization, kernels)
 
 
 class Predictor:
@@ -62,9 +60,7 @@ class Predictor:
         self.model = metadata.model(self.kernels)
         self.model.bind(parameters)
         self.output = Outputs.of(metadata, self.model.dtype)
-        self._scratch = _Scratch(self.model)
-        self._every_row = np.arange(PASS_ROWS)
-        self._affine: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
+        self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, source: str) -> Predictor:
@@ -121,8 +117,7 @@ class Predictor:
         """
         features = self.features(x)
         out = np.empty((len(features), self.outputs), self.model.dtype)
-        for begin in range(0, len(features), PASS_ROWS):
-            self.predict_rows(features[begin : begin + PASS_ROWS], out[begin : begin + PASS_ROWS])
+        self.predict_rows(features, np.arange(len(features)), out)
         return out
 
     def predict_classes(self, x: np.ndarray) -> np.ndarray:
@@ -168,31 +163,23 @@ class Predictor:
         x = x.reshape(len(x), inputs)
         return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
 
-    def predict_rows(self, features: np.ndarray, out: np.ndarray) -> None:
-        """Write the predictions for at most `PASS_ROWS` rows of `features` ``(r, d)`` to `out` ``(r, outputs)``."""
-        rows = len(features)
-        self._check_pixels(features)
-        x = self._scratch.x[:rows]
-        self.kernels.gather(features, self._every_row[:rows], *self._normalization(features.dtype), x)
-        self.model.loss.activate(self._scratch.inference.logits(x), out)
+    def predict_rows(self, features: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write the predictions for some rows (int64) of `features` ``(n, d)`` to `out` ``(r, outputs)``."""
+        for begin in range(0, len(rows), PASS_ROWS):
+            chosen = rows[begin : begin + PASS_ROWS]
+            self._check_pixels(features, chosen)
+            self.model.loss.activate(self._of_thread.forward.logits(features, chosen), out[begin : begin + len(chosen)])
 
-    def _check_pixels(self, features: np.ndarray) -> None:
+    def _check_pixels(self, features: np.ndarray, rows: np.ndarray) -> None:
         """Refuse pixels of 0 to 255 that have become another type on their way: they would count 255 times."""
-        if (
-            self.metadata.feature_dtype == "uint8"
-            and features.dtype != np.uint8
-            and features.max(initial=0) > _BRIGHTEST
-        ):
+        if self.metadata.feature_dtype != "uint8" or features.dtype == np.uint8:
+            return
+        brightest = features[rows].max(initial=0)
+        if brightest > _BRIGHTEST:
             raise DataError(
-                f"a feature is {features.max():g}, but the network was trained on pixels (uint8), standing for 0 to 1",
+                f"a feature is {brightest:g}, but the network was trained on pixels (uint8), standing for 0 to 1",
                 hint="give the samples as uint8, or divide them by 255",
             )
-
-    def _normalization(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        if dtype not in self._affine:
-            normalization = self.metadata.normalization
-            self._affine[dtype] = normalization.for_storage(dtype, self.model.inputs, self.model.dtype)
-        return self._affine[dtype]
 
 
 def load(run_or_checkpoint: str | os.PathLike[str]) -> Predictor:

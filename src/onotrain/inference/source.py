@@ -12,18 +12,17 @@ import numpy as np
 from onotrain.data import DataSpec, check_finite, load_dataset
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode
+from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training
+from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
-from onotrain.inference.predictor import PASS_ROWS
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 
-#: Part of the free memory that a file may take before it is streamed.
-_MEMORY_SHARE = 0.5
-#: Chunks of one chunk at most.
-_MOST_CHUNKS = 64
+#: Passes of one chunk at most.
+_MOST_PASSES = 64
 _NONE = np.empty(0)
 
 Stream = Literal["auto"] | bool
@@ -31,23 +30,18 @@ Stream = Literal["auto"] | bool
 
 @dataclass(frozen=True)
 class Source:
-    """Samples of which every rank can read any rows."""
+    """Samples of a file, of which every rank can read any."""
 
     #: For messages.
     name: str
-    rows: int
-    columns: int
-    #: uint8 or float32.
-    dtype: np.dtype
-    #: Returns the features ``(end - begin, columns)`` of rows ``[begin, end)``.
-    read: Callable[[int, int], np.ndarray]
-    #: How many rows are best read at once; a multiple of `PASS_ROWS`, the same on all ranks.
+    samples: Samples
+    #: How many are best read at once; a multiple of `PASS_ROWS`, the same on all ranks.
     chunk: int = PASS_ROWS
 
 
 def open_source(
     stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool
-) -> tuple[Source, np.ndarray]:
+) -> Source:
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
     Parameters
@@ -67,10 +61,8 @@ def open_source(
 
     Returns
     -------
-    source : Source
-        The features.
-    targets : numpy.ndarray
-        Encoded for the loss; empty if they are not wanted.
+    Source
+        Its targets are encoded for the loss; there are none if they are not wanted.
 
     Raises
     ------
@@ -100,7 +92,7 @@ def _streams(spec: DataSpec, stream: Stream) -> bool:
 
 def _in_memory(
     stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
-) -> tuple[Source, np.ndarray]:
+) -> Source:
     """Read everything once on each node."""
 
     def make() -> tuple[dict[str, np.ndarray], str]:
@@ -111,24 +103,14 @@ def _in_memory(
         return {"features": dataset.features, **targets}, dataset.source
 
     arrays, name = _once_per_node(world, make)
-    features = arrays["features"]
-    rows, columns = features.shape
-    source = Source(name, rows, columns, features.dtype, lambda begin, end: features[begin:end])
-    return source, arrays.get("targets", _NONE)
+    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)))
 
 
-def _streamed(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
-) -> tuple[Source, np.ndarray]:
+def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
     """Open the file on every rank; read the targets once on each node."""
     with together(world):
         file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
-
-    def read(begin: int, end: int) -> np.ndarray:
-        features = np.empty((end - begin, file.features), file.dtype)
-        file.read(begin, end, features)
-        return features
 
     targets = _NONE
     if labelled:
@@ -137,8 +119,8 @@ def _streamed(
             return {"targets": encode(metadata.codec, file.targets_only(), metadata.config.training.dtype)}, ""
 
         targets = _once_per_node(world, make)[0]["targets"]
-    chunks = min(-(-file.block_rows // PASS_ROWS), _MOST_CHUNKS)
-    return Source(file.source, file.rows, file.features, file.dtype, read, chunks * PASS_ROWS), targets
+    passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
+    return Source(file.source, StreamSamples(file, targets), passes * PASS_ROWS)
 
 
 _Make = Callable[[], tuple[dict[str, np.ndarray], str]]

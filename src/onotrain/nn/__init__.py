@@ -2,6 +2,6 @@
 
 from onotrain.nn.layers import Draw
 from onotrain.nn.layout import ParameterLayout
-from onotrain.nn.model import Inference, Model
+from onotrain.nn.model import Model
 
-__all__ = ["Draw", "Inference", "Model", "ParameterLayout"]
+__all__ = ["Draw", "Model", "ParameterLayout"]

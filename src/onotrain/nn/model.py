@@ -210,27 +210,3 @@ class Model:
             layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
             if gradient_ready is not None:
                 gradient_ready(offset)
-
-
-class Inference:
-    """A model's forward pass with activations of its own, so that several threads may predict with one model.
-
-    Parameters
-    ----------
-    model
-        The model, bound to parameters.
-    rows
-        Most rows of one call.
-    """
-
-    def __init__(self, model: Model, rows: int) -> None:
-        self._model = model
-        self._buffers = [empty((rows, layer.outputs), model.dtype) for layer in model.layers]
-
-    def logits(self, x: np.ndarray) -> np.ndarray:
-        """Return the last layer's output for ``x (r, inputs)``: a view that the next call overwrites."""
-        for layer, buffer in zip(self._model.layers, self._buffers, strict=True):
-            y = buffer[: len(x)]
-            layer.predict(x, y)
-            x = y
-        return x
