@@ -10,7 +10,7 @@ import pytest
 
 import builders
 from onotrain.errors import UsageError
-from onotrain.training.keeper import check_same_run
+from onotrain.training.run_writer import check_same_run
 
 CONFIG = builders.config()
 KEYS = [
