@@ -118,3 +118,16 @@ def test_the_index_lists_every_page_once() -> None:
 def test_every_page_has_one_title(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert len(re.findall(r"^# ", text, re.MULTILINE)) == 1 and text.startswith("# ")
+
+
+def test_the_glossary_names_what_is_in_the_code() -> None:
+    """A name that a change has renamed is found here."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "onotrain").rglob("*.py"))
+    words = set(re.findall(r"\w+", source)) | {path.stem for path in (ROOT / "src" / "onotrain").rglob("*.py")}
+    rows = re.findall(
+        r"^\| (.+?) \| .+ \| (.*?) ?\|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for word, name in rows:
+        for part in re.findall(r"\w+", "".join(re.findall(r"`([^`]+)`", name))):
+            assert part in words, f"{word}: no {part} in the code"
+    assert len(rows) > 60
