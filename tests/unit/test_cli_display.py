@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
 import sys
+import threading
 
 import pytest
 
@@ -132,11 +134,34 @@ def test_the_bar_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_that_takes_no_more_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "w") as broken:
+    with terminal._stream(write, closefd=True) as broken:
         monkeypatch.setattr(sys, "stdout", broken)
-        lines = Lines()
-        lines.started(START)
-        lines.epoch_ended(RECORD)
+        for display in (Lines(), Bar(80)):
+            with display:
+                display.started(START)
+                display.stepped(step(1))
+                display.epoch_ended(RECORD)
+        assert terminal.lost_output() is None  # the reader did not want more
+    with open("/dev/full", "w") as file, terminal._stream(file.fileno()) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        print("more than there is room for")
+        lost = terminal.lost_output()
+        assert lost is not None and lost.errno == errno.ENOSPC
+
+
+def test_output_that_must_not_be_waited_for_is_waited_for() -> None:
+    """Another process with the same terminal or pipe may have made it so; all of the text arrives."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    text = "".join(f"{number}\n" for number in range(100_000))
+    arrived: list[str] = []
+    with os.fdopen(read) as reader:
+        thread = threading.Thread(target=lambda: arrived.append(reader.read()))
+        with terminal._stream(write, closefd=True) as stream:
+            thread.start()
+            stream.write(text)
+        thread.join(timeout=60)
+    assert arrived == [text]
 
 
 def test_no_terminal_no_columns(monkeypatch: pytest.MonkeyPatch) -> None:

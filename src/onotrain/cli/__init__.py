@@ -8,5 +8,7 @@ import sys
 def main() -> None:
     """Run the command line of this process, and end the process with its exit code (see `onotrain.errors`)."""
     from onotrain.cli.program import run
+    from onotrain.cli.terminal import protect_output
 
+    protect_output()
     sys.exit(run(sys.argv[1:]))

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from onotrain import __version__
-from onotrain.cli.terminal import console, discard_output, terminal_stream
+from onotrain.cli.terminal import console, terminal_stream
 from onotrain.training.observers import Observer, RunStart, StepEnd
 
 #: Shortest time between two drawings of the bar [s].
@@ -89,11 +89,8 @@ class Warnings(Observer):
         """Clear what shall not stay on the screen."""
 
     def print(self, text: str) -> None:
-        """Print lines; an output that takes no more (a closed pipe, a full disk) must not end a run."""
-        try:
-            print(text, flush=True)
-        except OSError:
-            discard_output()
+        """Print lines."""
+        print(text, flush=True)
 
     def noted(self, message: str) -> None:
         """Print a warning."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from textwrap import fill
 
@@ -12,8 +10,8 @@ import click
 
 from onotrain import __version__
 from onotrain.cli.subcommand import Group, nearest, show_help_without_subcommand
-from onotrain.cli.terminal import discard_output
-from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, UsageError, on_all_ranks
+from onotrain.cli.terminal import discard_output, lost_output
+from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, ResourceError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
 
 #: Subcommand -> (module that has it as `command`, what it does).  The latter stands here too, so that a list of the
@@ -87,16 +85,16 @@ def run(arguments: Sequence[str]) -> int:
             return EXIT_OK
         discard_output()  # help and the like are for one rank to print
     threads.set_default()
-    code = guard.run(lambda: _invoke(list(arguments), local))
-    _flush()
-    return code
+    return guard.run(lambda: _invoke(list(arguments), subcommand, local))
 
 
-def _invoke(arguments: list[str], local: bool) -> None:
+def _invoke(arguments: list[str], subcommand: str | None, local: bool) -> None:
     """Run click; what it has to say about the command line becomes one of our errors, the same on all ranks."""
-    stdout = sys.stdout
     try:
         program.main(arguments, prog_name="onotrain", standalone_mode=False)
+        # What `train` prints is not what it is run for.
+        if subcommand != "train" and (lost := lost_output()) is not None:
+            raise ResourceError(f"cannot write to standard output: {lost.strerror}")
     except click.UsageError as error:
         raise on_all_ranks(UsageError(_words(error), hint=f"see {_path(error)} --help")) from error
     except click.ClickException as error:
@@ -106,13 +104,6 @@ def _invoke(arguments: list[str], local: bool) -> None:
     except OnotrainError as error:
         error.agreed |= local  # the other ranks have nothing to do
         raise
-    except (BrokenPipeError, SystemExit) as left:
-        # Whoever read our output has seen enough, as `head` does; not so with other ranks that might wait for this one.
-        # Of a pipe that breaks while it prints click makes an exit, and puts something else in the place of stdout.
-        broken = isinstance(left, BrokenPipeError) or sys.stdout is not stdout
-        if not broken or (launcher.size() > 1 and not local):
-            raise
-        discard_output()
 
 
 def _words(error: click.UsageError) -> str:
@@ -126,12 +117,3 @@ def _words(error: click.UsageError) -> str:
 
 def _path(error: click.UsageError) -> str:
     return error.ctx.command_path if error.ctx else "onotrain"
-
-
-def _flush() -> None:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_output()
-    with suppress(OSError):
-        sys.stderr.flush()

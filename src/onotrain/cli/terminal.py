@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -11,9 +13,69 @@ from typing import TYPE_CHECKING, TextIO
 from onotrain.parallel import launcher
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
     from rich.console import Console
 
 _DEFAULT_COLUMNS = 80
+
+
+class _Output(io.FileIO):
+    """A descriptor that takes everything: what cannot be written is dropped.
+
+    Neither a terminal that is gone nor a pipe that nobody reads nor a full disk ends a run that other ranks wait for.
+    """
+
+    #: What it was that could not be written.
+    error: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write some of the data, or drop all."""
+        while self.error is None:
+            try:
+                written: int | None = super().write(data)
+            except OSError as error:
+                self.error = error
+                break
+            if written is not None:
+                return written
+            _wait_until_writable(self.fileno())  # another process that has the same file does not want to wait
+        return memoryview(data).nbytes
+
+
+def _wait_until_writable(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    poll.poll()
+
+
+def _stream(descriptor: int, like: TextIO | None = None, *, closefd: bool = False) -> TextIO:
+    """Return a text file that raises nothing when it is written to, with the encoding of another."""
+    raw = _Output(descriptor, "w", closefd=closefd)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding="utf-8" if like is None else like.encoding,
+        errors="backslashreplace",
+        line_buffering=descriptor == 2 or raw.isatty(),
+        write_through=getattr(like, "write_through", False),
+    )
+
+
+def protect_output() -> None:
+    """Let nothing that is printed end this process, and let no file be where output belongs."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It was closed.  A file that is opened later would get its number, and then what libraries print.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, sys.stderr)
+
+
+def lost_output() -> OSError | None:
+    """Return why something printed was dropped, if it was; a reader that has left wanted no more."""
+    sys.stdout.flush()
+    error: OSError | None = getattr(getattr(getattr(sys.stdout, "buffer", None), "raw", None), "error", None)
+    return None if isinstance(error, BrokenPipeError) else error
 
 
 def terminal_columns() -> int | None:
@@ -54,7 +116,7 @@ def _launcher_terminal() -> TextIO:
     output = f"/proc/{os.getppid()}/fd/1"
     if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
         raise OSError(f"{output} is not a terminal")
-    return open(os.open(output, os.O_WRONLY | os.O_NOCTTY), "w", encoding="utf-8", errors="replace")
+    return _stream(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)
 
 
 def _columns(descriptor: int) -> int:
@@ -86,11 +148,6 @@ def console(columns: int | None = None, *, stderr: bool = False, stream: TextIO 
     from rich.console import Console
 
     class QuietConsole(Console):
-        def on_broken_pipe(self) -> None:
-            """Go on without output, where rich would end the process: other ranks may be waiting for this one."""
-            self.quiet = True
-            discard_output()
-
         def show_cursor(self, show: bool = True) -> bool:
             """Leave the cursor alone: a job that is killed while a bar is drawn could not bring it back."""
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from onotrain.parallel.world import local_size
+from onotrain.parallel.world import local_size, start_mpi
 
 #: What the usual BLAS libraries read when they are loaded, strongest first.
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
@@ -48,11 +48,16 @@ def limit(threads: int) -> Any:
 
 
 def warning(node_size: int) -> str | None:
-    """Return what is wrong with threads x ranks on this node, or None."""
+    """Return what is wrong with threads x ranks on this node, or None; MPI runs."""
     threads = requested() or 1
     if threads > 1 and threads * node_size > node_cores():
         return (
             f"{node_size} ranks x {threads} BLAS threads on {node_cores()} cores: they will fight for them; "
             f"set OPENBLAS_NUM_THREADS={max(1, node_cores() // node_size)}"
+        )
+    if node_size > node_cores() and start_mpi().get_vendor()[0] != "Open MPI":  # which is told to give cores away
+        return (
+            f"{node_size} ranks on {node_cores()} cores: they keep the cores busy while they wait for each other, "
+            f"which can be a hundred times slower; start at most {node_cores()} ranks on a node"
         )
     return None

@@ -1,4 +1,4 @@
-"""Signals that ask a run to save and stop: TERM, USR1 and USR2, to any rank or to the launcher."""
+"""Signals that ask a run to save and stop: TERM, USR1, USR2, HUP of a lost terminal, INT that a launcher passes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+from onotrain.parallel import launcher
 
 
 class StopRequest:
@@ -28,9 +28,17 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield request
             return
-        previous = {number: signal.signal(number, request._handle) for number in _SIGNALS}
+        previous = {number: signal.signal(number, request._handle) for number in _wanted()}
         try:
             yield request
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _wanted() -> Iterator[signal.Signals]:
+    yield from (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    # Whoever starts a run with these ignored, as `nohup` and the `&` of a script do, wants it to go on.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN and (number == signal.SIGHUP or launcher.size() > 1):
+            yield number

@@ -1,0 +1,41 @@
+"""Which signals ask a run to stop, and which are left to whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from onotrain.parallel import launcher
+from onotrain.training.stop_signals import StopRequest
+
+ALWAYS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (*ALWAYS, signal.SIGHUP, signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def dispositions() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGINT)])
+def test_what_is_caught(ranks: int, ignored: tuple[signal.Signals, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a script's `&` or nohup ignore stays so; Ctrl-C ends a process alone, and lets a launcher's ranks save."""
+    monkeypatch.setattr(launcher, "size", lambda: ranks)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    caught = {*ALWAYS, signal.SIGHUP, *([signal.SIGINT] if ranks > 1 else [])} - set(ignored)
+    for number in SIGNALS:
+        with StopRequest.listening() as stop:
+            assert {n for n in SIGNALS if signal.getsignal(n) != before[n]} == caught
+            if number in caught:
+                os.kill(os.getpid(), number)
+                assert stop.signal == number.name
+        assert all(signal.getsignal(n) == before[n] for n in SIGNALS)
