@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 
 from onotrain import _kernels
 from onotrain.config import Config
+from onotrain.config.optimizer import UPDATE_RULES, UpdateRule
 from onotrain.data import DataSpec, load_dataset
 from onotrain.errors import OnotrainError
 from onotrain.nn import Model, ParameterLayout
@@ -25,18 +26,32 @@ from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import train
 from onotrain.training.trainer import Components, Trainer
 
-#: Every update rule, with the options that give it all of its terms.
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {"name": "sgd", "learning_rate": 0.1},
-    "momentum": {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
-    "adam": {"name": "adam", "weight_decay": 0.01},
-    "adamw": {"name": "adamw", "weight_decay": 0.1},
-    "rmsprop": {"name": "rmsprop", "momentum": 0.5},
-    "adagrad": {"name": "adagrad"},
-    "lamb": {"name": "lamb", "weight_decay": 0.01},
-}
 #: Tensors of a small network, whose flat vector has gaps between them.
 SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]
+
+
+def _optimizers() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, rule in UPDATE_RULES.items():
+        plain, decayed = {"name": name}, {"name": name, "weight_decay": 0.01}
+        if "momentum" not in rule.model_fields:
+            yield name, decayed
+            continue
+        yield name, plain
+        yield f"{name}-momentum", decayed | {"momentum": 0.5}
+        if "nesterov" in rule.model_fields:
+            yield f"{name}-nesterov", decayed | {"momentum": 0.9, "nesterov": True}
+
+
+#: Every update rule, and its variants with another arithmetic.
+OPTIMIZERS: dict[str, dict[str, Any]] = dict(_optimizers())
+#: Those under which each parameter goes its own way.
+ELEMENTWISE = [name for name, options in OPTIMIZERS.items() if UPDATE_RULES[options["name"]].elementwise]
+
+
+def update_rule(optimizer: str, **options: Any) -> UpdateRule:
+    """Return one of `OPTIMIZERS`, with other options."""
+    whole = OPTIMIZERS[optimizer] | options
+    return UPDATE_RULES[whole["name"]].model_validate(whole)
 
 
 # Configurations -------------------------------------------------------------------------------------------------------

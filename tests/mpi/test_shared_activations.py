@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import builders
-from builders import OPTIMIZERS
+from builders import ELEMENTWISE, OPTIMIZERS
 from onotrain.nn import Draw, Model
 from onotrain.parallel.world import World
 from onotrain.strategies import AllReduce, BatchShape, Context, SharedActivations, StepStatistics, build
@@ -16,8 +16,6 @@ from onotrain.strategies import AllReduce, BatchShape, Context, SharedActivation
 pytestmark = pytest.mark.mpi
 
 INPUTS, SAMPLES = 21, 23
-#: Those whose update of an element depends on no other.
-ELEMENTWISE = [name for name in OPTIMIZERS if name != "lamb"]
 LAYERS = [
     {"dropout": 0.1},
     {"dense": {"units": 37, "activation": "tanh"}},

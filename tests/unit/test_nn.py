@@ -186,7 +186,7 @@ def ten_steps() -> list[float]:
     rule = {"name": "adam", "weight_decay": 1e-3}
     optimizer = builders.optimizer(builders.config(optimizer=rule, training={"clip_norm": 1.0, "dtype": "float64"}))
     state = {name: net.layout.zeros() for name in optimizer.state_names}
-    shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state)
+    shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
     losses = []
     for step in range(10):
         tally = np.zeros(2)

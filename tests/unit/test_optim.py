@@ -97,7 +97,9 @@ def test_any_number_of_shards_makes_the_same_update(name: str, clip: float | Non
     for count in (1, 2, 3, 5):
         flat, gradient = filled(layout, 0), layout.zeros()
         state = {key: layout.zeros() for key in optimizer.state_names}
-        shards = [Shard.of([t.range for t in layout], layout.shard(i, count), flat, state) for i in range(count)]
+        shards = [
+            Shard.of([t.range for t in layout], layout.shard(i, count), flat, state.values()) for i in range(count)
+        ]
         for number in range(1, 4):
             gradient[:] = filled(layout, number)
             _lockstep(optimizer, shards, [gradient[layout.shard(i, count)][None] for i in range(count)], number)
@@ -111,7 +113,7 @@ def _lockstep(optimizer: Optimizer, shards: list[Shard], gradients: list[np.ndar
     sums: list[np.ndarray] = []
     while True:
         before = [
-            (shard.parameters.copy(), {name: v.copy() for name, v in shard.state.items()}, gradient.copy())
+            (shard.parameters.copy(), [vector.copy() for vector in shard.state], gradient.copy())
             for shard, gradient in zip(shards, gradients, strict=True)
         ]
         sums_of_shards = [_Sums(sums) for _ in shards]
@@ -122,8 +124,8 @@ def _lockstep(optimizer: Optimizer, shards: list[Shard], gradients: list[np.ndar
         sums.append(np.sum([total.term for total in sums_of_shards], axis=0))
         for shard, gradient, (parameters, state, first) in zip(shards, gradients, before, strict=True):
             shard.parameters[:], gradient[:] = parameters, first
-            for name, vector in state.items():
-                shard.state[name][:] = vector
+            for vector, values in zip(shard.state, state, strict=True):
+                vector[:] = values
 
 
 class _Sums:

@@ -22,7 +22,7 @@ _MODULES = {
     "gemm": False, "random": False, "gather": True, "dense": True, "losses": True, "update": True, "codecs": True,
 }  # fmt: skip
 #: Modules of their twins.
-_REFERENCES = ("reference", "reference_codecs")
+_REFERENCES = ("reference", "reference_update", "reference_codecs")
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
 
@@ -59,11 +59,7 @@ class Kernels:
     softmax: Kernel
     sigmoid: Kernel
     sum_gradients: NumberKernel
-    sgd: NumberKernel
-    adam: NumberKernel
-    rmsprop: NumberKernel
-    adagrad: NumberKernel
-    lamb_direction: NumberKernel
+    update: NumberKernel
     add_scaled: Kernel
     sum_of_squares: NumberKernel
     largest_magnitude: NumberKernel

@@ -59,15 +59,6 @@ def gemm_operations(rows: int, inputs: int, outputs: int) -> int:
     return 2 * rows * inputs * outputs
 
 
-def update_bytes(name: str, gradients: int, states: int, elements: int, itemsize: int) -> int:
-    """Return the bytes that an update reads and writes: gradient rows, and parameters and state both ways.
-
-    LAMB takes three passes: the direction, the norms of direction and parameters, the step.
-    """
-    passes = gradients + 11 if name == "lamb" else gradients + 2 * states + 2
-    return passes * elements * itemsize
-
-
 class _Bench:
     """The arrays of one network, and the measurements on them."""
 
@@ -115,11 +106,11 @@ class _Bench:
         for vector in state.values():
             vector[part] = 0.0
         tensors = [tensor.range for tensor in layout]
-        shard = Shard.of(tensors, part, self._parameters, state, shared=self._shared)
+        shard = Shard.of(tensors, part, self._parameters, state.values(), shared=self._shared)
         gradients = self._arena["gradients"][:, part]
         # A rate of 0: the numbers stay what they are, however often they are updated.
         call = partial(optimizer.update, shard, gradients, 0.0, 1, lambda values: None)
-        count = update_bytes(name, len(gradients), len(state), gradients.shape[1], self._itemsize)
+        count = optimizer.values_moved(len(gradients)) * gradients.shape[1] * self._itemsize
         return self._result("update", f"{name}, {gradients.shape[1]:,} of {layout.size:,}", 0, [call], 0, count)
 
     def _gather(self, rows: int) -> dict[str, Any]:

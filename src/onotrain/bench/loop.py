@@ -32,9 +32,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "forward": ("dense_forward", "elementwise_forward"),
     "loss": ("softmax_cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber"),
     "backward": ("dense_backward", "elementwise_backward"),
-    "reduce + update": (
-        "sum_gradients", "sgd", "adam", "rmsprop", "adagrad", "lamb_direction", "add_scaled", "sum_of_squares"
-    ),
+    "reduce + update": ("sum_gradients", "update", "add_scaled", "sum_of_squares"),
     "other kernels": (),
 }  # fmt: skip
 #: Bytes of the samples that the loop draws from.

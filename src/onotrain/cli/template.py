@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import DataError
 from onotrain.names import BUILT_IN
 
@@ -144,7 +145,7 @@ def template(spec: DataSpec, info: DataInfo) -> str:
         f"loss: {task.loss}",
         "",
         "optimizer:",
-        _noted("  name: adam", "or sgd, adamw, rmsprop, adagrad, lamb"),
+        _noted("  name: adam", "or " + ", ".join(name for name in UPDATE_RULES if name != "adam")),
         "  learning_rate: 1e-3",
         _noted("  weight_decay: 1e-5", "L2; 0 turns it off"),
         "",

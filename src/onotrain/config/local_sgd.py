@@ -9,7 +9,7 @@ from pydantic import Field
 
 from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneOf
-from onotrain.config.optimization import Betas
+from onotrain.config.optimizer import Betas
 from onotrain.config.options import StrategyOptions
 
 

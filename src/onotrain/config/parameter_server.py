@@ -134,8 +134,8 @@ class ParameterServer(StrategyOptions):
         why = "which servers that update at different times do not have; give 1, or staleness 0"
         if others.training is not None and others.training.clip_norm is not None:
             yield Problem(("servers",), f"training.clip_norm needs the norm of the whole gradient, {why}")
-        if others.optimizer is not None and others.optimizer.name == "lamb":
-            yield Problem(("servers",), f"optimizer lamb needs the norms of whole tensors, {why}")
+        if others.optimizer is not None and not others.optimizer.elementwise:
+            yield Problem(("servers",), f"optimizer {others.optimizer.name} needs the norms of whole tensors, {why}")
 
 
 class SwitchedServer(ParameterServer):

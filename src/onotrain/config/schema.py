@@ -17,9 +17,10 @@ from onotrain.config.communication import Communication
 from onotrain.config.data import Data
 from onotrain.config.loss import Loss
 from onotrain.config.model import Model
-from onotrain.config.optimization import Optimizer, Schedule
+from onotrain.config.optimizer import Optimizer
 from onotrain.config.options import Task
 from onotrain.config.run import Checkpoint, Training
+from onotrain.config.schedule import Schedule
 from onotrain.config.simulate import Simulate
 from onotrain.config.strategy import BALANCED, Strategy
 from onotrain.config.words import any_of, did_you_mean, got

@@ -93,7 +93,11 @@ class SharedActivations(Strategy):
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
                 shard = Shard.of(
-                    [], slice(begin, end), self._arena.parameters, self._arena.state, shared=self._node.size > 1
+                    [],
+                    slice(begin, end),
+                    self._arena.parameters,
+                    self._arena.state.values(),
+                    shared=self._node.size > 1,
                 )
                 updates.append((Gradient(dz[:, outputs], x), shard))
         return updates

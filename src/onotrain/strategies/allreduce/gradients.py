@@ -57,7 +57,8 @@ class AllReduce(Strategy):
         shard = layout.shard(world.node.rank, world.shards) if owns else slice(0, 0)
         self._gradients = gradients[: 1 if self._nodes else None, shard]
         tensors = [tensor.range for tensor in layout]
-        self._shard = Shard.of(tensors, shard, self._arena.parameters, self._arena.state, shared=self._shared)
+        state = self._arena.state.values()
+        self._shard = Shard.of(tensors, shard, self._arena.parameters, state, shared=self._shared)
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model activations of its own, and this rank's gradient."""

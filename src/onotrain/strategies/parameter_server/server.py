@@ -73,8 +73,8 @@ class Server(Participant):
         own = self._range if rank == 0 else slice(0, size)
         tensors = [tensor.range for tensor in layout]
         self._shard = replace(
-            Shard.of(tensors, self._range, self.parameters, {}),
-            state={name: vector[own] for name, vector in state.items()},
+            Shard.of(tensors, self._range, self.parameters, []),
+            state=tuple(vector[own] for vector in state.values()),
         )
         self._own_remembered = {name: vector[own] for name, vector in self._remembered.items()}
         self._open(context)

@@ -1,4 +1,4 @@
-"""Sections ``optimizer`` and ``schedule``: how parameters follow the gradient."""
+"""Section ``schedule``: how the learning rate changes."""
 
 from __future__ import annotations
 
@@ -11,86 +11,6 @@ from pydantic import Field, Strict
 from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneOf
 from onotrain.config.metrics import Mode, mode_of
-
-Betas = Annotated[tuple[Share, Share], Strict(False)]
-
-_BETAS = "Decay of the running means of the gradient and of its square."
-_EPS = "Added to the denominator."
-_DECOUPLED = "Shrink parameters by learning_rate x weight_decay at every step, instead of an L2 term in the gradient."
-_MOMENTUM = "Part of the last step that is kept."
-
-
-class OptimizerBase(Section):
-    """What all optimisers have; the default of the learning rate is that of each."""
-
-    name: str
-    learning_rate: Positive
-    weight_decay: NotNegative = Field(0.0, description="Strength of the pull of parameters towards zero.")
-    decoupled: bool = Field(False, description=_DECOUPLED)
-
-
-class Sgd(OptimizerBase):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"] = Field(description="Stochastic gradient descent, with momentum if wanted.")
-    learning_rate: Positive = Field(0.01, description="Step size.")
-    momentum: Share = Field(0.0, description=_MOMENTUM)
-    nesterov: bool = Field(False, description="Look ahead along the momentum (Nesterov); needs momentum.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield Nesterov without momentum."""
-        if self.nesterov and self.momentum == 0:
-            yield Problem(("nesterov",), "needs momentum greater than 0 (got momentum 0)")
-
-
-class Adam(OptimizerBase):
-    """Adam (Kingma and Ba, arXiv 1412.6980)."""
-
-    name: Literal["adam"] = Field("adam", description="Adam.")
-    learning_rate: Positive = Field(1e-3, description="Step size.")
-    betas: Betas = Field((0.9, 0.999), description=_BETAS)
-    eps: Positive = Field(1e-8, description=_EPS)
-
-
-class AdamW(OptimizerBase):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101)."""
-
-    name: Literal["adamw"] = Field(description="Adam with decoupled weight decay.")
-    learning_rate: Positive = Field(1e-3, description="Step size.")
-    betas: Betas = Field((0.9, 0.999), description=_BETAS)
-    eps: Positive = Field(1e-8, description=_EPS)
-    decoupled: bool = Field(True, description=_DECOUPLED)
-
-
-class RmsProp(OptimizerBase):
-    """RMSprop (Tieleman and Hinton, 2012)."""
-
-    name: Literal["rmsprop"] = Field(description="RMSprop.")
-    learning_rate: Positive = Field(1e-3, description="Step size.")
-    alpha: Share = Field(0.99, description="Decay of the running mean of the squared gradient.")
-    momentum: Share = Field(0.0, description=_MOMENTUM)
-    eps: Positive = Field(1e-8, description=_EPS)
-
-
-class Adagrad(OptimizerBase):
-    """Adagrad (Duchi, Hazan and Singer, JMLR 12, 2011)."""
-
-    name: Literal["adagrad"] = Field(description="Adagrad.")
-    learning_rate: Positive = Field(0.01, description="Step size.")
-    eps: Positive = Field(1e-10, description=_EPS)
-
-
-class Lamb(OptimizerBase):
-    """LAMB, for large batches (You et al., arXiv 1904.00962)."""
-
-    name: Literal["lamb"] = Field(description="LAMB: Adam with a step scaled for each tensor, for large batches.")
-    learning_rate: Positive = Field(1e-3, description="Step size.")
-    betas: Betas = Field((0.9, 0.999), description=_BETAS)
-    eps: Positive = Field(1e-6, description=_EPS)
-    decoupled: bool = Field(True, description=_DECOUPLED)
-
-
-Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lamb, OneOf("optimizer", default="adam")]
 
 
 class ScheduleBase(Section):
