@@ -183,36 +183,28 @@ class ByType(Choice):
         self.expected = expected
 
     def members(self, union: Any) -> dict[str, Any]:
-        """Return the members by the names of their types."""
-        return {_type_of_member(member): member for member in get_args(union)}
+        """Return the members by numbers that mean nothing."""
+        return {str(number): member for number, member in enumerate(get_args(union))}
 
     def pick(self, union: Any, value: Any) -> tuple[str, Any]:
         """Return the member of the value's type; it has no tag."""
-        table = self.members(union)
-        names = [name for member in table.values() if get_origin(member) is Literal for name in get_args(member)]
-        if isinstance(value, str) and names and value not in names:
-            near = nearest(value, names)
-            if near is not None:
-                raise problem_error(Problem((), f"unknown name {got(value)}; did you mean {near!r}?"))
-        elif _type_of(value) in table:
-            return "", table[_type_of(value)]
+        members = get_args(union)
+        names = [name for member in members if get_origin(member) is Literal for name in get_args(member)]
+        near = nearest(value, names) if isinstance(value, str) and value not in names else None
+        if near is not None:
+            raise problem_error(Problem((), f"unknown name {got(value)}; did you mean {near!r}?"))
+        for member in members:
+            if value in names if get_origin(member) is Literal else _is_of(value, member):
+                return "", member
         raise problem_error(Problem((), f"expected {self.expected} {got(value)}"))
 
 
-def _type_of(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "bool"
-    types = (((int, float), "number"), (str, "text"), ((list, tuple), "list"), ((Mapping, Section), "mapping"))
-    return next((name for cls, name in types if isinstance(value, cls)), "other")
-
-
-def _type_of_member(member: Any) -> str:
+def _is_of(value: Any, member: Any) -> bool:
+    """Tell whether a value has the type of a member, right or not."""
     if get_origin(member) is Annotated:
-        return _type_of_member(get_args(member)[0])
-    if get_origin(member) is Literal:
-        return "text"
-    if member is None or member is type(None) or member is bool:
-        return "bool" if member is bool else "null"
-    origin = get_origin(member) or member
-    types = (((int, float), "number"), (str, "text"), (tuple, "list"), (Section, "mapping"))
-    return next(name for cls, name in types if issubclass(origin, cls))
+        return _is_of(value, get_args(member)[0])
+    kind = get_origin(member) or member
+    if isinstance(value, bool):
+        return kind is bool
+    types: dict[Any, Any] = {int: (int, float), float: (int, float), tuple: (list, tuple)}
+    return isinstance(value, types.get(kind, (Mapping, Section) if issubclass(kind, Section) else kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from onotrain.config.options import Task
 from onotrain.config.plugins import PluginError, Plugins
@@ -12,22 +12,12 @@ from onotrain.config.plugins import PluginError, Plugins
 Mode = Literal["min", "max"]
 
 
-class Facts(Protocol):
+class Facts(NamedTuple):
     """What is known of a metric before anything is measured."""
 
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What networks must do for it to have a meaning."""
-        ...
-
-    @property
-    def mode(self) -> Mode:
-        """Whether less or more is better."""
-        ...
-
-
-class _BuiltIn(NamedTuple):
+    #: What networks must do for it to have a meaning.
     tasks: tuple[Task, ...]
+    #: Whether less or more is better.
     mode: Mode = "min"
 
 
@@ -38,12 +28,12 @@ _TOP_K = re.compile(r"top_([1-9][0-9]{0,8})")
 
 #: ``top_5`` stands for any ``top_k``.
 _BUILT_INS: dict[str, Facts] = {
-    "loss": _BuiltIn(_ALL),
-    "accuracy": _BuiltIn(_CLASSES, "max"),
-    "top_5": _BuiltIn(("multiclass",), "max"),
-    "mae": _BuiltIn(_VALUES),
-    "rmse": _BuiltIn(_VALUES),
-    "r2": _BuiltIn(_VALUES, "max"),
+    "loss": Facts(_ALL),
+    "accuracy": Facts(_CLASSES, "max"),
+    "top_5": Facts(("multiclass",), "max"),
+    "mae": Facts(_VALUES),
+    "rmse": Facts(_VALUES),
+    "r2": Facts(_VALUES, "max"),
 }
 #: What is measured on the training data while training.
 TRAINING = ("loss", "accuracy")
@@ -59,7 +49,7 @@ def _complaint(name: str, found: Any) -> str | None:
     )
 
 
-#: Metrics of other packages: classes with the members of `Facts` and of `onotrain.evaluation.metrics.Metric`.
+#: Metrics of other packages: with the attributes of `Facts` and the members of `onotrain.evaluation.metrics.Metric`.
 PLUGINS = Plugins("onotrain.metrics", _complaint)
 
 
@@ -77,8 +67,10 @@ def facts(name: str) -> Facts | None:
     """Return what is known of the metric of this name; None if there is none, or it is `broken`."""
     if _is_built_in(name):
         return _BUILT_INS["top_5" if top_k(name) else name]
-    found: Facts | None = PLUGINS.load(name) if name in PLUGINS.names and broken(name) is None else None
-    return found
+    if name not in PLUGINS.names or broken(name) is not None:
+        return None
+    found = PLUGINS.load(name)
+    return Facts(found.tasks, found.mode)
 
 
 def broken(name: str) -> str | None:
