@@ -1,4 +1,4 @@
-"""Times the forms of the gradient's way between hosts, in turn, and counts the bytes that leave a host.
+"""Times the methods of adding gradients between hosts, in turn, and counts the bytes that leave a host.
 
     python benchmarks/between_hosts.py --hosts-script hosts.sh [--rates unlimited 1gbit 100mbit] [--rows 32 256]
 
@@ -63,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Form:
-    """A way of the gradient, as settings of ours and of Open MPI's."""
+    """A method of adding gradients, as settings of ours and of Open MPI's."""
 
     name: str
     strategy: str

@@ -39,7 +39,7 @@ class Case:
     what: str
     strategy: dict[str, Any]
     #: Whether all ranks make every step together, so that slices change no result.
-    lockstep: bool = True
+    bulk_synchronous: bool = True
     servers: int = 0
     #: Mean random part of a step; 0: the last rank is twice as slow instead.
     jitter: float = 0.0
@@ -59,11 +59,11 @@ class Case:
 
 def _server(name: str, what: str, staleness: int | str, **options: Any) -> Case:
     strategy = {"name": "parameter_server", "staleness": staleness, **options}
-    return Case(name, what, strategy, lockstep=staleness == 0, servers=1)
+    return Case(name, what, strategy, bulk_synchronous=staleness == 0, servers=1)
 
 
 def _now_and_then(case: Case) -> Case:
-    return Case(f"{case.name}-jitter", case.what, case.strategy, case.lockstep, case.servers, 1.0, SLICES[:1])
+    return Case(f"{case.name}-jitter", case.what, case.strategy, case.bulk_synchronous, case.servers, 1.0, SLICES[:1])
 
 
 ALWAYS = (
@@ -100,7 +100,7 @@ def measure(case: Case, ours: Ours, args: argparse.Namespace) -> dict[str, Any]:
         "name": case.name, "what": case.what, "strategy": case.strategy, "simulate": case.simulate,
         "slices": {slices: summary(case, each) for slices, each in made.items()},
     }  # fmt: skip
-    if case.lockstep and len(case.slices) > 1:
+    if case.bulk_synchronous and len(case.slices) > 1:
         runs = (train(ours, args, case, slices, epochs=2, dtype="float64") for slices in case.slices)
         even, cut = ([each[name] for each in epochs for name in ("train_loss", "validation_loss")] for epochs in runs)
         found["difference"] = max(abs(one - other) / one for one, other in zip(even, cut, strict=True))

@@ -166,7 +166,7 @@ def test_any_hdf5_tool_reads_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [128 << 10], [(128 << 10) + 1, 0, 5], [1_000_003, 300_000]])
-def test_pieces_give_the_digest_of_the_whole(sizes: list[int]) -> None:
+def test_blocks_give_the_digest_of_the_whole(sizes: list[int]) -> None:
     buffers = [bytes(range(256)) * (size // 256 + 1) for size in sizes]
     buffers = [buffer[:size] for buffer, size in zip(buffers, sizes, strict=True)]
     pauses: list[None] = []

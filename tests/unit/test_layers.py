@@ -98,6 +98,7 @@ def test_kernel_sources_import_no_room() -> None:
         ("training/loop.py", "from mpi4py import MPI", "mpi4py is imported only"),
         ("training/loop.py", "import h5py", "h5py is imported only"),
         ("reporting/table.py", "import rich.table", "rich is imported only"),
+        ("inference/predictor.py", "from onotrain.training.session import train", "inference imports training"),
         ("__init__.py", "import click", "click is imported only"),
         ("training/loop.py", "print('loss')", "only cli prints"),
         ("misc/tool.py", "", "no room is called misc"),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.readers import detect_format, load_dataset
-
-if TYPE_CHECKING:
-    from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 
 #: Integer targets are taken for classes up to so many different values.
 MOST_CLASSES = 1000
@@ -123,7 +120,7 @@ def describe(spec: DataSpec) -> DataInfo:
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:
-            return _describe(stream.targets_only(), kind, stream.dtype, stream.features, _stream_blocks(stream))
+            return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
     if kind in ("csv", "tsv"):
         from onotrain.data.delimited import read_with_missing
 
@@ -135,26 +132,16 @@ def describe(spec: DataSpec) -> DataInfo:
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:
     """Look at a data set in memory; `kind` is the format that it is said to have."""
-    columns = dataset.features.shape[1]
-    rows = max(1, _BLOCK_BYTES // (8 * columns))
-    blocks = (dataset.features[begin : begin + rows] for begin in range(0, len(dataset), rows))
-    return _describe(dataset, kind, dataset.features.dtype, columns, blocks)
+    rows = max(1, _BLOCK_BYTES // (8 * dataset.features.shape[1]))
+    return _describe(dataset, kind, ArraySamples(dataset.features, np.empty(0)), rows)
 
 
-def _stream_blocks(stream: Hdf5Stream) -> Iterator[np.ndarray]:
-    """Yield the features of a file block by block, in one buffer."""
-    buffer = np.empty((stream.block_rows, stream.features), stream.dtype)
-    for begin in range(0, stream.rows, stream.block_rows):
-        end = min(begin + stream.block_rows, stream.rows)
-        stream.read(begin, end, buffer[: end - begin])
-        yield buffer[: end - begin]
-
-
-def _describe(dataset: Dataset, kind: str, dtype: np.dtype, columns: int, blocks: Iterator[np.ndarray]) -> DataInfo:
-    """Pass over the features once."""
+def _describe(dataset: Dataset, kind: str, samples: Samples, rows: int) -> DataInfo:
+    """Pass over the features once, in blocks of `rows`."""
+    columns = math.prod(dataset.feature_shape)
     missing, infinite = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
     moments = Moments(columns)
-    for block in blocks:
+    for block in blocks_of(samples, rows):
         if block.dtype != np.uint8:
             missing += np.isnan(block).sum(axis=0)
             infinite += np.isinf(block).sum(axis=0)
@@ -166,7 +153,7 @@ def _describe(dataset: Dataset, kind: str, dtype: np.dtype, columns: int, blocks
         samples=len(dataset),
         features=columns,
         feature_shape=dataset.feature_shape,
-        dtype=str(dtype),
+        dtype=str(samples.dtype),
         feature_names=dataset.feature_names,
         missing=missing,
         infinite=infinite,

@@ -12,7 +12,7 @@ from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.normalization import Normalization
 from onotrain.data.readers import load_dataset
-from onotrain.data.samples import ArraySamples, Samples, StreamSamples
+from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
@@ -49,9 +49,7 @@ def normalization_of(setting: Any, samples: Samples) -> Normalization:
     """Return the normalisation that ``data.normalize`` asks for, computed on `samples`."""
     if not isinstance(setting, str):
         return Normalization.given(setting.mean, setting.std)
-    starts = range(0, len(samples), _BLOCK_ROWS)
-    blocks = (samples.features(begin, min(begin + _BLOCK_ROWS, len(samples))) for begin in starts)
-    return Normalization.fit_blocks(setting, (features[rows] for features, rows in blocks))
+    return Normalization.fit_blocks(setting, blocks_of(samples, _BLOCK_ROWS))
 
 
 def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -79,3 +80,10 @@ class StreamSamples:
     def targets(self, begin: int, end: int) -> np.ndarray:
         """Return a copy of the samples' targets."""
         return self._targets[self._rows(begin, end)]
+
+
+def blocks_of(samples: Samples, rows: int) -> Iterator[np.ndarray]:
+    """Yield the features of successive samples, `rows` at a time."""
+    for begin in range(0, len(samples), rows):
+        features, chosen = samples.features(begin, min(begin + rows, len(samples)))
+        yield features[chosen]

@@ -97,7 +97,7 @@ def predict(
 
 
 class _Exchange:
-    """A result on its way to rank 0, and the reply on its way back."""
+    """A result being sent to rank 0, and the reply being sent back."""
 
     def __init__(self, comm: Any, chunk: int, block: np.ndarray) -> None:
         self._reply = np.empty(1, np.int64)

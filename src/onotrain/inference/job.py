@@ -41,7 +41,7 @@ class PredictionReport:
         return self.samples / self.seconds
 
 
-#: Told the number of samples; returns what is told of every number of rows that are done.
+#: Gets the number of samples; returns what is called with each number of rows that are done.
 Begin = Callable[[int], Callable[[int], None]]
 
 

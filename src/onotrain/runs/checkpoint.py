@@ -41,8 +41,8 @@ _CHECKED_BYTES = USER_BLOCK_BYTES - hashlib.sha256().digest_size  # the rest is 
 _NON_FINITE = "$float"
 
 #: Digested between two pauses: 0.1 ms of a core that has instructions for it [bytes].
-_PIECE_BYTES = 128 << 10
-#: Called before each piece: a thread that digests must not take a core from the training for long.
+_BLOCK_BYTES = 128 << 10
+#: Called before each block: a thread that digests must not take a core from the training for long.
 Pause = Callable[[], object]
 
 
@@ -78,9 +78,9 @@ def sha256(buffers: Iterable[memoryview], pause: Pause = no_pause) -> hashlib._H
     """Return the digest of the bytes of `buffers`, one after the other."""
     digest = hashlib.sha256()
     for buffer in buffers:
-        for begin in range(0, len(buffer), _PIECE_BYTES):
+        for begin in range(0, len(buffer), _BLOCK_BYTES):
             pause()
-            digest.update(buffer[begin : begin + _PIECE_BYTES])
+            digest.update(buffer[begin : begin + _BLOCK_BYTES])
     return digest
 
 

@@ -36,7 +36,7 @@ _TEXT_STEP = 4096
 
 
 class Encoder:
-    """Builds files in one piece of memory, of which it gives out views.
+    """Builds files in one block of memory, of which it gives out views.
 
     `take` copies arrays, `finish` adds metadata and digests; two threads may do the one and the other, in turn.
     """

@@ -34,7 +34,7 @@ from onotrain.runs.checkpoint import (
 from onotrain.runs.checkpoint_encoder import Encoder
 
 BEST_NAME = "best.json"
-#: What the thread that writes leaves to the training between two pieces of its work [s].
+#: Pause of the writing thread between two blocks of a digest, which leaves the core to the training [s].
 _PAUSE_S = 1e-3
 _NAME = re.compile(r"step-(\d{9,18})\.h5")
 
