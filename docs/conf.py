@@ -35,7 +35,7 @@ def _inline(self: Any, node: nodes.math) -> None:
 
 
 def _block(self: Any, node: nodes.math_block) -> None:
-    self.body.append(f"<div>{convert(node.astext(), display='block')}</div>")
+    self.body.append(f'<div style="margin: 1em 0; overflow-x: auto">{convert(node.astext(), display="block")}</div>')
     raise nodes.SkipNode
 
 
