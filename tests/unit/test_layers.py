@@ -1,4 +1,4 @@
-"""The house's one-way rule: a room imports only from rooms below it, and each foreign library has its rooms."""
+"""The one-way rule: a package imports only from packages below it, and each foreign library has its places."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
-# Lowest first; `config` and `errors` are ground under all of them.  Where the design names several rooms of one height
+# Lowest first; `config` and `errors` are ground under all of them.  Where the design names several packages of one height
 # (nn, optim, data), this order is the one-way street between them.
 GROUND = ("errors", "names", "memory", "files", "hdf5_layout", "seeds", "config")
-ROOMS = (
+LAYERS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
     "reporting", "bench", "cli",
 )  # fmt: skip
@@ -26,17 +26,17 @@ HOMES = {
     "click": ("cli/*",),
     "rich": ("cli/*",),
 }
-# The lazy names of the public package and the `python -m onotrain` entry stand above all rooms.
+# The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")
 
 
-def imported(tree: ast.AST, package: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of everything a module of `package` imports; a name also as `module.name`."""
+def imported(tree: ast.AST, within: list[str]) -> Iterator[tuple[int, str]]:
+    """Yield (line, dotted name) of everything a module of the package `within` imports; a name also as `module.name`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
+            base = within[: len(within) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
@@ -49,20 +49,20 @@ def violations(path: str, text: str) -> list[str]:
     """Return what one file (path relative to the package) does against the rules."""
     tree = ast.parse(text, path)
     parts = Path(path).parts
-    room = parts[0].removesuffix(".py")
+    package = parts[0].removesuffix(".py")
     found = []
-    if path not in ROOF and room not in ROOMS:
-        found.append(f"{path}: no room is called {room}; the rooms are {', '.join(ROOMS)}")
+    if path not in ROOF and package not in LAYERS:
+        found.append(f"{path}: no package is called {package}; expected one of {', '.join(LAYERS)}")
     for line, name in imported(tree, ["onotrain", *parts[:-1]]):
         library, _, inner = name.partition(".")
         other = inner.partition(".")[0]
-        if library == "onotrain" and other in ROOMS and path not in ROOF and room in ROOMS:
-            if other != room and ROOMS.index(other) >= ROOMS.index(room):
-                found.append(f"{path}:{line}: {room} imports {other}, which is not below it")
+        if library == "onotrain" and other in LAYERS and path not in ROOF and package in LAYERS:
+            if other != package and LAYERS.index(other) >= LAYERS.index(package):
+                found.append(f"{path}:{line}: {package} imports {other}, which is not below it")
         elif library in HOMES and not any(fnmatch(path, home) for home in HOMES[library]):
             found.append(f"{path}:{line}: {library} is imported only by {', '.join(HOMES[library])}")
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and room != "cli":
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print" and package != "cli":
             found.append(f"{path}:{node.lineno}: only cli prints")
     return found
 
@@ -80,8 +80,8 @@ def test_kernel_sources_import_no_room() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             words = line.split()
             if words[:1] in (["import"], ["from"], ["cimport"]) and words[1].startswith("onotrain."):
-                room = words[1].split(".")[1]
-                assert room in (*GROUND, "_kernels"), f"{path.name}:{number}: kernels import {room}"
+                package = words[1].split(".")[1]
+                assert package in (*GROUND, "_kernels"), f"{path.name}:{number}: kernels import {package}"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_kernel_sources_import_no_room() -> None:
         ("inference/predictor.py", "from onotrain.training.session import train", "inference imports training"),
         ("__init__.py", "import click", "click is imported only"),
         ("training/loop.py", "print('loss')", "only cli prints"),
-        ("misc/tool.py", "", "no room is called misc"),
+        ("misc/tool.py", "", "no package is called misc"),
     ],
 )
 def test_a_breach_is_seen(path: str, text: str, complaint: str) -> None:
@@ -124,5 +124,49 @@ def test_what_is_allowed_is_not_a_breach(path: str, text: str) -> None:
     assert violations(path, text) == []
 
 
-def test_the_rooms_were_found() -> None:
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of files that import each other, however long the way round."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        left = [start]
+        while left:
+            for other in imports.get(left.pop(), set()) - seen:
+                seen.add(other)
+                left.append(other)
+        return seen
+
+    reach = {path: reached(path) for path in imports}
+    mutual = {path: sorted(other for other in reach[path] if path in reach.get(other, set())) for path in imports}
+    return [list(group) for group in dict.fromkeys(tuple(group) for group in mutual.values() if group)]
+
+
+def imports_of(path: str, text: str, files: set[str]) -> set[str]:
+    """Return the files that one file imports, for type checkers or not; packages' faces hand names on, and are none."""
+    found = set()
+    for _, name in imported(ast.parse(text, path), ["onotrain", *Path(path).parts[:-1]]):
+        parts = name.split(".")[1:]
+        candidates = ("/".join(parts[:length]) + ".py" for length in (len(parts), len(parts) - 1) if length > 0)
+        found.update(candidate for candidate in candidates if candidate in files)
+    return found - {path}
+
+
+def test_no_files_import_each_other() -> None:
+    texts = {path: (SOURCE / path).read_text(encoding="utf-8") for path in FILES}
+    assert circles({path: imports_of(path, text, set(FILES)) for path, text in texts.items()}) == []
+
+
+def test_a_circle_is_seen() -> None:
+    files = {"nn/a.py", "nn/b.py", "nn/c.py"}
+    texts = {
+        "nn/a.py": "from onotrain.nn.b import x",
+        "nn/b.py": "def f():\n    from onotrain.nn import c",
+        "nn/c.py": "from .a import y",
+    }
+    imports = {path: imports_of(path, text, files) for path, text in texts.items()}
+    assert circles(imports) == [sorted(files)]
+    assert circles(imports | {"nn/c.py": set()}) == []
+
+
+def test_the_packages_were_found() -> None:
     assert {"errors.py", "__init__.py"} <= set(FILES)
