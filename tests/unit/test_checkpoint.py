@@ -24,12 +24,12 @@ from onotrain.runs.checkpoint import (
     MAGIC,
     Checkpoint,
     DamagedCheckpointError,
-    decode,
     image_bytes,
     sha256,
     to_text,
     user_block,
 )
+from onotrain.runs.checkpoint_decoder import decode
 from onotrain.runs.checkpoint_encoder import encode
 from onotrain.runs.metadata import check_arrays
 

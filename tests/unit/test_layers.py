@@ -11,8 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
-# Lowest first; `config` and `errors` are ground under all of them.  Where the design names several packages of one height
-# (nn, optim, data), this order is the one-way street between them.
+# Lowest first.  Where the design names several packages of one height (nn, optim, data), this order is the one-way
+# street between them.
 GROUND = ("errors", "names", "memory", "files", "hdf5_layout", "seeds", "config")
 LAYERS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
@@ -31,7 +31,7 @@ ROOF = ("__init__.py", "__main__.py")
 
 
 def imported(tree: ast.AST, within: list[str]) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of everything a module of the package `within` imports; a name also as `module.name`."""
+    """Yield (line, dotted name) of everything that a module within a package imports; a name also as `module.name`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

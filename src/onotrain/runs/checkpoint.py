@@ -5,7 +5,7 @@ refuse a torn or flipped file before libhdf5, which is not hardened against dama
 HDF5 tool opens the file as it is.  The digest says "complete and as written", not "from a friend": what the image holds
 is checked as well.  The specification is ``docs/checkpoint-format.md``.
 
-`checkpoint_encoder` makes files and `checkpoint_image` reads images; nothing else needs libhdf5.
+`checkpoint_encoder` makes files, `checkpoint_decoder` reads them, `checkpoint_image` what is in an image.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def image_bytes(block: bytes, source: str) -> int:
         raise damaged(source, f"it ends after {len(block)} bytes, expected at least {USER_BLOCK_BYTES}")
     checked, digest = block[:_CHECKED_BYTES], block[_CHECKED_BYTES:USER_BLOCK_BYTES]
     if hashlib.sha256(checked).digest() != digest:
-        raise damaged(source, f"digest of its header is {_hex(checked)}, expected {digest.hex()[:16]}")
+        raise damaged(source, f"digest of its header is {short_hex(checked)}, expected {digest.hex()[:16]}")
     _, version, size, length, _ = FIELDS.unpack_from(checked)
     if version != VERSION:
         raise other_version(source, version)
@@ -119,44 +119,6 @@ def image_bytes(block: bytes, source: str) -> int:
             source, f"its header says a size of {size} bytes, expected {USER_BLOCK_BYTES} and zeros as filling"
         )
     return int(length)
-
-
-def decode(data: bytes, source: str) -> Checkpoint:
-    """Read a whole file that `onotrain.runs.checkpoint_encoder.encode` made.
-
-    Parameters
-    ----------
-    data
-        The file's bytes.
-    source
-        Name of the file, for messages.
-
-    Returns
-    -------
-    Checkpoint
-        With C-contiguous, writable arrays of native byte order.
-
-    Raises
-    ------
-    DamagedCheckpointError
-        The bytes are not the ones that were written.
-    CheckpointError
-        The file is whole but newer, or holds what a checkpoint may not hold.
-    """
-    length = image_bytes(data[:USER_BLOCK_BYTES], source)
-    if len(data) - USER_BLOCK_BYTES != length:
-        raise damaged(source, f"it has {len(data)} bytes, expected {USER_BLOCK_BYTES + length}")
-    digest = FIELDS.unpack_from(data)[-1]
-    image = memoryview(data)[USER_BLOCK_BYTES:]
-    if hashlib.sha256(image).digest() != digest:
-        raise damaged(source, f"its SHA-256 is {_hex(image)}, expected {digest.hex()[:16]}")
-    from onotrain.runs.checkpoint_image import read_image  # here, because libhdf5 is not needed everywhere
-
-    arrays, text = read_image(data, source)
-    try:
-        return Checkpoint(arrays, from_text(text))
-    except ValueError as error:
-        raise foreign(source, f"/metadata that is not JSON ({error})", "a JSON object") from error
 
 
 def damaged(source: str, problem: str) -> DamagedCheckpointError:
@@ -183,7 +145,8 @@ def other_version(source: str, version: object) -> CheckpointError:
     )
 
 
-def _hex(data: bytes | memoryview) -> str:
+def short_hex(data: bytes | memoryview) -> str:
+    """Return the beginning of the SHA-256 of some bytes, for messages."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 

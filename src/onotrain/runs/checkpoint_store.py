@@ -23,14 +23,8 @@ from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
 from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
-from onotrain.runs.checkpoint import (
-    USER_BLOCK_BYTES,
-    Checkpoint,
-    DamagedCheckpointError,
-    damaged,
-    decode,
-    image_bytes,
-)
+from onotrain.runs.checkpoint import USER_BLOCK_BYTES, Checkpoint, DamagedCheckpointError, damaged, image_bytes
+from onotrain.runs.checkpoint_decoder import decode
 from onotrain.runs.checkpoint_encoder import Encoder
 
 BEST_NAME = "best.json"
