@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 import networks
 import onotrain
 from onotrain.data import DataSpec, hdf5_stream
+from onotrain.data.samples import ArraySamples, StreamSamples
 from onotrain.errors import DataError, OnotrainError, UsageError
-from onotrain.inference import source
 from onotrain.inference.evaluation import Evaluation, evaluate
 from onotrain.inference.export import export
 from onotrain.inference.job import predict_file
+from onotrain.inference.source import open_source
 
 COLUMNS = ("v", "w", "x", "y", "z")
 
@@ -58,16 +60,12 @@ def test_large_files_are_streamed_by_themselves(tmp_path: Path, monkeypatch: pyt
     net, x = save(tmp_path, "multiclass"), samples(2000)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=x, chunks=(512, 5))
-    spec = DataSpec(str(tmp_path / "x.h5"))
-    expected = onotrain.load(net).predict(x)
-    seen: list[str] = []
-    for name in ("_in_memory", "_streamed"):
-        function = getattr(source, name)
-        monkeypatch.setattr(source, name, lambda *a, f=function, n=name: (seen.append(n), f(*a))[1])
-    for memory in (10**9, x.nbytes):
+    spec, network = DataSpec(str(tmp_path / "x.h5")), onotrain.load(net)
+    for memory, kind in ((10**9, ArraySamples), (x.nbytes, StreamSamples)):
         monkeypatch.setattr(hdf5_stream, "available_bytes", lambda memory=memory: memory)
-        np.testing.assert_array_equal(predicted(net, spec), expected)
-    assert seen == ["_in_memory", "_streamed"]
+        with ExitStack() as stack:
+            assert isinstance(open_source(stack, None, network.metadata, spec, "auto", labelled=False).samples, kind)
+        np.testing.assert_array_equal(predicted(net, spec), network.predict(x))
 
 
 def test_npz_by_the_names_of_the_training(tmp_path: Path) -> None:
@@ -199,7 +197,7 @@ def test_passes_do_not_change_the_sums(tmp_path: Path, monkeypatch: pytest.Monke
     net = save(tmp_path, "multiclass")
     spec, *_ = labelled(tmp_path, net)
     whole = evaluate(net, spec)
-    monkeypatch.setattr("onotrain.evaluation.evaluator._TABLE_BYTES", 1)
+    monkeypatch.setattr("onotrain.evaluation.evaluator.TABLE_BYTES", 1)
     for stream in (False, True):
         parts = evaluate(net, spec, stream=stream)
         np.testing.assert_array_equal(parts.confusion, whole.confusion)

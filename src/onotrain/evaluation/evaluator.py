@@ -15,7 +15,7 @@ from onotrain.nn import Model
 from onotrain.parallel.world import Comm, start_mpi
 
 #: Memory for the sums of all chunks of one round, which a rank sends to the others [bytes].
-_TABLE_BYTES = 1 << 26
+TABLE_BYTES = 1 << 26
 
 
 class Evaluator:
@@ -55,7 +55,7 @@ class Evaluator:
         """
         rank, size = (0, 1) if comm is None else (comm.rank, comm.size)
         ends = np.cumsum([metric.size for metric in self.metrics])
-        chunks, step = -(-len(self._samples) // PASS_ROWS), max(1, _TABLE_BYTES // (8 * int(ends[-1])))
+        chunks, step = -(-len(self._samples) // PASS_ROWS), max(1, TABLE_BYTES // (8 * int(ends[-1])))
         total = np.zeros(ends[-1])
         for begin in range(0, chunks, step):
             table = np.zeros((min(step, chunks - begin), len(total)))
