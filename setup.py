@@ -38,7 +38,7 @@ LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform(
 
 # The rules of the optimisers round every operation: their bits depend neither on the level, nor on how the parameters
 # are cut into shards, and the division and square root in them hide what fusing would save.  What codecs
-# encode is rounded by adding to a product, and is the twin's to the bit.
+# encode is rounded by adding to a product, and is the reference's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
 LEVELLED = ("dense", "losses", "update", "gather", "codecs")

@@ -1,10 +1,9 @@
-"""Which build of the kernels runs here, and the kernels of one dtype as an object."""
+"""Which build of the kernels runs here."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from onotrain._kernels.table import NAMES, Kernels
 from onotrain.errors import PlatformError
 
 REFERENCE = "reference"
@@ -21,59 +21,10 @@ VARIABLE = "ONOTRAIN_KERNELS"
 _MODULES = {
     "gemm": False, "random": False, "gather": True, "dense": True, "losses": True, "update": True, "codecs": True,
 }  # fmt: skip
-#: Modules of their twins.
-_REFERENCES = ("reference", "reference_update", "reference_codecs")
+#: Those that are not chosen by the dtype alone.
+_UNIFORM = ("gather", "shuffle_positions")
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
-
-Kernel = Callable[..., None]
-#: Returns a number: of an update the sum of squares of the summed gradient.
-NumberKernel = Callable[..., float]
-
-
-@dataclass(frozen=True, slots=True)
-class Kernels:
-    """All kernels of one dtype from one build; `reference` and `reference_codecs` document each of them.
-
-    Arrays are C-contiguous; outputs come last and belong to the caller.  A wrong shape, dtype or layout raises
-    ValueError, an index outside its range IndexError; either leaves the outputs as they were.
-    """
-
-    dtype: np.dtype[Any]
-    path: str
-
-    gemm: Kernel
-    shuffle_positions: Kernel
-    gather: Kernel
-    dense_forward: Kernel
-    dense_backward: Kernel
-    dense_predict: Kernel
-    elementwise_forward: Kernel
-    elementwise_backward: Kernel
-    elementwise_predict: Kernel
-    softmax_cross_entropy: Kernel
-    binary_cross_entropy: Kernel
-    squared_error: Kernel
-    absolute_error: Kernel
-    huber: Kernel
-    softmax: Kernel
-    sigmoid: Kernel
-    sum_gradients: NumberKernel
-    update: NumberKernel
-    add_scaled: Kernel
-    sum_of_squares: NumberKernel
-    largest_magnitude: NumberKernel
-    encode_half: Kernel
-    decode_half: Kernel
-    encode_bfloat: Kernel
-    decode_bfloat: Kernel
-    encode_int8: Kernel
-    decode_int8: Kernel
-    keep_rest: Kernel
-
-
-#: Names of the kernels.
-NAMES = tuple(field.name for field in fields(Kernels) if field.name not in ("dtype", "path"))
 
 
 def available() -> tuple[str, ...]:
@@ -146,24 +97,17 @@ def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
         raise ValueError(f"dtype: got {kind.name}, expected float32 or float64")
     build = path() if build is None else _checked(build, available())
     if build == REFERENCE:
-        return Kernels(kind, build, **_functions(_REFERENCES))
-    functions = _functions(f"{build}.{module}" if levelled else module for module, levelled in _MODULES.items())
-    gather = functions.pop("gather")
-    shuffle = functions.pop("shuffle_positions")
-    special = {name: function[_C_NAMES[kind.name]] for name, function in functions.items()}
-    return Kernels(kind, build, gather=_gather(gather, kind), shuffle_positions=shuffle, **special)
+        return Kernels(kind, build)
+    functions: dict[str, Any] = {}
+    for module, levelled in _MODULES.items():
+        compiled = import_module(f"onotrain._kernels.{build}.{module}" if levelled else f"onotrain._kernels.{module}")
+        functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
+    of_dtype = {name: function[_C_NAMES[kind.name]] for name, function in functions.items() if name not in _UNIFORM}
+    own = {"gather": _gather(functions["gather"], kind), "shuffle_positions": functions["shuffle_positions"]}
+    return Kernels(kind, build, of_dtype | own)
 
 
-def _functions(modules: Iterable[str]) -> dict[str, Any]:
-    """Return the kernels in these modules by name."""
-    found: dict[str, Any] = {}
-    for module in modules:
-        functions = import_module(f"onotrain._kernels.{module}")
-        found |= {name: getattr(functions, name) for name in NAMES if hasattr(functions, name)}
-    return found
-
-
-def _gather(fused: Any, kind: np.dtype[Any]) -> Kernel:
+def _gather(fused: Any, kind: np.dtype[Any]) -> Callable[..., None]:
     """Return `gather` for one dtype of batch: the dtype of the storage is the one thing that is chosen per call."""
     by_storage = {np.dtype(name): fused[c_name, _C_NAMES[kind.name]] for name, c_name in _STORAGE.items()}
 

@@ -1,4 +1,4 @@
-"""The NumPy twins of the kernels: the same names, parameters and in-place contract, written to be read.
+"""The reference implementations of the kernels in NumPy: the same names, parameters and in-place contract.
 
 They are the oracle of the tests, and what runs with ``ONOTRAIN_KERNELS=reference``; those of codecs are in
 `onotrain._kernels.reference_codecs`.
@@ -19,7 +19,7 @@ from onotrain.names import ACTIVATIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: As compiled code does, the twin lets infinities and NaN pass without a word.
+#: As compiled code does, the reference lets infinities and NaN pass without a word.
 silent = np.errstate(all="ignore")
 
 

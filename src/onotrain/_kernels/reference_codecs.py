@@ -1,4 +1,4 @@
-"""The NumPy twins of the kernels of codecs; `onotrain._kernels.reference` says what twins are.
+"""The reference implementations of the kernels of codecs; see `onotrain._kernels.reference`.
 
 ``n`` values, ``g = ceil(n / 256)`` groups of them.
 """

@@ -64,7 +64,7 @@ class _Bench:
 
     def __init__(self, world: World, subject: Subject, budget_s: float, say: Say) -> None:
         self._world, self._subject, self._budget_s, self._say = world, subject, budget_s, say
-        self._kernels: Any = subject.kernels
+        self._kernels = subject.kernels
         self._model = subject.model()
         layout, node = self._model.layout, world.node
         # Where training has them: memory that a node shares is laid out otherwise than a process's own, and may be

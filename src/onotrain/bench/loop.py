@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.bench.measure import spread
 from onotrain.bench.subject import Subject
 from onotrain.data.feed import ArrayFeed
@@ -47,14 +48,13 @@ class _Stopwatch:
     on: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
-    def around(self, kernels: Any) -> Any:
+    def around(self, kernels: Kernels) -> Kernels:
         """Return kernels that are timed wherever they are called."""
-        part_of = {kernel: part for part, names in PARTS.items() for kernel in names}
-        names = [name for name in kernels.__slots__ if callable(getattr(kernels, name))]
-        timed = {name: self._timed(part_of.get(name, "other kernels"), getattr(kernels, name)) for name in names}
-        return replace(kernels, **timed)
+        return kernels.wrapped(self._timed)
 
-    def _timed(self, part: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        part = next((part for part, names in PARTS.items() if name in names), "other kernels")
+
         def call(*arguments: Any) -> Any:
             if not self.on:
                 return kernel(*arguments)

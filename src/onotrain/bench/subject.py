@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.config import Config, load_config
 from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
 from onotrain.data.selection import spec_of
@@ -33,7 +34,7 @@ class Subject:
     #: uint8 or float32.
     storage: np.dtype
     #: Kernels that all ranks have in common.
-    kernels: Any
+    kernels: Kernels
 
     @property
     def metadata(self) -> ModelMetadata:
@@ -44,7 +45,7 @@ class Subject:
         normalization = Normalization.given(mean, std)
         return ModelMetadata((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
 
-    def model(self, kernels: Any = None) -> Model:
+    def model(self, kernels: Kernels | None = None) -> Model:
         """Return the network, not bound to parameters, with these kernels instead of the subject's."""
         return Model(self.config.model, self.config.loss, self.inputs, kernels or self.kernels)
 

@@ -7,10 +7,11 @@ slice.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.data.batches import Batch
 from onotrain.data.normalization import Normalization
 from onotrain.data.pool import Pool
@@ -62,7 +63,7 @@ class ArrayFeed:
         index: np.ndarray | None,
         normalization: Normalization,
         seed: int,
-        kernels: Any,
+        kernels: Kernels,
         pool: Pool | None = None,
     ) -> None:
         self._features, self._targets, self._pool = features, targets, pool

@@ -18,10 +18,10 @@ and classes have their sizes, and dealt out at random within the classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.data.split import largest_remainders
 from onotrain.seeds import key
 
@@ -29,7 +29,7 @@ from onotrain.seeds import key
 _BLOCK = 1 << 16
 
 
-def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Any) -> np.ndarray:
+def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Kernels) -> np.ndarray:
     """Return the samples of a pool, drawn at random from ``range(sum(sizes))``.
 
     Parameters
@@ -54,7 +54,7 @@ def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Any) -> 
 
 
 def pool_by_label(
-    number: int, counts: np.ndarray, classes: Callable[[np.ndarray], np.ndarray], seed: int, kernels: Any
+    number: int, counts: np.ndarray, classes: Callable[[np.ndarray], np.ndarray], seed: int, kernels: Kernels
 ) -> np.ndarray:
     """Return the samples of a pool, so many of each class, drawn at random; in blocks, for there may be very many.
 

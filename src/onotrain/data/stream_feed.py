@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.data.batches import Batch
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
@@ -63,7 +64,7 @@ class StreamFeed:
         batch_size: int,
         normalization: Normalization,
         seed: int,
-        kernels: Any,
+        kernels: Kernels,
     ) -> None:
         self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)

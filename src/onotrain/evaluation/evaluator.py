@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
@@ -36,7 +36,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Any
+        self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Kernels
     ) -> None:
         self.metrics = metrics
         self._loss, self._samples = model.loss, samples

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from onotrain._kernels import empty
+from onotrain._kernels import Kernels, empty
 from onotrain.data.normalization import Normalization
 from onotrain.nn import Model
 
@@ -27,7 +25,7 @@ class ForwardPass:
         Kernels of the model's dtype.
     """
 
-    def __init__(self, model: Model, normalization: Normalization, kernels: Any) -> None:
+    def __init__(self, model: Model, normalization: Normalization, kernels: Kernels) -> None:
         self._model, self._normalization, self._kernels = model, normalization, kernels
         self._x = empty((PASS_ROWS, model.inputs), model.dtype)
         self._outputs = [empty((PASS_ROWS, layer.outputs), model.dtype) for layer in model.layers]

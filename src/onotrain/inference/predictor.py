@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
 
 import numpy as np
 
 from onotrain import _kernels
+from onotrain._kernels import Kernels
 from onotrain.data.normalization import Normalization
 from onotrain.errors import DataError
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
@@ -25,7 +25,7 @@ _BRIGHTEST = 2.0
 class _OfThread(threading.local):
     """Buffers of one pass, of each thread its own."""
 
-    def __init__(self, model: Model, normalization: Normalization, kernels: Any) -> None:
+    def __init__(self, model: Model, normalization: Normalization, kernels: Kernels) -> None:
         self.forward = ForwardPass(model, normalization, kernels)
 
 
@@ -53,7 +53,7 @@ class Predictor:
     ['0', '1', '2']
     """
 
-    def __init__(self, metadata: ModelMetadata, parameters: np.ndarray, kernels: Any = None) -> None:
+    def __init__(self, metadata: ModelMetadata, parameters: np.ndarray, kernels: Kernels | None = None) -> None:
         self.metadata = metadata
         self.parameters = parameters
         self.kernels = _kernels.load(metadata.config.training.dtype) if kernels is None else kernels

@@ -108,11 +108,12 @@ class Dense:
         self._bias_initializer = defaults.bias_initializer
         self._index = index
         self._kernels = kernels
-        self._weight: np.ndarray | None = None
-        self._bias: np.ndarray | None = None
-        self._dw: np.ndarray | None = None
-        self._db: np.ndarray | None = None
-        self._shared = False
+        # Set by `bind`.
+        self._weight: np.ndarray
+        self._bias: np.ndarray | None
+        self._dw: np.ndarray | None
+        self._db: np.ndarray | None
+        self._shared: bool
 
     def shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Return the weight's shape and, if there is one, the bias's."""

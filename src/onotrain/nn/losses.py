@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain._kernels._dispatch import Kernel
 from onotrain.config.loss import PLUGINS
 from onotrain.config.options import LossOptions, Task
 from onotrain.errors import UsageError
+
+_Activate = Callable[[np.ndarray, np.ndarray], None]
 
 
 class Loss(ABC):
@@ -45,7 +46,11 @@ class Loss(ABC):
         self.task: Task = options.task(outputs)
         if options.activation is None and type(self).activate is Loss.activate:
             raise UsageError(f"loss {self.name}: its options have no activation, so it must have a method activate")
-        activations: dict[str, Kernel] = {"softmax": kernels.softmax, "sigmoid": kernels.sigmoid, "identity": _copy}
+        activations: dict[str, _Activate] = {
+            "softmax": kernels.softmax,
+            "sigmoid": kernels.sigmoid,
+            "identity": _copy,
+        }
         self._activate = activations[options.activation or "identity"]
 
     @abstractmethod

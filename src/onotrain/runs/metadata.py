@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.normalization import Normalization
 from onotrain.data.prepare import DataDescription
@@ -32,7 +33,7 @@ class ModelMetadata(DataDescription):
         """Number of features of a sample."""
         return int(np.prod(self.feature_shape))
 
-    def model(self, kernels: Any) -> Model:
+    def model(self, kernels: Kernels) -> Model:
         """Return the network, not yet bound to parameters."""
         return Model(self.config.model, self.config.loss, self.inputs, kernels)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
+from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.batches import Batch
 from onotrain.data.partition import label_counts, pool_by_label, pool_by_rank
@@ -17,7 +17,7 @@ from onotrain.parallel.world import World
 
 
 def make_pool(
-    world: World, config: Config, arrays: Mapping[str, np.ndarray], part: Callable[[Batch], Batch], kernels: Any
+    world: World, config: Config, arrays: Mapping[str, np.ndarray], part: Callable[[Batch], Batch], kernels: Kernels
 ) -> Pool | None:
     """Return this rank's samples, or None if they are not partitioned.  *Collective*: same arguments but for `part`.
 

@@ -1,0 +1,73 @@
+"""The kernels of one dtype from one build, as an object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from onotrain._kernels import reference, reference_codecs, reference_update
+
+
+class Kernels:
+    """All kernels of one dtype from one build.
+
+    The class has their reference implementations, whose signatures and documentation type checkers and editors find
+    here; an object of a compiled build has its own in their places.  Arrays are C-contiguous; outputs come last and
+    belong to the caller.  A wrong shape, dtype or layout raises ValueError, an index outside its range IndexError;
+    either leaves the outputs as they were.
+
+    Parameters
+    ----------
+    dtype
+        float32 or float64.
+    path
+        Name of the build.
+    kernels
+        Each of `NAMES`; None for the reference implementations.
+    """
+
+    gemm = staticmethod(reference.gemm)
+    shuffle_positions = staticmethod(reference.shuffle_positions)
+    gather = staticmethod(reference.gather)
+    dense_forward = staticmethod(reference.dense_forward)
+    dense_backward = staticmethod(reference.dense_backward)
+    dense_predict = staticmethod(reference.dense_predict)
+    elementwise_forward = staticmethod(reference.elementwise_forward)
+    elementwise_backward = staticmethod(reference.elementwise_backward)
+    elementwise_predict = staticmethod(reference.elementwise_predict)
+    softmax_cross_entropy = staticmethod(reference.softmax_cross_entropy)
+    binary_cross_entropy = staticmethod(reference.binary_cross_entropy)
+    squared_error = staticmethod(reference.squared_error)
+    absolute_error = staticmethod(reference.absolute_error)
+    huber = staticmethod(reference.huber)
+    softmax = staticmethod(reference.softmax)
+    sigmoid = staticmethod(reference.sigmoid)
+    update = staticmethod(reference_update.update)
+    sum_gradients = staticmethod(reference_update.sum_gradients)
+    sum_of_squares = staticmethod(reference_update.sum_of_squares)
+    add_scaled = staticmethod(reference_update.add_scaled)
+    largest_magnitude = staticmethod(reference_codecs.largest_magnitude)
+    encode_half = staticmethod(reference_codecs.encode_half)
+    decode_half = staticmethod(reference_codecs.decode_half)
+    encode_bfloat = staticmethod(reference_codecs.encode_bfloat)
+    decode_bfloat = staticmethod(reference_codecs.decode_bfloat)
+    encode_int8 = staticmethod(reference_codecs.encode_int8)
+    decode_int8 = staticmethod(reference_codecs.decode_int8)
+    keep_rest = staticmethod(reference_codecs.keep_rest)
+
+    def __init__(
+        self, dtype: np.dtype[Any], path: str, kernels: Mapping[str, Callable[..., Any]] | None = None
+    ) -> None:
+        self.dtype, self.path = dtype, path
+        if kernels is not None:
+            vars(self).update({name: kernels[name] for name in NAMES})
+
+    def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
+        """Return kernels with ``wrap(name, kernel)`` in the place of each."""
+        return Kernels(self.dtype, self.path, {name: wrap(name, getattr(self, name)) for name in NAMES})
+
+
+#: Names of the kernels.
+NAMES = tuple(name for name, value in vars(Kernels).items() if isinstance(value, staticmethod))
