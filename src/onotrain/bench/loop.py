@@ -7,7 +7,7 @@ is Python's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -172,9 +172,9 @@ class Loop:
         """Make some steps; return this rank's seconds of one step by part."""
         seconds = self._watch.seconds
         seconds.update(dict.fromkeys(seconds, 0.0))
-        before = asdict(self._strategy.telemetry.clock)
+        self._strategy.telemetry.clock.take(0.0)
         total = self._run()
-        clock = {name: value - before[name] for name, value in asdict(self._strategy.telemetry.clock).items()}
+        clock = self._strategy.telemetry.clock.take(total)
         found = {**seconds, "wait": clock["wait"], "exchange": clock["communication"]}
         found |= {"rest": total - sum(found.values()), "hidden exchange": clock["hidden"], "step": total}
         return {name: value / self._steps for name, value in found.items()}
