@@ -205,6 +205,21 @@ def write_digits(world: World, path: Path, samples: int = 600) -> None:
     world.barrier()
 
 
+CSV_HEADER = "a,b,c,d,label"
+
+
+def csv_rows(count: int = 40, features: int = 4) -> list[str]:
+    """Return lines of a CSV file with three classes."""
+    values = np.random.default_rng(3).normal(size=(count, features))
+    return [",".join([*(f"{value:.3f}" for value in row), f"k{number % 3}"]) for number, row in enumerate(values)]
+
+
+def write_csv(path: str, lines: list[str], header: str = CSV_HEADER) -> str:
+    """Write a CSV file; return its path."""
+    Path(path).write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
 def two_nodes(comm: Comm) -> World:
     """Return a job as if its last third of ranks were another node.  *Collective*."""
     first = comm.size - comm.size // 3

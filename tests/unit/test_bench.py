@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders import config
+from builders import config, mapping
 from onotrain import _kernels
 from onotrain.bench import io, kernels, measure, step
 from onotrain.bench.subject import Subject, subject_of
@@ -148,6 +148,29 @@ def test_the_default_network_is_that_of_the_configuration_for_mnist() -> None:
     assert load_config(ROOT / "src/onotrain/bench/default.yaml") == load_config(ROOT / "configs/mnist-mlp.yaml")
     found = subject_of(World.connect(), None, ["optimizer.name=sgd"], None)
     assert (found.inputs, found.storage, found.config.optimizer.name) == (784, np.uint8, "sgd")
+
+
+@pytest.mark.parametrize("task", ["binary_cross_entropy", "mse", "huber"])
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("kernels", ["--rows", "4"]),
+        ("step", ["--rows", "8"]),
+        ("predict", ["--samples", "1500"]),
+        ("io", ["--samples", "100", "--every", "4", "--directory", "."]),
+    ],
+)
+def test_other_tasks_and_types(
+    what: str, options: list[str], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = mapping(
+        {"activation": "tanh"}, 6, 1, data={"train": "missing.csv"}, loss=task, training={"dtype": "float64"}
+    )
+    Path("c.yaml").write_text(json.dumps(made))  # which is YAML, too
+    assert run(["bench", what, "c.yaml", "--inputs", "5", *options, "--seconds", "0.002", "--json", "out.json"]) == 0
+    found = json.loads(Path("out.json").read_text())
+    assert (found["network"], found["dtype"]) == ("5-6-1", "float64")
 
 
 def test_samples_of_a_file_are_known_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
