@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
@@ -13,6 +15,7 @@ from click.testing import CliRunner
 
 from onotrain import errors
 from onotrain.cli.program import SUBCOMMANDS, program
+from onotrain.config.strategy import Strategy
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
 
 ROOT = Path(__file__).parents[2]
@@ -131,3 +134,19 @@ def test_the_glossary_names_what_is_in_the_code() -> None:
         for part in re.findall(r"\w+", "".join(re.findall(r"`([^`]+)`", name))):
             assert part in words, f"{word}: no {part} in the code"
     assert len(rows) > 60
+
+
+def test_the_design_lists_the_packages_from_the_lowest_to_the_highest() -> None:
+    table = (DOCS / "design.md").read_text(encoding="utf-8").partition("| package |")[2].partition("\n\n")[0]
+    listed = [
+        name for cells in re.findall(r"^\| (`.+?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", cells)
+    ]
+    assert tuple(listed) == runpy.run_path(str(ROOT / "tests" / "unit" / "test_layers.py"))["LAYERS"]
+
+
+def test_every_option_of_a_strategy_is_in_its_section_of_the_reference() -> None:
+    sections = re.split(r"^## ", (DOCS / "strategies-reference.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for options in get_args(get_args(Strategy)[0]):
+        (text,) = [section for section in sections if section.startswith(f"`{options.tags()[0]}`\n")]
+        for name in options.model_fields.keys() - {"name"}:
+            assert re.search(rf"`{name}[`:]", text), f"{options.tags()[0]}: {name}"
