@@ -15,8 +15,11 @@ from click.testing import CliRunner
 
 from onotrain import errors
 from onotrain.cli.program import SUBCOMMANDS, program
+from onotrain.config import Config
+from onotrain.config.communication import Communication
 from onotrain.config.strategy import Strategy
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
+from onotrain.names import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -150,3 +153,13 @@ def test_every_option_of_a_strategy_is_in_its_section_of_the_reference() -> None
         (text,) = [section for section in sections if section.startswith(f"`{options.tags()[0]}`\n")]
         for name in options.model_fields.keys() - {"name"}:
             assert re.search(rf"`{name}[`:]", text), f"{options.tags()[0]}: {name}"
+
+
+def test_everything_that_is_computed_by_a_name_is_on_the_page_of_formulas() -> None:
+    text = (DOCS / "math.md").read_text(encoding="utf-8")
+    unions = [Config.model_fields[name].annotation for name in ("loss", "optimizer", "schedule")]
+    unions.append(Communication.model_fields["codec"].annotation)
+    names = [name for union in unions for options in get_args(union) for name in options.tags()]
+    for name in [*names, *ACTIVATIONS]:
+        assert name == "none" or f"`{name}`" in text or f"**{name}**" in text, name
+    assert len(names) > 20
