@@ -10,7 +10,7 @@ from onotrain._kernels import Kernels, reference
 
 SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
 
-# name -> call of (kernels, logits, targets, weight, dlogits, tally)
+# name -> call of (kernels, logits, targets, weight, dlogits, loss_sums)
 LOSSES: dict[str, Callable] = {
     "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.0, *a[2:]),
     "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.1, *a[2:]),
@@ -31,9 +31,9 @@ def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: 
 
 def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True):
     dlogits = unset(logits.dtype, *logits.shape) if gradient else None
-    tally = np.array([2.0, 1.0])
-    LOSSES[name](k, logits, targets, weight, dlogits, tally)
-    return dlogits, tally
+    loss_sums = np.array([2.0, 1.0])
+    LOSSES[name](k, logits, targets, weight, dlogits, loss_sums)
+    return dlogits, loss_sums
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -42,12 +42,12 @@ def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True):
 def test_against_the_twin(kernels, rng, name, r, o, size):
     logits = (size * normal(rng, kernels.dtype, r, o)).astype(kernels.dtype)
     targets = targets_of(name, rng, kernels.dtype, r, o)
-    got, tally = run(kernels, name, logits, targets)
-    expected, expected_tally = run(reference, name, logits, targets)
+    got, loss_sums = run(kernels, name, logits, targets)
+    expected, expected_sums = run(reference, name, logits, targets)
     assert_twins(got, expected)
-    np.testing.assert_allclose(tally, expected_tally, **TOLERANCE[kernels.dtype.name])
+    np.testing.assert_allclose(loss_sums, expected_sums, **TOLERANCE[kernels.dtype.name])
     _, alone = run(kernels, name, logits, targets, gradient=False)
-    np.testing.assert_allclose(alone, tally, rtol=1e-13)
+    np.testing.assert_allclose(alone, loss_sums, rtol=1e-13)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -68,23 +68,23 @@ def test_gradients_are_those_of_the_loss(double_kernels, rng, name, r, o):
 
 def test_cross_entropy_of_known_probabilities(kernels):
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]], kernels.dtype))
-    dlogits, tally = run(kernels, "softmax", logits, np.array([0, 2], np.int32), weight=0.5)
-    np.testing.assert_allclose(tally, [2 - np.log(0.7) - np.log(0.25), 1 + 1], rtol=1e-6)
+    dlogits, loss_sums = run(kernels, "softmax", logits, np.array([0, 2], np.int32), weight=0.5)
+    np.testing.assert_allclose(loss_sums, [2 - np.log(0.7) - np.log(0.25), 1 + 1], rtol=1e-6)
     np.testing.assert_allclose(dlogits, [[-0.15, 0.1, 0.05], [0.25, 0.125, -0.375]], atol=1e-7)
 
 
 def test_of_equal_logits_the_first_wins(kernels):
     logits = np.array([[1, 2, 2], [2, 2, 1], [3, 3, 3]], kernels.dtype)
-    _, tally = run(kernels, "softmax", logits, np.array([1, 1, 0], np.int32))
-    assert tally[1] == 1 + 2
+    _, loss_sums = run(kernels, "softmax", logits, np.array([1, 1, 0], np.int32))
+    assert loss_sums[1] == 1 + 2
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_huge_logits_do_not_overflow(kernels, rng, name):
     logits = np.array([[1e4, -1e4, 0.0]], kernels.dtype)
     targets = np.array([1], np.int32) if name in ("softmax", "smoothed") else np.zeros((1, 3), kernels.dtype)
-    dlogits, tally = run(kernels, name, logits, targets)
-    assert np.isfinite(dlogits).all() and np.isfinite(tally).all()
+    dlogits, loss_sums = run(kernels, name, logits, targets)
+    assert np.isfinite(dlogits).all() and np.isfinite(loss_sums).all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -94,15 +94,15 @@ def test_what_is_not_finite_shows_in_the_loss(kernels, name, bad, place):
     logits = np.zeros((1, 3), kernels.dtype)
     logits[0, place] = bad
     targets = np.array([1], np.int32) if name in ("softmax", "smoothed") else np.zeros((1, 3), kernels.dtype)
-    dlogits, tally = run(kernels, name, logits, targets)
-    assert not np.isfinite(tally[0])
+    dlogits, loss_sums = run(kernels, name, logits, targets)
+    assert not np.isfinite(loss_sums[0])
     if np.isnan(bad):
         assert np.isnan(dlogits[0, place])
         if name in ("softmax", "smoothed"):
-            assert np.isnan(dlogits).all() and tally[1] == 1  # NaN is never right
-    expected, expected_tally = run(reference, name, logits, targets)
+            assert np.isnan(dlogits).all() and loss_sums[1] == 1  # NaN is never right
+    expected, expected_sums = run(reference, name, logits, targets)
     np.testing.assert_array_equal(dlogits, expected)
-    np.testing.assert_array_equal(tally, expected_tally)
+    np.testing.assert_array_equal(loss_sums, expected_sums)
 
 
 def test_an_impossible_class_costs_nothing_unless_it_is_the_target(kernels):
@@ -116,9 +116,9 @@ def test_kinks(kernels):
     zero = np.zeros((1, 2), kernels.dtype)
     assert not run(kernels, "absolute", zero, zero)[0].any()
     error = np.array([[0.7, -0.7, 0.0]], kernels.dtype)
-    dlogits, tally = run(kernels, "huber", error, np.zeros_like(error), weight=1.0)
+    dlogits, loss_sums = run(kernels, "huber", error, np.zeros_like(error), weight=1.0)
     np.testing.assert_allclose(dlogits, error, rtol=1e-6)
-    np.testing.assert_allclose(tally[0], 2 + 0.49, rtol=1e-6)
+    np.testing.assert_allclose(loss_sums[0], 2 + 0.49, rtol=1e-6)
 
 
 def test_binary_rows_count_by_the_part_that_is_right(kernels):
@@ -130,19 +130,19 @@ def test_binary_rows_count_by_the_part_that_is_right(kernels):
 def test_the_sum_of_many_small_losses_does_not_drift(kernels):
     """A float32 sum of a million equal terms would be wrong in the fourth digit."""
     logits = np.full((1000, 1000), np.sqrt(0.1), kernels.dtype)
-    tally = np.zeros(2)
-    kernels.squared_error(logits, np.zeros_like(logits), 1.0, None, tally)
-    np.testing.assert_allclose(tally[0], 1e6 * float(logits[0, 0]) ** 2, rtol=1e-7)
+    loss_sums = np.zeros(2)
+    kernels.squared_error(logits, np.zeros_like(logits), 1.0, None, loss_sums)
+    np.testing.assert_allclose(loss_sums[0], 1e6 * float(logits[0, 0]) ** 2, rtol=1e-7)
 
 
 @pytest.mark.parametrize("bad", [-1, 3])
 @pytest.mark.parametrize("gradient", [True, False])
 def test_a_class_outside_the_logits_is_refused_before_anything_is_written(kernels, bad, gradient):
-    dlogits, tally = unset(kernels.dtype, 2, 3) if gradient else None, np.zeros(2)
+    dlogits, loss_sums = unset(kernels.dtype, 2, 3) if gradient else None, np.zeros(2)
     logits, targets = np.zeros((2, 3), kernels.dtype), np.array([0, bad], np.int32)
     with pytest.raises(IndexError, match=rf"targets\[1\]: got {bad}"):
-        kernels.softmax_cross_entropy(logits, targets, 0.0, 1.0, dlogits, tally)
-    assert not tally.any() and (dlogits is None or np.isnan(dlogits).all())
+        kernels.softmax_cross_entropy(logits, targets, 0.0, 1.0, dlogits, loss_sums)
+    assert not loss_sums.any() and (dlogits is None or np.isnan(dlogits).all())
 
 
 @pytest.mark.parametrize("name", LOSSES)

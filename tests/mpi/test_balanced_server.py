@@ -70,9 +70,9 @@ class Watched:
             self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))
             return self.weights[-1][1]
 
-        def met(strategy: Participant, tally: StepStatistics) -> None:
+        def met(strategy: Participant, statistics: StepStatistics) -> None:
             self.meetings.append(len(self.rows))
-            synchronize(strategy, tally)
+            synchronize(strategy, statistics)
 
         monkeypatch.setattr(ArrayFeed, "fill", filled)
         monkeypatch.setattr(LocalSlices, "weight", weighed)

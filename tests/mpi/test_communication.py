@@ -95,23 +95,23 @@ def test_what_is_applied_and_what_is_left_are_all_gradients(nodes: World, name: 
     run.replica.broadcast()
     prepare(run, BATCH)
     run.begin_epoch(0, RATE, None)
-    tally, computes = StepStatistics(), run.batches.capacity(BATCH) > 0
+    statistics, computes = StepStatistics(), run.batches.capacity(BATCH) > 0
     # What a gradient counts in the parameters in the end.
     weight = 1.0 / nodes.size if name == "local" else 1.0
     expected = np.zeros(layout.size)
     for step in range(1, STEPS + 1):
-        tally.clear()
+        statistics.clear()
         if computes:
             run.replica.gradient[:] = gradient_of(layout, nodes.rank, step)
             expected += RATE * weight * run.replica.gradient
-            tally.losses[:] = 1.0, 1.0
-            tally.samples = BATCH // nodes.size
+            statistics.losses[:] = 1.0, 1.0
+            statistics.samples = BATCH // nodes.size
         # As in a batch that is shorter than the ranks are many; of ways, ranks have shares by their samples.
         if step % 5 == 0 and nodes.rank == nodes.size - 1 and name != "local":
             expected -= RATE * weight * run.replica.gradient
             run.replica.gradient[:] = 0.0
-            tally.clear()
-        run.step(RATE, step, BATCH, tally, synchronize=step == STEPS)
+            statistics.clear()
+        run.step(RATE, step, BATCH, statistics, synchronize=step == STEPS)
         assert not run.replica.complete  # a checkpoint would have no residuals
         if name in TOGETHER and step % TOGETHER[name] == 0 and step < STEPS:
             seen = nodes.comm.allgather(run.replica.parameters.tobytes() if computes else b"")
@@ -170,9 +170,9 @@ def test_a_switch_leaves_residuals_behind(world: World) -> None:
         run.replica.broadcast()
         prepare(run, BATCH)
         run.replica.gradient[:] = gradient_of(layout, nodes.rank, 1)
-        tally = StepStatistics()
-        tally.samples = BATCH // nodes.size
-        run.step(RATE, 1, BATCH, tally, synchronize=True)
+        statistics = StepStatistics()
+        statistics.samples = BATCH // nodes.size
+        run.step(RATE, 1, BATCH, statistics, synchronize=True)
         run.replica.gather()
         name = "gradient_residual"
         assert run.replica.strategy_state[name].any()

@@ -60,13 +60,13 @@ def target(run: Any, world: World, step: int) -> np.ndarray:
 def advance(
     run: Any, gradient: np.ndarray, number: int, rows: int, rate: float = 0.05, synchronize: bool = False
 ) -> StepStatistics:
-    """Make one step with a gradient of this rank's; return the tally."""
-    tally = StepStatistics()
-    tally.losses[:] = float(rows), 0.5 * rows
-    tally.samples = rows
+    """Make one step with a gradient of this rank's; return the statistics."""
+    statistics = StepStatistics()
+    statistics.losses[:] = float(rows), 0.5 * rows
+    statistics.samples = rows
     run.replica.gradient[:] = gradient
-    run.step(rate, number, 1, tally, synchronize=synchronize)
-    return tally
+    run.step(rate, number, 1, statistics, synchronize=synchronize)
+    return statistics
 
 
 @pytest.mark.parametrize(
@@ -183,25 +183,25 @@ def test_what_one_rank_knows_all_learn_at_the_same_meeting(world: World, what: s
     """Before it nobody is told anything, and afterwards only once."""
     run = make(world, {"name": "local_sgd", "period": 4})
     for step in range(8):
-        tally = StepStatistics()
-        tally.losses[0], tally.samples = 1.0, 2
+        statistics = StepStatistics()
+        statistics.losses[0], statistics.samples = 1.0, 2
         run.replica.gradient[:] = 0.001
         if step == 1 and world.rank == world.size - 1:
             if what == "stop":
-                tally.ask_to_stop()
+                statistics.ask_to_stop()
             elif what == "loss":
-                tally.losses[0] = np.nan
+                statistics.losses[0] = np.nan
             else:
                 run.replica.gradient[3] = np.inf
-        run.step(0.05, step + 1, 1, tally, synchronize=False)
+        run.step(0.05, step + 1, 1, statistics, synchronize=False)
         if step == 3:
-            assert tally.samples == 8 * world.size and tally.finite == (what == "stop")
-            assert tally.stop == (what == "stop")
-            assert what != "stop" or tally.loss_sum == 4 * world.size
+            assert statistics.samples == 8 * world.size and statistics.finite == (what == "stop")
+            assert statistics.stop == (what == "stop")
+            assert what != "stop" or statistics.loss_sum == 4 * world.size
             if what != "stop":
                 return
         else:
-            assert not tally.stop and tally.finite and tally.samples == (step == 7) * 8 * world.size
+            assert not statistics.stop and statistics.finite and statistics.samples == (step == 7) * 8 * world.size
 
 
 def test_the_gradient_told_is_the_mean_square_of_the_local_ones(world: World) -> None:
@@ -209,10 +209,10 @@ def test_the_gradient_told_is_the_mean_square_of_the_local_ones(world: World) ->
     run = make(world, {"name": "local_sgd", "period": 3}, dtype="float64")
     gradients = [filled(ParameterLayout(SHAPES, "float64"), world.rank, step) for step in range(3)]
     for step, gradient in enumerate(gradients):
-        tally = advance(run, gradient, step + 1, rows=world.rank + 1)
+        statistics = advance(run, gradient, step + 1, rows=world.rank + 1)
     squares = world.comm.allgather(sum(float(g @ g) for g in gradients))
     weights = np.arange(1, world.size + 1)
-    assert tally.gradient_squares == pytest.approx(weights @ squares / (3 * weights.sum()), rel=1e-9)
+    assert statistics.gradient_squares == pytest.approx(weights @ squares / (3 * weights.sum()), rel=1e-9)
 
 
 def test_a_strong_proximal_term_keeps_ranks_at_the_start(world: World) -> None:

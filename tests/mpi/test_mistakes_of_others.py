@@ -237,13 +237,13 @@ def test_8_a_nan_of_one_worker_ends_the_run_on_all_ranks(
     enough_ranks(world, options)
     gradient = Model.gradient
 
-    def poisoned(self: Model, x: Any, targets: Any, weight: float, draw: Any, tally: Any, **more: Any) -> None:
+    def poisoned(self: Model, x: Any, targets: Any, weight: float, draw: Any, statistics: Any, **more: Any) -> None:
         bad = draw.step == 9 and len(x)
         if bad and what == "features":
             x[0, 0] = np.nan
-        gradient(self, x, targets, weight, draw, tally, **more)
+        gradient(self, x, targets, weight, draw, statistics, **more)
         if bad and what == "loss":
-            tally[0] = np.nan
+            statistics[0] = np.nan
 
     if world.rank == world.size - 1:
         monkeypatch.setattr(Model, "gradient", poisoned)
@@ -269,15 +269,15 @@ def test_10_an_asynchronous_server_with_adam_makes_whole_updates_and_ends(world:
     run.replica.broadcast()
     prepare(run, 24)
     shards = [layout.shard(number, servers) for number in range(servers)]
-    rng, workers, tally = np.random.default_rng(world.rank), world.size - servers, StepStatistics()
+    rng, workers, statistics = np.random.default_rng(world.rank), world.size - servers, StepStatistics()
     torn = 0
     for step in range(1, 151):
-        tally.clear()
+        statistics.clear()
         if world.rank >= servers:
             sleep(rng.exponential(0.001))
             run.replica.gradient[:] = rng.normal()
-            tally.samples = 24 // workers
-        run.step(0.01, step, 24, tally, synchronize=step == 150)
+            statistics.samples = 24 // workers
+        run.step(0.01, step, 24, statistics, synchronize=step == 150)
         if world.rank >= servers:
             torn += sum(np.ptp(run.replica.parameters[shard]) != 0.0 for shard in shards)
     assert world.comm.allreduce(torn) == 0

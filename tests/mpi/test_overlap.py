@@ -62,19 +62,19 @@ class Run:
         self.strategy.replica.broadcast()
         model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
         self.strategy.bind(model, BatchShape(24, self.strategy.batches.capacity(24), 1))
-        self.worker, self.tally = world.rank - self.strategy.servers, StepStatistics()
+        self.worker, self.statistics = world.rank - self.strategy.servers, StepStatistics()
 
     def step(self, number: int, *, synchronize: bool = False, stop: bool = False) -> StepStatistics:
         """Push a gradient of ones times the number."""
-        self.tally.clear()
+        self.statistics.clear()
         if self.worker >= 0:
             self.strategy.replica.gradient[:] = number
-            self.tally.losses[:] = 1.0, 1.0
-            self.tally.samples = 1
+            self.statistics.losses[:] = 1.0, 1.0
+            self.statistics.samples = 1
         if stop:
-            self.tally.ask_to_stop()
-        self.strategy.step(RATE, number, self.strategy.workers, self.tally, synchronize=synchronize)
-        return self.tally
+            self.statistics.ask_to_stop()
+        self.strategy.step(RATE, number, self.strategy.workers, self.statistics, synchronize=synchronize)
+        return self.statistics
 
     def close(self) -> None:
         """Give back what MPI holds, when nobody sends any more."""

@@ -34,13 +34,13 @@ def parts(world: World, optimizer: str, strategy: str | dict[str, Any] = "allred
 
 
 def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[tuple[float, ...]]:
-    """Make a step for each size of batch; return the tallies."""
+    """Make a step for each size of batch; return the all_statistics."""
     share = -(-SAMPLES // world.size)
     strategy.bind(model, BatchShape(SAMPLES, share, 1))
     if world.rank == 0:
         model.initialize(strategy.replica.parameters, seed=5)
     strategy.replica.broadcast()
-    tally, tallies = StepStatistics(), []
+    statistics, all_statistics = StepStatistics(), []
     for number, samples in enumerate(sizes, start=1):
         rng = np.random.default_rng(number)
         features = rng.normal(size=(samples, INPUTS)).astype(model.dtype)
@@ -48,12 +48,12 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         begin, end = (samples * rank // world.size for rank in (world.rank, world.rank + 1))
         x = model.rows(begin, end)
         x[:] = features[begin:end]
-        tally.clear()
+        statistics.clear()
         draw = Draw(seed=7, step=number, first_row=begin)
-        model.gradient(x, classes[begin:end], 1.0 / samples, draw, tally.losses, accumulate=False)
-        strategy.step(0.01, number, samples, tally, synchronize=False)
-        tallies.append(tuple(tally.values))
-    return tallies
+        model.gradient(x, classes[begin:end], 1.0 / samples, draw, statistics.losses, accumulate=False)
+        strategy.step(0.01, number, samples, statistics, synchronize=False)
+        all_statistics.append(tuple(statistics.values))
+    return all_statistics
 
 
 #: An epoch's last batch is short, and smaller than the number of some ranks.
@@ -63,26 +63,26 @@ SIZES = [SAMPLES, SAMPLES, 2, SAMPLES, 11] * 3
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ELEMENTWISE)
 def test_it_trains_as_shared_gradients_do(world: World, optimizer: str, dtype: str) -> None:
-    """The same sums in another order: 15 steps, batches of several sizes; parameters, state and tallies."""
+    """The same sums in another order: 15 steps, batches of several sizes; parameters, state and all_statistics."""
     ends = []
     for kind in (SharedActivations, AllReduce):
         model, job = parts(world, optimizer, dtype=dtype)
         strategy = kind(job)
-        tallies = train(world, model, strategy, SIZES)
+        all_statistics = train(world, model, strategy, SIZES)
         ends.append(
             (
                 strategy.replica.parameters.copy(),
                 {k: v.copy() for k, v in strategy.replica.optimizer_state.items()},
-                tallies,
+                all_statistics,
             )
         )
         world.barrier()
-    (mine, state, tallies), (other, other_state, other_tallies) = ends
+    (mine, state, all_statistics), (other, other_state, other_tallies) = ends
     precision = {"float32": 2e-4, "float64": 1e-9}[dtype]
     np.testing.assert_allclose(mine, other, rtol=precision, atol=precision)
     for name, vector in state.items():
         np.testing.assert_allclose(vector, other_state[name], rtol=precision, atol=precision)
-    np.testing.assert_allclose(tallies, other_tallies, rtol=precision)
+    np.testing.assert_allclose(all_statistics, other_tallies, rtol=precision)
     assert np.abs(mine).max() > 0.1
 
 
@@ -91,8 +91,8 @@ def test_not_a_bit_depends_on_the_number_of_ranks(world: World, optimizer: str) 
     """What all ranks train together, and what each trains alone."""
     model, job = parts(world, optimizer)
     strategy = SharedActivations(job)
-    tallies = train(world, model, strategy, SIZES)
-    everyone = world.comm.allgather((strategy.replica.parameters.tobytes(), tallies))
+    all_statistics = train(world, model, strategy, SIZES)
+    everyone = world.comm.allgather((strategy.replica.parameters.tobytes(), all_statistics))
     assert all(theirs == everyone[0] for theirs in everyone)
     with World.connect(world.comm.Split(world.rank)) as alone:
         lonely, job = parts(alone, optimizer)
@@ -122,11 +122,11 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, value: float) -
     model, job = parts(world, "adam")
     strategy = SharedActivations(job)
     train(world, model, strategy, [SAMPLES])
-    tally = StepStatistics()
+    statistics = StepStatistics()
     if world.rank == world.size - 1:
         model.factors(SAMPLES)["dense_2/weight"][0][SAMPLES - 1, 1] = value
-    strategy.step(0.01, 2, SAMPLES, tally, synchronize=False)
-    assert not tally.finite
+    strategy.step(0.01, 2, SAMPLES, statistics, synchronize=False)
+    assert not statistics.finite
     world.barrier()
 
 

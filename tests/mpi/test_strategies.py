@@ -66,21 +66,21 @@ def test_steps_are_those_of_one_process(world: World, strategy: str, optimizer: 
     if world.rank == 0:
         run.replica.parameters[:] = start(layout)
     run.replica.broadcast()
-    tally = StepStatistics()
+    statistics = StepStatistics()
     for step in range(STEPS):
-        tally.clear()
-        tally.losses[:] = world.rank + 1, 2.0
+        statistics.clear()
+        statistics.losses[:] = world.rank + 1, 2.0
         if world.rank == world.size - 1 and step == 3:
-            tally.ask_to_stop()
+            statistics.ask_to_stop()
         run.replica.gradient[:] = filled(layout, world.rank, step)
-        run.step(0.05, step + 1, 1, tally, synchronize=False)
-        assert tally.loss_sum == world.size * (world.size + 1) / 2 and tally.correct == 2 * world.size
-        assert tally.stop == (step == 3) and tally.finite
+        run.step(0.05, step + 1, 1, statistics, synchronize=False)
+        assert statistics.loss_sum == world.size * (world.size + 1) / 2 and statistics.correct == 2 * world.size
+        assert statistics.stop == (step == 3) and statistics.finite
         total = sum(filled(layout, rank, step) for rank in range(world.size))
-        assert tally.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
+        assert statistics.gradient_squares == pytest.approx(float(total @ total), rel=1e-9)
     expected = sequential(layout, builders.optimizer(made), world.size)
     np.testing.assert_allclose(run.replica.parameters, expected, rtol=1e-10, atol=1e-12)
-    everyone = world.comm.allgather((run.replica.parameters.tobytes(), tally.values.tobytes()))
+    everyone = world.comm.allgather((run.replica.parameters.tobytes(), statistics.values.tobytes()))
     assert len(set(everyone)) == 1
     assert not run.replica.parameters[builders.gaps(layout)].any()
     world.barrier()
@@ -113,10 +113,10 @@ def test_overlap_does_not_change_a_bit(
         if nodes.rank == 0:
             run.replica.parameters[:] = start(layout)
         run.replica.broadcast()
-        tally = StepStatistics()
+        statistics = StepStatistics()
         for step in range(20):
-            tally.clear()
-            tally.losses[:] = nodes.rank + 1, 1.0
+            statistics.clear()
+            statistics.losses[:] = nodes.rank + 1, 1.0
             own = filled(layout, nodes.rank, step)
             run.replica.gradient[:] = np.nan  # what was not finished may not be sent
             begins = [weight.offset for weight in layout.tensors[::2]]
@@ -124,15 +124,15 @@ def test_overlap_does_not_change_a_bit(
                 run.replica.gradient[begin:end] = own[begin:end]
                 if run.gradient_ready is not None:
                     run.gradient_ready(begin)
-            run.step(0.01, step + 1, 1, tally, synchronize=False)
-            assert tally.loss_sum == nodes.size * (nodes.size + 1) / 2 and tally.finite
+            run.step(0.01, step + 1, 1, statistics, synchronize=False)
+            assert statistics.loss_sum == nodes.size * (nodes.size + 1) / 2 and statistics.finite
         # All but the first layer's bucket are under way when the backward pass has ended.
         all_sends = buckets + (nodes.node.rank == 0)
         assert sends == [(buckets - 1, all_sends) if nodes.peers is not None else (0, 0)] * 20
         sends.clear()
         seconds = run.telemetry.clock.take(1.0)
         assert seconds["hidden"] == 0 or bucket_mib > 0
-        ends.append((run.replica.parameters.tobytes(), tally.values.tobytes()))
+        ends.append((run.replica.parameters.tobytes(), statistics.values.tobytes()))
         run.close()
         nodes.barrier()
     assert ends[0] == ends[1] == ends[2]
@@ -147,15 +147,15 @@ def test_one_bad_number_on_one_rank_is_seen_by_all(world: World, strategy: str, 
     for where in ("gradient", "loss"):
         run = builders.strategy(config(strategy), world, layout)
         run.replica.broadcast()
-        tally = StepStatistics()
+        statistics = StepStatistics()
         run.replica.gradient[:] = filled(layout, world.rank, 0)
         if world.rank == world.size - 1:
             if where == "gradient":
                 run.replica.gradient[3] = value
             else:
-                tally.losses[0] = value
-        run.step(0.01, 1, 1, tally, synchronize=False)
-        assert not tally.finite
+                statistics.losses[0] = value
+        run.step(0.01, 1, 1, statistics, synchronize=False)
+        assert not statistics.finite
         world.barrier()
 
 

@@ -127,7 +127,7 @@ def test_a_host_sends_one_gradient_a_step_whatever_its_ranks(hosts: Hosts, tmp_p
     assert max(overlapped["ranks_seconds"]["hidden"]) > 0.0 == max(many["ranks_seconds"]["hidden"])
     steps, gradient = many["steps"] - few["steps"], 4 * many["parameters"]
     for nbytes in (many_bytes, overlap_bytes):
-        # Headers and acknowledgements, tallies, and what an epoch's end costs: more than nothing, less than a third.
+        # Headers, acknowledgements, statistics, and what an epoch's end costs: more than nothing, less than a third.
         assert 1.0 <= (nbytes - few_bytes) / steps / gradient <= 1.3
 
 

@@ -55,9 +55,9 @@ class PoissonOptions(LossOptions):
 class Poisson(Loss):
     Options = PoissonOptions
 
-    def __call__(self, logits, targets, weight, dlogits, tally):
+    def __call__(self, logits, targets, weight, dlogits, loss_sums):
         means = np.exp(logits)
-        tally[0] += (means - targets * logits).sum(dtype=np.float64)
+        loss_sums[0] += (means - targets * logits).sum(dtype=np.float64)
         if dlogits is not None:
             np.multiply(means - targets, weight, out=dlogits)
 
@@ -72,7 +72,7 @@ class Bias:
     def __init__(self, loss, origin):
         self._outputs = loss.outputs
 
-    def sums(self, logits, targets, tally):
+    def sums(self, logits, targets, loss_sums):
         return np.array([(logits - targets).sum(dtype=np.float64)])
 
     def value(self, sums, samples):

@@ -63,10 +63,10 @@ class Case:
 
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:
         """Return the mean loss of the batch's rows and leave their part of the gradient."""
-        tally = np.zeros(2)
+        loss_sums = np.zeros(2)
         draw = Draw(seed=11, step=4, first_row=rows.start or 0)
-        self.model.gradient(self.x[rows], self.targets[rows], 1.0 / ROWS, draw, tally, accumulate=accumulate)
-        return float(tally[0]) / ROWS
+        self.model.gradient(self.x[rows], self.targets[rows], 1.0 / ROWS, draw, loss_sums, accumulate=accumulate)
+        return float(loss_sums[0]) / ROWS
 
 
 def differences(case: Case) -> np.ndarray:

@@ -28,10 +28,10 @@ def values(names: list[str], criterion: Loss, logits: np.ndarray, targets: np.nd
     chosen = metrics.make_metrics(names, criterion, targets[0])
     totals = [np.zeros(metric.size) for metric in chosen]
     for rows in (slice(0, 1), slice(1, 60), slice(60, None)):
-        tally = np.zeros(2)
-        criterion(logits[rows], targets[rows], 0.0, None, tally)
+        loss_sums = np.zeros(2)
+        criterion(logits[rows], targets[rows], 0.0, None, loss_sums)
         for total, metric in zip(totals, chosen, strict=True):
-            total += metric.sums(logits[rows], targets[rows], tally)
+            total += metric.sums(logits[rows], targets[rows], loss_sums)
     return {metric.name: metric.value(total, len(logits)) for metric, total in zip(chosen, totals, strict=True)}
 
 

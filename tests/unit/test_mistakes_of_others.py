@@ -26,13 +26,13 @@ from onotrain.strategies import codecs
 def gradient(layers: list[Any], loss: str, parameters: list[Any], x: np.ndarray, targets: np.ndarray) -> Any:
     """Return the mean loss and its gradient, tensor by tensor, of a network with these parameters."""
     model = builders.model(builders.config(*layers, loss=loss, training={"dtype": "float64"}), x.shape[1])
-    flat, gradients, tally = model.layout.zeros(), model.layout.zeros(), np.zeros(2)
+    flat, gradients, loss_sums = model.layout.zeros(), model.layout.zeros(), np.zeros(2)
     for view, values in zip(model.layout.views(flat).values(), parameters, strict=True):
         view[...] = values
     model.reserve(len(x))
     model.bind(flat, gradients)
-    model.gradient(x, targets, 1.0 / len(x), Draw(0, 0, 0), tally, accumulate=False)
-    return tally[0] / len(x), list(model.layout.views(gradients).values())
+    model.gradient(x, targets, 1.0 / len(x), Draw(0, 0, 0), loss_sums, accumulate=False)
+    return loss_sums[0] / len(x), list(model.layout.views(gradients).values())
 
 
 @pytest.mark.parametrize("classes", [2, 10, 100])

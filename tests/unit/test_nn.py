@@ -189,8 +189,8 @@ def ten_steps() -> list[float]:
     shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
     losses = []
     for step in range(10):
-        tally = np.zeros(2)
-        net.gradient(x, targets, 1 / 20, Draw(seed=3, step=step, first_row=0), tally, accumulate=False)
-        losses.append(float(tally[0]) / 20)
+        loss_sums = np.zeros(2)
+        net.gradient(x, targets, 1 / 20, Draw(seed=3, step=step, first_row=0), loss_sums, accumulate=False)
+        losses.append(float(loss_sums[0]) / 20)
         optimizer.update(shard, gradient[None], 0.02, step + 1, lambda values: None)
     return losses

@@ -2,8 +2,8 @@
 
 Dimensions: r rows of the batch on this rank, o outputs.
 
-The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``tally[0]``
-and the number of right rows to ``tally[1]``, and writes `weight` times the gradient unless `dlogits` is None.
+The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``loss_sums[0]``
+and the number of right rows to ``loss_sums[1]``, and writes `weight` times the gradient unless `dlogits` is None.
 """
 
 from cython cimport floating
@@ -65,7 +65,7 @@ def softmax_cross_entropy(
     double label_smoothing,
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] tally not None,                 # IN, OUT (2,)
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over all classes.
 
@@ -80,7 +80,7 @@ def softmax_cross_entropy(
     cdef floating factor, offset = <floating> (weight * miss)
     cdef int32_t target
     expect("length of targets", targets.shape[0], r)
-    expect("length of tally", tally.shape[0], 2)
+    expect("length of loss_sums", loss_sums.shape[0], 2)
     if dlogits is not None:
         expect("rows of dlogits", dlogits.shape[0], r)
         expect("columns of dlogits", dlogits.shape[1], o)
@@ -107,8 +107,8 @@ def softmax_cross_entropy(
                 dz[target] -= <floating> (weight * hit)
                 dz += o
             z += o
-        tally[0] += losses
-        tally[1] += right
+        loss_sums[0] += losses
+        loss_sums[1] += right
 
 
 cdef inline floating binary_cross_entropy_of(floating z, floating target, floating* slope) noexcept nogil:
@@ -144,7 +144,7 @@ cdef void add_loss(
     const floating* target,     # IN  (n,)
     floating weight,
     floating* dz,               # OUT (n,) or NULL
-    double* tally,              # IN, OUT
+    double* loss_sums,              # IN, OUT
 ) noexcept nogil:
     """Losses that treat every output alike, by blocks."""
     cdef floating[BLOCK] loss
@@ -165,7 +165,7 @@ cdef void add_loss(
         else:
             for c in range(count):
                 loss[c] = huber_of(z[first + c] - target[first + c], delta, &slope[c])
-        tally[0] += total(loss, count)
+        loss_sums[0] += total(loss, count)
         if dz != NULL:
             for c in range(count):
                 dz[first + c] = weight * slope[c]
@@ -173,25 +173,25 @@ cdef void add_loss(
 
 
 cdef int check(
-    const floating[:, ::1] logits, const floating[:, ::1] targets, floating[:, ::1] dlogits, double[::1] tally
+    const floating[:, ::1] logits, const floating[:, ::1] targets, floating[:, ::1] dlogits, double[::1] loss_sums
 ) except -1:
     expect("rows of targets", targets.shape[0], logits.shape[0])
     expect("columns of targets", targets.shape[1], logits.shape[1])
     if dlogits is not None:
         expect("rows of dlogits", dlogits.shape[0], logits.shape[0])
         expect("columns of dlogits", dlogits.shape[1], logits.shape[1])
-    return expect("length of tally", tally.shape[0], 2)
+    return expect("length of loss_sums", loss_sums.shape[0], 2)
 
 
 cdef int checked_loss(
     Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets, double weight,
-    floating[:, ::1] dlogits, double[::1] tally,
+    floating[:, ::1] dlogits, double[::1] loss_sums,
 ) except -1:
-    check(logits, targets, dlogits, tally)
+    check(logits, targets, dlogits, loss_sums)
     with nogil:
         add_loss(
             kind, <floating> delta, logits.shape[0] * logits.shape[1], in_2d(logits), in_2d(targets),
-            <floating> weight, out_2d(dlogits), &tally[0],
+            <floating> weight, out_2d(dlogits), &loss_sums[0],
         )
     return 0
 
@@ -201,20 +201,20 @@ def binary_cross_entropy(
     const floating[:, ::1] targets not None,    # IN  (r, o)
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] tally not None,                 # IN, OUT (2,)
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are."""
     cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c, right = 0
     cdef const floating* z = in_2d(logits)
     cdef const floating* target = in_2d(targets)
-    check(logits, targets, dlogits, tally)
+    check(logits, targets, dlogits, loss_sums)
     if n == 0:
         return
     with nogil:
         for c in range(n):
             right += (z[c] > 0) == (target[c] > 0.5)
-        tally[1] += <double> right / <double> logits.shape[1]
-    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, weight, dlogits, tally)
+        loss_sums[1] += <double> right / <double> logits.shape[1]
+    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, weight, dlogits, loss_sums)
 
 
 def squared_error(
@@ -222,10 +222,10 @@ def squared_error(
     const floating[:, ::1] targets not None,    # IN  (r, o)
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] tally not None,                 # IN, OUT (2,)
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``(z - t)^2``."""
-    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, weight, dlogits, tally)
+    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, weight, dlogits, loss_sums)
 
 
 def absolute_error(
@@ -233,10 +233,10 @@ def absolute_error(
     const floating[:, ::1] targets not None,    # IN  (r, o)
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] tally not None,                 # IN, OUT (2,)
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``|z - t|``, with slope 0 at 0."""
-    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, weight, dlogits, tally)
+    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, weight, dlogits, loss_sums)
 
 
 def huber(
@@ -245,10 +245,10 @@ def huber(
     double delta,
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] tally not None,                 # IN, OUT (2,)
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
-    checked_loss[floating](HUBER, delta, logits, targets, weight, dlogits, tally)
+    checked_loss[floating](HUBER, delta, logits, targets, weight, dlogits, loss_sums)
 
 
 def softmax(

@@ -127,8 +127,8 @@ class _Bench:
 
     def _loss(self, rows: int) -> dict[str, Any]:
         logits = _normal((rows, self._model.outputs), self._model.dtype)
-        dlogits, targets, tally = np.empty_like(logits), self._subject.targets(rows), np.zeros(2)
-        call = partial(self._model.loss, logits, targets, 1.0 / rows, dlogits, tally)
+        dlogits, targets, loss_sums = np.empty_like(logits), self._subject.targets(rows), np.zeros(2)
+        call = partial(self._model.loss, logits, targets, 1.0 / rows, dlogits, loss_sums)
         return self._result(
             "loss", self._model.loss.name, rows, [call], 0, logits.nbytes + targets.nbytes + dlogits.nbytes
         )
@@ -167,8 +167,8 @@ class _Bench:
         """Measure the gradient of the whole network, loss included, as training computes it."""
         model: Model = self._model
         model.reserve(rows)
-        x, targets, tally = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
-        call = partial(model.gradient, x, targets, 1.0 / rows, _DRAW, tally, accumulate=False)
+        x, targets, loss_sums = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
+        call = partial(model.gradient, x, targets, 1.0 / rows, _DRAW, loss_sums, accumulate=False)
         name = f"{self._subject.describe()['network']}, forward + backward"
         return self._result("network", name, rows, [call, partial(_all, gemms)], operations, 0)
 

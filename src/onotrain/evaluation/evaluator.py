@@ -74,7 +74,7 @@ class Evaluator:
     def _chunk(self, chunk: int, out: np.ndarray) -> None:
         begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))
         logits, targets = self._forward.logits(*self._samples.features(begin, end)), self._samples.targets(begin, end)
-        loss, tally = self._loss, np.zeros(2)
-        loss(logits, targets, 0.0, None, tally)
+        loss, loss_sums = self._loss, np.zeros(2)
+        loss(logits, targets, 0.0, None, loss_sums)
         seen = loss.predict(logits) if loss.task == "regression" else logits
-        np.concatenate([metric.sums(seen, targets, tally) for metric in self.metrics], out=out)
+        np.concatenate([metric.sums(seen, targets, loss_sums) for metric in self.metrics], out=out)

@@ -28,7 +28,7 @@ class Metric(Protocol):
     name: str
     size: int
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Return the float64 sums over these rows.
 
         Parameters
@@ -37,7 +37,7 @@ class Metric(Protocol):
             Shape ``(r, outputs)``; of a regression what is predicted.
         targets
             As the loss takes them.
-        tally
+        loss_sums
             Sum of losses and number of right rows.
         """
         ...
@@ -47,7 +47,7 @@ class Metric(Protocol):
         ...
 
 
-class TallyMean:
+class SampleMean:
     """Mean of what the loss kernels count: the loss itself, or the accuracy."""
 
     size = 1
@@ -56,9 +56,9 @@ class TallyMean:
         self.name = name
         self._entry = entry
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
-        """Return the entry of the tally."""
-        return tally[self._entry : self._entry + 1]
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
+        """Return the entry of the loss sums."""
+        return loss_sums[self._entry : self._entry + 1]
 
     def value(self, sums: np.ndarray, samples: int) -> float:
         """Return the mean over samples."""
@@ -74,7 +74,7 @@ class TopK:
         self.name = f"top_{k}"
         self._k = k
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Count rows in which fewer than ``k`` logits are larger than the target's, or not a number."""
         own = np.take_along_axis(logits, targets[:, np.newaxis].astype(np.int64), axis=1)
         return np.array([np.count_nonzero((~(logits <= own)).sum(axis=1) < self._k)], np.float64)
@@ -93,7 +93,7 @@ class MeanAbsoluteError:
     def __init__(self, outputs: int) -> None:
         self._outputs = outputs
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Sum absolute errors."""
         return np.array([np.abs(logits.astype(np.float64) - targets).sum()])
 
@@ -111,7 +111,7 @@ class RootMeanSquareError:
     def __init__(self, outputs: int) -> None:
         self._outputs = outputs
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Sum squared errors."""
         return np.array([np.square(logits.astype(np.float64) - targets).sum()])
 
@@ -137,7 +137,7 @@ class Determination:
         self._outputs = len(self._origin)
         self.size = 3 * self._outputs
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Sum squared errors, shifted targets and their squares, per output."""
         shifted = targets - self._origin
         errors = np.square(logits.astype(np.float64) - targets)
@@ -160,7 +160,7 @@ class Confusion:
         self.size = classes * classes
         self._classes = classes
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, tally: np.ndarray) -> np.ndarray:
+    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
         """Count pairs; a binary logit stands for two classes."""
         if logits.shape[1] == 1:
             truth, predicted = (targets[:, 0] > 0.5).astype(np.int64), (logits[:, 0] > 0).astype(np.int64)
@@ -174,8 +174,8 @@ class Confusion:
 
 
 _BUILT_IN: dict[str, Callable[[Loss, np.ndarray], Metric]] = {
-    "loss": lambda loss, origin: TallyMean("loss", 0),
-    "accuracy": lambda loss, origin: TallyMean("accuracy", 1),
+    "loss": lambda loss, origin: SampleMean("loss", 0),
+    "accuracy": lambda loss, origin: SampleMean("accuracy", 1),
     "mae": lambda loss, origin: MeanAbsoluteError(loss.outputs),
     "rmse": lambda loss, origin: RootMeanSquareError(loss.outputs),
     "r2": lambda loss, origin: Determination(origin),

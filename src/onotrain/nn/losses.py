@@ -55,9 +55,9 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(
-        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, tally: np.ndarray
+        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, loss_sums: np.ndarray
     ) -> None:
-        """Add the loss of the rows to ``tally[0]`` and the right ones to ``tally[1]``; write the gradient.
+        """Add the loss of the rows to ``loss_sums[0]`` and the right ones to ``loss_sums[1]``; write the gradient.
 
         Parameters
         ----------
@@ -69,7 +69,7 @@ class Loss(ABC):
             1 / samples of the global batch.
         dlogits
             Gets ``weight *`` the gradient; None for the loss alone.
-        tally
+        loss_sums
             float64 ``(2,)``: sum of losses, number of right rows (for ``regression`` nobody reads it).
         """
         ...
@@ -102,10 +102,10 @@ class _KernelLoss(Loss):
         self._gradient = _GRADIENTS[self.name](kernels, options)
 
     def __call__(
-        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, tally: np.ndarray
+        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, loss_sums: np.ndarray
     ) -> None:
         """Run the kernel."""
-        self._gradient(logits, targets, weight, dlogits, tally)
+        self._gradient(logits, targets, weight, dlogits, loss_sums)
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:
@@ -117,12 +117,16 @@ _Gradient = Callable[[np.ndarray, np.ndarray, float, "np.ndarray | None", np.nda
 
 def _cross_entropy(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, smoothing = kernels.softmax_cross_entropy, spec.label_smoothing
-    return lambda logits, targets, weight, dlogits, tally: kernel(logits, targets, smoothing, weight, dlogits, tally)
+    return lambda logits, targets, weight, dlogits, loss_sums: kernel(
+        logits, targets, smoothing, weight, dlogits, loss_sums
+    )
 
 
 def _huber(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, delta = kernels.huber, spec.delta
-    return lambda logits, targets, weight, dlogits, tally: kernel(logits, targets, delta, weight, dlogits, tally)
+    return lambda logits, targets, weight, dlogits, loss_sums: kernel(
+        logits, targets, delta, weight, dlogits, loss_sums
+    )
 
 
 _GRADIENTS: dict[str, Callable[[Kernels, Any], _Gradient]] = {

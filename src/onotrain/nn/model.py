@@ -170,7 +170,7 @@ class Model:
         targets: np.ndarray,
         weight: float,
         draw: Draw,
-        tally: np.ndarray,
+        loss_sums: np.ndarray,
         *,
         accumulate: bool,
         gradient_ready: Callable[[int], None] | None = None,
@@ -188,7 +188,7 @@ class Model:
             1 / samples of the global batch.
         draw
             Key of the dropout masks.
-        tally
+        loss_sums
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
         accumulate
             Add to the gradients of the batch's earlier micro-batches instead of overwriting them.
@@ -205,7 +205,7 @@ class Model:
         for layer, _, slope, out, *_ in stages:
             layer.forward(y, draw, slope, out)
             y = out
-        self.loss(y, targets, weight, stages[-1].dy, tally)
+        self.loss(y, targets, weight, stages[-1].dy, loss_sums)
         for layer, inputs, slope, _, dy, dx, offset in reversed(stages[self._trained_inputs :]):
             layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
             if gradient_ready is not None:
