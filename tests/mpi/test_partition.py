@@ -13,7 +13,7 @@ from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.errors import UsageError
 from onotrain.parallel.world import World
-from onotrain.training import Result, session, train
+from onotrain.training import Result, run_data, train
 
 pytestmark = pytest.mark.mpi
 
@@ -121,6 +121,6 @@ def test_samples_that_turn_out_to_be_streamed_are_refused(
     world.barrier()
     made = config(place, "by_rank")
     made["data"] |= {"train": str(place / "samples.h5")}
-    monkeypatch.setattr(session, "available_bytes", lambda: 1)
+    monkeypatch.setattr(run_data, "available_bytes", lambda: 1)
     match = "samples.h5: is streamed, .*partition by_rank"
     assert refused(world, UsageError, match, made, world.comm, output=place / "run").hint

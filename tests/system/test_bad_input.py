@@ -37,10 +37,10 @@ def main():
                 raise ZeroDivisionError("injected")
             trainer.Trainer._account = account
         elif phase == "data":
-            from onotrain.training import session
+            from onotrain.training import run_data
             def prepare(*arguments):
                 raise ZeroDivisionError("injected")
-            session.prepare = prepare
+            run_data.prepare = prepare
         else:
             raise ZeroDivisionError("injected")
     onotrain.train(sys.argv[1], output=sys.argv[4])

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +16,13 @@ import numpy as np
 
 from onotrain import __version__
 from onotrain.config import Config, load_config
-from onotrain.data.dataset import DataSpec
-from onotrain.data.feed import ArrayFeed, Feed
-from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.pool import Pool
-from onotrain.data.prepare import DataDescription, prepare, samples_of
-from onotrain.data.selection import spec_of
-from onotrain.data.stream_feed import StreamFeed
+from onotrain.data.feed import Feed
 from onotrain.errors import DataError, NumericsError, PlatformError, UsageError, on_all_ranks
-from onotrain.evaluation import metrics
-from onotrain.evaluation.evaluator import Evaluator
-from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
-from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.checkpoint import Checkpoint, Pause
 from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of, digest_of, parameters_sha256, read_arrays
@@ -41,10 +31,11 @@ from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.observers import Observer, Observers, RunStart
-from onotrain.training.pools import make_pool
 from onotrain.training.progress import Progress
+from onotrain.training.run_data import RunData
 from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
+from onotrain.training.summary import summary_of
 from onotrain.training.trainer import Components, Trainer
 
 
@@ -148,16 +139,8 @@ class _Session:
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
-        task, outputs = config.task, config.model.outputs
-        memory = min(world.comm.allgather(available_bytes()))
-        with agreed(world.comm):
-            self.arrays, read = share(
-                world.node, lambda: prepare(config.data, task, outputs, training.dtype, training.seed, memory)
-            )
-        self._check_same_data(read)
-        # One for all: a node with another processor may have rounded the means otherwise.
-        description: DataDescription = world.comm.bcast(read, root=0)
-        self.metadata = ModelMetadata(config=config, **vars(description))
+        self.data = RunData(world, config, self.kernels, stack)
+        self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         self.model: Model = self.metadata.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
@@ -171,22 +154,11 @@ class _Session:
         stack.push(self._close_strategy)
         self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
-        self._pool: Pool | None = None
 
     def _close_strategy(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         """Give back what the strategy holds.  *Collective*, hence not done for an error that one rank has alone."""
         if error is None or getattr(error, "agreed", False):
             self.strategy.close()
-
-    def _check_same_data(self, read: DataDescription) -> None:
-        """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
-        shapes = {name: (array.shape, array.dtype.str) for name, array in self.arrays.items()}
-        seen = self.world.comm.allgather((shapes, read.identity()))
-        if any(other != seen[0] for other in seen):
-            where = self.config.data.train
-            raise on_all_ranks(
-                DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
-            )
 
     def _find_progress(self) -> Progress:
         """Return how far the run has come.  *Collective*."""
@@ -250,8 +222,8 @@ class _Session:
             world=self.world,
             model=self.model,
             strategy=self.strategy,
-            feed=self._feed(),
-            evaluator=self._evaluator(),
+            feed=self.data.feed(self.strategy),
+            evaluator=self.data.evaluator(self.model),
             progress=self.progress,
             observer=self.writer.observer,
             save=lambda best: self.writer.save(self._checkpoint, self.progress.steps, best),
@@ -260,52 +232,6 @@ class _Session:
             injection=self._injection,
             record=lambda record: self.writer.record({**record, **self._place()}),
         )
-
-    def _stream(self, path: str) -> Hdf5Stream:
-        """Open a file that is streamed."""
-        return self._stack.enter_context(Hdf5Stream(spec_of(self.config.data, DataSpec(path, self.config.data.format))))
-
-    def _feed(self) -> Feed:
-        """Return what the training samples come from.  *Collective*."""
-        arrays, data, training = self.arrays, self.config.data, self.config.training
-        targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.metadata.normalization
-        if "features" in arrays:
-            self._pool = make_pool(self.world, self.config, arrays, self.strategy.batches.local, self.kernels)
-            return ArrayFeed(arrays["features"], targets, index, normalization, training.seed, self.kernels, self._pool)
-        if data.partition.name != "none":
-            raise UsageError(
-                f"{data.train}: is streamed, for it does not fit in every node's memory; partition "
-                f"{data.partition.name} needs samples in memory",
-                hint="set data.stream: false, if a node has the memory, or use data.partition: none",
-            )
-        if not self.strategy.batches.bulk_synchronous:
-            raise UsageError(
-                f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
-                f"{self.config.strategy.name} do not with these options",
-                hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
-            )
-        with agreed(self.world.comm):
-            feed = StreamFeed(
-                self.world.node, partial(allocate, self.world.node), self._stream(data.train), targets, index,
-                data.window_mib, training.batch_size, normalization, training.seed, self.kernels,
-            )  # fmt: skip
-        self._stack.callback(feed.close)
-        return feed
-
-    def _evaluator(self) -> Evaluator | None:
-        """Return what judges the model after every epoch, if there are validation data."""
-        arrays, data = self.arrays, self.config.data
-        held_out = "" if "validation_index" in arrays else "validation_"
-        targets = arrays["targets"] if not held_out else arrays.get("validation_targets")
-        if targets is None:
-            return None
-        features = arrays.get(f"{held_out}features")
-        path = str(data.validation) if held_out else data.train
-        stream = None if features is not None else self._stream(path)
-        samples = samples_of(features, targets, arrays.get("validation_index"), stream)
-        origin = np.atleast_1d(samples.targets(0, 1)[0])
-        wanted = metrics.make_metrics(self.config.training.metrics, self.model.loss, origin)
-        return Evaluator(self.model, samples, self.metadata.normalization, wanted, self.kernels)
 
     def _place(self) -> dict[str, Any]:
         return {"ranks": self.world.size, "nodes": self.world.nodes, "strategy": self.config.strategy.name}
@@ -367,44 +293,23 @@ class _Session:
         return {**self.metadata.to_dict(), "layout_digest": self.model.layout.digest}
 
     def _summary(self, samples: int) -> dict[str, Any]:
-        """Return the run's summary (rank 0): the figures of its last epoch, or of its best if that is kept."""
-        progress, stopping = self.progress, self.config.training.early_stopping
-        records = self.writer.directory.metrics()
-        restore = stopping is not None and stopping.restore_best and progress.best is not None
-        best = self.writer.directory.checkpoint("best").checkpoint if restore else None
-        shown = [r for r in records if best is None or progress.best is None or r["epoch"] == progress.best["epoch"]]
-        last = dict(shown[-1]) if shown else {}
-        trained = progress.epoch * samples + progress.position
+        """Return the run's summary (rank 0)."""
+        stopping, directory, progress = self.config.training.early_stopping, self.writer.directory, self.progress
+        restored = stopping is not None and stopping.restore_best and progress.best is not None
+        if restored:
+            sha256 = directory.checkpoint("best").checkpoint.metadata["parameters_sha256"]
+        else:
+            sha256 = parameters_sha256(self.model.layout, self.strategy.replica.parameters)
         return {
-            **{key: last[key] for key in last if key.startswith(("train_", "validation_", "learning_rate"))},
+            **summary_of(progress, directory.metrics(), samples, restored=restored),
             **self._place(),
-            "epochs": progress.epoch,
-            "steps": progress.steps,
-            "finished": progress.finished,
-            "stopped_early": progress.stopped_early,
-            "best": progress.best,
-            "train_seconds": progress.train_seconds,
-            "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
-            **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
-            **({} if self._pool is None else {"partition": self._pool.summary()}),
+            **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),
             "parameters": self.model.layout.parameter_count,
-            "parameters_sha256": parameters_sha256(self.model.layout, self.strategy.replica.parameters)
-            if best is None
-            else best.metadata["parameters_sha256"],
-            "restored_best": best is not None,
+            "parameters_sha256": sha256,
+            "restored_best": restored,
         }
 
 
 def _vectors(replica: Replica) -> Vectors:
     """Return what a checkpoint holds of a replica."""
     return Vectors(replica.parameters, replica.optimizer_state, replica.strategy_state)
-
-
-def _total(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]] | None:
-    """Return each rank's seconds or bytes over the epochs that were run with as many ranks as the last one."""
-    if not records or key not in records[-1]:
-        return None
-    last = records[-1][key]
-    alike = [r[key] for r in records if r["ranks"] == records[-1]["ranks"] and key in r]
-    none = [0] * records[-1]["ranks"]  # of a kind that an earlier version did not measure
-    return {kind: [sum(column) for column in zip(*(r.get(kind, none) for r in alike), strict=True)] for kind in last}

@@ -1,0 +1,125 @@
+"""The data of a run: read once on each node, and what training and validation take from them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+
+from onotrain._kernels import Kernels
+from onotrain.config import Config
+from onotrain.data.dataset import DataSpec
+from onotrain.data.feed import ArrayFeed, Feed
+from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.pool import Pool
+from onotrain.data.prepare import DataDescription, prepare, samples_of
+from onotrain.data.selection import spec_of
+from onotrain.data.stream_feed import StreamFeed
+from onotrain.errors import DataError, UsageError, on_all_ranks
+from onotrain.evaluation import metrics
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.memory import available_bytes
+from onotrain.nn import Model
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.shared_memory import allocate, share
+from onotrain.parallel.world import World
+from onotrain.strategies import Strategy
+from onotrain.training.pools import make_pool
+
+
+class RunData:
+    """Samples in memory that the ranks of a node share, or files to stream.
+
+    Parameters
+    ----------
+    world, config
+        Of the run.  *Collective*: the same on all ranks.
+    kernels
+        Kernels of the dtype to compute in.
+    stack
+        Closes what is open at the end of the run.
+
+    Raises
+    ------
+    DataError
+        A file cannot be used, or nodes have read different ones.
+    """
+
+    def __init__(self, world: World, config: Config, kernels: Kernels, stack: ExitStack) -> None:
+        self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
+        data, training, outputs = config.data, config.training, config.model.outputs
+        memory = min(world.comm.allgather(available_bytes()))
+        with agreed(world.comm):
+            self._arrays, read = share(
+                world.node, lambda: prepare(data, config.task, outputs, training.dtype, training.seed, memory)
+            )
+        self._check_same(read)
+        #: One for all: a node with another processor may have rounded the means otherwise.
+        self.description: DataDescription = world.comm.bcast(read, root=0)
+        #: This rank's own samples, if they are partitioned.
+        self.pool: Pool | None = None
+
+    def _check_same(self, read: DataDescription) -> None:
+        """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
+        shapes = {name: (array.shape, array.dtype.str) for name, array in self._arrays.items()}
+        seen = self._world.comm.allgather((shapes, read.identity()))
+        if any(other != seen[0] for other in seen):
+            where = self._config.data.train
+            raise on_all_ranks(
+                DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
+            )
+
+    def _stream(self, path: str) -> Hdf5Stream:
+        """Open a file that is streamed."""
+        data = self._config.data
+        return self._stack.enter_context(Hdf5Stream(spec_of(data, DataSpec(path, data.format))))
+
+    def feed(self, strategy: Strategy) -> Feed:
+        """Return what the training samples come from.  *Collective*.
+
+        Raises
+        ------
+        UsageError
+            The data are streamed, and partition or strategy need them in memory.
+        """
+        arrays, data, training = self._arrays, self._config.data, self._config.training
+        targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
+        if "features" in arrays:
+            self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
+            features = arrays["features"]
+            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool)
+        if data.partition.name != "none":
+            raise UsageError(
+                f"{data.train}: is streamed, for it does not fit in every node's memory; partition "
+                f"{data.partition.name} needs samples in memory",
+                hint="set data.stream: false, if a node has the memory, or use data.partition: none",
+            )
+        if not strategy.batches.bulk_synchronous:
+            raise UsageError(
+                f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
+                f"{self._config.strategy.name} do not with these options",
+                hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
+            )
+        with agreed(self._world.comm):
+            feed = StreamFeed(
+                self._world.node, partial(allocate, self._world.node), self._stream(data.train), targets, index,
+                data.window_mib, training.batch_size, normalization, training.seed, self._kernels,
+            )  # fmt: skip
+        self._stack.callback(feed.close)
+        return feed
+
+    def evaluator(self, model: Model) -> Evaluator | None:
+        """Return what judges the model after every epoch; None without validation data."""
+        arrays, data = self._arrays, self._config.data
+        held_out = "" if "validation_index" in arrays else "validation_"
+        targets = arrays["targets"] if not held_out else arrays.get("validation_targets")
+        if targets is None:
+            return None
+        features = arrays.get(f"{held_out}features")
+        path = str(data.validation) if held_out else data.train
+        stream = None if features is not None else self._stream(path)
+        samples = samples_of(features, targets, arrays.get("validation_index"), stream)
+        origin = np.atleast_1d(samples.targets(0, 1)[0])
+        wanted = metrics.make_metrics(self._config.training.metrics, model.loss, origin)
+        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels)

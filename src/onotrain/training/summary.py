@@ -1,0 +1,50 @@
+"""The figures of a run that is over, from its progress and the records of its epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onotrain.training.progress import Progress
+
+
+def summary_of(
+    progress: Progress, records: Sequence[Mapping[str, Any]], samples: int, *, restored: bool
+) -> dict[str, Any]:
+    """Return losses and metrics of the last epoch, and the times of all.
+
+    Parameters
+    ----------
+    progress
+        Where the run stands.
+    records
+        The lines of ``metrics.jsonl``.
+    samples
+        Of an epoch.
+    restored
+        Whether the parameters are those of the best epoch, whose losses and metrics are then returned.
+    """
+    shown = [r for r in records if not restored or progress.best is None or r["epoch"] == progress.best["epoch"]]
+    last = dict(shown[-1]) if shown else {}
+    trained = progress.epoch * samples + progress.position
+    return {
+        **{key: last[key] for key in last if key.startswith(("train_", "validation_", "learning_rate"))},
+        "epochs": progress.epoch,
+        "steps": progress.steps,
+        "finished": progress.finished,
+        "stopped_early": progress.stopped_early,
+        "best": progress.best,
+        "train_seconds": progress.train_seconds,
+        "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
+        **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
+    }
+
+
+def _total(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]] | None:
+    """Return each rank's seconds or bytes over the epochs that were run with as many ranks as the last one."""
+    if not records or key not in records[-1]:
+        return None
+    last = records[-1][key]
+    alike = [r[key] for r in records if r["ranks"] == records[-1]["ranks"] and key in r]
+    none = [0] * records[-1]["ranks"]  # of a kind that an earlier version did not measure
+    return {kind: [sum(column) for column in zip(*(r.get(kind, none) for r in alike), strict=True)] for kind in last}
