@@ -2,8 +2,9 @@
 
 Dimensions: r rows of the batch on this rank, o outputs.
 
-The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to ``loss_sums[0]``
-and the number of right rows to ``loss_sums[1]``, and writes `weight` times the gradient unless `dlogits` is None.
+The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to
+``loss_sums[0]`` and the number of right rows to ``loss_sums[1]``, and writes `weight` times the gradient unless
+`dlogits` is None.
 """
 
 from cython cimport floating
