@@ -40,10 +40,12 @@ class Losses(Observer):
         self.losses.append(step.loss)
 
 
-def trained(world: World, output: Path, changes: dict[str, Any], **strategy: Any) -> tuple[dict[str, Any], list[float]]:
+def trained(
+    world: World, output: Path, training: dict[str, Any], data: dict[str, Any] | None = None, **strategy: Any
+) -> tuple[dict[str, Any], list[float]]:
     """Train on the digits; return the summary and the losses of the steps, the same on all ranks."""
     losses = Losses()
-    configuration = changed(CONFIG, training=changes, strategy=strategy)
+    configuration = changed(CONFIG, training=training, data=data or {}, strategy=strategy)
     resume = output.exists()
     world.barrier()
     result = train(configuration, world.comm, output=output, resume=resume, observers=[losses])
@@ -68,7 +70,7 @@ def test_a_run_gives_back_its_memory_without_the_collector(world: World, place: 
     gc.disable()
     try:
         before = shared_segments()
-        trained(world, place / "run", {}, **strategy)
+        trained(world, place / "run", {"epochs": 2}, **strategy)
         assert shared_segments() <= before
     finally:
         gc.enable()
@@ -78,10 +80,12 @@ def test_a_run_gives_back_its_memory_without_the_collector(world: World, place: 
 def test_a_worker_without_samples_pushes_nothing_that_counts(world: World, place: Path, staleness: int | str) -> None:
     """Batches of 3 samples, 1 at the epoch's end, for up to 4 workers; each counts in the loss that is reported."""
     strategy = {"name": "parameter_server", "staleness": staleness}
-    summary, losses = trained(world, place / "run", {"batch_size": 3, "epochs": 1}, **strategy)
-    assert summary["steps"] == len(losses) == 480
-    assert summary["train_loss"] == pytest.approx((3 * sum(losses[:-1]) + losses[-1]) / 1438)
-    assert np.mean(losses[-100:]) < np.mean(losses[:100])
+    write_digits(world, place / "digits.h5", samples=301)
+    data = {"train": str(place / "digits.h5"), "validation": None}
+    summary, losses = trained(world, place / "run", {"batch_size": 3, "epochs": 1}, data, **strategy)
+    assert summary["steps"] == len(losses) == 101
+    assert summary["train_loss"] == pytest.approx((3 * sum(losses[:-1]) + losses[-1]) / 301)
+    assert np.mean(losses[-25:]) < np.mean(losses[:25])
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -119,10 +123,9 @@ def test_a_run_goes_on_from_its_checkpoint(world: World, place: Path, servers: i
     assert stopped["steps"] == len(losses) == 31 and not stopped["finished"]
     gone_on, more = trained(world, place / "run", {}, **strategy)
     assert gone_on["steps"] == 72 and len(more) == 41 and gone_on["finished"]
-    whole, all_losses = trained(world, place / "whole", {}, **strategy)
-    assert whole["steps"] == len(all_losses) == 72
-    assert max(whole["train_loss"], gone_on["train_loss"]) < 0.5 * losses[0]
+    assert gone_on["train_loss"] < 0.5 * losses[0]
     if staleness == 0:
+        whole, all_losses = trained(world, place / "whole", {}, **strategy)
         assert losses + more == all_losses
         assert gone_on["parameters_sha256"] == whole["parameters_sha256"]
 
