@@ -134,7 +134,7 @@ def test_the_bar_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_output_that_takes_no_more_does_not_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)
-    with terminal._stream(write, closefd=True) as broken:
+    with terminal.open_output(write, closefd=True) as broken:
         monkeypatch.setattr(sys, "stdout", broken)
         for display in (Lines(), Bar(80)):
             with display:
@@ -142,7 +142,7 @@ def test_output_that_takes_no_more_does_not_end_a_run(monkeypatch: pytest.Monkey
                 display.stepped(step(1))
                 display.epoch_ended(RECORD)
         assert terminal.lost_output() is None  # the reader did not want more
-    with open("/dev/full", "w") as file, terminal._stream(file.fileno()) as full:
+    with open("/dev/full", "w") as file, terminal.open_output(file.fileno()) as full:
         monkeypatch.setattr(sys, "stdout", full)
         print("more than there is room for")
         lost = terminal.lost_output()
@@ -157,7 +157,7 @@ def test_output_that_must_not_be_waited_for_is_waited_for() -> None:
     arrived: list[str] = []
     with os.fdopen(read) as reader:
         thread = threading.Thread(target=lambda: arrived.append(reader.read()))
-        with terminal._stream(write, closefd=True) as stream:
+        with terminal.open_output(write, closefd=True) as stream:
             thread.start()
             stream.write(text)
         thread.join(timeout=60)

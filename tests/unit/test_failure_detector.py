@@ -48,13 +48,13 @@ def detector(rank: int, *others: tuple[int, int, str | None]) -> FailureDetector
     """Return that of `rank`, on a machine with `others`: rank, process and start of each."""
 
     def allgather(mine: Any) -> list[Any]:
-        return [mine, *(failure_detector._Process(*other) for other in others)]
+        return [mine, *(failure_detector.Process(*other) for other in others)]
 
     return FailureDetector(SimpleNamespace(rank=rank, size=1 + len(others)), SimpleNamespace(allgather=allgather))
 
 
 def of(rank: int, process: subprocess.Popen[str]) -> tuple[int, int, str | None]:
-    return rank, process.pid, failure_detector._start(process.pid)
+    return rank, process.pid, failure_detector.start_time(process.pid)
 
 
 @pytest.mark.parametrize("reaped", [False, True], ids=["zombie", "reaped"])
@@ -75,7 +75,7 @@ def test_a_rank_that_has_died_is_named(clock: Clock, child: subprocess.Popen[str
 
 
 def test_the_first_rank_that_lives_says_it_first(clock: Clock, child: subprocess.Popen[str]) -> None:
-    alive = (0, os.getppid(), failure_detector._start(os.getppid()))
+    alive = (0, os.getppid(), failure_detector.start_time(os.getppid()))
     first, second = detector(1, of(3, child)), detector(2, alive, of(3, child))
     child.kill()
     child.wait()
@@ -90,16 +90,24 @@ def test_the_first_rank_that_lives_says_it_first(clock: Clock, child: subprocess
         second.check()
 
 
-def test_a_process_of_the_same_number_is_not_the_rank(clock: Clock, child: subprocess.Popen[str]) -> None:
-    """It started later.  One that was never seen, as in another container, is not watched."""
+def test_a_process_of_the_same_number_is_not_the_rank(
+    clock: Clock, child: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     failures = detector(0, of(1, child))
-    failures._others = [failure_detector._Process(1, child.pid, "1")]
+    monkeypatch.setattr(failure_detector, "start_time", lambda pid: "later")
     failures.check()
     clock.now += GRACE_S
     with pytest.raises(PlatformError, match="rank 1"):
         failures.check()
+
+
+def test_a_rank_that_was_never_seen_is_not_watched(clock: Clock, child: subprocess.Popen[str]) -> None:
+    """In another container its number is nobody's, or another process's."""
     for invisible in ((1, child.pid, "1"), (1, 2**22 + 1, "77"), (1, child.pid, None)):
-        assert detector(0, invisible)._others == []
+        failures = detector(0, invisible)
+        for _ in range(3):
+            failures.check()
+            clock.now += GRACE_S
 
 
 def test_a_rank_whose_launcher_is_gone(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +124,8 @@ def test_a_rank_whose_launcher_is_gone(clock: Clock, monkeypatch: pytest.MonkeyP
 
 def test_looks_are_seldom(clock: Clock, child: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
     failures, looks = detector(0, of(1, child)), []
-    start = failure_detector._start
-    monkeypatch.setattr(failure_detector, "_start", lambda pid: looks.append(pid) or start(pid))
+    start = failure_detector.start_time
+    monkeypatch.setattr(failure_detector, "start_time", lambda pid: looks.append(pid) or start(pid))
     for _ in range(1000):
         failures.check()
         clock.now += INTERVAL_S / 100

@@ -48,7 +48,7 @@ def _wait_until_writable(descriptor: int) -> None:
     poll.poll()
 
 
-def _stream(descriptor: int, like: TextIO | None = None, *, closefd: bool = False) -> TextIO:
+def open_output(descriptor: int, like: TextIO | None = None, *, closefd: bool = False) -> TextIO:
     """Return a text file that raises nothing when it is written to, with the encoding of another."""
     raw = _Output(descriptor, "w", closefd=closefd)
     return io.TextIOWrapper(
@@ -68,7 +68,7 @@ def protect_output() -> None:
         except OSError:
             # It was closed.  A file that is opened later would get its number, and then what libraries print.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    sys.stdout, sys.stderr = _stream(1, sys.stdout), _stream(2, sys.stderr)
+    sys.stdout, sys.stderr = open_output(1, sys.stdout), open_output(2, sys.stderr)
 
 
 def lost_output() -> OSError | None:
@@ -116,7 +116,7 @@ def _launcher_terminal() -> TextIO:
     output = f"/proc/{os.getppid()}/fd/1"
     if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
         raise OSError(f"{output} is not a terminal")
-    return _stream(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)
+    return open_output(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)
 
 
 def _columns(descriptor: int) -> int:

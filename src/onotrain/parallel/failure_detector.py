@@ -26,7 +26,9 @@ _HINT = "find out what killed it (out of memory? see dmesg), and go on from the 
 
 
 @dataclass(frozen=True)
-class _Process:
+class Process:
+    """A rank's process on this machine."""
+
     rank: int
     pid: int
     #: Tells it from a later process of the same number [clock ticks since the machine started].
@@ -34,10 +36,11 @@ class _Process:
 
     @property
     def alive(self) -> bool:
-        return self.start is not None and _start(self.pid) == self.start
+        """Whether it is still there."""
+        return self.start is not None and start_time(self.pid) == self.start
 
 
-def _start(pid: int) -> str | None:
+def start_time(pid: int) -> str | None:
     """Return when a process started; None if it has ended, or cannot be seen from here."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
@@ -58,11 +61,11 @@ class FailureDetector:
 
     def __init__(self, comm: MPI.Comm | None = None, machine: MPI.Comm | None = None) -> None:
         self._rank, self._launcher = 0, None
-        self._others: list[_Process] = []
+        self._others: list[Process] = []
         self._due, self._since = 0.0, float("inf")
         if comm is not None and machine is not None and comm.size > 1:
             self._rank, self._launcher = comm.rank, os.getppid()
-            mine = _Process(comm.rank, os.getpid(), _start(os.getpid()))
+            mine = Process(comm.rank, os.getpid(), start_time(os.getpid()))
             # Ranks in other containers may be invisible: those that are seen now are watched.
             self._others = [other for other in machine.allgather(mine) if other != mine and other.alive]
 
@@ -88,7 +91,7 @@ class FailureDetector:
             raise PlatformError(_message(gone), hint=_HINT)
 
 
-def _message(gone: list[_Process]) -> str:
+def _message(gone: list[Process]) -> str:
     if not gone:
         return "the launcher that started this rank is gone"
     names = ", ".join(f"{other.rank} (process {other.pid})" for other in gone)
