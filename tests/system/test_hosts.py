@@ -16,6 +16,7 @@ import pytest
 
 import every_strategy
 import launch
+from builders import mapping, relu
 
 RANKS_PER_HOST = 2
 #: Two hosts with addresses on one bridge; what mpirun calls in place of ssh: ``agent [options] HOST COMMAND...``.
@@ -99,14 +100,8 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 
 def trained(hosts: Hosts, folder: Path, name: str, epochs: int, strategy: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Train on the digits; return the bytes that left the first host, and the summary."""
-    config = {
-        "data": {"train": "digits"},
-        "model": {"layers": [{"dense": {"units": 256, "activation": "relu"}}, {"dense": 128}, {"dense": 10}]},
-        "loss": "cross_entropy",
-        "optimizer": {"name": "adam"},
-        "training": {"epochs": epochs, "batch_size": 300, "clip_norm": 1.0, "gradient_accumulation": 2},
-        "strategy": strategy,
-    }
+    training = {"epochs": epochs, "batch_size": 300, "clip_norm": 1.0, "gradient_accumulation": 2}
+    config = mapping(relu(256), 128, 10, training=training, strategy=strategy)
     (folder / f"{name}.yaml").write_text(json.dumps(config))  # which is YAML, too
     before = hosts.sent()
     program = [sys.executable, "-c", "from onotrain.cli import main; main()"]

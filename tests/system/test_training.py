@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import onotrain as package
+from builders import mapping
 from launch import mpirun, onotrain
 from onotrain.runs.run_directory import RunDirectory
 
@@ -30,10 +31,9 @@ def train(directory: Path, config: dict[str, Any], *arguments: str, ranks: int =
     return directory / "run", json.loads((directory / "run" / "summary.json").read_text())
 
 
-def network(*widths: int, outputs: int, activation: str = "tanh") -> dict[str, Any]:
-    """Return the ``model`` section."""
-    hidden = [{"dense": {"units": width, "activation": activation}} for width in widths]
-    return {"layers": [*hidden, {"dense": outputs}]}
+def dense(units: int, activation: str = "tanh") -> dict[str, Any]:
+    """Return a layer."""
+    return {"dense": {"units": units, "activation": activation}}
 
 
 def test_mnist_reaches_its_accuracy(tmp_path: Path) -> None:
@@ -58,19 +58,17 @@ def test_regression_with_several_outputs_from_hdf5(tmp_path: Path) -> None:
         y = np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2], x[:, 3] ** 2], axis=1) + 5.0
         with h5py.File(tmp_path / name, "w") as file:
             file["x"], file["y"] = x, y.astype(np.float32)
-    config = {
-        "data": {"train": "train.h5", "validation": "held-out.h5", "normalize": "standard"},
-        "model": network(48, 48, outputs=3, activation="gelu"),
-        "loss": "mse",
-        "optimizer": {"name": "adamw", "learning_rate": 5e-3},
-        "schedule": {"name": "plateau", "patience": 3, "factor": 0.5, "warmup_steps": 20},
-        "training": {
-            "epochs": 60,
-            "batch_size": 32,
-            "clip_norm": 10.0,
-            "early_stopping": {"metric": "validation_r2", "patience": 8},
-        },
-    }
+    stopping = {"metric": "validation_r2", "patience": 8}
+    config = mapping(
+        dense(48, "gelu"),
+        dense(48, "gelu"),
+        3,
+        data={"train": "train.h5", "validation": "held-out.h5", "normalize": "standard"},
+        loss="mse",
+        optimizer={"name": "adamw", "learning_rate": 5e-3},
+        schedule={"name": "plateau", "patience": 3, "factor": 0.5, "warmup_steps": 20},
+        training={"epochs": 60, "batch_size": 32, "clip_norm": 10.0, "early_stopping": stopping},
+    )
     run, summary = train(tmp_path, config)
     assert summary["validation_r2"] > 0.98 and summary["best"]["metric"] == "validation_r2"
     assert summary["best"]["value"] == summary["validation_r2"] and summary["restored_best"]
@@ -92,13 +90,15 @@ def test_binary_from_csv_with_named_classes(tmp_path: Path) -> None:
     labels = np.where(x[:, 0] * x[:, 1] > 0, "sick", "well")
     lines = ["a,b,c,state", *(f"{p[0]:.6f},{p[1]:.6f},{p[2]:.6f},{label}" for p, label in zip(x, labels, strict=True))]
     (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
-    config = {
-        "data": {"train": "table.csv", "targets": "state", "validation": 0.25, "normalize": "minmax"},
-        "model": network(32, 16, outputs=1),
-        "loss": "binary_cross_entropy",
-        "optimizer": {"name": "rmsprop", "learning_rate": 5e-3, "momentum": 0.5},
-        "training": {"epochs": 60, "batch_size": 25},
-    }
+    config = mapping(
+        dense(32),
+        dense(16),
+        1,
+        data={"train": "table.csv", "targets": "state", "validation": 0.25, "normalize": "minmax"},
+        loss="binary_cross_entropy",
+        optimizer={"name": "rmsprop", "learning_rate": 5e-3, "momentum": 0.5},
+        training={"epochs": 60, "batch_size": 25},
+    )
     run, summary = train(tmp_path, config, ranks=3)
     assert summary["validation_accuracy"] > 0.9
     predictor = package.load(run)
@@ -111,13 +111,14 @@ def test_multi_label_in_double_precision(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=(500, 6)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=(x[:, :3] > 0).astype(np.float32))
-    config = {
-        "data": {"train": "data.npz"},
-        "model": network(16, outputs=3),
-        "loss": "binary_cross_entropy",
-        "optimizer": {"name": "lamb", "learning_rate": 2e-2},
-        "training": {"epochs": 20, "batch_size": 20, "dtype": "float64"},
-    }
+    config = mapping(
+        dense(16),
+        3,
+        data={"train": "data.npz"},
+        loss="binary_cross_entropy",
+        optimizer={"name": "lamb", "learning_rate": 2e-2},
+        training={"epochs": 20, "batch_size": 20, "dtype": "float64"},
+    )
     run, summary = train(tmp_path, config, ranks=1)
     assert summary["train_accuracy"] > 0.95 and "validation_loss" not in summary
     assert package.load(run).predict(x).dtype == np.float64
@@ -129,17 +130,8 @@ def test_streaming_trains_as_memory_does(tmp_path: Path) -> None:
     assert onotrain("data", "convert", "digits", tmp_path / "digits.h5").returncode == 0
     digests = []
     for stream in (True, False):
-        config = {
-            "data": {
-                "train": "../digits.h5",
-                "validation": 0.2,
-                "normalize": "standard",
-                "stream": stream,
-            },
-            "model": network(24, outputs=10),
-            "loss": "cross_entropy",
-            "training": {"epochs": 3, "batch_size": 32},
-        }
+        data = {"train": "../digits.h5", "validation": 0.2, "normalize": "standard", "stream": stream}
+        config = mapping(dense(24), 10, data=data, training={"epochs": 3, "batch_size": 32})
         directory = tmp_path / str(stream)
         directory.mkdir()
         _, summary = train(directory, config)
@@ -149,12 +141,7 @@ def test_streaming_trains_as_memory_does(tmp_path: Path) -> None:
 
 def test_a_plain_process_trains_without_mpirun_into_a_new_directory(tmp_path: Path) -> None:
     """No launcher, no --output: runs/<name>-<number>; the record has its keys, one line an epoch is printed."""
-    config = {
-        "data": {"train": "digits", "validation": 0.2},
-        "model": network(16, outputs=10),
-        "loss": "cross_entropy",
-        "training": {"epochs": 2, "batch_size": 64},
-    }
+    config = mapping(dense(16), 10, data={"validation": 0.2}, training={"epochs": 2, "batch_size": 64})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     for number in (1, 2):
         done = onotrain("train", "tiny.yaml", cwd=tmp_path)
@@ -174,7 +161,6 @@ def test_a_plain_process_trains_without_mpirun_into_a_new_directory(tmp_path: Pa
 
 def test_a_program_that_fails_on_one_rank_ends_the_job(tmp_path: Path) -> None:
     """Python users have no guard around them: the end of the failing rank is the end of all."""
-    config = {"data": {"train": "digits"}, "model": network(8, outputs=10), "loss": "cross_entropy"}
     program = f"""\
 import onotrain
 from onotrain.training.observers import Observer
@@ -183,7 +169,7 @@ class Mine(Observer):
     def stepped(self, step):
         raise ZeroDivisionError("mine")
 
-onotrain.train({ {**config, "training": {"epochs": 1, "batch_size": 64}} }, output="run", observers=[Mine()])
+onotrain.train({mapping()}, output="run", observers=[Mine()])
 """
     (tmp_path / "program.py").write_text(program)
     done = mpirun(3, sys.executable, "program.py", cwd=tmp_path, timeout=20)
