@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -16,6 +15,7 @@ from onotrain import _kernels
 from onotrain.data import hdf5_stream
 from onotrain.data.batches import batches
 from onotrain.data.dataset import DataSpec
+from onotrain.data.feed import ArrayFeed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
 from onotrain.data.stream_feed import StreamFeed
@@ -41,6 +41,29 @@ def file(world: World, tmp_path: Path) -> Path:
     return path
 
 
+def stream_feed(
+    world: World,
+    file: Path,
+    batch_size: int,
+    *,
+    index: np.ndarray | None = None,
+    window_mib: int = 0,
+    kernels: _kernels.Kernels | None = None,
+    made: list[str] | None = None,
+) -> StreamFeed:
+    """Return the feed of the file; `made` gets the names of the arrays that its ranks share."""
+
+    def shared(fields: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        if made is not None:
+            made.extend(fields)
+        return allocate(world.node, fields)
+
+    kernels = kernels or _kernels.load("float32")
+    stream, targets = Hdf5Stream(DataSpec(str(file))), np.arange(ROWS, dtype=np.int32)
+    nothing = Normalization.none()
+    return StreamFeed(world.node, shared, stream, targets, index, window_mib, batch_size, nothing, 7, kernels)
+
+
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 10, 24, 200, 203])
 def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
@@ -49,22 +72,8 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
     """Three epochs from the middle of the first; batches straddle windows, the read-ahead crosses epochs."""
     monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
     index = np.flatnonzero(np.arange(ROWS) % 5) if split else None
-    kernels = _kernels.load("float32")
-    targets = np.arange(ROWS, dtype=np.int32)
-    stream = Hdf5Stream(DataSpec(str(file)))
-    assert stream.block_rows == BLOCK_ROWS
-    feed = StreamFeed(
-        world.node,
-        partial(allocate, world.node),
-        stream,
-        targets,
-        index,
-        0,
-        batch_size,
-        Normalization.none(),
-        7,
-        kernels,
-    )
+    assert Hdf5Stream(DataSpec(str(file))).block_rows == BLOCK_ROWS
+    feed = stream_feed(world, file, batch_size, index=index)
     start = batch_size * (feed.samples // batch_size // 2)
     for epoch in range(3):
         seen: list[int] = []
@@ -98,28 +107,16 @@ def test_a_rank_that_lags_finds_its_samples(
 ) -> None:
     """Without a word between the steps, as in local SGD: nobody overwrites a window that another still needs."""
     monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
-    kernels = _kernels.load("float32")
-    stream = Hdf5Stream(DataSpec(str(file)))
-    targets = np.arange(ROWS, dtype=np.int32)
-    feed = StreamFeed(
-        world.node,
-        partial(allocate, world.node),
-        stream,
-        targets,
-        None,
-        0,
-        batch_size,
-        Normalization.none(),
-        7,
-        kernels,
-    )
 
-    def gather(*arguments: Any) -> None:
-        if world.rank == world.size - 1:
-            time.sleep(0.003)
-        kernels.gather(*arguments)
+    def late(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def gather(*arguments: Any) -> None:
+            if world.rank == world.size - 1:
+                time.sleep(0.003)
+            kernel(*arguments)
 
-    monkeypatch.setattr(feed, "_kernels", SimpleNamespace(gather=gather, shuffle_positions=kernels.shuffle_positions))
+        return gather if name == "gather" else kernel
+
+    feed = stream_feed(world, file, batch_size, kernels=_kernels.load("float32").wrapped(late))
     for epoch in range(2):
         for batch in batches(feed.samples, batch_size):
             part = batch.slice(world.rank, world.size)
@@ -129,26 +126,23 @@ def test_a_rank_that_lags_finds_its_samples(
     feed.close()
 
 
-def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, file: Path) -> None:
+def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(
+    world: World, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Streaming or not, the same samples in the same order; and the file is read once, not once an epoch."""
-    kernels = _kernels.load("float32")
-    from onotrain.data.feed import ArrayFeed
-
     targets = np.arange(ROWS, dtype=np.int32)
     features = np.repeat(targets[:, None].astype(np.float32), COLUMNS, axis=1)
-    memory = ArrayFeed(features, targets, None, Normalization.none(), 3, kernels)
-    stream = Hdf5Stream(DataSpec(str(file)))
+    memory = ArrayFeed(features, targets, None, Normalization.none(), 7, _kernels.load("float32"))
     reads: list[tuple[int, int]] = []
-    original = stream.read
+    original = Hdf5Stream.read
 
-    def read(begin: int, end: int, out: np.ndarray) -> None:
+    def read(self: Hdf5Stream, begin: int, end: int, out: np.ndarray) -> None:
         reads.append((begin, end))
-        original(begin, end, out)
+        original(self, begin, end, out)
 
-    stream.read = read
-    feed = StreamFeed(
-        world.node, partial(allocate, world.node), stream, targets, None, 1, 50, Normalization.none(), 3, kernels
-    )
+    monkeypatch.setattr(Hdf5Stream, "read", read)
+    windows: list[str] = []
+    feed = stream_feed(world, file, 50, window_mib=1, made=windows)
     for epoch in range(3):
         for batch in batches(ROWS, 50):
             part = batch.slice(world.rank, world.size)
@@ -160,5 +154,5 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(world: World, 
             np.testing.assert_array_equal(*orders)
             world.barrier()
     assert len(reads) == (1 if world.node.rank == 0 else 0)
-    assert len(feed._buffers) == 1, "memory for a second window would never be used"
+    assert len(windows) == 1, "memory for a second window would never be used"
     feed.close()

@@ -51,12 +51,13 @@ def draw(records: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
         raise PlatformError("matplotlib is not installed", hint="pip install 'onotrain[plots]'") from error
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
-    panels = figure.subplots(1, 3)
     epochs = [record["epoch"] for record in records]
-    metric = next((m for m in ("accuracy", "r2", "rmse") if f"validation_{m}" in records[-1]), "accuracy")
-    for axes, name in zip(panels, ("loss", metric), strict=False):
+    known = [m for m in ("accuracy", "r2", "rmse") if f"train_{m}" in records[-1] or f"validation_{m}" in records[-1]]
+    metrics = ["loss", *known[:1]]
+    panels = figure.subplots(1, len(metrics) + 1)
+    for axes, name in zip(panels, metrics, strict=False):
         _lines(axes, epochs, records, name)
-    _seconds(panels[2], epochs, records)
+    _seconds(panels[-1], epochs, records)
     for axes in panels:
         axes.set_xlabel("epoch")
         axes.spines[["top", "right"]].set_visible(False)
