@@ -73,6 +73,22 @@ def lamb_by_hand(o: Any, g: float, p: float, state: list[float], t: int) -> floa
     return (p - adam_by_hand(o, g, p, state, t)) / LR + (o.weight_decay * p if o.decoupled else 0)
 
 
+def lion_by_hand(o: Any, g: float, p: float, state: list[float], t: int) -> float:
+    beta1, beta2 = o.betas
+    p -= LR * math.copysign(1, beta1 * state[0] + (1 - beta1) * g)
+    state[0] = beta2 * state[0] + (1 - beta2) * g
+    return p
+
+
+def nadam_by_hand(o: Any, g: float, p: float, state: list[float], t: int) -> float:
+    beta1, beta2 = o.betas
+    momenta = [beta1 * (1 - 0.5 * 0.96 ** (i * o.momentum_decay)) for i in range(1, t + 2)]
+    state[0] = beta1 * state[0] + (1 - beta1) * g
+    state[1] = beta2 * state[1] + (1 - beta2) * g**2
+    mean = momenta[-1] * state[0] / (1 - math.prod(momenta)) + (1 - momenta[-2]) * g / (1 - math.prod(momenta[:-1]))
+    return p - LR * mean / (math.sqrt(state[1] / (1 - beta2**t)) + o.eps)
+
+
 #: One parameter under the formulas of torch.optim's documentation or of the paper; the state is updated.
 BY_HAND: dict[str, Callable[[Any, float, float, list[float], int], float]] = {
     "sgd": sgd_by_hand,
@@ -81,6 +97,8 @@ BY_HAND: dict[str, Callable[[Any, float, float, list[float], int], float]] = {
     "rmsprop": rmsprop_by_hand,
     "adagrad": adagrad_by_hand,
     "lamb": lamb_by_hand,
+    "lion": lion_by_hand,
+    "nadam": nadam_by_hand,
 }
 
 

@@ -12,9 +12,12 @@ import pytest
 
 from onotrain.config import Config, load_config
 from onotrain.config.choices import OneKey
+from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import EXIT_OK, ConfigError
 from schema_walk import Place, places
 
+*MOST_RULES, LAST_RULE = UPDATE_RULES
+RULES = f"{', '.join(MOST_RULES)} or {LAST_RULE}"
 CHOICES = [place for place in places(Config) if place.choice is not None]
 
 GOOD = """\
@@ -79,9 +82,9 @@ ONE_MISTAKE = [
     ("{name: allreduce}", "{name: local_sgd, period: 0}", "10:29: strategy.period.steps: must be at least 1 (got 0)"),
     ("{name: allreduce}", "{name: local_sgd, period: adaptve}", "10:37: strategy.period: unknown period (got 'adaptve'); did you mean 'adaptive'?"),
     ("{name: allreduce}", "{name: local_sgd, outer: {name: nesterov, momentum: 1}}", "10:63: strategy.outer.momentum: must be less than 1 (got 1)"),
-    ("{name: adam}", "{name: 3}", "7:19: optimizer.name: unknown optimizer (got 3); expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
+    ("{name: adam}", "{name: 3}", f"7:19: optimizer.name: unknown optimizer (got 3); expected {RULES}"),
     ("{name: adam}", "[adam]", "7:12: optimizer: must be the name of one optimizer or a mapping with a name (got a list of 1); "
-     "expected sgd, adam, adamw, rmsprop, adagrad or lamb"),
+     f"expected {RULES}"),
     ("activation: relu", "activation: rellu", "4:38: model.layers.0.dense.activation: unknown name (got 'rellu'); did you mean 'relu'?"),
     ("activation: relu", "activation: 3",
      "4:38: model.layers.0.dense.activation: must be identity, relu, leaky_relu, sigmoid, tanh or gelu (got 3)"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
 import builders
-from builders import OPTIMIZERS, filled
+from builders import OPTIMIZERS, filled, update_rule
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Improvement, Optimizer, Schedule, Shard
 
@@ -141,3 +142,16 @@ class _Sums:
             values[...] = total
         elif self.term is None:
             self.term = values.copy()
+
+
+@pytest.mark.parametrize("beta1", [0.0, 0.9, 0.999])
+@pytest.mark.parametrize("momentum_decay", [0.0, 1e-12, 4e-3, 1.0])
+def test_the_products_of_nadams_momenta_need_no_memory(beta1: float, momentum_decay: float) -> None:
+    """Of any update, as multiplied up from the first."""
+    rule = update_rule("nadam", betas=(beta1, 0.999), momentum_decay=momentum_decay)
+    momenta = [beta1 * (1 - 0.5 * 0.96 ** (number * momentum_decay)) for number in range(1, 5002)]
+    product = 1.0
+    for number, (now, following) in enumerate(pairwise(momenta), start=1):
+        product *= now
+        expected = 0.01 * (1 - now) / (1 - product), 0.01 * following / (1 - product * following)
+        assert rule.scalars(0.01, number)[:2] == pytest.approx(expected, rel=1e-12)

@@ -9,13 +9,13 @@ Dimensions: n parameters, a multiple of LANES, and k gradient rows, `stride` ele
 from cython cimport floating
 
 from onotrain._kernels.arrays cimport expect
-from onotrain._kernels.elementary cimport LANES, sqrt
+from onotrain._kernels.elementary cimport LANES, sign, sqrt
 
 cdef enum:
     MOST_SCALARS = 8
 
 cdef enum Rule:
-    SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB
+    SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB, LION, NADAM
 
 
 # What an update is a function of, besides the arrays.
@@ -42,6 +42,10 @@ cdef inline int rule_of(str name, const double* s, Py_ssize_t scalars, Py_ssize_
         return expect_counts(ADAGRAD, scalars, 2, states, 1)
     if name == "lamb":
         return expect_counts(LAMB, scalars, 6, states, 2)
+    if name == "lion":
+        return expect_counts(LION, scalars, 3, states, 1)
+    if name == "nadam":
+        return expect_counts(NADAM, scalars, 6, states, 2)
     raise ValueError(f"rule: got {name!r}, expected one that has a kernel")
 
 
@@ -68,6 +72,10 @@ cdef inline void apply(
         adagrad(step, n, rows, a, p, out, squares)
     elif step.rule == LAMB:
         lamb(step, n, rows, a, b, p, out, squares)
+    elif step.rule == LION:
+        lion(step, n, rows, a, p, out, squares)
+    elif step.rule == NADAM:
+        nadam(step, n, rows, a, b, p, out, squares)
     else:
         add_rows(step, n, rows, out, squares)
 
@@ -237,5 +245,41 @@ cdef inline void lamb(
         moments(rate1, rate2, g, m + start, v + start, first, second)
         for c in range(LANES):
             w[c] = factor * first[c] / (root * sqrt(second[c]) + eps) + decay * w[c]
+        copy_lanes(w, out + start)
+        start += LANES
+
+
+cdef inline void lion(
+    const Step* step, Py_ssize_t n, const floating* rows, floating* m, const floating* p, floating* out,
+    double* squares,
+) noexcept nogil:
+    cdef floating[LANES] g, w, mean
+    cdef floating lr = step.scalars[0], rate1 = step.scalars[1], rate2 = step.scalars[2]
+    cdef Py_ssize_t start = 0, c
+    while start < n:
+        begin(step, rows + start, p + start, g, w, squares)
+        copy_lanes(m + start, mean)
+        for c in range(LANES):
+            w[c] -= lr * sign(mean[c] + rate1 * (g[c] - mean[c]))
+        for c in range(LANES):
+            mean[c] += rate2 * (g[c] - mean[c])
+        copy_lanes(mean, m + start)
+        copy_lanes(w, out + start)
+        start += LANES
+
+
+cdef inline void nadam(
+    const Step* step, Py_ssize_t n, const floating* rows, floating* m, floating* v, const floating* p, floating* out,
+    double* squares,
+) noexcept nogil:
+    cdef floating[LANES] g, w, first, second
+    cdef floating of_gradient = step.scalars[0], of_mean = step.scalars[1], root = step.scalars[2]
+    cdef floating rate1 = step.scalars[3], rate2 = step.scalars[4], eps = step.scalars[5]
+    cdef Py_ssize_t start = 0, c
+    while start < n:
+        begin(step, rows + start, p + start, g, w, squares)
+        moments(rate1, rate2, g, m + start, v + start, first, second)
+        for c in range(LANES):
+            w[c] -= (of_gradient * g[c] + of_mean * first[c]) / (root * sqrt(second[c]) + eps)
         copy_lanes(w, out + start)
         start += LANES

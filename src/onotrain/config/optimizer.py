@@ -8,6 +8,7 @@ Formulas are those of PyTorch's optimisers of the same names, so that learning r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -236,6 +237,80 @@ class Lamb(Adam):
         w[...] = factor * m / (root * xp.sqrt(v) + eps) + decay * w
 
 
+class Lion(UpdateRule):
+    """Lion (Chen et al., arXiv 2302.06675)."""
+
+    kernel: ClassVar[str] = "lion"
+
+    name: Literal["lion"] = Field(
+        description="Lion: steps of equal size along the sign of the momentum; needs a third to a tenth of the "
+        "learning rate of adamw."
+    )
+    learning_rate: Positive = Field(1e-4, description="Step size.")
+    decoupled: bool = Field(True, description=_DECOUPLED)
+    betas: Betas = Field(
+        (0.9, 0.99), description="Weight of the momentum against the gradient in a step, and decay of the momentum."
+    )
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Return the momentum."""
+        return ("m",)
+
+    def scalars(self, learning_rate: float, number: int) -> tuple[float, ...]:
+        """Return the learning rate and ``1 - betas``."""
+        beta1, beta2 = self.betas
+        return learning_rate, 1.0 - beta1, 1.0 - beta2
+
+    @staticmethod
+    def formula(xp: Any, scalars: Scalars, g: Array, w: Array, state: State) -> None:
+        """``w -= lr sign(m + rate1 (g - m))``; ``m += rate2 (g - m)``."""
+        lr, rate1, rate2 = scalars
+        (m,) = state
+        w -= lr * xp.sign(m + rate1 * (g - m))
+        m += rate2 * (g - m)
+
+
+class NAdam(Adam):
+    """Adam with Nesterov momentum (Dozat, ICLR workshop 2016)."""
+
+    kernel: ClassVar[str] = "nadam"
+
+    name: Literal["nadam"] = Field(description="Adam with Nesterov momentum.")  # type: ignore[assignment]
+    learning_rate: Positive = Field(2e-3, description="Step size.")
+    momentum_decay: NotNegative = Field(
+        4e-3, description="Rate at which the momentum rises from betas[0] / 2 to betas[0]."
+    )
+
+    def _momentum(self, number: int) -> float:
+        return self.betas[0] * (1.0 - 0.5 * 0.96 ** (number * self.momentum_decay))
+
+    def _momenta(self, number: int) -> float:
+        """Return the product of the momenta up to an update, by the series of ``log(1 - x)``; 0 if 1 hides it."""
+        bound = self.betas[0] ** number
+        if bound < 1e-17:
+            return 0.0
+        rate, sum_of_logs = self.momentum_decay * math.log(0.96), 0.0
+        for k in range(1, 53):
+            powers = math.expm1(number * k * rate) / math.expm1(k * rate) if rate else number
+            sum_of_logs -= 0.5**k / k * math.exp(k * rate) * powers
+        return bound * math.exp(sum_of_logs)
+
+    def scalars(self, learning_rate: float, number: int) -> tuple[float, ...]:
+        """Return the learning rates of gradient and mean, and those of Adam but for its learning rate."""
+        now, following, product = self._momentum(number), self._momentum(number + 1), self._momenta(number)
+        of_gradient = learning_rate * (1.0 - now) / (1.0 - product)
+        of_mean = learning_rate * following / (1.0 - product * following)
+        return of_gradient, of_mean, *super().scalars(learning_rate, number)[1:]
+
+    @staticmethod
+    def formula(xp: Any, scalars: Scalars, g: Array, w: Array, state: State) -> None:
+        """``w -= (lr_g g + lr_m m) / (root sqrt(v) + eps)``."""
+        of_gradient, of_mean, root, rate1, rate2, eps = scalars
+        m, v = _moments(rate1, rate2, g, state)
+        w -= (of_gradient * g + of_mean * m) / (root * xp.sqrt(v) + eps)
+
+
 def _descend(lr: float, momentum: float, nesterov: float, g: Array, w: Array, state: State) -> None:
     if momentum:
         (v,) = state
@@ -252,6 +327,6 @@ def _moments(rate1: float, rate2: float, g: Array, state: State) -> State:
     return m, v
 
 
-Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lamb, OneOf("optimizer", default="adam")]
+Optimizer = Annotated[Sgd | Adam | AdamW | RmsProp | Adagrad | Lamb | Lion | NAdam, OneOf("optimizer", default="adam")]
 #: By their names in the configuration.
 UPDATE_RULES: dict[str, type[UpdateRule]] = {rule.tags()[0]: rule for rule in get_args(get_args(Optimizer)[0])}
