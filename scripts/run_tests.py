@@ -83,7 +83,7 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     started = time.monotonic()
     code, output = _run(command, LIMIT_S[stage])
     (REPORTS / f"{name}.log").write_text(output)
-    outcome = _read(name, report, code)
+    outcome = read_outcome(name, report, code)
     outcome.seconds = time.monotonic() - started
     print(f"{_counts(outcome)} in {outcome.seconds:.0f} s{outcome.note}", flush=True)
     if outcome.failed:
@@ -137,7 +137,7 @@ def _run(command: list[str], limit: float) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def _read(name: str, report: Path, code: int) -> Outcome:
+def read_outcome(name: str, report: Path, code: int) -> Outcome:
     """Make an outcome of a JUnit file and an exit code."""
     outcome = Outcome(name)
     if report.exists():

@@ -29,13 +29,17 @@ def main():
     from onotrain.training import trainer
 
     rank = start_mpi().COMM_WORLD.rank
-    phase, step = sys.argv[2], trainer.Trainer._account
+    phase, run = sys.argv[2], trainer.Trainer.run
     if rank == int(sys.argv[3]):
         if phase == "step":
-            def account(self, *arguments):
-                step(self, *arguments)
-                raise ZeroDivisionError("injected")
-            trainer.Trainer._account = account
+            def run_and_fail(self):
+                step = self.components.strategy.step
+                def fail(*arguments, **options):
+                    step(*arguments, **options)
+                    raise ZeroDivisionError("injected")
+                self.components.strategy.step = fail
+                run(self)
+            trainer.Trainer.run = run_and_fail
         elif phase == "data":
             from onotrain.training import run_data
             def prepare(*arguments):

@@ -44,9 +44,8 @@ def test_no_rank_waits_for_one_that_was_killed_with_the_launcher(
     command = launch.mpi_command(3, "bash", "-c", RANK, "rank", sys.executable, "-c", WAITING, victim)
     with launch.start(command) as running:
         files = [Path(f"process.{rank}") for rank in range(3)]
-        deadline = time.monotonic() + 60
         while not all(file.exists() for file in files):
-            assert time.monotonic() < deadline and running.poll() is None
+            assert running.poll() is None
             time.sleep(0.05)
         process = int(files[victim].read_text())
         launchers = [pid for pid, words in running.members().items() if not words.startswith(("bash ", sys.executable))]

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from onotrain.cli import terminal
+from onotrain.cli import display, terminal
 from onotrain.cli.display import Bar, Lines, Warnings, duration, epoch_line, figure
 from onotrain.training.observers import RunStart, StepEnd
 
@@ -99,17 +99,25 @@ def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "onotrain: careful\n")
 
 
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        monkeypatch.setattr(display, "perf_counter", lambda: self.seconds)
+
+
 def test_the_bar_shows_means_speed_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    bar = Bar(100)
+    bar, clock = Bar(100), Clock(monkeypatch)
     with bar:
         bar.started(START)
-        bar.stepped(step(1, loss=1.0))
-        bar._due = 0.0
-        bar.stepped(step(2, loss=2.0))
+        for number, loss in ((1, 1.0), (2, 2.0)):
+            clock.seconds += 1.0
+            bar.stepped(step(number, loss=loss))
         drawn = sys.stdout.getvalue()
         bar.epoch_ended(RECORD)
-        bar._due = 0.0
+        clock.seconds += 1.0
         bar.stepped(step(46, loss=4.0))
     shown = sys.stdout.getvalue()
     assert "loss 1.5000" in drawn and "acc 0.7500" in drawn and "samples/s" in drawn and " left" in drawn
@@ -119,12 +127,13 @@ def test_the_bar_shows_means_speed_and_time_left(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_bar_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not again before its time, however many steps there are."""
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    Clock(monkeypatch)
     with Bar(100) as bar:
         assert isinstance(bar, Bar)
         bar.started(START)
         bar.stepped(step(1))
-        bar._due = float("inf")
         before = sys.stdout.getvalue()
         for number in range(2, 40):
             bar.stepped(step(number))

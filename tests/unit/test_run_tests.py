@@ -32,13 +32,13 @@ def runner() -> ModuleType:
 
 def test_a_report_is_counted(runner: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "r.xml").write_text(REPORT)
-    outcome = runner._read("unit", tmp_path / "r.xml", 1)
+    outcome = runner.read_outcome("unit", tmp_path / "r.xml", 1)
     assert (outcome.passed, outcome.failed, outcome.skips) == (1, 2, Counter({"needs shellcheck": 2}))
 
 
 @pytest.mark.parametrize("code", [1, 5, 124, 139])
 def test_a_stage_that_died_has_failed(runner: ModuleType, tmp_path: Path, code: int) -> None:
-    outcome = runner._read("mpi-2", tmp_path / "never-written.xml", code)
+    outcome = runner.read_outcome("mpi-2", tmp_path / "never-written.xml", code)
     assert outcome.failed == 1
     assert f"exit code {code}" in outcome.note
 
