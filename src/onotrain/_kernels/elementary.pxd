@@ -107,12 +107,6 @@ cdef inline floating fabs(floating x) noexcept nogil:
         return math.fabs(x)
 
 
-cdef inline floating sign(floating x) noexcept nogil:
-    """1 or -1; 0 at 0, NaN at NaN."""
-    cdef floating one = 1, minus_one = -1
-    return one if x > 0 else (minus_one if x < 0 else x)
-
-
 cdef inline floating logistic(floating x) noexcept nogil:
     """``1 / (1 + exp(-x))``; exp overflows to inf for very negative x, which gives the right 0."""
     cdef floating one = 1

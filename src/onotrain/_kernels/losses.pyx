@@ -12,7 +12,7 @@ from libc cimport math
 from libc.stdint cimport int32_t
 
 from onotrain._kernels.arrays cimport expect, in_2d, out_2d
-from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, sign, total
+from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, total
 
 cdef enum:
     BLOCK = 256     # elements whose losses wait in the first-level cache for their sum
@@ -125,7 +125,8 @@ cdef inline floating squared_error_of(floating error, floating* slope) noexcept 
 
 
 cdef inline floating absolute_error_of(floating error, floating* slope) noexcept nogil:
-    slope[0] = sign(error)
+    cdef floating one = 1, minus_one = -1
+    slope[0] = one if error > 0 else (minus_one if error < 0 else error)  # 0 at 0, NaN at NaN
     return fabs(error)
 
 

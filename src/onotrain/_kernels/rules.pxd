@@ -9,7 +9,7 @@ Dimensions: n parameters, a multiple of LANES, and k gradient rows, `stride` ele
 from cython cimport floating
 
 from onotrain._kernels.arrays cimport expect
-from onotrain._kernels.elementary cimport LANES, sign, sqrt
+from onotrain._kernels.elementary cimport LANES, sqrt
 
 cdef enum:
     MOST_SCALARS = 8
@@ -247,6 +247,11 @@ cdef inline void lamb(
             w[c] = factor * first[c] / (root * sqrt(second[c]) + eps) + decay * w[c]
         copy_lanes(w, out + start)
         start += LANES
+
+
+cdef inline floating sign(floating x) noexcept nogil:
+    """Without a branch, so that it is vectorised; 0 for NaN, which is in the momentum and the squares."""
+    return <floating> ((x > 0) - (x < 0))
 
 
 cdef inline void lion(

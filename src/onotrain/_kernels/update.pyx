@@ -98,7 +98,9 @@ cdef double checked(
     cdef floating* a = out_1d(state1)
     cdef floating* b = out_1d(state2)
     cdef floating* o = out_1d(out)
-    cdef const floating* p = o if param is None else in_1d(param)
+    cdef const floating* p = in_1d(param)
+    if param is None:
+        p = o
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
     if i > BLOCK_INPUTS and i * <Py_ssize_t> sizeof(floating) % VECTOR_BYTES != 0:
         step.shared = False  # blocks begin within rows

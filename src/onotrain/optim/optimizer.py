@@ -115,12 +115,12 @@ class Optimizer:
             total(norm)
             scale = min(1.0, self._clip_norm / (math.sqrt(norm[0]) + 1e-6))
         rule, scalars = self._rule, self._scalars(scale, learning_rate, number)
-        parameters, out = None, shard.parameters
-        if not rule.elementwise:
-            parameters, out = shard.parameters, gradients[0]  # read element by element before it is written
-        squares = self._kernels.update(rule, scalars, gradients, None, shard.shared, shard.state, parameters, out)
-        if not rule.elementwise:
-            self._follow(out, shard, learning_rate, total)
+        run, state, parameters = self._kernels.update, shard.state, shard.parameters
+        if rule.elementwise:
+            return run(rule, scalars, gradients, None, shard.shared, state, None, parameters)
+        direction = gradients[0]  # read element by element before it is written
+        squares = run(rule, scalars, gradients, None, False, state, parameters, direction)
+        self._follow(direction, shard, learning_rate, total)
         return squares
 
     def update_each(self, parts: Sequence[tuple[Gradient, Shard]], learning_rate: float, number: int) -> float:
