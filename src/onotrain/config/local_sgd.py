@@ -108,9 +108,8 @@ class LocalSgd(StrategyOptions):
         """Yield an average of optimiser states that a codec would have to encode."""
         if others.optimizer is None or others.communication is None or self.inner_state != "average":
             return
-        has_state = others.optimizer.name != "sgd" or others.optimizer.momentum > 0.0
         codec = others.communication.codec.name
-        if codec != "none" and has_state:
+        if codec != "none" and others.optimizer.state_names:
             yield Problem(
                 ("inner_state",),
                 f"must be keep or reset with communication.codec {codec} (got average): the optimizer's state would be "
