@@ -171,6 +171,16 @@ def test_servers_that_update_apart_have_no_norm_of_everything(
         assert Config.from_mapping(mapping(**sections)).strategy.servers == options["servers"]
 
 
+@pytest.mark.parametrize("optimizer", [{"name": "sgd"}, {"name": "sgd", "momentum": 0.9}, {"name": "lion"}])
+def test_no_codec_encodes_the_average_of_optimiser_states(optimizer: dict[str, Any]) -> None:
+    sections = {"optimizer": optimizer, "strategy": "local_sgd", "communication": {"codec": "int8"}}
+    if optimizer == {"name": "sgd"}:  # has no state
+        assert Config.from_mapping(mapping(**sections)).strategy.inner_state == "average"
+    else:
+        (line,) = problems(**sections)
+        assert line.startswith("strategy.inner_state: must be keep or reset with communication.codec int8")
+
+
 @pytest.mark.parametrize("name", ["learning_rate", "delay", "constant_batch"])
 def test_compensation_has_a_short_form_and_needs_staleness(name: str) -> None:
     strategy = {"name": "parameter_server", "staleness": 2, "compensation": name}
