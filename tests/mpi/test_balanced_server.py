@@ -13,9 +13,7 @@ from builders import mapping, records, relu
 from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.parallel.world import World
-from onotrain.strategies import StepStatistics
 from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
-from onotrain.strategies.parameter_server.worker import Participant
 from onotrain.training import train
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
@@ -52,31 +50,31 @@ def fair(workers: int) -> list[int]:
 
 
 class Watched:
-    """What a rank computes, and when it meets the others."""
+    """What a rank computes, and after how many batches it synchronises with the others."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.positions: list[tuple[int, int]] = []
         self.rows: list[int] = []
         self.weights: list[tuple[int, float]] = []
-        self.meetings: list[int] = []
-        fill, weight, synchronize = ArrayFeed.fill, LocalSlices.weight, Participant.synchronize
+        self.synchronized: list[int] = []
+        fill, weight, exchange = ArrayFeed.fill, LocalSlices.weight, LocalSlices.exchange
 
-        def filled(feed: ArrayFeed, epoch: int, batch: Batch, piece: Batch, x: Any, targets: Any) -> None:
-            self.positions += [(epoch, position) for position in range(piece.begin, piece.end)]
-            self.rows.append(len(piece))
-            fill(feed, epoch, batch, piece, x, targets)
+        def filled(feed: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: Any, targets: Any) -> None:
+            self.positions += [(epoch, position) for position in range(part.begin, part.end)]
+            self.rows.append(len(part))
+            fill(feed, epoch, batch, part, x, targets)
 
         def weighed(slices: LocalSlices, samples: int) -> float:
             self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))
             return self.weights[-1][1]
 
-        def met(strategy: Participant, statistics: StepStatistics) -> None:
-            self.meetings.append(len(self.rows))
-            synchronize(strategy, statistics)
+        def exchanged(slices: LocalSlices) -> None:
+            self.synchronized.append(len(self.rows))
+            exchange(slices)
 
         monkeypatch.setattr(ArrayFeed, "fill", filled)
         monkeypatch.setattr(LocalSlices, "weight", weighed)
-        monkeypatch.setattr(Participant, "synchronize", met)
+        monkeypatch.setattr(LocalSlices, "exchange", exchanged)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +85,7 @@ class Watched:
 def test_each_sample_is_seen_once_an_epoch(
     world: World, place: Path, servers: int, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    """By slices that are even until the first meeting, and fair from then on; a push is the mean of its own rows."""
+    """By slices that are even until the first synchronisation point, and fair then; a push is the mean of its rows."""
     with_speeds(monkeypatch, servers)
     watched = Watched(monkeypatch)
     summary = train(config("throughput", {**options, "servers": servers}), world.comm, output=place / "run").summary
@@ -95,7 +93,7 @@ def test_each_sample_is_seen_once_an_epoch(
     assert seen == Counter({(epoch, position): 1 for epoch in range(2) for position in range(SAMPLES)})
     workers, worker = world.size - servers, world.rank - servers
     # At distances of 10 and 20 steps, and at the ends of the epochs.
-    assert watched.meetings == [10, 30, 36, 72]
+    assert watched.synchronized == [10, 30, 36, 72]
     if worker >= 0:
         even = len(Batch(0, BATCH).slice(worker, workers))
         assert watched.rows[:10] == [even] * 10
@@ -157,15 +155,3 @@ def test_a_slow_worker_gets_less(world: World, place: Path) -> None:
     train(made, world.comm, output=place / "run")
     rows = records(place / "run")[-1]["rows"]
     assert len(rows) == workers and sum(rows) == 240 and rows[-1] < 240 // workers
-
-
-def test_waiting_at_a_meeting_is_waiting(world: World, place: Path) -> None:
-    """With equal slices and no bound, it is there that a fast worker waits for a slow one."""
-    workers = world.size - 1
-    if workers == 1:
-        pytest.skip("Test requires 3 MPI processes")
-    slow = {"slow_ranks": [{"rank": world.size - 1, "factor": 200.0}]}
-    made = config("none", {"staleness": "unbounded"}, {"epochs": 1}, simulate=slow)
-    seconds = train(made, world.comm, output=place / "run").summary["ranks_seconds"]
-    fast = seconds["wait"][1], seconds["compute"][1] + seconds["communication"][1]
-    assert fast[0] > fast[1] and seconds["wait"][-1] < 0.1 * seconds["compute"][-1]

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter, sleep
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from onotrain import _kernels
+import builders
+from builders import relu
 from onotrain.config import Config
-from onotrain.errors import ConfigError, PlatformError
+from onotrain.errors import ConfigError
 from onotrain.nn import ParameterLayout
-from onotrain.optim import Optimizer
-from onotrain.parallel import mailbox
-from onotrain.parallel.agreement import agreed
-from onotrain.parallel.shared_memory import allocate
+from onotrain.parallel.channels import Arrivals
 from onotrain.parallel.world import World
-from onotrain.strategies import BatchShape, Context, StepStatistics, build
+from onotrain.strategies import StepStatistics
 from onotrain.training import train
+from server_run import Progress, ServerRun
 
 pytestmark = pytest.mark.mpi(min_size=2)
 
@@ -33,153 +31,152 @@ def nodes(request: pytest.FixtureRequest) -> World:
     return World.connect(ranks_per_node=1 if request.param == "every rank a node" else None)
 
 
-def config(**strategy: Any) -> Config:
+def config(codec: str = "none", **strategy: Any) -> Config:
     """Return a configuration of an asynchronous server with overlap."""
-    return Config.from_mapping(
-        {
-            "data": {"train": "digits", "validation": 0.2},
-            "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dense": 10}]},
-            "loss": "cross_entropy",
-            "optimizer": {"name": "sgd", "learning_rate": RATE},
-            "training": {"epochs": 8, "batch_size": 24},
-            "strategy": {
-                "name": "parameter_server", "staleness": "unbounded", "overlap": True, "rate_scaling": "none",
-                **strategy,
-            },
-        }
-    )  # fmt: skip
+    options = {"staleness": "unbounded", "overlap": True, "rate_scaling": "none"}
+    return builders.config(
+        relu(32),
+        10,
+        data={"validation": 0.2},
+        optimizer={"name": "sgd", "learning_rate": RATE},
+        training={"epochs": 8},
+        strategy={"name": "parameter_server", **options, **strategy},
+        communication={"codec": codec},
+    )
 
 
-class Run:
-    """A parameter server on the ranks of a test, without a trainer."""
+def serve(world: World, size: int = 500, codec: str = "none", now: Any = perf_counter, **strategy: Any) -> ServerRun:
+    """Return a parameter server with one long tensor of zeros.  *Collective*."""
+    return ServerRun(world, config(codec, **strategy), ParameterLayout([("vector", (size,))], np.float32), now=now)
 
-    def __init__(self, world: World, size: int = 500, codec: str = "none", **strategy: Any) -> None:
-        made = Config.from_mapping(config(**strategy).to_mapping() | {"communication": {"codec": codec}})
-        self.world, self.layout = world, ParameterLayout([("vector", (size,))], np.float32)
-        with agreed(world.comm):
-            rule = Optimizer(made.optimizer, None, _kernels.load("float32"))
-            self.strategy: Any = build(Context.of(made, world, self.layout, rule))
-        self.strategy.replica.broadcast()
-        model: Any = SimpleNamespace(reserve=lambda rows: None, bind=lambda *arrays: None)
-        self.strategy.bind(model, BatchShape(24, self.strategy.batches.capacity(24), 1))
-        self.worker, self.statistics = world.rank - self.strategy.servers, StepStatistics()
 
-    def step(self, number: int, *, synchronize: bool = False, stop: bool = False) -> StepStatistics:
-        """Push a gradient of ones times the number."""
-        self.statistics.clear()
-        if self.worker >= 0:
-            self.strategy.replica.gradient[:] = number
-            self.statistics.losses[:] = 1.0, 1.0
-            self.statistics.samples = 1
-        if stop:
-            self.statistics.ask_to_stop()
-        self.strategy.step(RATE, number, self.strategy.workers, self.statistics, synchronize=synchronize)
-        return self.statistics
-
-    def close(self) -> None:
-        """Give back what MPI holds, when nobody sends any more."""
-        self.world.barrier()
-        self.strategy.close()
+def step(run: ServerRun, number: int, *, synchronize: bool = False, stop: bool = False) -> StepStatistics:
+    """Push a gradient of ones times the number."""
+    return run.step(number, lambda: number, RATE, synchronize=synchronize, stop=stop)
 
 
 def test_a_batch_knows_all_pushes_but_the_one_under_way(nodes: World) -> None:
-    """With one worker; all of its gradients but the first two after a meeting are one update stale."""
-    run = Run(nodes, servers=nodes.size - 1)
+    """With one worker; all of its gradients but the first two after a synchronisation point are one update stale."""
+    run = serve(nodes, servers=nodes.size - 1)
     applied = np.float32(0.0)
     for number in range(1, 21):
-        run.step(number, synchronize=number in (7, 20))
-        if run.worker >= 0 and number not in (7, 20):
-            np.testing.assert_allclose(run.strategy.replica.parameters, applied, rtol=1e-6)
+        step(run, number, synchronize=number in (7, 20))
+        if run.works and number not in (7, 20):
+            np.testing.assert_allclose(run.replica.parameters, applied, rtol=1e-6)
         applied -= np.float32(RATE) * np.float32(number)
         if number in (7, 20):
-            np.testing.assert_allclose(run.strategy.replica.parameters, applied, rtol=1e-6)
+            np.testing.assert_allclose(run.replica.parameters, applied, rtol=1e-6)
     if nodes.rank == 0:
-        assert run.strategy.telemetry.report()["staleness"]["histogram"] == [2, 18]
+        assert run.telemetry.report()["staleness"]["histogram"] == [2, 18]
     run.close()
 
 
 @pytest.mark.mpi(min_size=3)
 @pytest.mark.parametrize("bound", [1, 2, 5])
 def test_the_bound_holds_for_what_is_begun(nodes: World, bound: int) -> None:
-    """What workers have computed is seen in shared memory, whatever the server thinks; one of them is slow."""
-    run = Run(nodes, staleness=bound)
-    with World.connect(nodes.comm) as machine:
-        done = allocate(machine.node, {"done": ((run.strategy.workers,), np.int64)})["done"]
-    rng, leads = np.random.default_rng(nodes.rank), []
-    for number in range(1, 21):
-        if run.worker >= 0:
-            sleep(rng.uniform(0, 0.004) + 0.03 * (run.worker == 0))
-            done[run.worker] = number
-        run.step(number, synchronize=number == 20)
-        if run.worker >= 0 and number < 20:
-            leads.append(number - int(done.min()))
-    assert 0 < max(nodes.comm.allgather(max(leads, default=0))) <= bound
+    """And all others are as far ahead of the first, which goes on only when they are."""
+    last, leads = 12, []
+    run = serve(nodes, staleness=bound)
+    progress = Progress(run)
+
+    def gradient() -> int:
+        if run.worker == 0:
+            progress.wait_for_all_others(min(last, number + bound))
+        progress.computed(number)
+        leads.append(progress.lead(number))
+        return number
+
+    for number in range(1, last + 1):
+        run.step(number, gradient, RATE, synchronize=number == last)
+    # In memory the first is a batch behind the one that it has begun.
+    assert max(max(found, default=0) for found in nodes.comm.allgather(leads)) == bound + 1
     run.close()
 
 
 @pytest.mark.mpi(min_size=3)
 @pytest.mark.parametrize("codec", ["none", "bf16"])
 def test_nobody_waits_for_a_worker_that_computes(nodes: World, codec: str) -> None:
-    """A long reply is under way until its receiver looks for it; the server makes updates meanwhile."""
+    """A long reply is under way until its receiver looks for it; the server makes updates meanwhile.
+
+    The first computes until all others have done everything but the batch that all end with.
+    """
     if codec != "none" and nodes.nodes == 1:
         pytest.skip("Test requires 2 MPI processes")
-    run = Run(nodes, 100_000, codec)
-    with World.connect(nodes.comm) as machine:
-        done = allocate(machine.node, {"done": ((run.strategy.workers,), np.int64)})["done"]
-    others = 0
-    for number in range(1, 13):
+    run, last = serve(nodes, 100_000, codec), 12
+    progress = Progress(run)
+
+    def gradient() -> int:
         if run.worker == 0 and number == 3:
-            before = int(done[1])
-            sleep(1.5)
-            others = int(done[1]) - before
-        run.step(number, synchronize=number == 12)
-        if run.worker >= 0:
-            done[run.worker] = number
-    assert max(nodes.comm.allgather(others)) > 5
+            progress.wait_for_all_others(last)
+        progress.computed(number)
+        return number
+
+    for number in range(1, last + 1):
+        run.step(number, gradient, RATE, synchronize=number == last)
     run.close()
 
 
-@pytest.mark.parametrize("sent", [True, False])
+class Ticking:
+    """A time source that goes on by a tick whenever it is looked at."""
+
+    def __init__(self, tick: float) -> None:
+        self.seconds, self._tick = 0.0, tick
+
+    def __call__(self) -> float:
+        self.seconds += self._tick
+        return self.seconds
+
+
+@pytest.mark.parametrize("computing", [0.0, 1.0])
 def test_what_the_server_does_while_a_worker_computes_is_no_wait(
-    nodes: World, monkeypatch: pytest.MonkeyPatch, sent: bool
+    nodes: World, monkeypatch: pytest.MonkeyPatch, computing: float
 ) -> None:
-    """A long reply takes its time all the same: that is exchange.  Over TCP a long push may go after computing only."""
-    run = Run(nodes, 1_000_000)
-    if run.worker < 0:
-        update = run.strategy._update
+    """It takes a hundred times as long as the worker does for a reply: that is waited for only by one that is idle."""
+    time = Ticking(0.001 if nodes.rank else 0.1)
+    run = serve(nodes, 200, now=time)
+    server = Progress(run).batches
+    wait = Arrivals.wait
 
-        def slow(*arguments: Any) -> None:
-            sleep(0.01)
-            update(*arguments)
+    def arrived(arrivals: Arrivals) -> list[int]:
+        workers = wait(arrivals)
+        server[workers] += 1
+        return workers
 
-        monkeypatch.setattr(run.strategy, "_update", slow)
-    elif not sent:
-        monkeypatch.setattr(run.strategy._outbox, "sent", lambda: False)
+    monkeypatch.setattr(Arrivals, "wait", arrived)
     for number in range(1, 5):
-        if run.worker >= 0:
-            sleep(0.25)
-        run.step(number, synchronize=number == 4)
-        if run.worker >= 0 and 1 < number < 4:  # all wait for the last one at the meeting
-            assert (run.strategy.telemetry.clock.wait == 0.0) == sent
-            assert run.strategy.telemetry.clock.hidden > 0.0
+        time.seconds += computing
+        while run.works and server[run.worker] < number - 1:
+            sleep(0.001)  # the push needs true time to go
+        step(run, number, synchronize=number == 4)
+        clock = run.telemetry.clock
+        if run.works and 1 < number < 4:  # all wait for the last one at the synchronisation point
+            pulls = pytest.approx((number - 1) * 0.001)
+            assert (clock.wait, clock.communication) == ((0.0, pulls) if computing else (pulls, 0.0))
+            assert clock.hidden == pytest.approx((number - 1) * (computing + 0.001))
     run.close()
 
 
 @pytest.mark.parametrize("asks", [0, 1, -1])
 @pytest.mark.parametrize("staleness", [1, 3, "unbounded"])
 def test_all_stop_at_one_step(nodes: World, staleness: int | str, asks: int) -> None:
-    """Whoever asks, and with nothing left under way."""
-    run = Run(nodes, staleness=staleness)
-    rng = np.random.default_rng(nodes.rank)
+    """Whoever asks, with workers at most 4 batches apart, and with nothing left under way."""
+    run = serve(nodes, staleness=staleness)
+    rng, progress = np.random.default_rng(nodes.rank), Progress(run)
     asks, number, stopped = asks % nodes.size, 0, False
+
+    def gradient() -> int:
+        sleep(rng.uniform(0, 0.003))
+        progress.wait_for_all_others(number - 4)
+        progress.computed(number)
+        return number
+
     while not stopped and number < 60:
         number += 1
-        if run.worker >= 0:
-            sleep(rng.uniform(0, 0.003))
-        stopped = run.step(number, synchronize=number == 60, stop=nodes.rank == asks and number >= 10).stop
+        stop = nodes.rank == asks and number >= 10
+        stopped = run.step(number, gradient, RATE, synchronize=number == 60, stop=stop).stop
     assert stopped
-    assert set(nodes.comm.allgather(number)) == {number} and 10 <= number < 60
-    assert len(set(nodes.comm.allgather(run.strategy.replica.parameters.tobytes()))) == 1
+    assert set(nodes.comm.allgather(number)) == {number} and 10 <= number < 20
+    assert run.all_alike()
     run.close()
 
 
@@ -200,52 +197,3 @@ def test_overlap_is_refused_where_it_would_be_wrong() -> None:
         config(staleness=0)
     with pytest.raises(ConfigError, match="overlap.*must be false with compensation delay"):
         config(compensation="delay")
-
-
-def test_a_server_that_waits_leaves_the_core_to_others(nodes: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It sleeps for nine tenths of the time at least, and looks a hundred times in a second.
-
-    Not the processor's time: to wake a virtual machine's core takes more of that than to look for letters does.
-    """
-    slept: list[float] = []
-
-    def count(seconds: float) -> None:
-        began = perf_counter()
-        sleep(seconds)
-        slept.append(perf_counter() - began)
-
-    monkeypatch.setattr(mailbox, "sleep", count)
-    if nodes.rank == 0:
-        received = [np.zeros(4) for _ in range(nodes.size - 1)]
-        inbox = mailbox.Inbox(nodes.comm, range(1, nodes.size), (1, 1), received, received, nodes.failures.check)
-        for worker in range(nodes.size - 1):
-            inbox.expect(worker)
-        nodes.barrier()
-        began, missing = perf_counter(), nodes.size - 1
-        while missing:
-            missing -= len(inbox.wait())
-        seconds = perf_counter() - began
-        assert sum(slept) > 0.9 * seconds
-        # Some 50 times for each letter until pauses are at their longest, 10 ms.
-        assert len(slept) < 60 * (nodes.size - 1) + 100 * seconds
-        assert all((vector == worker + 1).all() for worker, vector in enumerate(received))
-        inbox.close()
-    else:
-        outbox = mailbox.Outbox(nodes.comm, [0], (1, 1), [np.full(4, float(nodes.rank))], [np.zeros(4)])
-        nodes.barrier()
-        sleep(1.0)
-        outbox.send()
-        outbox.close()
-
-
-def test_a_server_does_not_wait_for_workers_that_are_gone(nodes: World) -> None:
-    def gone() -> None:
-        raise PlatformError("rank 1 is gone")
-
-    if nodes.rank == 0:
-        received = [np.zeros(4)]
-        inbox = mailbox.Inbox(nodes.comm, [1], (1, 1), received, received, gone)
-        inbox.expect(0)
-        with pytest.raises(PlatformError, match="rank 1 is gone"):
-            inbox.wait()
-        inbox.close()

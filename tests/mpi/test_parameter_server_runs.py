@@ -99,16 +99,16 @@ def test_too_few_ranks_are_refused_on_all(world: World, place: Path, later: bool
 
 
 def test_synchronous_training_is_that_of_allreduce(world: World, place: Path, servers: int) -> None:
-    """Losses of all steps, and validation; gradients accumulated in pieces change nothing."""
+    """Losses of all steps, and validation; accumulated gradients change nothing."""
     ends = []
-    for number, (strategy, pieces) in enumerate(
+    for number, (strategy, micro_batches) in enumerate(
         [
             ({"name": "allreduce", "share": "gradients"}, 1),
             ({"name": "parameter_server", "servers": servers}, 1),
             ({"name": "parameter_server", "servers": servers}, 3),
         ]
     ):
-        ends.append(trained(world, place / str(number), {"gradient_accumulation": pieces}, **strategy))
+        ends.append(trained(world, place / str(number), {"gradient_accumulation": micro_batches}, **strategy))
     for summary, losses in ends[1:]:
         np.testing.assert_allclose(losses, ends[0][1], rtol=1e-3)
         assert len(losses) == summary["steps"] == 72

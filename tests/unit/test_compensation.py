@@ -209,7 +209,7 @@ def history(rule: Compensation, seed: int, pushes: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("name", sorted(COMPENSATIONS))
 def test_a_resumed_server_goes_on_to_the_bit(name: str) -> None:
-    """Vectors are all there is, when what was held back is applied, as it is at every meeting."""
+    """Vectors are all there is, when what was held back is applied, as it is at every synchronisation point."""
     assert vector_names(OPTIONS[name]) == (("mean_square",) if name == "delay" else ())
     assert vector_names(options("delay", adaptive=False)) == ()
     servers = [place(BLOCK + 5, "float32") for _ in range(3)]

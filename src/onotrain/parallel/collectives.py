@@ -9,14 +9,14 @@ import numpy as np
 from onotrain.parallel.world import Comm, start_mpi
 
 #: Bytes of one message.
-PIECE_BYTES = 1 << 30
+CHUNK_BYTES = 1 << 30
 #: Of the messages of `move_vector`.
 _MOVE_TAG = 2
 
 
 def chunks(vector: np.ndarray) -> Iterator[np.ndarray]:
     """Yield a vector in views that are short enough for one message; none if it is empty."""
-    step = PIECE_BYTES // vector.itemsize
+    step = CHUNK_BYTES // vector.itemsize
     return (vector[begin : begin + step] for begin in range(0, len(vector), step))
 
 

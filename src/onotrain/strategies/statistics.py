@@ -27,30 +27,30 @@ class StepStatistics:
     """
 
     def __init__(self, record: np.ndarray | None = None) -> None:
-        self._record = np.zeros((), STATISTICS) if record is None else record
+        self.record = np.zeros((), STATISTICS) if record is None else record
         #: All of them as one vector, float64.
-        self.values = vectors(self._record)
+        self.values = vectors(self.record)
         #: Sum of losses and number of correct samples, as the loss kernels fill them.
         self.losses = self.values[:2]
 
     @property
     def loss_sum(self) -> float:
         """Sum of the losses of the samples."""
-        return float(self._record["loss_sum"])
+        return float(self.record["loss_sum"])
 
     @property
     def correct(self) -> float:
         """Number of samples that were classified correctly."""
-        return float(self._record["correct"])
+        return float(self.record["correct"])
 
     @property
     def stop(self) -> bool:
         """Whether any rank was asked to stop."""
-        return bool(self._record["stop_requests"])
+        return bool(self.record["stop_requests"])
 
     @stop.setter
     def stop(self, value: bool) -> None:
-        self._record["stop_requests"] = value
+        self.record["stop_requests"] = value
 
     def ask_to_stop(self) -> None:
         """Let all ranks stop after this step."""
@@ -59,20 +59,20 @@ class StepStatistics:
     @property
     def gradient_squares(self) -> float:
         """Sum of squares of the global gradient; not finite if any of it is not."""
-        return float(self._record["gradient_squares"])
+        return float(self.record["gradient_squares"])
 
     @gradient_squares.setter
     def gradient_squares(self, value: float) -> None:
-        self._record["gradient_squares"] = value
+        self.record["gradient_squares"] = value
 
     @property
     def samples(self) -> int:
         """Number of samples that the sums are over; 0 between synchronisation points."""
-        return int(self._record["samples"])
+        return int(self.record["samples"])
 
     @samples.setter
     def samples(self, value: int) -> None:
-        self._record["samples"] = value
+        self.record["samples"] = value
 
     @property
     def finite(self) -> bool:

@@ -11,6 +11,8 @@ from onotrain.strategies.parameter_server.staleness import Clocks, Staleness
 class WorkerLedger:
     """What a server knows of its workers.
 
+    A version of the parameters is the number of updates in them.
+
     Parameters
     ----------
     workers
@@ -22,48 +24,59 @@ class WorkerLedger:
     """
 
     def __init__(self, workers: int, bound: int | None, *, overlap: bool) -> None:
-        self.clocks = Clocks(workers, bound)
-        self.clocks.release()
+        self._clocks = Clocks(workers, bound)
+        self._clocks.release()
         self._staleness, self._overlap = Staleness(), overlap
-        #: Updates made; None until a step or a checkpoint has told how many there were before.
-        self.updates: int | None = None
-        #: Number of updates in the parameters that each worker computes with, and in those that it was sent last.
-        self._used, self._sent = [0] * workers, [0] * workers
+        #: Versions that each worker computes with, and was sent last.
+        self._used_versions, self._sent_versions = [0] * workers, [0] * workers
         #: How far each worker was ahead of the slowest in the epoch, at most [steps].
         self._leads = [0] * workers
-        #: Samples of the run whose gradients were too stale to be used.
-        self.dropped_samples = 0
+        #: Number of the batch before all workers' first steps.
+        self._batches_before = 0
 
-    def pushed(self, worker: int) -> int:
-        """Take in a push of `worker`; return its staleness [updates]."""
-        self.clocks.advance(worker)
-        steps = self.clocks.steps
+    def begin(self, batch: int, version: int) -> None:
+        """Note that all workers have the same parameters, and push `batch` next."""
+        self._batches_before = batch - 1 - self._clocks.steps[0]
+        for versions in (self._used_versions, self._sent_versions):
+            versions[:] = [version] * len(versions)
+
+    def push(self, worker: int, batch: int, version: int) -> int:
+        """Note a push of `worker` to a server with parameters of `version`; return its staleness [updates].
+
+        Raises
+        ------
+        RuntimeError
+            It is not the worker's next batch, or the worker was not released.
+        """
+        self._clocks.advance(worker)
+        steps = self._clocks.steps
+        if batch != self._batches_before + steps[worker]:
+            raise RuntimeError(f"worker {worker} pushed batch {batch} after {steps[worker] - 1} steps")
         self._leads[worker] = max(self._leads[worker], steps[worker] - min(steps))
-        staleness = self.updates_made - self._used[worker]
+        staleness = version - self._used_versions[worker]
         self._staleness.add(staleness)
         return staleness
 
-    @property
-    def updates_made(self) -> int:
-        """Updates made, 0 as long as nobody has told."""
-        return self.updates or 0
-
-    def released(self) -> list[int]:
-        """Let all waiting workers go on that may; return them in ascending order."""
-        going = self.clocks.release()
-        for worker in going:
+    def release(self, version: int) -> list[int]:
+        """Let all waiting workers go on that may, with parameters of `version`; return them in ascending order."""
+        released = self._clocks.release()
+        for worker in released:
             # With overlap it has begun its next batch before this reply.
-            self._used[worker] = self._sent[worker] if self._overlap else self.updates_made
-            self._sent[worker] = self.updates_made
-        return going
+            self._used_versions[worker] = self._sent_versions[worker] if self._overlap else version
+            self._sent_versions[worker] = version
+        return released
 
-    def synchronized(self) -> None:
-        """Note that all workers have the parameters of now."""
-        for versions in (self._used, self._sent):
-            versions[:] = [self.updates_made] * len(versions)
+    def complete(self, batch: int) -> bool:
+        """Return whether all workers have pushed `batch`."""
+        return self._batches_before + min(self._clocks.steps) >= batch
+
+    @property
+    def batch_ahead(self) -> int:
+        """The batch after the last one that any worker has pushed."""
+        return self._batches_before + max(self._clocks.steps) + 1
 
     def report(self) -> dict[str, Any]:
-        """Return staleness [updates] in the epoch and in the run, the workers' clocks and leads [steps], and drops."""
+        """Return staleness [updates] in the epoch and in the run, the workers' clocks and leads [steps]."""
         histogram = self._staleness.state()["epoch"]
         found: dict[str, Any] = {
             "staleness": {
@@ -71,23 +84,17 @@ class WorkerLedger:
                 "histogram": histogram,
                 "run_histogram": self._staleness.counts.tolist(),
             },
-            "worker_steps": self.clocks.steps,
+            "worker_steps": self._clocks.steps,
             "worker_leads": self._leads,
         }
-        if self.dropped_samples:
-            found["dropped_samples"] = self.dropped_samples
         self._leads = [0] * len(self._leads)
         return found
 
     def notes(self) -> dict[str, Any]:
-        """Return how many updates there were and how stale."""
-        updates = {} if self.updates is None else {"updates": self.updates}
-        return updates | {"staleness": self._staleness.state()}
+        """Return how stale gradients were."""
+        return {"staleness": self._staleness.state()}
 
     def restore(self, notes: Mapping[str, Any]) -> None:
         """Count on from there."""
-        if "updates" in notes:
-            self.updates = notes["updates"]
-            self.synchronized()
         if "staleness" in notes:
             self._staleness.restore(notes["staleness"])

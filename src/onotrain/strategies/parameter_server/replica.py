@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from onotrain.parallel.collectives import broadcast_vector, move_vector
-from onotrain.parallel.world import Comm
+from onotrain.strategies.codecs import Feedback
+from onotrain.strategies.context import Context
+from onotrain.strategies.parameter_server.roles import Roles
 from onotrain.strategies.replica import Noted, Replica
 from onotrain.strategies.sums.coded_sum import Residuals
 
@@ -18,41 +19,59 @@ class ServedReplica(Replica):
 
     Parameters
     ----------
-    comm
-        Of all ranks.
-    parameters, gradient, optimizer_state, strategy_state, noted, notes, complete
+    context
+        Of the job.
+    roles
+        Of its ranks.
+    parameters, gradient, optimizer_state, strategy_state, noted
         As of `Replica`; the states of rank 0 are whole vectors, those of other servers their ranges.
-    ranges
-        Of the servers.
-    residual, residuals
-        What all workers' messages leave to be sent, empty without a codec; and how it is shared among them.
+    encoders
+        Of a worker's pushes, one for each server; None for a push that no codec encodes.
     """
 
     def __init__(
         self,
-        comm: Comm,
+        context: Context,
+        roles: Roles,
         parameters: np.ndarray,
-        gradient: np.ndarray | None,
-        optimizer_state: Mapping[str, np.ndarray],
-        strategy_state: Mapping[str, np.ndarray],
+        gradient: np.ndarray | None = None,
+        optimizer_state: Mapping[str, np.ndarray] | None = None,
+        strategy_state: Mapping[str, np.ndarray] | None = None,
         *,
-        ranges: Sequence[slice],
-        residual: tuple[str, np.ndarray],
-        residuals: Sequence[Residuals],
+        encoders: Sequence[Feedback | None] = (),
         noted: Sequence[Noted],
-        notes: Mapping[str, Any],
-        complete: bool,
     ) -> None:
-        name, self._residual = residual
+        optimizer_state, strategy_state = optimizer_state or {}, strategy_state or {}
+        self._comm, self._roles = context.world.comm, roles
         self._moved = [*optimizer_state.values(), *strategy_state.values()]
-        if comm.rank == 0 and len(self._residual):
+        coded = context.codec is not None
+        #: What all workers' messages to the servers leave to be sent, and how it is shared among them.
+        self._residual = context.layout.zeros() if coded else np.zeros(0, context.layout.dtype)
+        self._residuals = self._residuals_of(encoders or [None] * roles.servers) if coded else []
+        if roles.rank == 0 and coded:
+            # Of a synchronous server, what is left to be sent is a part of the sum, as with `allreduce`.
+            name = "gradient_residual" if roles.synchronous else "push_residual"
             strategy_state = {**strategy_state, name: self._residual}
         super().__init__(
-            parameters, gradient, optimizer_state, strategy_state, noted=noted, notes=notes, complete=complete
+            parameters,
+            gradient,
+            optimizer_state,
+            strategy_state,
+            noted=noted,
+            notes=context.notes,
+            complete=roles.synchronous and roles.servers == 1 and not coded,
         )
-        self._comm, self._ranges, self._residuals = comm, ranges, residuals
-        #: How often the parameters were set from outside.
-        self.broadcasts = 0
+
+    def _residuals_of(self, encoders: Sequence[Feedback | None]) -> list[Residuals]:
+        """Return the residuals of the messages to each server that has workers on other nodes."""
+        found = []
+        for server, encoder in enumerate(encoders):
+            senders = sum(not self._roles.same_node(server, worker) for worker in range(self._roles.workers))
+            vector = self._residual[self._roles.ranges[server]]
+            streams = [] if encoder is None else [(slice(0, len(vector)), encoder)]
+            if senders:
+                found.append(Residuals(self._comm, vector, streams, senders))
+        return found
 
     def gather(self) -> None:
         """Bring the servers' states, and what messages have left to send, to rank 0.  *Collective*."""
@@ -67,12 +86,11 @@ class ServedReplica(Replica):
         for residuals in self._residuals:
             residuals.take()
         self._move_state(from_first=True)
-        self.broadcasts += 1
 
     def _move_state(self, *, from_first: bool) -> None:
         """Copy the other servers' ranges of the state from rank 0 or to it.  *Collective* over the servers."""
-        rank = self._comm.rank
-        for server, part in enumerate(self._ranges):
+        rank = self._roles.rank
+        for server, part in enumerate(self._roles.ranges):
             if server == 0 or rank not in (0, server):
                 continue
             for vector in self._moved:

@@ -1,4 +1,4 @@
-"""What a parameter server answers its workers with: the parameters, or what brings theirs nearer to them."""
+"""What a parameter server replies to its workers: the parameters, or what brings theirs nearer to them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from onotrain.strategies.codecs import Codec
 
 
 class Replies(Protocol):
-    """Both kinds of answers."""
+    """Both kinds of replies."""
 
     @property
     def buffers(self) -> Sequence[np.ndarray]:
-        """What is sent to each worker; none may be written while it is under way."""
+        """What is sent to each worker; none may be written while it is in flight."""
         ...
 
     @property
@@ -23,20 +23,20 @@ class Replies(Protocol):
         """Whether what is sent are the parameters themselves, which must not change meanwhile."""
         ...
 
-    def answer(self, workers: Sequence[int]) -> None:
-        """Make the answers to these workers."""
+    def make(self, workers: Sequence[int]) -> None:
+        """Make the replies to these workers."""
         ...
 
     def known(self, worker: int) -> np.ndarray:
-        """Return the parameters that a worker has, once it has taken its last answer."""
+        """Return the parameters that a worker has, once it has taken its last reply."""
         ...
 
-    def met(self) -> None:
+    def synchronized(self) -> None:
         """Note that all workers have the parameters of now."""
         ...
 
 
-class Whole:
+class ParameterReplies:
     """The parameters themselves.
 
     Parameters
@@ -54,7 +54,7 @@ class Whole:
         self._parameters, self.in_place = parameters, not copies
         self.buffers: Sequence[np.ndarray] = [parameters.copy() if copies else parameters for _ in range(workers)]
 
-    def answer(self, workers: Sequence[int]) -> None:
+    def make(self, workers: Sequence[int]) -> None:
         """Copy them, if they are sent as copies."""
         if not self.in_place:
             for worker in workers:
@@ -64,11 +64,11 @@ class Whole:
         """Return the parameters of now."""
         return self._parameters
 
-    def met(self) -> None:
+    def synchronized(self) -> None:
         """Do nothing."""
 
 
-class Coded:
+class DeltaReplies:
     """A codec's message of the difference to what the worker has.
 
     No residual is kept: what a message leaves out is in the next difference.
@@ -81,33 +81,33 @@ class Coded:
         Their number.
     codec
         Returns a codec of the range.
-    together
-        Whether all workers get the same answers, which are then made once.
+    all_alike
+        Whether all workers get the same replies, which are then made once.
     """
 
-    def __init__(self, parameters: np.ndarray, workers: int, codec: Callable[[], Codec], *, together: bool) -> None:
-        self._parameters, self._together, self.in_place = parameters, together, False
-        streams = 1 if together else workers
+    def __init__(self, parameters: np.ndarray, workers: int, codec: Callable[[], Codec], *, all_alike: bool) -> None:
+        self._parameters, self._all_alike, self.in_place = parameters, all_alike, False
+        streams = 1 if all_alike else workers
         self._codecs = [codec() for _ in range(streams)]
         messages = [np.empty(each.nbytes, np.uint8) for each in self._codecs]
-        self.buffers: Sequence[np.ndarray] = messages * workers if together else messages
+        self.buffers: Sequence[np.ndarray] = messages * workers if all_alike else messages
         self._known = np.zeros((streams, len(parameters)), parameters.dtype)
-        self._change = np.empty_like(parameters)
+        self._delta = np.empty_like(parameters)
 
-    def answer(self, workers: Sequence[int]) -> None:
-        """Make the messages; where all get the same one, all must be answered at once."""
-        for stream in [0] if self._together else workers:
+    def make(self, workers: Sequence[int]) -> None:
+        """Encode them; where all are alike, all workers must be replied to at once."""
+        for stream in [0] if self._all_alike else workers:
             known, codec, message = self._known[stream], self._codecs[stream], self.buffers[stream]
             with np.errstate(over="ignore", invalid="ignore"):
-                np.subtract(self._parameters, known, out=self._change)
-                codec.encode(self._change, message)
-                add_message(codec, message, self._change, known)
+                np.subtract(self._parameters, known, out=self._delta)
+                codec.encode(self._delta, message)
+                add_message(codec, message, self._delta, known)
 
     def known(self, worker: int) -> np.ndarray:
-        """Return the sum of all messages since the last meeting, on what was known then."""
-        return self._known[0 if self._together else worker]
+        """Return the sum of all messages since the last synchronisation point, on what was known then."""
+        return self._known[0 if self._all_alike else worker]
 
-    def met(self) -> None:
+    def synchronized(self) -> None:
         """Begin anew from the parameters of now."""
         self._known[:] = self._parameters
         for codec in self._codecs:

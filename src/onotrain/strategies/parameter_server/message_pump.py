@@ -1,0 +1,136 @@
+"""A server's side of the messages: pushes come in whatever order, and are replied to when their workers may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from onotrain.parallel.channels import Arrivals, Endpoint, finish
+from onotrain.strategies.codecs import Codec, Part, without_feedback
+from onotrain.strategies.context import Context
+from onotrain.strategies.parameter_server.messages import PUSH, REPLY
+from onotrain.strategies.parameter_server.replies import DeltaReplies, ParameterReplies, Replies
+from onotrain.strategies.parameter_server.roles import Roles
+from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.telemetry import Telemetry
+
+
+class Push(NamedTuple):
+    """What has come from a worker; valid until the worker is replied to."""
+
+    worker: int
+    batch: int
+    learning_rate: float
+    statistics: StepStatistics
+    #: This server's range of it; may be overwritten.
+    gradient: np.ndarray
+
+
+class MessagePump:
+    """Messages from and to all workers.
+
+    Parameters
+    ----------
+    context
+        Of the job.
+    roles
+        Of its ranks; this one is a server.
+    parameters
+        Its range of them.
+    pushes
+        Gradients of all workers, in memory that this node shares; None where it has no worker.
+    telemetry
+        Counts seconds and bytes.
+    """
+
+    def __init__(
+        self, context: Context, roles: Roles, parameters: np.ndarray, pushes: np.ndarray | None, telemetry: Telemetry
+    ) -> None:
+        workers = range(roles.workers)
+        self._clock, self._traffic, self._range_bytes = telemetry.clock, telemetry.traffic, parameters.nbytes
+        #: Gradients of the workers' last pushes, a row for each.
+        self.gradients = (
+            np.zeros((len(workers), len(parameters)), parameters.dtype) if pushes is None else pushes[:, roles.range]
+        )
+        self._same_node = [roles.same_node(roles.rank, worker) for worker in workers]
+        received = list(self.gradients)
+        self._decoder: Codec | None = None
+        self.replies: Replies = ParameterReplies(parameters, len(workers), copies=context.options.overlap)
+        if context.codec is not None:
+            part = Part.of(context.layout, roles.range)
+            codec = partial(without_feedback, context.codec, part, context.seed)
+            self._decoder = codec()
+            received = [np.empty(self._decoder.nbytes, np.uint8) for _ in workers]
+            self.replies = DeltaReplies(parameters, len(workers), codec, all_alike=roles.synchronous)
+        #: What a push fills: nothing where the gradient itself is in this memory.
+        self._received = [
+            message[:0] if same_node else message for message, same_node in zip(received, self._same_node, strict=True)
+        ]
+        self._endpoint = Endpoint(
+            context.world.comm,
+            range(roles.servers, context.world.size),
+            sent=(REPLY, self.replies.buffers),
+            received=(PUSH, self._received),
+        )
+        self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check)
+        self._statistics = [StepStatistics(self._endpoint.received["statistics"][worker, ...]) for worker in workers]
+        self._arrived_at = [0.0] * len(workers)
+
+    def begin(self) -> None:
+        """Be ready for all workers, who have the parameters of now."""
+        self.replies.synchronized()
+        for worker in range(len(self.gradients)):
+            self._arrivals.expect(worker)
+
+    def receive(self) -> Iterator[Push]:
+        """Yield the pushes that have come, at least one, in the order of the workers."""
+        clock, headers = self._clock, self._endpoint.received
+        start = clock.now()
+        arrived = self._arrivals.wait()
+        now = clock.now()
+        clock.wait += now - start
+        for worker in arrived:
+            self._arrived_at[worker] = now
+            gradient = self.gradients[worker]
+            if self._decoder is not None and not self._same_node[worker]:
+                self._decoder.decode(self._received[worker], gradient)
+            batch, learning_rate = int(headers["batch"][worker]), float(headers["learning_rate"][worker])
+            yield Push(worker, batch, learning_rate, self._statistics[worker], gradient)
+
+    def awaits_reply(self, worker: int) -> bool:
+        """Return whether a worker that has pushed waits for a reply, and not for a synchronisation point."""
+        return not self._endpoint.received["synchronizes"][worker]
+
+    def reply(self, worker: int, stop_batch: int) -> None:
+        """Begin to send a worker the reply that is made for it, and expect its next push, if any follows.
+
+        `stop_batch` is the batch after which all come to rest, 0 while there is none.
+        """
+        endpoint = self._endpoint
+        if endpoint.received["batch"][worker] != stop_batch:
+            self._arrivals.expect(worker)
+        finish(endpoint.outgoing[worker : worker + 1])  # the worker has it, for it has pushed since
+        endpoint.sent["stop_batch"][worker] = stop_batch
+        endpoint.sent["parked_seconds"][worker] = self._clock.now() - self._arrived_at[worker]
+        endpoint.outgoing[worker].start()
+        if not self._same_node[worker]:
+            self._traffic.add(self._range_bytes, self.replies.buffers[worker].nbytes)
+
+    def before_update(self) -> None:
+        """Wait until no worker is being sent the parameters themselves."""
+        if self.replies.in_place:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until all replies are taken."""
+        start = self._clock.now()
+        finish(self._endpoint.outgoing)
+        self._clock.communication += self._clock.now() - start
+
+    def close(self) -> None:
+        """Give back what MPI holds; pushes that were expected in vain are not any longer."""
+        self._arrivals.cancel()
+        self._endpoint.close()

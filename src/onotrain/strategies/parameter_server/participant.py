@@ -1,0 +1,57 @@
+"""What servers and workers have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onotrain.memory import check_memory
+from onotrain.parallel.shared_memory import allocate
+from onotrain.strategies.balance import LocalSlices
+from onotrain.strategies.base import Strategy
+from onotrain.strategies.context import Context
+from onotrain.strategies.parameter_server.roles import Roles
+from onotrain.strategies.parameter_server.synchronization import SynchronizationPoints
+from onotrain.strategies.telemetry import Telemetry
+
+
+class Participant(Strategy):
+    """A server or a worker.
+
+    Parameters
+    ----------
+    context
+        *Collective*: the same on all ranks.
+    """
+
+    def __init__(self, context: Context) -> None:
+        world, layout = context.world, context.layout
+        self.telemetry = Telemetry(context.now)
+        # First, for it is collective over the job: later, a rank may have failed to allocate and be gone.
+        self.roles = Roles.of(context, self.telemetry.clock)
+        self.batches = LocalSlices(
+            world,
+            context.make_balance,
+            self.telemetry.clock,
+            self.roles.servers,
+            bulk_synchronous=self.roles.synchronous,
+            local_mean=not self.roles.synchronous,
+            exchange_every=None,
+        )
+        #: Gradients of all workers, in memory that this rank's node shares; None where it has no server or no worker.
+        self.pushes: np.ndarray | None = None
+        if self.roles.share_memory:
+            shape = ((self.roles.workers, layout.size), layout.dtype)
+            self.pushes = allocate(world.node, {"pushes": shape})["pushes"]
+        check_memory(
+            world.node.size * (2 if context.codec is None else 5) * layout.size * layout.dtype.itemsize,
+            f"parameters and gradients of {world.node.size} ranks",
+            hint="use strategy: allreduce, which shares the parameters",
+        )
+        self.parameters = layout.zeros()
+        self.synchronization_points = SynchronizationPoints(
+            self.batches, self.parameters, self.roles.ranges, self.telemetry.clock
+        )
+
+    def close(self) -> None:
+        """Free what MPI holds."""
+        self.roles.server_communicator.close()

@@ -1,0 +1,43 @@
+"""Statistics of batches that not all workers have pushed yet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onotrain.strategies.statistics import STATISTICS, StepStatistics, vectors
+
+
+class PendingBatches:
+    """Sums the statistics of each batch over the workers in their order, whatever comes first.
+
+    Parameters
+    ----------
+    workers
+        Their number.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        #: Batch -> statistics of each worker.
+        self._records: dict[int, np.ndarray] = {}
+        #: Batch -> sum of squares of the gradients of the updates that its pushes led to.
+        self._squares: dict[int, float] = {}
+
+    def add(self, batch: int, worker: int, statistics: StepStatistics) -> None:
+        """Take in what a worker has computed of a batch."""
+        if batch not in self._records:
+            self._records[batch] = np.zeros(self._workers, STATISTICS)
+        self._records[batch][worker] = statistics.record
+
+    def add_squares(self, batch: int, squares: float) -> None:
+        """Take in an update that a push of this batch has led to."""
+        self._squares[batch] = self._squares.get(batch, 0.0) + squares
+
+    def take(self, batch: int) -> StepStatistics:
+        """Return the sums over all workers, but for requests to stop, and forget the batch."""
+        total, records = StepStatistics(), self._records.pop(batch, None)
+        if records is not None:
+            np.add.reduce(vectors(records), axis=0, out=total.values)
+        total.stop = False  # all ranks are to learn of one at the same step: see `drain`
+        total.gradient_squares = self._squares.pop(batch, 0.0)
+        return total

@@ -1,0 +1,157 @@
+"""A worker's side of the messages: it pushes its gradient to the servers, and pulls the parameters that they reply."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from onotrain.parallel.channels import Endpoint, finish
+from onotrain.strategies.codecs import Codec, Feedback, Part, build, without_feedback
+from onotrain.strategies.context import Context
+from onotrain.strategies.parameter_server.messages import PUSH, REPLY
+from onotrain.strategies.parameter_server.replies import add_message
+from onotrain.strategies.parameter_server.roles import Roles
+from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.telemetry import Telemetry
+
+
+class _Link(NamedTuple):
+    """How this worker and a server send each other the server's range."""
+
+    gradient: np.ndarray
+    parameters: np.ndarray
+    #: What is sent: nothing, if the server reads the gradient in memory; and what it stands for [bytes].
+    push: np.ndarray
+    raw_bytes: int
+    reply: np.ndarray
+    #: Of the push, and of the reply.
+    encoder: Feedback | None
+    decoder: Codec | None
+
+
+class PushPull:
+    """Messages to and from all servers.
+
+    Parameters
+    ----------
+    context
+        Of the job.
+    roles
+        Of its ranks; this one is a worker.
+    gradient
+        Flat vector that is pushed, where servers of this node read it.
+    parameters
+        Flat vector that is pulled.
+    telemetry
+        Counts seconds and bytes.
+    """
+
+    def __init__(
+        self, context: Context, roles: Roles, gradient: np.ndarray, parameters: np.ndarray, telemetry: Telemetry
+    ) -> None:
+        self._injection, self._clock, self._traffic = context.injection, telemetry.clock, telemetry.traffic
+        self._overlap, self._synchronous = context.options.overlap, roles.synchronous
+        self._links = [self._link(context, roles, gradient, parameters, server) for server in range(roles.servers)]
+        self._endpoint = Endpoint(
+            context.world.comm,
+            range(roles.servers),
+            sent=(PUSH, [link.push for link in self._links]),
+            received=(REPLY, [link.reply for link in self._links]),
+        )
+        self._delta = np.empty(0 if context.codec is None else len(parameters), parameters.dtype)
+        self._awaits_replies, self._pushed_at = False, 0.0
+
+    def _link(self, context: Context, roles: Roles, gradient: np.ndarray, parameters: np.ndarray, server: int) -> _Link:
+        part, codec = roles.ranges[server], context.codec
+        gradient, parameters = gradient[part], parameters[part]
+        same_node = roles.same_node(server, roles.worker)
+        # Parameters that are computed with must stay as they are.
+        reply = np.empty_like(parameters) if self._overlap else parameters
+        encoder, decoder = None, None
+        if codec is not None:
+            coded = Part.of(context.layout, part)
+            decoder = without_feedback(codec, coded, context.seed)
+            reply = np.empty(decoder.nbytes, np.uint8)
+            encoder = None if same_node else build(codec, coded, context.seed)
+        push = gradient[:0] if same_node else gradient if encoder is None else np.empty(encoder.nbytes, np.uint8)
+        return _Link(gradient, parameters, push, 0 if same_node else gradient.nbytes, reply, encoder, decoder)
+
+    @property
+    def encoders(self) -> list[Feedback | None]:
+        """What encodes the push to each server; None: nothing."""
+        return [link.encoder for link in self._links]
+
+    @property
+    def stop_batch(self) -> int:
+        """The batch after which all come to rest, as far as rank 0 has said in its last reply; 0: none."""
+        return int(self._endpoint.received["stop_batch"][0])
+
+    def push(self, batch: int, learning_rate: float, statistics: StepStatistics, *, synchronizes: bool) -> None:
+        """Push the gradient, to be pulled after; one that synchronizes is waited for, and gets no reply."""
+        header = self._endpoint.sent
+        header["batch"], header["learning_rate"], header["synchronizes"] = batch, learning_rate, synchronizes
+        header["statistics"] = statistics.record
+        for link in self._links:
+            # A push of no rows leads to no update, unless it is a part of a sum: what is left to be sent stays.
+            if link.encoder is not None and (self._synchronous or statistics.samples):
+                link.encoder.encode(link.gradient, link.push)
+            self._traffic.add(link.raw_bytes, link.push.nbytes)
+        clock = self._clock
+        self._pushed_at = clock.now()
+        self._awaits_replies = not synchronizes
+        if synchronizes:
+            self._start()
+            finish(self._endpoint.outgoing)
+            clock.communication += clock.now() - self._pushed_at
+        else:
+            for reply in self._endpoint.incoming:
+                reply.start()
+            self._start()
+
+    def _start(self) -> None:
+        for push in self._endpoint.outgoing:
+            push.start()
+
+    def pull(self) -> None:
+        """Take the replies to the last push, waiting for those that are not there; nothing if they are taken."""
+        if not self._awaits_replies:
+            return
+        self._awaits_replies = False
+        clock, endpoint = self._clock, self._endpoint
+        start = clock.now()
+        computed = start - self._pushed_at
+        sent = endpoint.all_sent()
+        self._injection.inject_latency(self._pushed_at)
+        finish((*endpoint.outgoing, *endpoint.incoming))
+        for link in self._links:
+            if link.decoder is not None:
+                add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
+            elif self._overlap:
+                link.parameters[:] = link.reply
+        seconds = clock.now() - start
+        parked = float(endpoint.received["parked_seconds"].max())
+        waited = waiting_part(seconds, parked, computed if sent else 0.0)
+        clock.hidden += computed
+        clock.wait += waited
+        clock.communication += seconds - waited
+
+    def close(self) -> None:
+        """Give back what MPI holds."""
+        self._endpoint.close()
+
+
+def waiting_part(seconds: float, parked: float, computed: float) -> float:
+    """Return how much of the time that a worker takes for a pull it waits for others [s].
+
+    Parameters
+    ----------
+    seconds
+        That it takes.
+    parked
+        How long a server kept the push waiting.
+    computed
+        How long the worker computed after the push had gone, in which the server took its time; 0 for one that may go
+        only now, as a long one over TCP.
+    """
+    return min(seconds, max(0.0, parked - computed))

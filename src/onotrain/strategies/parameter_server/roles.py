@@ -1,0 +1,98 @@
+"""Who serves what, who computes, and who shares a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onotrain.parallel.collectives import all_reduce, split
+from onotrain.parallel.world import World
+from onotrain.strategies.context import Context
+from onotrain.strategies.telemetry import Clock
+
+
+class ServerCommunicator:
+    """Sums over the servers.
+
+    Parameters
+    ----------
+    world
+        *Collective*: constructed by all ranks of the job.
+    servers
+        Their number.
+    clock
+        Counts the seconds of sums.
+    """
+
+    def __init__(self, world: World, servers: int, clock: Clock) -> None:
+        self._comm = split(world.comm, world.rank < servers) if servers > 1 else None
+        self._clock = clock
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one server."""
+        return self._comm is not None
+
+    def sum(self, values: np.ndarray) -> None:
+        """Sum a small array over the servers, in place.  *Collective* over them."""
+        if self._comm is not None:
+            start = self._clock.now()
+            all_reduce(self._comm, values)
+            self._clock.communication += self._clock.now() - start
+
+    def close(self) -> None:
+        """Free it."""
+        if self._comm is not None:
+            self._comm.Free()
+            self._comm = None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Servers, which are the first ranks, and workers, both counted from 0."""
+
+    rank: int
+    servers: int
+    workers: int
+    #: Whether an update is made of all pushes of a batch.
+    synchronous: bool
+    #: Which range of the flat vector each server has.
+    ranges: tuple[slice, ...]
+    #: Index of the node of each rank.
+    nodes: tuple[int, ...]
+    server_communicator: ServerCommunicator
+
+    @classmethod
+    def of(cls, context: Context, clock: Clock) -> Roles:
+        """Return the roles in a job, whose servers' sums `clock` counts.  *Collective*."""
+        world, layout, servers = context.world, context.layout, context.options.servers
+        return cls(
+            rank=world.rank,
+            servers=servers,
+            workers=world.size - servers,
+            synchronous=context.options.bulk_synchronous,
+            ranges=tuple(layout.shard(server, servers) for server in range(servers)),
+            server_communicator=ServerCommunicator(world, servers, clock),
+            nodes=tuple(world.comm.allgather(world.node_index)),
+        )
+
+    @property
+    def range(self) -> slice:
+        """That of this rank, as a server."""
+        return self.ranges[self.rank]
+
+    @property
+    def worker(self) -> int:
+        """Number of this rank as a worker."""
+        return self.rank - self.servers
+
+    def same_node(self, server: int, worker: int) -> bool:
+        """Return whether a server and a worker share memory."""
+        return self.nodes[server] == self.nodes[self.servers + worker]
+
+    @property
+    def share_memory(self) -> bool:
+        """Whether this rank's node has both servers and workers."""
+        node = self.nodes[self.rank]
+        return node in self.nodes[: self.servers] and node in self.nodes[self.servers :]
