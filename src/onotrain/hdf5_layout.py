@@ -47,10 +47,10 @@ def lay_out(
     spans = _create(file, arrays, attributes, user_block_bytes)
     around, end = [], user_block_bytes
     for begin, length in [*sorted(spans.values()), (file.seek(0, os.SEEK_END), 0)]:
-        piece = bytearray(begin - end)
+        gap = bytearray(begin - end)
         file.seek(end)
-        file.readinto(piece)
-        around.append((end, bytes(piece)))
+        file.readinto(gap)
+        around.append((end, bytes(gap)))
         end = begin + length
     return Hdf5Layout(end, {name: begin for name, (begin, _) in spans.items()}, around)
 

@@ -98,6 +98,15 @@ def test_every_row_of_a_batch_is_some_ranks_in_both_phases(world: World) -> None
     world.barrier()
 
 
+@pytest.mark.parametrize("staleness", [0, 2, "unbounded"])
+def test_a_feed_may_rely_on_what_holds_in_both_phases(world: World, staleness: int | str) -> None:
+    """Samples that are read together need a server that is synchronous too, which comes only later."""
+    run, _ = make(world, {"name": "sgd"}, at_epoch=1, server={"staleness": staleness})
+    assert run.batches.bulk_synchronous == (staleness == 0)
+    run.close()
+    world.barrier()
+
+
 def test_the_rule_fires_at_the_epoch_computed_by_hand(world: World) -> None:
     """Window 3, threshold 0.1: (|0.5 - 1| / 1 + |0.48 - 0.5| / 0.5) / 2 = 0.27; then (0.04 + 0.0208) / 2 = 0.03."""
     run, _ = make(world, {"name": "adam"}, window=3, threshold=0.1)

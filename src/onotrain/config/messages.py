@@ -40,7 +40,7 @@ _LIMITS = {
     "less_than_equal": ("must be at most {}", "le"),
 }
 
-#: Names that other tools use, too far from ours to be found by their letters.
+#: Names that other tools use, too far from ours to be found by likeness.
 _ALIASES = {
     "lr": "learning_rate",
     "l2": "weight_decay",

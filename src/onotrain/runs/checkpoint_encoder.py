@@ -87,14 +87,14 @@ class Encoder:
         """
         late = {} if checkpoint.late is None else checkpoint.late(self.arrays, pause)
         text = to_text({**checkpoint.metadata, **late})
-        room = -(-len(text) // _TEXT_STEP) * _TEXT_STEP
-        if room != self._text_bytes:
+        reserved = -(-len(text) // _TEXT_STEP) * _TEXT_STEP
+        if reserved != self._text_bytes:
             before = self._bytes
-            self._lay_out(self._fields or (), room)
+            self._lay_out(self._fields or (), reserved)
             for name, values in before.items():
                 self._bytes[name][:] = values
         begin = self._layout.offsets[METADATA]
-        self._file[begin : begin + room] = text.ljust(room, b"\0")
+        self._file[begin : begin + reserved] = text.ljust(reserved, b"\0")
         file = memoryview(self._file)
         file[:USER_BLOCK_BYTES] = user_block(file[USER_BLOCK_BYTES:], pause)
         return file

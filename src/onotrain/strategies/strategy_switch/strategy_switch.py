@@ -125,6 +125,8 @@ class StrategySwitch(Strategy):
         self.batches, self.replica, self.telemetry = running.batches, running.replica, running.telemetry
         self.gradient_ready = running.gradient_ready
         self.replica.noted = (self._decision, _Within(self.replica.noted))
+        # What the feed may rely on must hold in both phases.
+        self.batches.bulk_synchronous &= self._context.options.server.bulk_synchronous
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model the running strategy's memory.  *Collective*."""

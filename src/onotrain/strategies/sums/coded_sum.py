@@ -212,10 +212,10 @@ def coded_sum(
         Messages have this tag and the three after it.
     """
 
-    def codec(piece: slice) -> Feedback:
+    def codec(chunk: slice) -> Feedback:
         begin = part.start
         return build(
-            context.codec, Part.of(context.layout, slice(begin + piece.start, begin + piece.stop)), context.seed
+            context.codec, Part.of(context.layout, slice(begin + chunk.start, begin + chunk.stop)), context.seed
         )
 
     whole = codec(slice(0, len(values)))
