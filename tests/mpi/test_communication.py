@@ -41,7 +41,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 #: Strategies whose ranks all have the same parameters after every step; with the period of those of `local`.
 TOGETHER = {"flat": 1, "allreduce": 1, "server": 1, "two servers": 1, "local": 4}
 BATCH = 24
-STEPS = 40
+STEPS = 100
 RATE = 0.01
 #: Where each strategy runs; `flat` and `local` do not ask who shares a node.
 PLACES = [("every rank a node", name) for name in STRATEGIES] + [
@@ -88,7 +88,7 @@ def needs(world: World, strategy: dict[str, Any]) -> None:
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize(("nodes", "name"), PLACES, indirect=["nodes"])
 def test_what_is_applied_and_what_is_left_are_all_gradients(nodes: World, name: str, codec: str) -> None:
-    """Over 40 steps of plain descent; meanwhile replicas are bit-equal, and messages are shorter."""
+    """Over 100 steps of plain descent; meanwhile replicas are bit-equal, and messages are shorter."""
     needs(nodes, STRATEGIES[name])
     made = config(STRATEGIES[name], CODECS[codec])
     layout = ParameterLayout(SHAPES, np.float32)
@@ -152,13 +152,12 @@ def test_a_run_that_is_resumed_is_the_run_that_was_not_stopped(
     assert one["parameters_sha256"] == two["parameters_sha256"]
 
 
-@pytest.mark.mpi(min_size=3)
-@pytest.mark.parametrize("codec", ["topk", "powersgd"])
+@pytest.mark.parametrize("codec", ["int8", "topk", "powersgd"])
 @pytest.mark.parametrize("name", ["flat", "server", "server, asynchronous", "local"])
 def test_it_still_learns(world: World, place: Path, name: str, codec: str) -> None:
-    """Whole runs, those of int8 in tests/every_strategy.py; records tell what was sent, and what would have been."""
+    """Whole runs; and their records tell what was sent, and what would have been."""
     strategy = STRATEGIES[name] | ({"inner_state": "keep"} if name == "local" else {})
-    made = config(strategy, CODECS[codec], {"name": "adam", "learning_rate": 0.005}, epochs=5, batch_size=36)
+    made = config(strategy, CODECS[codec], {"name": "adam", "learning_rate": 0.003}, epochs=8)
     summary = train(made, world.comm, output=place / "run").summary
     assert summary["validation_accuracy"] > 0.85
     for record in records(place / "run"):

@@ -28,8 +28,8 @@ def dispositions() -> Iterator[None]:
 def test_what_is_caught(ranks: int, ignored: tuple[signal.Signals, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script's `&` or nohup ignore stays so; Ctrl-C ends a process alone, and lets a launcher's ranks save."""
     monkeypatch.setattr(launcher, "size", lambda: ranks)
-    for number in ignored:
-        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGINT):  # whatever the tests themselves were started with
+        signal.signal(number, signal.SIG_IGN if number in ignored else signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS}
     caught = {*ALWAYS, signal.SIGHUP, *([signal.SIGINT] if ranks > 1 else [])} - set(ignored)
     for number in SIGNALS:
