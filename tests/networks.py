@@ -12,8 +12,8 @@ import numpy as np
 import builders
 from onotrain import _kernels
 from onotrain.data import Normalization, TargetCodec
-from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.checkpoint_format import Checkpoint
 
 CONTENT = Checkpoint(
     arrays={

@@ -5,7 +5,7 @@ import pytest
 
 from kernels.oracle import assert_twins, central_differences, normal, unset
 from onotrain._kernels import Kernels, reference
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 SHAPES = [(0, 3, 4), (1, 1, 1), (3, 5, 2), (7, 17, 33), (8, 64, 128), (5, 31, 129), (32, 20, 10)]
 DRAW = (2**40 + 7, 3, 1, 64)  # seed, step, layer, first row

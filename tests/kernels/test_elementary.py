@@ -8,7 +8,7 @@ import pytest
 from kernels.oracle import unset
 from onotrain import _kernels
 from onotrain._kernels import reference
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 GRID = np.concatenate(
     [

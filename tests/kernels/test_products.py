@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.oracle import normal
 from onotrain import _kernels
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 BUILDS = _kernels.available()
 IDENTITY = ACTIVATIONS["identity"]

@@ -19,7 +19,9 @@ from hypothesis.extra import numpy as hnp
 
 from onotrain.errors import CheckpointError
 from onotrain.runs import checkpoint_image
-from onotrain.runs.checkpoint import (
+from onotrain.runs.checkpoint_decoder import decode
+from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.checkpoint_format import (
     FIELDS,
     MAGIC,
     Checkpoint,
@@ -29,8 +31,6 @@ from onotrain.runs.checkpoint import (
     to_text,
     user_block,
 )
-from onotrain.runs.checkpoint_decoder import decode
-from onotrain.runs.checkpoint_encoder import encode
 from onotrain.runs.metadata import check_arrays
 
 pytestmark = pytest.mark.timeout(60)

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from onotrain.errors import CheckpointError, ResourceError
-from onotrain.runs.checkpoint import Checkpoint, DamagedCheckpointError
 from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.checkpoint_format import Checkpoint, DamagedCheckpointError
 from onotrain.runs.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
 
 pytestmark = pytest.mark.timeout(120)

@@ -13,7 +13,7 @@ import yaml
 from onotrain.config import Config, json_schema, load_config, reference_tables
 from onotrain.config.base import Section
 from onotrain.config.reference import in_step, schema_text
-from onotrain.config.scope import sections_within
+from onotrain.config.schema_lookup import sections_within
 from onotrain.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

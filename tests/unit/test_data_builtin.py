@@ -17,7 +17,7 @@ import pytest
 from onotrain.data import DataSpec, check_finite, fetch, load_dataset
 from onotrain.data.builtin import data_dir
 from onotrain.errors import DataError, ResourceError
-from onotrain.names import BUILT_IN
+from onotrain.known_names import BUILT_IN
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = [Path(os.environ.get("ONOTRAIN_DATA_DIR", "/nonexistent")), ROOT.parent / "shared" / "data"]

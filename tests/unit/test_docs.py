@@ -19,7 +19,7 @@ from onotrain.config import Config
 from onotrain.config.communication import Communication
 from onotrain.config.strategy import Strategy
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

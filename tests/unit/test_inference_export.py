@@ -15,7 +15,7 @@ import onotrain
 from onotrain.cli.program import run
 from onotrain.errors import PlatformError, UsageError
 from onotrain.inference.export import FORMATS, export
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 ATTEMPTS = [(task, dtype) for task in networks.TASKS for dtype in ("float32", "float64")]
 

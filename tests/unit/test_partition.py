@@ -15,7 +15,7 @@ from onotrain.data.batches import Batch, batches
 from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
 from onotrain.data.partition import label_counts, pool_by_label, pool_by_rank
-from onotrain.data.pool import Pool, Positions
+from onotrain.data.sample_pool import Pool, Positions
 
 KERNELS = _kernels.load("float32")
 

@@ -10,7 +10,7 @@ import yaml
 
 from launch import run
 from onotrain.config import Config
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
-from onotrain.runs.checkpoint import Checkpoint
 from onotrain.runs.checkpoint_encoder import encode
+from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.lock import RunLock
 from onotrain.runs.run_directory import RunDirectory, find_checkpoint, kind_of_path
 

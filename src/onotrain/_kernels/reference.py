@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.names import ACTIVATIONS
+from onotrain.known_names import ACTIVATIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -26,7 +26,7 @@ from onotrain.files import disk_errors
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.world import World
-from onotrain.runs.checkpoint import Checkpoint
+from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, CheckpointStore, read_checkpoint
 from onotrain.runs.metadata import Vectors, arrays_of
 from onotrain.training import train

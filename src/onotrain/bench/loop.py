@@ -23,7 +23,7 @@ from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.strategies import Context, Strategy, build
 from onotrain.training.observers import Observer
-from onotrain.training.progress import Progress
+from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Components, Trainer
 

@@ -17,7 +17,7 @@ from onotrain.config import Config, load_config
 from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
 from onotrain.data.selection import spec_of
 from onotrain.errors import UsageError
-from onotrain.names import BUILT_IN
+from onotrain.known_names import BUILT_IN
 from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import broadcast

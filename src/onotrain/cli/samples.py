@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from onotrain.cli.subcommand import features_and_format, names
-from onotrain.names import BUILT_IN
+from onotrain.known_names import BUILT_IN
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec

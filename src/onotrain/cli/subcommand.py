@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onotrain.names import FORMATS
+from onotrain.known_names import FORMATS
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

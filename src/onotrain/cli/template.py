@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import DataError
-from onotrain.names import BUILT_IN
+from onotrain.known_names import BUILT_IN
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from onotrain.config.words import got
+from onotrain.config.wording import got
 
 #: Largest count that MPI and the kernels can take as a C int.
 MAX_COUNT = 2**31 - 1

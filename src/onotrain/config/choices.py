@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 
 from onotrain.config.base import Problem, Section, problem_error
 from onotrain.config.plugins import PluginError, Plugins
-from onotrain.config.words import any_of, did_you_mean, got, nearest
+from onotrain.config.wording import any_of, did_you_mean, got, nearest
 
 
 class Choice:

@@ -10,7 +10,7 @@ from pydantic import Field, field_serializer
 
 from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
-from onotrain.names import BUILT_IN, FormatName
+from onotrain.known_names import BUILT_IN, FormatName
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 

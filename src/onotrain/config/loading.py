@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from onotrain.config.base import Problem, Root
 from onotrain.config.messages import MAX_PROBLEMS, problems_of
 from onotrain.config.overrides import Override, apply_overrides
-from onotrain.config.words import any_of, show
+from onotrain.config.wording import any_of, show
 from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, Position, YamlError, read_yaml
 from onotrain.errors import ConfigError
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from onotrain.config.base import Problem, Section
-from onotrain.config.scope import Scope, sections_within
-from onotrain.config.words import any_of, did_you_mean, got, nearest
+from onotrain.config.schema_lookup import Scope, sections_within
+from onotrain.config.wording import any_of, did_you_mean, got, nearest
 
 #: More than anybody reads at once.
 MAX_PROBLEMS = 100

@@ -18,7 +18,7 @@ from pydantic_core import core_schema
 
 from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneKey, OneOf
-from onotrain.names import ActivationName
+from onotrain.known_names import ActivationName
 
 
 class FanInitializer(Section):

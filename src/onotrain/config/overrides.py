@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from onotrain.config.base import Section
-from onotrain.config.scope import Scope, full_form
-from onotrain.config.words import show
+from onotrain.config.schema_lookup import Scope, full_form
+from onotrain.config.wording import show
 from onotrain.config.yaml_reader import Path, YamlError, read_yaml
 
 _MAX_DEPTH = 16

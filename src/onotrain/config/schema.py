@@ -23,7 +23,7 @@ from onotrain.config.run import Checkpoint, Training
 from onotrain.config.schedule import Schedule
 from onotrain.config.simulate import Simulate
 from onotrain.config.strategy import BALANCED, Strategy
-from onotrain.config.words import any_of, did_you_mean, got
+from onotrain.config.wording import any_of, did_you_mean, got
 from onotrain.config.yaml_writer import write_yaml
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from onotrain._kernels import Kernels
 from onotrain.data.batches import Batch
 from onotrain.data.normalization import Normalization
-from onotrain.data.pool import Pool
+from onotrain.data.sample_pool import Pool
 from onotrain.seeds import key
 
 

@@ -9,7 +9,7 @@ from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
 from onotrain.errors import DataError
-from onotrain.names import BUILT_IN, FORMATS
+from onotrain.known_names import BUILT_IN, FORMATS
 
 __all__ = ["FORMATS", "check_finite", "detect_format", "load_dataset"]
 

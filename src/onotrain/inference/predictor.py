@@ -14,7 +14,7 @@ from onotrain.errors import DataError
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
 from onotrain.nn import Model
-from onotrain.runs.checkpoint import Checkpoint
+from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain.names import ACTIVATIONS, ActivationName
+from onotrain.known_names import ACTIVATIONS, ActivationName
 from onotrain.nn.initializers import initialize
 from onotrain.seeds import generator
 

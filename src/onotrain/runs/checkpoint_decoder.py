@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from onotrain.runs.checkpoint import (
+from onotrain.runs.checkpoint_format import (
     FIELDS,
     USER_BLOCK_BYTES,
     Checkpoint,

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 import numpy as np
 
 from onotrain.errors import ResourceError
-from onotrain.runs.checkpoint import (
+from onotrain.runs.checkpoint_format import (
     DEPTH,
     DTYPES,
     FILETYPE,

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from onotrain.errors import CheckpointError
-from onotrain.runs.checkpoint import DEPTH, DTYPES, FILETYPE, METADATA, VERSION, foreign, other_version
+from onotrain.runs.checkpoint_format import DEPTH, DTYPES, FILETYPE, METADATA, VERSION, foreign, other_version
 
 
 def read_image(data: bytes, source: str) -> tuple[dict[str, np.ndarray], bytes]:

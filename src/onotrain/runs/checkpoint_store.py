@@ -23,9 +23,9 @@ from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
 from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
-from onotrain.runs.checkpoint import USER_BLOCK_BYTES, Checkpoint, DamagedCheckpointError, damaged, image_bytes
 from onotrain.runs.checkpoint_decoder import decode
 from onotrain.runs.checkpoint_encoder import Encoder
+from onotrain.runs.checkpoint_format import USER_BLOCK_BYTES, Checkpoint, DamagedCheckpointError, damaged, image_bytes
 
 BEST_NAME = "best.json"
 #: Pause of the writing thread between two blocks of a digest, which leaves the core to the training [s].

@@ -16,7 +16,7 @@ from onotrain.data.prepare import DataDescription
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
-from onotrain.runs.checkpoint import Checkpoint, Pause, no_pause, sha256
+from onotrain.runs.checkpoint_format import Checkpoint, Pause, no_pause, sha256
 
 #: How the names of arrays begin.
 _PARAMETERS, _OPTIMIZER, _STRATEGY = "parameters", "optimizer", "strategy"

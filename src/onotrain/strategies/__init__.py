@@ -10,7 +10,7 @@ from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.allreduce.gradients import AllReduce
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
-from onotrain.strategies.flat import Flat
+from onotrain.strategies.flat_allreduce import Flat
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
 from onotrain.strategies.parameter_server.server import Server
 from onotrain.strategies.parameter_server.worker import Worker

@@ -27,7 +27,7 @@ class Strategy(ABC):
     """How ranks turn gradients into new parameters.
 
     A strategy has three objects, which its constructor makes, and makes steps.  A new one is a class with `step` (see
-    `onotrain.strategies.flat`), its options, and a line in the registry or an entry point.
+    `onotrain.strategies.flat_allreduce`), its options, and a line in the registry or an entry point.
     """
 
     #: Which rows of a batch this rank computes.

@@ -12,8 +12,8 @@ from onotrain.config import Config
 from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.pool import Pool
 from onotrain.data.prepare import DataDescription, prepare, samples_of
+from onotrain.data.sample_pool import Pool
 from onotrain.data.selection import spec_of
 from onotrain.data.stream_feed import StreamFeed
 from onotrain.errors import DataError, UsageError, on_all_ranks
@@ -25,7 +25,7 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate, share
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
-from onotrain.training.pools import make_pool
+from onotrain.training.sample_pools import make_pool
 
 
 class RunData:

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.config import Config, load_config
-from onotrain.config.words import any_of
+from onotrain.config.wording import any_of
 from onotrain.errors import UsageError
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
-from onotrain.runs.checkpoint import Checkpoint
+from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
 from onotrain.runs.run_directory import RunDirectory, kind_of_path
 from onotrain.training.environment import describe_environment
 from onotrain.training.observers import Observer, Observers
-from onotrain.training.progress import Progress
+from onotrain.training.run_position import Progress
 
 #: What may change when a run goes on: whole sections, or some of their keys.  All else decides what is computed.
 _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {

@@ -24,15 +24,15 @@ from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import Comm, World
-from onotrain.runs.checkpoint import Checkpoint, Pause
+from onotrain.runs.checkpoint_format import Checkpoint, Pause
 from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of, digest_of, parameters_sha256, read_arrays
 from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.observers import Observer, Observers, RunStart
-from onotrain.training.progress import Progress
 from onotrain.training.run_data import RunData
+from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.summary import summary_of

@@ -12,7 +12,7 @@ from onotrain.parallel import launcher
 
 
 class StopRequest:
-    """Whether this rank was asked to stop; the step's loss_sums tells the others."""
+    """Whether this rank was asked to stop; the statistics of a step tell the others."""
 
     def __init__(self) -> None:
         self.signal: str | None = None

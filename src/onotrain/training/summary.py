@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onotrain.training.progress import Progress
+from onotrain.training.run_position import Progress
 
 
 def summary_of(

@@ -21,7 +21,7 @@ from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import Observer, StepEnd
-from onotrain.training.progress import Progress
+from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
 
 

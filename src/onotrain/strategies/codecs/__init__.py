@@ -15,9 +15,9 @@ from onotrain.strategies.codecs.feedback import Feedback, SummedFeedback, with_f
 from onotrain.strategies.codecs.half import BFloat16, Float16
 from onotrain.strategies.codecs.int8 import Int8
 from onotrain.strategies.codecs.none import Plain
-from onotrain.strategies.codecs.part import Part
 from onotrain.strategies.codecs.powersgd import PowerSGD
 from onotrain.strategies.codecs.topk import TopK
+from onotrain.strategies.codecs.vector_range import Part
 
 __all__ = [
     "CODECS", "BFloat16", "Codec", "Compressor", "Feedback", "Float16", "Int8", "Part", "Plain", "PowerSGD",

@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from onotrain import _kernels
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 
 class Codec(ABC):

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onotrain.strategies.codecs.base import Codec
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 #: In front of the values: what they are to be multiplied by, a float64.
 HEADER_BYTES = 8

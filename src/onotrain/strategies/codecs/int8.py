@@ -6,7 +6,7 @@ import numpy as np
 
 from onotrain._kernels.reference_codecs import GROUP
 from onotrain.strategies.codecs.base import Codec
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 
 class Int8(Codec):

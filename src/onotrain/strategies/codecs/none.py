@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onotrain.strategies.codecs.base import Codec
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 
 class Plain(Codec):

@@ -22,7 +22,7 @@ import numpy as np
 
 from onotrain.seeds import generator
 from onotrain.strategies.codecs.base import Compressor
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 #: Elements of a product that are made at a time, so that they stay in a core's own cache.
 _BLOCK = 1 << 15

@@ -6,7 +6,7 @@ import numpy as np
 
 from onotrain.errors import ConfigError
 from onotrain.strategies.codecs.base import Codec
-from onotrain.strategies.codecs.part import Part
+from onotrain.strategies.codecs.vector_range import Part
 
 #: Of the place of a value, a uint32.
 _INDEX_BYTES = 4

@@ -6,9 +6,10 @@ a period comes an averaging round::
     every rank  w = sum of p_i w_i, p_i = n_i / n     the samples that rank i has seen since the last round
                 w = outer step from the parameters of the last round to this mean
 
-With a period of 1, no outer step and plain SGD this is `onotrain.strategies.flat`, where the mean of the steps is the
-step of the mean.  Ranks send the delta ``start - w_i``, which is small against ``w_i``: the sum over the ranks loses
-nothing to rounding that one step does not lose.  Clipping, and LAMB's norms, are those of each rank's own gradient.
+With a period of 1, no outer step and plain SGD this is `onotrain.strategies.flat_allreduce`, where the mean of the
+steps is the step of the mean.  Ranks send the delta ``start - w_i``, which is small against ``w_i``: the sum over the
+ranks loses nothing to rounding that one step does not lose.  Clipping, and LAMB's norms, are those of each rank's own
+gradient.
 """
 
 from __future__ import annotations

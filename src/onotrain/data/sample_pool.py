@@ -21,8 +21,8 @@ class Positions:
         Of the epoch.
     batch_size
         Of all batches but the last, which may be shorter.
-    part
-        The rank's slice of a batch, the same in all batches of one length; as of `onotrain.strategies.base.Strategy`.
+    local
+        The rank's slice of a batch, the same in all batches of one length.
     """
 
     samples: int

@@ -10,7 +10,7 @@ from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.batches import Batch
 from onotrain.data.partition import label_counts, pool_by_label, pool_by_rank
-from onotrain.data.pool import Pool, Positions
+from onotrain.data.sample_pool import Pool, Positions
 from onotrain.memory import check_memory
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
