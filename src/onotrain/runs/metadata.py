@@ -20,6 +20,8 @@ from onotrain.runs.checkpoint_format import Checkpoint, Pause, no_pause, sha256
 
 #: How the names of arrays begin.
 _PARAMETERS, _OPTIMIZER, _STRATEGY = "parameters", "optimizer", "strategy"
+#: Part of a name in older checkpoints, and what it is now.
+_RENAMED = ("strategy/way_residual/", "strategy/delta_residual/")
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vector
     CheckpointError
         It is a checkpoint of another network or optimiser.
     """
-    arrays, own = checkpoint.arrays, f"{_STRATEGY}/"
+    own = f"{_STRATEGY}/"
+    arrays = {name.replace(*_RENAMED): array for name, array in checkpoint.arrays.items()}
     wanted = {
         prefix: flat
         for prefix, flat in vectors.by_prefix().items()
