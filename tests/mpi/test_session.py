@@ -25,7 +25,7 @@ from onotrain.errors import (
 )
 from onotrain.nn import Model
 from onotrain.parallel.world import World
-from onotrain.training import Result, session, train
+from onotrain.training import Result, run_data, session, train
 
 pytestmark = pytest.mark.mpi
 
@@ -150,7 +150,7 @@ def test_a_node_with_less_memory_decides_for_all_whether_to_stream(
     """Else the nodes would take their samples in different orders, and meet in different collectives."""
     write_digits(nodes, place / "digits.h5")
     left = 1000 if nodes.node_index else 1 << 40
-    for module in (hdf5_stream, session):
+    for module in (hdf5_stream, run_data):
         monkeypatch.setattr(module, "available_bytes", lambda: left)
     made: list[str] = []
     at_start(monkeypatch, lambda components: made.append(type(components.feed).__name__))
