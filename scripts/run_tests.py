@@ -1,7 +1,7 @@
 """Run the test suite in stages and say at the end what passed, what failed and what was skipped for want of something.
 
     python scripts/run_tests.py                    everything, as `make test` does
-    python scripts/run_tests.py unit               one process: tests/unit and tests/kernels
+    python scripts/run_tests.py unit               tests/unit and tests/kernels, a process each
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
 
@@ -18,6 +18,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 import launch  # noqa: E402 - a helper of the tests, found by the line above
 
 TAIL_LINES = 120
+NO_TESTS = 5
+"""Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
+
 STAGES = ("unit", "mpi", "system")
 LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0}
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
@@ -51,6 +55,12 @@ class Outcome:
     skips: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     note: str = ""
+
+    def add(self, other: Outcome) -> None:
+        """Take in what ran beside it."""
+        self.passed, self.failed = self.passed + other.passed, self.failed + other.failed
+        self.skips += other.skips
+        self.note += other.note
 
 
 def main() -> int:
@@ -79,12 +89,16 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     name = f"{stage}-{ranks}" if ranks else stage
     title = {"unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests"}[stage]
     print(f"  {title:<24}", end="", flush=True)
-    command, report = _command(stage, ranks, name, pytest_arguments)
     started = time.monotonic()
-    code, output = _run(command, LIMIT_S[stage])
+    commands = _commands(stage, ranks, name, pytest_arguments)
+    with ThreadPoolExecutor() as pool:  # one core is idle otherwise
+        done = list(pool.map(lambda each: _run(each[0], LIMIT_S[stage]), commands))
+    output = "\n".join(output for _, output in done)
     (REPORTS / f"{name}.log").write_text(output)
-    outcome = read_outcome(name, report, code)
-    outcome.seconds = time.monotonic() - started
+    outcome = Outcome(name, seconds=time.monotonic() - started)
+    for (_, report), (code, _) in zip(commands, done, strict=True):
+        if not (code == NO_TESTS and pytest_arguments and any(code != NO_TESTS for code, _ in done)):
+            outcome.add(read_outcome(name, report, code))
     print(f"{_counts(outcome)} in {outcome.seconds:.0f} s{outcome.note}", flush=True)
     if outcome.failed:
         print(*output.splitlines()[-TAIL_LINES:], sep="\n")
@@ -109,15 +123,18 @@ def summarise(outcomes: list[Outcome], strict: bool) -> int:
     return 1 if failed else 0
 
 
-def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[str], Path]:
-    """Return a stage's command line and the JUnit file that it writes."""
+def _commands(stage: str, ranks: int, name: str, extra: list[str]) -> list[tuple[list[str], Path]]:
+    """Return a stage's command lines, which run side by side, and the JUnit files that they write."""
     quiet = ["-q", "--color=no", "-p", "no:cacheprovider"]
     if stage == "mpi":
         session = [sys.executable, "tests/mpi_session.py", str(REPORTS / name), *quiet, "tests/mpi", *extra]
-        return launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml"
-    folders = {"unit": ["tests/unit", "tests/kernels"], "system": ["tests/system"]}[stage]
-    report = REPORTS / f"{name}.xml"
-    return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *folders, *extra], report
+        return [(launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml")]
+    folders = ["unit", "kernels"] if stage == "unit" else ["system"]
+    reports = [REPORTS / f"{folder}.xml" for folder in folders]
+    return [
+        ([sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, f"tests/{folder}", *extra], report)
+        for folder, report in zip(folders, reports, strict=True)
+    ]
 
 
 def _run(command: list[str], limit: float) -> tuple[int, str]:
@@ -151,7 +168,7 @@ def read_outcome(name: str, report: Path, code: int) -> Outcome:
     if code and not outcome.failed:
         # Died, hung or collected nothing: no test case says so.
         outcome.failed = 1
-        outcome.note = f" (exit code {code}{', no tests found' * (code == 5)})"
+        outcome.note = f" (exit code {code}{', no tests found' * (code == NO_TESTS)})"
     return outcome
 
 
