@@ -18,7 +18,7 @@ from onotrain._kernels.elementary cimport LANES, total_of_squares
 from onotrain._kernels.rules cimport MOST_SCALARS, SUM, Rule, Step, apply, rule_of
 from onotrain._kernels.tiles cimport SET, dz_x_tiles
 from onotrain._kernels.vectors cimport (
-    VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, stream,
+    VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, stream, vector_boundary,
 )
 
 cdef enum:
@@ -198,7 +198,8 @@ cdef double run_products(
     floating* a, floating* b, const floating* p, floating* out,
 ) noexcept nogil:
     """Apply the rule for the gradient ``dz^T x (o, i)``."""
-    cdef floating[BLOCK_OUTPUTS * BLOCK_INPUTS] dw
+    cdef floating[BLOCK_OUTPUTS * BLOCK_INPUTS + LANES] memory
+    cdef floating* dw = <floating*> vector_boundary(memory)
     cdef double squares = 0
     cdef Py_ssize_t r = step.k, stride = step.stride, j = 0, c, outputs, columns, row, start
     step.k = 1

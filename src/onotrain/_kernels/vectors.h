@@ -33,6 +33,12 @@
 #define STREAM_VECTOR(p, v) memcpy((p), &(v), VECTOR_BYTES)
 #endif
 
+/* The first address from p on where a vector lies in one cache line: an array on the stack begins anywhere, and products
+ * whose every load and store crosses two lines take 4 % longer. */
+static inline void *vector_boundary(void *p) {
+    return (void *) (((uintptr_t) p + VECTOR_BYTES - 1) & ~(uintptr_t) (VECTOR_BYTES - 1));
+}
+
 static inline int can_stream(const void *p, size_t bytes) {
     return bytes >= STREAM_BYTES && (uintptr_t) p % VECTOR_BYTES == 0;
 }
