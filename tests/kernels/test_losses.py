@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kernels.oracle import TOLERANCE, assert_twins, central_differences, normal, unset
+from kernels.oracle import TOLERANCE, assert_matches_reference, central_differences, normal, unset
 from onotrain._kernels import Kernels, reference
 
 SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
@@ -39,12 +39,12 @@ def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(("r", "o"), SHAPES)
 @pytest.mark.parametrize("size", [1.0, 30.0])
-def test_against_the_twin(kernels, rng, name, r, o, size):
+def test_against_the_reference(kernels, rng, name, r, o, size):
     logits = (size * normal(rng, kernels.dtype, r, o)).astype(kernels.dtype)
     targets = targets_of(name, rng, kernels.dtype, r, o)
     got, loss_sums = run(kernels, name, logits, targets)
     expected, expected_sums = run(reference, name, logits, targets)
-    assert_twins(got, expected)
+    assert_matches_reference(got, expected)
     np.testing.assert_allclose(loss_sums, expected_sums, **TOLERANCE[kernels.dtype.name])
     _, alone = run(kernels, name, logits, targets, gradient=False)
     np.testing.assert_allclose(alone, loss_sums, rtol=1e-13)
@@ -169,7 +169,7 @@ def test_probabilities(kernels, rng, name, r, o):
     out, expected = unset(kernels.dtype, r, o), unset(kernels.dtype, r, o)
     getattr(kernels, name)(logits, out)
     getattr(reference, name)(logits, expected)
-    assert_twins(out, expected)
+    assert_matches_reference(out, expected)
     if name == "softmax":
         np.testing.assert_allclose(out.sum(axis=1), np.ones(r), rtol=1e-5)
     getattr(kernels, name)(logits, logits)  # in place

@@ -176,8 +176,8 @@ def test_4_a_switch_keeps_adams_state_and_the_count_of_epochs(
     assert summary["epochs"] == summary["steps"] == STEPS
     found = records(place / "run")
     assert [record["epoch"] for record in found] == list(range(1, STEPS + 1))
-    ways = [record["switch"]["to"] for record in found]
-    assert ways[1] == "server" and ("synchronous" in ways) == ("switch_back" in options)
+    targets = [record["switch"]["to"] for record in found]
+    assert targets[1] == "server" and ("synchronous" in targets) == ("switch_back" in options)
 
 
 @pytest.mark.parametrize("name", [name for name in codecs.CODECS if name != "none"])

@@ -1,4 +1,4 @@
-"""The rooms that speak MPI, inside one job of any number of ranks."""
+"""The package that speaks MPI, inside one job of any number of ranks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_what_else_went_wrong_is_said_too() -> None:
     """Such as a last checkpoint that could not be written after training had diverged."""
 
     def body() -> None:
-        error = on_all_ranks(DataError("the cause", hint="mend it"))
+        error = on_all_ranks(DataError("the cause", hint="fix it"))
         error.add_note("the last checkpoint was not saved either: disk full")
         raise error
 
@@ -78,7 +78,7 @@ def test_what_else_went_wrong_is_said_too() -> None:
         patch.setattr(guard, "_world", lambda: (0, 1))
         assert guard.run(body, stream) == 3
     assert stream.getvalue() == (
-        "onotrain: the cause\n  hint: mend it\n  the last checkpoint was not saved either: disk full\n"
+        "onotrain: the cause\n  hint: fix it\n  the last checkpoint was not saved either: disk full\n"
     )
 
 

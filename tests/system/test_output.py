@@ -87,7 +87,7 @@ def test_a_run_ends_well_whatever_its_output_is(redirection: str, progress: str)
 
 
 @pytest.mark.parametrize("progress", ["bar", "lines"])
-def test_letters_that_the_output_does_not_have(progress: str) -> None:
+def test_characters_that_the_output_does_not_have(progress: str) -> None:
     arguments = ["train", "c.yaml", "--output", "größe", "--progress", progress]
     done = launch.onotrain(*arguments, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -85,7 +85,7 @@ def test_ranks_steps_and_seeds_are_independent() -> None:
         ({"delay_ms": 0.5}, 0, 0.25, []),
     ],
 )
-def test_what_is_slept_is_told_as_computing(
+def test_what_is_slept_is_reported_as_computing(
     monkeypatch: pytest.MonkeyPatch, simulate: Any, rank: int, expected: float, slept: list[float]
 ) -> None:
     """A quarter of a second of computing and one message; load balancing must see what the simulated rank takes."""
