@@ -75,7 +75,7 @@ def test_what_else_went_wrong_is_said_too() -> None:
 
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard, "_world", lambda: (0, 1))
+        patch.setattr(guard, "_world", lambda: (0, False))
         assert guard.run(body, stream) == 3
     assert stream.getvalue() == (
         "onotrain: the cause\n  hint: fix it\n  the last checkpoint was not saved either: disk full\n"
