@@ -117,8 +117,8 @@ class StrategySwitch(StrategyOptions):
             )
 
 
-#: Strategies of other packages: classes that are called with a `onotrain.strategies.Job`.
-PLUGINS = Plugins("onotrain.strategies", has_options(StrategyOptions))
+#: Strategies of other packages: classes that are called with a `onotrain.strategies.Context`.
+PLUGINS = Plugins("onotrain.strategies", has_options(StrategyOptions, "onotrain.strategies.base.Strategy"))
 
 Strategy = Annotated[
     AllReduce | Flat | LocalSgd | ParameterServer | StrategySwitch,

@@ -141,7 +141,8 @@ class _Session:
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         self.data = RunData(world, config, self.kernels, stack)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
-        self.model: Model = self.metadata.model(self.kernels)
+        with agreed(world.comm):  # a loss of another package may refuse
+            self.model: Model = self.metadata.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self._injection = Injection.of(config, world)
