@@ -113,7 +113,7 @@ def test_compiled_gradient_is_the_reference_s(network: str, path: str) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_micro_batches_add_up(network: str) -> None:
-    """Gradient accumulation over uneven pieces, one of them empty, with the masks of the whole batch."""
+    """Gradient accumulation over uneven micro-batches, one of them empty, with the masks of the whole batch."""
     case = Case(NETWORKS[network], *LOSSES["mse"])
     whole = case.loss()
     expected = case.gradient.copy()
