@@ -19,9 +19,10 @@ checkpoint: {every_epochs: 1000000}
 """
 #: Runs a command in a terminal, and takes that away when the first epoch is shown.
 TERMINAL = """\
-import os, pty, sys
+import os, pty, signal, sys
 process, terminal = pty.fork()
 if process == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     os.environ["TERM"] = "xterm"
     os.execvp(sys.argv[1], sys.argv[1:])
 shown = b""
