@@ -92,9 +92,8 @@ def test_what_is_slept_is_reported_as_computing(
     seen: list[float] = []
     monkeypatch.setattr(injection, "sleep", seen.append)
     world: Any = SimpleNamespace(rank=rank, size=2)
-    injected = Injection.of(config(simulate=simulate), world)
+    injected = Injection.of(config(simulate=simulate), world, now=lambda: 12.0)
     assert injected.inject_delay(7, 0.25) == expected
-    monkeypatch.setattr(injection, "perf_counter", lambda: 12.0)
     injected.inject_latency(began=11.999)  # a quarter of its time ago
     assert seen == pytest.approx(slept)
 

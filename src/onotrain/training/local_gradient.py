@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +97,7 @@ class LocalGradient:
         """
         slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
         weight = slices.weight(samples)
-        start, elsewhere = perf_counter(), clock.elsewhere
+        start, elsewhere = clock.now(), clock.elsewhere
         for begin, end, x, targets, accumulate, ready in self._of(slices.local(Batch(0, samples))):
             self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
             draw = Draw(self._dropout_seed, step, begin)
@@ -106,7 +105,7 @@ class LocalGradient:
                 x, targets, weight, draw, statistics.losses, accumulate=accumulate, gradient_ready=ready
             )
             statistics.samples += end - begin
-        seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
+        seconds = clock.now() - start - (clock.elsewhere - elsewhere)
         slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
 
     def _of(self, local: Batch) -> list[_MicroBatch]:
