@@ -14,8 +14,8 @@ import networks
 import onotrain
 from onotrain.cli.program import run
 from onotrain.errors import PlatformError, UsageError
-from onotrain.inference.export import FORMATS, export
-from onotrain.known_names import ACTIVATIONS
+from onotrain.inference.export import export
+from onotrain.known_names import ACTIVATIONS, EXPORT_FORMATS
 
 ATTEMPTS = [(task, dtype) for task in networks.TASKS for dtype in ("float32", "float64")]
 
@@ -75,7 +75,7 @@ def test_onnx(tmp_path: Path, task: str, dtype: str) -> None:
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["onotrain"])["task"]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     pytest.importorskip({"npz": "numpy"}.get(kind, kind), reason=f"{kind} is not installed")
     first = exported(tmp_path, kind, "multiclass")[0].read_bytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,7 +9,7 @@ from pydantic import Field, field_serializer
 
 from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
-from onotrain.known_names import BUILT_IN, FormatName
+from onotrain.known_names import BUILT_IN, FormatName, format_of_file
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -129,9 +128,8 @@ class Data(Section):
     @property
     def _labels_apart(self) -> bool:
         """Whether the validation file is of a format whose labels are in another file, which `targets` names."""
-        if self.format != "auto":
-            return self.format in ("npy", "idx")
-        return re.search(r"\.(npy|idx(\.gz)?)$|idx\d-[a-z0-9]+(\.gz)?$", str(self.validation).lower()) is not None
+        known = format_of_file(str(self.validation)) if self.format == "auto" else self.format
+        return known in ("npy", "idx")
 
     def problems(self) -> Iterator[Problem]:
         """Yield keys that do not fit what is trained on."""
