@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from onotrain.config.options import Task
 from onotrain.config.plugins import PluginError, Plugins
+from onotrain.config.wording import any_of
 
 Mode = Literal["min", "max"]
 
@@ -97,6 +98,22 @@ def built_in(task: Task) -> tuple[str, ...]:
 def automatic(task: Task) -> tuple[str, ...]:
     """Return the metrics that are measured if none are asked for."""
     return tuple(name for name in built_in(task) if top_k(name) is None)
+
+
+def shown() -> str:
+    """Return the built-in metrics, for the documentation."""
+    return ", ".join(f"`{name}`{' (or any other number)' if top_k(name) else ''}" for name in _BUILT_INS)
+
+
+def shown_automatic() -> str:
+    """Return what is measured if nothing else is asked for, for the documentation."""
+    return f"{any_of(automatic(_CLASSES[0]), 'and')} for classes; {any_of(automatic(*_VALUES), 'and')} for values"
+
+
+def shown_maximized() -> str:
+    """Return the built-in metrics of which more is better, for the documentation."""
+    names = [name for name, facts in _BUILT_INS.items() if facts.mode == "max"]
+    return any_of(["top_k" if top_k(name) else name for name in names], "and")
 
 
 def mode_of(monitored: str) -> Mode:

@@ -9,21 +9,23 @@ from pydantic import Field, model_validator
 
 from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Texts
 from onotrain.config.choices import ByType
-from onotrain.config.metrics import mode_of
+from onotrain.config.metrics import TRAINING, mode_of, shown, shown_automatic, shown_maximized
+from onotrain.config.wording import any_of
 
 
 class EarlyStopping(Section):
     """Ends training when a metric has stopped getting better."""
 
     metric: str = Field(
-        "validation_loss", description="Monitored metric: train_loss, train_accuracy or validation_<metric>."
+        "validation_loss",
+        description=f"Monitored metric: {any_of([*(f'train_{name}' for name in TRAINING), 'validation_<metric>'])}.",
     )
     patience: Count = Field(description="Epochs in a row without improvement after which training stops.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
     restore_best: bool = Field(True, description="End with the parameters of the best epoch, not of the last one.")
     mode: Literal["auto", "min", "max"] = Field(
         "auto",
-        description="Whether less or more is better; `auto`: max for accuracy, top_k and r2, min for the others.",
+        description=f"Whether less or more is better; `auto`: max for {shown_maximized()}, min for the others.",
     )
 
     @model_validator(mode="before")
@@ -65,8 +67,7 @@ class Training(Section):
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
-        description="Metrics of the validation data: a list of `loss`, `accuracy`, `top_5` (or any other number), "
-        "`mae`, `rmse`, `r2`.  `auto`: loss and accuracy for classes; loss, mae, rmse and r2 for values.",
+        description=f"Metrics of the validation data: a list of {shown()}.  `auto`: {shown_automatic()}.",
     )
 
     def problems(self) -> Iterator[Problem]:
