@@ -13,7 +13,7 @@ import pytest
 from onotrain.errors import DataError, PlatformError, ResourceError, on_all_ranks
 from onotrain.parallel import guard
 from onotrain.parallel.agreement import agreed, broadcast
-from onotrain.parallel.shared_memory import _open, allocate, available_bytes, share
+from onotrain.parallel.shared_memory import allocate, available_bytes, open_segment, share
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi
@@ -150,7 +150,7 @@ def test_memory_that_cannot_be_mapped(world: World, monkeypatch: pytest.MonkeyPa
 def test_another_file_is_not_taken_for_the_memory_of_the_node(tmp_path: Path) -> None:
     """In two containers the same process number may mean two processes."""
     with (tmp_path / "other").open("wb") as file, pytest.raises(PlatformError, match="cannot open the memory"):
-        _open(os.getpid(), file.fileno(), (0, 0))
+        open_segment(os.getpid(), file.fileno(), (0, 0))
 
 
 def test_arrays_made_once_reach_every_rank(world: World) -> None:

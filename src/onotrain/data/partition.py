@@ -117,7 +117,7 @@ def label_counts(class_sizes: np.ndarray, sizes: Sequence[int], alpha: float, se
         int64 ``(pools, classes)``; sums of rows and columns are `sizes` and `class_sizes`.
     """
     occur = np.flatnonzero(class_sizes)
-    shares = _log_shares(alpha * len(occur) * class_sizes[occur] / class_sizes.sum(), len(sizes), seed)
+    shares = log_shares(alpha * len(occur) * class_sizes[occur] / class_sizes.sum(), len(sizes), seed)
     wanted = _fill(shares, np.array(sizes, float), class_sizes[occur].astype(float))
     counts = np.zeros((len(sizes), len(class_sizes)), np.int64)
     left = class_sizes[occur].astype(np.int64)
@@ -132,7 +132,7 @@ def label_counts(class_sizes: np.ndarray, sizes: Sequence[int], alpha: float, se
     return counts
 
 
-def _log_shares(concentrations: np.ndarray, pools: int, seed: int) -> np.ndarray:
+def log_shares(concentrations: np.ndarray, pools: int, seed: int) -> np.ndarray:
     """Return logarithms of ``(pools, classes)`` draws of a Dirichlet distribution, up to a constant for each pool.
 
     ``Gamma(a)`` is ``Gamma(a + 1) U^(1 / a)``, whose logarithm does not underflow however small a is.
