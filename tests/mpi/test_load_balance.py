@@ -34,7 +34,7 @@ def config(balance: str = "none", training: dict[str, Any] | None = None, **sect
 
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, speeds: list[float]) -> None:
-    """Let each rank seem to compute so many samples in a second."""
+    """Let each rank seem to compute a number of samples in a second."""
     observe = LocalSlices.observe
 
     def as_if(self: LocalSlices, rows: int, seconds: float) -> None:

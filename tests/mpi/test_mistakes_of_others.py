@@ -31,12 +31,12 @@ RATE, STEPS = 0.1, 8
 
 
 def server(servers: int, staleness: int | str = 0) -> dict[str, Any]:
-    """Return a strategy with so many servers."""
+    """Return a strategy with a number of servers."""
     return {"name": "parameter_server", "servers": servers, "staleness": staleness}
 
 
 def switch(servers: int, staleness: int | str = 0, **more: Any) -> dict[str, Any]:
-    """Return one that goes over to so many servers after two epochs."""
+    """Return one that goes over to a number of servers after two epochs."""
     return {"name": "strategy_switch", "at_epoch": 2, "server": server(servers, staleness), **more}
 
 

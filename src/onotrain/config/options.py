@@ -44,7 +44,7 @@ class LossOptions(Section):
 
     @classmethod
     def task(cls, outputs: int) -> Task:
-        """Return what a network with so many outputs does."""
+        """Return what a network with `outputs` outputs does."""
         return "regression"
 
 

@@ -31,7 +31,8 @@ class Feed(Protocol):
     def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
 
-        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's piece.
+        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's
+        local slice, or a micro-batch of that.
         """
         ...
 

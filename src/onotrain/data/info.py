@@ -12,7 +12,7 @@ from onotrain.data.moments import Moments
 from onotrain.data.readers import detect_format, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 
-#: Integer targets are taken for classes up to so many different values.
+#: Number of different values up to which integer targets are taken for classes.
 MOST_CLASSES = 1000
 _BLOCK_BYTES = 1 << 24
 

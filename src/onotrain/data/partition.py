@@ -56,7 +56,7 @@ def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Kernels)
 def pool_by_label(
     number: int, counts: np.ndarray, classes: Callable[[np.ndarray], np.ndarray], seed: int, kernels: Kernels
 ) -> np.ndarray:
-    """Return the samples of a pool, so many of each class, drawn at random; in blocks, for there may be very many.
+    """Return the samples of a pool, `counts` of each class, drawn at random; in blocks, for there may be very many.
 
     Parameters
     ----------

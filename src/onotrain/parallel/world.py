@@ -20,7 +20,7 @@ from onotrain.parallel.failure_detector import FailureDetector
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
 else:
-    #: mpi4py's communicator, for annotations in rooms that do not name mpi4py.
+    #: mpi4py's communicator, for annotations in packages that do not name mpi4py.
     Comm = Any
 
 #: Where launchers say how many ranks of the job share this node, before MPI has started.

@@ -72,7 +72,7 @@ class ServedShard:
         return self._updates or 0
 
     def bind(self, batch_size: int) -> None:
-        """Make the compensation, for batches of so many samples.
+        """Make the compensation, for batches of `batch_size` samples.
 
         Raises
         ------
