@@ -1,0 +1,376 @@
+"""Text tables (CSV, TSV) to columns: pyarrow parses, in pieces of bounded memory.
+
+Only when something is wrong is the file read again, record by record, to say where.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from onotrain.data.paths import opened
+from onotrain.data.tables.dialect import Dialect, TextFormat, is_blank, look_at, not_text
+from onotrain.data.tables.table import MISSING_CODE, Column, Table
+from onotrain.errors import DataError
+from onotrain.memory import check_memory
+
+#: Bytes that are parsed at once.
+PIECE_BYTES = 1 << 26
+#: No record may be longer [bytes].
+_MOST_RECORD = 1 << 30
+_SAMPLE_ROWS = 1000
+_IN_COLUMN = re.compile(r"In CSV column #(\d+)")
+
+
+@dataclass(frozen=True)
+class TextPlaces:
+    """Finds the lines of rows by reading the file again (`onotrain.data.tables.table.Places`)."""
+
+    dialect: Dialect
+
+    def place(self, row: int, column: int) -> str:
+        """Return ``file:line:column``, counted from 1."""
+        line, _ = next(islice(records(self.dialect), row, None), (0, []))
+        return f"{self.dialect.path}:{line}:{column + 1}"
+
+
+def read_text(
+    path: str, kind: str, told: TextFormat, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
+) -> Table:
+    """Read a CSV or TSV file.
+
+    Parameters
+    ----------
+    path
+        Of the file, gzipped or not.
+    kind
+        ``csv`` or ``tsv``.
+    told
+        What is known of its dialect.
+    wanted
+        Columns to read; None for all.
+    texts
+        Columns to be read as text, whatever they look like.
+
+    Returns
+    -------
+    Table
+        Columns of float64, or of text where not every field is a number.
+
+    Raises
+    ------
+    DataError
+        Missing, not text, no data, or records with different numbers of fields; names file, line and column.
+    ResourceError
+        Larger than the memory that is left.
+    """
+    dialect = look_at(path, kind, told)
+    names = [name for name in dialect.names if wanted is None or name in wanted]
+    text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
+    while True:
+        parts: list[pa.Table] = []
+        surprises: set[str] = set()
+        for piece in _pieces(dialect):
+            part = _parse(dialect, piece, names, text)
+            surprises = part if isinstance(part, set) else set()
+            if surprises:
+                break
+            parts.append(part)
+        if not surprises:
+            break
+        text |= surprises
+    columns = tuple(_column(dialect, name, [part.column(name) for part in parts], name in text) for name in names)
+    if columns and not len(columns[0]):
+        raise DataError(f"{path}: no samples")
+    places = TextPlaces(dialect)
+    return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
+
+
+def names_of(path: str, kind: str, told: TextFormat) -> tuple[str, ...]:
+    """Return the names of a text table's columns; reads its beginning only."""
+    return look_at(path, kind, told).names
+
+
+def _is_left_over(dialect: Dialect, column: Column) -> bool:
+    """Return whether a column stands for nothing but delimiters at the ends of lines."""
+    unnamed = column.field == len(dialect.names) - 1 and column.name == f"column_{column.field + 1}"
+    return unnamed and bool(column.missing.all())
+
+
+def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
+    """Return the columns that hold something else than numbers in the first records."""
+    wanted = [(c, name) for c, name in enumerate(dialect.names) if name in names]
+    found: set[str] = set()
+    with _lines(dialect) as lines:
+        sample = islice(_records(dialect, lines), _SAMPLE_ROWS)
+        for _, fields in sample:
+            found.update(
+                name for c, name in wanted
+                if c < len(fields) and not dialect.is_missing(fields[c]) and dialect.number(fields[c]) is None
+            )  # fmt: skip
+    return found
+
+
+def _pieces(dialect: Dialect) -> Iterator[bytes]:
+    """Yield the records of the file in pieces of UTF-8 that end with a record, without what is none."""
+    with opened(dialect.path) as (raw, _):
+        stream: Any = raw
+        if dialect.encoding not in ("utf-8", "utf-8-sig"):
+            stream = _Recoded(dialect, raw)
+        elif raw.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]
+            raw.read(3)
+        for _ in range(dialect.preamble):
+            stream.readline()
+        rest = b""
+        while True:
+            block = stream.read(PIECE_BYTES)
+            if not block:
+                break
+            check_memory(
+                4 * len(block), dialect.path, hint="convert the file in parts, or use a machine with more memory"
+            )
+            rest += block
+            end = _end_of_records(dialect, rest)
+            if end:
+                yield _cleaned(dialect, rest[:end])
+                rest = rest[end:]
+            elif len(rest) > _MOST_RECORD:
+                raise _unclosed(dialect)
+        if rest.strip():
+            yield _cleaned(dialect, rest)
+
+
+class _Recoded(io.RawIOBase):
+    """A file of another encoding as UTF-8."""
+
+    def __init__(self, dialect: Dialect, raw: Any) -> None:
+        self._text = io.TextIOWrapper(raw, dialect.encoding, newline="")
+        self._dialect = dialect
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return self._text.readline().encode()
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._text.read(size).encode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{self._dialect.path}: not {self._dialect.encoding} text: {error.reason}",
+                hint="say what it is with data.csv.encoding",
+            ) from error
+
+
+def _end_of_records(dialect: Dialect, block: bytes) -> int:
+    """Return where the last whole record of a block ends; 0 if none does."""
+    end = block.rfind(b"\n") + 1
+    if not end and b"\r" in block:
+        end = block.rfind(b"\r") + 1
+    quote = dialect.quote.encode()
+    if not quote or quote not in block:
+        return end
+    while end and block.count(quote, 0, end) % 2:  # within a quoted field
+        end = block.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _cleaned(dialect: Dialect, piece: bytes) -> bytes:
+    """Return a piece without comments, records of nothing, and what the parser does not know."""
+    mark, quote = re.escape(dialect.delimiter.encode()), re.escape(dialect.quote.encode())
+    if dialect.comment is not None and dialect.comment.encode() in piece:
+        piece = re.sub(rb"(?m)^(?!#N/A)" + re.escape(dialect.comment.encode()) + rb"[^\n]*\n?", b"", piece)
+    if dialect.blanks:
+        return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", piece))
+    if quote and re.search(mark + rb"[ \t]+" + quote, piece):
+        piece = re.sub(mark + rb"[ \t]+" + quote, dialect.delimiter.encode() + dialect.quote.encode(), piece)
+    if len(dialect.names) > 1 and (
+        piece.startswith(dialect.delimiter.encode()) or b"\n" + dialect.delimiter.encode() in piece
+    ):
+        piece = re.sub(rb"(?m)^(?:[ " + (rb"" if dialect.delimiter == "\t" else rb"\t") + rb"]*" + mark
+                       + rb")+[ \t\r]*(?:\n|\Z)", b"", piece)  # fmt: skip
+    return piece
+
+
+def _parse(dialect: Dialect, piece: bytes, names: Sequence[str], text: set[str]) -> pa.Table | set[str]:
+    """Return the wanted columns of a piece, or those that turn out to hold text."""
+    by_number = [str(c) for c in range(len(dialect.names))]
+    of_name = dict(zip(dialect.names, by_number, strict=True))
+    numbers = [name for name in names if name not in text]
+    as_text = pa.dictionary(pa.int32(), pa.string())
+    types = {of_name[name]: as_text if name in text or dialect.thousands else pa.float64() for name in names}
+    missing = sorted({form for word in dialect.missing for form in _cases(word)})
+    quote = dialect.quote or False
+    convert = pacsv.ConvertOptions(
+        column_types=types, include_columns=[of_name[name] for name in names], null_values=missing,
+        strings_can_be_null=True, quoted_strings_can_be_null=True, decimal_point=dialect.decimal,
+    )  # fmt: skip
+    try:
+        table = pacsv.read_csv(
+            pa.py_buffer(piece),
+            pacsv.ReadOptions(column_names=by_number, block_size=max(1 << 20, len(piece) // 4 + 1)),
+            pacsv.ParseOptions(
+                delimiter="\t" if dialect.blanks else dialect.delimiter, quote_char=quote,
+                double_quote=True, newlines_in_values=bool(quote) and quote.encode() in piece,
+            ),
+            convert,
+        )  # fmt: skip
+    except pa.ArrowInvalid as error:
+        if _IN_COLUMN.search(str(error)) and "conversion error" in str(error) and numbers:
+            return _texts_of_piece(dialect, piece, numbers)
+        raise _problem(dialect, str(error)) from error
+    return table.rename_columns(list(names))
+
+
+def _cases(word: str) -> tuple[str, ...]:
+    return word, word.upper(), word.title()
+
+
+def _texts_of_piece(dialect: Dialect, piece: bytes, numbers: Sequence[str]) -> set[str]:
+    """Return the columns of a piece that hold something else than numbers."""
+    table = _parse(dialect, piece, numbers, set(numbers))
+    found = set()
+    for name in numbers:
+        for chunk in table.column(name).chunks:
+            known = (value.strip() for value in chunk.dictionary.to_pylist())
+            if any(not dialect.is_missing(value) and dialect.number(value) is None for value in known):
+                found.add(name)
+                break
+    return found or set(numbers)
+
+
+def _column(dialect: Dialect, name: str, parts: list[pa.ChunkedArray], as_text: bool) -> Column:
+    """Return one column of all pieces."""
+    field = dialect.names.index(name)
+    chunks = [chunk for part in parts for chunk in part.chunks]
+    rows = sum(len(chunk) for chunk in chunks)
+    if not as_text and not dialect.thousands:
+        values = np.empty(rows)
+        start = 0
+        for chunk in chunks:
+            values[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
+            start += len(chunk)
+        parts.clear()
+        return Column(name, values, field=field)
+    codes = np.empty(rows, np.int32)
+    categories: dict[str, int] = {}
+    start = 0
+    for chunk in chunks:
+        words = [value.strip() for value in chunk.dictionary.to_pylist()]
+        renamed = np.array(
+            [MISSING_CODE if dialect.is_missing(word) else categories.setdefault(word, len(categories))
+             for word in words] or [MISSING_CODE], np.int32,
+        )  # fmt: skip
+        indices = pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False)
+        codes[start : start + len(chunk)] = np.where(indices < 0, MISSING_CODE, renamed[indices])
+        start += len(chunk)
+    codes, names = _sorted(codes, tuple(categories))
+    numbers = np.array([np.nan if (n := dialect.number(name)) is None else n for name in names], np.float64)
+    column = Column(name, codes, names, field=field, numbers=numbers)
+    return column if as_text else replace(column, values=column.as_numbers()[0], categories=None, numbers=None)
+
+
+def _sorted(codes: np.ndarray, categories: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the same text with its categories in sorted order."""
+    order = sorted(range(len(categories)), key=categories.__getitem__)
+    rank = np.empty(len(categories) + 1, np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    rank[-1] = MISSING_CODE
+    return rank[codes], tuple(categories[c] for c in order)
+
+
+class _lines:
+    """The lines of a text table after its preamble, with the number of the last one read."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect, self.number = dialect, 0
+
+    def __enter__(self) -> _lines:
+        self._context = opened(self._dialect.path)
+        raw, _ = self._context.__enter__()
+        encoding = "utf-8-sig" if self._dialect.encoding == "utf-8" else self._dialect.encoding
+        self._text = io.TextIOWrapper(raw, encoding, newline="")
+        for _ in range(self._dialect.preamble):
+            self._text.readline()
+            self.number += 1
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._text.detach()
+        self._context.__exit__(None, None, None)
+        if isinstance(error, UnicodeDecodeError):
+            with opened(self._dialect.path) as (raw, _):
+                for number, line in enumerate(raw):
+                    try:
+                        line.decode(self._dialect.encoding)
+                    except UnicodeDecodeError as bad:
+                        found = not_text(self._dialect.path, self._dialect.encoding, b"\n" * number + line,
+                                         number + bad.start)  # fmt: skip
+                        raise found from error
+
+    def __iter__(self) -> _lines:
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            line = self._text.readline()
+            if not line:
+                raise StopIteration
+            self.number += 1
+            if not self._dialect.is_comment(line):
+                return line
+
+
+def _records(dialect: Dialect, lines: _lines, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its first line, fields) of every record after the header."""
+    begin = lines.number + 1
+    reader = dialect.fields(lines, strict=strict)
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            wrong = "a quote is never closed" if "end of data" in str(error) else str(error)
+            raise DataError(f"{dialect.path}:{begin}:1: {wrong}", hint="check the quotes of this record") from error
+        if fields is None:
+            return
+        if not is_blank(fields):
+            yield begin, fields
+        begin = lines.number + 1
+
+
+def records(dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number of its first line, fields) of every record of a text table."""
+    with _lines(dialect) as lines:
+        yield from _records(dialect, lines)
+
+
+def _unclosed(dialect: Dialect) -> DataError:
+    return _problem(dialect, "a quote is never closed")
+
+
+def _problem(dialect: Dialect, reason: str) -> DataError:
+    """Read the file record by record, and return the error for the first one that is wrong."""
+    width = len(dialect.names)
+    try:
+        with _lines(dialect) as lines:
+            for line, fields in _records(dialect, lines, strict=True):
+                if len(fields) != width:
+                    expected = f"{width} as in the {'header' if dialect.header else 'first line'}"
+                    return DataError(
+                        f"{dialect.path}:{line}:{min(len(fields), width) + (len(fields) > width)}: "
+                        f"{len(fields)} field{'s' * (len(fields) != 1)}, expected {expected}",
+                        hint=f"fields are separated by {dialect.delimiter!r}; text that holds it needs double quotes",
+                    )
+    except DataError as error:
+        return error
+    return DataError(f"{dialect.path}: {reason}")
+
+
