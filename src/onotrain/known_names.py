@@ -40,6 +40,10 @@ def format_of_file(path: str) -> FormatName | None:
 EXPORT_FORMATS = ("safetensors", "npz", "onnx")
 
 
+#: Formats whose files are tables: columns of any kind, in place of arrays of features and targets.
+TABLES: tuple[FormatName, ...] = ("csv", "tsv")
+
+
 class BuiltIn(NamedTuple):
     """A built-in data set."""
 

@@ -102,7 +102,7 @@ class IgnoredColumn(ColumnOptions):
 
 
 ColumnKind = Annotated[
-    NumericColumn | CategoricalColumn | BooleanColumn | DateColumn | IdColumn | IgnoredColumn, OneOf("kind of column")
+    NumericColumn | CategoricalColumn | BooleanColumn | DateColumn | IdColumn | IgnoredColumn, OneOf("column kind")
 ]
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_serializer
 
 from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
+from onotrain.config.columns import ColumnKind, TextTable
 from onotrain.known_names import BUILT_IN, FormatName, format_of_file
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -93,13 +94,24 @@ class Data(Section):
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="HDF5 and NPZ: name of the data set.  CSV and TSV: columns (by default all but the targets).",
+        description="HDF5 and NPZ: name of the data set.  Tables: columns or patterns (by default all but the targets).",
     )
     targets: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
         description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target).  "
-        "CSV and TSV: columns (by default label, target, class or y, otherwise the last).  "
+        "Tables: columns (by default label, target or y, otherwise the last).  "
         "NPY and IDX: path of the file of labels.",
+    )
+    exclude: Annotated[Texts | None, ByType("a list of names or null")] = Field(
+        None, description="Columns of a table that are no features: names, or patterns such as `tmp_*`."
+    )
+    columns: dict[Text, ColumnKind] = Field(
+        {},
+        description="What the columns of a table are, by name or pattern: `numeric`, `categorical`, `boolean`, `date`, "
+        "`id` or `ignore`, with options.  Columns that are not named are what they look like; `onotrain init` names all.",
+    )
+    csv: TextTable = Field(  # type: ignore[assignment]
+        {}, description="How CSV and TSV files are written; what is null is guessed, and shown by `onotrain data info`."
     )
     normalize: Annotated[
         Literal["none", "standard", "minmax"] | MeanStd, ByType("none, standard, minmax or {mean: ..., std: ...}")
@@ -107,6 +119,23 @@ class Data(Section):
         "none",
         description="Scaling of the features: `standard` (mean 0, standard deviation 1 in the training data), `minmax` "
         "(0 to 1 in the training data), or a given `{mean: ..., std: ...}`.",
+    )
+    pixels: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
+        "auto",
+        description="Whether 8-bit features are pixels, which stand for their value / 255; `auto`: if samples have two "
+        "axes or more, or values above 15.",
+    )
+    normalize_targets: Annotated[
+        Literal["none", "standard", "minmax", "log"] | MeanStd,
+        ByType("none, standard, minmax, log or {mean: ..., std: ...}"),
+    ] = Field(
+        "none",
+        description="Scaling of the targets of a regression, of each output by itself; predictions and metrics are in "
+        "the units of the data all the same.  `standard`, `minmax`, `log` (logarithm of values above 0, then standard) "
+        "or a given `{mean: ..., std: ...}`.",
+    )
+    missing_targets: Literal["error", "drop"] = Field(
+        "error", description="Samples without a target: an error, or left out."
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
         "auto", description="Read HDF5 window by window instead of all at once; `auto`: if it does not fit in memory."

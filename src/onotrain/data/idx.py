@@ -95,4 +95,4 @@ def read_idx(spec: DataSpec) -> Dataset:
     labels = companion(spec)
     if labels is None and not spec.without_targets:
         labels = label_file(Path(spec.path).expanduser())
-    return make_dataset(features, None if labels is None else read_array(labels), spec.path)
+    return make_dataset(features, None if labels is None else read_array(labels), spec.path, pixels=spec.pixels)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.identity import digest_of
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import load_dataset
+from onotrain.data.readers import detect_format, is_table, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.split import stratified_split
+from onotrain.data.tables.loading import read_table
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
+from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
 
@@ -27,21 +33,27 @@ class DataDescription:
     """What stays with a model of the data that it was trained on."""
 
     feature_shape: tuple[int, ...]
-    #: ``uint8`` (pixels, which stand for their value / 255) or ``float32``.
+    #: ``uint8`` (pixels, which stand for their value / 255), ``float32`` or ``float64``.
     feature_dtype: str
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     normalization: Normalization
     codec: TargetCodec
+    #: What becomes of a table's columns, whose result is not normalised any more; None for arrays.
+    preparation: Preparation | None
+    #: Of the samples; empty if unknown.
+    digest: str
 
     def identity(self) -> dict[str, Any]:
-        """Return what the data alone decide, without their normalisation, as JSON-able data."""
+        """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
         names = {"feature_names": self.feature_names, "target_names": self.target_names}
+        targets = {key: value for key, value in self.codec.to_dict().items() if key != "scaling"}
         return {
             "feature_shape": list(self.feature_shape),
             "feature_dtype": self.feature_dtype,
             **{key: None if value is None else list(value) for key, value in names.items()},
-            "targets": self.codec.to_dict(),
+            "targets": targets,
+            **({"digest": self.digest} if self.digest else {}),
         }
 
 
@@ -73,9 +85,28 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
         )
 
 
-def prepare(
-    section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int
-) -> tuple[dict[str, np.ndarray], DataDescription]:
+@dataclass(frozen=True)
+class Prepared:
+    """Data that training can take.
+
+    Parameters
+    ----------
+    arrays
+        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
+        either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
+        ``validation_targets``, or nothing.
+    description
+        Shapes, names, and how features and targets are scaled, fitted on the training part.
+    notes
+        What was decided for the user, in words.
+    """
+
+    arrays: dict[str, np.ndarray]
+    description: DataDescription
+    notes: tuple[str, ...] = ()
+
+
+def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int) -> Prepared:
     """Read training and validation data.
 
     Parameters
@@ -91,45 +122,159 @@ def prepare(
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
 
-    Returns
-    -------
-    arrays
-        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
-        either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
-        ``validation_targets``, or nothing.
-    description
-        Shapes, names, normalisation (computed on the training part) and encoding of the targets.
-
     Raises
     ------
     DataError
         Anything about the files.
     """
-    with ExitStack() as stack:
-        train, train_stream = _read(section, spec_of(section), stack, memory)
-        codec = TargetCodec.fit(task, outputs, train)
-        targets = encode(codec, train, dtype)
-        arrays = {"targets": targets} | ({} if train_stream else {"features": train.features})
-        validation = section.validation
-        if isinstance(validation, float):
-            labels = targets.reshape(-1).astype(np.int64) if task in ("multiclass", "binary") else None
-            split = stratified_split(labels, len(train), validation, seed)
+    spec = spec_of(section)
+    reading = _prepare_table if is_table(spec) else _prepare_arrays
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, seed, memory))
+    _check_counts(prepared.arrays, spec.path)
+    return prepared
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What training asks of the data; see `prepare`."""
+
+    task: str
+    outputs: int
+    dtype: str
+    seed: int
+    memory: int
+
+    def targets(self, section: Any, dataset: Dataset) -> tuple[TargetCodec, dict[str, np.ndarray]]:
+        """Return the fitted codec, and targets and split, whose training part it is fitted on."""
+        codec = TargetCodec.fit(self.task, self.outputs, dataset)
+        arrays = {}
+        if isinstance(section.validation, float):
+            classes = None
+            if self.task in ("multiclass", "binary"):
+                classes = codec.encode(dataset).reshape(-1).astype(np.int64)
+            split = stratified_split(classes, len(dataset), section.validation, self.seed)
             arrays["train_index"], arrays["validation_index"] = split
-        elif validation is not None:
+        codec = codec.scaled(section.normalize_targets, dataset, arrays.get("train_index"))
+        return codec, {"targets": encode(codec, dataset, self.dtype), **arrays}
+
+
+def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+    """Read features that are an array."""
+    with ExitStack() as stack:
+        train, train_stream = _read(section, spec, stack, wanted.memory)
+        codec, arrays = wanted.targets(section, train)
+        arrays |= {} if train_stream else {"features": train.features}
+        if section.validation is not None and not isinstance(section.validation, float):
             spec = _validation_spec(section, train, _columns(train, train_stream))
-            held_out, stream = _read(section, spec, stack, memory - train.features.nbytes)
+            spec = replace(spec, pixels=_dtype(train, train_stream) == np.uint8)
+            held_out, stream = _read(section, spec, stack, wanted.memory - train.features.nbytes)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
-            arrays["validation_targets"] = encode(codec, held_out, dtype)
+            arrays["validation_targets"] = encode(codec, held_out, wanted.dtype)
             if stream is None:
                 arrays["validation_features"] = held_out.features
-        _check_counts(arrays, train.source)
-        samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
+        samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get("train_index"), train_stream)
         normalization = normalization_of(section.normalize, samples)
-    return arrays, DataDescription(
-        train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
-    )
+        digest = digest_of([train.features, train.targets])
+    return Prepared(arrays, DataDescription(
+        train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
+        None, digest,
+    ))  # fmt: skip
+
+
+def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+    """Read features that are columns of a table."""
+    table = read_table(spec, detect_format(spec))
+    roles = choose_roles(table, spec, section.columns)
+    table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
+    dataset = targets_dataset(table, roles, section.columns)
+    codec, arrays = wanted.targets(section, dataset)
+    setting = section.normalize
+    scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
+    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get("train_index"))
+    digest = digest_of([column.values for column in table])
+    arrays["features"] = preparation.transform(table, wanted.dtype)
+    notes = [*table.notes, *roles.notes()]
+    if dropped:
+        notes.append(f"{dropped:,} samples without a target are left out")
+    if section.validation is not None and not isinstance(section.validation, float):
+        held_out, found = read_prepared(
+            replace(DataSpec(section.validation, section.format), csv=spec.csv), preparation, roles.targets,
+            section.columns, wanted.dtype, section.missing_targets,
+        )  # fmt: skip
+        arrays["validation_features"], arrays["validation_targets"] = held_out, encode(codec, found, wanted.dtype)
+    return Prepared(arrays, DataDescription(
+        (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
+        preparation, digest,
+    ), tuple(notes))  # fmt: skip
+
+
+def read_prepared(
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], told: Any, dtype: str, missing: str,
+    *, lenient: bool = False,
+) -> tuple[np.ndarray, Dataset]:  # fmt: skip
+    """Read a table for a network that was trained on one.
+
+    Parameters
+    ----------
+    spec
+        Any format; an array must have the columns that were learned from, in their order.
+    preparation
+        Of the training data.
+    targets
+        Columns with the targets; none if they are not wanted.
+    told
+        Section ``data.columns`` of the training.
+    dtype
+        Compute dtype.
+    missing
+        ``error`` or ``drop``: what becomes of samples without a target.
+    lenient
+        Give NaN where a value is missing that must not be.
+
+    Returns
+    -------
+    features : ndarray
+        ``(n, d)``, ready for the network.
+    dataset : Dataset
+        With the targets as in the file.
+
+    Raises
+    ------
+    DataError
+        A column is not there, or an entry is not what it should be.
+    """
+    table = table_for(spec, preparation, targets)
+    roles = Roles({name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {})
+    if targets:
+        table, _ = labelled_only(table, roles, told, missing)
+    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, told)
+
+
+def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:
+    """Read the columns that a network needs, from a table or from an array of numbers.
+
+    Raises
+    ------
+    DataError
+        Some are missing.
+    """
+    if not is_table(spec):
+        dataset = load_dataset(replace(spec, labelled=bool(targets)))
+        check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
+        return of_arrays(dataset, preparation.inputs, targets)
+    kind = detect_format(spec)
+    needed = [*preparation.inputs, *targets]
+    table = read_table(spec, kind, wanted={*needed, *preparation.ids}, texts=preparation.texts)
+    missing = [name for name in needed if name not in table.names]
+    if missing:
+        raise DataError(
+            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+            hint=f"the network was trained on {shown(preparation.inputs)}"
+            + (f" and the target {shown(targets)}" if targets else ""),
+        )
+    return table
 
 
 def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
@@ -148,6 +293,10 @@ def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[
     dataset = load_dataset(spec)
     check_finite(dataset)
     return dataset, None
+
+
+def _dtype(dataset: Dataset, stream: Hdf5Stream | None) -> np.dtype:
+    return dataset.features.dtype if stream is None else stream.dtype
 
 
 def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:

@@ -6,9 +6,9 @@ from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
 from onotrain.errors import DataError
-from onotrain.known_names import BUILT_IN, FORMATS, SUFFIXES, format_of_file
+from onotrain.known_names import BUILT_IN, FORMATS, SUFFIXES, TABLES, format_of_file
 
-__all__ = ["FORMATS", "check_finite", "detect_format", "load_dataset"]
+__all__ = ["FORMATS", "check_finite", "detect_format", "is_table", "load_dataset"]
 
 
 def format_of_name(path: str) -> str | None:
@@ -39,10 +39,15 @@ def detect_format(spec: DataSpec) -> str:
     )
 
 
+def is_table(spec: DataSpec) -> bool:
+    """Return whether the data are columns, and not arrays of features and targets."""
+    return detect_format(spec) in TABLES
+
+
 def load_dataset(spec: DataSpec) -> Dataset:
     """Read a whole data set into memory.
 
-    Values may still be NaN or infinite, except in CSV and TSV: see `check_finite`.
+    Values may still be NaN or infinite: see `check_finite`.
 
     Raises
     ------
@@ -69,5 +74,9 @@ def load_dataset(spec: DataSpec) -> Dataset:
     elif kind == "idx":
         from onotrain.data.idx import read_idx as reader
     else:
-        from onotrain.data.delimited import read_delimited as reader
+        from onotrain.data.tables.loading import read_table
+        from onotrain.data.tables.roles import choose_roles, numeric_dataset
+
+        table = read_table(spec, kind)
+        return numeric_dataset(table, choose_roles(table, spec, {}), {})
     return reader(spec)

@@ -9,6 +9,7 @@ import numpy as np
 from onotrain._kernels import Kernels
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
+from onotrain.data.target_scaling import TargetScaling
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.evaluation.metrics import Metric
 from onotrain.nn import Model
@@ -33,13 +34,16 @@ class Evaluator:
         What to compute.
     kernels
         Kernels of the model's dtype.
+    scaling
+        Of the targets: metrics are in the units of the data, the loss is that of the scaled ones.
     """
 
     def __init__(
-        self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Kernels
-    ) -> None:
+        self, model: Model, samples: Samples, normalization: Normalization, metrics: Sequence[Metric], kernels: Kernels,
+        scaling: TargetScaling | None = None,
+    ) -> None:  # fmt: skip
         self.metrics = metrics
-        self._loss, self._samples = model.loss, samples
+        self._loss, self._samples, self._scaling = model.loss, samples, scaling
         self._forward = ForwardPass(model, normalization, kernels)
 
     @property
@@ -77,4 +81,6 @@ class Evaluator:
         loss, loss_sums = self._loss, np.zeros(2)
         loss(logits, targets, 0.0, None, loss_sums)
         seen = loss.predict(logits) if loss.task == "regression" else logits
+        if self._scaling is not None:
+            seen, targets = self._scaling.undo(seen), self._scaling.undo(targets)
         np.concatenate([metric.sums(seen, targets, loss_sums) for metric in self.metrics], out=out)

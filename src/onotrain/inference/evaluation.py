@@ -136,8 +136,12 @@ def evaluate(
     with ExitStack() as stack:
         source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
         samples = source.samples
-        found = make_metrics(_names(loss, predictor, metrics), loss, samples.targets(0, 1)[0])
-        evaluator = Evaluator(predictor.model, samples, predictor.metadata.normalization, found, predictor.kernels)
+        metadata = predictor.metadata
+        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
+        found = make_metrics(_names(loss, predictor, metrics), loss, origin)
+        evaluator = Evaluator(
+            predictor.model, samples, metadata.normalization, found, predictor.kernels, metadata.codec.scaling
+        )
         with threads.limit(1):
             sums = evaluator.sums(None if world is None else world.comm)
     values = {m.name: m.value(s, len(samples)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}

@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite, load_dataset
+from onotrain.data.dataset import listed
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
-from onotrain.data.prepare import check_features, encode
+from onotrain.data.prepare import check_features, encode, read_prepared
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
-from onotrain.data.selection import like_training
+from onotrain.data.selection import like_training, spec_of
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
 from onotrain.parallel.agreement import broadcast
@@ -72,9 +73,13 @@ def open_source(
         Larger than the node's memory.
     """
 
+    if metadata.preparation is not None:
+        return _prepared(world, metadata, spec, labelled)
+
     def choose() -> tuple[DataSpec, bool]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
+        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8")  # as they were in training
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)
@@ -101,6 +106,24 @@ def _in_memory(
         check_finite(dataset)
         targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
         return {"features": dataset.features, **targets}, dataset.source
+
+    arrays, name = _once_per_node(world, make)
+    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)))
+
+
+def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
+    """Read a table once on each node, for a network that was trained on one."""
+    data, preparation = metadata.config.data, metadata.preparation
+    assert preparation is not None
+
+    def make() -> tuple[dict[str, np.ndarray], str]:
+        wanted = listed(spec.targets) or metadata.target_names or ()
+        features, dataset = read_prepared(
+            spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
+            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
+        )  # fmt: skip
+        targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
+        return {"features": features, **targets}, dataset.source
 
     arrays, name = _once_per_node(world, make)
     return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)))

@@ -50,11 +50,16 @@ class RunData:
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
         memory = min(world.comm.allgather(available_bytes()))
+
+        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
+            prepared = prepare(data, config.task, outputs, training.dtype, training.seed, memory)
+            return prepared.arrays, (prepared.description, prepared.notes)
+
         with agreed(world.comm):
-            self._arrays, read = share(
-                world.node, lambda: prepare(data, config.task, outputs, training.dtype, training.seed, memory)
-            )
+            self._arrays, (read, notes) = share(world.node, read_data)
         self._check_same(read)
+        #: What was decided for the user, in words.
+        self.notes: tuple[str, ...] = notes
         #: One for all: a node with another processor may have rounded the means otherwise.
         self.description: DataDescription = world.comm.bcast(read, root=0)
         #: This rank's own samples, if they are partitioned.
@@ -120,6 +125,7 @@ class RunData:
         path = str(data.validation) if held_out else data.train
         stream = None if features is not None else self._stream(path)
         samples = samples_of(features, targets, arrays.get("validation_index"), stream)
-        origin = np.atleast_1d(samples.targets(0, 1)[0])
+        origin = np.atleast_1d(self.description.codec.in_units(samples.targets(0, 1))[0])
         wanted = metrics.make_metrics(self._config.training.metrics, model.loss, origin)
-        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels)
+        scaling = self.description.codec.scaling
+        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, scaling)

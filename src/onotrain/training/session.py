@@ -255,6 +255,7 @@ class _Session:
                 network="-".join(str(width) for width in (self.model.inputs, *self.model.widths)),
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
+                notes=self.data.notes,
                 **self._place(),
             )
         )

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
 from onotrain.errors import DataError
 
@@ -27,20 +28,6 @@ _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _POINT_NUMBER = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?")
 #: Most lines before the data that are looked at.
 _MOST_PREAMBLE = 1000
-
-
-@dataclass(frozen=True)
-class TextFormat:
-    """What the user says of a text table (section ``data.csv``); None: to be guessed."""
-
-    delimiter: str | None = None
-    decimal: str | None = None
-    thousands: str | None = None
-    comment: str | None = None
-    header: bool | None = None
-    quote: str = '"'
-    encoding: str | None = None
-    missing: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ def is_blank(fields: Sequence[str]) -> bool:
     return not any(field.strip() for field in fields)
 
 
-def look_at(path: str, kind: str, told: TextFormat) -> Dialect:
+def look_at(path: str, kind: str, told: TextTable) -> Dialect:
     """Find out how a text table is written.
 
     Parameters
@@ -130,7 +117,7 @@ def look_at(path: str, kind: str, told: TextFormat) -> Dialect:
     kind
         ``tsv``: separated by tabs; ``csv``: by what fits best.
     told
-        What is not to be guessed.
+        What is not to be guessed (section ``data.csv``).
 
     Raises
     ------
@@ -318,7 +305,7 @@ def is_header(dialect: Dialect, first: Sequence[str], rest: Sequence[Sequence[st
     """Return whether the first record names the columns.
 
     It does if a column has text there and numbers below; if its numbers go up in equal steps, as programs number
-    columns and as wavelengths and years do, and those of no other record do; or if it is text that does not come again
+    columns and as wavelengths and years do, unlike those of the other records; or if it is text that does not come again
     in its column.
     """
     first = [field.strip() for field in first]
@@ -339,11 +326,24 @@ def is_header(dialect: Dialect, first: Sequence[str], rest: Sequence[Sequence[st
         return bool(words) and 2 * len(again) < len(words)
     if again or not _equal_steps(known):
         return False
-    return not any(
+    alike = sum(
         _equal_steps([v for c, text in enumerate(record) if c < len(numbers) and numbers[c] is not None
                       and (v := dialect.number(text)) is not None])
         for record in rest
     )  # fmt: skip
+    return 2 * alike < max(len(rest), 1) or _far_off(dialect, numbers, below)
+
+
+def _far_off(dialect: Dialect, first: Sequence[float | None], below: Sequence[Sequence[str]]) -> bool:
+    """Return whether each number of the first record lies far outside the range of its column."""
+    for number, column in zip(first, below, strict=True):
+        known = [v for text in column if (v := dialect.number(text)) is not None]
+        if number is None or not known:
+            continue
+        low, high = min(known), max(known)
+        if low - 3 * (high - low) <= number <= high + 3 * (high - low):
+            return False
+    return True
 
 
 def _equal_steps(numbers: Sequence[float]) -> bool:

@@ -48,7 +48,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     if bad.any():
         row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {_cut(column.texts(np.array([row]))[0])!r}, "
+            f"{table.where(row, column)}: column {column.name!r} is {_cut(str(column.texts(np.array([row]))[0]))!r}, "
             f"expected a number{_first_of(count)}",
             hint=_not_a_number(column, count),
         )
@@ -308,7 +308,7 @@ class BooleanEncoder:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{table.where(row, column)}: column {column.name!r} is {_cut(texts[row])!r}, expected "
+                f"{table.where(row, column)}: column {column.name!r} is {_cut(str(texts[row]))!r}, expected "
                 f"{self.values[0]} or {self.values[1]}{_first_of(int(wrong.sum()))}"
             )
         out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])

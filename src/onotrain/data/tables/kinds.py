@@ -85,7 +85,7 @@ def _guess_text(column: Column, known: int) -> Guess:
         return Guess("ignore", "every value is the same")
     if parse_dates(names) is not None:
         return Guess("date")
-    if different == known and known > 2 and (known > 10 or _is_id_name(column.name)):
+    if different == known and known > 2:
         return Guess("id", "every value is another one")
     if different > max(MOST_CATEGORIES, 2) and different > _NAMES_SHARE * known:
         return Guess("ignore", f"text with {different:,} different values")

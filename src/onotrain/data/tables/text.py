@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
-from onotrain.data.tables.dialect import Dialect, TextFormat, is_blank, look_at, not_text
+from onotrain.data.tables.dialect import Dialect, is_blank, look_at, not_text
 from onotrain.data.tables.table import MISSING_CODE, Column, Table
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
@@ -45,7 +46,7 @@ class TextPlaces:
 
 
 def read_text(
-    path: str, kind: str, told: TextFormat, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
+    path: str, kind: str, told: TextTable, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
 ) -> Table:
     """Read a CSV or TSV file.
 
@@ -96,7 +97,7 @@ def read_text(
     return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
 
 
-def names_of(path: str, kind: str, told: TextFormat) -> tuple[str, ...]:
+def names_of(path: str, kind: str, told: TextTable) -> tuple[str, ...]:
     """Return the names of a text table's columns; reads its beginning only."""
     return look_at(path, kind, told).names
 
