@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from onotrain.config.columns import TextTable
 from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
@@ -80,7 +81,7 @@ def facts_of(spec: DataSpec) -> Facts:
     Raises
     ------
     DataError
-        It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option mends.
+        It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option helps.
     """
     from onotrain.data.info import describe
     from onotrain.data.readers import detect_format, is_table
@@ -268,7 +269,7 @@ def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
         if value is not None:
             one = value if isinstance(value, str) else value[0] if len(value) == 1 and key != "exclude" else None
             lines.append(f"  {key}: {_list(value) if one is None else scalar(one)}")
-    csv = {key: value for key, value in spec.csv.model_dump().items() if value != spec.csv.model_fields[key].default}
+    csv = {key: value for key, value in spec.csv.model_dump().items() if value != TextTable.model_fields[key].default}
     if csv:
         parts = (f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items())
         lines.append(f"  csv: {{{', '.join(parts)}}}")

@@ -177,7 +177,7 @@ def make_dataset(
     )
 
 
-def are_pixels(features: Any, shape: tuple[int, ...], told: bool | None = None) -> bool:
+def are_pixels(features: Any, shape: tuple[int, ...], given: bool | None = None) -> bool:
     """Return whether features are pixels, which stand for their value / 255.
 
     Parameters
@@ -186,13 +186,13 @@ def are_pixels(features: Any, shape: tuple[int, ...], told: bool | None = None) 
         ``(n, ...)``, an array or what gives its rows as one; only uint8 are pixels.
     shape
         Of a sample: images have two axes or more.
-    told
+    given
         What is known; else flat samples are pixels if the first of them have values above 15.  Counts, ratings and
         columns of 0 and 1 do not.
     """
-    if features.dtype != np.uint8 or told is False:
+    if features.dtype != np.uint8 or given is False:
         return False
-    return told is True or len(shape) > 1 or int(np.max(features[:_LOOKED_AT], initial=0)) > _LARGEST_COUNT
+    return given is True or len(shape) > 1 or int(np.max(features[:_LOOKED_AT], initial=0)) > _LARGEST_COUNT
 
 
 def stored_dtype(dtype: np.dtype, pixels: bool = True) -> np.dtype:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,9 @@ class DataDescription:
     normalization: Normalization
     codec: TargetCodec
     #: What becomes of a table's columns, whose result is not normalised any more; None for arrays.
-    preparation: Preparation | None
+    preparation: Preparation | None = field(default=None, kw_only=True)
     #: Of the samples; empty if unknown.
-    digest: str
+    digest: str = field(default="", kw_only=True)
 
     def identity(self) -> dict[str, Any]:
         """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
@@ -179,7 +179,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         digest = digest_of([train.features, train.targets])
     return Prepared(arrays, DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        None, digest,
+        digest=digest,
     ))  # fmt: skip
 
 
@@ -206,12 +206,12 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         arrays["validation_features"], arrays["validation_targets"] = held_out, encode(codec, found, wanted.dtype)
     return Prepared(arrays, DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation, digest,
+        preparation=preparation, digest=digest,
     ), tuple(notes))  # fmt: skip
 
 
 def read_prepared(
-    spec: DataSpec, preparation: Preparation, targets: Sequence[str], told: Any, dtype: str, missing: str,
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
     *, lenient: bool = False,
 ) -> tuple[np.ndarray, Dataset]:  # fmt: skip
     """Read a table for a network that was trained on one.
@@ -224,7 +224,7 @@ def read_prepared(
         Of the training data.
     targets
         Columns with the targets; none if they are not wanted.
-    told
+    given
         Section ``data.columns`` of the training.
     dtype
         Compute dtype.
@@ -248,8 +248,8 @@ def read_prepared(
     table = table_for(spec, preparation, targets)
     roles = Roles({name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {})
     if targets:
-        table, _ = labelled_only(table, roles, told, missing)
-    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, told)
+        table, _ = labelled_only(table, roles, given, missing)
+    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given)
 
 
 def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:

@@ -73,7 +73,7 @@ def like_training(
     Raises
     ------
     DataError
-        A column is missing, or the format cannot be told.
+        A column is missing, or the format cannot be given.
     """
     spec = spec_of(section, other)
     kind = detect_format(spec)

@@ -112,7 +112,8 @@ class TargetCodec:
             labels = _one_column(targets, dataset)
             if self.task == "binary" and labels.dtype.kind == "f" and self.class_names is None:
                 return self._values(labels[:, None], dataset)
-            numbers = self._class_numbers(labels, dataset)
+            one_hot = targets.ndim == 2 and targets.shape[1] > 1
+            numbers = labels if one_hot else self._class_numbers(labels, dataset)
             return numbers.astype(np.int32) if self.task == "multiclass" else numbers.astype(np.float64)[:, None]
         values = self._values(_two_axes(targets), dataset)
         return values if self.scaling is None else self.scaling.apply(values)
@@ -130,7 +131,7 @@ class TargetCodec:
         """Return int64 numbers of the classes of labels ``(n,)``."""
         if labels.dtype.kind == "U":
             return self._by_name(labels, dataset)
-        if self.class_names is not None and dataset.class_names is None:
+        if dataset.class_names is None and _are_numbers(self.class_names):
             return self._by_name(_texts(labels), dataset)
         if labels.dtype.kind == "f":
             whole = np.isfinite(labels) & (np.floor(labels) == labels)
@@ -287,6 +288,14 @@ def class_names(targets: np.ndarray, dataset: Dataset, expected: int, *, soft: b
     if whole and len(values) and values[0] >= 0 and values[-1] < expected:
         return None
     return tuple(_texts(values).tolist())
+
+
+def _are_numbers(names: tuple[str, ...] | None) -> bool:
+    """Return whether the names of classes are numbers, so that a number stands for the class of this name."""
+    try:
+        return names is not None and bool([float(name) for name in names])
+    except ValueError:
+        return False
 
 
 def _texts(labels: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ def _open_mpi_from_pip() -> bool:
 
 
 def start_mpi() -> Any:
-    """Start MPI unless it runs, with what Open MPI wants to be told beforehand; return mpi4py's ``MPI`` module.
+    """Start MPI unless it runs, with what Open MPI wants to be given beforehand; return mpi4py's ``MPI`` module.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class World:
     ) -> None:
         """Free the communicators.  *Collective*, hence not done for an error that this rank may have alone.
 
-        With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is told to
+        With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is given to
         abort instead of to wait for them.
         """
         if error is None or getattr(error, "agreed", False):

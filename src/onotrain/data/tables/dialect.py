@@ -1,4 +1,4 @@
-"""How a text table is written: delimiter, decimal mark, comments, header; guessed from its beginning unless told."""
+"""How a text table is written: delimiter, decimal mark, comments, header; guessed from its beginning unless given."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Dialect:
     delimiter
         Between two fields; a space stands for any run of blanks.
     names
-        Of the columns: those of the header, else ``column_1``, ``column_2``, ...
+        Of the columns: those of the header, else ``1``, ``2``, ...
     header
         Whether the file has a header.
     preamble
         Lines before the data, the header's included.
     guesses
-        What was not told, in words.
+        What was not given, in words.
     """
 
     path: str
@@ -107,7 +107,7 @@ def is_blank(fields: Sequence[str]) -> bool:
     return not any(field.strip() for field in fields)
 
 
-def look_at(path: str, kind: str, told: TextTable) -> Dialect:
+def look_at(path: str, kind: str, given: TextTable) -> Dialect:
     """Find out how a text table is written.
 
     Parameters
@@ -116,7 +116,7 @@ def look_at(path: str, kind: str, told: TextTable) -> Dialect:
         Of the file, gzipped or not.
     kind
         ``tsv``: separated by tabs; ``csv``: by what fits best.
-    told
+    given
         What is not to be guessed (section ``data.csv``).
 
     Raises
@@ -124,22 +124,22 @@ def look_at(path: str, kind: str, told: TextTable) -> Dialect:
     DataError
         No data, or not text.
     """
-    encoding, lines = _beginning(path, told.encoding)
+    encoding, lines = _beginning(path, given.encoding)
     guesses: list[str] = []
     start = 0
     while start < len(lines) and not lines[start].strip():
         start += 1
-    delimiter = told.delimiter or ("\t" if kind == "tsv" else None)
+    delimiter = given.delimiter or ("\t" if kind == "tsv" else None)
     said = re.fullmatch(r'"?sep=(.)"?', lines[start].strip("\r\n")) if start < len(lines) else None
     if said:
         delimiter, start = delimiter or said[1], start + 1
-    comment = told.comment
+    comment = given.comment
     if comment is None and any(line.startswith("#") and not line.startswith("#N/A") for line in lines[start:][:1]):
         comment = "#"
         guesses.append("comments begin with '#'")
     dialect = Dialect(
-        path, delimiter or ",", told.quote, told.decimal or ".", told.thousands, comment or None, encoding,
-        MISSING if told.missing is None else frozenset({"", *(text.strip().lower() for text in told.missing)}),
+        path, delimiter or ",", given.quote, given.decimal or ".", given.thousands, comment or None, encoding,
+        MISSING if given.missing is None else frozenset({"", *(text.strip().lower() for text in given.missing)}),
     )  # fmt: skip
     remarks, comments = [], 0
     while start < len(lines) and (dialect.is_comment(lines[start]) or not lines[start].strip()):
@@ -156,21 +156,21 @@ def look_at(path: str, kind: str, told: TextTable) -> Dialect:
             guesses.append(f"fields are separated by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
     if comment is None and any(line.startswith("#") for line in body):
         dialect, body = _with_comments(dialect, body, guesses)
-    if told.decimal is None and dialect.delimiter != "," and _decimal_comma(dialect, body):
+    if given.decimal is None and dialect.delimiter != "," and _decimal_comma(dialect, body):
         dialect = replace(dialect, decimal=",")
         guesses.append("numbers have a decimal comma")
-    return _with_header(dialect, body, remarks, comments, told.header, guesses)
+    return _with_header(dialect, body, remarks, comments, given.header, guesses)
 
 
 _SPOKEN = {"\t": "tabs", " ": "blanks", ";": "semicolons", "|": "bars"}
 
 
-def _beginning(path: str, told: str | None) -> tuple[str, list[str]]:
+def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
     """Return the encoding of a file and its first lines."""
     with opened(path) as (stream, _):
         raw = stream.read(_SAMPLE_BYTES)
         whole = not stream.read(1)
-    encoding = told or next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    encoding = given or next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
     except LookupError:
@@ -242,14 +242,14 @@ def _decimal_comma(dialect: Dialect, body: Sequence[str]) -> bool:
 
 
 def _with_header(
-    dialect: Dialect, body: Sequence[str], remarks: Sequence[str], before: int, told: bool | None, guesses: list[str]
+    dialect: Dialect, body: Sequence[str], remarks: Sequence[str], before: int, given: bool | None, guesses: list[str]
 ) -> Dialect:
     """Add the names of the columns."""
     found = _records(dialect, body)
     if not found:
         raise DataError(f"{dialect.path}: no data, only blank lines")
     width = len(found[1]) if len(found) > 1 else len(found[0])
-    first, header = found[0], told
+    first, header = found[0], given
     if header is None:
         header = len(first) == width - 1 or is_header(dialect, first, found[1:])
         if header and any(dialect.number(name) is not None for name in first):
@@ -261,9 +261,9 @@ def _with_header(
         names = ["", *first] if len(first) == width - 1 else first
         before += _lines_of_first(dialect, body)
     else:
-        names = _commented_header(dialect, remarks, width) or [""] * width
-        if told is None and not any(names):
-            guesses.append("there is no header; columns are called column_1, column_2, ...")
+        names = _commented_header(dialect, remarks, width) or [str(number + 1) for number in range(width)]
+        if given is None and names[0] == "1":
+            guesses.append("there is no header; columns are called 1, 2, ...")
     return replace(
         dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses)
     )

@@ -86,7 +86,7 @@ class TableInfo:
         return len(self.roles.features)
 
 
-def describe_table(spec: DataSpec, kind: str, told: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
+def describe_table(spec: DataSpec, kind: str, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
     """Look at a table; nothing but an unreadable file is refused.
 
     Parameters
@@ -95,7 +95,7 @@ def describe_table(spec: DataSpec, kind: str, told: Mapping[str, ColumnOptions] 
         Which file, and what is known of it.
     kind
         Its format.
-    told
+    given
         What is known of columns.
 
     Raises
@@ -103,15 +103,15 @@ def describe_table(spec: DataSpec, kind: str, told: Mapping[str, ColumnOptions] 
     DataError
         It cannot be read at all, or a column that is named is not there.
     """
-    table, told = read_table(spec, kind), told or {}
-    roles = choose_roles(table, spec, told)
+    table, given = read_table(spec, kind), given or {}
+    roles = choose_roles(table, spec, given)
     problem, targets = "", None
     try:
-        dataset = targets_dataset(table, roles, told)
+        dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
             lost = missing_targets(dataset.targets)
             known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
-            targets = describe_targets(targets_dataset(known, roles, told), missing=int(lost.sum()))
+            targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:
         problem = error.message
     columns = tuple(_describe(table, column, roles) for column in table)

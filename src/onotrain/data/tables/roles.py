@@ -74,7 +74,7 @@ class Roles:
         return notes
 
 
-def choose_roles(table: Table, spec: DataSpec, told: Mapping[str, ColumnOptions]) -> Roles:
+def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions]) -> Roles:
     """Return what each column is there for.
 
     Parameters
@@ -83,7 +83,7 @@ def choose_roles(table: Table, spec: DataSpec, told: Mapping[str, ColumnOptions]
         All columns.
     spec
         Names features and targets, or leaves them open.
-    told
+    given
         What is known of columns, by name or pattern (``data.columns``).
 
     Raises
@@ -92,7 +92,7 @@ def choose_roles(table: Table, spec: DataSpec, told: Mapping[str, ColumnOptions]
         A column is not there, is feature and target, or none is left.
     """
     names, source = table.names, table.source
-    kinds_told = _by_name(names, told, source)
+    kinds_given = _by_name(names, given, source)
     wanted = listed(spec.features)
     features = None if wanted is None else matching(names, wanted, source, "features")
     excluded = set(matching(names, spec.exclude, source, "exclude")) if spec.exclude else set()
@@ -104,22 +104,22 @@ def choose_roles(table: Table, spec: DataSpec, told: Mapping[str, ColumnOptions]
         targets = tuple(matching(names, named, source, "targets"))
     else:
         free = [column for column in table if column.name not in excluded and column.name not in (features or ())]
-        unlearned = {name for name, kind in kinds_told.items() if isinstance(kind, (IdColumn, IgnoredColumn))}
+        unlearned = {name for name, kind in kinds_given.items() if isinstance(kind, (IdColumn, IgnoredColumn))}
         targets, why = _guess_targets(free, names, unlearned | excluded)
     both = [name for name in targets if features is not None and name in features]
     if both:
         raise DataError(f"{source}: column {both[0]!r} is both a feature and a target")
     candidates = [name for name in (features or names) if name not in targets and name not in excluded]
-    open_names = [name for name in candidates if name not in kinds_told]
+    open_names = [name for name in candidates if name not in kinds_given]
     guesses = guess_kinds(table.select([*open_names, *targets]), targets)
     if features is not None:  # who names a column wants it
         guesses = {name: _wanted(guess, table[name]) for name, guess in guesses.items()}
     kinds: dict[str, ColumnOptions] = {
-        name: kinds_told[name] if name in kinds_told else section_of(guesses[name].kind) for name in candidates
+        name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
     }
     for name in names:  # an id may be named beside the features
-        if name not in kinds and name not in targets and isinstance(kinds_told.get(name), IdColumn):
-            kinds[name] = kinds_told[name]
+        if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
+            kinds[name] = kinds_given[name]
     roles = Roles(kinds, targets if spec.labelled else (), guesses, why)
     if not roles.features:
         raise DataError(f"{source}: no column is left for the features", hint="name them with data.features")
@@ -137,10 +137,10 @@ def _wanted(guess: Guess, column: Column) -> Guess:
     return Guess("categorical" if column.is_text and not is_numbers(column) else "numeric")
 
 
-def _by_name(names: Sequence[str], told: Mapping[str, ColumnOptions], source: str) -> dict[str, ColumnOptions]:
+def _by_name(names: Sequence[str], given: Mapping[str, ColumnOptions], source: str) -> dict[str, ColumnOptions]:
     """Return what is known by the names of columns: an exact name counts before a pattern."""
     found: dict[str, ColumnOptions] = {}
-    for word, options in told.items():
+    for word, options in given.items():
         hits = [word] if word in names else [name for name in names if fnmatchcase(name, word)]
         if not hits and not isinstance(options, (IgnoredColumn, IdColumn)):
             matching(names, [word], source, "columns")
@@ -169,7 +169,7 @@ def _guess_targets(free: Sequence[Column], names: Sequence[str], unlearned: set[
     return ((last,), "the last column") if any(column.name == last for column in free) else ((), "")
 
 
-def target_values(table: Table, names: Sequence[str], told: Mapping[str, ColumnOptions]) -> np.ndarray | None:
+def target_values(table: Table, names: Sequence[str], given: Mapping[str, ColumnOptions]) -> np.ndarray | None:
     """Return the values of target columns as `onotrain.data.dataset.Dataset` has them; None if there are none.
 
     Missing ones are NaN, or empty text.
@@ -184,7 +184,7 @@ def target_values(table: Table, names: Sequence[str], told: Mapping[str, ColumnO
     columns = [table[name] for name in names]
     if len(columns) == 1:
         column = columns[0]
-        as_text = isinstance(told.get(column.name), CategoricalColumn)
+        as_text = isinstance(given.get(column.name), CategoricalColumn)
         if as_text or column.is_date or column.values.dtype.kind == "b" or not is_numbers(column):
             return column.texts()
         return _whole(numbers(table, column, missing=True))
@@ -221,12 +221,12 @@ def missing_targets(values: np.ndarray) -> np.ndarray:
     return np.isnan(values.reshape(len(values), -1)).any(axis=1)
 
 
-def labelled_only(table: Table, roles: Roles, told: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
+def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
     """Return the samples that have a target, and how many have none.
 
     Parameters
     ----------
-    table, roles, told
+    table, roles, given
         See `choose_roles`.
     policy
         ``error`` or ``drop`` (``data.missing_targets``).
@@ -236,7 +236,7 @@ def labelled_only(table: Table, roles: Roles, told: Mapping[str, ColumnOptions],
     DataError
         Some have none, and that is an error; or none has one.
     """
-    values = target_values(table, roles.targets, told)
+    values = target_values(table, roles.targets, given)
     lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
     count = int(lost.sum())
     if not count:
@@ -270,7 +270,7 @@ class _SomeRows:
         return self.table.places.place(int(self.rows[row]), column)
 
 
-def numeric_dataset(table: Table, roles: Roles, told: Mapping[str, ColumnOptions]) -> Dataset:
+def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
     """Return the table as arrays, for what takes no other columns than numbers; missing ones are NaN.
 
     Raises
@@ -282,16 +282,16 @@ def numeric_dataset(table: Table, roles: Roles, told: Mapping[str, ColumnOptions
     for number, name in enumerate(roles.features):
         features[:, number] = numbers(table, table[name], missing=True)
     return make_dataset(
-        features, target_values(table, roles.targets, told), table.source,
+        features, target_values(table, roles.targets, given), table.source,
         feature_names=roles.features, target_names=roles.targets or None,
         positions=TablePlaces(table, roles.features, roles.targets),
     )  # fmt: skip
 
 
-def targets_dataset(table: Table, roles: Roles, told: Mapping[str, ColumnOptions]) -> Dataset:
+def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
     """Return a data set of the targets alone, with features of no columns."""
     return Dataset(
-        features=np.empty((len(table), 0), np.float32), targets=target_values(table, roles.targets, told),
+        features=np.empty((len(table), 0), np.float32), targets=target_values(table, roles.targets, given),
         feature_shape=(len(roles.features),), source=table.source, feature_names=roles.features,
         target_names=roles.targets or None, positions=TablePlaces(table, roles.features, roles.targets),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Text tables (CSV, TSV) to columns: pyarrow parses, in pieces of bounded memory.
+"""Text tables (CSV, TSV) to columns: pyarrow parses, in blocks of bounded memory.
 
 Only when something is wrong is the file read again, record by record, to say where.
 """
@@ -26,7 +26,7 @@ from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
 #: Bytes that are parsed at once.
-PIECE_BYTES = 1 << 26
+BLOCK_BYTES = 1 << 26
 #: No record may be longer [bytes].
 _MOST_RECORD = 1 << 30
 _SAMPLE_ROWS = 1000
@@ -46,7 +46,7 @@ class TextPlaces:
 
 
 def read_text(
-    path: str, kind: str, told: TextTable, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
+    path: str, kind: str, given: TextTable, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
 ) -> Table:
     """Read a CSV or TSV file.
 
@@ -56,7 +56,7 @@ def read_text(
         Of the file, gzipped or not.
     kind
         ``csv`` or ``tsv``.
-    told
+    given
         What is known of its dialect.
     wanted
         Columns to read; None for all.
@@ -75,14 +75,14 @@ def read_text(
     ResourceError
         Larger than the memory that is left.
     """
-    dialect = look_at(path, kind, told)
+    dialect = look_at(path, kind, given)
     names = [name for name in dialect.names if wanted is None or name in wanted]
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
     while True:
         parts: list[pa.Table] = []
         surprises: set[str] = set()
-        for piece in _pieces(dialect):
-            part = _parse(dialect, piece, names, text)
+        for block in _blocks(dialect):
+            part = _parse(dialect, block, names, text)
             surprises = part if isinstance(part, set) else set()
             if surprises:
                 break
@@ -97,14 +97,15 @@ def read_text(
     return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
 
 
-def names_of(path: str, kind: str, told: TextTable) -> tuple[str, ...]:
+def names_of(path: str, kind: str, given: TextTable) -> tuple[str, ...]:
     """Return the names of a text table's columns; reads its beginning only."""
-    return look_at(path, kind, told).names
+    return look_at(path, kind, given).names
 
 
 def _is_left_over(dialect: Dialect, column: Column) -> bool:
     """Return whether a column stands for nothing but delimiters at the ends of lines."""
-    unnamed = column.field == len(dialect.names) - 1 and column.name == f"column_{column.field + 1}"
+    number = column.field + 1
+    unnamed = number == len(dialect.names) and column.name in (f"column_{number}", str(number))
     return unnamed and bool(column.missing.all())
 
 
@@ -122,8 +123,8 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     return found
 
 
-def _pieces(dialect: Dialect) -> Iterator[bytes]:
-    """Yield the records of the file in pieces of UTF-8 that end with a record, without what is none."""
+def _blocks(dialect: Dialect) -> Iterator[bytes]:
+    """Yield the records of the file in blocks of UTF-8 that end with a record, without what is none."""
     with opened(dialect.path) as (raw, _):
         stream: Any = raw
         if dialect.encoding not in ("utf-8", "utf-8-sig"):
@@ -134,13 +135,13 @@ def _pieces(dialect: Dialect) -> Iterator[bytes]:
             stream.readline()
         rest = b""
         while True:
-            block = stream.read(PIECE_BYTES)
-            if not block:
+            data = stream.read(BLOCK_BYTES)
+            if not data:
                 break
             check_memory(
-                4 * len(block), dialect.path, hint="convert the file in parts, or use a machine with more memory"
+                4 * len(data), dialect.path, hint="convert the file in parts, or use a machine with more memory"
             )
-            rest += block
+            rest += data
             end = _end_of_records(dialect, rest)
             if end:
                 yield _cleaned(dialect, rest[:end])
@@ -171,38 +172,38 @@ class _Recoded(io.RawIOBase):
             ) from error
 
 
-def _end_of_records(dialect: Dialect, block: bytes) -> int:
-    """Return where the last whole record of a block ends; 0 if none does."""
-    end = block.rfind(b"\n") + 1
-    if not end and b"\r" in block:
-        end = block.rfind(b"\r") + 1
+def _end_of_records(dialect: Dialect, data: bytes) -> int:
+    """Return where the last whole record of a data ends; 0 if none does."""
+    end = data.rfind(b"\n") + 1
+    if not end and b"\r" in data:
+        end = data.rfind(b"\r") + 1
     quote = dialect.quote.encode()
-    if not quote or quote not in block:
+    if not quote or quote not in data:
         return end
-    while end and block.count(quote, 0, end) % 2:  # within a quoted field
-        end = block.rfind(b"\n", 0, end - 1) + 1
+    while end and data.count(quote, 0, end) % 2:  # within a quoted field
+        end = data.rfind(b"\n", 0, end - 1) + 1
     return end
 
 
-def _cleaned(dialect: Dialect, piece: bytes) -> bytes:
-    """Return a piece without comments, records of nothing, and what the parser does not know."""
+def _cleaned(dialect: Dialect, block: bytes) -> bytes:
+    """Return a block without comments, records of nothing, and what the parser does not know."""
     mark, quote = re.escape(dialect.delimiter.encode()), re.escape(dialect.quote.encode())
-    if dialect.comment is not None and dialect.comment.encode() in piece:
-        piece = re.sub(rb"(?m)^(?!#N/A)" + re.escape(dialect.comment.encode()) + rb"[^\n]*\n?", b"", piece)
+    if dialect.comment is not None and dialect.comment.encode() in block:
+        block = re.sub(rb"(?m)^(?!#N/A)" + re.escape(dialect.comment.encode()) + rb"[^\n]*\n?", b"", block)
     if dialect.blanks:
-        return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", piece))
-    if quote and re.search(mark + rb"[ \t]+" + quote, piece):
-        piece = re.sub(mark + rb"[ \t]+" + quote, dialect.delimiter.encode() + dialect.quote.encode(), piece)
+        return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
+    if quote and re.search(mark + rb"[ \t]+" + quote, block):
+        block = re.sub(mark + rb"[ \t]+" + quote, dialect.delimiter.encode() + dialect.quote.encode(), block)
     if len(dialect.names) > 1 and (
-        piece.startswith(dialect.delimiter.encode()) or b"\n" + dialect.delimiter.encode() in piece
+        block.startswith(dialect.delimiter.encode()) or b"\n" + dialect.delimiter.encode() in block
     ):
-        piece = re.sub(rb"(?m)^(?:[ " + (rb"" if dialect.delimiter == "\t" else rb"\t") + rb"]*" + mark
-                       + rb")+[ \t\r]*(?:\n|\Z)", b"", piece)  # fmt: skip
-    return piece
+        block = re.sub(rb"(?m)^(?:[ " + (rb"" if dialect.delimiter == "\t" else rb"\t") + rb"]*" + mark
+                       + rb")+[ \t\r]*(?:\n|\Z)", b"", block)  # fmt: skip
+    return block
 
 
-def _parse(dialect: Dialect, piece: bytes, names: Sequence[str], text: set[str]) -> pa.Table | set[str]:
-    """Return the wanted columns of a piece, or those that turn out to hold text."""
+def _parse(dialect: Dialect, block: bytes, names: Sequence[str], text: set[str]) -> pa.Table | set[str]:
+    """Return the wanted columns of a block, or those that turn out to hold text."""
     by_number = [str(c) for c in range(len(dialect.names))]
     of_name = dict(zip(dialect.names, by_number, strict=True))
     numbers = [name for name in names if name not in text]
@@ -216,17 +217,17 @@ def _parse(dialect: Dialect, piece: bytes, names: Sequence[str], text: set[str])
     )  # fmt: skip
     try:
         table = pacsv.read_csv(
-            pa.py_buffer(piece),
-            pacsv.ReadOptions(column_names=by_number, block_size=max(1 << 20, len(piece) // 4 + 1)),
+            pa.py_buffer(block),
+            pacsv.ReadOptions(column_names=by_number, block_size=max(1 << 20, len(block) // 4 + 1)),
             pacsv.ParseOptions(
                 delimiter="\t" if dialect.blanks else dialect.delimiter, quote_char=quote,
-                double_quote=True, newlines_in_values=bool(quote) and quote.encode() in piece,
+                double_quote=True, newlines_in_values=bool(quote) and quote.encode() in block,
             ),
             convert,
         )  # fmt: skip
     except pa.ArrowInvalid as error:
         if _IN_COLUMN.search(str(error)) and "conversion error" in str(error) and numbers:
-            return _texts_of_piece(dialect, piece, numbers)
+            return _texts_of_block(dialect, block, numbers)
         raise _problem(dialect, str(error)) from error
     return table.rename_columns(list(names))
 
@@ -235,9 +236,9 @@ def _cases(word: str) -> tuple[str, ...]:
     return word, word.upper(), word.title()
 
 
-def _texts_of_piece(dialect: Dialect, piece: bytes, numbers: Sequence[str]) -> set[str]:
-    """Return the columns of a piece that hold something else than numbers."""
-    table = _parse(dialect, piece, numbers, set(numbers))
+def _texts_of_block(dialect: Dialect, block: bytes, numbers: Sequence[str]) -> set[str]:
+    """Return the columns of a block that hold something else than numbers."""
+    table = _parse(dialect, block, numbers, set(numbers))
     found = set()
     for name in numbers:
         for chunk in table.column(name).chunks:
@@ -249,7 +250,7 @@ def _texts_of_piece(dialect: Dialect, piece: bytes, numbers: Sequence[str]) -> s
 
 
 def _column(dialect: Dialect, name: str, parts: list[pa.ChunkedArray], as_text: bool) -> Column:
-    """Return one column of all pieces."""
+    """Return one column of all blocks."""
     field = dialect.names.index(name)
     chunks = [chunk for part in parts for chunk in part.chunks]
     rows = sum(len(chunk) for chunk in chunks)
