@@ -10,6 +10,7 @@ import numpy as np
 
 from onotrain import _kernels
 from onotrain._kernels import Kernels
+from onotrain.data.dataset import are_pixels
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.memory import table_of
 from onotrain.errors import DataError
@@ -169,7 +170,7 @@ class Predictor:
                 hint=f"each sample needs the {inputs} features of the training data",
             )
         x = x.reshape(len(x), inputs)
-        if x.dtype == np.uint8 and self.metadata.feature_dtype != "uint8":
+        if x.dtype == np.uint8 and not are_pixels(x, shape, self.metadata.feature_dtype == "uint8" or None):
             x = x.astype(np.float32)
         return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
 

@@ -79,7 +79,7 @@ def open_source(
     def choose() -> tuple[DataSpec, bool]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
-        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8")  # as they were in training
+        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)
