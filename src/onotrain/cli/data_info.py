@@ -45,7 +45,10 @@ def _table_facts(found: TableInfo) -> Iterator[tuple[str, str]]:
         yield "missing", f"{lost:,} entries"
     yield from _target_facts(found.targets)
     if found.roles.targets:
-        yield "", f"taken: {', '.join(found.roles.targets)} ({found.roles.why_targets or 'named'}); others: --targets NAME"
+        yield (
+            "",
+            f"taken: {', '.join(found.roles.targets)} ({found.roles.why_targets or 'named'}); others: --targets NAME",
+        )
     if found.problem:
         yield "problem", found.problem
 
@@ -98,9 +101,13 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
             [_cut(name, _NAME), f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(30 * count / width)]
             for name, count in counts[:SHOWN_ROWS]
         ]
-        yield table(_title("classes or labels", len(rows), len(counts)), ["name", "samples", "share", ""], rows, text=[""])
+        yield table(
+            _title("classes or labels", len(rows), len(counts)), ["name", "samples", "share", ""], rows, text=[""]
+        )
     if targets.ranges:
-        rows = [[_cut(name, _NAME), *(f"{value:.5g}" for value in values)] for name, *values in targets.ranges[:SHOWN_ROWS]]
+        rows = [
+            [_cut(name, _NAME), *(f"{value:.5g}" for value in values)] for name, *values in targets.ranges[:SHOWN_ROWS]
+        ]
         title = _title("targets", len(rows), len(targets.ranges))
         yield table(title, ["target", "minimum", "maximum", "mean", "std"], rows)
 

@@ -73,7 +73,10 @@ def overrides(function: _F) -> _F:
 def features_and_format(function: _F) -> _F:
     """Add the options ``--features`` and ``--format``; the function gets `features` and `format_`."""
     features = click.option(
-        "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns of a table: names, patterns such as 'p_*', or a list with commas."
+        "--features",
+        multiple=True,
+        metavar="NAME",
+        help="Array (HDF5, NPZ), or columns of a table: names, patterns such as 'p_*', or a list with commas.",
     )
     format_ = click.option(
         "--format",

@@ -92,9 +92,13 @@ def facts_of(spec: DataSpec) -> Facts:
         table = describe_table(spec, detect_format(spec))
         if table.problem:
             raise DataError(table.problem, hint="`onotrain data info` shows all columns")
-        bad = next((column for column in table.columns if column.infinite and column.name in table.roles.features), None)
+        bad = next(
+            (column for column in table.columns if column.infinite and column.name in table.roles.features), None
+        )
         if bad is not None:
-            raise DataError(f"{table.source}: column {bad.name!r} has {bad.infinite:,} infinite values, expected numbers")
+            raise DataError(
+                f"{table.source}: column {bad.name!r} has {bad.infinite:,} infinite values, expected numbers"
+            )
         wrong = [column for column in table.columns if column.role == "numeric" and "no numbers" in column.why]
         if wrong:
             raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint="correct them first")
@@ -141,7 +145,9 @@ def task_of(facts: Facts) -> Task:
         return Task(f"regression of {'one value' if width == 1 else f'{width} values'}", "mse", width)
     counts = targets.class_counts
     if len(counts) < 2:
-        raise DataError(f"{facts.source}: all {facts.samples} samples have the same target, expected at least 2 classes")
+        raise DataError(
+            f"{facts.source}: all {facts.samples} samples have the same target, expected at least 2 classes"
+        )
     if targets.dtype == "text" and 2 * len(counts) > facts.samples:
         raise DataError(
             f"{facts.source}: the target {', '.join(facts.target_names) or ''} is text with {len(counts):,} different "
@@ -189,9 +195,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
     widths, batch = hidden_widths(facts.features, task.outputs), batch_size(samples)
     regression = task.loss == "mse"
     drop = [] if regression else ["    - dropout: 0.1"]
-    layers = [
-        line for width in widths for line in (f"    - dense: {{units: {width}, activation: relu}}", *drop)
-    ]
+    layers = [line for width in widths for line in (f"    - dense: {{units: {width}, activation: relu}}", *drop)]
     has_test = spec.path in BUILT_IN and BUILT_IN[spec.path].held_out == "test"
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if facts.pixels else "standard"
@@ -271,7 +275,9 @@ def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
             lines.append(f"  {key}: {_list(value) if one is None else scalar(one)}")
     csv = {key: value for key, value in spec.csv.model_dump().items() if value != TextTable.model_fields[key].default}
     if csv:
-        parts = (f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items())
+        parts = (
+            f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items()
+        )
         lines.append(f"  csv: {{{', '.join(parts)}}}")
     return lines
 

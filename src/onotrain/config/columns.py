@@ -52,7 +52,9 @@ class NumericColumn(ColumnOptions):
         if self.clip is not None and (len(self.clip) != 2 or self.clip[0] >= self.clip[1]):
             yield Problem(("clip",), f"must be two numbers that go up (got {list(self.clip)})")
         if self.indicator and self.missing == "error":
-            yield Problem(("indicator",), "needs a value for what is missing: set missing to mean, median or a constant")
+            yield Problem(
+                ("indicator",), "needs a value for what is missing: set missing to mean, median or a constant"
+            )
 
 
 class CategoricalColumn(ColumnOptions):
@@ -85,7 +87,8 @@ class DateColumn(ColumnOptions):
         description="Parts; null: `trend` (days, standardised) and those that vary in the training data.",
     )
     format: Text | None = Field(
-        None, description="How it is written, such as `%d.%m.%Y`; null: ISO 8601 and the usual national forms are tried."
+        None,
+        description="How it is written, such as `%d.%m.%Y`; null: ISO 8601 and the usual national forms are tried.",
     )
 
 
@@ -121,9 +124,11 @@ class TextTable(Section):
     )
     header: bool | None = Field(None, description="Whether the first line holds the names of the columns.")
     quote: Annotated[str, Field(max_length=1)] = Field('"', description="Character around text; empty: none.")
-    encoding: Text | None = Field(None, description="Character set, such as `latin-1`; null: UTF-8, or as the file says.")
+    encoding: Text | None = Field(
+        None, description="Character set, such as `latin-1`; null: UTF-8, or as the file says."
+    )
     missing: Texts | None = Field(
         None,
-        description="What stands for a missing value besides an empty field, in any case; null: NA, N/A, #N/A, NaN, NaT, "
-        "null, None, ?, -, -- and a single point.",
+        description="What stands for a missing value besides an empty field, in any case; null: NA, N/A, #N/A, NaN, "
+        "NaT, null, None, ?, -, -- and a single point.",
     )

@@ -94,7 +94,8 @@ class Data(Section):
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="HDF5 and NPZ: name of the data set.  Tables: columns or patterns (by default all but the targets).",
+        description="HDF5 and NPZ: name of the data set.  Tables: columns or patterns (by default all but the "
+        "targets).",
     )
     targets: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
@@ -108,7 +109,8 @@ class Data(Section):
     columns: dict[Text, ColumnKind] = Field(
         {},
         description="What the columns of a table are, by name or pattern: `numeric`, `categorical`, `boolean`, `date`, "
-        "`id` or `ignore`, with options.  Columns that are not named are what they look like; `onotrain init` names all.",
+        "`id` or `ignore`, with options.  Columns that are not named are what they look like; `onotrain init` names "
+        "all.",
     )
     csv: TextTable = Field(  # type: ignore[assignment]
         {}, description="How CSV and TSV files are written; what is null is guessed, and shown by `onotrain data info`."

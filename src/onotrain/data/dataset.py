@@ -50,7 +50,7 @@ class DataSpec:
     part: str = "train"
     labelled: bool = True
     exclude: tuple[str, ...] = ()
-    csv: TextTable = field(default_factory=TextTable)
+    csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
     pixels: bool | None = None
 
     @property

@@ -11,7 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec, are_pixels, canonical_targets, make_dataset, sample_shape, stored_dtype
+from onotrain.data.dataset import (
+    Dataset,
+    DataSpec,
+    are_pixels,
+    canonical_targets,
+    make_dataset,
+    sample_shape,
+    stored_dtype,
+)
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import choose_arrays, existing_file, reason
 from onotrain.errors import DataError
@@ -87,8 +95,8 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
     y = None if targets is None else open_array(file, targets, path)
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise DataError(f"{path}[{targets}]: shape {y.shape}, expected ({len(x)},) or ({len(x)}, outputs)")
-    names = (_names(file, key, path) for key in ("feature_names", "target_names", "class_names"))
-    return Arrays(x, y, shape, *names, are_pixels(x, shape, spec.pixels))
+    f_names, t_names, c_names = (_names(file, key, path) for key in ("feature_names", "target_names", "class_names"))
+    return Arrays(x, y, shape, f_names, t_names, c_names, are_pixels(x, shape, spec.pixels))
 
 
 def _is_ours(file: h5py.File) -> bool:

@@ -113,7 +113,9 @@ class DataInfo:
 
 
 def describe(spec: DataSpec) -> DataInfo:
-    """Look at arrays of features and targets (`onotrain.data.tables.info` looks at tables); missing, NaN and infinite values are counted, not refused.
+    """Look at arrays of features and targets (`onotrain.data.tables.info` looks at tables).
+
+    Missing, NaN and infinite values are counted, not refused.
 
     HDF5 files are read in blocks and may be larger than the memory.
 

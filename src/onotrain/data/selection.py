@@ -43,7 +43,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         return other
     return replace(
         other,
-        csv=train.csv if other.csv == TextTable() else other.csv,
+        csv=train.csv if other.csv == TextTable.model_validate({}) else other.csv,
         features=train.features if other.features is None else other.features,
         targets=train.targets if other.targets is None else other.targets,
     )

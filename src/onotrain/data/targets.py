@@ -91,7 +91,9 @@ class TargetCodec:
             )
         values = self._values(_two_axes(_required(dataset)), dataset)
         if setting == "log":
-            self._check((values > 0).all(axis=1), np.where(values > 0, np.nan, values), dataset, "a number above 0 (log)")
+            self._check(
+                (values > 0).all(axis=1), np.where(values > 0, np.nan, values), dataset, "a number above 0 (log)"
+            )
         return replace(self, scaling=TargetScaling.fit(setting, values, rows))
 
     def encode(self, dataset: Dataset) -> np.ndarray:
@@ -180,7 +182,7 @@ class TargetCodec:
         self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
         return np.ascontiguousarray(targets, np.float64)
 
-    def _check(self, valid: np.ndarray, labels: np.ndarray, dataset: Dataset, expected: str | None = None) -> None:
+    def _check(self, valid: Any, labels: np.ndarray, dataset: Dataset, expected: str | None = None) -> None:
         """Raise for the first row that is not valid; of several values in it, `labels` holds NaN for the good ones."""
         if valid.all():
             return
@@ -282,10 +284,10 @@ def class_names(targets: np.ndarray, dataset: Dataset, expected: int, *, soft: b
     values = np.unique(labels)
     if not np.isfinite(values).all():
         return None  # `encode` names the place
-    if soft and len(values) and 0 <= values[0] and values[-1] <= 1:
+    if soft and len(values) and values[0] >= 0 and values[-1] <= 1:
         return None
-    whole = bool((values == np.floor(values)).all())
-    if whole and len(values) and values[0] >= 0 and values[-1] < expected:
+    whole = bool((values == np.floor(values)).all()) and bool((np.abs(values) < 2.0**53).all())
+    if not whole or (len(values) and values[0] >= 0 and values[-1] < expected):
         return None
     return tuple(_texts(values).tolist())
 

@@ -112,8 +112,8 @@ class Predictor:
         Returns
         -------
         numpy.ndarray
-            Shape ``(n, outputs)``, the network's dtype, or float64 if targets were scaled.  One output of a binary classifier: the probability of its
-            second class.  A sample with NaN gives NaN.
+            Shape ``(n, outputs)``, the network's dtype, or float64 if targets were scaled.  One output of a binary
+            classifier: the probability of its second class.  A sample with NaN gives NaN.
 
         Raises
         ------

@@ -72,7 +72,6 @@ def open_source(
     ResourceError
         Larger than the node's memory.
     """
-
     if metadata.preparation is not None:
         return _prepared(world, metadata, spec, labelled)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ from itertools import islice
 
 from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
+from onotrain.data.tables.header import is_header, unique_names
 from onotrain.errors import DataError
 
 #: What stands for a missing value unless ``data.csv.missing`` says so, in lower case.
@@ -251,7 +251,7 @@ def _with_header(
     width = len(found[1]) if len(found) > 1 else len(found[0])
     first, header = found[0], given
     if header is None:
-        header = len(first) == width - 1 or is_header(dialect, first, found[1:])
+        header = len(first) == width - 1 or is_header(first, found[1:], dialect.number, dialect.is_missing)
         if header and any(dialect.number(name) is not None for name in first):
             guesses.append("the first line is a header, though it holds numbers (header: false if it is a sample)")
     names: Sequence[str]
@@ -264,9 +264,7 @@ def _with_header(
         names = _commented_header(dialect, remarks, width) or [str(number + 1) for number in range(width)]
         if given is None and names[0] == "1":
             guesses.append("there is no header; columns are called 1, 2, ...")
-    return replace(
-        dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses)
-    )
+    return replace(dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses))
 
 
 def _lines_of_first(dialect: Dialect, body: Sequence[str]) -> int:
@@ -286,70 +284,3 @@ def _commented_header(dialect: Dialect, remarks: Sequence[str], width: int) -> l
             if len(fields) == width and all(dialect.number(field) is None for field in fields):
                 return fields
     return None
-
-
-def unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return names without blanks around them, none empty, none twice (``a``, ``a.1``, as pandas does)."""
-    result: list[str] = []
-    for number, name in enumerate(names, start=1):
-        base = unique = name.strip() or f"column_{number}"
-        copy = 0
-        while unique in result:
-            copy += 1
-            unique = f"{base}.{copy}"
-        result.append(unique)
-    return tuple(result)
-
-
-def is_header(dialect: Dialect, first: Sequence[str], rest: Sequence[Sequence[str]]) -> bool:
-    """Return whether the first record names the columns.
-
-    It does if a column has text there and numbers below; if its numbers go up in equal steps, as programs number
-    columns and as wavelengths and years do, unlike those of the other records; or if it is text that does not come again
-    in its column.
-    """
-    first = [field.strip() for field in first]
-    numbers = [dialect.number(field) for field in first]
-    if all(number is None for number in numbers) and not rest:
-        return True
-    columns = [[record[c].strip() for record in rest if c < len(record)] for c in range(len(first))]
-    below = [[text for text in column if not dialect.is_missing(text)] for column in columns]
-    numeric = [bool(column) and all(dialect.number(text) is not None for text in column) for column in below]
-    if any(
-        numbers[c] is None and not dialect.is_missing(first[c]) and numeric[c] for c in range(len(first))
-    ):
-        return True
-    words = [c for c in range(len(first)) if numbers[c] is None and not dialect.is_missing(first[c])]
-    again = [c for c in words if first[c] in below[c]]
-    known = [number for number in numbers if number is not None]
-    if not known:
-        return bool(words) and 2 * len(again) < len(words)
-    if again or not _equal_steps(known):
-        return False
-    alike = sum(
-        _equal_steps([v for c, text in enumerate(record) if c < len(numbers) and numbers[c] is not None
-                      and (v := dialect.number(text)) is not None])
-        for record in rest
-    )  # fmt: skip
-    return 2 * alike < max(len(rest), 1) or _far_off(dialect, numbers, below)
-
-
-def _far_off(dialect: Dialect, first: Sequence[float | None], below: Sequence[Sequence[str]]) -> bool:
-    """Return whether each number of the first record lies far outside the range of its column."""
-    for number, column in zip(first, below, strict=True):
-        known = [v for text in column if (v := dialect.number(text)) is not None]
-        if number is None or not known:
-            continue
-        low, high = min(known), max(known)
-        if low - 3 * (high - low) <= number <= high + 3 * (high - low):
-            return False
-    return True
-
-
-def _equal_steps(numbers: Sequence[float]) -> bool:
-    """Return whether at least three numbers go up or down in equal steps."""
-    if len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
-        return False
-    step = numbers[1] - numbers[0]
-    near = 1e-6 * max(abs(number) for number in numbers)
-    return step != 0 and all(abs(b - a - step) <= near for a, b in zip(numbers, numbers[1:], strict=False))

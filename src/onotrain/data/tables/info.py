@@ -11,7 +11,7 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
-from onotrain.data.tables.encoders import dates_of
+from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
 from onotrain.data.tables.loading import read_table
 from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset

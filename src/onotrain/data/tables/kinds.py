@@ -90,7 +90,9 @@ def _guess_text(column: Column, known: int) -> Guess:
     if different > max(MOST_CATEGORIES, 2) and different > _NAMES_SHARE * known:
         return Guess("ignore", f"text with {different:,} different values")
     if different > MOST_CATEGORIES:
-        return Guess("categorical", f"{different:,} different values, of which the {MOST_CATEGORIES} most frequent count")
+        return Guess(
+            "categorical", f"{different:,} different values, of which the {MOST_CATEGORIES} most frequent count"
+        )
     return Guess("categorical")
 
 

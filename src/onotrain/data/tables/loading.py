@@ -8,7 +8,9 @@ from onotrain.data.dataset import DataSpec
 from onotrain.data.tables.table import Table
 
 
-def read_table(spec: DataSpec, kind: str, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()) -> Table:
+def read_table(
+    spec: DataSpec, kind: str, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
+) -> Table:
     """Read a table.
 
     Parameters

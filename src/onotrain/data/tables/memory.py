@@ -33,7 +33,7 @@ def table_of(x: Any, names: Sequence[str]) -> Table:
         return x
     of_name = getattr(getattr(x, "dtype", None), "names", None) or getattr(x, "columns", None)
     if isinstance(x, Mapping) or of_name is not None:
-        known = list(x.keys()) if isinstance(x, Mapping) else [str(name) for name in of_name]
+        known = list(x.keys() if isinstance(x, Mapping) else map(str, of_name or ()))
         missing = [name for name in names if name not in known]
         if missing:
             raise DataError(

@@ -18,9 +18,9 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
-from onotrain.data.tables.encoders import numbers
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
 from onotrain.data.tables.table import Column, Table, coded, matching
+from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
 
 #: Names that say what is to be predicted; ``y`` does not where it stands between x and z.
@@ -57,9 +57,7 @@ class Roles:
     @property
     def features(self) -> tuple[str, ...]:
         """Columns that are learned from."""
-        return tuple(
-            name for name, kind in self.kinds.items() if not isinstance(kind, (IdColumn, IgnoredColumn))
-        )
+        return tuple(name for name, kind in self.kinds.items() if not isinstance(kind, (IdColumn, IgnoredColumn)))
 
     def notes(self) -> list[str]:
         """Return what was decided for the user, in words."""
@@ -166,7 +164,9 @@ def _guess_targets(free: Sequence[Column], names: Sequence[str], unlearned: set[
         if end.lower() == _PERHAPS and any(column.name == end for column in free):
             return (end,), "by its name"
     last = next((name for name in reversed(names) if name not in unlearned), None)
-    return ((last,), "the last column") if any(column.name == last for column in free) else ((), "")
+    if last is None or all(column.name != last for column in free):
+        return (), ""
+    return (last,), "the last column"
 
 
 def target_values(table: Table, names: Sequence[str], given: Mapping[str, ColumnOptions]) -> np.ndarray | None:

@@ -5,11 +5,10 @@ Only when something is wrong is the file read again, record by record, to say wh
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -20,7 +19,8 @@ import pyarrow.csv as pacsv
 
 from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
-from onotrain.data.tables.dialect import Dialect, is_blank, look_at, not_text
+from onotrain.data.tables.dialect import Dialect, look_at
+from onotrain.data.tables.records import Lines, TextPlaces, problem, records_of
 from onotrain.data.tables.table import MISSING_CODE, Column, Table
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
@@ -31,18 +31,6 @@ BLOCK_BYTES = 1 << 26
 _MOST_RECORD = 1 << 30
 _SAMPLE_ROWS = 1000
 _IN_COLUMN = re.compile(r"In CSV column #(\d+)")
-
-
-@dataclass(frozen=True)
-class TextPlaces:
-    """Finds the lines of rows by reading the file again (`onotrain.data.tables.table.Places`)."""
-
-    dialect: Dialect
-
-    def place(self, row: int, column: int) -> str:
-        """Return ``file:line:column``, counted from 1."""
-        line, _ = next(islice(records(self.dialect), row, None), (0, []))
-        return f"{self.dialect.path}:{line}:{column + 1}"
 
 
 def read_text(
@@ -113,8 +101,8 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     """Return the columns that hold something else than numbers in the first records."""
     wanted = [(c, name) for c, name in enumerate(dialect.names) if name in names]
     found: set[str] = set()
-    with _lines(dialect) as lines:
-        sample = islice(_records(dialect, lines), _SAMPLE_ROWS)
+    with Lines(dialect) as lines:
+        sample = islice(records_of(dialect, lines), _SAMPLE_ROWS)
         for _, fields in sample:
             found.update(
                 name for c, name in wanted
@@ -147,7 +135,7 @@ def _blocks(dialect: Dialect) -> Iterator[bytes]:
                 yield _cleaned(dialect, rest[:end])
                 rest = rest[end:]
             elif len(rest) > _MOST_RECORD:
-                raise _unclosed(dialect)
+                raise problem(dialect, "a quote is never closed")
         if rest.strip():
             yield _cleaned(dialect, rest)
 
@@ -210,7 +198,7 @@ def _parse(dialect: Dialect, block: bytes, names: Sequence[str], text: set[str])
     as_text = pa.dictionary(pa.int32(), pa.string())
     types = {of_name[name]: as_text if name in text or dialect.thousands else pa.float64() for name in names}
     missing = sorted({form for word in dialect.missing for form in _cases(word)})
-    quote = dialect.quote or False
+    quote = dialect.quote.encode()
     convert = pacsv.ConvertOptions(
         column_types=types, include_columns=[of_name[name] for name in names], null_values=missing,
         strings_can_be_null=True, quoted_strings_can_be_null=True, decimal_point=dialect.decimal,
@@ -220,15 +208,15 @@ def _parse(dialect: Dialect, block: bytes, names: Sequence[str], text: set[str])
             pa.py_buffer(block),
             pacsv.ReadOptions(column_names=by_number, block_size=max(1 << 20, len(block) // 4 + 1)),
             pacsv.ParseOptions(
-                delimiter="\t" if dialect.blanks else dialect.delimiter, quote_char=quote,
-                double_quote=True, newlines_in_values=bool(quote) and quote.encode() in block,
+                delimiter="\t" if dialect.blanks else dialect.delimiter, quote_char=dialect.quote or False,
+                double_quote=True, newlines_in_values=bool(quote) and quote in block,
             ),
             convert,
         )  # fmt: skip
     except pa.ArrowInvalid as error:
         if _IN_COLUMN.search(str(error)) and "conversion error" in str(error) and numbers:
             return _texts_of_block(dialect, block, numbers)
-        raise _problem(dialect, str(error)) from error
+        raise problem(dialect, str(error)) from error
     return table.rename_columns(list(names))
 
 
@@ -239,6 +227,7 @@ def _cases(word: str) -> tuple[str, ...]:
 def _texts_of_block(dialect: Dialect, block: bytes, numbers: Sequence[str]) -> set[str]:
     """Return the columns of a block that hold something else than numbers."""
     table = _parse(dialect, block, numbers, set(numbers))
+    assert not isinstance(table, set)
     found = set()
     for name in numbers:
         for chunk in table.column(name).chunks:
@@ -287,92 +276,3 @@ def _sorted(codes: np.ndarray, categories: tuple[str, ...]) -> tuple[np.ndarray,
     rank[order] = np.arange(len(order), dtype=np.int32)
     rank[-1] = MISSING_CODE
     return rank[codes], tuple(categories[c] for c in order)
-
-
-class _lines:
-    """The lines of a text table after its preamble, with the number of the last one read."""
-
-    def __init__(self, dialect: Dialect) -> None:
-        self._dialect, self.number = dialect, 0
-
-    def __enter__(self) -> _lines:
-        self._context = opened(self._dialect.path)
-        raw, _ = self._context.__enter__()
-        encoding = "utf-8-sig" if self._dialect.encoding == "utf-8" else self._dialect.encoding
-        self._text = io.TextIOWrapper(raw, encoding, newline="")
-        for _ in range(self._dialect.preamble):
-            self._text.readline()
-            self.number += 1
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._text.detach()
-        self._context.__exit__(None, None, None)
-        if isinstance(error, UnicodeDecodeError):
-            with opened(self._dialect.path) as (raw, _):
-                for number, line in enumerate(raw):
-                    try:
-                        line.decode(self._dialect.encoding)
-                    except UnicodeDecodeError as bad:
-                        found = not_text(self._dialect.path, self._dialect.encoding, b"\n" * number + line,
-                                         number + bad.start)  # fmt: skip
-                        raise found from error
-
-    def __iter__(self) -> _lines:
-        return self
-
-    def __next__(self) -> str:
-        while True:
-            line = self._text.readline()
-            if not line:
-                raise StopIteration
-            self.number += 1
-            if not self._dialect.is_comment(line):
-                return line
-
-
-def _records(dialect: Dialect, lines: _lines, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of its first line, fields) of every record after the header."""
-    begin = lines.number + 1
-    reader = dialect.fields(lines, strict=strict)
-    while True:
-        try:
-            fields = next(reader, None)
-        except csv.Error as error:
-            wrong = "a quote is never closed" if "end of data" in str(error) else str(error)
-            raise DataError(f"{dialect.path}:{begin}:1: {wrong}", hint="check the quotes of this record") from error
-        if fields is None:
-            return
-        if not is_blank(fields):
-            yield begin, fields
-        begin = lines.number + 1
-
-
-def records(dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield (number of its first line, fields) of every record of a text table."""
-    with _lines(dialect) as lines:
-        yield from _records(dialect, lines)
-
-
-def _unclosed(dialect: Dialect) -> DataError:
-    return _problem(dialect, "a quote is never closed")
-
-
-def _problem(dialect: Dialect, reason: str) -> DataError:
-    """Read the file record by record, and return the error for the first one that is wrong."""
-    width = len(dialect.names)
-    try:
-        with _lines(dialect) as lines:
-            for line, fields in _records(dialect, lines, strict=True):
-                if len(fields) != width:
-                    expected = f"{width} as in the {'header' if dialect.header else 'first line'}"
-                    return DataError(
-                        f"{dialect.path}:{line}:{min(len(fields), width) + (len(fields) > width)}: "
-                        f"{len(fields)} field{'s' * (len(fields) != 1)}, expected {expected}",
-                        hint=f"fields are separated by {dialect.delimiter!r}; text that holds it needs double quotes",
-                    )
-    except DataError as error:
-        return error
-    return DataError(f"{dialect.path}: {reason}")
-
-
