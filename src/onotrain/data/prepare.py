@@ -199,7 +199,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     if dropped:
         notes.append(f"{dropped:,} samples without a target are left out")
     if section.validation is not None and not isinstance(section.validation, float):
-        held_out, found = read_prepared(
+        held_out, found, _ = read_prepared(
             replace(DataSpec(section.validation, section.format), csv=spec.csv), preparation, roles.targets,
             section.columns, wanted.dtype, section.missing_targets,
         )  # fmt: skip
@@ -213,7 +213,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 def read_prepared(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
     *, lenient: bool = False,
-) -> tuple[np.ndarray, Dataset]:  # fmt: skip
+) -> tuple[np.ndarray, Dataset, Table]:  # fmt: skip
     """Read a table for a network that was trained on one.
 
     Parameters
@@ -239,6 +239,8 @@ def read_prepared(
         ``(n, d)``, ready for the network.
     dataset : Dataset
         With the targets as in the file.
+    table : Table
+        The columns that were needed, and ids.
 
     Raises
     ------
@@ -249,7 +251,7 @@ def read_prepared(
     roles = Roles({name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {})
     if targets:
         table, _ = labelled_only(table, roles, given, missing)
-    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given)
+    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
 
 
 def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from onotrain.runs.metadata import ModelMetadata
 
 
+#: Of values that a float32 network gives for scaled targets: seven, and those that mean and deviation have in common.
+_SCALED_DIGITS = 12
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The outputs of one network.
@@ -35,6 +39,8 @@ class Outputs:
     width: int
     dtype: np.dtype
     names: tuple[str, ...] | None
+    #: Significant decimal digits in text; None: as many as can be read back exactly.
+    digits: int | None = None
 
     @classmethod
     def of(cls, metadata: ModelMetadata, dtype: np.dtype) -> Outputs:
@@ -43,7 +49,9 @@ class Outputs:
         if names is None and task in ("multilabel", "regression"):
             names = metadata.target_names
         expected = 2 if task == "binary" else metadata.codec.outputs
-        return cls(task, metadata.codec.outputs, dtype, names if names is not None and len(names) == expected else None)
+        names = names if names is not None and len(names) == expected else None
+        scaled = metadata.codec.scaling is not None and metadata.config.training.dtype == "float32"
+        return cls(task, metadata.codec.outputs, dtype, names, _SCALED_DIGITS if scaled else None)
 
     @property
     def regression(self) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,6 +38,11 @@ class Source:
     samples: Samples
     #: How many are best read at once; a multiple of `PASS_ROWS`, the same on all ranks.
     chunk: int = PASS_ROWS
+    #: Columns that name the samples, as text; on rank 0 alone.
+    ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    #: Samples that lack a value without which nothing can be predicted, and the place of the first; on rank 0 alone.
+    incomplete: int = 0
+    first_incomplete: str = ""
 
 
 def open_source(
@@ -115,17 +120,25 @@ def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labe
     data, preparation = metadata.config.data, metadata.preparation
     assert preparation is not None
 
+    found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
+
     def make() -> tuple[dict[str, np.ndarray], str]:
         wanted = listed(spec.targets) or metadata.target_names or ()
-        features, dataset = read_prepared(
+        features, dataset, table = read_prepared(
             spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
             data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
         )  # fmt: skip
         targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
+        found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
+        lacking = np.isnan(features).any(axis=1)
+        if lacking.any():
+            row = int(np.argmax(lacking))
+            lost = next((c for c in table if c.name in preparation.inputs and c.missing[row]), table.columns[0])
+            found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
         return {"features": features, **targets}, dataset.source
 
     arrays, name = _once_per_node(world, make)
-    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)))
+    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)), **found)
 
 
 def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
