@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer
 
-from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
+from onotrain.config.base import Count, CountOrZero, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
 from onotrain.config.columns import ColumnKind, TextTable
 from onotrain.known_names import BUILT_IN, FormatName, format_of_file
@@ -36,6 +36,45 @@ class MeanStd(Section):
     @field_serializer("mean", "std")
     def _short(self, value: tuple[float, ...]) -> Any:
         return value[0] if len(value) == 1 else list(value)
+
+
+class Split(Section):
+    """How parts are cut from the training file."""
+
+    by: Literal["class", "random", "group", "order"] = Field(
+        "class",
+        description="`class`: the same share of each class, at random; `random`: of all samples; `group`: whole groups "
+        "of samples that have the same value in `column`; `order`: the last samples, by `column` or as they lie in the "
+        "file.",
+    )
+    column: Text | None = Field(None, description="Column of a table, for `group` and `order`.")
+    seed: CountOrZero = Field(0, description="Of the choice; that of the training is another one.")
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None, description="Cut the samples in so many folds of the same size, one of which validates."
+    )
+    fold: CountOrZero = Field(0, description="Number of the fold that validates, from 0.")
+    file: Text | None = Field(
+        None,
+        description="File with the parts, such as `split.npz` of another run: `train_index`, `validation_index` and "
+        "`test_index`.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield keys that do not go together."""
+        if self.by == "group" and self.column is None:
+            yield Problem(("column",), "must name a column (by is group)", is_key=True)
+        if self.column is not None and self.by not in ("group", "order"):
+            yield Problem(("column",), f"is for by: group and by: order (got {self.column!r} with by: {self.by})")
+        if self.folds is not None and self.fold >= self.folds:
+            yield Problem(("fold",), f"must be less than folds (got {self.fold}, folds is {self.folds})")
+
+
+class NamedArrays(Section):
+    """Validation or test samples under names of their own, in the training file or another one."""
+
+    path: Text | None = Field(None, description="Path of the file; null: the training file.")
+    features: Text | Texts = Field(description="Name of the data set with the features.")
+    targets: Text | Texts = Field(description="Name of the data set with the targets.")
 
 
 class PartitionOptions(Section):
@@ -84,10 +123,17 @@ class Data(Section):
     train: Text = Field(
         description=f"{' or '.join(f'`{name}`' for name in BUILT_IN)} (built in), or the path of a file."
     )
-    validation: Annotated[Fraction | Text | None, ByType("a fraction, 'test', a path or null")] = Field(
+    validation: Annotated[Fraction | Text | NamedArrays | None, ByType("a fraction, 'test', a path or null")] = Field(
         None,
-        description="Validation data, evaluated after each epoch: a fraction of the training data, stratified by "
-        "class; `test`, the test part of a built-in data set; or the path of a file.",
+        description="Validation data, evaluated after each epoch: a fraction of the training data (see `split`); "
+        "`test`, the test part of a built-in data set; the path of a file; or names of arrays, such as "
+        "`{features: x_test, targets: y_test}`.",
+    )
+    test: Annotated[Fraction | Text | NamedArrays | None, ByType("a fraction, 'test', a path or null")] = Field(
+        None, description="Test data, evaluated once, at the end of the run; written as those for validation."
+    )
+    split: Split = Field(  # type: ignore[assignment]
+        {}, description="How fractions are cut from the training data; the run keeps the parts in `split.npz`."
     )
     format: Literal["auto", FormatName] = Field(
         "auto", description="Format of the files; `auto`: their suffix decides."
@@ -152,6 +198,11 @@ class Data(Section):
     )
 
     @property
+    def has_validation(self) -> bool:
+        """Whether there are samples to validate on."""
+        return self.validation is not None or self.split.folds is not None or self.split.file is not None
+
+    @property
     def is_built_in(self) -> bool:
         """Whether the training data come with a name instead of a path."""
         return self.train in BUILT_IN
@@ -164,12 +215,24 @@ class Data(Section):
 
     def problems(self) -> Iterator[Problem]:
         """Yield keys that do not fit what is trained on."""
-        if self.validation == "test" and not self.is_built_in:
+        for part in ("validation", "test"):
+            if getattr(self, part) == "test" and not self.is_built_in:
+                yield Problem(
+                    (part,),
+                    f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a "
+                    "path",
+                )
+        shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
+        if sum(shares) >= 1:
             yield Problem(
-                ("validation",),
-                f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a path",
+                ("test",), f"leaves nothing to train on (got {self.test:g}, validation is {self.validation:g})"
             )
-        elif isinstance(self.validation, str) and self.targets is not None and self._labels_apart:
+        if (self.split.folds is not None or self.split.file is not None) and shares:
+            key = "folds" if self.split.folds is not None else "file"
+            yield Problem(("split", key), "says which samples validate; leave the fractions out")
+        if self.validation == "test" and not self.is_built_in:
+            return
+        if isinstance(self.validation, str) and self.targets is not None and self._labels_apart:
             yield Problem(
                 ("validation",),
                 f"only one file of labels can be named, and data.targets is that of {self.train!r}; give a fraction, "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of
@@ -16,7 +17,6 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.readers import detect_format, is_table, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.split import stratified_split
 from onotrain.data.tables.loading import read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
@@ -92,9 +92,9 @@ class Prepared:
     Parameters
     ----------
     arrays
-        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
-        either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
-        ``validation_targets``, or nothing.
+        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file; ``train_index`` if
+        parts are cut from it; for validation and test either ``<part>_index``, or ``<part>_features`` (unless streamed)
+        and ``<part>_targets``, or nothing.
     description
         Shapes, names, and how features and targets are scaled, fitted on the training part.
     notes
@@ -106,8 +106,8 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int) -> Prepared:
-    """Read training and validation data.
+def prepare(section: Any, task: str, outputs: int, dtype: str, memory: int) -> Prepared:
+    """Read training, validation and test data.
 
     Parameters
     ----------
@@ -117,8 +117,6 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int, memory
         What the loss makes of the targets, and the width of the last layer.
     dtype
         Compute dtype.
-    seed
-        Of the split.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
 
@@ -129,7 +127,7 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, seed: int, memory
     """
     spec = spec_of(section)
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, seed, memory))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -141,21 +139,26 @@ class _Wanted:
     task: str
     outputs: int
     dtype: str
-    seed: int
     memory: int
 
-    def targets(self, section: Any, dataset: Dataset) -> tuple[TargetCodec, dict[str, np.ndarray]]:
-        """Return the fitted codec, and targets and split, whose training part it is fitted on."""
+    def targets(
+        self, section: Any, dataset: Dataset, table: Table | None = None
+    ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
+        """Return the fitted codec, and targets and parts, of which the training part is what it is fitted on."""
         codec = TargetCodec.fit(self.task, self.outputs, dataset)
-        arrays = {}
-        if isinstance(section.validation, float):
-            classes = None
-            if self.task in ("multiclass", "binary"):
-                classes = codec.encode(dataset).reshape(-1).astype(np.int64)
-            split = stratified_split(classes, len(dataset), section.validation, self.seed)
-            arrays["train_index"], arrays["validation_index"] = split
-        codec = codec.scaled(section.normalize_targets, dataset, arrays.get("train_index"))
+        classes = None
+        if self.task in ("multiclass", "binary"):
+            classes = codec.encode(dataset).reshape(-1).astype(np.int64)
+        arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
+        codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
         return codec, {"targets": encode(codec, dataset, self.dtype), **arrays}
+
+
+def _apart(section: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts that have samples of their own, and where these are."""
+    for part, where in (("validation", section.validation), ("test", section.test)):
+        if where is not None and not isinstance(where, float):
+            yield part, where
 
 
 def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
@@ -164,23 +167,32 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         train, train_stream = _read(section, spec, stack, wanted.memory)
         codec, arrays = wanted.targets(section, train)
         arrays |= {} if train_stream else {"features": train.features}
-        if section.validation is not None and not isinstance(section.validation, float):
-            spec = _validation_spec(section, train, _columns(train, train_stream))
-            spec = replace(spec, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream = _read(section, spec, stack, wanted.memory - train.features.nbytes)
+        memory, notes = wanted.memory - train.features.nbytes, list[str]()
+        for part, where in _apart(section):
+            of_part = spec_of_part(section, where, train, _columns(train, train_stream))
+            of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
+            held_out, stream = _read(section, of_part, stack, memory)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
-            arrays["validation_targets"] = encode(codec, held_out, wanted.dtype)
+            arrays[f"{part}_targets"] = encode(codec, held_out, wanted.dtype)
+            if (
+                stream is None
+                and train_stream is None
+                and digest_of([held_out.features]) == digest_of([train.features])
+            ):
+                notes.append(f"the {part} samples are those that are trained on; their metrics say nothing new")
             if stream is None:
-                arrays["validation_features"] = held_out.features
-        samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get("train_index"), train_stream)
+                arrays[f"{part}_features"] = held_out.features
+                memory -= held_out.features.nbytes
+        samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
         normalization = normalization_of(section.normalize, samples)
         digest = digest_of([train.features, train.targets])
-    return Prepared(arrays, DataDescription(
+    description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=digest,
-    ))  # fmt: skip
+    )  # fmt: skip
+    return Prepared(arrays, description, tuple(notes))
 
 
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
@@ -188,26 +200,30 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     table = read_table(spec, detect_format(spec))
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
-    dataset = targets_dataset(table, roles, section.columns)
-    codec, arrays = wanted.targets(section, dataset)
+    codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
-    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get("train_index"))
-    digest = digest_of([column.values for column in table])
+    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get(parts.TRAIN))
     arrays["features"] = preparation.transform(table, wanted.dtype)
+    for part, where in _apart(section):
+        if not isinstance(where, str):
+            raise DataError(
+                f"{spec.path}: data.{part} names arrays, but the training data are a table",
+                hint="give the path of another table, a fraction, or data.split",
+            )
+        features, found, _ = read_prepared(
+            replace(DataSpec(where, section.format), csv=spec.csv), preparation, roles.targets, section.columns,
+            wanted.dtype, section.missing_targets,
+        )  # fmt: skip
+        arrays[f"{part}_features"], arrays[f"{part}_targets"] = features, encode(codec, found, wanted.dtype)
     notes = [*table.notes, *roles.notes()]
     if dropped:
         notes.append(f"{dropped:,} samples without a target are left out")
-    if section.validation is not None and not isinstance(section.validation, float):
-        held_out, found, _ = read_prepared(
-            replace(DataSpec(section.validation, section.format), csv=spec.csv), preparation, roles.targets,
-            section.columns, wanted.dtype, section.missing_targets,
-        )  # fmt: skip
-        arrays["validation_features"], arrays["validation_targets"] = held_out, encode(codec, found, wanted.dtype)
-    return Prepared(arrays, DataDescription(
+    description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest,
-    ), tuple(notes))  # fmt: skip
+        preparation=preparation, digest=digest_of([column.values for column in table]),
+    )  # fmt: skip
+    return Prepared(arrays, description, tuple(notes))
 
 
 def read_prepared(
@@ -279,12 +295,25 @@ def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) 
     return table
 
 
-def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
-    """Return the validation file, a table by the names of the training file's columns."""
-    if section.validation == "test":
+def spec_of_part(section: Any, where: Any, train: DataDescription | Dataset, inputs: int) -> DataSpec:
+    """Return where samples for validation or test are: a part of a built-in data set, named arrays, or a file.
+
+    Parameters
+    ----------
+    section
+        The ``data`` section.
+    where
+        ``test``, a section with names of arrays, or a path.
+    train, inputs
+        Training data, and the number of their features: a table is read by the names of its columns.
+    """
+    if where == "test":
         return DataSpec(section.train, part="test")
-    spec = DataSpec(section.validation, section.format)
-    return like_training(section, spec, train.feature_names, train.target_names, inputs)
+    if not isinstance(where, str):
+        return replace(
+            spec_of(section), path=where.path or section.train, features=where.features, targets=where.targets
+        )
+    return like_training(section, DataSpec(where, section.format), train.feature_names, train.target_names, inputs)
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
@@ -319,8 +348,9 @@ def samples_of(
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:
     """Refuse an empty training or validation part."""
     for part, names in (
-        ("training", ("train_index", "targets")),
-        ("validation", ("validation_index", "validation_targets")),
+        ("training", (parts.TRAIN, "targets")),
+        ("validation", (parts.VALIDATION, "validation_targets")),
+        ("test", (parts.TEST, "test_targets")),
     ):
         array = next((arrays[name] for name in names if name in arrays), None)
         if array is not None and len(array) == 0:

@@ -9,10 +9,9 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
-from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.prepare import DataDescription, prepare, samples_of
+from onotrain.data.prepare import DataDescription, prepare, samples_of, spec_of_part
 from onotrain.data.sample_pool import Pool
 from onotrain.data.selection import spec_of
 from onotrain.data.stream_feed import StreamFeed
@@ -52,7 +51,7 @@ class RunData:
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, training.seed, memory)
+            prepared = prepare(data, config.task, outputs, training.dtype, memory)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):
@@ -74,11 +73,6 @@ class RunData:
             raise on_all_ranks(
                 DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
             )
-
-    def _stream(self, path: str) -> Hdf5Stream:
-        """Open a file that is streamed."""
-        data = self._config.data
-        return self._stack.enter_context(Hdf5Stream(spec_of(data, DataSpec(path, data.format))))
 
     def feed(self, strategy: Strategy) -> Feed:
         """Return what the training samples come from.  *Collective*.
@@ -107,24 +101,34 @@ class RunData:
                 hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
             )
         with agreed(self._world.comm):
+            stream = self._stack.enter_context(Hdf5Stream(spec_of(data)))
             feed = StreamFeed(
-                self._world.node, partial(allocate, self._world.node), self._stream(data.train), targets, index,
+                self._world.node, partial(allocate, self._world.node), stream, targets, index,
                 data.window_mib, training.batch_size, normalization, training.seed, self._kernels,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
 
-    def evaluator(self, model: Model) -> Evaluator | None:
-        """Return what judges the model after every epoch; None without validation data."""
+    @property
+    def split(self) -> dict[str, np.ndarray]:
+        """Numbers of the samples of each part that was cut from the training file."""
+        return {name: array for name, array in self._arrays.items() if name.endswith("_index")}
+
+    def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
+        """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""
         arrays, data = self._arrays, self._config.data
-        held_out = "" if "validation_index" in arrays else "validation_"
-        targets = arrays["targets"] if not held_out else arrays.get("validation_targets")
+        held_out = "" if f"{part}_index" in arrays else f"{part}_"
+        targets = arrays["targets"] if not held_out else arrays.get(f"{part}_targets")
         if targets is None:
             return None
         features = arrays.get(f"{held_out}features")
-        path = str(data.validation) if held_out else data.train
-        stream = None if features is not None else self._stream(path)
-        samples = samples_of(features, targets, arrays.get("validation_index"), stream)
+        stream = None
+        if features is None:
+            description, where = self.description, getattr(data, part) if held_out else None
+            inputs = int(np.prod(description.feature_shape))
+            spec = spec_of_part(data, where, description, inputs) if held_out else spec_of(data)
+            stream = self._stack.enter_context(Hdf5Stream(spec))
+        samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream)
         origin = np.atleast_1d(self.description.codec.in_units(samples.targets(0, 1))[0])
         wanted = metrics.make_metrics(self._config.training.metrics, model.loss, origin)
         scaling = self.description.codec.scaling
