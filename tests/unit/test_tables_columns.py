@@ -1,0 +1,46 @@
+"""Columns that are filled piece by piece, and their names."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onotrain.data.tables.columns import NumberColumn, TextColumn
+from onotrain.data.tables.naming import nfc, nfc_names, places_of
+
+
+def test_integers_become_float64_when_one_is_missing() -> None:
+    column = NumberColumn(4, np.dtype(">i2"))
+    column.add(np.array([1, 2], ">i2"))
+    column.add(np.array([3, 4]), np.array([False, True]))
+    np.testing.assert_array_equal(column.column("x", 0, None).values, [1, 2, 3, np.nan])
+
+
+def test_a_column_that_is_not_full_is_an_error() -> None:
+    for column in (NumberColumn(2, np.dtype("f4")), TextColumn(2)):
+        with pytest.raises(ValueError, match="0 rows, expected 2"):
+            column.column("x", 0, None)
+
+
+@given(st.lists(st.lists(st.sampled_from(["", " a", "a", "b", "\u00e9", "e\u0301"]), min_size=1), min_size=1))
+def test_text_in_pieces_is_text_in_one_piece(pieces: list[list[str]]) -> None:
+    column = TextColumn(sum(map(len, pieces)))
+    for piece in pieces:
+        column.add_texts(np.array(piece))
+    done = column.column("t", 3, "m")
+    expected = [unicodedata.normalize("NFC", text).strip() for piece in pieces for text in piece]
+    assert done.texts().tolist() == expected
+    assert done.categories == tuple(sorted(set(expected) - {""}))
+    assert (done.name, done.field, done.units) == ("t", 3, "m")
+
+
+def test_names() -> None:
+    assert nfc("e\u0301") == "é"
+    names = nfc_names(["e\u0301", " é", "", "b"])
+    assert names == ("é", "é.1", "column_3", "b")
+    assert places_of(names, None) == [0, 1, 2, 3]
+    assert places_of(names, ["b", "e\u0301", "x"]) == [0, 3]
