@@ -8,12 +8,11 @@ import io
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from onotrain.data.dataset import DataSpec, listed
 from onotrain.errors import DataError
 
 #: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
@@ -86,51 +85,3 @@ def _similar(file: Path) -> str:
 def reason(error: Exception) -> str:
     """Return the first line of what a library says."""
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-#: Names that features and targets have in HDF5 and NPZ files by default, in order of preference.
-FEATURE_ARRAYS = ("x", "X", "features", "images", "data")
-TARGET_ARRAYS = ("y", "labels", "label", "targets", "target")
-
-
-def choose_arrays(names: Sequence[str], spec: DataSpec) -> tuple[str, str | None]:
-    """Return the names of the arrays with the features and the targets (None: no targets) among those of a file.
-
-    Raises
-    ------
-    DataError
-        Not in the file, or it is not clear which one.
-    """
-    target = None if spec.without_targets else _choose(names, spec.targets, TARGET_ARRAYS, "targets", spec.path)
-    feature = _choose(names, spec.features, FEATURE_ARRAYS, "features", spec.path)
-    if feature is None:
-        taken = {*(listed(spec.targets) or ()), *TARGET_ARRAYS}
-        rest = [name for name in names if name not in taken and not name.endswith("_names")]
-        if len(rest) != 1:
-            raise DataError(
-                f"{spec.path}: cannot tell which array holds the features; the file has {', '.join(names) or 'none'}, "
-                f"expected one of {', '.join(FEATURE_ARRAYS)}",
-                hint="name it with data.features (of a command: --features)",
-            )
-        feature = rest[0]
-    if feature == target:
-        raise DataError(f"{spec.path}: features and targets are the same array {feature!r}")
-    return feature, target
-
-
-def _choose(
-    names: Sequence[str], wanted: str | Sequence[str] | None, defaults: Sequence[str], what: str, source: str
-) -> str | None:
-    """Return the name of the array that holds features or targets, or None if no default is there."""
-    wanted = listed(wanted)
-    if wanted is None:
-        return next((name for name in defaults if name in names), None)
-    if len(wanted) != 1:
-        raise DataError(f"{source}: data.{what} names {len(wanted)} arrays, expected one")
-    if wanted[0] not in names:
-        near = difflib.get_close_matches(wanted[0], names, n=1)
-        raise DataError(
-            f"{source}: no array named {wanted[0]!r} (data.{what}); the file has {', '.join(names) or 'none'}",
-            hint=f"did you mean {near[0]!r}?" if near else None,
-        )
-    return wanted[0]
