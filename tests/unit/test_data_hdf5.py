@@ -103,7 +103,7 @@ class TestReading:
             assert "not a usable HDF5 file" in failure(path)
 
     def test_not_hdf5(self, path: Path) -> None:
-        path.write_text("x,y\n1,2\n")
+        path.write_bytes(bytes(range(100)))
         assert "not a usable HDF5 file" in failure(path)
 
     def test_what_is_not_features(self, path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import difflib
 import gzip
 import io
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -18,6 +20,9 @@ from onotrain.errors import DataError
 #: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
 MAX_DEFLATE_RATIO = 1032
 GZIP_MAGIC = b"\x1f\x8b"
+#: A block of 900 kB, of runs of 255, may come out of 40 bytes.
+_MAX_BZIP2_RATIO = 1 << 21
+_BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", re.DOTALL)
 
 
 def existing_file(path: str | os.PathLike[str]) -> Path:
@@ -48,26 +53,35 @@ def existing_file(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file for reading, gzipped or not; yield the stream, and the most bytes that it can give.
+    """Open a file for reading, compressed with gzip, bzip2 or not; yield the stream, and the most bytes it can give.
 
     Raises
     ------
     DataError
-        See `existing_file`; or, while the stream is read, the gzip file is damaged.
+        See `existing_file`; or, while the stream is read, the compressed file is damaged.
     """
     with ExitStack() as stack:
         file = stack.enter_context(open(existing_file(path), "rb"))
         stream: IO[bytes] = file
         most = os.fstat(file.fileno()).st_size
-        if file.peek(2)[:2] == GZIP_MAGIC:
+        bzip2 = bool(_BZIP2_MAGIC.match(file.peek(10)[:10]))
+        if bzip2:
+            stream = stack.enter_context(io.BufferedReader(bz2.BZ2File(file)))
+            most *= _MAX_BZIP2_RATIO
+        elif file.peek(2)[:2] == GZIP_MAGIC:
             stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=file)))
             most *= MAX_DEFLATE_RATIO
         try:
             yield stream, most
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise DataError(
-                f"{path}: the gzip file is damaged or truncated: {error}", hint="copy the file again"
+                f"{path}: the {'bzip2' if bzip2 else 'gzip'} file is damaged or truncated: {error}",
+                hint="copy the file again",
             ) from error
+        except OSError as error:
+            if not bzip2:
+                raise
+            raise DataError(f"{path}: the bzip2 file is damaged: {error}", hint="copy the file again") from error
 
 
 def _similar(file: Path) -> str:
