@@ -22,7 +22,8 @@ from onotrain.memory import check_memory
 __all__ = ["arrow_names", "read_arrow"]
 
 #: Rows that are decoded at once.
-BATCH_ROWS = 1 << 16
+BATCH_ROWS = 1 << 15
+_BUFFER_BYTES = 1 << 16
 _PARQUET_MAGIC, _FILE_MAGIC = b"PAR1", b"ARROW1"
 
 
@@ -57,7 +58,8 @@ class _Parquet:
 
 @dataclass(frozen=True)
 class _Ipc:
-    buffer: pa.Buffer
+    path: str
+    of_file: bool
     schema: pa.Schema
 
     def rows(self, fields: list[int]) -> int:
@@ -73,13 +75,14 @@ class _Ipc:
 
     def _read(self, fields: list[int]) -> Iterator[pa.RecordBatch]:
         options = pa.ipc.IpcReadOptions(included_fields=sorted(fields))
-        if self.buffer.size > 6 and self.buffer.slice(0, 6).to_pybytes() == _FILE_MAGIC:
-            with pa.ipc.open_file(self.buffer, options=options) as reader:
-                for number in range(reader.num_record_batches):
-                    yield reader.get_batch(number)
-        else:
-            with pa.ipc.open_stream(self.buffer, options=options) as stream:
-                yield from stream
+        with pa.OSFile(self.path) as file:
+            if self.of_file:
+                with pa.ipc.open_file(file, options=options) as reader:
+                    for number in range(reader.num_record_batches):
+                        yield reader.get_batch(number)
+            else:
+                with pa.ipc.open_stream(file, options=options) as stream:
+                    yield from stream
 
 
 @contextlib.contextmanager
@@ -98,15 +101,15 @@ def _opened(path: str) -> Iterator[_Source]:
         if magic[:4] == _PARQUET_MAGIC:
             schema = pq.read_schema(file)
             words = [field.name for field in schema if _is_text(field.type)]
-            with pq.ParquetFile(file, read_dictionary=words) as parquet:
+            # Without a buffer of its own for each column, whole row groups, which may be the whole file, are held.
+            with pq.ParquetFile(file, read_dictionary=words, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
                 yield _Parquet(parquet, schema)
         else:
-            with pa.memory_map(str(file)) as mapped:
-                buffer = mapped.read_buffer()
-                of_file = magic == _FILE_MAGIC
-                with pa.ipc.open_file(buffer) if of_file else pa.ipc.open_stream(buffer) as reader:
-                    schema = reader.schema
-                yield _Ipc(buffer, schema)
+            of_file = magic == _FILE_MAGIC
+            read = pa.ipc.open_file if of_file else pa.ipc.open_stream
+            with pa.OSFile(str(file)) as stream, read(stream) as reader:
+                schema = reader.schema
+            yield _Ipc(str(file), of_file, schema)
     except (pa.ArrowException, OSError, ValueError, IndexError) as error:
         raise DataError(
             f"{path}: not a usable Parquet or Arrow file: {reason(error)}", hint="copy or create the file again"
