@@ -15,7 +15,7 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
-from onotrain.data.tables.joining import Pieces, name_of_all
+from onotrain.data.tables.joining import Origins, name_of_all
 from onotrain.data.tables.table import shown
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
@@ -154,19 +154,19 @@ class JoinedDataset(Dataset):
 
     Parameters
     ----------
-    pieces
+    origins
         Where each begins.
     parts
         What they were, without samples.
     """
 
-    pieces: Pieces = Pieces(())
+    origins: Origins = Origins(())
     parts: tuple[Dataset, ...] = ()
 
     def where(self, row: int, column: int | None = None) -> str:
         """Return the place of a value for a message, as `Dataset.where` does."""
-        piece, own = self.pieces.find(row)
-        return self.parts[piece].where(own, column)
+        part, own = self.origins.find(row)
+        return self.parts[part].where(own, column)
 
 
 def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
@@ -212,7 +212,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         feature_names=first.feature_names,
         target_names=first.target_names,
         class_names=class_names,
-        pieces=Pieces(ends),
+        origins=Origins(ends),
         parts=tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets),
     )
 

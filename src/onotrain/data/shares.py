@@ -67,13 +67,13 @@ def read_share(
     if not 0 <= rank < size:
         raise ValueError(f"rank {rank} of {size}")
     numbers = range(rank, len(paths), size)
-    told = progress or (lambda done, total: None)
-    told(0, len(numbers))
+    report = progress or (lambda done, total: None)
+    report(0, len(numbers))
     parts, nbytes = [], 0
     for done, number in enumerate(numbers, 1):
         parts.append(read(paths[number]))
         nbytes += os.stat(os.path.expanduser(paths[number])).st_size
-        told(done, len(numbers))
+        report(done, len(numbers))
     return Share(tuple(numbers), tuple(parts), len(paths), nbytes)
 
 

@@ -14,26 +14,26 @@ from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, show
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["Pieces", "concatenate", "name_of_all"]
+__all__ = ["Origins", "concatenate", "name_of_all"]
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Finds the piece that a row of the whole came from, and its place there."""
+class Origins:
+    """Finds the part that a row of the whole came from, and its place there."""
 
     ends: tuple[int, ...]
 
     def find(self, row: int) -> tuple[int, int]:
-        """Return the number of the piece, and the row in it."""
-        piece = bisect_right(self.ends, row)
-        return piece, row - (self.ends[piece - 1] if piece else 0)
+        """Return the number of the part, and the row in it."""
+        part = bisect_right(self.ends, row)
+        return part, row - (self.ends[part - 1] if part else 0)
 
 
 @dataclass(frozen=True)
 class _TablePlaces:
     """Places in the tables that a whole one was made of (`onotrain.data.tables.table.Places`)."""
 
-    pieces: Pieces
+    origins: Origins
     names: tuple[str, ...]
     sources: tuple[str, ...]
     places: tuple[Places | None, ...]
@@ -42,11 +42,11 @@ class _TablePlaces:
 
     def place(self, row: int, column: int) -> str:
         """Return ``file:line:column``, or ``file: row R, column NAME`` where a file has no lines."""
-        piece, row = self.pieces.find(row)
-        places = self.places[piece]
+        part, row = self.origins.find(row)
+        places = self.places[part]
         if places is not None:
-            return places.place(row, self.fields[piece][column])
-        return f"{self.sources[piece]}: row {row}, column {self.names[column]!r}"
+            return places.place(row, self.fields[part][column])
+        return f"{self.sources[part]}: row {row}, column {self.names[column]!r}"
 
 
 def concatenate(tables: Sequence[Table]) -> Table:
@@ -81,8 +81,8 @@ def concatenate(tables: Sequence[Table]) -> Table:
     check_memory(sum(column.values.nbytes for table in tables for column in table), name)
     columns = [_joined([table[label] for table in tables], field, sources) for field, label in enumerate(first.names)]
     fields = tuple(tuple(table[name].field for name in first.names) for table in tables)
-    pieces = Pieces(tuple(accumulate(len(table) for table in tables)))
-    places = _TablePlaces(pieces, first.names, sources, tuple(table.places for table in tables), fields)
+    origins = Origins(tuple(accumulate(len(table) for table in tables)))
+    places = _TablePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     return Table(tuple(columns), name, places, notes)
 
