@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onotrain.config.columns import TextTable
 from onotrain.data import Dataset, DataSpec, load_dataset
 from onotrain.data.dataset import make_dataset
 from onotrain.data.several import concatenate_datasets, expand, is_several, natural
 from onotrain.data.shares import gathered, read_share
-from onotrain.data.tables.dialect import TextFormat
 from onotrain.data.tables.joining import concatenate
 from onotrain.data.tables.table import Column, Table, coded
 from onotrain.data.tables.text import read_text
@@ -98,7 +98,7 @@ class TestExpand:
 
 def text_table(path: Path, content: str) -> Table:
     path.write_text(content)
-    return read_text(str(path), "csv", TextFormat())
+    return read_text(str(path), "csv", TextTable.model_validate({}))
 
 
 def table(source: str, **columns: object) -> Table:
@@ -272,19 +272,20 @@ class TestShares:
     def test_each_byte_is_read_once_on_a_node(self, tmp_path: Path, size: int) -> None:
         paths = self.files(tmp_path, 5)
         reads: list[str] = []
-        told: list[list[tuple[int, int]]] = [[] for _ in range(size)]
+        reports: list[list[tuple[int, int]]] = [[] for _ in range(size)]
 
         def read(path: str) -> Dataset:
             reads.append(path)
             return load_dataset(DataSpec(path))
 
         shares = [
-            read_share(paths, rank, size, read, lambda *now, rank=rank: told[rank].append(now)) for rank in range(size)
+            read_share(paths, rank, size, read, lambda *now, rank=rank: reports[rank].append(now))
+            for rank in range(size)
         ]
         assert sorted(reads) == paths
         assert sum(share.nbytes for share in shares) == sum(Path(path).stat().st_size for path in paths)
-        assert [progress[-1][0] for progress in told] == [len(paths[rank::size]) for rank in range(size)]
-        assert all(done <= total == progress[-1][0] for progress in told for done, total in progress)
+        assert [progress[-1][0] for progress in reports] == [len(paths[rank::size]) for rank in range(size)]
+        assert all(done <= total == progress[-1][0] for progress in reports for done, total in progress)
         whole = concatenate_datasets(gathered(shares))
         assert whole.targets is not None
         assert whole.targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]

@@ -90,7 +90,7 @@ def test_the_suffix_counts_where_there_is_no_file_or_no_known_content(tmp_path: 
     assert detect_format(DataSpec(str(path))) == SUFFIXES[suffix]
 
 
-def test_a_format_that_is_told_is_taken(tmp_path: Path) -> None:
+def test_a_format_that_is_given_is_taken(tmp_path: Path) -> None:
     spec = DataSpec(str(make(tmp_path / "a.h5", "csv")), format="npz")
     assert detect_format(spec) == "npz"
     assert format_note(spec) is None

@@ -24,16 +24,16 @@ from onotrain.errors import DataError, ResourceError
 KINDS = ("parquet", "arrow", "feather", "stream")
 
 
-def save(table: pa.Table, path: Path, kind: str = "parquet", pieces: int = 2) -> str:
-    """Write a table in pieces of so many rows."""
+def save(table: pa.Table, path: Path, kind: str = "parquet", batch_rows: int = 2) -> str:
+    """Write a table in batch_rows of so many rows."""
     if kind == "parquet":
-        pq.write_table(table, path, row_group_size=pieces)
+        pq.write_table(table, path, row_group_size=batch_rows)
     elif kind == "feather":
-        feather.write_feather(table, path, compression="zstd", chunksize=pieces)
+        feather.write_feather(table, path, compression="zstd", chunksize=batch_rows)
     else:
         new = pa.ipc.new_file if kind == "arrow" else pa.ipc.new_stream
         with new(path, table.schema) as writer:
-            writer.write_table(table, max_chunksize=pieces)
+            writer.write_table(table, max_chunksize=batch_rows)
     return str(path)
 
 
@@ -71,13 +71,13 @@ class TestTypes:
         words = ["b", "a", None, "b", " c ", "u\u0308"]
         columns = {"s": pa.array(words), "l": pa.array(words, pa.large_string()),
                    "d": pa.array(words).dictionary_encode(), "b": pa.array(words, pa.binary())}  # fmt: skip
-        for column in read_arrow(save(pa.table(columns), tmp_path / "a", kind, pieces=6)):
+        for column in read_arrow(save(pa.table(columns), tmp_path / "a", kind, batch_rows=6)):
             assert column.categories == ("a", "b", "c", "ü")
             assert column.texts().tolist() == ["b", "a", "", "b", "c", "ü"]
 
     def test_dictionary_of_numbers(self, tmp_path: Path, kind: str) -> None:
         table = pa.table({"n": pa.array([5, 7, 5, 9]).dictionary_encode()})
-        assert read_arrow(save(table, tmp_path / "a", kind, pieces=4))["n"].values.tolist() == [5, 7, 5, 9]
+        assert read_arrow(save(table, tmp_path / "a", kind, batch_rows=4))["n"].values.tolist() == [5, 7, 5, 9]
 
     def test_times(self, tmp_path: Path, kind: str) -> None:
         moment = datetime(2024, 5, 6, 7, 8, 9)
@@ -130,7 +130,7 @@ class TestTypes:
 
     def test_every_truncation_is_noticed(self, tmp_path: Path, kind: str) -> None:
         path = tmp_path / "a"
-        save(pa.table({"x": np.arange(1000.0), "t": ["a", "b"] * 500}), path, kind, pieces=100)
+        save(pa.table({"x": np.arange(1000.0), "t": ["a", "b"] * 500}), path, kind, batch_rows=100)
         whole = path.read_bytes()
         for cut in range(1, len(whole) - (8 if kind == "stream" else 0), len(whole) // 16):
             path.write_bytes(whole[:cut])
@@ -151,7 +151,7 @@ class TestTypes:
 def test_damaged_bytes_raise_or_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for kind in KINDS:
-        save(pa.table({"x": np.arange(50.0), "t": ["a", "b"] * 25}), path, kind, pieces=10)
+        save(pa.table({"x": np.arange(50.0), "t": ["a", "b"] * 25}), path, kind, batch_rows=10)
         whole = path.read_bytes()
         for place in range(0, len(whole), 7):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
@@ -162,20 +162,20 @@ def test_damaged_bytes_raise_or_read(tmp_path: Path) -> None:
 @given(
     numbers=st.lists(st.none() | st.integers(-(2**53), 2**53), min_size=1, max_size=20),
     texts=st.lists(st.none() | st.text(max_size=3), min_size=20, max_size=20),
-    pieces=st.integers(1, 7),
+    batch_rows=st.integers(1, 7),
     kind=st.sampled_from(KINDS),
 )
 def test_round_trip(
     tmp_path_factory: pytest.TempPathFactory,
     numbers: list[int | None],
     texts: list[str | None],
-    pieces: int,
+    batch_rows: int,
     kind: str,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip"
     texts = texts[: len(numbers)]
     back = read_arrow(
-        save(pa.table({"n": pa.array(numbers, "int64"), "t": pa.array(texts, "string")}), path, kind, pieces)
+        save(pa.table({"n": pa.array(numbers, "int64"), "t": pa.array(texts, "string")}), path, kind, batch_rows)
     )
     expected = [np.nan if number is None else number for number in numbers]
     np.testing.assert_array_equal(back["n"].values, expected)

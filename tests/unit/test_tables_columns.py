@@ -1,4 +1,4 @@
-"""Columns that are filled piece by piece, and their names."""
+"""Columns that are filled part by part, and their names."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_a_column_that_is_not_full_is_an_error() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(["", " a", "a", "b", "\u00e9", "e\u0301"]), min_size=1), min_size=1))
-def test_text_in_pieces_is_text_in_one_piece(pieces: list[list[str]]) -> None:
-    column = TextColumn(sum(map(len, pieces)))
-    for piece in pieces:
-        column.add_texts(np.array(piece))
+def test_text_in_parts_is_text_in_one(parts: list[list[str]]) -> None:
+    column = TextColumn(sum(map(len, parts)))
+    for part in parts:
+        column.add_texts(np.array(part))
     done = column.column("t", 3, "m")
-    expected = [unicodedata.normalize("NFC", text).strip() for piece in pieces for text in piece]
+    expected = [unicodedata.normalize("NFC", text).strip() for part in parts for text in part]
     assert done.texts().tolist() == expected
     assert done.categories == tuple(sorted(set(expected) - {""}))
     assert (done.name, done.field, done.units) == ("t", 3, "m")

@@ -21,7 +21,7 @@ from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["JoinedDataset", "concatenate_datasets", "expand", "is_several", "natural"]
+__all__ = ["concatenate_datasets", "expand", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -149,22 +149,15 @@ def _files_in(directory: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class JoinedDataset(Dataset):
-    """A data set made of several, whose messages name the file that a sample came from.
+class _Places:
+    """Finds the file that a sample came from, and its place there (`onotrain.data.dataset.Positions`)."""
 
-    Parameters
-    ----------
-    origins
-        Where each begins.
-    parts
-        What they were, without samples.
-    """
+    origins: Origins
+    #: The data sets, without samples.
+    parts: tuple[Dataset, ...]
 
-    origins: Origins = Origins(())
-    parts: tuple[Dataset, ...] = ()
-
-    def where(self, row: int, column: int | None = None) -> str:
-        """Return the place of a value for a message, as `Dataset.where` does."""
+    def place(self, row: int, column: int | None) -> str:
+        """Return the place of feature `column`, or of the target, of a row of the whole."""
         part, own = self.origins.find(row)
         return self.parts[part].where(own, column)
 
@@ -204,7 +197,8 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     for end, each in zip(ends, datasets, strict=True):
         features[end - len(each) : end] = _in_order(first, each)
     targets, class_names = _joined_targets(datasets)
-    return JoinedDataset(
+    without_samples = tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets)
+    return Dataset(
         features=features,
         targets=targets,
         feature_shape=first.feature_shape,
@@ -212,8 +206,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         feature_names=first.feature_names,
         target_names=first.target_names,
         class_names=class_names,
-        origins=Origins(ends),
-        parts=tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets),
+        positions=_Places(Origins(ends), without_samples),
     )
 
 

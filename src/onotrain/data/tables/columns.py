@@ -1,4 +1,4 @@
-"""Columns that are filled piece by piece, in memory that is allocated once."""
+"""Columns that are filled part by part, in memory that is allocated once."""
 
 from __future__ import annotations
 
