@@ -52,7 +52,7 @@ EXPORT_FORMATS = ("safetensors", "npz", "onnx")
 
 
 #: Formats whose files are tables: columns of any kind, in place of arrays of features and targets.
-TABLES: tuple[FormatName, ...] = ("csv", "tsv")
+TABLES: tuple[FormatName, ...] = ("csv", "tsv", "parquet", "arrow")
 
 
 class BuiltIn(NamedTuple):

@@ -18,7 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import feather
 
+from onotrain.data import DataSpec, detect_format, load_dataset
+from onotrain.data.readers import is_table
 from onotrain.data.tables.arrow import arrow_names, read_arrow
+from onotrain.data.tables.loading import read_table
 from onotrain.errors import DataError, ResourceError
 
 KINDS = ("parquet", "arrow", "feather", "stream")
@@ -186,3 +189,17 @@ def test_round_trip(
 def test_the_package_is_imported_without_pyarrow() -> None:
     code = "import sys, onotrain, onotrain.data.readers; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_read_where_tables_are_read(tmp_path: Path, kind: str) -> None:
+    table = pa.table({"a": [1.0, 2.0], "zip": [2134, 90210], "label": ["x", "y"]})
+    spec = DataSpec(save(table, tmp_path / "a.bin", kind))
+    assert is_table(spec)
+    back = read_table(spec, detect_format(spec), wanted={"zip", "label"}, texts={"zip"})
+    assert back["zip"].categories == ("2134", "90210")
+    data = load_dataset(spec)
+    np.testing.assert_array_equal(data.features, [[1, 2134], [2, 90210]])
+    assert (data.feature_names, data.target_names) == (("a", "zip"), ("label",))
+    assert data.targets is not None
+    assert data.targets.tolist() == ["x", "y"]

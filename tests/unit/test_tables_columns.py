@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.data.tables.columns import NumberColumn, TextColumn
+from onotrain.data.tables.columns import NumberColumn, TextColumn, as_text
 from onotrain.data.tables.naming import nfc, nfc_names, places_of
+from onotrain.data.tables.table import Column
 
 
 def test_integers_become_float64_when_one_is_missing() -> None:
@@ -36,6 +37,19 @@ def test_text_in_parts_is_text_in_one(parts: list[list[str]]) -> None:
     assert done.texts().tolist() == expected
     assert done.categories == tuple(sorted(set(expected) - {""}))
     assert (done.name, done.field, done.units) == ("t", 3, "m")
+
+
+def test_any_column_as_text() -> None:
+    for values, texts in (
+        (np.array([2.0, np.nan, 1.5, 10]), ["2", "", "1.5", "10"]),
+        (np.array([True, False]), ["True", "False"]),
+        (np.array(["2020-01-01", "NaT"], "M8[D]"), ["2020-01-01", ""]),
+    ):
+        column = as_text(Column("x", values, units="m", field=3))
+        assert column.texts().tolist() == texts
+        assert column.categories == tuple(sorted(set(texts) - {""}))
+        assert (column.units, column.field) == ("m", 3)
+        assert as_text(column) is column
 
 
 def test_names() -> None:

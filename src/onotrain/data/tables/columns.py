@@ -9,7 +9,7 @@ import numpy as np
 from onotrain.data.tables.naming import nfc
 from onotrain.data.tables.table import MISSING_CODE, Column
 
-__all__ = ["NumberColumn", "TextColumn"]
+__all__ = ["NumberColumn", "TextColumn", "as_text"]
 
 
 class NumberColumn:
@@ -104,6 +104,16 @@ class TextColumn:
         rank = np.full(len(names) + 1, MISSING_CODE, np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
         return Column(name, rank[self._codes], tuple(names[code] for code in order), units=units, field=field)
+
+
+def as_text(column: Column) -> Column:
+    """Return a column as text: that of the shortest text for each number, truth value or time, in sorted order."""
+    if column.is_text:
+        return column
+    values, places = np.unique(column.values, return_inverse=True)
+    text = TextColumn(len(column))
+    text.add(Column(column.name, values).texts().tolist(), places.reshape(-1))
+    return text.column(column.name, column.field, column.units)
 
 
 def _check_filled(filled: int, rows: int) -> None:

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
@@ -149,7 +150,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
 
 def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Column:
     """Return one column of text of those of several tables, some of which may be numbers."""
-    parts = [_coded(column) for column in columns]
+    parts = [(text.values, text.categories or ()) for text in map(as_text, columns)]
     # The same text may be written in two ways only where it is a number, and then stands for the same number.
     number_of: dict[str, float] = {}
     for (_, names), column in zip(parts, columns, strict=True):
@@ -168,16 +169,3 @@ def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Co
         plain = Column("", np.arange(len(names), dtype=np.int32), names).as_numbers()[0]
         numbers = np.array([number_of.get(name, value) for name, value in zip(names, plain, strict=True)], np.float64)
     return Column(columns[0].name, codes, names, units, field, numbers)
-
-
-def _coded(column: Column) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the codes and categories of a column, also of one of numbers."""
-    if column.categories is not None:
-        return column.values, column.categories
-    values, places = np.unique(column.values, return_inverse=True)
-    texts = Column("", values).texts().tolist()
-    codes = places.reshape(-1).astype(np.int32)
-    if texts and texts[-1] == "":  # NaN is sorted to the end
-        codes[codes == len(texts) - 1] = MISSING_CODE
-        texts.pop()
-    return codes, tuple(texts)
