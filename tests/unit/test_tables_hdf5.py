@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onotrain.data.tables.hdf5 import hdf5_names, hdf5_table
+from onotrain.data import DataSpec
+from onotrain.data.tables.hdf5 import hdf5_names, hdf5_table, holds_table
 from onotrain.data.tables.hdf5_records import texts_of_pickle
 from onotrain.data.tables.hdf5_values import Packing
 from onotrain.data.tables.table import Table
@@ -130,6 +131,20 @@ class TestVariables:
         ):  # fmt: skip
             assert hdf5_table(str(write(path, **arrays))) is None
         assert table(write(path, x=A, y=A, z=A, label=A)).names == ("label", "x", "y", "z")
+
+    def test_what_the_user_names_decides(self, path: Path) -> None:
+        write(path, x=np.zeros((N, 3)), y=A, temp=A, pressure=A, label=np.arange(N))
+        for features, targets, columns in (
+            (None, None, False), ("x", "label", False), (["x", "temp"], "y", False),
+            (["temp", "pressure"], "label", True), ("temp*", "label", True), (None, "label", False),
+        ):  # fmt: skip
+            assert holds_table(DataSpec(str(path), features=features, targets=targets)) is columns
+        assert hdf5_table(str(path), ["temp", "label"]) is None
+        back = hdf5_table(str(path), ["temp", "label"], anyway=True)
+        assert back is not None
+        assert back.names == ("label", "temp")
+        assert holds_table(DataSpec(str(write(path, temp=A, pressure=A, label=A))))
+        assert holds_table(DataSpec(str(write(path, rows=np.zeros(3, [("a", "f8"), ("b", "f8")])))))
 
     def test_in_blocks(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("onotrain.data.tables.hdf5._BLOCK_BYTES", 20)

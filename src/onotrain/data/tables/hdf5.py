@@ -21,12 +21,26 @@ from onotrain.data.tables.table import Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["hdf5_names", "hdf5_table"]
+__all__ = ["hdf5_names", "hdf5_table", "holds_table"]
 
 _BLOCK_BYTES = 1 << 24
 
 
-def hdf5_table(path: str, wanted: Collection[str] | None = None) -> Table | None:
+def holds_table(spec: DataSpec) -> bool:
+    """Return whether what `spec` names in an HDF5 or netCDF-4 file are columns, and not arrays; reads no data.
+
+    Arrays of features have two axes or more, or are alone with one of targets; see `hdf5_table`.
+
+    Raises
+    ------
+    DataError
+        Missing, or damaged.
+    """
+    with open_file(spec.path) as file:
+        return not _holds_arrays(file, _names(file, spec.path), spec)
+
+
+def hdf5_table(path: str, wanted: Collection[str] | None = None, *, anyway: bool = False) -> Table | None:
     """Read a table from an HDF5 or netCDF-4 file.
 
     Parameters
@@ -36,6 +50,8 @@ def hdf5_table(path: str, wanted: Collection[str] | None = None) -> Table | None
     wanted
         Columns to read, or data sets or fields that stand for several; what the file does not have is left out.  None:
         all, but for what cannot be a column, which notes of the table then name.
+    anyway
+        Whether to read columns also from a file that holds arrays, for `holds_table` says that they are meant.
 
     Returns
     -------
@@ -55,7 +71,7 @@ def hdf5_table(path: str, wanted: Collection[str] | None = None) -> Table | None
         Larger than the memory that is left.
     """
     with open_file(path) as file:
-        found = _variables(file, path, wanted)
+        found = _variables(file, path, wanted, anyway=anyway)
         if found is None:
             return None
         variables, notes = found
@@ -75,13 +91,17 @@ def hdf5_names(path: str) -> tuple[str, ...] | None:
         return None if found is None else tuple(variable.name for variable in found[0])
 
 
+def _names(file: h5py.File, path: str) -> list[str]:
+    """Return the names of all data sets, but for the indices that PyTables keeps in groups called ``_i_...``."""
+    return [name for name in list_arrays(file, path) if not name.startswith("_i_") and "/_i_" not in name]
+
+
 def _variables(
-    file: h5py.File, path: str, wanted: Collection[str] | None
+    file: h5py.File, path: str, wanted: Collection[str] | None, *, anyway: bool = False
 ) -> tuple[list[Variable], tuple[str, ...]] | None:
     """Return the columns that the file can give, with notes; None if it holds arrays of features and targets."""
-    # PyTables keeps the indices of its tables in groups called _i_....
-    names = [name for name in list_arrays(file, path) if not name.startswith("_i_") and "/_i_" not in name]
-    if is_ours(file) or _holds_arrays(file, names, path):
+    names = _names(file, path)
+    if not anyway and _holds_arrays(file, names, DataSpec(path)):
         return None
     tables = [name for name in names if _is_hard(file, name) and file[name].dtype.names and file[name].ndim == 1]
     asked = None if wanted is None else {nfc(name) for name in wanted}
@@ -107,14 +127,18 @@ def _is_hard(file: h5py.File, name: str) -> bool:
     return isinstance(file.get(name, getlink=True), h5py.HardLink)
 
 
-def _holds_arrays(file: h5py.File, names: Sequence[str], path: str) -> bool:
-    """Return whether a file holds an array of features and perhaps one of targets, by their names."""
+def _holds_arrays(file: h5py.File, names: Sequence[str], spec: DataSpec) -> bool:
+    """Return whether a file holds arrays of features and perhaps of targets, by their names."""
+    if is_ours(file):
+        return True
     try:
-        features, targets = choose_arrays(names, DataSpec(path))
+        features, targets = choose_arrays(names, spec)
     except DataError:
         return False
     if not all(_is_hard(file, name) for name in (*features, *targets)):
         return True  # is refused there
+    if spec.features is not None:
+        return any(file[name].ndim != 1 and not file[name].dtype.names for name in features)
     data = file[features[0]]
     if data.dtype.names or data.shape is None or data.ndim != 1:
         return not data.dtype.names and not (is_netcdf(file) and data.ndim == 1)
