@@ -21,6 +21,7 @@ from onotrain.data.dataset import (
     sample_shape,
     stored_dtype,
 )
+from onotrain.data.hdf5_axes import check_lengths, counts_samples_last, name_of
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import existing_file, reason
 from onotrain.errors import DataError
@@ -118,15 +119,11 @@ class Arrays:
         ResourceError
             Larger than the memory that is left.
         """
-        parts = [_read_targets(data, f"{path}[{_name(data)}]", transposed=self.transposed) for data in self.targets]
+        parts = [_read_targets(data, f"{path}[{name_of(data)}]", transposed=self.transposed) for data in self.targets]
         if len(parts) < 2:
-            return canonical_targets(parts[0], self.shape[0], f"{path}[{_name(self.targets[0])}]") if parts else None
-        columns, _ = side_by_side(parts, [_name(data) for data in self.targets], path)
+            return canonical_targets(parts[0], self.shape[0], f"{path}[{name_of(self.targets[0])}]") if parts else None
+        columns, _ = side_by_side(parts, [name_of(data) for data in self.targets], path)
         return canonical_targets(columns, self.shape[0], path)
-
-
-def _name(data: h5py.Dataset) -> str:
-    return str(data.name.lstrip("/"))
 
 
 def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
@@ -146,16 +143,16 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
     x = tuple(open_array(file, name, path) for name in features)
     y = tuple(open_array(file, name, path) for name in targets)
     shapes = [sample_shape(data.dtype, data.shape, f"{path}[{name}]") for data, name in zip(x, features, strict=True)]
-    transposed = _counts_samples_last(x, y)
+    transposed = counts_samples_last(x, y)
     if transposed:
         shapes = [(len(data),) for data in x]
     rows = x[0].shape[1 if transposed else 0]
-    _check_lengths(x, y, rows, path, transposed=transposed)
+    check_lengths(x, y, rows, path, transposed=transposed)
     shape = shapes[0] if len(x) == 1 else (sum(math.prod(each) for each in shapes),)
     stored = read_attribute(file, "feature_shape", path)
     if stored is not None and len(x) == 1:
         shape = _shape(stored, shape, path)
-    note = f"the last axis of {_name(x[0])} {x[0].shape} counts the samples, as in the files of MATLAB"
+    note = f"the last axis of {name_of(x[0])} {x[0].shape} counts the samples, as in the files of MATLAB"
     return Arrays(
         x, y, shape,
         _columns(x, shapes) if len(x) > 1 else _names(file, "feature_names", path),
@@ -166,42 +163,12 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
     )  # fmt: skip
 
 
-def _counts_samples_last(x: tuple[h5py.Dataset, ...], y: tuple[h5py.Dataset, ...]) -> bool:
-    """Return whether the last axis counts samples: MATLAB stores arrays so; of others, if nothing else fits."""
-    if any(data.ndim != 2 or data.shape[1] != x[0].shape[1] for data in x):
-        return False
-    if any(data.ndim not in (1, 2) or data.shape[-1] != x[0].shape[1] for data in y):
-        return False
-    if all("MATLAB_class" in data.attrs for data in (*x, *y)):
-        return True
-    return bool(y) and all(len(data) != len(x[0]) for data in y)
-
-
-def _check_lengths(
-    x: tuple[h5py.Dataset, ...], y: tuple[h5py.Dataset, ...], rows: int, path: str, *, transposed: bool
-) -> None:
-    """Refuse arrays of different numbers of samples."""
-    if transposed:
-        return
-    for data in x:
-        if len(data) != rows:
-            raise DataError(f"{path}[{_name(data)}]: {len(data)} samples, but {_name(x[0])} has {rows}")
-    for data in y:
-        if data.ndim not in (1, 2) or len(data) != rows:
-            hint = None
-            if x[0].ndim == 2 and data.ndim and data.shape[-1] == x[0].shape[1]:
-                hint = f"if the last axis of {_name(x[0])} {x[0].shape} counts the samples, write it transposed"
-            raise DataError(
-                f"{path}[{_name(data)}]: shape {data.shape}, expected ({rows},) or ({rows}, outputs)", hint=hint
-            )
-
-
 def _columns(data: tuple[h5py.Dataset, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
     """Return names for the columns of arrays that are put side by side."""
     return tuple(
         column
         for each, shape in zip(data, shapes, strict=True)
-        for column in column_names(_name(each), math.prod(shape), each.ndim)
+        for column in column_names(name_of(each), math.prod(shape), each.ndim)
     )
 
 
@@ -210,7 +177,7 @@ def _units(y: tuple[h5py.Dataset, ...], path: str, *, transposed: bool) -> tuple
     found: list[str] = []
     for data in y:
         outputs = 1 if data.ndim == 1 else data.shape[0 if transposed else 1]
-        stored = read_attribute(data, "units", f"{path}[{_name(data)}]")
+        stored = read_attribute(data, "units", f"{path}[{name_of(data)}]")
         units = [_text(unit) or "" for unit in np.atleast_1d(np.asarray(stored, object)).ravel()]
         found += units if len(units) == outputs else units[:1] * outputs if len(units) == 1 else [""] * outputs
     return tuple(found) if any(found) else None
