@@ -169,8 +169,8 @@ def batch_size(samples: int) -> int:
 
 
 def epochs(samples: int, batch: int) -> int:
-    """Return how many epochs make enough steps, between 5 and 300."""
-    return min(max(round(_STEPS * batch / samples), 5), 300)
+    """Return how many epochs make enough steps, between 5 and 100."""
+    return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
 def template(spec: DataSpec, facts: Facts) -> str:
@@ -213,7 +213,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
         *_column_lines(facts),
         "",
         "model:",
-        _noted("  initializer: kaiming_normal", "suits relu; others: xavier_uniform, lecun_normal, ..."),
+        _noted("  initializer: xavier_uniform", "or kaiming_normal, lecun_normal, ..."),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
         _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
