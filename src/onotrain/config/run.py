@@ -23,7 +23,7 @@ class EarlyStopping(Section):
     restore_best: bool = Field(True, description="End with the parameters of the best epoch, not of the last one.")
     mode: Literal["auto", "min", "max"] = Field(
         "auto",
-        description="Whether less or more is better; `auto`: max for accuracy, top_k and r2, min for the others.",
+        description="Whether less or more is better; `auto`: as [metrics](metrics.md) says, such as max for accuracy.",
     )
 
     @model_validator(mode="before")
@@ -65,8 +65,8 @@ class Training(Section):
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
-        description="Metrics of the validation data: a list of `loss`, `accuracy`, `top_5` (or any other number), "
-        "`mae`, `rmse`, `r2`.  `auto`: loss and accuracy for classes; loss, mae, rmse and r2 for values.",
+        description="Metrics of the validation data, such as `f1`, `f1[rose]`, `roc_auc` or `top_5`: see "
+        "[metrics](metrics.md).  `auto`: loss and accuracy for classes; loss, mae, rmse and r2 for values.",
     )
 
     def problems(self) -> Iterator[Problem]:

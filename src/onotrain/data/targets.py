@@ -85,6 +85,20 @@ class TargetCodec:
             return numbers.astype(np.int32) if self.task == "multiclass" else numbers.astype(np.float32)[:, None]
         return self._values(targets if targets.ndim == 2 else targets[:, None], dataset)
 
+    def names(self, target_names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Return the names of the classes (two for ``binary``), labels or outputs; None where they are only numbers.
+
+        Parameters
+        ----------
+        target_names
+            Of the columns in the training file.
+        """
+        names = self.class_names
+        if names is None and self.task in ("multilabel", "regression"):
+            names = target_names
+        expected = 2 if self.task == "binary" else self.outputs
+        return names if names is not None and len(names) == expected else None
+
     @property
     def classes(self) -> int:
         """Number of classes; 0 for regression and multi-label."""

@@ -121,5 +121,8 @@ class RunData:
         stream = None if features is not None else self._stream(path)
         samples = samples_of(features, targets, arrays.get("validation_index"), stream)
         origin = np.atleast_1d(samples.targets(0, 1)[0])
-        wanted = metrics.make_metrics(self._config.training.metrics, model.loss, origin)
+        names = self.description.codec.names(self.description.target_names)
+        wanted = metrics.make_metrics(
+            self._config.training.metrics, model.loss, origin, of=names, weighted=samples.weights(0, 1) is not None
+        )
         return Evaluator(model, samples, self.description.normalization, wanted, self._kernels)
