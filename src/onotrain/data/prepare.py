@@ -16,6 +16,7 @@ from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_o
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.split import stratified_split
 from onotrain.data.targets import TargetCodec
+from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
 
 #: Samples of a block that a normalisation is computed from.
@@ -74,7 +75,13 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
 
 
 def prepare(
-    section: Any, task: str, outputs: int, dtype: str, seed: int, memory: int
+    section: Any,
+    task: str,
+    outputs: int,
+    dtype: str,
+    seed: int,
+    memory: int,
+    class_weights: ClassWeights = None,
 ) -> tuple[dict[str, np.ndarray], DataDescription]:
     """Read training and validation data.
 
@@ -90,13 +97,17 @@ def prepare(
         Of the split.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
+    class_weights
+        Of the ``loss`` section.
 
     Returns
     -------
     arrays
         ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
         either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
-        ``validation_targets``, or nothing.
+        ``validation_targets``, or nothing.  Where samples or classes have weights, ``weights`` of all samples in the
+        training file, 1 in the mean over the training part; where samples have, ``validation_weights`` of the
+        validation samples.
     description
         Shapes, names, normalisation (computed on the training part) and encoding of the targets.
 
@@ -110,11 +121,12 @@ def prepare(
         codec = TargetCodec.fit(task, outputs, train)
         targets = encode(codec, train, dtype)
         arrays = {"targets": targets} | ({} if train_stream else {"features": train.features})
-        validation = section.validation
+        validation, weights = section.validation, sample_weights(train)
         if isinstance(validation, float):
             labels = targets.reshape(-1).astype(np.int64) if task in ("multiclass", "binary") else None
             split = stratified_split(labels, len(train), validation, seed)
             arrays["train_index"], arrays["validation_index"] = split
+            arrays |= _named("validation_weights", None if weights is None else weights[split[1]], dtype)
         elif validation is not None:
             spec = _validation_spec(section, train, _columns(train, train_stream))
             held_out, stream = _read(section, spec, stack, memory - train.features.nbytes)
@@ -122,14 +134,22 @@ def prepare(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
             arrays["validation_targets"] = encode(codec, held_out, dtype)
+            arrays |= _named("validation_weights", sample_weights(held_out), dtype)
             if stream is None:
                 arrays["validation_features"] = held_out.features
         _check_counts(arrays, train.source)
+        counted = training_weights(weights, class_weights, codec, targets, arrays.get("train_index"), train.source)
+        arrays |= _named("weights", counted, dtype)
         samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
         normalization = normalization_of(section.normalize, samples)
     return arrays, DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
     )
+
+
+def _named(name: str, weights: np.ndarray | None, dtype: str) -> dict[str, np.ndarray]:
+    """Return weights under their name, or nothing if there are none."""
+    return {} if weights is None else {name: weights.astype(dtype)}
 
 
 def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
@@ -155,14 +175,18 @@ def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
 
 
 def samples_of(
-    features: np.ndarray | None, targets: np.ndarray, index: np.ndarray | None, stream: Hdf5Stream | None
+    features: np.ndarray | None,
+    targets: np.ndarray,
+    index: np.ndarray | None,
+    stream: Hdf5Stream | None,
+    weights: np.ndarray | None = None,
 ) -> Samples:
-    """Return samples whose features are in memory, or else in `stream`."""
+    """Return samples whose features are in memory, or else in `stream`; weights are of the samples in `index`."""
     if stream is not None:
-        return StreamSamples(stream, targets, index)
+        return StreamSamples(stream, targets, index, weights)
     if features is None:
         raise ValueError("neither features nor a stream")
-    return ArraySamples(features, targets, index)
+    return ArraySamples(features, targets, index, weights)
 
 
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:

@@ -99,6 +99,11 @@ class TargetCodec:
         expected = 2 if self.task == "binary" else self.outputs
         return names if names is not None and len(names) == expected else None
 
+    def shown_names(self, target_names: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the same; their numbers where they have no names."""
+        count = 2 if self.task == "binary" else self.outputs
+        return self.names(target_names) or tuple(map(str, range(count)))
+
     @property
     def classes(self) -> int:
         """Number of classes; 0 for regression and multi-label."""

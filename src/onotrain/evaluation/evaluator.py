@@ -15,6 +15,7 @@ from onotrain.evaluation.metrics import Measure
 from onotrain.evaluation.ranking import Scores, check_size
 from onotrain.evaluation.rows import Rows
 from onotrain.evaluation.statistics import Collection, Statistic
+from onotrain.evaluation.warnings import warnings_of, watched
 from onotrain.nn import Model
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import Comm, start_mpi
@@ -41,6 +42,8 @@ class Evaluator:
         What to compute.
     kernels
         Kernels of the model's dtype.
+    names
+        Of the classes or outputs, for warnings; None: there are none.
 
     Raises
     ------
@@ -55,8 +58,13 @@ class Evaluator:
         normalization: Normalization,
         measures: Sequence[Measure],
         kernels: Kernels,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.measures = measures
+        #: What must not be overlooked in the last result.
+        self.warnings: list[str] = []
+        self._names = names or ()
+        self._watched = None if names is None else watched(model.loss.task, model.outputs, samples.targets(0, 1)[0])
         self._loss, self._samples = model.loss, samples
         self._forward = ForwardPass(model, normalization, kernels)
         for measure in measures:
@@ -123,8 +131,11 @@ class Evaluator:
         return {measure.name: measure.value(totals[measure.statistic]) for measure in self.measures}
 
     def __call__(self, comm: Comm | None) -> dict[str, float]:
-        """Return the value of every measure, by name.  *Collective* over `comm`."""
-        return self.values(self.totals(comm))
+        """Return the value of every measure, by name, and note warnings.  *Collective* over `comm`."""
+        statistics = [measure.statistic for measure in self.measures]
+        totals = self.totals(comm, statistics if self._watched is None else [*statistics, self._watched])
+        self.warnings = warnings_of(self._watched, totals.get(self._watched), self._names)
+        return self.values(totals)
 
     def _rows(self, chunk: int, threshold: float | np.ndarray | None) -> Rows:
         begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))

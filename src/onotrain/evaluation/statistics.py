@@ -60,13 +60,11 @@ class Means(Statistic):
         if not self.weighted:
             loss, right = rows.loss_sums
             return np.array([len(rows), loss, rows.right.sum() if self.threshold else right])
-        counts, each = rows.counts(True), np.zeros(len(rows))
-        for row in range(len(rows)):
-            sums = np.zeros(2)
-            rows.loss(rows.logits[row : row + 1], rows.targets[row : row + 1], 0.0, None, sums)
-            each[row] = sums[0]
-        right = 0.0 if rows.loss.task == "regression" else counts @ rows.right
-        return np.array([counts.sum(), counts @ each, right])
+        counts, sums = rows.counts(True), np.full(2, np.nan)
+        if rows.loss.weighs_rows:
+            sums[:] = 0.0
+            rows.loss(rows.logits, rows.targets, 0.0, None, sums, rows.weights)
+        return np.array([counts.sum(), sums[0], 0.0 if rows.loss.task == "regression" else counts @ rows.right])
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
     return errors(origin) if task == "regression" else None
 
 
-def warnings_of(statistic: Statistic | None, sums: np.ndarray, names: Sequence[str]) -> list[str]:
+def warnings_of(statistic: Statistic | None, sums: np.ndarray | None, names: Sequence[str]) -> list[str]:
     """Return warnings, each with what it means and what to do.
 
     Parameters
@@ -31,11 +31,11 @@ def warnings_of(statistic: Statistic | None, sums: np.ndarray, names: Sequence[s
     statistic
         Of `watched`.
     sums
-        Its sums over all samples.
+        Its sums over all samples; None if there is no statistic.
     names
         Of the classes or outputs.
     """
-    if statistic is None:
+    if statistic is None or sums is None:
         return []
     found = (
         _one_class(PerClass.of(sums), names) if isinstance(statistic, ClassCounts) else _worse_than_mean(sums, names)
@@ -50,8 +50,8 @@ def _one_class(counts: PerClass, names: Sequence[str]) -> str | None:
     number = int(predicted[0])
     share = counts.support[number] / counts.samples
     return (
-        f"ALL PREDICTIONS ARE ONE CLASS: all {int(counts.samples):,} samples are taken for class {names[number]!r}, "
-        f"which {share:.4g} of them are of.  The accuracy says nothing but that: the network tells no classes apart.  "
+        f"ALL PREDICTIONS ARE ONE CLASS: each of {int(counts.samples):,} samples is taken for class {names[number]!r}, "
+        f"right for {share:.4g} of them, and that is all the accuracy says.  The network tells no classes apart.  "
         "What to do: loss.class_weights: balanced where classes are rare, early stopping by "
         "validation_balanced_accuracy or validation_f1, a lower learning rate, normalised features"
     )

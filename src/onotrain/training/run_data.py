@@ -49,10 +49,11 @@ class RunData:
     def __init__(self, world: World, config: Config, kernels: Kernels, stack: ExitStack) -> None:
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
+        weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
         with agreed(world.comm):
             self._arrays, read = share(
-                world.node, lambda: prepare(data, config.task, outputs, training.dtype, training.seed, memory)
+                world.node, lambda: prepare(data, config.task, outputs, training.dtype, training.seed, memory, weights)
             )
         self._check_same(read)
         #: One for all: a node with another processor may have rounded the means otherwise.
@@ -85,10 +86,11 @@ class RunData:
         """
         arrays, data, training = self._arrays, self._config.data, self._config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
+        weights = arrays.get("weights")
         if "features" in arrays:
             self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
             features = arrays["features"]
-            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool)
+            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
         if data.partition.name != "none":
             raise UsageError(
                 f"{data.train}: is streamed, for it does not fit in every node's memory; partition "
@@ -104,7 +106,7 @@ class RunData:
         with agreed(self._world.comm):
             feed = StreamFeed(
                 self._world.node, partial(allocate, self._world.node), self._stream(data.train), targets, index,
-                data.window_mib, training.batch_size, normalization, training.seed, self._kernels,
+                data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
@@ -119,10 +121,11 @@ class RunData:
         features = arrays.get(f"{held_out}features")
         path = str(data.validation) if held_out else data.train
         stream = None if features is not None else self._stream(path)
-        samples = samples_of(features, targets, arrays.get("validation_index"), stream)
+        weights = arrays.get("validation_weights")
+        samples = samples_of(features, targets, arrays.get("validation_index"), stream, weights)
         origin = np.atleast_1d(samples.targets(0, 1)[0])
-        names = self.description.codec.names(self.description.target_names)
+        names = self.description.codec.shown_names(self.description.target_names)
         wanted = metrics.make_metrics(
             self._config.training.metrics, model.loss, origin, of=names, weighted=samples.weights(0, 1) is not None
         )
-        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels)
+        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, names)
