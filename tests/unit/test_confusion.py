@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +60,21 @@ def test_what_is_not_asked_for_is_not_made(tmp_path: Path, monkeypatch: pytest.M
     assert (
         found.counts is None and "confusion" not in found.to_mapping() and list(found.metrics) == ["loss", "accuracy"]
     )
+
+
+@pytest.mark.timeout(300)
+def test_thousands_of_classes_take_little_memory(tmp_path: Path) -> None:
+    """A table of classes x classes for each chunk took 200 MB a piece."""
+    net = networks.save(tmp_path / "net.h5", networks.checkpoint([{"dense": 5000}]))
+    rng = np.random.default_rng(0)
+    y = np.concatenate([np.arange(5000), rng.integers(0, 5000, 5000)])
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(10_000, 5)).astype("f4"), y=y)
+    tracemalloc.start()
+    try:
+        found = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 << 20
+    assert found.counts is not None and len(found.counts.samples) <= 10_000
+    assert "balanced_accuracy" in found.metrics and "roc_auc" not in found.metrics

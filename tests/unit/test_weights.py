@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_class_weight
 
 import builders
+import networks
 from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import LossOptions
-from onotrain.data import prepare, readers
+from onotrain.data import DataSpec, prepare, readers
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
 from onotrain.data.feed import ArrayFeed
@@ -22,6 +24,8 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import sample_weights, training_weights
 from onotrain.errors import ConfigError, DataError, UsageError
+from onotrain.inference import source
+from onotrain.inference.evaluation import evaluate
 from onotrain.nn.losses import Loss
 from onotrain.training import train
 
@@ -211,3 +215,24 @@ def test_weighted_metrics_need_weights(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="metric 'weighted_f1' needs weights of the samples"):
         train(made, output=tmp_path / "run")
+
+
+def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = networks.save(tmp_path / "net.h5", networks.example("multiclass"))
+    rng = np.random.default_rng(0)
+    weights = rng.choice([0.0, 1.0, 5.0], 700)
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700))
+    plain = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+    assert not any(name.startswith("weighted") for name in plain.metrics)
+    given = lambda spec: replace(readers.load_dataset(spec), weights=weights)  # noqa: E731
+    monkeypatch.setattr(source, "load_dataset", given)
+    found = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+    assert {name: found.metrics[name] for name in plain.metrics} == plain.metrics
+    network, data = load(net), np.load(tmp_path / "t.npz")
+    guess = network.predict_classes(data["x"])
+    assert found.metrics["weighted_accuracy"] == pytest.approx(np.average(guess == data["y"], weights=weights))
+    assert found.metrics["weighted_f1"] == pytest.approx(
+        f1_score(data["y"], guess, average="macro", sample_weight=weights)
+    )
+    losses = -np.log(network.predict(data["x"])[np.arange(700), data["y"]])
+    assert found.metrics["weighted_loss"] == pytest.approx(np.average(losses, weights=weights), rel=1e-5)

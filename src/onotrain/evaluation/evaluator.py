@@ -23,6 +23,9 @@ from onotrain.parallel.world import Comm, start_mpi
 #: Memory for the sums of all chunks of one round, which a rank sends to the others [bytes].
 TABLE_BYTES = 1 << 24
 
+#: Chunks after which a collection may make less of what it has kept.
+_COMPACT_EVERY = 256
+
 #: What was summed or collected -> the sums, or what came of it.
 Totals = dict[Any, Any]
 
@@ -118,7 +121,8 @@ class Evaluator:
                     np.concatenate([statistic.sums(rows) for statistic in summed], out=table[row])
                 for collection, parts in kept.items():
                     parts.append((begin + row, collection.keep(rows)))
-                    _compact(collection, parts)
+                    if len(parts) % _COMPACT_EVERY == 0:
+                        _compact(collection, parts)
             if comm is not None and size > 1:
                 comm.Allreduce(start_mpi().IN_PLACE, table)
             table[0] += total  # so that sums do not depend on how many chunks a round has
