@@ -13,6 +13,7 @@ from onotrain.errors import UsageError
 from onotrain.evaluation import metrics
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.evaluation.forward_pass import PASS_ROWS
+from onotrain.evaluation.rows import Rows
 from onotrain.nn.losses import Loss
 
 ROWS = 101
@@ -107,3 +108,16 @@ def test_evaluation_covers_every_sample_once(rows: int) -> None:
     views = model.layout.views(flat)
     logits = (features[index].astype(float) - 1) / 2 @ views["dense_0/weight"].T + views["dense_0/bias"]
     assert got["accuracy"] == pytest.approx((logits.argmax(axis=1) == targets[index]).mean())
+
+
+def test_values_are_judged_in_the_units_of_the_data() -> None:
+    """The network learns other numbers, whose loss it is; errors and R2 are of the data's."""
+    rng = np.random.default_rng(5)
+    learned = rng.normal(size=(ROWS, 2))
+    given = learned + 0.1 * rng.normal(size=learned.shape)
+    criterion, scale = loss("mse", 2), np.array([1e-6, 1e3])
+    rows = Rows(criterion, given, learned, undo=lambda values: values * scale + 5)
+    (judged,) = metrics.make_metrics(["rmse[1]"], criterion, (learned * scale + 5)[0])[1:]
+    expected = 1e3 * np.sqrt(np.square(given - learned)[:, 1].mean())
+    assert judged.value(judged.statistic.sums(rows)) == pytest.approx(expected, rel=1e-9)
+    assert rows.loss_sums[0] == pytest.approx(np.square(given - learned).sum())

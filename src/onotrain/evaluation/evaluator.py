@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Evaluator:
         Kernels of the model's dtype.
     names
         Of the classes or outputs, for warnings; None: there are none.
+    undo
+        See `Rows`; the loss is that of what the network learns, all else in the units of the data.
 
     Raises
     ------
@@ -61,13 +63,16 @@ class Evaluator:
         normalization: Normalization,
         measures: Sequence[Measure],
         kernels: Kernels,
+        *,
         names: Sequence[str] | None = None,
+        undo: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.measures = measures
         #: What must not be overlooked in the last result.
         self.warnings: list[str] = []
-        self._names = names or ()
-        self._watched = None if names is None else watched(model.loss.task, model.outputs, samples.targets(0, 1)[0])
+        self._names, self._undo = names or (), undo
+        origin = samples.targets(0, 1) if undo is None else undo(samples.targets(0, 1))
+        self._watched = None if names is None else watched(model.loss.task, model.outputs, origin[0])
         self._loss, self._samples = model.loss, samples
         self._forward = ForwardPass(model, normalization, kernels)
         for measure in measures:
@@ -144,7 +149,8 @@ class Evaluator:
     def _rows(self, chunk: int, threshold: float | np.ndarray | None) -> Rows:
         begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))
         logits = self._forward.logits(*self._samples.features(begin, end))
-        return Rows(self._loss, logits, self._samples.targets(begin, end), self._samples.weights(begin, end), threshold)
+        targets, weights = self._samples.targets(begin, end), self._samples.weights(begin, end)
+        return Rows(self._loss, logits, targets, weights, threshold, self._undo)
 
 
 def _compact(collection: Collection, parts: list[tuple[int, Any]]) -> None:

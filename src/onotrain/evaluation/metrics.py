@@ -102,7 +102,7 @@ class _Foreign(Statistic):
     def sums(self, rows: Rows) -> np.ndarray:
         """Return the metric's sums, then the number of rows."""
         seen = rows.predictions if rows.loss.task == "regression" else rows.logits
-        return np.append(self.metric.sums(seen, rows.targets, rows.loss_sums), len(rows))
+        return np.append(self.metric.sums(seen, rows.values, rows.loss_sums), len(rows))
 
     def value(self, sums: np.ndarray) -> float:
         """Return what the metric makes of its sums."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +27,8 @@ class Rows:
         Probability above which the answer of an output is yes, one or float64 ``(outputs,)``; None: that of a logit
         above 0.  For ``binary`` and ``multilabel``, and for ``multiclass`` of two classes the probability of the second
         one.
+    undo
+        Brings what a regression learns and gives into the units of the data; None: it is.
     """
 
     def __init__(
@@ -35,8 +38,10 @@ class Rows:
         targets: np.ndarray,
         weights: np.ndarray | None = None,
         threshold: float | np.ndarray | None = None,
+        undo: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self.loss, self.logits, self.targets, self.weights, self.threshold = loss, logits, targets, weights, threshold
+        self._undo = undo
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -58,8 +63,14 @@ class Rows:
 
     @cached_property
     def predictions(self) -> np.ndarray:
-        """Probabilities or values, ``(r, outputs)``."""
-        return self.loss.predict(self.logits)
+        """Probabilities, or values in the units of the data, ``(r, outputs)``."""
+        found = self.loss.predict(self.logits)
+        return found if self._undo is None else self._undo(found)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Targets in the units of the data."""
+        return self.targets if self._undo is None else self._undo(self.targets)
 
     @cached_property
     def yes(self) -> np.ndarray:

@@ -188,8 +188,8 @@ class Errors(Statistic):
 
     def sums(self, rows: Rows) -> np.ndarray:
         """Return ``(n, absolute..., squared..., shifted targets..., their squares...)``."""
-        shifted = rows.targets - np.asarray(self.origin)
-        errors = rows.predictions.astype(np.float64) - rows.targets
+        shifted = rows.values - np.asarray(self.origin)
+        errors = rows.predictions.astype(np.float64) - rows.values
         terms = (np.abs(errors), np.square(errors), shifted, np.square(shifted))
         if not self.weighted:
             return np.concatenate([[len(rows)], *(term.sum(axis=0) for term in terms)])

@@ -128,4 +128,4 @@ class RunData:
         wanted = metrics.make_metrics(
             self._config.training.metrics, model.loss, origin, of=names, weighted=samples.weights(0, 1) is not None
         )
-        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, names)
+        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, names=names)
