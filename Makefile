@@ -36,7 +36,7 @@ help:
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
 	@echo 'make docs       build the pages of docs/ as a site in build/docs'
-	@echo 'make lint       format, style, types, shell scripts;  make format mends the first two'
+	@echo 'make lint       format, style, types, shell scripts;  make format fixes the first two'
 	@echo 'make clean      remove what was built;  make distclean also removes $(VENV)'
 
 setup: $(VENV)/.installed

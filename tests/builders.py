@@ -130,7 +130,7 @@ class NoModel:
 
 
 def prepare(run: Any, samples: int, network: Any = None) -> None:
-    """Have a strategy get ready for batches of so many samples.  *Collective*."""
+    """Have a strategy get ready for batches of `samples` samples.  *Collective*."""
     run.bind(network or NoModel(), BatchShape(samples, run.batches.capacity(samples), 1))
 
 

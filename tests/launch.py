@@ -74,7 +74,7 @@ class Launch(subprocess.Popen[str]):
         return found
 
     def leftovers(self, seconds: float = GRACE_S) -> dict[int, str]:
-        """Wait until nothing of this launch is alive, at most so many seconds; return what still is."""
+        """Wait until nothing of this launch is alive, for a number of seconds at most; return what still is."""
         deadline = time.monotonic() + seconds
         while (alive := self.members()) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -133,7 +133,7 @@ def run(
     command
         Program and arguments.
     timeout
-        After so many seconds everything that the command started is killed [s].
+        Time after which everything that the command started is killed [s].
     env
         Variables added to the usual environment.
     cwd

@@ -103,16 +103,16 @@ _FUNCTIONS: dict[str, Any] = {
 }
 
 
-def forward(told: dict[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+def forward(described: dict[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Compute in float64 what an exported description and its tensors say."""
-    z = (x.astype(np.float64) - told["normalization"]["mean"]) / told["normalization"]["std"]
-    for layer in told["layers"]:
+    z = (x.astype(np.float64) - described["normalization"]["mean"]) / described["normalization"]["std"]
+    for layer in described["layers"]:
         if layer["kind"] == "dense":
             z = z @ arrays[f"{layer['name']}.weight"].astype(np.float64).T
             z = z + arrays[f"{layer['name']}.bias"] if layer["bias"] else z
         else:
             z = _FUNCTIONS[layer["name"]](z, layer.get("negative_slope"))
-    if told["output"] == "softmax":
+    if described["output"] == "softmax":
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
-    return 1 / (1 + np.exp(-z)) if told["output"] == "sigmoid" else z
+    return 1 / (1 + np.exp(-z)) if described["output"] == "sigmoid" else z

@@ -24,7 +24,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its room when it is first used (PEP 562)."""
+    """Import a public name from its package when it is first used (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'onotrain' has no attribute {name!r}")
     from importlib import import_module

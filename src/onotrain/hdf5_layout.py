@@ -25,7 +25,7 @@ class Hdf5Layout:
     size: int
     #: Name of an array that has values -> offset in the file [bytes].
     offsets: dict[str, int]
-    #: Offset in the file, and the bytes there; in the user block and between these pieces and the values are zeros.
+    #: Offset in the file, and the bytes there; in the user block and between these bytes and the values are zeros.
     around: list[tuple[int, bytes]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import PurePath
 from typing import Literal, NamedTuple, get_args
 
 ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
@@ -11,6 +13,35 @@ ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate
 FormatName = Literal["hdf5", "npz", "npy", "csv", "tsv", "idx"]
 #: Formats of data files.
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
+#: How the names of such files end; IDX files may also be called what the MNIST files are.
+SUFFIXES: dict[str, FormatName] = {
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".npz": "npz",
+    ".npy": "npy",
+    ".csv": "csv",
+    ".csv.gz": "csv",
+    ".tsv": "tsv",
+    ".tsv.gz": "tsv",
+    ".idx": "idx",
+    ".idx.gz": "idx",
+}
+_IDX_NAME = re.compile(r"idx\d-[a-z0-9]+(\.gz)?$")
+
+
+def format_of_file(path: str) -> FormatName | None:
+    """Return the format that the name of a data file stands for; None if it does not tell."""
+    name = PurePath(path).name.lower()
+    found = (format_name for suffix, format_name in SUFFIXES.items() if name.endswith(suffix))
+    return next(found, "idx" if _IDX_NAME.search(name) else None)
+
+
+#: Formats of networks for other programs; `onotrain.inference.export` writes them.
+EXPORT_FORMATS = ("safetensors", "npz", "onnx")
+
+
+#: Formats whose files are tables: columns of any kind, in place of arrays of features and targets.
+TABLES: tuple[FormatName, ...] = ("csv", "tsv")
 
 
 class BuiltIn(NamedTuple):

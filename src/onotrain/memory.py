@@ -20,7 +20,7 @@ def available_bytes() -> int:
 
 
 def check_memory(nbytes: int, source: str, *, hint: str | None = None) -> None:
-    """Check that an array of so many bytes would fit in memory.
+    """Check that an array of `nbytes` bytes would fit in memory.
 
     Raises
     ------

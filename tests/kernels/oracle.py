@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-#: Relative and absolute tolerance between a kernel and its twin: only the order of sums and the last bits of
+#: Relative and absolute tolerance between a kernel and its reference: only the order of sums and the last bits of
 #: elementary functions may differ.
 TOLERANCE = {"float32": {"rtol": 2e-5, "atol": 2e-6}, "float64": {"rtol": 1e-12, "atol": 1e-13}}
 
 
-def assert_twins(got: np.ndarray, expected: np.ndarray) -> None:
+def assert_matches_reference(got: np.ndarray, expected: np.ndarray) -> None:
     """Fail unless the arrays agree to the tolerance of their dtype, NaN and infinities included."""
     assert got.dtype == expected.dtype
     np.testing.assert_allclose(got, expected, **TOLERANCE[got.dtype.name])

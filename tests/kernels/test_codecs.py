@@ -46,7 +46,7 @@ def numbers(name, message):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", MESSAGES)
-def test_messages_are_the_twins_bit_by_bit(kernels, rng, name, size):
+def test_messages_equal_the_reference_bit_by_bit(kernels, rng, name, size):
     values = wide(rng, kernels.dtype, size)
     values.flags.writeable = False
     got, expected = encoded(kernels, name, values), encoded(reference, name, values)
@@ -135,7 +135,7 @@ def test_the_rest_is_what_was_not_sent(kernels, rng, size):
 def test_wrong_lengths_and_dtypes_are_refused(kernels):
     values = np.ones(300, kernels.dtype)
     other = np.ones(300, np.float64 if kernels.dtype == np.float32 else np.float32)
-    # A twin takes the dtype of the one array that has numbers of it.
+    # A reference implementation takes the dtype of the one array that has numbers of it.
     others = [] if kernels.path == "reference" else [other]
     u, i, s = np.zeros(300, np.uint16), np.zeros(300, np.int8), np.zeros(2, np.float32)
     for name, right, wrong in [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.oracle import assert_twins, central_differences, normal, unset
+from kernels.oracle import assert_matches_reference, central_differences, normal, unset
 from onotrain._kernels import Kernels, reference
 from onotrain.known_names import ACTIVATIONS
 
@@ -20,7 +20,7 @@ def forward(kernels: Kernels, x, weight, bias, activation="relu", dropout=0.0, n
 @pytest.mark.parametrize(("r", "i", "o"), SHAPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_forward_against_the_twin(kernels, rng, r, i, o, activation, dropout):
+def test_forward_against_the_reference(kernels, rng, r, i, o, activation, dropout):
     x, weight, bias = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (o,)])
     for b in (bias, None):
         for got, expected in zip(
@@ -32,7 +32,7 @@ def test_forward_against_the_twin(kernels, rng, r, i, o, activation, dropout):
 
 @pytest.mark.parametrize(("r", "i", "o"), SHAPES)
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_backward_against_the_twin(kernels, rng, r, i, o, accumulate):
+def test_backward_against_the_reference(kernels, rng, r, i, o, accumulate):
     x, weight, slope, dy = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (r, o), (r, o)])
     start = normal(rng, kernels.dtype, o, i), normal(rng, kernels.dtype, o)
     if not accumulate:
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_forward_pass(double_kernels, rng, activation
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("r", "i"), [(0, 3), (1, 1), (4, 127), (3, 300)])
-def test_elementwise_against_the_twin(kernels, rng, activation, r, i):
+def test_elementwise_against_the_reference(kernels, rng, activation, r, i):
     x, dy = 3 * normal(rng, kernels.dtype, r, i), normal(rng, kernels.dtype, r, i)
     results = []
     for k in (kernels, reference):
@@ -77,7 +77,7 @@ def test_elementwise_against_the_twin(kernels, rng, activation, r, i):
         k.elementwise_predict(x, ACTIVATIONS[activation], 0.2, predicted)
         results.append((slope, y, dx, predicted))
     for got, expected in zip(*results, strict=True):
-        assert_twins(got, expected)
+        assert_matches_reference(got, expected)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.oracle import assert_twins, normal, unset
+from kernels.oracle import assert_matches_reference, normal, unset
 from onotrain import _kernels
 from onotrain._kernels import reference
 
@@ -14,7 +14,7 @@ LENGTH = st.integers(0, 9)
 
 @given(LENGTH, LENGTH, LENGTH, st.booleans(), st.booleans(), st.sampled_from([0.0, 1.0, -2.5]), st.integers(0, 99))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_against_the_twin(dtype, m, n, k, transpose_a, transpose_b, beta, seed):
+def test_against_the_reference(dtype, m, n, k, transpose_a, transpose_b, beta, seed):
     rng = np.random.default_rng(seed)
     a = normal(rng, dtype, *((k, m) if transpose_a else (m, k)))
     b = normal(rng, dtype, *((n, k) if transpose_b else (k, n)))
@@ -22,7 +22,7 @@ def test_against_the_twin(dtype, m, n, k, transpose_a, transpose_b, beta, seed):
     expected = c.copy()
     _kernels.load(dtype, "baseline").gemm(a, b, transpose_a, transpose_b, 1.5, beta, c)
     reference.gemm(a, b, transpose_a, transpose_b, 1.5, beta, expected)
-    assert_twins(c, expected)
+    assert_matches_reference(c, expected)
     assert np.isfinite(c).all()
 
 

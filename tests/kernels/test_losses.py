@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kernels.oracle import TOLERANCE, assert_twins, central_differences, normal, unset
+from kernels.oracle import TOLERANCE, assert_matches_reference, central_differences, normal, unset
 from onotrain._kernels import Kernels, reference
 
 SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
@@ -39,12 +39,12 @@ def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True, row_
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize(("r", "o"), SHAPES)
 @pytest.mark.parametrize("size", [1.0, 30.0])
-def test_against_the_twin(kernels, rng, name, r, o, size):
+def test_against_the_reference(kernels, rng, name, r, o, size):
     logits = (size * normal(rng, kernels.dtype, r, o)).astype(kernels.dtype)
     targets = targets_of(name, rng, kernels.dtype, r, o)
     got, loss_sums = run(kernels, name, logits, targets)
     expected, expected_sums = run(reference, name, logits, targets)
-    assert_twins(got, expected)
+    assert_matches_reference(got, expected)
     np.testing.assert_allclose(loss_sums, expected_sums, **TOLERANCE[kernels.dtype.name])
     _, alone = run(kernels, name, logits, targets, gradient=False)
     np.testing.assert_allclose(alone, loss_sums, rtol=1e-13)
@@ -57,9 +57,9 @@ def test_weights_of_rows(kernels, rng, name, r, o):
     logits, targets = normal(rng, kernels.dtype, r, o), targets_of(name, rng, kernels.dtype, r, o)
     weights = rng.choice([0.0, 0.5, 1.0, 3.0], r).astype(kernels.dtype)
     got, loss_sums = run(kernels, name, logits, targets, row_weights=weights)
-    assert_twins(got, run(reference, name, logits, targets, row_weights=weights)[0])
+    assert_matches_reference(got, run(reference, name, logits, targets, row_weights=weights)[0])
     plain, sums = run(kernels, name, logits, targets)
-    assert_twins(got, plain * weights[:, None])
+    assert_matches_reference(got, plain * weights[:, None])
     each = [run(kernels, name, logits[q : q + 1], targets[q : q + 1])[1][0] - 2 for q in range(r)]
     np.testing.assert_allclose(loss_sums, [2 + np.dot(each, weights), sums[1]], rtol=1e-6)
     for k in (kernels, reference):
@@ -193,7 +193,7 @@ def test_probabilities(kernels, rng, name, r, o):
     out, expected = unset(kernels.dtype, r, o), unset(kernels.dtype, r, o)
     getattr(kernels, name)(logits, out)
     getattr(reference, name)(logits, expected)
-    assert_twins(out, expected)
+    assert_matches_reference(out, expected)
     if name == "softmax":
         np.testing.assert_allclose(out.sum(axis=1), np.ones(r), rtol=1e-5)
     getattr(kernels, name)(logits, logits)  # in place

@@ -197,10 +197,10 @@ def test_every_compiled_build_gives_the_same_bits(dtype, name):
 
 def at_a_cache_line(x: np.ndarray) -> np.ndarray:
     """A copy that begins at a multiple of 64 bytes."""
-    room = np.empty(x.size + 16, x.dtype)
-    begin = -room.ctypes.data % 64 // x.itemsize
-    room[begin : begin + x.size] = x
-    return room[begin : begin + x.size]
+    buffer = np.empty(x.size + 16, x.dtype)
+    begin = -buffer.ctypes.data % 64 // x.itemsize
+    buffer[begin : begin + x.size] = x
+    return buffer[begin : begin + x.size]
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

@@ -198,7 +198,7 @@ def test_a_codec_where_nothing_is_sent_is_refused(world: World, place: Path, str
 
 
 def test_state_that_would_be_sent_whole_is_refused() -> None:
-    """Adam's running means, averaged at every meeting."""
+    """Adam's running means, averaged in every averaging round."""
     with pytest.raises(ConfigError, match="inner_state.*must be keep or reset with communication.codec int8"):
         config(STRATEGIES["local"], "int8", {"name": "adam"})
     assert config(STRATEGIES["local"], "int8", {"name": "sgd"}).communication.codec.name == "int8"

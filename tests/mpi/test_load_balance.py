@@ -34,7 +34,7 @@ def config(balance: str = "none", training: dict[str, Any] | None = None, **sect
 
 
 def with_speeds(monkeypatch: pytest.MonkeyPatch, speeds: list[float]) -> None:
-    """Let each rank seem to compute so many samples in a second."""
+    """Let each rank seem to compute a number of samples in a second."""
     observe = LocalSlices.observe
 
     def as_if(self: LocalSlices, rows: int, seconds: float) -> None:
@@ -176,7 +176,7 @@ def test_jitter_changes_nothing_either(world: World, place: Path) -> None:
 def test_a_slow_network_delays_each_exchange(
     world: World, place: Path, monkeypatch: pytest.MonkeyPatch, strategy: dict[str, Any], messages: int
 ) -> None:
-    """Local SGD has fewer; ranks that share memory have none; before a meeting no worker waits for a reply."""
+    """Local SGD has fewer; ranks that share memory have none; no worker waits for a reply before it synchronises."""
     if strategy["name"] == "parameter_server":
         messages *= world.rank > 0
         if world.size == 1:

@@ -76,7 +76,7 @@ def advance(
         {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
     ],
 )
-def test_meeting_after_every_step_is_synchronous_sgd(world: World, optimizer: dict[str, Any]) -> None:
+def test_averaging_after_every_step_is_synchronous_sgd(world: World, optimizer: dict[str, Any]) -> None:
     """50 steps whose gradients depend on the parameters; the mean of linear steps is the step of the mean."""
     local, flat = (make(world, s, optimizer=optimizer) for s in ({"name": "local_sgd", "period": 1}, "flat"))
     for step in range(50):
@@ -102,16 +102,16 @@ def test_training_that_meets_after_every_step_is_that_of_allreduce(world: World,
 
 
 def test_the_mean_is_weighted_by_the_samples_of_each_rank(world: World) -> None:
-    """Closed form over two steps and two meetings; a rank that got no rows keeps still and counts nothing."""
+    """Closed form over two steps and two averaging rounds; a rank that got no rows keeps still and counts nothing."""
     run = make(world, {"name": "local_sgd", "period": 2}, dtype="float64")
     layout = ParameterLayout(SHAPES, "float64")
     w = start_of(layout)
-    for meeting in range(2):
-        rows = np.array([[(rank + step + meeting) % 3 for step in range(2)] for rank in range(world.size)])
+    for averaging_round in range(2):
+        rows = np.array([[(rank + step + averaging_round) % 3 for step in range(2)] for rank in range(world.size)])
         rows[0] += 1
-        gradients = [[filled(layout, rank, meeting, step) for step in range(2)] for rank in range(world.size)]
+        gradients = [[filled(layout, rank, averaging_round, step) for step in range(2)] for rank in range(world.size)]
         for step in range(2):
-            advance(run, gradients[world.rank][step], 2 * meeting + step + 1, int(rows[world.rank, step]))
+            advance(run, gradients[world.rank][step], 2 * averaging_round + step + 1, int(rows[world.rank, step]))
         moved = [sum(g for g, n in zip(gradients[r], rows[r], strict=True) if n) for r in range(world.size)]
         w = w - 0.05 * sum(n / rows.sum() * m for n, m in zip(rows.sum(axis=1), moved, strict=True))
         np.testing.assert_allclose(run.replica.parameters, w, rtol=1e-12, atol=1e-13)
@@ -119,8 +119,8 @@ def test_the_mean_is_weighted_by_the_samples_of_each_rank(world: World) -> None:
 
 @pytest.mark.parametrize("inner_state", ["average", "keep", "reset"])
 @pytest.mark.parametrize("outer", OUTERS)
-def test_replicas_are_equal_to_the_bit_after_every_meeting(world: World, outer: str, inner_state: str) -> None:
-    """And only then: between two meetings, or of a state that is kept, ranks have their own."""
+def test_replicas_are_equal_to_the_bit_after_every_averaging_round(world: World, outer: str, inner_state: str) -> None:
+    """And only then: between two averaging rounds, or of a state that is kept, ranks have their own."""
     options = {"name": "local_sgd", "period": 3, "outer": OUTERS[outer], "inner_state": inner_state}
     run: Any = make(world, options, optimizer="adam", clip=0.5)
     for step in range(11):
@@ -142,8 +142,8 @@ def test_replicas_are_equal_to_the_bit_after_every_meeting(world: World, outer: 
         if met and inner_state == "reset":
             assert not any(run.replica.optimizer_state[name].any() for name in ("m", "v"))
     assert not run.replica.parameters[builders.gaps(ParameterLayout(SHAPES, "float32"))].any()
-    told = run.telemetry.report()
-    assert told == {"averaging_rounds": 4, "period": 3} and run.telemetry.report()["averaging_rounds"] == 0
+    report = run.telemetry.report()
+    assert report == {"averaging_rounds": 4, "period": 3} and run.telemetry.report()["averaging_rounds"] == 0
 
 
 def test_state_that_is_averaged_is_the_weighted_mean(world: World) -> None:
@@ -179,7 +179,7 @@ def test_running_means_that_begin_anew_are_corrected_as_at_the_beginning(world: 
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient", "stop"])
-def test_what_one_rank_knows_all_learn_at_the_same_meeting(world: World, what: str) -> None:
+def test_what_one_rank_knows_all_learn_in_the_same_averaging_round(world: World, what: str) -> None:
     """Before it nobody is told anything, and afterwards only once."""
     run = make(world, {"name": "local_sgd", "period": 4})
     for step in range(8):
@@ -204,7 +204,7 @@ def test_what_one_rank_knows_all_learn_at_the_same_meeting(world: World, what: s
             assert not statistics.stop and statistics.finite and statistics.samples == (step == 7) * 8 * world.size
 
 
-def test_the_gradient_told_is_the_mean_square_of_the_local_ones(world: World) -> None:
+def test_the_gradient_reported_is_the_mean_square_of_the_local_ones(world: World) -> None:
     """As large as one step's, however many ranks and steps it is over, so that logs of runs can be compared."""
     run = make(world, {"name": "local_sgd", "period": 3}, dtype="float64")
     gradients = [filled(ParameterLayout(SHAPES, "float64"), world.rank, step) for step in range(3)]
@@ -216,7 +216,7 @@ def test_the_gradient_told_is_the_mean_square_of_the_local_ones(world: World) ->
 
 
 def test_a_strong_proximal_term_keeps_ranks_at_the_start(world: World) -> None:
-    """With learning rate x mu = 1 a step begins at the last meeting's parameters again: one step away, not eight."""
+    """With learning rate x mu = 1 a step begins at the last round's parameters again: one step away, not eight."""
     far = []
     for mu in (0.0, 20.0):
         run = make(world, {"name": "local_sgd", "period": 9, "proximal": mu}, dtype="float64")
@@ -230,7 +230,7 @@ def test_a_strong_proximal_term_keeps_ranks_at_the_start(world: World) -> None:
 
 
 def test_post_local_meets_often_first(world: World, place: Path) -> None:
-    """1438 samples are 12 steps: 12 meetings an epoch, later one after every 5 and at the end."""
+    """1438 samples are 12 steps: 12 averaging rounds an epoch, later one after every 5 and at the end."""
     by_epoch = {"name": "local_sgd", "period": {"name": "post_local", "steps": 5, "from_epoch": 2}}
     by_rate = {"name": "local_sgd", "period": {"name": "post_local", "steps": 5}}
     drops = {"name": "multi_step", "milestones": [3], "factor": 0.5}
@@ -245,7 +245,7 @@ def test_post_local_meets_often_first(world: World, place: Path) -> None:
 
 
 def test_adaptive_meets_more_often_as_the_loss_falls(world: World, place: Path) -> None:
-    """AdaComm's rule on the losses that the run recorded; meetings follow from the period."""
+    """AdaComm's rule on the losses that the run recorded; averaging rounds follow from the period."""
     training = {"epochs": 6}
     strategy = {"name": "local_sgd", "period": {"name": "adaptive", "steps": 12}}
     train(config(strategy=strategy, training=training), world.comm, output=place / "run")
@@ -290,7 +290,7 @@ def test_strategies_take_over_from_each_other(world: World, place: Path) -> None
     assert losses[1] < losses[0]
 
 
-def test_a_wish_of_one_rank_stops_all_at_the_next_meeting(
+def test_a_wish_of_one_rank_stops_all_in_the_next_averaging_round(
     world: World, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The run stops after step 5 of period 5, though it was asked to in step 2, and goes on as if it had not."""
@@ -346,10 +346,10 @@ def test_batches_shorter_than_the_ranks_are_many(world: World, place: Path) -> N
     assert math.isfinite(summary["train_loss"])
 
 
-def test_checkpoints_by_the_clock_are_made_at_meetings(
+def test_checkpoints_by_the_clock_are_made_at_synchronisation_points(
     world: World, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two meetings rank 0's parameters are nobody else's."""
+    """Between two averaging rounds rank 0's parameters are nobody else's."""
     checkpoint = {"every_seconds": 1e-9, "every_epochs": None, "keep": 100}
     strategy = {"name": "local_sgd", "period": 5}
     train(config(strategy=strategy, checkpoint=checkpoint), world.comm, output=place / "run")

@@ -31,12 +31,12 @@ RATE, STEPS = 0.1, 8
 
 
 def server(servers: int, staleness: int | str = 0) -> dict[str, Any]:
-    """Return a strategy with so many servers."""
+    """Return a strategy with a number of servers."""
     return {"name": "parameter_server", "servers": servers, "staleness": staleness}
 
 
 def switch(servers: int, staleness: int | str = 0, **more: Any) -> dict[str, Any]:
-    """Return one that goes over to so many servers after two epochs."""
+    """Return one that goes over to a number of servers after two epochs."""
     return {"name": "strategy_switch", "at_epoch": 2, "server": server(servers, staleness), **more}
 
 
@@ -176,8 +176,8 @@ def test_4_a_switch_keeps_adams_state_and_the_count_of_epochs(
     assert summary["epochs"] == summary["steps"] == STEPS
     found = records(place / "run")
     assert [record["epoch"] for record in found] == list(range(1, STEPS + 1))
-    ways = [record["switch"]["to"] for record in found]
-    assert ways[1] == "server" and ("synchronous" in ways) == ("switch_back" in options)
+    targets = [record["switch"]["to"] for record in found]
+    assert targets[1] == "server" and ("synchronous" in targets) == ("switch_back" in options)
 
 
 @pytest.mark.parametrize("name", [name for name in codecs.CODECS if name != "none"])

@@ -1,4 +1,4 @@
-"""The rooms that speak MPI, inside one job of any number of ranks."""
+"""The package that speaks MPI, inside one job of any number of ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from onotrain.errors import DataError, PlatformError, ResourceError, on_all_ranks
 from onotrain.parallel import guard
 from onotrain.parallel.agreement import agreed, broadcast
-from onotrain.parallel.shared_memory import _open, allocate, available_bytes, share
+from onotrain.parallel.shared_memory import allocate, available_bytes, open_segment, share
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi
@@ -69,16 +69,16 @@ def test_what_else_went_wrong_is_said_too() -> None:
     """Such as a last checkpoint that could not be written after training had diverged."""
 
     def body() -> None:
-        error = on_all_ranks(DataError("the cause", hint="mend it"))
+        error = on_all_ranks(DataError("the cause", hint="fix it"))
         error.add_note("the last checkpoint was not saved either: disk full")
         raise error
 
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(guard, "_world", lambda: (0, 1))
+        patch.setattr(guard, "_world", lambda: (0, False))
         assert guard.run(body, stream) == 3
     assert stream.getvalue() == (
-        "onotrain: the cause\n  hint: mend it\n  the last checkpoint was not saved either: disk full\n"
+        "onotrain: the cause\n  hint: fix it\n  the last checkpoint was not saved either: disk full\n"
     )
 
 
@@ -150,7 +150,7 @@ def test_memory_that_cannot_be_mapped(world: World, monkeypatch: pytest.MonkeyPa
 def test_another_file_is_not_taken_for_the_memory_of_the_node(tmp_path: Path) -> None:
     """In two containers the same process number may mean two processes."""
     with (tmp_path / "other").open("wb") as file, pytest.raises(PlatformError, match="cannot open the memory"):
-        _open(os.getpid(), file.fileno(), (0, 0))
+        open_segment(os.getpid(), file.fileno(), (0, 0))
 
 
 def test_arrays_made_once_reach_every_rank(world: World) -> None:

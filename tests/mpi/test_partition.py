@@ -60,7 +60,7 @@ def watched(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **op
     with monkeypatch.context() as patch:
         patch.setattr(ArrayFeed, "fill", remember)
         result = train(*arguments, world.comm, **options)
-    mine = {epoch: np.concatenate(pieces, axis=1) for epoch, pieces in got.items()}
+    mine = {epoch: np.concatenate(chunks, axis=1) for epoch, chunks in got.items()}
     return result, world.comm.allgather(mine)
 
 
@@ -79,10 +79,10 @@ def test_each_rank_sees_its_own_samples_once_an_epoch(
     everyone = np.concatenate([mine[0][0] for mine in ranks])
     assert len(everyone) == len(set(everyone.tolist())) == TRAINED
     workers = ranks[1:] if strategy == SERVER else ranks
-    told = result.summary["partition"]
-    assert told["samples"] == [mine[0].shape[1] for mine in workers]
+    summary = result.summary["partition"]
+    assert summary["samples"] == [mine[0].shape[1] for mine in workers]
     if partition != "by_rank":
-        assert told["label_counts"] == [np.bincount(mine[0][1], minlength=CLASSES).tolist() for mine in workers]
+        assert summary["label_counts"] == [np.bincount(mine[0][1], minlength=CLASSES).tolist() for mine in workers]
 
 
 def test_a_run_is_a_function_of_its_configuration(world: World, place: Path) -> None:

@@ -60,15 +60,15 @@ def source_of(x: np.ndarray, **options: Any) -> Source:
 def test_every_row_is_predicted_once(world: World, rows: int, chunk: int) -> None:
     predictor, x = network(), samples(rows)
     sink = Collect(rows, 3) if world.rank == 0 else None
-    told: list[int] = []
-    counts = distributed.predict(world, predictor, source_of(x, chunk=chunk), sink, told.append)
+    progress: list[int] = []
+    counts = distributed.predict(world, predictor, source_of(x, chunk=chunk), sink, progress.append)
     if sink is None:
-        assert counts == [] and told == []
+        assert counts == [] and progress == []
     else:
         np.testing.assert_array_equal(sink.array, predictor.predict(x))
         assert len(counts) == world.size
-        assert sum(counts) == -(-rows // chunk) == len(told)
-        assert sum(told) == rows
+        assert sum(counts) == -(-rows // chunk) == len(progress)
+        assert sum(progress) == rows
 
 
 def test_a_rank_that_stands_still_gets_no_more(world: World) -> None:

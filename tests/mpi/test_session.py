@@ -25,6 +25,7 @@ from onotrain.errors import (
 )
 from onotrain.nn import Model
 from onotrain.parallel.world import World
+from onotrain.runs.metadata import ModelMetadata
 from onotrain.training import Result, run_data, session, train
 
 pytestmark = pytest.mark.mpi
@@ -52,6 +53,19 @@ def nodes(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
 
     monkeypatch.setattr(World, "connect", connect)
     return connect(None)
+
+
+def test_a_network_that_one_rank_cannot_make(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one with a loss of another package: no other rank waits for that one."""
+    make = ModelMetadata.model
+
+    def model(self: ModelMetadata, *arguments: Any) -> Model:
+        if world.rank == world.size - 1:
+            raise UsageError("no such loss here")
+        return make(self, *arguments)
+
+    monkeypatch.setattr(ModelMetadata, "model", model)
+    refused(world, UsageError, "no such loss here", CONFIG, world.comm, output=place / "run")
 
 
 def test_activations_that_do_not_fit_are_refused_before_they_are_made(

@@ -77,12 +77,12 @@ def test_it_trains_as_shared_gradients_do(world: World, optimizer: str, dtype: s
             )
         )
         world.barrier()
-    (mine, state, all_statistics), (other, other_state, other_tallies) = ends
+    (mine, state, all_statistics), (other, other_state, other_statistics) = ends
     precision = {"float32": 2e-4, "float64": 1e-9}[dtype]
     np.testing.assert_allclose(mine, other, rtol=precision, atol=precision)
     for name, vector in state.items():
         np.testing.assert_allclose(vector, other_state[name], rtol=precision, atol=precision)
-    np.testing.assert_allclose(all_statistics, other_tallies, rtol=precision)
+    np.testing.assert_allclose(all_statistics, other_statistics, rtol=precision)
     assert np.abs(mine).max() > 0.1
 
 

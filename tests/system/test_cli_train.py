@@ -86,12 +86,12 @@ def test_a_bar_on_a_terminal(ranks: int) -> None:
     try:
         while True:
             try:
-                piece = os.read(main, 65536)
+                chunk = os.read(main, 65536)
             except OSError:  # the last one has closed the terminal
                 break
-            if not piece:
+            if not chunk:
                 break
-            shown += piece
+            shown += chunk
         assert process.wait(timeout=30) == 0
     finally:
         process.destroy()
@@ -109,7 +109,7 @@ def test_help_and_version_come_once(arguments: list[str], word: str) -> None:
     assert done.stdout.count("Usage: " if "--help" in arguments else "\n") == 1
 
 
-def test_a_verb_without_mpi_runs_once_under_mpirun() -> None:
+def test_a_subcommand_without_mpi_runs_once_under_mpirun() -> None:
     done = launch.onotrain("data", "convert", "digits", "digits.h5", ranks=3)
     assert (done.returncode, done.stdout, done.stderr) == (0, "digits.h5: 1,797 samples\n", "")
 

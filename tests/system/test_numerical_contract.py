@@ -41,7 +41,7 @@ def changed(**sections: Any) -> dict[str, Any]:
 
 
 def launched(folder: Path, ranks: int, configs: dict[str, dict[str, Any]], *options: str) -> Completed:
-    """Train each of the configurations on so many ranks, one after the other."""
+    """Train each of the configurations on a number of ranks, one after the other."""
     for name, config in configs.items():
         (folder / f"{name}.yaml").write_text(json.dumps(config))  # which is YAML, too
     return mpirun(ranks, sys.executable, DRIVER, folder, *configs, *options, timeout=100)
@@ -118,7 +118,7 @@ def test_more_ranks_than_samples_in_a_batch(by_ranks: dict[int, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """Trainings that were not stopped, and others that were stopped after so many steps."""
+    """Trainings that were not stopped, and others that were stopped after a number of steps."""
     folder = tmp_path_factory.mktemp("stopped")
     stops = {f"adam-{stop}": changed(**ADAM, training={"max_steps": stop}) for stop in STOPS}
     stops["sgd-17"] = changed(training={"max_steps": 17})

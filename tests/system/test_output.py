@@ -19,9 +19,10 @@ checkpoint: {every_epochs: 1000000}
 """
 #: Runs a command in a terminal, and takes that away when the first epoch is shown.
 TERMINAL = """\
-import os, pty, sys
+import os, pty, signal, sys
 process, terminal = pty.fork()
 if process == 0:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     os.environ["TERM"] = "xterm"
     os.execvp(sys.argv[1], sys.argv[1:])
 shown = b""
@@ -87,7 +88,7 @@ def test_a_run_ends_well_whatever_its_output_is(redirection: str, progress: str)
 
 
 @pytest.mark.parametrize("progress", ["bar", "lines"])
-def test_letters_that_the_output_does_not_have(progress: str) -> None:
+def test_characters_that_the_output_does_not_have(progress: str) -> None:
     arguments = ["train", "c.yaml", "--output", "größe", "--progress", progress]
     done = launch.onotrain(*arguments, env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from onotrain.config import LossOptions, StrategyOptions
 from onotrain.nn.losses import Loss
-from onotrain.strategies import Flat
+from onotrain.strategies import Flat, Strategy
 
 
 class SignOptions(StrategyOptions):
@@ -65,6 +65,26 @@ class Poisson(Loss):
         np.maximum(np.exp(logits), self.options.floor, out=out)
 
 
+class Stepless(Strategy):
+    class Options(StrategyOptions):
+        name: Literal["stepless"]
+
+
+class Stranger:
+    class Options(StrategyOptions):
+        name: Literal["stranger"]
+
+
+class Mute(Loss):
+    class Options(LossOptions):
+        name: Literal["mute"]
+
+
+class Alien:
+    class Options(LossOptions):
+        name: Literal["alien"]
+
+
 class Bias:
     name, size = "bias", 1
     tasks, mode = ("regression",), "min"
@@ -83,10 +103,14 @@ ENTRY_POINTS = """
 sign = acme:Sign
 lost = acme.nowhere:Lost
 other = acme:Sign
+stepless = acme:Stepless
+stranger = acme:Stranger
 
 [onotrain.losses]
 poisson = acme:Poisson
 naked = acme:Bias
+mute = acme:Mute
+alien = acme:Alien
 
 [onotrain.metrics]
 bias = acme:Bias
@@ -224,6 +248,26 @@ def test_what_does_not_work_is_named_when_it_is_used(site: Mapping[str, str], tm
     assert complaints(both) == [
         "c.yaml:10:18: strategy.name: entry point 'sign' of acme 1.2 (group onotrain.strategies) is also one of "
         "acme-fork 1.2; uninstall all but one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "found"),
+    [
+        ("strategy", "stepless", "must have the method step (got <class 'acme.Stepless'> without)"),
+        (
+            "strategy", "stranger",
+            "must be a subclass of onotrain.strategies.base.Strategy (got <class 'acme.Stranger'>)",
+        ),
+        ("loss", "mute", "must have the method __call__ (got <class 'acme.Mute'> without)"),
+        ("loss", "alien", "must be a subclass of onotrain.nn.losses.Loss (got <class 'acme.Alien'>)"),
+    ],
+)  # fmt: skip
+def test_a_class_of_another_kind(site: Mapping[str, str], section: str, name: str, found: str) -> None:
+    """Options alone make no strategy or loss; before anything is built."""
+    group = {"strategy": "strategies", "loss": "losses"}[section]
+    assert complaints(site, f"{section}={name}") == [
+        f"--set {section}={name}: entry point '{name}' of acme 1.2 (group onotrain.{group}) {found}"
     ]
 
 

@@ -57,7 +57,7 @@ def test_apportion(total: int, weights: list[int]) -> None:
 
 
 @given(st.lists(st.floats(1.0, 1e6), min_size=1, max_size=9), st.integers(1, 300), st.data())
-def test_a_rank_has_room_for_whatever_it_may_get(speeds: list[float], full: int, data: st.DataObject) -> None:
+def test_a_rank_has_memory_for_whatever_it_may_get(speeds: list[float], full: int, data: st.DataObject) -> None:
     """Of a full batch, and of a short one at the end of an epoch, which may have fewer rows than there are ranks."""
     balance = Balance(len(speeds), full, min_gain=0.0)
     balance.observe([1000] * len(speeds), [1000.0 / speed for speed in speeds])
@@ -71,26 +71,28 @@ def test_a_rank_has_room_for_whatever_it_may_get(speeds: list[float], full: int,
 class Ranks:
     """The ranks of a job, in one process: what they tell each other is known beforehand."""
 
-    def __init__(self, told: list[tuple[int, float]]) -> None:
-        self._told = told
+    def __init__(self, measured: list[tuple[int, float]]) -> None:
+        self._measured = measured
 
     def world(self, rank: int) -> Any:
         """Return the job as a rank sees it."""
-        return SimpleNamespace(rank=rank, size=len(self._told), comm=SimpleNamespace(Allgather=self._gather))
+        return SimpleNamespace(rank=rank, size=len(self._measured), comm=SimpleNamespace(Allgather=self._gather))
 
     def _gather(self, mine: np.ndarray, everyone: np.ndarray) -> None:
-        assert tuple(mine) in self._told
-        everyone[:] = self._told
+        assert tuple(mine) in self._measured
+        everyone[:] = self._measured
 
 
 @given(st.integers(0, 3), st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 90), st.booleans())
-def test_servers_get_nothing_and_workers_all(servers: int, slowness: list[int], full: int, balanced: bool) -> None:
-    """Whatever the workers told: slices make up the batch, and nobody gets more than there is room for."""
-    told = [(0, 0.0)] * servers + [(60, 0.01 * factor) for factor in slowness]
-    ranks = Ranks(told)
+def test_servers_get_nothing_and_workers_all(servers: int, factors: list[int], full: int, balanced: bool) -> None:
+    """Whatever the workers measured: slices make up the batch, and nobody gets more than there is room for."""
+    measured = [(0, 0.0)] * servers + [(60, 0.01 * factor) for factor in factors]
+    ranks = Ranks(measured)
     make = (lambda count: Balance(count, full, min_gain=0.0)) if balanced else None
-    slices = [LocalSlices(ranks.world(rank), make, Clock(), servers, exchange_every=None) for rank in range(len(told))]
-    for each, (rows, seconds) in zip(slices, told, strict=True):
+    slices = [
+        LocalSlices(ranks.world(rank), make, Clock(), servers, exchange_every=None) for rank in range(len(measured))
+    ]
+    for each, (rows, seconds) in zip(slices, measured, strict=True):
         each.observe(rows // 2, seconds / 2)
         each.observe(rows // 2, seconds / 2)
         assert each.steps == (2 if balanced else 0)
@@ -104,23 +106,23 @@ def test_servers_get_nothing_and_workers_all(servers: int, slowness: list[int], 
     assert all(len(part) <= each.capacity(full) for part, each in zip(parts, slices, strict=True))
     counts = [len(part) for part in parts[servers:]]
     assert slices[0].report() == ({"rows": counts} if balanced else {})
-    if balanced and full >= 20 * len(slowness):
-        shares = [1 / factor / sum(1 / other for other in slowness) for factor in slowness]
+    if balanced and full >= 20 * len(factors):
+        shares = [1 / factor / sum(1 / other for other in factors) for factor in factors]
         assert all(abs(count - full * share) <= 1 for count, share in zip(counts, shares, strict=True))
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
-def test_slices_go_on_from_notes(slowness: list[int]) -> None:
+def test_slices_go_on_from_notes(factors: list[int]) -> None:
     """Those of a rank that has measured nothing yet; where slices are equal now, they stay so."""
-    ranks = Ranks([(0, 0.0), *((60, 0.01 * factor) for factor in slowness)])
+    ranks = Ranks([(0, 0.0), *((60, 0.01 * factor) for factor in factors)])
     one, other = (LocalSlices(ranks.world(1), lambda count: Balance(count, 90), Clock(), 1) for _ in range(2))
-    one.observe(60, 0.01 * slowness[0])
+    one.observe(60, 0.01 * factors[0])
     one.exchange()
     other.restore(one.notes())
     assert other.report() == one.report() and other.notes() == one.notes()
     equal = LocalSlices(ranks.world(1), None, Clock(), 1)
     equal.restore(one.notes())
-    assert equal.local(Batch(0, 90)) == Batch(0, 90).slice(0, len(slowness)) and equal.notes() == {}
+    assert equal.local(Batch(0, 90)) == Batch(0, 90).slice(0, len(factors)) and equal.notes() == {}
 
 
 @given(st.integers(1, 9), st.integers(0, 300))

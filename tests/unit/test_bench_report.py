@@ -47,13 +47,13 @@ def results(module: Any) -> list[Any]:
     rows = module("rows")
     faster = rows.Row("ddp", "against DDP", 6.0, "times", side_unit="s an epoch")
     small = rows.Row("memory", "memory of a rank", 80.0, "MiB", at_most=True)
-    told = rows.Row("cost", "what it costs", None, "steps")
+    row = rows.Row("cost", "what it costs", None, "steps")
     share = rows.Row("gemm", "against bare products", 0.9, "", side_unit="ms")
     readings = {
         faster: [rows.Reading.times_faster(ours, 12.0) for ours in (1.5, 2.0, 3.0)],
         share: [rows.Reading(figure, 7.0, 6.3) for figure in (0.95, 0.85, 0.89)],
         small: [rows.Reading(figure) for figure in (61.25, 70.0, 80.5)],
-        told: [rows.Reading(figure) for figure in (12.5, 120.4)],
+        row: [rows.Reading(figure) for figure in (12.5, 120.4)],
     }
     made = [rows.Result(row) for row in readings]
     for result in made:

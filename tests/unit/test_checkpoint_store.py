@@ -59,7 +59,7 @@ def test_the_newest_are_kept_and_the_best_besides(store: CheckpointStore) -> Non
     assert store.load(latest.path).arrays["parameters/w"][0] == 7
 
 
-def test_the_best_among_the_newest_takes_no_extra_room(store: CheckpointStore) -> None:
+def test_the_best_among_the_newest_is_kept_only_once(store: CheckpointStore) -> None:
     for step in range(1, 6):
         store.save(DATA[step], step, best=True)
     assert steps(store) == [4, 5]

@@ -41,7 +41,7 @@ def test_start_up_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("subcommand", SUBCOMMANDS)
-def test_the_help_of_a_verb_loads_nothing_heavy_and_shows_examples(subcommand: str) -> None:
+def test_the_help_of_a_subcommand_loads_nothing_heavy_and_shows_examples(subcommand: str) -> None:
     assert loaded_by(subcommand, "--help") == set()
     output = invoke(subcommand, "--help").output
     assert f"Usage: onotrain {subcommand}" in output
@@ -54,7 +54,7 @@ def test_the_help_of_data(subcommand: str) -> None:
     assert f"\n  onotrain data {subcommand} " in invoke("data", subcommand, "--help").output.partition("Examples:")[2]
 
 
-def test_the_verbs_are_listed_with_what_they_do() -> None:
+def test_the_subcommands_are_listed_with_what_they_do() -> None:
     output = invoke("--help").output
     for subcommand, (_, line) in SUBCOMMANDS.items():
         assert subcommand in output
@@ -91,7 +91,7 @@ def test_wrong_usage_is_one_message_and_code_2(
 
 
 @pytest.mark.parametrize("subcommand", sorted(set(SUBCOMMANDS) - COLLECTIVE))
-def test_verbs_without_mpi_are_left_to_rank_0(
+def test_subcommands_without_mpi_are_left_to_rank_0(
     subcommand: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PMIX_RANK", "1")

@@ -251,7 +251,7 @@ def test_rows_that_depend_on_others_become_zero() -> None:
 
 
 @pytest.mark.parametrize("scratch", [1, 64, 1000])
-def test_products_are_made_in_pieces_of_any_size(scratch: int) -> None:
+def test_products_are_made_in_chunks_of_any_size(scratch: int) -> None:
     """As NumPy makes them whole."""
     p, q = normal(3, 17), normal(3, 11, seed=8)
     out = np.full((17, 11), np.nan, np.float32)

@@ -21,7 +21,6 @@ from onotrain.strategies.parameter_server.compensation import (
     Place,
     Step,
     rate_power,
-    vector_names,
 )
 
 
@@ -210,8 +209,8 @@ def history(rule: Compensation, seed: int, pushes: int) -> list[np.ndarray]:
 @pytest.mark.parametrize("name", sorted(COMPENSATIONS))
 def test_a_resumed_server_goes_on_to_the_bit(name: str) -> None:
     """Vectors are all there is, when what was held back is applied, as it is at every synchronisation point."""
-    assert vector_names(OPTIONS[name]) == (("mean_square",) if name == "delay" else ())
-    assert vector_names(options("delay", adaptive=False)) == ()
+    assert OPTIONS[name].vector_names == (("mean_square",) if name == "delay" else ())
+    assert options("delay", adaptive=False).vector_names == ()
     servers = [place(BLOCK + 5, "float32") for _ in range(3)]
     whole, first, second = (COMPENSATIONS[name](OPTIONS[name], server) for server in servers)
     for rule in (whole, first):

@@ -17,17 +17,17 @@ from onotrain.config.schema_lookup import sections_within
 from onotrain.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-MEND = "run `python -m onotrain.config docs`"
+HINT = "run `python -m onotrain.config docs`"
 SCHEMA = json_schema()
 
 
 def test_documentation_is_in_step() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == in_step(page), MEND
+    assert page == in_step(page), HINT
 
 
 def test_schema_file_is_in_step() -> None:
-    assert (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8") == schema_text(), MEND
+    assert (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8") == schema_text(), HINT
 
 
 def all_sections(section: type[Section]) -> dict[str, type[Section]]:

@@ -133,12 +133,12 @@ def names(directory: Path) -> list[str]:
 
 
 def test_fetch_from_a_directory(source: Path, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    paths = fetch.fetch("mnist", source, tmp_path / "data", progress=lambda *args: told.append(args))
+    calls: list[tuple[str, int, int | None]] = []
+    paths = fetch.fetch("mnist", source, tmp_path / "data", progress=lambda *args: calls.append(args))
     assert names(tmp_path / "data" / "mnist") == sorted(f"{name}.gz" for name in FILES)
     assert [gzip.decompress(path.read_bytes()) for path in paths] == list(FILES.values())
-    assert [name for name, _, _ in told] == list(FILES)
-    assert all(done == size for _, done, size in told)
+    assert [name for name, _, _ in calls] == list(FILES)
+    assert all(done == size for _, done, size in calls)
 
 
 def test_fetch_uncompressed_files(source: Path, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_fetch_replaces_a_wrong_file_of_the_other_form(source: Path, tmp_path: P
     assert names(tmp_path / "data" / "mnist") == sorted(f"{name}.gz" for name in FILES)
 
 
-def test_fetch_keeps_what_is_right_and_mends_what_is_not(source: Path, tmp_path: Path) -> None:
+def test_fetch_keeps_what_is_right_and_replaces_what_is_not(source: Path, tmp_path: Path) -> None:
     paths = fetch.fetch("mnist", source, tmp_path / "data")
     good, bad = paths[0].stat().st_mtime_ns, paths[1]
     bad.write_bytes(bad.read_bytes()[:-9])
@@ -215,10 +215,10 @@ def test_directory_that_cannot_be_made(source: Path, tmp_path: Path) -> None:
 
 
 def test_download(mirror: str, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int | None]] = []
-    paths = fetch.fetch("mnist", None, tmp_path, progress=lambda *args: told.append(args), mirrors=[mirror])
+    calls: list[tuple[str, int, int | None]] = []
+    paths = fetch.fetch("mnist", None, tmp_path, progress=lambda *args: calls.append(args), mirrors=[mirror])
     assert [gzip.decompress(path.read_bytes()) for path in paths] == list(FILES.values())
-    assert all(done == size for _, done, size in told)
+    assert all(done == size for _, done, size in calls)
 
 
 def test_download_from_the_second_mirror(mirror: str, tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_round_trip(tmp_path: Path, rows, delimiter: str, quoting, line_end: str
     writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=line_end)
     writer.writerow([*(f"f{k}" for k in range(len(rows[0][0]))), "label"])
     for values, label in rows:
-        # A letter keeps a label text, whatever else it holds.
+        # A leading t keeps a label text, whatever else it holds.
         writer.writerow([*(repr(value) for value in values), f"t{label}"])
     path = tmp_path / "round.csv"
     path.write_bytes(text.getvalue().encode())

@@ -263,10 +263,10 @@ class TestConvert:
         data = make_dataset(
             np.abs(X * 50).astype(dtype), targets, "memory", feature_names=names, class_names=["a", "b", "c"]
         )
-        told: list[tuple[int, int]] = []
-        assert convert(data, path, progress=lambda *args: told.append(args)) == 50
+        calls: list[tuple[int, int]] = []
+        assert convert(data, path, progress=lambda *args: calls.append(args)) == 50
         back = load(path)
-        assert told[-1] == (50, 50)
+        assert calls[-1] == (50, 50)
         assert back.features.dtype == data.features.dtype
         np.testing.assert_array_equal(back.features, data.features)
         assert (back.feature_shape, back.feature_names, back.class_names) == ((4, 3), tuple(names), ("a", "b", "c"))
@@ -320,7 +320,7 @@ class TestConvert:
         assert path.read_text() == "old"
         assert sorted(file.name for file in tmp_path.iterdir()) == ["a.h5", "source.h5"]
 
-    def test_no_room(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_full_disk(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from collections import namedtuple
 
         usage = namedtuple("usage", "total used free")

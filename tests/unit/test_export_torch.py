@@ -30,10 +30,10 @@ def activation(layer: dict[str, Any]) -> Any:
     return {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU}[layer["name"]]()
 
 
-def sequential(told: dict[str, Any], dtype: Any) -> Any:
+def sequential(described: dict[str, Any], dtype: Any) -> Any:
     """Return the network that an exported description tells of, with parameters of its own."""
     modules: OrderedDict[str, Any] = OrderedDict()
-    for number, layer in enumerate(told["layers"]):
+    for number, layer in enumerate(described["layers"]):
         if layer["kind"] == "dense":
             linear = torch.nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"], dtype=dtype)
             modules[layer["name"]] = linear
@@ -51,16 +51,16 @@ def test_torch_gives_the_same_outputs(tmp_path: Path, task: str, dtype: str) -> 
     net = networks.save(tmp_path / "net.h5", networks.example(task, dtype=dtype))
     path = export(net, "safetensors", tmp_path / "net.safetensors")
     with safetensors.safe_open(path, "pt") as file:
-        told = json.loads(file.metadata()["onotrain"])
-    model = sequential(told, getattr(torch, dtype))
+        described = json.loads(file.metadata()["onotrain"])
+    model = sequential(described, getattr(torch, dtype))
     model.load_state_dict(load_file(path))  # strict: exactly these names and shapes
 
     x = np.random.default_rng(0).normal(size=(700, 5)).astype(dtype)
-    mean, std = (torch.tensor(told["normalization"][key], dtype=torch.float64) for key in ("mean", "std"))
+    mean, std = (torch.tensor(described["normalization"][key], dtype=torch.float64) for key in ("mean", "std"))
     with torch.no_grad():
         logits = model(((torch.from_numpy(x) - mean) / std).to(getattr(torch, dtype)))
-        if told["output"] == "softmax":
+        if described["output"] == "softmax":
             logits = torch.softmax(logits, dim=1)
-        elif told["output"] == "sigmoid":
+        elif described["output"] == "sigmoid":
             logits = torch.sigmoid(logits)
     np.testing.assert_allclose(onotrain.load(net).predict(x), logits.numpy(), rtol=0, atol=1e-5)

@@ -96,7 +96,7 @@ def test_gradient_of_every_combination(network: str, loss: str) -> None:
 
 @pytest.mark.parametrize("path", [path for path in _kernels.available() if path != "reference"])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_compiled_gradient_is_the_twins(network: str, path: str) -> None:
+def test_compiled_gradient_is_the_reference_s(network: str, path: str) -> None:
     """The whole backward pass of compiled kernels against NumPy's, dropout masks included."""
     chosen = _kernels.path()
     gradients = []
@@ -112,8 +112,8 @@ def test_compiled_gradient_is_the_twins(network: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_pieces_of_a_batch_add_up(network: str) -> None:
-    """Gradient accumulation over uneven pieces, one of them empty, with the masks of the whole batch."""
+def test_micro_batches_add_up(network: str) -> None:
+    """Gradient accumulation over uneven micro-batches, one of them empty, with the masks of the whole batch."""
     case = Case(NETWORKS[network], *LOSSES["mse"])
     whole = case.loss()
     expected = case.gradient.copy()

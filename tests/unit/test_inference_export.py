@@ -14,8 +14,8 @@ import networks
 import onotrain
 from onotrain.cli.program import run
 from onotrain.errors import PlatformError, UsageError
-from onotrain.inference.export import FORMATS, export
-from onotrain.known_names import ACTIVATIONS
+from onotrain.inference.export import export
+from onotrain.known_names import ACTIVATIONS, EXPORT_FORMATS
 
 ATTEMPTS = [(task, dtype) for task in networks.TASKS for dtype in ("float32", "float64")]
 
@@ -38,10 +38,10 @@ def test_npz(tmp_path: Path, task: str, dtype: str) -> None:
     path, x, expected = exported(tmp_path, "npz", task, dtype)
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
-    told = json.loads(str(arrays["description"]))
-    assert told["normalization"]["mean"] == arrays["normalization_mean"].tolist()
-    assert told["normalization"]["std"] == arrays["normalization_std"].tolist()
-    np.testing.assert_allclose(networks.forward(told, arrays, x), expected, atol=1e-5)
+    described = json.loads(str(arrays["description"]))
+    assert described["normalization"]["mean"] == arrays["normalization_mean"].tolist()
+    assert described["normalization"]["std"] == arrays["normalization_std"].tolist()
+    np.testing.assert_allclose(networks.forward(described, arrays, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)
@@ -49,11 +49,11 @@ def test_safetensors(tmp_path: Path, task: str, dtype: str) -> None:
     safetensors = pytest.importorskip("safetensors", reason="safetensors is not installed")
     path, x, expected = exported(tmp_path, "safetensors", task, dtype)
     with safetensors.safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()["onotrain"])
+        described = json.loads(file.metadata()["onotrain"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     assert arrays["dense_0.weight"].dtype == dtype
-    assert told["config"]["loss"]["name"] == networks.TASKS[task].get("loss", "cross_entropy")
-    np.testing.assert_allclose(networks.forward(told, arrays, x), expected, atol=1e-5)
+    assert described["config"]["loss"]["name"] == networks.TASKS[task].get("loss", "cross_entropy")
+    np.testing.assert_allclose(networks.forward(described, arrays, x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("task", "dtype"), ATTEMPTS)
@@ -75,7 +75,7 @@ def test_onnx(tmp_path: Path, task: str, dtype: str) -> None:
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["onotrain"])["task"]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path, kind: str) -> None:
     pytest.importorskip({"npz": "numpy"}.get(kind, kind), reason=f"{kind} is not installed")
     first = exported(tmp_path, kind, "multiclass")[0].read_bytes()

@@ -31,8 +31,8 @@ def flux(rank: int, size: int) -> dict[str, str]:
     return {"FLUX_TASK_RANK": str(rank), "FLUX_JOB_SIZE": str(size), **hydra(rank, size)}
 
 
-#: Name -> (environment, rank, number of ranks).
-PLACES = {
+#: Name -> (environment, rank, number of ranks or None where the launcher does not say).
+PLACES: dict[str, tuple[dict[str, str], int, int | None]] = {
     "nothing": ({}, 0, 1),
     "not a number": ({"PMI_RANK": "x", "PMI_SIZE": "4"}, 0, 1),
     "mpirun": (open_mpi(1, 3), 1, 3),
@@ -40,12 +40,14 @@ PLACES = {
     "hydra": (hydra(2, 3), 2, 3),
     "mvapich": ({"MV2_COMM_WORLD_RANK": "1", "MV2_COMM_WORLD_SIZE": "2"}, 1, 2),
     "pals": ({"PALS_RANKID": "1", "PMI_RANK": "1", "PMI_SIZE": "2"}, 1, 2),
-    "pals without PMI": ({"PALS_RANKID": "1"}, 1, 2),
-    "alps": ({"ALPS_APP_PE": "2"}, 2, 3),
+    "pals without PMI": ({"PALS_RANKID": "1"}, 1, None),
+    "alps": ({"ALPS_APP_PE": "2"}, 2, None),
     "flux": (flux(1, 2), 1, 2),
     "flux -o pmi=off": ({"FLUX_TASK_RANK": "1", "FLUX_JOB_SIZE": "2"}, 1, 2),
     "jsrun": ({"JSM_NAMESPACE_RANK": "1", "JSM_NAMESPACE_SIZE": "2", "PMIX_RANK": "1"}, 1, 2),
-    "prun": ({"PMIX_RANK": "1"}, 1, 2),
+    "prun": ({"PMIX_RANK": "1"}, 1, None),
+    "prun, the first": ({"PMIX_RANK": "0"}, 0, None),
+    "prun in a batch script": ({**BATCH, "PMIX_RANK": "2"}, 2, None),
     "in a batch script": (BATCH, 0, 1),
     "in salloc": (SALLOC, 0, 1),
     "in salloc with an interactive step": (INTERACTIVE, 0, 1),
@@ -69,30 +71,77 @@ PLACES = {
 }  # fmt: skip
 
 
+#: How the variables of launchers begin.
+LAUNCHERS = ("OMPI_", "PMI", "MV2_", "SLURM_", "FLUX_", "JSM_", "PALS_", "ALPS_")
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in os.environ:
-        if name.startswith(("OMPI_", "PMI", "MV2_", "SLURM_", "FLUX_", "JSM_", "PALS_", "ALPS_")):
+        if name.startswith(LAUNCHERS):
             monkeypatch.delenv(name)
     return monkeypatch
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_rank_and_size(name: str, environment: pytest.MonkeyPatch) -> None:
+def test_place(name: str, environment: pytest.MonkeyPatch) -> None:
     variables, rank, size = PLACES[name]
     for variable, value in variables.items():
         environment.setenv(variable, value)
-    assert (launcher.rank(), launcher.size()) == (rank, size)
+    assert (launcher.rank(), launcher.size(), launcher.may_have_others()) == (rank, size, size != 1)
     assert launcher.present() == any(key.endswith(("RANK", "PROCID", "RANKID", "APP_PE")) for key in variables)
-    launcher.check(max(size, 2), "Open MPI")  # the ranks have found each other
-    if size == 1:
-        launcher.check(1, "Open MPI")
-    else:
+    launcher.check(max(size or 0, rank + 1, 2), "Open MPI")  # the ranks have found each other
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, size) in PLACES.items() if size is not None])
+def test_fewer_ranks_than_were_launched(name: str, environment: pytest.MonkeyPatch) -> None:
+    """All of them know: rank 0 speaks.  More are no mistake: the variables may be those of an outer launcher."""
+    variables, _, size = PLACES[name]
+    assert size is not None
+    for variable, value in variables.items():
+        environment.setenv(variable, value)
+    for found in range(1, size):
+        what = "each of them is alone" if found == 1 else f"there are {found}"
         with pytest.raises(
-            PlatformError, match=rf"^{size} processes were launched \(\w+\), .*Open MPI do not"
+            PlatformError, match=rf"^{size} processes were launched \(\w+\), but for MPI {what}: .*Open MPI do not"
         ) as caught:
-            launcher.check(1, "Open MPI")
+            launcher.check(found, "Open MPI")
         assert caught.value.agreed and caught.value.exit_code == 7 and "mpirun" in str(caught.value.hint)
+    for found in (size, size + 1):
+        launcher.check(found, "Open MPI")
+
+
+@pytest.mark.parametrize(("rank", "refused"), [(0, []), (1, [1]), (3, [1, 2, 3])])
+def test_a_rank_that_mpi_does_not_have(rank: int, refused: list[int], environment: pytest.MonkeyPatch) -> None:
+    """Where the launcher does not say how many there are, this rank alone knows: rank 0 does not speak for it."""
+    environment.setenv("PMIX_RANK", str(rank))
+    for found in range(1, 6):
+        if found not in refused:
+            launcher.check(found, "Open MPI")
+            continue
+        what = "it is alone" if found == 1 else f"there are {found}"
+        message = rf"^a process was launched as rank {rank} \(PMIX_RANK\), but for MPI {what}: .*Open MPI do not"
+        with pytest.raises(PlatformError, match=message) as caught:
+            launcher.check(found, "Open MPI")
+        assert not caught.value.agreed and caught.value.exit_code == 7
+
+
+ALONE = """\
+import sys
+from onotrain.parallel import guard, launcher
+
+sys.exit(guard.run(lambda: launcher.check(1, "Open MPI")))
+"""
+
+
+def test_a_rank_that_mpi_does_not_have_says_so_and_fails() -> None:
+    """Else it would end well and in silence, while rank 0 trains alone."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHERS)}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, env={**inherited, "PMIX_RANK": "1"}
+    )
+    assert done.returncode == 7
+    assert done.stderr.startswith("onotrain: rank 1: a process was launched as rank 1 (PMIX_RANK)")
 
 
 LEAVING = """\

@@ -75,7 +75,7 @@ def test_file_keeps_the_rules(path: str) -> None:
     assert violations(path, (SOURCE / path).read_text(encoding="utf-8")) == []
 
 
-def test_kernel_sources_import_no_room() -> None:
+def test_kernel_sources_import_no_package() -> None:
     for path in sorted(SOURCE.rglob("*.pyx")):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             words = line.split()

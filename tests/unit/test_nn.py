@@ -140,7 +140,7 @@ def test_the_model_says_which_gradients_are_final() -> None:
         np.testing.assert_array_equal(values, gradient[offset:])
 
 
-#: Losses of ten steps of the network below, computed once with the NumPy twin in float64.
+#: Losses of ten steps of the network below, computed once with the NumPy kernels in float64.
 GOLDEN = [
     1.1690641659871335,
     1.0582593434406073,

@@ -103,13 +103,13 @@ def test_any_number_of_shards_makes_the_same_update(name: str, clip: float | Non
         ]
         for number in range(1, 4):
             gradient[:] = filled(layout, number)
-            _lockstep(optimizer, shards, [gradient[layout.shard(i, count)][None] for i in range(count)], number)
+            _update_together(optimizer, shards, [gradient[layout.shard(i, count)][None] for i in range(count)], number)
         results.append(flat)
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], rtol=1e-12, atol=1e-14)
 
 
-def _lockstep(optimizer: Optimizer, shards: list[Shard], gradients: list[np.ndarray], number: int) -> None:
+def _update_together(optimizer: Optimizer, shards: list[Shard], gradients: list[np.ndarray], number: int) -> None:
     """Update all shards: one pass collects each shard's term of a sum, the next hands out the sum."""
     sums: list[np.ndarray] = []
     while True:

@@ -129,7 +129,7 @@ def test_skew_falls_with_concentration() -> None:
 
 def test_shares_are_those_of_the_distribution() -> None:
     """While classes last: moments of a symmetric Dirichlet, whose draws are `exp` of what is computed, normalised."""
-    logs = partition._log_shares(np.full(4, 0.5), 20_000, 7)
+    logs = partition.log_shares(np.full(4, 0.5), 20_000, 7)
     shares = np.exp(logs - logs.max(axis=1, keepdims=True))
     shares /= shares.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(shares.mean(axis=0), 0.25, atol=0.01)

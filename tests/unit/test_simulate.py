@@ -85,16 +85,15 @@ def test_ranks_steps_and_seeds_are_independent() -> None:
         ({"delay_ms": 0.5}, 0, 0.25, []),
     ],
 )
-def test_what_is_slept_is_told_as_computing(
+def test_what_is_slept_is_reported_as_computing(
     monkeypatch: pytest.MonkeyPatch, simulate: Any, rank: int, expected: float, slept: list[float]
 ) -> None:
     """A quarter of a second of computing and one message; load balancing must see what the simulated rank takes."""
     seen: list[float] = []
     monkeypatch.setattr(injection, "sleep", seen.append)
     world: Any = SimpleNamespace(rank=rank, size=2)
-    injected = Injection.of(config(simulate=simulate), world)
+    injected = Injection.of(config(simulate=simulate), world, now=lambda: 12.0)
     assert injected.inject_delay(7, 0.25) == expected
-    monkeypatch.setattr(injection, "perf_counter", lambda: 12.0)
     injected.inject_latency(began=11.999)  # a quarter of its time ago
     assert seen == pytest.approx(slept)
 

@@ -27,7 +27,7 @@ def dispositions() -> Iterator[None]:
 @pytest.mark.parametrize("ignored", [(), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGINT)])
 def test_what_is_caught(ranks: int, ignored: tuple[signal.Signals, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """What a script's `&` or nohup ignore stays so; Ctrl-C ends a process alone, and lets a launcher's ranks save."""
-    monkeypatch.setattr(launcher, "size", lambda: ranks)
+    monkeypatch.setattr(launcher, "may_have_others", lambda: ranks > 1)
     for number in (signal.SIGHUP, signal.SIGINT):  # whatever the tests themselves were started with
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.default_int_handler)
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -137,6 +137,13 @@ def test_after_a_way_back_the_window_fills_anew() -> None:
     assert [rule.observe(epoch, 1.0) for epoch in (3, 4, 5)] == [False, False, True]
 
 
+def back_rule(
+    patience: int | None = None, min_delta: float = 0.0, max_staleness: float | None = None
+) -> SwitchBackRule:
+    """Return a rule that looks at what is given alone."""
+    return SwitchBackRule(patience, min_delta, max_staleness)
+
+
 def back(rule: SwitchBackRule, losses: Sequence[float | None]) -> list[bool]:
     """Return after which epochs the rule says to go back."""
     return [rule.observe(loss, None) is not None for loss in losses]
@@ -145,42 +152,42 @@ def back(rule: SwitchBackRule, losses: Sequence[float | None]) -> list[bool]:
 def test_back_after_patience_epochs_above_the_best() -> None:
     """1.05 is within min_delta of the best; a fall in between begins the count anew."""
     losses = [1.0, 1.2, 1.05, 1.2, 1.15, 0.9, 1.01]
-    assert back(SwitchBackRule(2, 0.1), losses) == [False, False, False, False, True, False, False]
-    assert back(SwitchBackRule(1, 0.1), losses) == [False, True, False, True, True, False, True]
+    assert back(back_rule(2, 0.1), losses) == [False, False, False, False, True, False, False]
+    assert back(back_rule(1, 0.1), losses) == [False, True, False, True, True, False, True]
 
 
 def test_a_slow_rise_is_compared_with_the_best_and_not_with_the_epoch_before() -> None:
     """Each step is below min_delta, their sum is not."""
-    assert back(SwitchBackRule(1, 0.1), [1.0, 1.06, 1.12]) == [False, False, True]
+    assert back(back_rule(1, 0.1), [1.0, 1.06, 1.12]) == [False, False, True]
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
 def test_a_validation_loss_that_is_not_finite_has_risen(bad: float) -> None:
     """One worker's NaN once disabled the way back; minus infinity must not become the best."""
-    assert back(SwitchBackRule(2), [1.0, bad, bad]) == [False, False, True]
-    assert back(SwitchBackRule(2), [bad, bad, 1.0, 1.5, 1.5]) == [False, True, False, False, True]
-    reason = SwitchBackRule(1).observe(bad, None)
+    assert back(back_rule(2), [1.0, bad, bad]) == [False, False, True]
+    assert back(back_rule(2), [bad, bad, 1.0, 1.5, 1.5]) == [False, True, False, False, True]
+    reason = back_rule(1).observe(bad, None)
     assert reason is not None and "none was finite" in reason
 
 
 def test_epochs_without_validation_count_for_nothing() -> None:
     """Neither as risen nor as a fall."""
-    assert back(SwitchBackRule(2), [1.0, 2.0, None, 2.0]) == [False, False, False, True]
-    assert back(SwitchBackRule(None), [1.0, 2.0, 3.0]) == [False] * 3
+    assert back(back_rule(2), [1.0, 2.0, None, 2.0]) == [False, False, False, True]
+    assert back(back_rule(None), [1.0, 2.0, 3.0]) == [False] * 3
 
 
 def test_staleness_beyond_its_bound() -> None:
     """Above, not at it; NaN is above; without a bound nothing is."""
-    rule = SwitchBackRule(max_staleness=3.0)
+    rule = back_rule(max_staleness=3.0)
     assert [rule.observe(None, s) is not None for s in (None, 0.0, 3.0, 3.01, NAN)] == [False, False, False, True, True]
-    assert SwitchBackRule().observe(5.0, 1e9) is None
+    assert back_rule().observe(5.0, 1e9) is None
 
 
 @given(st.lists(st.floats(-10, 10) | st.just(NAN), max_size=15), st.integers(0, 15))
 def test_a_resumed_way_back(losses: list[float], stop: int) -> None:
     """State after any epoch is all there is, and `reset` is as new."""
-    expected = back(SwitchBackRule(3, 0.5), losses)
-    first, second = SwitchBackRule(3, 0.5), SwitchBackRule(3, 0.5)
+    expected = back(back_rule(3, 0.5), losses)
+    first, second = back_rule(3, 0.5), back_rule(3, 0.5)
     seen = back(first, losses[:stop])
     second.restore(first.state())
     assert seen + back(second, losses[stop:]) == expected

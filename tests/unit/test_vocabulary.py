@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "src" / "onotrain"
 
 #: Retired word -> what to say instead.
 RETIRED = {
@@ -88,11 +87,19 @@ def retired_in_prose(text: str) -> list[str]:
     ]
 
 
-SOURCES = sorted(path for path in SOURCE.rglob("*.py*") if path.suffix in (".py", ".pyx", ".pxd", ".pyi"))
-TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").glob("*.yaml")])
+FOLDERS = ("src/onotrain", "tests", "benchmarks", "scripts")
+SOURCES = sorted(
+    path
+    for folder in FOLDERS
+    for path in (ROOT / folder).rglob("*.py*")
+    if path.suffix in (".py", ".pyx", ".pxd", ".pyi") and path != Path(__file__)
+)
+TEXTS = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "configs").glob("*.yaml"), ROOT / "Makefile"]
+)
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_sources_say_what_the_field_says(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert retired_in_names(text) + retired_in_prose(text) == []

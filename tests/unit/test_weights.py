@@ -122,17 +122,20 @@ def test_a_loss_that_takes_no_weights() -> None:
 
 @pytest.fixture
 def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights in the last feature column of each file, until a key of the configuration names them."""
+    """Weights in column w of each table, until a key of the configuration names them."""
+    targets_dataset, read_table, weights = prepare.targets_dataset, prepare.read_table, {}
 
-    def with_weights(spec: Any) -> Dataset:
-        found = readers.load_dataset(spec)
-        columns = found.features.shape[1] - 1
-        return replace(
-            found, features=np.ascontiguousarray(found.features[:, :columns]), weights=found.features[:, columns],
-            feature_shape=(columns,), feature_names=None,
-        )  # fmt: skip
+    def read(spec: Any, kind: Any, **options: Any) -> Any:
+        table = read_table(spec, kind, **options)
+        rows = np.loadtxt(spec.path, delimiter=",", skiprows=1, usecols=3)
+        weights[table.source] = rows
+        return table
 
-    monkeypatch.setattr(prepare, "load_dataset", with_weights)
+    def with_weights(table: Any, *more: Any) -> Dataset:
+        return replace(targets_dataset(table, *more), weights=weights[table.source])
+
+    monkeypatch.setattr(prepare, "read_table", read)
+    monkeypatch.setattr(prepare, "targets_dataset", with_weights)
 
 
 def table(path: Path, rows: list[int], weights: list[float], values: bool = False) -> str:
@@ -151,7 +154,7 @@ def trained(tmp_path: Path, source: str, loss: Any, **training: Any) -> np.ndarr
     """Return the parameters after a few steps over the whole data."""
     made = builders.mapping(
         {"dense": {"units": 4, "activation": "tanh"}}, 1 if loss == "mse" else 3,
-        data={"train": source}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
+        data={"train": source, "exclude": ["w"]}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
         training={"epochs": 5, "batch_size": 100, "dtype": "float64", **training},
     )  # fmt: skip
     output = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
@@ -197,7 +200,7 @@ def test_validation_has_weights_of_its_own(tmp_path: Path, validation: Any) -> N
             "validation": validation if isinstance(validation, float) else str(tmp_path / validation),
         },
     ).data
-    arrays, _ = prepare.prepare(section, "multiclass", 3, "float64", 0, 10**9, "balanced")
+    arrays = prepare.prepare(section, "multiclass", 3, "float64", 10**9, "balanced").arrays
     own = np.linspace(0.1, 5, 24 if isinstance(validation, float) else 12)
     expected = own[arrays["validation_index"]] if "validation_index" in arrays else own
     np.testing.assert_allclose(arrays["validation_weights"], expected, rtol=1e-6)

@@ -109,7 +109,10 @@ def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
 
 def _gather(fused: Any, kind: np.dtype[Any]) -> Callable[..., None]:
     """Return `gather` for one dtype of batch: the dtype of the storage is the one thing that is chosen per call."""
-    by_storage = {np.dtype(name): fused[c_name, _C_NAMES[kind.name]] for name, c_name in _STORAGE.items()}
+    own = _C_NAMES[kind.name]
+    by_storage = {
+        np.dtype(name): fused[c_name, "double" if name == "float64" else own, own] for name, c_name in _STORAGE.items()
+    }
 
     def gather(source: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
         kernel = by_storage.get(source.dtype)

@@ -1,6 +1,6 @@
 """Activations: each gives its value and, in `slope`, its derivative.
 
-The codes are those of `onotrain._kernels.ACTIVATIONS`.  Every function propagates NaN.
+The codes are those of `onotrain.known_names.ACTIVATIONS`.  Every function propagates NaN.
 """
 
 from cython cimport floating

@@ -10,6 +10,10 @@ ctypedef fused storage:
     float
     double
 
+ctypedef fused affine:  # double where the storage is: the difference of large numbers is what is rounded
+    float
+    double
+
 
 cdef Py_ssize_t first_outside(const int64_t[::1] index, int64_t n) noexcept nogil:
     """Place of the first index outside ``range(n)``, or -1."""
@@ -27,15 +31,15 @@ cdef Py_ssize_t first_outside(const int64_t[::1] index, int64_t n) noexcept nogi
 def gather(
     const storage[:, ::1] source not None,      # IN  (n, i)
     const int64_t[::1] index not None,          # IN  (r,)
-    const floating[::1] shift not None,         # IN  (i,)
-    const floating[::1] scale not None,         # IN  (i,)
+    const affine[::1] shift not None,           # IN  (i,)
+    const affine[::1] scale not None,           # IN  (i,)
     floating[:, ::1] out not None,              # OUT (r, i)
 ):
-    """``out = (source[index] - shift) * scale``, computed in the wider of the two dtypes."""
+    """``out = (source[index] - shift) * scale``, computed in the widest of the dtypes."""
     cdef Py_ssize_t r = index.shape[0], i = source.shape[1], q, c, bad
     cdef const storage* row
-    cdef const floating* low = in_1d(shift)
-    cdef const floating* factor = in_1d(scale)
+    cdef const affine* low = in_1d(shift)
+    cdef const affine* factor = in_1d(scale)
     cdef floating* y = out_2d(out)
     expect("length of shift", shift.shape[0], i)
     expect("length of scale", scale.shape[0], i)

@@ -166,7 +166,7 @@ def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) 
     index
         int64 ``(r,)``, each in ``range(n)``, else IndexError.
     shift, scale
-        ``(i,)``.
+        ``(i,)``, float64 if `source` is, else the dtype of `out`.
     out
         ``(r, i)``.
     """
@@ -174,8 +174,9 @@ def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) 
         raise ValueError(f"source: got {source.dtype} {source.shape}, expected uint8, float32 or float64 (n, i)")
     expect("source", source, *source.shape)
     expect("index", index, len(index), dtype=np.int64)
-    expect("shift", shift, source.shape[1], dtype=out.dtype)
-    expect("scale", scale, source.shape[1], dtype=out.dtype)
+    affine = np.float64 if source.dtype == np.float64 else out.dtype
+    expect("shift", shift, source.shape[1], dtype=affine)
+    expect("scale", scale, source.shape[1], dtype=affine)
     expect("out", out, len(index), source.shape[1])
     outside = (index < 0) | (index >= len(source))
     if outside.any():

@@ -31,7 +31,7 @@ cdef struct Step:
 
 
 cdef inline int rule_of(str name, const double* s, Py_ssize_t scalars, Py_ssize_t states) except -1:
-    """Return the rule of this name, if it has so many scalars, which are s, and state vectors."""
+    """Return the rule of this name, if it has that number of scalars, which are s, and of state vectors."""
     if name == "sgd":
         return expect_counts(SGD, scalars, 3, states, s[1] != 0)
     if name == "adam":

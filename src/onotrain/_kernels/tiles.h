@@ -52,7 +52,7 @@ enum { NOTHING, ROWS_OF_A, ROWS_OF_B };
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
 
-/* Vectors of the next panel, when so many are left: no panel of one vector beside wider ones. */
+/* Vectors of the next panel, when `left` are left: no panel of one vector beside wider ones. */
 static inline int next_vectors(ptrdiff_t left) {
     return left == MOST_VECTORS + 1 ? (MOST_VECTORS + 1) / 2 : left < MOST_VECTORS ? (int) left : MOST_VECTORS;
 }

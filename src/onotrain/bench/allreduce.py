@@ -7,7 +7,7 @@ Before each sum every rank writes its vector anew, which is not counted: a gradi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -27,12 +27,12 @@ from onotrain.parallel.barrier import STATE, make_barrier
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
-from onotrain.strategies import AllReduce, Context, Flat, StepStatistics
+from onotrain.strategies import Context, StepStatistics, build
 
 #: Sizes that are measured unless others are asked for [bytes].
 SIZES = tuple(4 << power for power in range(10, 26, 2))
 #: Strategies whose steps are measured, with the simplest update: what a sum costs where it is used.
-WITH_GRADIENTS: dict[str, Callable[[Context], AllReduce | Flat]] = {"allreduce": AllReduce, "flat": Flat}
+WITH_GRADIENTS: tuple[dict[str, str], ...] = ({"name": "allreduce", "share": "gradients"}, {"name": "flat"})
 _DTYPE = np.dtype(np.float32)
 
 
@@ -83,7 +83,10 @@ def _sums(world: World, kernels: _kernels.Kernels, nbytes: int, budget_s: float)
     with ExitStack() as stack:
         methods: dict[str, tuple[np.ndarray, Call]] = {
             "node": _node_sum(world, kernels, length),
-            **{f"strategy_{name}": _strategy(stack, world, kernels, name, length) for name in WITH_GRADIENTS},
+            **{
+                f"strategy_{options['name']}": _strategy(stack, world, kernels, options, length)
+                for options in WITH_GRADIENTS
+            },
             "mpi": (vector, partial(all_reduce, world.comm, vector)),
         }
         written, calls = zip(*methods.values(), strict=True)
@@ -115,7 +118,7 @@ def _node_sum(world: World, kernels: _kernels.Kernels, length: int) -> tuple[np.
 
 
 def _strategy(
-    stack: ExitStack, world: World, kernels: _kernels.Kernels, name: str, length: int
+    stack: ExitStack, world: World, kernels: _kernels.Kernels, options: dict[str, str], length: int
 ) -> tuple[np.ndarray, Call]:
     """Return this rank's gradient, and a step of a strategy with plain gradient descent at a rate of 0."""
     config = Config.from_mapping(
@@ -125,12 +128,12 @@ def _strategy(
             "loss": "mse",
             "optimizer": {"name": "sgd"},
             "training": {"epochs": 1, "batch_size": 1},
-            "strategy": {"name": name},
+            "strategy": options,
         }
     )
     layout = ParameterLayout([("vector", (length,))], _DTYPE)
     with agreed(world.comm):
-        strategy = WITH_GRADIENTS[name](Context.of(config, world, layout, Optimizer(config.optimizer, None, kernels)))
+        strategy = build(Context.of(config, world, layout, Optimizer(config.optimizer, None, kernels)))
     stack.callback(strategy.close)
     statistics, numbers = StepStatistics(), iter(range(1, 1 << 62))
     assert strategy.replica.gradient is not None  # noqa: S101 - for the type checker

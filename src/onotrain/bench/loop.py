@@ -127,7 +127,7 @@ class Loop:
         self._updates: list[float] = []
 
     def prepare(self, seconds: float) -> None:
-        """Warm up, and choose how many steps to make at a time: about so many seconds of them."""
+        """Warm up, and choose how many steps to make at a time: about `seconds` seconds of them."""
         self._run()
         once = max(self._world.comm.allgather(self._run())) / self._steps
         self._steps = min(self._most_steps, max(_FEWEST_STEPS, round(seconds / once)))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onotrain.bench.subject import Subject
     from onotrain.parallel.world import World
 
-    #: Measures, given the ranks, the network, and what is told of the progress.
+    #: Measures, given the ranks, the network, and what is given of the progress.
     Measure = Callable[[World, Subject, Say], dict[str, Any]]
 
 

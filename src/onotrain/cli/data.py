@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onotrain.cli.subcommand import Group, Subcommand, names, show_help_without_subcommand, source_options
+from onotrain.cli.subcommand import Group, Subcommand, show_help_without_subcommand, source_options
 
 if TYPE_CHECKING:
-    from onotrain.data.info import DataInfo, TargetInfo
-
-#: Rows of the tables of columns and classes that are shown.
-SHOWN_ROWS = 20
+    from onotrain.data import DataSpec
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -35,98 +32,25 @@ onotrain data info digits
 )
 @click.argument("paths", nargs=-1, required=True, metavar="DATA...")
 @source_options
-def info(paths: Sequence[str], format_: str, features: Sequence[str], targets: Sequence[str]) -> None:
-    """Show shapes, types, balance of the classes and missing values of data files."""
+def info(paths: Sequence[str], spec: Callable[..., DataSpec]) -> None:
+    """Show what is in data files, and what would be made of it.
+
+    Of tables: how they are written, every column, its kind and what is missing, and the target that would be taken.  Of
+    arrays: shapes, types and spread.  Of targets: balance of the classes, or the range of each.
+    """
+    from onotrain.cli import data_info
     from onotrain.cli.terminal import console, terminal_columns
-    from onotrain.data import DataSpec
-    from onotrain.data.info import describe
 
     out = console(terminal_columns())
     for number, path in enumerate(paths):
-        found = describe(DataSpec(path, format_, names(features), names(targets)))
+        facts, tables = data_info.describe(spec(path))
         if number:
             out.print()
-        for name, fact in _facts(found):
+        for name, fact in facts:
             out.print(f"{name:<10}{fact}", markup=False, soft_wrap=True)
-        for table in _tables(found):
+        for table in tables:
             out.print()
             out.print(table)
-
-
-def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
-    from onotrain.cli.display import count
-
-    yield "source", f"{found.source} ({found.format})"
-    yield "samples", f"{found.samples:,}"
-    shape = "x".join(str(extent) for extent in found.feature_shape)
-    meaning = " (pixels: counted as 0 to 1)" if found.dtype == "uint8" else ""
-    yield "features", f"{found.features:,} of {found.dtype}{meaning}, shape {shape}"
-    minimum, maximum, mean, std = found.overall
-    yield "values", f"{minimum:g} to {maximum:g}, mean {mean:.4g}, standard deviation {std:.4g}"
-    missing, infinite = int(found.missing.sum()), int(found.infinite.sum())
-    yield "missing", f"{missing:,}" + (f", and {infinite:,} infinite" if infinite else "")
-    if found.constant:
-        yield "constant", f"{len(found.constant):,} of {found.features:,} features never change"
-    targets = found.targets
-    if targets is None:
-        yield "targets", "none"
-        return
-    shape = "x".join(str(extent) for extent in targets.shape)
-    yield "targets", f"{_target_kind(targets)}, {targets.dtype} of shape {shape}"
-    if targets.minimum is not None and targets.maximum is not None and targets.mean is not None:
-        yield "", f"{targets.minimum:g} to {targets.maximum:g}, mean {targets.mean:.4g}"
-    if targets.missing:
-        yield "", f"{count(targets.missing, 'sample')} without target"
-
-
-def _target_kind(targets: TargetInfo) -> str:
-    from onotrain.cli.display import count
-
-    known = len(targets.class_counts or ())
-    words = {"classes": count(known, "class", "classes"), "labels": f"{count(known, 'label')}, each yes or no"}
-    return words.get(targets.kind, "values")
-
-
-def _tables(found: DataInfo) -> Iterator[Any]:
-    from onotrain.cli.tables import table
-
-    counts = found.targets.class_counts if found.targets is not None else None
-    if counts:
-        width = max(count for _, count in counts) or 1
-        rows = [
-            [name, f"{count:,}", f"{100 * count / found.samples:.1f} %", "#" * round(30 * count / width)]
-            for name, count in counts[:SHOWN_ROWS]
-        ]
-        title = _title("classes or labels", len(rows), len(counts))
-        yield table(title, ["name", "samples", "share", ""], rows, text=[""])
-    columns = _columns(found)
-    if columns:
-        rows = [
-            [
-                found.feature_names[column] if found.feature_names else str(column),
-                *(f"{values[column]:.4g}" for values in (found.minimum, found.maximum, found.mean, found.std)),
-                _many(found.missing[column]),
-                _many(found.infinite[column]),
-            ]
-            for column in columns[:SHOWN_ROWS]
-        ]
-        title = _title("columns", len(rows), len(columns)) + ("" if found.feature_names else " with missing values")
-        yield table(title, ["column", "minimum", "maximum", "mean", "std", "missing", "infinite"], rows)
-
-
-def _columns(found: DataInfo) -> list[int]:
-    """Return the columns worth a row: those with names, or those where something is missing."""
-    if found.feature_names is not None:
-        return list(range(found.features))
-    return [int(column) for column in (found.missing + found.infinite).nonzero()[0]]
-
-
-def _title(what: str, shown: int, known: int) -> str:
-    return what if shown == known else f"{shown} of {known} {what}"
-
-
-def _many(count: int) -> str:
-    return f"{count:,}" if count else ""
 
 
 class _Seed(click.ParamType):
@@ -168,16 +92,13 @@ def convert(
     part: str,
     compress: bool,
     force: bool,
-    format_: str,
-    features: Sequence[str],
-    targets: Sequence[str],
+    spec: Callable[..., DataSpec],
 ) -> None:
     """Write any data file as HDF5, which is read fastest and can be streamed when it is larger than the memory.
 
     A random order makes the windows in which streamed data are shuffled alike.
     """
     from onotrain.cli.display import count
-    from onotrain.data import DataSpec
     from onotrain.data.convert import convert as write
     from onotrain.errors import UsageError
 
@@ -188,10 +109,9 @@ def convert(
         )
     if destination.exists() and not force:
         raise UsageError(f"{destination}: exists already", hint="use another name, or --force to overwrite it")
-    spec = DataSpec(source, format_, names(features), names(targets), part)
     with _bar("samples") as report:
         samples = write(
-            spec, destination, shuffle_seed=shuffle, compression="gzip" if compress else None,
+            spec(source, part), destination, shuffle_seed=shuffle, compression="gzip" if compress else None,
             progress=lambda done, total: report(str(destination), done, total),
         )  # fmt: skip
     click.echo(f"{destination}: {count(samples, 'sample')}")

@@ -52,7 +52,9 @@ def header(start: RunStart) -> str:
     }
     if start.first_step:
         facts["resumed"] = f"after step {start.first_step:,}, in epoch {min(start.first_epoch + 1, start.epochs)}"
-    return "\n".join([f"onotrain {__version__}", *(f"  {name:<9} {fact}" for name, fact in facts.items())])
+    lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
+    lines[2:2] = [f"  {'note':<9} {note}" for note in start.notes]
+    return "\n".join([f"onotrain {__version__}", *lines])
 
 
 def epoch_line(record: Mapping[str, Any], epochs: int, columns: int | None = None) -> str:

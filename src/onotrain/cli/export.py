@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onotrain.cli.subcommand import Subcommand
+from onotrain.known_names import EXPORT_FORMATS
 
 EXAMPLES = """
 onotrain export runs/digits --format safetensors
@@ -17,9 +18,7 @@ onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output 
 
 @click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("run", metavar="RUN")
-@click.option(
-    "--format", "kind", type=click.Choice(["safetensors", "npz", "onnx"]), required=True, help="What to write."
-)
+@click.option("--format", "kind", type=click.Choice(EXPORT_FORMATS), required=True, help="What to write.")
 @click.option(
     "--output", "-o", type=click.Path(path_type=Path), metavar="FILE",
     help="File to write.  [default: the run's name with .FORMAT, here, if there is no such file]",

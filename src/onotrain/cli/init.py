@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from onotrain.cli.subcommand import Subcommand, names, source_options
+from onotrain.cli.subcommand import Subcommand, source_options
+
+if TYPE_CHECKING:
+    from onotrain.data import DataSpec
 
 EXAMPLES = """
 onotrain init samples.csv
@@ -27,26 +32,25 @@ onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
 )
 @source_options
 @click.option("--force", is_flag=True, help="Overwrite the configuration if there is one.")
-def command(
-    data: str, output: Path, format_: str, features: tuple[str, ...], targets: tuple[str, ...], force: bool
-) -> None:
+def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool) -> None:
     """Look at a data file and write a commented configuration that trains on it.
 
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
-    from onotrain.cli.template import template
-    from onotrain.data import DataSpec
-    from onotrain.data.info import describe
+    from onotrain.cli.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
-    spec = DataSpec(data, format_, names(features), names(targets))
-    text = template(spec, describe(spec))
+    wanted = spec(data)
+    facts = facts_of(wanted)
+    text = template(wanted, facts)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResourceError(f"{output}: cannot be written: {error.strerror}") from error
     click.echo(f"{output}: {text.splitlines()[0].removeprefix('# ')}")
+    for note in facts.notes:
+        click.echo(f"  note: {note}")
     click.echo(f"next: onotrain train {output}")

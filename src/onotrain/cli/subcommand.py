@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -72,7 +73,10 @@ def overrides(function: _F) -> _F:
 def features_and_format(function: _F) -> _F:
     """Add the options ``--features`` and ``--format``; the function gets `features` and `format_`."""
     features = click.option(
-        "--features", multiple=True, metavar="NAME", help="Array (HDF5, NPZ), or columns (CSV, TSV; one by one)."
+        "--features",
+        multiple=True,
+        metavar="NAME",
+        help="Array (HDF5, NPZ), or columns of a table: names, patterns such as 'p_*', or a list with commas.",
     )
     format_ = click.option(
         "--format",
@@ -85,15 +89,36 @@ def features_and_format(function: _F) -> _F:
 
 
 def source_options(function: _F) -> _F:
-    """Add the options that say how to read a file; the function gets `format_`, `features` and `targets`."""
+    """Add the options that say how to read a file; the function gets `spec`, which makes a `DataSpec` of a path."""
+
+    @functools.wraps(function)
+    def with_spec(
+        *arguments: Any, format_: str, features: Sequence[str], targets: Sequence[str], exclude: Sequence[str],
+        csv: Sequence[str], **others: Any,
+    ) -> Any:  # fmt: skip
+        from onotrain.config import text_table_of
+        from onotrain.data import DataSpec
+
+        def spec(path: str, part: str = "train") -> DataSpec:
+            return DataSpec(
+                path, format_, names(features), names(targets), part, exclude=tuple(exclude), csv=text_table_of(csv)
+            )
+
+        return function(*arguments, spec=spec, **others)
+
     for option in (
+        click.option(
+            "--csv", multiple=True, metavar="KEY=VALUE",
+            help="How a CSV or TSV file is written, such as decimal=',' or header=false; keys: those of data.csv.",
+        ),
+        click.option("--exclude", multiple=True, metavar="NAME", help="Columns that are no features; patterns too."),
         click.option(
             "--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX."
         ),
         features_and_format,
-    ):
-        function = option(function)
-    return function
+    ):  # fmt: skip
+        with_spec = option(with_spec)
+    return with_spec  # type: ignore[return-value]
 
 
 def names(values: Sequence[str]) -> str | tuple[str, ...] | None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from onotrain.config.columns import TextTable
 from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
-    from onotrain.data.info import DataInfo
+    from onotrain.data.info import TargetInfo
 
-#: Whole numbers of more values than this are taken for quantities, if most of the values are rare as well.
-MOST_CLASSES = 100
-_SAMPLES_OF_A_CLASS = 3
 #: Optimiser steps that a first run should make, about.
 _STEPS = 3000
 
@@ -42,35 +40,120 @@ class Task:
     outputs: int
 
 
-def task_of(info: DataInfo) -> Task:
+@dataclass(frozen=True)
+class Facts:
+    """What a configuration follows from.
+
+    Parameters
+    ----------
+    source
+        Name for messages.
+    samples, features
+        How many there are of each; of a table, columns that are learned from.
+    shape
+        Of a sample, in words.
+    pixels
+        Whether the features are pixels.
+    targets
+        None if there are none.
+    notes
+        What was decided for the user, in words.
+    columns
+        Section ``data.columns``, of a table.
+    target_names
+        Columns that are predicted, of a table.
+    """
+
+    source: str
+    samples: int
+    features: int
+    shape: str
+    pixels: bool
+    targets: TargetInfo | None
+    notes: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, Any]] | None = None
+    target_names: tuple[str, ...] = ()
+
+
+def facts_of(spec: DataSpec) -> Facts:
+    """Look at a data file.
+
+    Raises
+    ------
+    DataError
+        It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option helps.
+    """
+    from onotrain.data.info import describe
+    from onotrain.data.readers import detect_format, is_table
+
+    if is_table(spec):
+        from onotrain.data.tables.info import describe_table, kinds_of
+
+        table = describe_table(spec, detect_format(spec))
+        if table.problem:
+            raise DataError(table.problem, hint="`onotrain data info` shows all columns")
+        bad = next(
+            (column for column in table.columns if column.infinite and column.name in table.roles.features), None
+        )
+        if bad is not None:
+            raise DataError(
+                f"{table.source}: column {bad.name!r} has {bad.infinite:,} infinite values, expected numbers"
+            )
+        wrong = [column for column in table.columns if column.role == "numeric" and "no numbers" in column.why]
+        if wrong:
+            raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint="correct them first")
+        kinds = kinds_of(table)
+        learned = [name for name, kind in kinds.items() if kind["name"] not in ("id", "ignore")]
+        return Facts(
+            table.source, table.samples, len(learned), f"{len(learned)} columns", False, table.targets,
+            (*table.notes, *table.roles.notes()), kinds, table.roles.targets,
+        )  # fmt: skip
+    info = describe(spec)
+    bad_values = int((info.missing + info.infinite).sum())
+    if bad_values:
+        raise DataError(
+            f"{info.source}: {bad_values} values are missing, NaN or infinite",
+            hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
+        )
+    shape = "x".join(str(extent) for extent in info.feature_shape)
+    return Facts(info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets)
+
+
+def task_of(facts: Facts) -> Task:
     """Return what the targets look like: classes, labels or quantities.
 
     Raises
     ------
     DataError
-        There are no targets, some are missing, or all are the same.
+        There are no targets, or all are the same.
     """
-    targets = info.targets
+    targets = facts.targets
     if targets is None:
         raise DataError(
-            f"{info.source}: no targets to learn from",
-            hint="name them with --targets: an array (HDF5, NPZ), a column (CSV, TSV) or the label file (NPY, IDX)",
+            f"{facts.source}: no targets to learn from",
+            hint="name them with --targets: an array (HDF5, NPZ), a column of a table or the label file (NPY, IDX)",
         )
-    if targets.missing:
+    if targets.missing and facts.columns is None:
         raise DataError(
-            f"{info.source}: {targets.missing} of {info.samples} samples have no target",
+            f"{facts.source}: {targets.missing} of {facts.samples} samples have no target",
             hint="remove these samples, or name other targets with --targets",
         )
     width = 1 if len(targets.shape) == 1 else targets.shape[1]
     if targets.kind == "labels":
         return Task(f"{width} labels, each yes or no", "binary_cross_entropy", width)
-    counts = targets.class_counts if targets.kind == "classes" else None
-    if counts is None:
+    if targets.kind == "values" or targets.class_counts is None:
         return Task(f"regression of {'one value' if width == 1 else f'{width} values'}", "mse", width)
+    counts = targets.class_counts
     if len(counts) < 2:
-        raise DataError(f"{info.source}: all {info.samples} samples have the same target, expected at least 2 classes")
-    if targets.dtype != "text" and len(counts) > max(MOST_CLASSES, info.samples // _SAMPLES_OF_A_CLASS):
-        return Task(f"regression of one value, a whole number ({len(counts)} different ones)", "mse", 1)
+        raise DataError(
+            f"{facts.source}: all {facts.samples} samples have the same target, expected at least 2 classes"
+        )
+    if targets.dtype == "text" and 2 * len(counts) > facts.samples:
+        raise DataError(
+            f"{facts.source}: the target {', '.join(facts.target_names) or ''} is text with {len(counts):,} different "
+            f"values in {facts.samples:,} samples: these are no classes",
+            hint="name another target with --targets",
+        )
     return Task(f"classification in {len(counts)} classes", "cross_entropy", len(counts))
 
 
@@ -90,57 +173,50 @@ def epochs(samples: int, batch: int) -> int:
     return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
-def template(spec: DataSpec, info: DataInfo) -> str:
+def template(spec: DataSpec, facts: Facts) -> str:
     """Return a commented configuration (YAML) for a data set.
 
     Parameters
     ----------
     spec
         How the data are read; what is not a default is written out.
-    info
+    facts
         What they look like.
 
     Raises
     ------
     DataError
-        There is nothing to learn from, too few samples, or features that are not numbers.
+        There is nothing to learn from, or too few samples.
     """
-    samples = info.samples
+    samples = facts.samples
     if samples < 2:
-        raise DataError(f"{info.source}: {samples} sample is too few to train and validate on, expected at least 2")
-    bad = int((info.missing + info.infinite).sum())
-    if bad:
-        raise DataError(
-            f"{info.source}: {bad} values are missing, NaN or infinite",
-            hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
-        )
-    task = task_of(info)
-    widths, batch = hidden_widths(info.features, task.outputs), batch_size(samples)
-    pixels = info.dtype == "uint8"
-    shape = "x".join(str(extent) for extent in info.feature_shape)
-    layers = [
-        line
-        for width in widths
-        for line in (f"    - dense: {{units: {width}, activation: relu}}", "    - dropout: 0.1")
-    ]
+        raise DataError(f"{facts.source}: {samples} sample is too few to train and validate on, expected at least 2")
+    task = task_of(facts)
+    widths, batch = hidden_widths(facts.features, task.outputs), batch_size(samples)
+    regression = task.loss == "mse"
+    drop = [] if regression else ["    - dropout: 0.1"]
+    layers = [line for width in widths for line in (f"    - dense: {{units: {width}, activation: relu}}", *drop)]
     has_test = spec.path in BUILT_IN and BUILT_IN[spec.path].held_out == "test"
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
-    scaling = "none" if pixels else "standard"
+    scaling = "none" if facts.pixels else "standard"
     lines = [
-        f"# {samples:,} samples of {shape} features; {task.name}.",
+        f"# {samples:,} samples of {facts.shape}; {task.name}.",
         "# Check it with: onotrain validate FILE; every key is explained in docs/configuration.md.",
         "",
         "data:",
         f"  train: {scalar(spec.path)}",
-        *_source_lines(spec),
+        *_source_lines(spec, facts),
         _noted(f"  validation: {held_out}", "a part of the training data, or the path of a file"),
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
+        *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
+          if regression else []),
+        *_column_lines(facts),
         "",
         "model:",
         _noted("  initializer: kaiming_normal", "suits relu; others: xavier_uniform, lecun_normal, ..."),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
-        _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(info)),
+        _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
         "",
         f"loss: {task.loss}",
         "",
@@ -160,8 +236,28 @@ def template(spec: DataSpec, info: DataInfo) -> str:
         "checkpoint:",
         "  every_epochs: 1",
         "  keep: 3",
-    ]
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _column_lines(facts: Facts) -> list[str]:
+    """Return the section ``columns`` of a table, a line for each column."""
+    if facts.columns is None:
+        return []
+    lines = [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
+    for name, kind in facts.columns.items():
+        options = {key: value for key, value in kind.items() if key != "name"}
+        text = kind["name"]
+        if options:
+            text = "{" + ", ".join([f"name: {text}", *(f"{k}: {_plain(v)}" for k, v in options.items())]) + "}"
+        lines.append(f"    {scalar(name)}: {text}")
+    if facts.targets is not None and facts.targets.missing:
+        lines.append(_noted("  missing_targets: drop", f"{facts.targets.missing:,} samples have no target"))
+    return lines
+
+
+def _plain(value: Any) -> str:
+    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 
 def _noted(code: str, comment: str) -> str:
@@ -169,18 +265,30 @@ def _noted(code: str, comment: str) -> str:
     return f"{code:<38} # {comment}" if comment else code
 
 
-def _source_lines(spec: DataSpec) -> list[str]:
+def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
     """Return the keys of ``data`` that say how to read the file, where they are not the defaults."""
     lines = [] if spec.format == "auto" else [f"  format: {spec.format}"]
-    for key, value in (("features", spec.features), ("targets", spec.targets)):
+    targets = facts.target_names or spec.targets
+    for key, value in (("features", spec.features), ("targets", targets), ("exclude", spec.exclude or None)):
         if value is not None:
-            lines.append(f"  {key}: {scalar(value) if isinstance(value, str) else _list(value)}")
+            one = value if isinstance(value, str) else value[0] if len(value) == 1 and key != "exclude" else None
+            lines.append(f"  {key}: {_list(value) if one is None else scalar(one)}")
+    csv = {key: value for key, value in spec.csv.model_dump().items() if value != TextTable.model_fields[key].default}
+    if csv:
+        parts = (
+            f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items()
+        )
+        lines.append(f"  csv: {{{', '.join(parts)}}}")
     return lines
 
 
-def _outputs(info: DataInfo) -> str:
+def _scalar_of(value: Any) -> str:
+    return _plain(value) if isinstance(value, bool) else json.dumps(value, ensure_ascii=False)
+
+
+def _outputs(facts: Facts) -> str:
     """Return what the outputs stand for."""
-    targets = info.targets
+    targets = facts.targets
     names = [] if targets is None else [name for name, _ in targets.class_counts or ()] or list(targets.names or ())
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     # A label could hold a line break, which would end the comment.

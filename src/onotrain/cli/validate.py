@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
     from onotrain.cli.display import count
 
-    inputs, seen = _data(config.data)
+    inputs, seen = _data(config)
     yield "data", seen
     yield "network", _network(config, inputs)
     optimizer, training = config.optimizer, config.training
@@ -64,20 +65,23 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
     yield "strategy", config.strategy.name
 
 
-def _data(data: Any) -> tuple[int | None, str]:
+def _data(config: Any) -> tuple[int | None, str]:
     """Return the number of features, None if it is not known yet, and what the data look like."""
-    from onotrain.data import load_dataset
-    from onotrain.data.selection import spec_of
+    from onotrain.data.prepare import prepare
     from onotrain.errors import DataError
+    from onotrain.memory import available_bytes
 
-    path = Path(data.train)
+    data, path = config.data, Path(config.data.train).expanduser()
     if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
         return None, f"{data.train} (large, not read)"
     try:
-        dataset = load_dataset(spec_of(data))
+        weights = getattr(config.loss, "class_weights", None)
+        prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes(), weights)
     except DataError as error:
+        if path.is_file() and not data.is_built_in:  # what training would say
+            raise
         return None, f"{data.train}, which cannot be read yet: {error.message}"
-    samples, features = dataset.features.shape
+    samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
     return features, f"{data.train}: {samples:,} samples of {features:,} features; validation: {validation}"
 

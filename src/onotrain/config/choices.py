@@ -62,7 +62,7 @@ def _validator(member: Any) -> Callable[[Any], Any]:
 
 
 class OneOf(Choice):
-    """Sections that are told apart by their ``name``; a name alone is short for ``{name: ...}``.
+    """Sections that are given apart by their ``name``; a name alone is short for ``{name: ...}``.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class OneOf(Choice):
 
 
 class OneKey(OneOf):
-    """Sections that are told apart by their only key, such as ``{dense: ...}``."""
+    """Sections that are given apart by their only key, such as ``{dense: ...}``."""
 
     def full(self, value: Any) -> Any:
         """Return the value: there is no short form without a key."""
@@ -171,7 +171,7 @@ class OneKey(OneOf):
 
 
 class ByType(Choice):
-    """Members that are told apart by the type of the value.
+    """Members that are given apart by the type of the value.
 
     Parameters
     ----------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_serializer
 
-from onotrain.config.base import Count, Numbers, Problem, Section, Text, Texts
+from onotrain.config.base import Count, CountOrZero, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
-from onotrain.known_names import BUILT_IN, FormatName
+from onotrain.config.columns import ColumnKind, TextTable
+from onotrain.known_names import BUILT_IN, FormatName, format_of_file
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -36,6 +36,45 @@ class MeanStd(Section):
     @field_serializer("mean", "std")
     def _short(self, value: tuple[float, ...]) -> Any:
         return value[0] if len(value) == 1 else list(value)
+
+
+class Split(Section):
+    """How parts are cut from the training file."""
+
+    by: Literal["class", "random", "group", "order"] = Field(
+        "class",
+        description="`class`: the same share of each class, at random; `random`: of all samples; `group`: whole groups "
+        "of samples that have the same value in `column`; `order`: the last samples, by `column` or as they lie in the "
+        "file.",
+    )
+    column: Text | None = Field(None, description="Column of a table, for `group` and `order`.")
+    seed: CountOrZero = Field(0, description="Of the choice; that of the training is another one.")
+    folds: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        None, description="Cut the samples in so many folds of the same size, one of which validates."
+    )
+    fold: CountOrZero = Field(0, description="Number of the fold that validates, from 0.")
+    file: Text | None = Field(
+        None,
+        description="File with the parts, such as `split.npz` of another run: `train_index`, `validation_index` and "
+        "`test_index`.",
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield keys that do not go together."""
+        if self.by == "group" and self.column is None:
+            yield Problem(("column",), "must name a column (by is group)", is_key=True)
+        if self.column is not None and self.by not in ("group", "order"):
+            yield Problem(("column",), f"is for by: group and by: order (got {self.column!r} with by: {self.by})")
+        if self.folds is not None and self.fold >= self.folds:
+            yield Problem(("fold",), f"must be less than folds (got {self.fold}, folds is {self.folds})")
+
+
+class NamedArrays(Section):
+    """Validation or test samples under names of their own, in the training file or another one."""
+
+    path: Text | None = Field(None, description="Path of the file; null: the training file.")
+    features: Text | Texts = Field(description="Name of the data set with the features.")
+    targets: Text | Texts = Field(description="Name of the data set with the targets.")
 
 
 class PartitionOptions(Section):
@@ -84,23 +123,43 @@ class Data(Section):
     train: Text = Field(
         description=f"{' or '.join(f'`{name}`' for name in BUILT_IN)} (built in), or the path of a file."
     )
-    validation: Annotated[Fraction | Text | None, ByType("a fraction, 'test', a path or null")] = Field(
+    validation: Annotated[Fraction | Text | NamedArrays | None, ByType("a fraction, 'test', a path or null")] = Field(
         None,
-        description="Validation data, evaluated after each epoch: a fraction of the training data, stratified by "
-        "class; `test`, the test part of a built-in data set; or the path of a file.",
+        description="Validation data, evaluated after each epoch: a fraction of the training data (see `split`); "
+        "`test`, the test part of a built-in data set; the path of a file; or names of arrays, such as "
+        "`{features: x_test, targets: y_test}`.",
+    )
+    test: Annotated[Fraction | Text | NamedArrays | None, ByType("a fraction, 'test', a path or null")] = Field(
+        None, description="Test data, evaluated once, at the end of the run; written as those for validation."
+    )
+    split: Split = Field(  # type: ignore[assignment]
+        {}, description="How fractions are cut from the training data; the run keeps the parts in `split.npz`."
     )
     format: Literal["auto", FormatName] = Field(
         "auto", description="Format of the files; `auto`: their suffix decides."
     )
     features: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
-        description="HDF5 and NPZ: name of the data set.  CSV and TSV: columns (by default all but the targets).",
+        description="HDF5 and NPZ: name of the data set.  Tables: columns or patterns (by default all but the "
+        "targets).",
     )
     targets: Annotated[Text | Texts | None, ByType("a name, a list of names or null")] = Field(
         None,
         description="HDF5 and NPZ: name of the data set (by default the first of y, labels, label, targets, target).  "
-        "CSV and TSV: columns (by default label, target, class or y, otherwise the last).  "
+        "Tables: columns (by default label, target or y, otherwise the last).  "
         "NPY and IDX: path of the file of labels.",
+    )
+    exclude: Annotated[Texts | None, ByType("a list of names or null")] = Field(
+        None, description="Columns of a table that are no features: names, or patterns such as `tmp_*`."
+    )
+    columns: dict[Text, ColumnKind] = Field(
+        {},
+        description="What the columns of a table are, by name or pattern: `numeric`, `categorical`, `boolean`, `date`, "
+        "`id` or `ignore`, with options.  Columns that are not named are what they look like; `onotrain init` names "
+        "all.",
+    )
+    csv: TextTable = Field(  # type: ignore[assignment]
+        {}, description="How CSV and TSV files are written; what is null is guessed, and shown by `onotrain data info`."
     )
     normalize: Annotated[
         Literal["none", "standard", "minmax"] | MeanStd, ByType("none, standard, minmax or {mean: ..., std: ...}")
@@ -108,6 +167,23 @@ class Data(Section):
         "none",
         description="Scaling of the features: `standard` (mean 0, standard deviation 1 in the training data), `minmax` "
         "(0 to 1 in the training data), or a given `{mean: ..., std: ...}`.",
+    )
+    pixels: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
+        "auto",
+        description="Whether 8-bit features are pixels, which stand for their value / 255; `auto`: if samples have two "
+        "axes or more, or values above 15.",
+    )
+    normalize_targets: Annotated[
+        Literal["none", "standard", "minmax", "log"] | MeanStd,
+        ByType("none, standard, minmax, log or {mean: ..., std: ...}"),
+    ] = Field(
+        "none",
+        description="Scaling of the targets of a regression, of each output by itself; predictions and metrics are in "
+        "the units of the data all the same.  `standard`, `minmax`, `log` (logarithm of values above 0, then standard) "
+        "or a given `{mean: ..., std: ...}`.",
+    )
+    missing_targets: Literal["error", "drop"] = Field(
+        "error", description="Samples without a target: an error, or left out."
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
         "auto", description="Read HDF5 window by window instead of all at once; `auto`: if it does not fit in memory."
@@ -122,6 +198,11 @@ class Data(Section):
     )
 
     @property
+    def has_validation(self) -> bool:
+        """Whether there are samples to validate on."""
+        return self.validation is not None or self.split.folds is not None or self.split.file is not None
+
+    @property
     def is_built_in(self) -> bool:
         """Whether the training data come with a name instead of a path."""
         return self.train in BUILT_IN
@@ -129,18 +210,29 @@ class Data(Section):
     @property
     def _labels_apart(self) -> bool:
         """Whether the validation file is of a format whose labels are in another file, which `targets` names."""
-        if self.format != "auto":
-            return self.format in ("npy", "idx")
-        return re.search(r"\.(npy|idx(\.gz)?)$|idx\d-[a-z0-9]+(\.gz)?$", str(self.validation).lower()) is not None
+        known = format_of_file(str(self.validation)) if self.format == "auto" else self.format
+        return known in ("npy", "idx")
 
     def problems(self) -> Iterator[Problem]:
         """Yield keys that do not fit what is trained on."""
-        if self.validation == "test" and not self.is_built_in:
+        for part in ("validation", "test"):
+            if getattr(self, part) == "test" and not self.is_built_in:
+                yield Problem(
+                    (part,),
+                    f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a "
+                    "path",
+                )
+        shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
+        if sum(shares) >= 1:
             yield Problem(
-                ("validation",),
-                f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a path",
+                ("test",), f"leaves nothing to train on (got {self.test:g}, validation is {self.validation:g})"
             )
-        elif isinstance(self.validation, str) and self.targets is not None and self._labels_apart:
+        if (self.split.folds is not None or self.split.file is not None) and shares:
+            key = "folds" if self.split.folds is not None else "file"
+            yield Problem(("split", key), "says which samples validate; leave the fractions out")
+        if self.validation == "test" and not self.is_built_in:
+            return
+        if isinstance(self.validation, str) and self.targets is not None and self._labels_apart:
             yield Problem(
                 ("validation",),
                 f"only one file of labels can be named, and data.targets is that of {self.train!r}; give a fraction, "

@@ -82,7 +82,7 @@ class Huber(LossOptions):
 
 
 #: Losses of other packages: subclasses of `onotrain.nn.losses.Loss`.
-PLUGINS = Plugins("onotrain.losses", has_options(LossOptions))
+PLUGINS = Plugins("onotrain.losses", has_options(LossOptions, "onotrain.nn.losses.Loss"))
 
 Loss = Annotated[
     CrossEntropy | BinaryCrossEntropy | MeanSquaredError | MeanAbsoluteError | Huber, OneOf("loss", plugins=PLUGINS)

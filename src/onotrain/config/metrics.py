@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from onotrain.config.options import Task
 from onotrain.config.plugins import PluginError, Plugins
+from onotrain.config.wording import any_of
 
 Mode = Literal["min", "max"]
 
@@ -154,6 +155,11 @@ def shown(task: Task) -> tuple[str, ...]:
 
 def _example(name: str) -> str:
     return "top_5" if name == "top_k" else name
+
+
+def shown_automatic() -> str:
+    """Return what is measured if nothing else is asked for, for the documentation."""
+    return f"{any_of(automatic(_CLASSES[0]), 'and')} for classes; {any_of(automatic(*_VALUES), 'and')} for values"
 
 
 def mode_of(monitored: str) -> Mode:

@@ -44,12 +44,21 @@ class LossOptions(Section):
 
     @classmethod
     def task(cls, outputs: int) -> Task:
-        """Return what a network with so many outputs does."""
+        """Return what a network with `outputs` outputs does."""
         return "regression"
 
 
-def has_options(base: type[Section]) -> Callable[[str, Any], str | None]:
-    """Return the check of plug-ins that have options: a class with ``Options``, a `base` of the entry point's name."""
+def has_options(base: type[Section], kind: str) -> Callable[[str, Any], str | None]:
+    """Return the check of plug-ins that have options.
+
+    Parameters
+    ----------
+    base
+        What its ``Options`` must be a subclass of, with the entry point's name.
+    kind
+        Module and name of what the class itself must be a concrete subclass of: no class here, for it is above this
+        package.
+    """
 
     def complaint(name: str, found: Any) -> str | None:
         options = getattr(found, "Options", None)
@@ -57,6 +66,11 @@ def has_options(base: type[Section]) -> Callable[[str, Any], str | None]:
             return f"must be a class whose attribute Options is a subclass of {base.__name__} (got {found!r})"
         if name not in options.tags():
             return f"has Options of another name (got {', '.join(options.tags()) or 'no literal name'})"
+        if all(f"{each.__module__}.{each.__qualname__}" != kind for each in found.__mro__):
+            return f"must be a subclass of {kind} (got {found!r})"
+        missing = sorted(getattr(found, "__abstractmethods__", ()))
+        if missing:
+            return f"must have the method {' and '.join(missing)} (got {found!r} without)"
         return None
 
     return complaint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,13 +12,29 @@ from onotrain.config.choices import ByType, OneOf
 from onotrain.config.options import StrategyOptions
 
 
-class NoCompensation(Section):
+class CompensationOptions(Section):
+    """Base of the compensations."""
+
+    #: Whether a gradient must be of the last parameters that its worker was sent.
+    needs_last_parameters: ClassVar[bool] = False
+    #: Whether updates are of whole global batches.
+    whole_batches: ClassVar[bool] = False
+
+    name: str
+
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """Names of the vectors that it remembers, besides what was sent to workers."""
+        return ()
+
+
+class NoCompensation(CompensationOptions):
     """Stale gradients are applied as they are."""
 
     name: Literal["none"] = Field("none", description="Servers apply each gradient as it is.")
 
 
-class LearningRateCompensation(Section):
+class LearningRateCompensation(CompensationOptions):
     """Stale gradients make smaller steps."""
 
     name: Literal["learning_rate"] = Field(
@@ -26,8 +42,10 @@ class LearningRateCompensation(Section):
     )
 
 
-class DelayCompensation(Section):
+class DelayCompensation(CompensationOptions):
     """Stale gradients are corrected for what the parameters have changed (DC-ASGD, arXiv 1609.08326)."""
+
+    needs_last_parameters = True
 
     name: Literal["delay"] = Field(
         description="DC-ASGD: servers apply `g + strength g^2 (w - w')`, where `w'` are the parameters that the worker "
@@ -37,9 +55,16 @@ class DelayCompensation(Section):
     adaptive: bool = Field(False, description="Divide the strength by the square root of the running mean of `g^2`.")
     decay: Share = Field(0.95, description="Decay of that running mean.")
 
+    @property
+    def vector_names(self) -> tuple[str, ...]:
+        """The running mean, if it is adaptive."""
+        return ("mean_square",) if self.adaptive else ()
 
-class ConstantBatchCompensation(Section):
+
+class ConstantBatchCompensation(CompensationOptions):
     """Gradients are summed to whole global batches (GBA, arXiv 2205.11048)."""
+
+    whole_batches = True
 
     name: Literal["constant_batch"] = Field(
         description="GBA: servers sum gradients, of any workers, and make one update per `batch_size` samples, so that "
@@ -107,21 +132,19 @@ class ParameterServer(StrategyOptions):
                 ("overlap",),
                 "needs staleness greater than 0: no batch is begun before the parameters of the last one (got true)",
             )
-        if self.overlap and self.compensation.name == "delay":
+        if self.overlap and self.compensation.needs_last_parameters:
             yield Problem(
                 ("overlap",),
-                "must be false with compensation delay, which corrects for the last parameters that were sent, and a "
-                "batch that is under way knows those before them (got true)",
+                f"must be false with compensation {self.compensation.name}, which corrects for the last parameters "
+                "that were sent, and a batch that is under way knows those before them (got true)",
             )
         if self.bulk_synchronous and self.compensation.name != "none":
             yield Problem(
                 ("compensation",),
                 f"needs staleness greater than 0: synchronous gradients are never stale (got {self.compensation.name})",
             )
-        whole = "staleness 0" if self.bulk_synchronous else "compensation constant_batch"
-        if self.rate_scaling in ("root", "linear") and (
-            self.bulk_synchronous or self.compensation.name == "constant_batch"
-        ):
+        whole = "staleness 0" if self.bulk_synchronous else f"compensation {self.compensation.name}"
+        if self.rate_scaling in ("root", "linear") and (self.bulk_synchronous or self.compensation.whole_batches):
             yield Problem(
                 ("rate_scaling",),
                 f"needs updates of a part of a batch: with {whole} they are of whole ones (got {self.rate_scaling})",

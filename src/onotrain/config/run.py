@@ -9,14 +9,16 @@ from pydantic import Field, model_validator
 
 from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Texts
 from onotrain.config.choices import ByType
-from onotrain.config.metrics import mode_of
+from onotrain.config.metrics import TRAINING, mode_of, shown_automatic
+from onotrain.config.wording import any_of
 
 
 class EarlyStopping(Section):
     """Ends training when a metric has stopped getting better."""
 
     metric: str = Field(
-        "validation_loss", description="Monitored metric: train_loss, train_accuracy or validation_<metric>."
+        "validation_loss",
+        description=f"Monitored metric: {any_of([*(f'train_{name}' for name in TRAINING), 'validation_<metric>'])}.",
     )
     patience: Count = Field(description="Epochs in a row without improvement after which training stops.")
     min_delta: NotNegative = Field(0.0, description="Smallest change that counts as an improvement.")
@@ -66,7 +68,7 @@ class Training(Section):
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
         description="Metrics of the validation data, such as `f1`, `f1[rose]`, `roc_auc` or `top_5`: see "
-        "[metrics](metrics.md).  `auto`: loss and accuracy for classes; loss, mae, rmse and r2 for values.",
+        f"[metrics](metrics.md).  `auto`: {shown_automatic()}.",
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -184,7 +184,7 @@ def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, trainin
             yield Problem(
                 path, f"no such metric with loss {loss.name} {got(monitored)}; {did_you_mean(monitored, known)}"
             )
-        elif data.validation is None:
+        elif not data.has_validation:
             yield Problem(path, f"{monitored} needs validation data; give data.validation, or watch train_loss")
         elif training.metrics != "auto" and name not in training.metrics:
             yield Problem(path, f"{monitored} is not measured; add {name} to training.metrics")

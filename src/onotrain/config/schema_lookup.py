@@ -44,8 +44,11 @@ class Scope(NamedTuple):
         return scope
 
     def _child(self, part: str | int, data: Any) -> Scope:
+        bare = _bare(self.annotation)[0]
         if isinstance(part, int):
-            annotation = next(iter(get_args(_bare(self.annotation)[0])), None)
+            annotation = next(iter(get_args(bare)), None)
+        elif get_origin(bare) is dict:
+            annotation = get_args(bare)[1]
         else:
             fields = (section.model_fields.get(part) for section in self.sections)
             annotation = next((field.rebuild_annotation() for field in fields if field is not None), None)

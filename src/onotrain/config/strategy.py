@@ -106,7 +106,7 @@ class StrategySwitch(StrategyOptions):
         """Yield what the server does not go with, and decisions by a validation loss that is not computed."""
         for problem in self.server.problems_with(others):
             yield problem._replace(path=("server", *problem.path))
-        if others.data is None or others.data.validation is not None:
+        if others.data is None or others.data.has_validation:
             return
         if self.loss == "validation":
             yield Problem(("loss",), "needs validation data (got validation); give data.validation, or use train")
@@ -117,8 +117,8 @@ class StrategySwitch(StrategyOptions):
             )
 
 
-#: Strategies of other packages: classes that are called with a `onotrain.strategies.Job`.
-PLUGINS = Plugins("onotrain.strategies", has_options(StrategyOptions))
+#: Strategies of other packages: classes that are called with a `onotrain.strategies.Context`.
+PLUGINS = Plugins("onotrain.strategies", has_options(StrategyOptions, "onotrain.strategies.base.Strategy"))
 
 Strategy = Annotated[
     AllReduce | Flat | LocalSgd | ParameterServer | StrategySwitch,

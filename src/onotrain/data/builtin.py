@@ -61,7 +61,7 @@ def _load_mnist(spec: DataSpec) -> Dataset:
     if features.ndim != 3 or features.dtype != np.uint8:
         raise DataError(f"{source}: {features.dtype} of shape {features.shape}, expected grey images (samples, 28, 28)")
     targets = None if spec.without_targets else idx.read_array(_mnist_file(f"{stem}-labels-idx1-ubyte"))
-    return make_dataset(features, targets, source, class_names=_CLASSES)
+    return make_dataset(features, targets, source, class_names=_CLASSES, pixels=True)
 
 
 def _mnist_file(name: str) -> Path:

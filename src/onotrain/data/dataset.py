@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from onotrain.config.columns import TextTable
 from onotrain.errors import DataError
 
 _CHECK_BLOCK_BYTES = 1 << 24
+#: Samples that are looked at to see whether uint8 are pixels, and the largest value of what is none.
+_LOOKED_AT, _LARGEST_COUNT = 4096, 15
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,12 @@ class DataSpec:
         ``train`` or ``test``, of a built-in data set.
     labelled
         Whether targets are read.  If not, those named or found are still no features, and need not be there.
+    exclude
+        Columns of a table that are no features.
+    csv
+        What is known of the dialect of a text table.
+    pixels
+        Whether uint8 features are pixels; None: see `are_pixels`.
     """
 
     path: str
@@ -40,6 +49,9 @@ class DataSpec:
     targets: str | Sequence[str] | None = None
     part: str = "train"
     labelled: bool = True
+    exclude: tuple[str, ...] = ()
+    csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
+    pixels: bool | None = None
 
     @property
     def without_targets(self) -> bool:
@@ -56,7 +68,7 @@ class Positions(Protocol):
     """Finds the place in a file that a value came from."""
 
     def place(self, row: int, column: int | None) -> str:
-        """Return ``line:column`` of feature `column`, or of the target, of data row `row`."""
+        """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
         ...
 
 
@@ -67,9 +79,10 @@ class Dataset:
     Parameters
     ----------
     features
-        ``(n, d)``, C-contiguous.  uint8 means pixels, which `Normalization` divides by 255; all else is float32.
+        ``(n, d)``, C-contiguous: uint8 (pixels, which `Normalization` divides by 255), float32, or float64 where the
+        file has numbers that float32 may not hold, for they are rounded only after shift and scale.
     targets
-        As in the file: int64, float32 or text, ``(n,)`` or ``(n, k)``; None where there are none.
+        As in the file: int64, float64 or text, ``(n,)`` or ``(n, k)``; None where there are none.
     feature_shape
         Shape of one sample in the file, such as ``(28, 28)``; its product is d.
     source
@@ -106,7 +119,7 @@ class Dataset:
             Column of `features`; None means the target.
         """
         if self.positions is not None:
-            return f"{self.source}:{self.positions.place(row, column)}"
+            return self.positions.place(row, column)
         if column is None:
             return f"{self.source}: row {row}"
         name = f" ({self.feature_names[column]})" if self.feature_names is not None else ""
@@ -123,17 +136,20 @@ def make_dataset(
     target_names: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     positions: Positions | None = None,
+    pixels: bool | None = None,
 ) -> Dataset:
     """Bring arrays as they are in a file into the form of a `Dataset`.
 
     Parameters
     ----------
     features
-        ``(n, ...)`` of a real type; uint8 stays, all else becomes float32; more than two axes are flattened.
+        ``(n, ...)`` of a real type, which becomes `stored_dtype`; more than two axes are flattened.
     targets
         ``(n,)`` or ``(n, k)`` of integers, floats or text, or None.
     feature_shape
         Shape of one sample where it is not ``features.shape[1:]``.
+    pixels
+        Whether uint8 features are pixels; None: see `are_pixels`.
 
     Raises
     ------
@@ -148,9 +164,7 @@ def make_dataset(
             )
         shape = tuple(int(extent) for extent in feature_shape)
     flat = features.reshape(len(features), -1)
-    # Numbers too large for float32 become infinite, which check_finite reports with their place.
-    with np.errstate(over="ignore", invalid="ignore"):
-        flat = np.ascontiguousarray(flat, np.uint8 if flat.dtype == np.uint8 else np.float32)
+    flat = np.ascontiguousarray(flat, stored_dtype(flat.dtype, are_pixels(flat, shape, pixels)))
     columns = flat.shape[1]
     if feature_names is not None and len(feature_names) != columns:
         raise DataError(f"{source}: {len(feature_names)} feature names for {columns} features")
@@ -164,6 +178,32 @@ def make_dataset(
         class_names=None if class_names is None else tuple(class_names),
         positions=positions,
     )
+
+
+def are_pixels(features: Any, shape: tuple[int, ...], given: bool | None = None) -> bool:
+    """Return whether features are pixels, which stand for their value / 255.
+
+    Parameters
+    ----------
+    features
+        ``(n, ...)``, an array or what gives its rows as one; only uint8 are pixels.
+    shape
+        Of a sample: images have two axes or more.
+    given
+        What is known; else flat samples are pixels if the first of them have values above 15.  Counts, ratings and
+        columns of 0 and 1 do not.
+    """
+    if features.dtype != np.uint8 or given is False:
+        return False
+    return given is True or len(shape) > 1 or int(np.max(features[:_LOOKED_AT], initial=0)) > _LARGEST_COUNT
+
+
+def stored_dtype(dtype: np.dtype, pixels: bool = True) -> np.dtype:
+    """Return the type that features of a type have in memory: uint8, or float32 if it holds all of them, or float64."""
+    if dtype == np.uint8 and pixels:
+        return np.dtype(np.uint8)
+    exact = dtype.kind == "b" or np.can_cast(dtype, np.float32, "safe")
+    return np.dtype(np.float32 if exact else np.float64)
 
 
 def sample_shape(dtype: np.dtype, shape: tuple[int, ...], source: str) -> tuple[int, ...]:
@@ -190,7 +230,7 @@ def sample_shape(dtype: np.dtype, shape: tuple[int, ...], source: str) -> tuple[
 
 
 def canonical_targets(targets: np.ndarray, samples: int, source: str) -> np.ndarray:
-    """Return targets as int64, float32 or text.
+    """Return targets as int64, float64 or text.
 
     Raises
     ------
@@ -215,8 +255,7 @@ def canonical_targets(targets: np.ndarray, samples: int, source: str) -> np.ndar
     if kind == "U":
         return np.ascontiguousarray(targets)
     if kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):
-            return np.ascontiguousarray(targets, np.float32)
+        return np.ascontiguousarray(targets, np.float64)
     if targets.dtype == np.uint64 and targets.size and int(targets.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{source}: target {int(targets.max())} is larger than {np.iinfo(np.int64).max}")
     return np.ascontiguousarray(targets, np.int64)

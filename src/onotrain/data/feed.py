@@ -43,7 +43,8 @@ class Feed(Protocol):
 
         ``weights``, ``(r,)``, are written too unless they are None, which they must be where samples have none.
 
-        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's piece.
+        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's
+        local slice, or a micro-batch of that.
         """
         ...
 

@@ -11,7 +11,15 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec, canonical_targets, make_dataset, sample_shape
+from onotrain.data.dataset import (
+    Dataset,
+    DataSpec,
+    are_pixels,
+    canonical_targets,
+    make_dataset,
+    sample_shape,
+    stored_dtype,
+)
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import choose_arrays, existing_file, reason
 from onotrain.errors import DataError
@@ -52,11 +60,12 @@ class Arrays:
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     class_names: tuple[str, ...] | None
+    pixels: bool
 
     @property
     def dtype(self) -> np.dtype:
         """The type that features get in memory."""
-        return np.dtype(np.uint8 if self.features.dtype == np.uint8 else np.float32)
+        return stored_dtype(self.features.dtype, self.pixels)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -86,7 +95,8 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
     y = None if targets is None else open_array(file, targets, path)
     if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
         raise DataError(f"{path}[{targets}]: shape {y.shape}, expected ({len(x)},) or ({len(x)}, outputs)")
-    return Arrays(x, y, shape, *(_names(file, key, path) for key in ("feature_names", "target_names", "class_names")))
+    f_names, t_names, c_names = (_names(file, key, path) for key in ("feature_names", "target_names", "class_names"))
+    return Arrays(x, y, shape, f_names, t_names, c_names, are_pixels(x, shape, spec.pixels))
 
 
 def _is_ours(file: h5py.File) -> bool:
@@ -113,7 +123,7 @@ def read_rows(data: h5py.Dataset, begin: int, end: int, out: np.ndarray) -> None
 
 
 def read_targets(data: h5py.Dataset | None, samples: int, path: str) -> np.ndarray | None:
-    """Read all targets as int64, float32 or text.
+    """Read all targets as int64, float64 or text.
 
     Raises
     ------
@@ -159,6 +169,7 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             feature_names=arrays.feature_names,
             target_names=arrays.target_names,
             class_names=arrays.class_names,
+            pixels=arrays.pixels,
         )
 
 

@@ -17,7 +17,7 @@ from onotrain.data.readers import detect_format
 from onotrain.errors import DataError
 from onotrain.memory import available_bytes
 
-#: Samples of a block are at least so many bytes in memory, so that a disk or network file system reads in long strokes.
+#: Fewest bytes in memory of the samples of a block, so that a disk or network file system reads in long strokes.
 BLOCK_BYTES = 1 << 22
 
 

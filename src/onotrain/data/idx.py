@@ -38,7 +38,7 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read(stream: IO[bytes], most: int, source: str) -> np.ndarray:
-    """Read an array from a stream that yields at most so many bytes."""
+    """Read an array from a stream that yields at most `most` bytes."""
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in DTYPES or magic[3] == 0:
         raise DataError(
@@ -95,4 +95,4 @@ def read_idx(spec: DataSpec) -> Dataset:
     labels = companion(spec)
     if labels is None and not spec.without_targets:
         labels = label_file(Path(spec.path).expanduser())
-    return make_dataset(features, None if labels is None else read_array(labels), spec.path)
+    return make_dataset(features, None if labels is None else read_array(labels), spec.path, pixels=spec.pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,11 @@ from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.readers import detect_format, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
+from onotrain.data.targets import is_one_hot
 
-#: Integer targets are taken for classes up to so many different values.
-MOST_CLASSES = 1000
+#: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
+#: count from 0 or 1 without a gap and come this often each.
+FEW_CLASSES, MOST_CLASSES, _OFTEN = 20, 10_000, 3
 _BLOCK_BYTES = 1 << 24
 
 
@@ -24,17 +27,18 @@ class TargetInfo:
     Parameters
     ----------
     kind
-        ``classes`` (text, or few different integers), ``labels`` (several columns of 0 and 1) or ``values``.
+        ``classes`` (text, few different whole numbers, or columns of which one is 1), ``labels`` (several columns of 0
+        and 1) or ``values``.
     dtype
-        ``int64``, ``float32`` or ``text``.
+        ``int64``, ``float64`` or ``text``.
     shape
         ``(n,)`` or ``(n, k)``.
     names
         Names of the columns, where the file has them.
     class_counts
         (class, samples) in the order of the classes; of ``labels``, (column, samples with a 1).
-    minimum, maximum, mean
-        Of values (of the finite ones), else None.
+    ranges
+        (name, minimum, maximum, mean, standard deviation) of each output, of values.
     missing
         Samples with a target that is missing, NaN or infinite.
     """
@@ -44,10 +48,13 @@ class TargetInfo:
     shape: tuple[int, ...]
     names: tuple[str, ...] | None
     class_counts: tuple[tuple[str, int], ...] | None
-    minimum: float | None
-    maximum: float | None
-    mean: float | None
+    ranges: tuple[tuple[str, float, float, float, float], ...]
     missing: int
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether the classes are columns of which one is 1 in each sample."""
+        return self.kind == "classes" and len(self.shape) == 2 and self.shape[1] > 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +70,7 @@ class DataInfo:
     feature_shape
         Of a sample.
     dtype
-        Of the features in memory: ``uint8`` (pixels) or ``float32``.
+        Of the features in memory: ``uint8`` (pixels), ``float32`` or ``float64``.
     feature_names
         Where the file has them.
     missing, infinite
@@ -106,7 +113,9 @@ class DataInfo:
 
 
 def describe(spec: DataSpec) -> DataInfo:
-    """Look at a data set; missing, NaN and infinite values are counted, not refused.
+    """Look at arrays of features and targets (`onotrain.data.tables.info` looks at tables).
+
+    Missing, NaN and infinite values are counted, not refused.
 
     HDF5 files are read in blocks and may be larger than the memory.
 
@@ -121,13 +130,7 @@ def describe(spec: DataSpec) -> DataInfo:
 
         with Hdf5Stream(spec, finite=False) as stream:
             return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
-    if kind in ("csv", "tsv"):
-        from onotrain.data.delimited import read_with_missing
-
-        dataset = read_with_missing(spec)
-    else:
-        dataset = load_dataset(spec)
-    return describe_dataset(dataset, kind)
+    return describe_dataset(load_dataset(spec), kind)
 
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:
@@ -162,19 +165,19 @@ def _describe(dataset: Dataset, kind: str, samples: Samples, rows: int) -> DataI
         mean=np.where(known, moments.mean, np.nan),
         std=np.where(known, moments.std, np.nan),
         constant=tuple(int(column) for column in np.flatnonzero(moments.minimum == moments.maximum)),
-        targets=_describe_targets(dataset),
+        targets=describe_targets(dataset),
     )
 
 
-def _describe_targets(dataset: Dataset) -> TargetInfo | None:
-    """Find out what the targets are."""
+def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
+    """Find out what the targets are; `missing` samples without them have been left out already."""
     targets = dataset.targets
     if targets is None:
         return None
     is_text = targets.dtype.kind == "U"
     number = None if is_text else np.asarray(targets, np.float64)
     finite = targets != "" if number is None else np.isfinite(number)
-    missing = int(np.count_nonzero(~finite.reshape(len(targets), -1).all(axis=1)))
+    missing += int(np.count_nonzero(~finite.reshape(len(targets), -1).all(axis=1)))
     single = targets.ndim == 1 or targets.shape[1] == 1
     counts: tuple[tuple[str, int], ...] | None = None
     kind = "values"
@@ -184,19 +187,27 @@ def _describe_targets(dataset: Dataset) -> TargetInfo | None:
     elif number is not None and np.isin(number[finite], (0.0, 1.0)).all():
         names = dataset.target_names or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
         counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
-        kind = "labels"
-    known = number[finite] if number is not None and kind == "values" else np.empty(0)
+        kind = "classes" if is_one_hot(number) else "labels"
     return TargetInfo(
         kind=kind,
         dtype="text" if is_text else str(targets.dtype),
         shape=targets.shape,
         names=dataset.target_names,
         class_counts=counts,
-        minimum=float(known.min()) if known.size else None,
-        maximum=float(known.max()) if known.size else None,
-        mean=float(known.mean()) if known.size else None,
+        ranges=() if number is None or kind != "values" else tuple(_ranges(dataset, number)),
         missing=missing,
     )
+
+
+def _ranges(dataset: Dataset, number: np.ndarray) -> Iterator[tuple[str, float, float, float, float]]:
+    each = number.reshape(len(number), -1)
+    names = dataset.target_names or tuple(str(k) for k in range(each.shape[1]))
+    for name, column in zip(names, each.T, strict=False):
+        known = column[np.isfinite(column)]
+        if known.size:
+            mean = float(known.mean())
+            spread = float(np.sqrt(np.square(known - mean).mean()))
+            yield name, float(known.min()), float(known.max()), mean, spread
 
 
 def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int], ...] | None:
@@ -204,13 +215,28 @@ def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int]
     values, counts = np.unique(labels, return_counts=True)
     if labels.dtype.kind == "U":
         return tuple((str(value), int(count)) for value, count in zip(values, counts, strict=True))
-    # Real numbers without a fraction are integers where missing labels made the column real.
-    if len(values) > MOST_CLASSES or (values != np.floor(values)).any():
-        return None
-    if labels.dtype.kind == "f" and dataset.positions is None:
-        return None
     names = dataset.class_names
     if names is not None and len(values) and values[0] >= 0 and values[-1] < len(names):
         every = np.bincount(labels.astype(np.int64), minlength=len(names))
         return tuple((name, int(count)) for name, count in zip(names, every, strict=True))
+    if not are_classes(values, len(labels)):
+        return None
     return tuple((str(int(value)), int(count)) for value, count in zip(values, counts, strict=True))
+
+
+def are_classes(values: np.ndarray, samples: int) -> bool:
+    """Return whether numbers look like classes: few whole ones, or all from 0 or 1 on, each of them often.
+
+    Parameters
+    ----------
+    values
+        The different ones, sorted.
+    samples
+        How many samples have them.
+    """
+    if not len(values) or (values != np.floor(values)).any():
+        return False
+    if len(values) <= FEW_CLASSES:
+        return 2 * len(values) <= samples
+    in_order = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
+    return bool(in_order and len(values) <= MOST_CLASSES and samples >= _OFTEN * len(values))

@@ -69,7 +69,7 @@ class Normalization:
         kind
             ``none``; ``standard``: mean 0 and (population) standard deviation 1; ``minmax``: 0 to 1.
         features
-            uint8 or float32 ``(n, d)``.
+            uint8, float32 or float64 ``(n, d)``.
         index
             int64 numbers of the samples to take, or None for all.
 
@@ -127,7 +127,8 @@ class Normalization:
         Returns
         -------
         tuple of ndarray
-            `compute_dtype` ``(d,)`` each.
+            ``(d,)`` each: float64 if the stored features are, so that nothing is rounded before it is shifted, else
+            `compute_dtype`.
 
         Raises
         ------
@@ -142,7 +143,8 @@ class Normalization:
         unit = PIXEL_MAX if np.dtype(dtype) == np.uint8 else 1.0
         shift = np.broadcast_to(self.mean * unit, columns)
         scale = np.broadcast_to(1.0 / (self.std * unit), columns)
-        return np.array(shift, compute_dtype), np.array(scale, compute_dtype)
+        affine = np.float64 if np.dtype(dtype) == np.float64 else compute_dtype
+        return np.array(shift, affine), np.array(scale, affine)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data, exactly."""

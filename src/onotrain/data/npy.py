@@ -120,7 +120,7 @@ def read_npy(spec: DataSpec) -> Dataset:
         raise DataError(f"{spec.path}: an NPY file holds one array, but data.features is {spec.features!r}")
     features = read_array(spec.path)
     labels = companion(spec)
-    return make_dataset(features, None if labels is None else read_array(labels), spec.path)
+    return make_dataset(features, None if labels is None else read_array(labels), spec.path, pixels=spec.pixels)
 
 
 def companion(spec: DataSpec) -> Path | None:
@@ -164,6 +164,7 @@ def read_npz(spec: DataSpec) -> Dataset:
                 spec.path,
                 class_names=_names(archive, members, "class_names", spec.path),
                 feature_names=_names(archive, members, "feature_names", spec.path),
+                pixels=spec.pixels,
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise DataError(f"{spec.path}: not a usable NPZ file: {error}", hint="copy or create the file again") from error

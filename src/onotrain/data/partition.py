@@ -56,7 +56,7 @@ def pool_by_rank(number: int, sizes: Sequence[int], seed: int, kernels: Kernels)
 def pool_by_label(
     number: int, counts: np.ndarray, classes: Callable[[np.ndarray], np.ndarray], seed: int, kernels: Kernels
 ) -> np.ndarray:
-    """Return the samples of a pool, so many of each class, drawn at random; in blocks, for there may be very many.
+    """Return the samples of a pool, `counts` of each class, drawn at random; in blocks, for there may be very many.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def label_counts(class_sizes: np.ndarray, sizes: Sequence[int], alpha: float, se
         int64 ``(pools, classes)``; sums of rows and columns are `sizes` and `class_sizes`.
     """
     occur = np.flatnonzero(class_sizes)
-    shares = _log_shares(alpha * len(occur) * class_sizes[occur] / class_sizes.sum(), len(sizes), seed)
+    shares = log_shares(alpha * len(occur) * class_sizes[occur] / class_sizes.sum(), len(sizes), seed)
     wanted = _fill(shares, np.array(sizes, float), class_sizes[occur].astype(float))
     counts = np.zeros((len(sizes), len(class_sizes)), np.int64)
     left = class_sizes[occur].astype(np.int64)
@@ -132,7 +132,7 @@ def label_counts(class_sizes: np.ndarray, sizes: Sequence[int], alpha: float, se
     return counts
 
 
-def _log_shares(concentrations: np.ndarray, pools: int, seed: int) -> np.ndarray:
+def log_shares(concentrations: np.ndarray, pools: int, seed: int) -> np.ndarray:
     """Return logarithms of ``(pools, classes)`` draws of a Dirichlet distribution, up to a constant for each pool.
 
     ``Gamma(a)`` is ``Gamma(a + 1) U^(1 / a)``, whose logarithm does not underflow however small a is.

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.identity import digest_of
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import load_dataset
+from onotrain.data.readers import detect_format, is_table, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.split import stratified_split
+from onotrain.data.tables.loading import read_table
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
+from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
@@ -28,21 +34,27 @@ class DataDescription:
     """What stays with a model of the data that it was trained on."""
 
     feature_shape: tuple[int, ...]
-    #: ``uint8`` (pixels, which stand for their value / 255) or ``float32``.
+    #: ``uint8`` (pixels, which stand for their value / 255), ``float32`` or ``float64``.
     feature_dtype: str
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     normalization: Normalization
     codec: TargetCodec
+    #: What becomes of a table's columns, whose result is not normalised any more; None for arrays.
+    preparation: Preparation | None = field(default=None, kw_only=True)
+    #: Of the samples; empty if unknown.
+    digest: str = field(default="", kw_only=True)
 
     def identity(self) -> dict[str, Any]:
-        """Return what the data alone decide, without their normalisation, as JSON-able data."""
+        """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
         names = {"feature_names": self.feature_names, "target_names": self.target_names}
+        targets = {key: value for key, value in self.codec.to_dict().items() if key != "scaling"}
         return {
             "feature_shape": list(self.feature_shape),
             "feature_dtype": self.feature_dtype,
             **{key: None if value is None else list(value) for key, value in names.items()},
-            "targets": self.codec.to_dict(),
+            "targets": targets,
+            **({"digest": self.digest} if self.digest else {}),
         }
 
 
@@ -74,16 +86,32 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
         )
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Data that training can take.
+
+    Parameters
+    ----------
+    arrays
+        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file; ``train_index`` if
+        parts are cut from it; for validation and test either ``<part>_index``, or ``<part>_features`` (unless streamed)
+        and ``<part>_targets``, or nothing.  Where samples or classes have weights, ``weights`` of all samples in the
+        training file, 1 in the mean over the training part; where samples have, ``<part>_weights`` of the others.
+    description
+        Shapes, names, and how features and targets are scaled, fitted on the training part.
+    notes
+        What was decided for the user, in words.
+    """
+
+    arrays: dict[str, np.ndarray]
+    description: DataDescription
+    notes: tuple[str, ...] = ()
+
+
 def prepare(
-    section: Any,
-    task: str,
-    outputs: int,
-    dtype: str,
-    seed: int,
-    memory: int,
-    class_weights: ClassWeights = None,
-) -> tuple[dict[str, np.ndarray], DataDescription]:
-    """Read training and validation data.
+    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None
+) -> Prepared:
+    """Read training, validation and test data.
 
     Parameters
     ----------
@@ -93,71 +121,219 @@ def prepare(
         What the loss makes of the targets, and the width of the last layer.
     dtype
         Compute dtype.
-    seed
-        Of the split.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
     class_weights
         Of the ``loss`` section.
-
-    Returns
-    -------
-    arrays
-        ``features`` (unless they are streamed) and ``targets`` of all samples in the training file, and for validation
-        either ``train_index`` and ``validation_index`` into these, or ``validation_features`` (unless streamed) and
-        ``validation_targets``, or nothing.  Where samples or classes have weights, ``weights`` of all samples in the
-        training file, 1 in the mean over the training part; where samples have, ``validation_weights`` of the
-        validation samples.
-    description
-        Shapes, names, normalisation (computed on the training part) and encoding of the targets.
 
     Raises
     ------
     DataError
         Anything about the files.
     """
+    spec = spec_of(section)
+    reading = _prepare_table if is_table(spec) else _prepare_arrays
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights))
+    _check_counts(prepared.arrays, spec.path)
+    return prepared
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What training asks of the data; see `prepare`."""
+
+    task: str
+    outputs: int
+    dtype: str
+    memory: int
+    class_weights: ClassWeights
+
+    def targets(
+        self, section: Any, dataset: Dataset, table: Table | None = None
+    ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
+        """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on."""
+        codec = TargetCodec.fit(self.task, self.outputs, dataset)
+        classes = None
+        if self.task in ("multiclass", "binary"):
+            classes = codec.encode(dataset).reshape(-1).astype(np.int64)
+        arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
+        codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
+        targets, own = encode(codec, dataset, self.dtype), sample_weights(dataset)
+        counted = training_weights(own, self.class_weights, codec, targets, arrays.get(parts.TRAIN), dataset.source)
+        weights = {} if counted is None else {"weights": counted.astype(self.dtype)}
+        if own is not None:
+            for name, index in arrays.items():
+                if name.endswith("_index") and name != parts.TRAIN:
+                    weights[name.replace("_index", "_weights")] = own[index].astype(self.dtype)
+        return codec, {"targets": targets, **arrays, **weights}
+
+    def labels(self, part: str, codec: TargetCodec, dataset: Dataset) -> dict[str, np.ndarray]:
+        """Return targets and weights of a part that has samples of its own."""
+        own = sample_weights(dataset)
+        weights = {} if own is None else {f"{part}_weights": own.astype(self.dtype)}
+        return {f"{part}_targets": encode(codec, dataset, self.dtype), **weights}
+
+
+def _apart(section: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the parts that have samples of their own, and where these are."""
+    for part, where in (("validation", section.validation), ("test", section.test)):
+        if where is not None and not isinstance(where, float):
+            yield part, where
+
+
+def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+    """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream = _read(section, spec_of(section), stack, memory)
-        codec = TargetCodec.fit(task, outputs, train)
-        targets = encode(codec, train, dtype)
-        arrays = {"targets": targets} | ({} if train_stream else {"features": train.features})
-        validation, weights = section.validation, sample_weights(train)
-        if isinstance(validation, float):
-            labels = targets.reshape(-1).astype(np.int64) if task in ("multiclass", "binary") else None
-            split = stratified_split(labels, len(train), validation, seed)
-            arrays["train_index"], arrays["validation_index"] = split
-            arrays |= _named("validation_weights", None if weights is None else weights[split[1]], dtype)
-        elif validation is not None:
-            spec = _validation_spec(section, train, _columns(train, train_stream))
-            held_out, stream = _read(section, spec, stack, memory - train.features.nbytes)
+        train, train_stream = _read(section, spec, stack, wanted.memory)
+        codec, arrays = wanted.targets(section, train)
+        arrays |= {} if train_stream else {"features": train.features}
+        memory, notes = wanted.memory - train.features.nbytes, list[str]()
+        for part, where in _apart(section):
+            of_part = spec_of_part(section, where, train, _columns(train, train_stream))
+            of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
+            held_out, stream = _read(section, of_part, stack, memory)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
-            arrays["validation_targets"] = encode(codec, held_out, dtype)
-            arrays |= _named("validation_weights", sample_weights(held_out), dtype)
+            arrays |= wanted.labels(part, codec, held_out)
+            if (
+                stream is None
+                and train_stream is None
+                and digest_of([held_out.features]) == digest_of([train.features])
+            ):
+                notes.append(f"the {part} samples are those that are trained on; their metrics say nothing new")
             if stream is None:
-                arrays["validation_features"] = held_out.features
-        _check_counts(arrays, train.source)
-        counted = training_weights(weights, class_weights, codec, targets, arrays.get("train_index"), train.source)
-        arrays |= _named("weights", counted, dtype)
-        samples = samples_of(arrays.get("features"), targets, arrays.get("train_index"), train_stream)
+                arrays[f"{part}_features"] = held_out.features
+                memory -= held_out.features.nbytes
+        samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
         normalization = normalization_of(section.normalize, samples)
-    return arrays, DataDescription(
-        train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec
-    )
+        digest = digest_of([train.features, train.targets])
+    description = DataDescription(
+        train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
+        digest=digest,
+    )  # fmt: skip
+    return Prepared(arrays, description, tuple(notes))
 
 
-def _named(name: str, weights: np.ndarray | None, dtype: str) -> dict[str, np.ndarray]:
-    """Return weights under their name, or nothing if there are none."""
-    return {} if weights is None else {name: weights.astype(dtype)}
+def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+    """Read features that are columns of a table."""
+    table = read_table(spec, detect_format(spec))
+    roles = choose_roles(table, spec, section.columns)
+    table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
+    codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
+    setting = section.normalize
+    scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
+    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get(parts.TRAIN))
+    arrays["features"] = preparation.transform(table, wanted.dtype)
+    for part, where in _apart(section):
+        if not isinstance(where, str):
+            raise DataError(
+                f"{spec.path}: data.{part} names arrays, but the training data are a table",
+                hint="give the path of another table, a fraction, or data.split",
+            )
+        features, found, _ = read_prepared(
+            replace(DataSpec(where, section.format), csv=spec.csv), preparation, roles.targets, section.columns,
+            wanted.dtype, section.missing_targets,
+        )  # fmt: skip
+        arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
+    notes = [*table.notes, *roles.notes()]
+    if dropped:
+        notes.append(f"{dropped:,} samples without a target are left out")
+    description = DataDescription(
+        (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
+        preparation=preparation, digest=digest_of([column.values for column in table]),
+    )  # fmt: skip
+    return Prepared(arrays, description, tuple(notes))
 
 
-def _validation_spec(section: Any, train: Dataset, inputs: int) -> DataSpec:
-    """Return the validation file, a table by the names of the training file's columns."""
-    if section.validation == "test":
+def read_prepared(
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
+    *, lenient: bool = False,
+) -> tuple[np.ndarray, Dataset, Table]:  # fmt: skip
+    """Read a table for a network that was trained on one.
+
+    Parameters
+    ----------
+    spec
+        Any format; an array must have the columns that were learned from, in their order.
+    preparation
+        Of the training data.
+    targets
+        Columns with the targets; none if they are not wanted.
+    given
+        Section ``data.columns`` of the training.
+    dtype
+        Compute dtype.
+    missing
+        ``error`` or ``drop``: what becomes of samples without a target.
+    lenient
+        Give NaN where a value is missing that must not be.
+
+    Returns
+    -------
+    features : ndarray
+        ``(n, d)``, ready for the network.
+    dataset : Dataset
+        With the targets as in the file.
+    table : Table
+        The columns that were needed, and ids.
+
+    Raises
+    ------
+    DataError
+        A column is not there, or an entry is not what it should be.
+    """
+    table = table_for(spec, preparation, targets)
+    roles = Roles({name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {})
+    if targets:
+        table, _ = labelled_only(table, roles, given, missing)
+    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
+
+
+def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:
+    """Read the columns that a network needs, from a table or from an array of numbers.
+
+    Raises
+    ------
+    DataError
+        Some are missing.
+    """
+    if not is_table(spec):
+        dataset = load_dataset(replace(spec, labelled=bool(targets)))
+        check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
+        return of_arrays(dataset, preparation.inputs, targets)
+    kind = detect_format(spec)
+    needed = [*preparation.inputs, *targets]
+    table = read_table(spec, kind, wanted={*needed, *preparation.ids}, texts=preparation.texts)
+    missing = [name for name in needed if name not in table.names]
+    if missing:
+        raise DataError(
+            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+            hint=f"the network was trained on {shown(preparation.inputs)}"
+            + (f" and the target {shown(targets)}" if targets else ""),
+        )
+    return table
+
+
+def spec_of_part(section: Any, where: Any, train: DataDescription | Dataset, inputs: int) -> DataSpec:
+    """Return where samples for validation or test are: a part of a built-in data set, named arrays, or a file.
+
+    Parameters
+    ----------
+    section
+        The ``data`` section.
+    where
+        ``test``, a section with names of arrays, or a path.
+    train, inputs
+        Training data, and the number of their features: a table is read by the names of its columns.
+    """
+    if where == "test":
         return DataSpec(section.train, part="test")
-    spec = DataSpec(section.validation, section.format)
-    return like_training(section, spec, train.feature_names, train.target_names, inputs)
+    if not isinstance(where, str):
+        return replace(
+            spec_of(section), path=where.path or section.train, features=where.features, targets=where.targets
+        )
+    return like_training(section, DataSpec(where, section.format), train.feature_names, train.target_names, inputs)
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
@@ -168,6 +344,10 @@ def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[
     dataset = load_dataset(spec)
     check_finite(dataset)
     return dataset, None
+
+
+def _dtype(dataset: Dataset, stream: Hdf5Stream | None) -> np.dtype:
+    return dataset.features.dtype if stream is None else stream.dtype
 
 
 def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
@@ -192,8 +372,9 @@ def samples_of(
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:
     """Refuse an empty training or validation part."""
     for part, names in (
-        ("training", ("train_index", "targets")),
-        ("validation", ("validation_index", "validation_targets")),
+        ("training", (parts.TRAIN, "targets")),
+        ("validation", (parts.VALIDATION, "validation_targets")),
+        ("test", (parts.TEST, "test_targets")),
     ):
         array = next((arrays[name] for name in names if name in arrays), None)
         if array is not None and len(array) == 0:

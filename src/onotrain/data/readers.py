@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
 from onotrain.errors import DataError
-from onotrain.known_names import BUILT_IN, FORMATS
+from onotrain.known_names import BUILT_IN, FORMATS, SUFFIXES, TABLES, format_of_file
 
-__all__ = ["FORMATS", "check_finite", "detect_format", "load_dataset"]
-
-_SUFFIXES = {
-    ".h5": "hdf5",
-    ".hdf5": "hdf5",
-    ".npz": "npz",
-    ".npy": "npy",
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".tsv": "tsv",
-    ".tsv.gz": "tsv",
-    ".idx": "idx",
-    ".idx.gz": "idx",
-}
-_IDX_NAME = re.compile(r"idx\d-[a-z0-9]+(\.gz)?$")
+__all__ = ["FORMATS", "check_finite", "detect_format", "is_table", "load_dataset"]
 
 
 def format_of_name(path: str) -> str | None:
     """Return the format that a name stands for: ``builtin`` or one of `FORMATS`; None if it does not tell."""
-    if path in BUILT_IN:
-        return "builtin"
-    name = Path(path).name.lower()
-    kinds = (kind for suffix, kind in _SUFFIXES.items() if name.endswith(suffix))
-    return next(kinds, "idx" if _IDX_NAME.search(name) else None)
+    return "builtin" if path in BUILT_IN else format_of_file(path)
 
 
 def detect_format(spec: DataSpec) -> str:
@@ -54,16 +33,21 @@ def detect_format(spec: DataSpec) -> str:
         return kind
     existing_file(spec.path)
     raise DataError(
-        f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(_SUFFIXES)}, "
+        f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(SUFFIXES)}, "
         f"built-in data sets {', '.join(BUILT_IN)}",
         hint="say it with data.format (of a command: --format)",
     )
 
 
+def is_table(spec: DataSpec) -> bool:
+    """Return whether the data are columns, and not arrays of features and targets."""
+    return detect_format(spec) in TABLES
+
+
 def load_dataset(spec: DataSpec) -> Dataset:
     """Read a whole data set into memory.
 
-    Values may still be NaN or infinite, except in CSV and TSV: see `check_finite`.
+    Values may still be NaN or infinite: see `check_finite`.
 
     Raises
     ------
@@ -90,5 +74,9 @@ def load_dataset(spec: DataSpec) -> Dataset:
     elif kind == "idx":
         from onotrain.data.idx import read_idx as reader
     else:
-        from onotrain.data.delimited import read_delimited as reader
+        from onotrain.data.tables.loading import read_table
+        from onotrain.data.tables.roles import choose_roles, numeric_dataset
+
+        table = read_table(spec, kind)
+        return numeric_dataset(table, choose_roles(table, spec, {}), {})
     return reader(spec)

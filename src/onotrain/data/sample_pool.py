@@ -77,5 +77,5 @@ class Pool:
         return {"samples": list(self.sizes), **counts}
 
     def begin(self, batch: Batch, part: Batch) -> int:
-        """Return which of the rank's positions is the first of `part`, a piece of its slice of `batch`."""
+        """Return which of the rank's positions is the first of `part`, which is of its local slice of `batch`."""
         return self.positions.before(batch, part.begin) if len(part) else 0

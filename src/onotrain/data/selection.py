@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from onotrain.config.columns import TextTable
 from onotrain.data.dataset import DataSpec, listed
-from onotrain.data.delimited_text import look_at
 from onotrain.data.readers import detect_format, format_of_name
+from onotrain.data.tables.table import shown
 from onotrain.errors import DataError
 
 #: Formats whose names mean the same: of arrays, or of columns.
 _ALIKE = ({"hdf5", "npz"}, {"csv", "tsv"})
-#: Names in a message.
-_SHOWN = 20
 
 
 def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
@@ -30,10 +28,14 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         names of arrays or columns, if its format is of the same kind.  A file of labels belongs to the training file
         alone.
     """
-    train = DataSpec(section.train, section.format, section.features, section.targets)
+    train = DataSpec(
+        section.train, section.format, section.features, section.targets, exclude=section.exclude or (),
+        csv=section.csv, pixels=None if section.pixels == "auto" else section.pixels,
+    )  # fmt: skip
     if other is None:
         return train
     of_name = format_of_name(train.path)
+    other = replace(other, pixels=train.pixels if other.pixels is None else other.pixels)
     if other.format == "auto" and format_of_name(other.path) in (None, of_name):
         other = replace(other, format=train.format)
     kinds = {detect_format(other), of_name if train.format == "auto" else train.format}
@@ -41,6 +43,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         return other
     return replace(
         other,
+        csv=train.csv if other.csv == TextTable.model_validate({}) else other.csv,
         features=train.features if other.features is None else other.features,
         targets=train.targets if other.targets is None else other.targets,
     )
@@ -70,30 +73,28 @@ def like_training(
     Raises
     ------
     DataError
-        A column is missing, or the format cannot be told.
+        A column is missing, or the format cannot be given.
     """
     spec = spec_of(section, other)
     kind = detect_format(spec)
     if kind not in ("csv", "tsv"):
         return spec
-    layout = look_at(spec.path, kind)
-    if layout.header is None or feature_names is None:
-        named = set(listed(spec.features) or ()) <= set(layout.names) and spec.features is not None
-        if spec.labelled or named or layout.columns != inputs or other.features is not None:
+    from onotrain.data.tables.dialect import look_at
+
+    dialect = look_at(spec.path, kind, spec.csv)
+    if not dialect.header or feature_names is None:
+        named = set(listed(spec.features) or ()) <= set(dialect.names) and spec.features is not None
+        if spec.labelled or named or len(dialect.names) != inputs or other.features is not None:
             return spec
         return replace(spec, features=None, targets=())  # nothing but the features
     features = listed(spec.features) or feature_names
-    missing = [name for name in features if name not in layout.header]
+    missing = [name for name in features if name not in dialect.names]
     if missing:
         raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {_shown(missing)}; "
-            f"the header has {_shown(layout.header)}"
+            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}; "
+            f"the header has {shown(dialect.names)}"
         )
     targets = spec.targets
-    if targets is None and target_names and set(target_names) <= set(layout.header):
+    if targets is None and target_names and set(target_names) <= set(dialect.names):
         targets = target_names
     return replace(spec, features=features, targets=targets)
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

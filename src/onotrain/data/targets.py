@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset
+from onotrain.data.tables.table import texts_of
+from onotrain.data.target_scaling import TargetScaling
 from onotrain.errors import DataError
 
 TASKS = ("multiclass", "binary", "multilabel", "regression")
+#: Numbers of more values than this are rather quantities than classes.
+_MANY = 20
 
 
 @dataclass(frozen=True)
@@ -25,18 +30,22 @@ class TargetCodec:
     outputs
         Number of the network's outputs.
     class_names
-        Names of the classes in the order of their numbers (two for ``binary``), or None if they are only numbers.
+        Names of the classes in the order of their numbers (two for ``binary``), or None if these are 0, 1, 2, ...
+    scaling
+        Of a regression's targets; None: they are learned as they are.
     """
 
     task: str
     outputs: int
     class_names: tuple[str, ...] | None = None
+    scaling: TargetScaling | None = None
 
     @classmethod
     def fit(cls, task: str, outputs: int, dataset: Dataset) -> TargetCodec:
-        """Return the codec for the targets of the training data.
+        """Return the codec for the targets of the training data, without scaling.
 
-        Text labels become classes in sorted order.
+        Text becomes classes in sorted order, numbers other than 0, 1, 2, ... become classes in the order of their size,
+        and columns of zeros with a single one in each row are one class of several.
 
         Raises
         ------
@@ -48,10 +57,10 @@ class TargetCodec:
         targets = _required(dataset)
         if task not in ("multiclass", "binary"):
             return cls(task, outputs, dataset.class_names if task == "multilabel" else None)
-        names = dataset.class_names
-        if names is None and targets.dtype.kind == "U":
-            names = tuple(str(name) for name in np.unique(targets))
         expected = outputs if task == "multiclass" else 2
+        names = dataset.class_names
+        if names is None:
+            names = class_names(targets, dataset, expected, soft=task == "binary")
         if names is not None and len(names) != expected:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             fix = (
@@ -59,9 +68,33 @@ class TargetCodec:
                 if task == "multiclass"
                 else f"use the loss cross_entropy with {len(names)} outputs"
             )
+            if len(names) > _MANY and targets.dtype.kind != "U":
+                fix = f"numbers of so many values are quantities: use the loss mse, or {fix}"
             unit = "network has" if task == "multiclass" else "loss needs"
             raise DataError(f"{dataset.source}: {len(names)} classes ({shown}), but the {unit} {expected}", hint=fix)
         return cls(task, outputs, names)
+
+    def scaled(self, setting: Any, dataset: Dataset, rows: np.ndarray | None) -> TargetCodec:
+        """Return the codec with the scaling that ``data.normalize_targets`` asks for, fitted on the training part.
+
+        Raises
+        ------
+        DataError
+            The network does no regression, or values whose logarithm does not exist.
+        """
+        if setting == "none":
+            return self
+        if self.task != "regression":
+            raise DataError(
+                f"{dataset.source}: data.normalize_targets is {setting!r}, but the targets are classes",
+                hint="leave it out, or use a loss for quantities such as mse",
+            )
+        values = self._values(_two_axes(_required(dataset)), dataset)
+        if setting == "log":
+            self._check(
+                (values > 0).all(axis=1), np.where(values > 0, np.nan, values), dataset, "a number above 0 (log)"
+            )
+        return replace(self, scaling=TargetScaling.fit(setting, values, rows))
 
     def encode(self, dataset: Dataset) -> np.ndarray:
         """Return the targets of `dataset` for the loss.
@@ -69,7 +102,7 @@ class TargetCodec:
         Returns
         -------
         ndarray
-            int32 ``(n,)`` for ``multiclass``, float32 ``(n, outputs)`` otherwise.
+            int32 ``(n,)`` for ``multiclass``, float64 ``(n, outputs)``, scaled, otherwise.
 
         Raises
         ------
@@ -79,11 +112,17 @@ class TargetCodec:
         targets = _required(dataset)
         if self.task in ("multiclass", "binary"):
             labels = _one_column(targets, dataset)
-            if self.task == "binary" and labels.dtype.kind == "f":
+            if self.task == "binary" and labels.dtype.kind == "f" and self.class_names is None:
                 return self._values(labels[:, None], dataset)
-            numbers = self._class_numbers(labels, dataset)
-            return numbers.astype(np.int32) if self.task == "multiclass" else numbers.astype(np.float32)[:, None]
-        return self._values(targets if targets.ndim == 2 else targets[:, None], dataset)
+            one_hot = targets.ndim == 2 and targets.shape[1] > 1
+            numbers = labels if one_hot else self._class_numbers(labels, dataset)
+            return numbers.astype(np.int32) if self.task == "multiclass" else numbers.astype(np.float64)[:, None]
+        values = self._values(_two_axes(targets), dataset)
+        return values if self.scaling is None else self.scaling.apply(values)
+
+    def in_units(self, values: np.ndarray) -> np.ndarray:
+        """Return what the network learns or gives in the units of the data."""
+        return values if self.scaling is None else self.scaling.undo(values)
 
     def names(self, target_names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """Return the names of the classes (two for ``binary``), labels or outputs; None where they are only numbers.
@@ -113,6 +152,8 @@ class TargetCodec:
         """Return int64 numbers of the classes of labels ``(n,)``."""
         if labels.dtype.kind == "U":
             return self._by_name(labels, dataset)
+        if dataset.class_names is None and _are_numbers(self.class_names):
+            return self._by_name(_texts(labels), dataset)
         if labels.dtype.kind == "f":
             whole = np.isfinite(labels) & (np.floor(labels) == labels)
             # Beyond 2**53 nothing is a class number anyway, and the conversion would overflow.
@@ -134,13 +175,15 @@ class TargetCodec:
                 hint="write the labels as in the training data",
             )
         names = np.array(self.class_names)
+        if labels.dtype.kind == "U" and not np.isin(labels, names).all():  # 3.0 is the class 3
+            labels = _as_written(labels, self.class_names)
         order = np.argsort(names)
         found = order[np.minimum(np.searchsorted(names, labels, sorter=order), len(names) - 1)]
         self._check(names[found] == labels, labels, dataset)
         return found
 
     def _values(self, targets: np.ndarray, dataset: Dataset) -> np.ndarray:
-        """Return float32 ``(n, outputs)``, checked."""
+        """Return float64 ``(n, outputs)``, checked."""
         if targets.dtype.kind == "U":
             raise DataError(
                 f"{dataset.where(0)}: the target is the text {str(targets.flat[0])!r}, expected numbers ({self.task})",
@@ -156,9 +199,9 @@ class TargetCodec:
         if self.task != "regression":
             valid &= (targets >= 0) & (targets <= 1)
         self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
-        return np.ascontiguousarray(targets, np.float32)
+        return np.ascontiguousarray(targets, np.float64)
 
-    def _check(self, valid: np.ndarray, labels: np.ndarray, dataset: Dataset) -> None:
+    def _check(self, valid: Any, labels: np.ndarray, dataset: Dataset, expected: str | None = None) -> None:
         """Raise for the first row that is not valid; of several values in it, `labels` holds NaN for the good ones."""
         if valid.all():
             return
@@ -168,12 +211,12 @@ class TargetCodec:
             got = labels[row].item()
             raise DataError(
                 f"{dataset.where(row)}: label {got!r} is outside the classes, expected {self._expected()}{more}",
-                hint=None if isinstance(got, str) else "number the classes from 0, or write them as text",
+                hint="correct it; the classes are those of the training data",
             )
         values = labels[row]
         bad = values[~np.isnan(values)]
         got = bad[0] if len(bad) else np.nan
-        expected = "a finite number" if self.task == "regression" else "a number from 0 to 1"
+        expected = expected or ("a finite number" if self.task == "regression" else "a number from 0 to 1")
         raise DataError(f"{dataset.where(row)}: the target is {got}, expected {expected}{more}")
 
     def _expected(self) -> str:
@@ -184,7 +227,8 @@ class TargetCodec:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         names = None if self.class_names is None else list(self.class_names)
-        return {"task": self.task, "outputs": self.outputs, "class_names": names}
+        scaling = {} if self.scaling is None else {"scaling": self.scaling.to_dict()}
+        return {"task": self.task, "outputs": self.outputs, "class_names": names, **scaling}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TargetCodec:
@@ -198,7 +242,9 @@ class TargetCodec:
         if data["task"] not in TASKS:
             raise ValueError(f"task is {data['task']!r}, expected one of {', '.join(TASKS)}")
         names = data["class_names"]
-        return cls(data["task"], int(data["outputs"]), None if names is None else tuple(str(name) for name in names))
+        scaling = None if data.get("scaling") is None else TargetScaling.from_dict(data["scaling"])
+        names = None if names is None else tuple(str(name) for name in names)
+        return cls(data["task"], int(data["outputs"]), names, scaling)
 
 
 def _required(dataset: Dataset) -> np.ndarray:
@@ -209,13 +255,87 @@ def _required(dataset: Dataset) -> np.ndarray:
     return dataset.targets
 
 
+def _two_axes(targets: np.ndarray) -> np.ndarray:
+    return targets if targets.ndim == 2 else targets[:, None]
+
+
 def _one_column(targets: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Return class labels ``(n,)``."""
+    """Return class labels ``(n,)``; of one-hot columns the number of the one."""
     if targets.ndim == 1:
         return targets
-    if targets.shape[1] != 1:
-        raise DataError(
-            f"{dataset.source}: targets have shape {targets.shape}, expected one class label a sample",
-            hint="for several labels a sample use the loss binary_cross_entropy, for numbers mse",
-        )
-    return targets[:, 0]
+    if targets.shape[1] == 1:
+        return targets[:, 0]
+    if is_one_hot(targets):
+        return np.asarray(targets).argmax(axis=1)
+    raise DataError(
+        f"{dataset.source}: targets have shape {targets.shape}, expected one class label a sample",
+        hint="for several labels a sample use the loss binary_cross_entropy, for numbers mse; columns of one-hot "
+        "targets must have exactly one 1 in each row",
+    )
+
+
+def is_one_hot(targets: np.ndarray) -> bool:
+    """Return whether each row ``(n, k)`` has exactly one 1 and zeros else."""
+    if targets.ndim != 2 or targets.shape[1] < 2 or targets.dtype.kind not in "iuf":
+        return False
+    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all())
+
+
+def class_names(targets: np.ndarray, dataset: Dataset, expected: int, *, soft: bool = False) -> tuple[str, ...] | None:
+    """Return the names of the classes of targets, in the order of their numbers; None if they are 0, 1, 2, ...
+
+    Parameters
+    ----------
+    targets
+        Text or numbers ``(n,)``, or ``(n, k)``.
+    dataset
+        That they are of.
+    expected
+        Number of classes.
+    soft
+        Whether numbers from 0 to 1 may be probabilities.
+    """
+    if targets.ndim == 2 and is_one_hot(targets):
+        return dataset.target_names or None
+    labels = _one_column(targets, dataset)
+    if labels.dtype.kind == "U":
+        return tuple(str(name) for name in np.unique(labels))
+    values = np.unique(labels)
+    if not np.isfinite(values).all():
+        return None  # `encode` names the place
+    if soft and len(values) and values[0] >= 0 and values[-1] <= 1:
+        return None
+    whole = bool((values == np.floor(values)).all()) and bool((np.abs(values) < 2.0**53).all())
+    if not whole or (len(values) and values[0] >= 0 and values[-1] < expected):
+        return None
+    return tuple(_texts(values).tolist())
+
+
+def _are_numbers(names: tuple[str, ...] | None) -> bool:
+    """Return whether the names of classes are numbers, so that a number stands for the class of this name."""
+    try:
+        return names is not None and bool([float(name) for name in names])
+    except ValueError:
+        return False
+
+
+def _texts(labels: np.ndarray) -> np.ndarray:
+    """Return numbers as the shortest text: 3.0 as ``3``."""
+    values, places = np.unique(labels, return_inverse=True)
+    return texts_of(values)[places]
+
+
+def _as_written(labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Return text with numbers written as the names of classes are, where they stand for the same number."""
+    by_number = {}
+    for name in names:
+        with contextlib.suppress(ValueError):
+            by_number[float(name)] = name
+    values, places = np.unique(labels, return_inverse=True)
+    found = []
+    for value in values.tolist():
+        try:
+            found.append(by_number.get(float(value), value) if value not in names else value)
+        except ValueError:
+            found.append(value)
+    return np.array(found)[places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from onotrain._kernels import Kernels
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
+from onotrain.data.target_scaling import TargetScaling
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.evaluation.metrics import Measure
 from onotrain.evaluation.ranking import Scores, check_size
@@ -47,8 +48,8 @@ class Evaluator:
         Kernels of the model's dtype.
     names
         Of the classes or outputs, for warnings; None: there are none.
-    undo
-        See `Rows`; the loss is that of what the network learns, all else in the units of the data.
+    scaling
+        Of the targets: metrics are in the units of the data, the loss is that of the scaled ones.
 
     Raises
     ------
@@ -65,13 +66,13 @@ class Evaluator:
         kernels: Kernels,
         *,
         names: Sequence[str] | None = None,
-        undo: Callable[[np.ndarray], np.ndarray] | None = None,
+        scaling: TargetScaling | None = None,
     ) -> None:
         self.measures = measures
         #: What must not be overlooked in the last result.
         self.warnings: list[str] = []
-        self._names, self._undo = names or (), undo
-        origin = samples.targets(0, 1) if undo is None else undo(samples.targets(0, 1))
+        self._names, self._undo = names or (), None if scaling is None else scaling.undo
+        origin = samples.targets(0, 1) if self._undo is None else self._undo(samples.targets(0, 1))
         self._watched = None if names is None else watched(model.loss.task, model.outputs, origin[0])
         self._loss, self._samples = model.loss, samples
         self._forward = ForwardPass(model, normalization, kernels)

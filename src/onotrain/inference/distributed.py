@@ -34,7 +34,7 @@ class _Job:
         self.chunks = -(-self.total // self.rows)
         self._predictor, self._source = predictor, source
         # Two, used in turn: one may be in flight while the other is filled.
-        self._out = deque(np.empty((source.chunk, predictor.outputs), predictor.model.dtype) for _ in range(2))
+        self._out = deque(np.empty((source.chunk, predictor.outputs), predictor.output.dtype) for _ in range(2))
 
     def first(self, rank: int, size: int) -> deque[int]:
         """Return the chunks that `rank` begins with."""

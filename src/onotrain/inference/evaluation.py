@@ -122,15 +122,17 @@ class _Job:
     ) -> None:
         self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
         self._tables, self._threshold = tables, threshold
-        loss, samples, origin = predictor.model.loss, source.samples, source.samples.targets(0, 1)[0]
+        loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
+        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
         self._watched = watched(loss.task, loss.outputs, origin)
         measures = make_metrics(
             names, loss, origin, of=predictor.output.shown_names,
             weighted=samples.weights(0, 1) is not None, threshold=threshold is not None,
         )  # fmt: skip
         self._evaluator = Evaluator(
-            predictor.model, samples, predictor.metadata.normalization, measures, predictor.kernels
-        )
+            predictor.model, samples, metadata.normalization, measures, predictor.kernels,
+            scaling=metadata.codec.scaling,
+        )  # fmt: skip
 
     def run(self, warnings: Sequence[str]) -> Evaluation:
         """Return the evaluation.  *Collective*."""

@@ -35,7 +35,7 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
     run
         Run directory or checkpoint file.
     kind
-        ``safetensors``, ``npz`` or ``onnx``.
+        One of `onotrain.known_names.EXPORT_FORMATS`.
     output
         File to write; replaced if it is there.
 
@@ -63,7 +63,7 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
             f"loss {loss.name} of {type(loss).__module__} predicts by a function of its own, which {kind} cannot hold",
             hint="predict with onotrain, or give the options of the loss an activation: identity, sigmoid or softmax",
         )
-    data = FORMATS[kind](predictor)
+    data = _WRITERS[kind](predictor)
     write_atomically(path, data)
     return path
 
@@ -152,5 +152,5 @@ def _missing(library: str) -> PlatformError:
     )
 
 
-#: Format -> its bytes for a network.
-FORMATS: dict[str, Callable[[Predictor], bytes]] = {"safetensors": _safetensors, "npz": _npz, "onnx": _onnx}
+#: One of `onotrain.known_names.EXPORT_FORMATS` -> its bytes for a network.
+_WRITERS: dict[str, Callable[[Predictor], bytes]] = {"safetensors": _safetensors, "npz": _npz, "onnx": _onnx}

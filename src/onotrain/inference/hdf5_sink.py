@@ -10,6 +10,7 @@ import numpy as np
 from onotrain.files import AtomicFile
 from onotrain.hdf5_layout import lay_out
 from onotrain.inference.outputs import Outputs
+from onotrain.inference.sinks import Ids
 
 FILETYPE = "onotrain-predictions"
 VERSION = 1
@@ -22,11 +23,15 @@ class Hdf5Sink:
         Names of the classes (UTF-8, padded with zeros), or their numbers (int64) if they have no names; for multi-label
         networks uint8 ``(n, labels)``, 1 where a label is chosen.  Not there for a regression.
     ``probabilities`` or ``values``
-        ``(n, width)``, the network's dtype.
+        ``(n, width)``, the network's dtype, or float64 of scaled targets.  NaN, and no class, where a sample lacks a
+        value.
+    ``id_<column>``
+        The columns that name the samples, as text.
     """
 
-    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int, ids: Ids) -> None:
         self._file, self._outputs = file, outputs
+        self._ids = {f"id_{name}": _text(tuple(values.tolist())) for name, values in ids.items()}
         self._classes = _class_values(outputs)
         self._numbers = "values" if outputs.regression else "probabilities"
         arrays: list[tuple[str, tuple[int, ...], np.dtype]]
@@ -34,6 +39,7 @@ class Hdf5Sink:
         if self._classes is not None:
             labels = (outputs.width,) if outputs.task == "multilabel" else ()
             arrays.append(("class", (rows, *labels), self._classes.dtype))
+        arrays += [(name, (rows,), values.dtype) for name, values in self._ids.items()]
         layout = lay_out(arrays, _attributes(outputs))
         self._offsets = layout.offsets
         file.reserve(layout.size)
@@ -45,7 +51,12 @@ class Hdf5Sink:
         self._put(self._numbers, begin, block.astype(block.dtype.newbyteorder("<"), copy=False))
         if self._classes is not None:
             chosen = self._outputs.decide(block)
-            self._put("class", begin, self._classes[chosen] if chosen.ndim == 1 else chosen.astype(np.uint8))
+            classes = self._classes[chosen] if chosen.ndim == 1 else chosen.astype(np.uint8)
+            if chosen.ndim == 1:
+                classes[np.isnan(block).any(axis=1)] = b"" if self._outputs.names is not None else -1
+            self._put("class", begin, classes)
+        for name, values in self._ids.items():
+            self._put(name, begin, values[begin : begin + len(block)])
 
     def _put(self, name: str, begin: int, block: np.ndarray) -> None:
         data = np.ascontiguousarray(block)

@@ -14,7 +14,7 @@ from onotrain.files import AtomicFile
 from onotrain.inference import distributed
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.sinks import SINKS, Sink, check_output
+from onotrain.inference.sinks import SINKS, Ids, Sink, check_output
 from onotrain.inference.source import Stream, open_source
 from onotrain.parallel.world import World
 
@@ -97,7 +97,7 @@ def predict_file(
         source = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
         rows = len(source.samples)
         with together(world):
-            file, sink = _open(stack, path, predictor, rows) if writes else (None, None)
+            file, sink = _open(stack, path, predictor, rows, source.ids) if writes else (None, None)
         progress = begin(rows) if writes else lambda rows: None
         started = perf_counter()
         chunks = distributed.predict(world, predictor, source, sink, progress)
@@ -105,12 +105,17 @@ def predict_file(
         seconds = perf_counter() - started
     if not writes:
         return None
+    if source.incomplete:
+        warnings = [*warnings, (
+            f"{source.incomplete:,} of {rows:,} samples lack a value, the first at {source.first_incomplete}: "
+            "nothing is predicted for them; `missing` of a column (data.columns) says what stands for it"
+        )]  # fmt: skip
     return PredictionReport(path, source.name, rows, seconds, source.chunk, tuple(chunks), tuple(warnings))
 
 
-def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int) -> tuple[AtomicFile, Sink]:
+def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int, ids: Ids) -> tuple[AtomicFile, Sink]:
     file = stack.enter_context(AtomicFile(path))
-    return file, SINKS[path.suffix](file, predictor.output, rows)
+    return file, SINKS[path.suffix](file, predictor.output, rows, ids)
 
 
 def _finish(world: World | None, file: AtomicFile | None, sink: Sink | None) -> None:

@@ -21,8 +21,8 @@ from onotrain.runs.run_directory import find_checkpoint
 
 
 def connect() -> World | None:
-    """Return the job's ranks; None if a launcher has not started several: then MPI is not started."""
-    return World.connect() if launcher.size() > 1 else None
+    """Return the job's ranks; None if this process is the only one: then MPI is not started."""
+    return World.connect() if launcher.may_have_others() else None
 
 
 @contextmanager

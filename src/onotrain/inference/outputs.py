@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from onotrain.runs.metadata import ModelMetadata
 
 
+#: Of values that a float32 network gives for scaled targets: seven, and those that mean and deviation have in common.
+_SCALED_DIGITS = 12
+
+
 @dataclass(frozen=True)
 class Outputs:
     """The outputs of one network.
@@ -38,12 +42,16 @@ class Outputs:
     dtype: np.dtype
     names: tuple[str, ...] | None
     threshold: float | None = None
+    #: Significant decimal digits in text; None: as many as can be read back exactly.
+    digits: int | None = None
 
     @classmethod
     def of(cls, metadata: ModelMetadata, dtype: np.dtype) -> Outputs:
         """Return the outputs of the network that `metadata` describes."""
         codec = metadata.codec
-        return cls(codec.task, codec.outputs, dtype, codec.names(metadata.target_names))
+        scaled = codec.scaling is not None and metadata.config.training.dtype == "float32"
+        digits = _SCALED_DIGITS if scaled else None
+        return cls(codec.task, codec.outputs, dtype, codec.names(metadata.target_names), digits=digits)
 
     def with_threshold(self, threshold: float | None) -> Outputs:
         """Return outputs that decide by a threshold.

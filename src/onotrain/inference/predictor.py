@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 import numpy as np
 
 from onotrain import _kernels
 from onotrain._kernels import Kernels
+from onotrain.data.dataset import are_pixels
 from onotrain.data.normalization import Normalization
+from onotrain.data.tables.memory import table_of
 from onotrain.errors import DataError
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
@@ -59,7 +62,8 @@ class Predictor:
         self.kernels = _kernels.load(metadata.config.training.dtype) if kernels is None else kernels
         self.model = metadata.model(self.kernels)
         self.model.bind(parameters)
-        self.output = Outputs.of(metadata, self.model.dtype)
+        # Scaled targets may lie closer together than float32 tells apart in the units of the data.
+        self.output = Outputs.of(metadata, self.model.dtype if metadata.codec.scaling is None else np.dtype(np.float64))
         self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels)
 
     @classmethod
@@ -94,7 +98,7 @@ class Predictor:
         """Number of values predicted for a sample."""
         return self.model.outputs
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def predict(self, x: Any) -> np.ndarray:
         """Return probabilities (for a classifier) or values (for a regression), one row for each sample.
 
         Parameters
@@ -102,13 +106,14 @@ class Predictor:
         x
             Samples as they were before normalisation: ``(n, features)``, or ``n`` samples of the shape of the training
             data; uint8 (pixels, which are divided by 255) or anything else that converts to float32 or float64.  One
-            sample alone may leave out the first axis.
+            sample alone may leave out the first axis.  Of a network that was trained on a table: a mapping of column
+            names to values (a dict of arrays, a data frame), a structured array, or the columns in their order.
 
         Returns
         -------
         numpy.ndarray
-            Shape ``(n, outputs)``, the network's dtype.  One output of a binary classifier: the probability of its
-            second class.  A sample with NaN gives NaN.
+            Shape ``(n, outputs)``, the network's dtype, or float64 if targets were scaled.  One output of a binary
+            classifier: the probability of its second class.  A sample with NaN gives NaN.
 
         Raises
         ------
@@ -116,11 +121,11 @@ class Predictor:
             Shape or type do not fit the network.
         """
         features = self.features(x)
-        out = np.empty((len(features), self.outputs), self.model.dtype)
+        out = np.empty((len(features), self.outputs), self.output.dtype)
         self.predict_rows(features, np.arange(len(features)), out)
         return out
 
-    def predict_classes(self, x: np.ndarray) -> np.ndarray:
+    def predict_classes(self, x: Any) -> np.ndarray:
         """Return the number of the most probable class of each sample, int64 ``(n,)``.
 
         For a multi-label network: bool ``(n, labels)``, true where the probability is above 0.5.
@@ -134,7 +139,7 @@ class Predictor:
         """
         return self.output.decide(self.predict(x))
 
-    def predict_names(self, x: np.ndarray) -> list[str] | list[tuple[str, ...]]:
+    def predict_names(self, x: Any) -> list[str] | list[tuple[str, ...]]:
         """Return the name of the most probable class of each sample; for a multi-label network, those of its labels.
 
         Where the classes have no names, their numbers stand in.  Errors as for `predict_classes`.
@@ -144,8 +149,12 @@ class Predictor:
             return [names[number] for number in chosen]
         return [tuple(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
 
-    def features(self, x: np.ndarray) -> np.ndarray:
+    def features(self, x: Any) -> np.ndarray:
         """Return samples as a C-contiguous ``(n, features)`` array of uint8, float32 or float64; see `predict`."""
+        preparation = self.metadata.preparation
+        if preparation is not None:
+            table = table_of(x, preparation.inputs)
+            return preparation.transform(table, self.model.dtype, lenient=True)
         x = np.asarray(x)
         shape, inputs = self.metadata.feature_shape, self.model.inputs
         if x.dtype.kind not in "uifb":
@@ -161,14 +170,21 @@ class Predictor:
                 hint=f"each sample needs the {inputs} features of the training data",
             )
         x = x.reshape(len(x), inputs)
+        if x.dtype == np.uint8 and not are_pixels(x, shape, self.metadata.feature_dtype == "uint8" or None):
+            x = x.astype(np.float32)
         return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
 
     def predict_rows(self, features: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the predictions for some rows (int64) of `features` ``(n, d)`` to `out` ``(r, outputs)``."""
+        scaling = self.metadata.codec.scaling
         for begin in range(0, len(rows), PASS_ROWS):
             chosen = rows[begin : begin + PASS_ROWS]
             self._check_pixels(features, chosen)
-            self.model.loss.activate(self._of_thread.forward.logits(features, chosen), out[begin : begin + len(chosen)])
+            logits, part = self._of_thread.forward.logits(features, chosen), out[begin : begin + len(chosen)]
+            if scaling is None:
+                self.model.loss.activate(logits, part)
+            else:
+                part[...] = scaling.undo(self.model.loss.predict(logits))
 
     def _check_pixels(self, features: np.ndarray, rows: np.ndarray) -> None:
         """Refuse pixels of 0 to 255 that have become another type on their way: they would count 255 times."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,9 @@ import numpy as np
 from onotrain.errors import UsageError
 from onotrain.files import AtomicFile
 from onotrain.inference.outputs import Outputs
+
+#: Columns that name the samples, by name: text ``(n,)``.
+Ids = Mapping[str, np.ndarray]
 
 
 class Sink(Protocol):
@@ -35,7 +38,7 @@ class Sink(Protocol):
 class NpySink:
     """NumPy's format: one array ``(n, width)`` of probabilities or values, in the network's dtype."""
 
-    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int, ids: Ids) -> None:
         header = io.BytesIO()
         dtype = outputs.dtype.newbyteorder("<")
         description = {"descr": dtype.str, "fortran_order": False, "shape": (rows, outputs.width)}
@@ -59,19 +62,21 @@ class CsvSink:
     A line's place depends on those before it, so chunks that come early wait in memory, as text, for their turn.
     """
 
-    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int) -> None:
-        self._file, self._outputs = file, outputs
+    def __init__(self, file: AtomicFile, outputs: Outputs, rows: int, ids: Ids) -> None:
+        self._file, self._outputs, self._ids = file, outputs, ids
         self._waiting: dict[int, tuple[int, bytes]] = {}
         self._next_row = 0
         first = {"multiclass": ["class"], "binary": ["class"], "multilabel": ["labels"]}.get(outputs.task, [])
-        file.write(_line([*first, *outputs.columns]).encode())
+        file.write(_line([*ids, *first, *outputs.columns]).encode())
         self._prefixes = [_line([name]).removesuffix("\n") + "," for name in outputs.shown_names]
 
     def write(self, begin: int, block: np.ndarray) -> None:
         """Turn the block to text, and write all text whose turn has come."""
-        numbers = block.astype(str).tolist()
+        numbers = _texts(block, self._outputs)
+        names = self._names(begin, len(block))
         text = "".join(
-            f"{prefix}{','.join(row)}\n" for prefix, row in zip(self._decisions(block), numbers, strict=True)
+            f"{name}{prefix}{','.join(row)}\n"
+            for name, prefix, row in zip(names, self._decisions(block), numbers, strict=True)
         )
         self._waiting[begin] = len(block), text.encode()
         while self._next_row in self._waiting:
@@ -79,18 +84,36 @@ class CsvSink:
             self._file.write(data)
             self._next_row += rows
 
+    def _names(self, begin: int, rows: int) -> list[str]:
+        """Return the ids of each row."""
+        if not self._ids:
+            return [""] * rows
+        columns = [values[begin : begin + rows].tolist() for values in self._ids.values()]
+        return [_line(list(fields)).removesuffix("\n") + "," for fields in zip(*columns, strict=True)]
+
     def _decisions(self, block: np.ndarray) -> list[str]:
-        """Return what stands in front of each row's numbers."""
+        """Return what stands in front of each row's numbers; no class where nothing could be predicted."""
         if self._outputs.regression:
             return [""] * len(block)
-        chosen = self._outputs.decide(block)
+        chosen, lost = self._outputs.decide(block), np.isnan(block).any(axis=1)
         if chosen.ndim == 1:
-            return [self._prefixes[number] for number in chosen]
+            return ["," if gone else self._prefixes[c] for c, gone in zip(chosen, lost, strict=True)]
         names = np.array(self._outputs.shown_names, object)
         return [_line([";".join(names[row])]).removesuffix("\n") + "," for row in chosen]
 
     def finish(self) -> None:
         """Do nothing: the last chunk has released all others."""
+
+
+def _texts(block: np.ndarray, outputs: Outputs) -> list[list[str]]:
+    """Return numbers as text that is read back exactly; values from scaled targets with the digits that they have."""
+    if outputs.digits is not None:
+        texts = np.array([f"{value:.{outputs.digits}g}" for value in block.reshape(-1).tolist()], object)
+        texts = texts.reshape(block.shape)
+    else:
+        texts = block.astype(str).astype(object)
+    texts[np.isnan(block)] = ""
+    return texts.tolist()
 
 
 def _line(fields: list[str]) -> str:
@@ -100,14 +123,14 @@ def _line(fields: list[str]) -> str:
     return text.getvalue()
 
 
-def _hdf5(file: AtomicFile, outputs: Outputs, rows: int) -> Sink:
+def _hdf5(file: AtomicFile, outputs: Outputs, rows: int, ids: Ids) -> Sink:
     from onotrain.inference.hdf5_sink import Hdf5Sink
 
-    return Hdf5Sink(file, outputs, rows)
+    return Hdf5Sink(file, outputs, rows, ids)
 
 
 #: Suffix of the output -> how it is written.
-SINKS: dict[str, Callable[[AtomicFile, Outputs, int], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
+SINKS: dict[str, Callable[[AtomicFile, Outputs, int, Ids], Sink]] = {".h5": _hdf5, ".npy": NpySink, ".csv": CsvSink}
 
 
 def check_output(

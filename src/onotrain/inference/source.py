@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite, load_dataset
-from onotrain.data.dataset import Dataset
+from onotrain.data.dataset import Dataset, listed
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
-from onotrain.data.prepare import check_features, encode
+from onotrain.data.prepare import check_features, encode, read_prepared
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
-from onotrain.data.selection import like_training
+from onotrain.data.selection import like_training, spec_of
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
@@ -39,6 +39,11 @@ class Source:
     samples: Samples
     #: How many are best read at once; a multiple of `PASS_ROWS`, the same on all ranks.
     chunk: int = PASS_ROWS
+    #: Columns that name the samples, as text; on rank 0 alone.
+    ids: Mapping[str, np.ndarray] = field(default_factory=dict)
+    #: Samples that lack a value without which nothing can be predicted, and the place of the first; on rank 0 alone.
+    incomplete: int = 0
+    first_incomplete: str = ""
 
 
 def open_source(
@@ -73,10 +78,13 @@ def open_source(
     ResourceError
         Larger than the node's memory.
     """
+    if metadata.preparation is not None:
+        return _prepared(world, metadata, spec, labelled)
 
     def choose() -> tuple[DataSpec, bool]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
+        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)
@@ -113,6 +121,33 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     weights = sample_weights(dataset)
     found = {"targets": encode(metadata.codec, dataset, dtype)}
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
+
+
+def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
+    """Read a table once on each node, for a network that was trained on one."""
+    data, preparation = metadata.config.data, metadata.preparation
+    assert preparation is not None
+
+    found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
+
+    def make() -> tuple[dict[str, np.ndarray], str]:
+        wanted = listed(spec.targets) or metadata.target_names or ()
+        features, dataset, table = read_prepared(
+            spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
+            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
+        )  # fmt: skip
+        labels = _labels(metadata, dataset) if labelled else {}
+        found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
+        lacking = np.isnan(features).any(axis=1)
+        if lacking.any():
+            row = int(np.argmax(lacking))
+            lost = next((c for c in table if c.name in preparation.inputs and c.missing[row]), table.columns[0])
+            found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
+        return {"features": features, **labels}, dataset.source
+
+    arrays, name = _once_per_node(world, make)
+    samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
+    return Source(name, samples, **found)
 
 
 def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:

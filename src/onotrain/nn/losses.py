@@ -119,7 +119,7 @@ class Loss(ABC):
 
 
 def build(options: LossOptions, outputs: int, kernels: Kernels) -> Loss:
-    """Return the loss of a ``loss`` section, for a last layer of so many outputs."""
+    """Return the loss of a ``loss`` section, for a last layer of `outputs` outputs."""
     make = _KernelLoss if options.name in _GRADIENTS else PLUGINS.load(options.name)
     loss: Loss = make(options, outputs, kernels)
     return loss

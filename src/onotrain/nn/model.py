@@ -120,7 +120,7 @@ class Model:
         return self.inputs + 3 * sum(layer.outputs for layer in self.layers)
 
     def factor_shapes(self, rows: int) -> dict[str, tuple[int, int]]:
-        """Return the shapes of the arrays, by name, that the gradients of a batch of so many rows are made of."""
+        """Return the shapes of the arrays, by name, that the gradients of a batch of `rows` rows are made of."""
         shapes = {"x": (rows, self.inputs)}
         for number, layer in enumerate(self.layers):
             shapes |= {f"output/{number}": (rows, layer.outputs), f"dz/{number}": (rows, layer.outputs)}
@@ -147,7 +147,7 @@ class Model:
         return self._x[begin:end] if self._packed else self._x[: end - begin]
 
     def factors(self, rows: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Return what the gradient of each tensor is made of, for a batch of so many rows: see `Layer.factors`."""
+        """Return what the gradient of each tensor is made of, for a batch of `rows` rows: see `Layer.factors`."""
         inputs = [self._x, *self._outputs]
         return {
             f"{layer.name}/{suffix}": made_of

@@ -29,14 +29,14 @@ def _mpi_runs() -> bool:
     return MPI.Is_initialized() and not MPI.Is_finalized()
 
 
-def _world() -> tuple[int, int]:
-    """Return this process's rank and the number of ranks."""
+def _world() -> tuple[int, bool]:
+    """Return this process's rank, and whether there are, or may be, others."""
     if _mpi_runs():
         from mpi4py import MPI
 
         if MPI.COMM_WORLD.size > 1:
-            return MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size
-    return launcher.rank(), launcher.size()
+            return MPI.COMM_WORLD.rank, True
+    return launcher.rank(), launcher.may_have_others()
 
 
 def _say(stream: TextIO, message: str) -> None:
@@ -98,8 +98,8 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
     try:
         body()
     except OnotrainError as error:
-        rank, size = _world()
-        alone = size > 1 and not error.agreed
+        rank, others = _world()
+        alone = others and not error.agreed
         if alone and rank > 0 and not _mpi_runs():
             sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
         if rank == 0 or alone:
@@ -107,18 +107,18 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
             _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]))
         if alone:
             _abort(error.exit_code)
-        return _leave(rank, error.exit_code) if size > 1 else error.exit_code
+        return _leave(rank, error.exit_code) if others else error.exit_code
     except KeyboardInterrupt:
-        rank, size = _world()
+        rank, others = _world()
         if rank == 0:
             _say(stream, "interrupted")
-        if size > 1:
+        if others:
             _abort(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception:
-        rank, size = _world()
+        rank, others = _world()
         _say(stream, f"internal error on rank {rank}; please report it with this traceback\n{traceback.format_exc()}")
-        if size > 1:
+        if others:
             _abort(EXIT_INTERNAL)
         return EXIT_INTERNAL
     return EXIT_OK

@@ -17,7 +17,8 @@ _VARIABLES = (
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun; a batch script has no second one, whatever SLURM_NTASKS says
 )
 #: Those of launchers that do not say how many ranks there are.
-_RANKS = (*(rank for rank, _ in _VARIABLES), "PALS_RANKID", "ALPS_APP_PE", "PMIX_RANK")
+_UNCOUNTED = ("PALS_RANKID", "ALPS_APP_PE", "PMIX_RANK")
+_RANKS = (*_UNCOUNTED, *(rank for rank, _ in _VARIABLES))
 
 
 def _number(name: str) -> int | None:
@@ -25,14 +26,15 @@ def _number(name: str) -> int | None:
     return int(value) if value.isdigit() else None
 
 
-def _place() -> tuple[int, int, str]:
-    """Return rank, number of ranks, and the variable that says the latter."""
+def _place() -> tuple[int, int | None, str]:
+    """Return rank, number of ranks (None: the launcher does not say), and the variable that says the most."""
     for variables in _VARIABLES:
         rank, size = map(_number, variables)
         if rank is not None and size is not None:
             return rank, size, variables[1]
     name, rank = next(((name, rank) for name in _RANKS if (rank := _number(name)) is not None), ("", 0))
-    return rank, rank + 1, name
+    # A batch script has a rank, which is 0, without a number of ranks.
+    return rank, None if name in _UNCOUNTED or rank > 0 else 1, name
 
 
 def present() -> bool:
@@ -45,9 +47,14 @@ def rank() -> int:
     return _place()[0]
 
 
-def size() -> int:
-    """Return how many ranks a launcher started; 1 without one."""
+def size() -> int | None:
+    """Return how many ranks a launcher started; 1 without one, None if it does not say."""
     return _place()[1]
+
+
+def may_have_others() -> bool:
+    """Return whether the job has other ranks than this one, as far as the launcher says."""
+    return size() != 1
 
 
 def is_open_mpi() -> bool:
@@ -56,27 +63,34 @@ def is_open_mpi() -> bool:
 
 
 def check(mpi_size: int, library: str) -> None:
-    """Refuse a job whose processes do not find each other: each would be rank 0 of 1, and do all of the work.
+    """Refuse a job whose processes do not all find each other: each group of them would do all of the work.
+
+    More ranks than were launched are no mistake: the variables may be those of an outer launcher.
 
     Parameters
     ----------
     mpi_size
-        Number of ranks as MPI sees it.
+        Number of ranks as MPI sees it, of all that were launched together.
     library
         Name of the MPI library.
 
     Raises
     ------
     PlatformError
-        Several processes were launched, and MPI sees one.  Each of them raises it.
+        MPI sees fewer processes than were launched.  Each of them raises it; where the launcher does not say how many
+        there are, those whose ranks MPI does not have.
     """
-    _, launched, source = _place()
-    if mpi_size == 1 and launched > 1:
-        raise on_all_ranks(
-            PlatformError(
-                f"{launched} processes were launched ({source}), but for MPI each of them is alone: "
-                f"the launcher and {library} do not know each other",
-                hint="use the mpirun of this MPI (from pip: the one beside onotrain), or srun with a PMI that MPI was "
-                "built for (srun --mpi=list); launch separate runs one by one",
-            )
-        )
+    rank, launched, source = _place()
+    if mpi_size >= (rank + 1 if launched is None else launched):
+        return
+    if launched is None:
+        what, alone = f"a process was launched as rank {rank} ({source})", "it is alone"
+    else:
+        what, alone = f"{launched} processes were launched ({source})", "each of them is alone"
+    error = PlatformError(
+        f"{what}, but for MPI {alone if mpi_size == 1 else f'there are {mpi_size}'}: "
+        f"the launcher and {library} do not know each other",
+        hint="use the mpirun of this MPI (from pip: the one beside onotrain), or srun with a PMI that MPI was "
+        "built for (srun --mpi=list); launch separate runs one by one",
+    )
+    raise error if launched is None else on_all_ranks(error)

@@ -48,7 +48,7 @@ def _identity(fd: int) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _open(pid: int, fd: int, identity: tuple[int, int]) -> int:
+def open_segment(pid: int, fd: int, identity: tuple[int, int]) -> int:
     """Return a descriptor of the segment that process `pid` holds as `fd`."""
     hint = "run all ranks of a node in one container (one PID namespace) and as one user"
     try:
@@ -73,7 +73,7 @@ def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
     pid, fd, identity = broadcast(node, create)
     segment = None
     with agreed(node):
-        descriptor = fd if node.rank == 0 else _open(pid, fd, identity)
+        descriptor = fd if node.rank == 0 else open_segment(pid, fd, identity)
         try:
             segment = mmap.mmap(descriptor, nbytes)
         except OSError as error:

@@ -55,7 +55,7 @@ def warning(node_size: int) -> str | None:
             f"{node_size} ranks x {threads} BLAS threads on {node_cores()} cores: they will fight for them; "
             f"set OPENBLAS_NUM_THREADS={max(1, node_cores() // node_size)}"
         )
-    if node_size > node_cores() and start_mpi().get_vendor()[0] != "Open MPI":  # which is told to give cores away
+    if node_size > node_cores() and start_mpi().get_vendor()[0] != "Open MPI":  # which is given to give cores away
         return (
             f"{node_size} ranks on {node_cores()} cores: they keep the cores busy while they wait for each other, "
             f"which can be a hundred times slower; start at most {node_cores()} ranks on a node"

@@ -20,7 +20,7 @@ from onotrain.parallel.failure_detector import FailureDetector
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
 else:
-    #: mpi4py's communicator, for annotations in rooms that do not name mpi4py.
+    #: mpi4py's communicator, for annotations in packages that do not name mpi4py.
     Comm = Any
 
 #: Where launchers say how many ranks of the job share this node, before MPI has started.
@@ -50,7 +50,7 @@ def _open_mpi_from_pip() -> bool:
 
 
 def start_mpi() -> Any:
-    """Start MPI unless it runs, with what Open MPI wants to be told beforehand; return mpi4py's ``MPI`` module.
+    """Start MPI unless it runs, with what Open MPI wants to be given beforehand; return mpi4py's ``MPI`` module.
 
     Raises
     ------
@@ -158,7 +158,7 @@ class World:
     ) -> None:
         """Free the communicators.  *Collective*, hence not done for an error that this rank may have alone.
 
-        With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is told to
+        With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is given to
         abort instead of to wait for them.
         """
         if error is None or getattr(error, "agreed", False):

@@ -13,6 +13,7 @@ from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.normalization import Normalization
 from onotrain.data.prepare import DataDescription
+from onotrain.data.tables.preparation import Preparation
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError
 from onotrain.nn import Model, ParameterLayout
@@ -45,7 +46,9 @@ class ModelMetadata(DataDescription):
             "config": self.config.to_mapping(),
             "config_digest": self.config.digest(),
             **self.identity(),
+            "targets": self.codec.to_dict(),
             "normalization": self.normalization.to_dict(),
+            "preparation": None if self.preparation is None else self.preparation.to_dict(),
         }
 
     def check_data(self, stored: Mapping[str, Any]) -> None:
@@ -56,11 +59,16 @@ class ModelMetadata(DataDescription):
         DataError
             They have changed since the run began.
         """
-        changed = [name.replace("_", " ") for name, value in self.identity().items() if stored.get(name) != value]
+        mine, before = self.identity(), dict(stored)
+        before["targets"] = {key: value for key, value in dict(stored.get("targets", {})).items() if key != "scaling"}
+        if "digest" not in before:  # of an older version
+            mine.pop("digest", None)
+        named = {"digest": "values or order of the samples"}
+        changed = [named.get(name, name.replace("_", " ")) for name in mine if before.get(name) != mine[name]]
         if changed:
             raise DataError(
                 f"{self.config.data.train}: the data have changed since the run began: other {', '.join(changed)}",
-                hint="train into a new --output",
+                hint="train into a new --output; `model.from` begins with the parameters of this run",
             )
 
     @classmethod
@@ -80,6 +88,8 @@ class ModelMetadata(DataDescription):
                 feature_dtype=str(data["feature_dtype"]),
                 normalization=Normalization.from_dict(data["normalization"]),
                 codec=TargetCodec.from_dict(data["targets"]),
+                preparation=None if data.get("preparation") is None else Preparation.from_dict(data["preparation"]),
+                digest=str(data.get("digest", "")),
                 **names,
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -6,6 +6,7 @@
     environment.json  where it ran
     metrics.jsonl     one JSON object per epoch
     summary.json      one JSON object, when the run has ended
+  split.npz         which samples trained, validated and tested, if they were cut from one file
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing
 
@@ -15,6 +16,7 @@ infinity: they are written as null.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -22,6 +24,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+
+import numpy as np
 
 from onotrain.errors import CheckpointError, DataError, UsageError
 from onotrain.files import disk_errors, is_temporary, sync_directory, write_all, write_atomically
@@ -33,6 +37,7 @@ ENVIRONMENT_NAME = "environment.json"
 METRICS_NAME = "metrics.jsonl"
 SUMMARY_NAME = "summary.json"
 CHECKPOINTS_NAME = "checkpoints"
+SPLIT_NAME = "split.npz"
 
 
 class RunDirectory:
@@ -168,6 +173,12 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``. Raises ResourceError."""
         write_atomically(self.path / SUMMARY_NAME, _pretty(summary))
+
+    def write_split(self, parts: Mapping[str, np.ndarray]) -> None:
+        """Replace ``split.npz``: int64 numbers of the samples of each part.  Raises ResourceError."""
+        data = io.BytesIO()
+        np.savez(data, **dict(parts))  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
+        write_atomically(self.path / SPLIT_NAME, data.getvalue())
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a row to ``metrics.jsonl``; when this returns it is on the disk.

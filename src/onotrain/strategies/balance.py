@@ -127,7 +127,7 @@ class LocalSlices:
     world
         Ranks of the job.
     make_balance
-        Returns the load balance of so many ranks; None: slices are equal.
+        Returns the load balance of a number of ranks; None: slices are equal.
     clock
         Counts the seconds of exchanges.
     servers

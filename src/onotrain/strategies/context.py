@@ -31,7 +31,7 @@ class Context:
     seed: int = 0
     #: Options of the codec of gradients and parameters; None: they are sent as they are.
     codec: Any = None
-    #: Returns the load balance of so many ranks; None: slices are equal.
+    #: Returns the load balance of a number of ranks; None: slices are equal.
     make_balance: Callable[[int], Balance] | None = None
     #: Slows down computing and messages, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)

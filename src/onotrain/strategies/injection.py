@@ -7,7 +7,7 @@ it would have had.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter, sleep
 
@@ -57,13 +57,15 @@ class Injection:
         Of this process.
     delays
         What is slower, and by how much.
+    now
+        Time source of the strategy's telemetry [s].
     """
 
-    def __init__(self, rank: int = 0, delays: Delays | None = None) -> None:
-        self._rank, self._delays = rank, Delays() if delays is None else delays
+    def __init__(self, rank: int = 0, delays: Delays | None = None, now: Callable[[], float] = perf_counter) -> None:
+        self._rank, self._delays, self._now = rank, Delays() if delays is None else delays, now
 
     @classmethod
-    def of(cls, config: Config, world: World) -> Injection:
+    def of(cls, config: Config, world: World, now: Callable[[], float] = perf_counter) -> Injection:
         """Return the injection of a configuration.
 
         Raises
@@ -73,7 +75,7 @@ class Injection:
         """
         wanted = config.simulate
         if wanted is None:
-            return cls()
+            return cls(now=now)
         slow_ranks = {slow.rank: slow.factor for slow in wanted.slow_ranks}
         beyond = [rank for rank in slow_ranks if rank >= world.size]
         if beyond:
@@ -81,7 +83,7 @@ class Injection:
                 f"simulate.slow_ranks: there is no rank {beyond[0]}, the job has {world.size}",
                 hint=f"expected ranks from 0 to {world.size - 1}, or start more",
             )
-        return cls(world.rank, Delays(slow_ranks, wanted.jitter, wanted.delay_ms, config.training.seed))
+        return cls(world.rank, Delays(slow_ranks, wanted.jitter, wanted.delay_ms, config.training.seed), now)
 
     def inject_delay(self, step: int, seconds: float) -> float:
         """Sleep for as long as `seconds` of computing for step `step` are to take longer; return what they took [s]."""
@@ -91,8 +93,8 @@ class Injection:
         return seconds + extra
 
     def inject_latency(self, began: float) -> None:
-        """Sleep until an exchange that began at that time (`time.perf_counter`) has taken the longer time."""
-        left = began + self._delays.message_seconds - perf_counter()
+        """Sleep until an exchange that began at that time of `now` has taken the longer time."""
+        left = began + self._delays.message_seconds - self._now()
         if left > 0.0:
             sleep(left)
 

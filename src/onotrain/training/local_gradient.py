@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -109,7 +108,7 @@ class LocalGradient:
         """
         slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
         weight = slices.weight(samples)
-        start, elsewhere = perf_counter(), clock.elsewhere
+        start, elsewhere = clock.now(), clock.elsewhere
         for begin, end, x, targets, weights, accumulate, ready in self._of(slices.local(Batch(0, samples))):
             self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets, weights)
             draw = Draw(self._dropout_seed, step, begin)
@@ -118,7 +117,7 @@ class LocalGradient:
                 accumulate=accumulate, gradient_ready=ready, row_weights=weights,
             )  # fmt: skip
             statistics.samples += end - begin
-        seconds = perf_counter() - start - (clock.elsewhere - elsewhere)
+        seconds = clock.now() - start - (clock.elsewhere - elsewhere)
         slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
 
     def _of(self, local: Batch) -> list[_MicroBatch]:

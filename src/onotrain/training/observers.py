@@ -25,6 +25,8 @@ class RunStart:
     #: Position from which the run goes on: epoch counted from 0, steps made.
     first_epoch: int
     first_step: int
+    #: What was decided for the user about the data, in words.
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

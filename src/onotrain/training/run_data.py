@@ -9,10 +9,9 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
-from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
-from onotrain.data.prepare import DataDescription, prepare, samples_of
+from onotrain.data.prepare import DataDescription, prepare, samples_of, spec_of_part
 from onotrain.data.sample_pool import Pool
 from onotrain.data.selection import spec_of
 from onotrain.data.stream_feed import StreamFeed
@@ -51,11 +50,16 @@ class RunData:
         data, training, outputs = config.data, config.training, config.model.outputs
         weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
+
+        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
+            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights)
+            return prepared.arrays, (prepared.description, prepared.notes)
+
         with agreed(world.comm):
-            self._arrays, read = share(
-                world.node, lambda: prepare(data, config.task, outputs, training.dtype, training.seed, memory, weights)
-            )
+            self._arrays, (read, notes) = share(world.node, read_data)
         self._check_same(read)
+        #: What was decided for the user, in words.
+        self.notes: tuple[str, ...] = notes
         #: One for all: a node with another processor may have rounded the means otherwise.
         self.description: DataDescription = world.comm.bcast(read, root=0)
         #: This rank's own samples, if they are partitioned.
@@ -70,11 +74,6 @@ class RunData:
             raise on_all_ranks(
                 DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
             )
-
-    def _stream(self, path: str) -> Hdf5Stream:
-        """Open a file that is streamed."""
-        data = self._config.data
-        return self._stack.enter_context(Hdf5Stream(spec_of(data, DataSpec(path, data.format))))
 
     def feed(self, strategy: Strategy) -> Feed:
         """Return what the training samples come from.  *Collective*.
@@ -104,28 +103,40 @@ class RunData:
                 hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
             )
         with agreed(self._world.comm):
+            stream = self._stack.enter_context(Hdf5Stream(spec_of(data)))
             feed = StreamFeed(
-                self._world.node, partial(allocate, self._world.node), self._stream(data.train), targets, index,
+                self._world.node, partial(allocate, self._world.node), stream, targets, index,
                 data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
 
-    def evaluator(self, model: Model) -> Evaluator | None:
-        """Return what judges the model after every epoch; None without validation data."""
+    @property
+    def split(self) -> dict[str, np.ndarray]:
+        """Numbers of the samples of each part that was cut from the training file."""
+        return {name: array for name, array in self._arrays.items() if name.endswith("_index")}
+
+    def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
+        """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""
         arrays, data = self._arrays, self._config.data
-        held_out = "" if "validation_index" in arrays else "validation_"
-        targets = arrays["targets"] if not held_out else arrays.get("validation_targets")
+        held_out = "" if f"{part}_index" in arrays else f"{part}_"
+        targets = arrays["targets"] if not held_out else arrays.get(f"{part}_targets")
         if targets is None:
             return None
         features = arrays.get(f"{held_out}features")
-        path = str(data.validation) if held_out else data.train
-        stream = None if features is not None else self._stream(path)
-        weights = arrays.get("validation_weights")
-        samples = samples_of(features, targets, arrays.get("validation_index"), stream, weights)
-        origin = np.atleast_1d(samples.targets(0, 1)[0])
-        names = self.description.codec.shown_names(self.description.target_names)
+        stream = None
+        if features is None:
+            description, where = self.description, getattr(data, part) if held_out else None
+            inputs = int(np.prod(description.feature_shape))
+            spec = spec_of_part(data, where, description, inputs) if held_out else spec_of(data)
+            stream = self._stack.enter_context(Hdf5Stream(spec))
+        weights, codec = arrays.get(f"{part}_weights"), self.description.codec
+        samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream, weights)
+        origin = np.atleast_1d(codec.in_units(samples.targets(0, 1))[0])
+        names = codec.shown_names(self.description.target_names)
         wanted = metrics.make_metrics(
-            self._config.training.metrics, model.loss, origin, of=names, weighted=samples.weights(0, 1) is not None
+            self._config.training.metrics, model.loss, origin, of=names, weighted=weights is not None
         )
-        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, names=names)
+        return Evaluator(
+            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling
+        )

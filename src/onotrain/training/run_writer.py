@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from onotrain.config import Config, load_config
 from onotrain.config.wording import any_of
 from onotrain.errors import UsageError
@@ -61,10 +63,12 @@ class RunWriter:
             self.observer.noted(warning)
         self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
 
-    def begin(self, progress: Progress) -> None:
-        """Forget the records of epochs after the checkpoint."""
+    def begin(self, progress: Progress, split: Mapping[str, np.ndarray]) -> None:
+        """Forget the records of epochs after the checkpoint; keep which samples train, validate and test."""
         if self.world.rank == 0:
             self.directory.truncate_metrics(progress.epoch)
+            if split:
+                self.directory.write_split(split)
 
     def prepare(self, make: Callable[[], Checkpoint]) -> None:
         """Get ready to save."""

@@ -25,7 +25,15 @@ from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.checkpoint_format import Checkpoint, Pause
-from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of, digest_of, parameters_sha256, read_arrays
+from onotrain.runs.metadata import (
+    ModelMetadata,
+    Vectors,
+    arrays_of,
+    digest_of,
+    parameters_only,
+    parameters_sha256,
+    read_arrays,
+)  # fmt: skip
 from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
@@ -141,7 +149,8 @@ class _Session:
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         self.data = RunData(world, config, self.kernels, stack)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
-        self.model: Model = self.metadata.model(self.kernels)
+        with agreed(world.comm):  # a loss of another package may refuse
+            self.model: Model = self.metadata.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
             self._injection = Injection.of(config, world)
@@ -178,7 +187,7 @@ class _Session:
                 read_arrays(found.checkpoint, self.model.layout, _vectors(replica), str(found.path))
             elif self.world.rank == 0:
                 self.model.initialize(replica.parameters, self.config.training.seed)
-            self.writer.begin(self.progress)
+            self.writer.begin(self.progress, self.data.split)
         replica.broadcast()
 
     def run(self) -> Result:
@@ -190,7 +199,31 @@ class _Session:
             self.writer.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
-        return Result(self.writer.output, self.writer.end(lambda: self._summary(trainer.components.feed.samples)))
+        tested = self._test()
+        return Result(
+            self.writer.output, self.writer.end(lambda: self._summary(trainer.components.feed.samples) | tested)
+        )
+
+    def _test(self) -> dict[str, float]:
+        """Return the metrics of the test data, of the parameters that the run leaves behind.  *Collective*."""
+        with agreed(self.world.comm):
+            evaluator = self.data.evaluator(self.model, "test")
+        if evaluator is None:
+            return {}
+        replica = self.strategy.replica
+        with agreed(self.world.comm):
+            if self._restores_best and self.world.rank == 0:
+                found = self.writer.directory.checkpoint("best")
+                vectors = Vectors(replica.parameters)
+                read_arrays(parameters_only(found.checkpoint), self.model.layout, vectors, str(found.path))
+        replica.broadcast()
+        return {f"test_{name}": value for name, value in evaluator(self.world.comm).items()}
+
+    @property
+    def _restores_best(self) -> bool:
+        """Whether the parameters of the best epoch are those that count."""
+        stopping = self.config.training.early_stopping
+        return stopping is not None and stopping.restore_best and self.progress.best is not None
 
     def _check_order(self, feed: Feed) -> None:
         """Refuse to go on in an order of samples in which some would be seen twice in an epoch, or never."""
@@ -254,6 +287,7 @@ class _Session:
                 network="-".join(str(width) for width in (self.model.inputs, *self.model.widths)),
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
+                notes=self.data.notes,
                 **self._place(),
             )
         )
@@ -294,8 +328,7 @@ class _Session:
 
     def _summary(self, samples: int) -> dict[str, Any]:
         """Return the run's summary (rank 0)."""
-        stopping, directory, progress = self.config.training.early_stopping, self.writer.directory, self.progress
-        restored = stopping is not None and stopping.restore_best and progress.best is not None
+        directory, progress, restored = self.writer.directory, self.progress, self._restores_best
         if restored:
             sha256 = directory.checkpoint("best").checkpoint.metadata["parameters_sha256"]
         else:

@@ -40,5 +40,5 @@ def _wanted() -> Iterator[signal.Signals]:
     yield from (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     # Whoever starts a run with these ignored, as `nohup` and the `&` of a script do, wants it to go on.
     for number in (signal.SIGHUP, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN and (number == signal.SIGHUP or launcher.size() > 1):
+        if signal.getsignal(number) is not signal.SIG_IGN and (number == signal.SIGHUP or launcher.may_have_others()):
             yield number

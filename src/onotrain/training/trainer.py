@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter
 from typing import Any
 
 from onotrain.config import Config
@@ -80,8 +79,12 @@ class Trainer:
             config, components.world, components.model, components.strategy, feed, components.injection
         )
         self._gradient.allocate()
-        self._saved_at = perf_counter()
+        self._saved_at = self._now()
         self._saved_state = self._state()
+
+    def _now(self) -> float:
+        """Return the time of the clock by which the strategy measures, too [s]."""
+        return self.components.strategy.telemetry.clock.now()
 
     def run(self) -> None:
         """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
@@ -117,7 +120,7 @@ class Trainer:
         for batch in batches(feed.samples, self.components.config.training.batch_size, progress.position):
             if self._at_step_limit(progress.steps):
                 return
-            start = perf_counter()
+            start = self._now()
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self._statistics.clear()
             if self.components.stop.signal is not None:
@@ -126,7 +129,7 @@ class Trainer:
             number = progress.steps + 1
             synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
             self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
-            self._account(batch, rate, perf_counter() - start)
+            self._account(batch, rate, self._now() - start)
             self._checkpoint_within_epoch()
 
     def _account(self, batch: Batch, rate: float, seconds: float) -> None:
@@ -264,14 +267,14 @@ class Trainer:
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""
         every = self.components.config.checkpoint.every_seconds
-        return every is not None and perf_counter() - self._saved_at >= every
+        return every is not None and self._now() - self._saved_at >= every
 
     def _save(self, *, best: bool = False) -> None:
         """Save unless this very state is saved already."""
         if self._state() == self._saved_state and not best:
             return
         self.components.save(best)
-        self._saved_state, self._saved_at = self._state(), perf_counter()
+        self._saved_state, self._saved_at = self._state(), self._now()
 
     def _save_for_good(self) -> None:
         """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""

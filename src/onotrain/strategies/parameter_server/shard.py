@@ -16,7 +16,6 @@ from onotrain.strategies.parameter_server.compensation import (
     Place,
     Plain,
     Step,
-    vector_names,
 )
 from onotrain.strategies.parameter_server.message_pump import Push
 from onotrain.strategies.parameter_server.roles import Roles
@@ -50,7 +49,7 @@ class ServedShard:
         length, own = (layout.size, roles.range) if roles.rank == 0 else (size, slice(0, size))
         #: As `Replica` wants them: whole on rank 0.
         self.optimizer_state = {name: np.zeros(length, layout.dtype) for name in context.optimizer.state_names}
-        self.compensation_state = {name: np.zeros(length, layout.dtype) for name in vector_names(self._options)}
+        self.compensation_state = {name: np.zeros(length, layout.dtype) for name in self._options.vector_names}
         self._own_compensation_state = {name: vector[own] for name, vector in self.compensation_state.items()}
         self._shard = replace(
             Shard.of([tensor.range for tensor in layout], roles.range, parameters, []),
@@ -73,7 +72,7 @@ class ServedShard:
         return self._updates or 0
 
     def bind(self, batch_size: int) -> None:
-        """Make the compensation, for batches of so many samples.
+        """Make the compensation, for batches of `batch_size` samples.
 
         Raises
         ------

@@ -100,7 +100,7 @@ class SwitchBackRule:
         Bound on the mean staleness of an epoch [updates]; None: none.
     """
 
-    def __init__(self, patience: int | None = None, min_delta: float = 0.0, max_staleness: float | None = None) -> None:
+    def __init__(self, patience: int | None, min_delta: float, max_staleness: float | None) -> None:
         self._patience = patience
         self._min_delta = min_delta
         self._max_staleness = max_staleness

@@ -40,7 +40,7 @@ class Decision:
         self.phase = 0
         self._rule = SwitchRule(options.window, options.threshold, options.at_epoch)
         back = options.switch_back
-        self._back_rule = SwitchBackRule() if back is None else SwitchBackRule(**dict(back))
+        self._back_rule = SwitchBackRule(None, 0.0, None) if back is None else SwitchBackRule(**dict(back))
         #: How stable the loss was at a switch, until the next epoch's end.
         self._s_before: float | None = None
 

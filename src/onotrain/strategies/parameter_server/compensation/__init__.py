@@ -18,7 +18,6 @@ from onotrain.strategies.parameter_server.compensation.delay import Delay
 
 __all__ = [
     "COMPENSATIONS", "Compensation", "ConstantBatch", "Delay", "LearningRate", "Place", "Plain", "Step", "rate_power",
-    "vector_names",
 ]  # fmt: skip
 
 #: By the name in the configuration; options: `strength`, `adaptive`, `decay` of `Delay`, `limit` of `ConstantBatch`.
@@ -28,11 +27,6 @@ COMPENSATIONS: dict[str, Callable[[Any, Place], Compensation]] = {
     "delay": lambda options, place: Delay(place, options.strength, options.adaptive, options.decay),
     "constant_batch": lambda options, place: ConstantBatch(place, options.limit),
 }
-
-
-def vector_names(options: Any) -> tuple[str, ...]:
-    """Return the names of the vectors that a compensation remembers, besides what was sent to workers."""
-    return ("mean_square",) if options.name == "delay" and options.adaptive else ()
 
 
 def rate_power(options: Any, optimizer: Optimizer) -> float:
@@ -45,7 +39,7 @@ def rate_power(options: Any, optimizer: Optimizer) -> float:
     optimizer
         Decides what `auto` is.
     """
-    if options.bulk_synchronous or options.compensation.name == "constant_batch":
+    if options.bulk_synchronous or options.compensation.whole_batches:
         return 0.0  # updates are of whole batches
     powers = {"auto": optimizer.rate_power, "none": 0.0, "root": 0.5, "linear": 1.0}
     return powers[options.rate_scaling]

@@ -29,7 +29,7 @@ class Place:
     workers: int
     #: Samples of an update in synchronous training.
     batch_size: int
-    #: The vectors of `vector_names`, zero at first, which checkpoints keep.
+    #: The vectors of the options' `vector_names`, zero at first, which checkpoints keep.
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

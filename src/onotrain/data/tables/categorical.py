@@ -1,0 +1,124 @@
+"""What a column of one of several values, or of yes and no, becomes for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onotrain.config.columns import BooleanColumn, CategoricalColumn
+from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.values import cut, first_of
+from onotrain.errors import DataError
+
+
+@dataclass(frozen=True)
+class CategoricalEncoder:
+    """One column of 0 and 1 for each value.
+
+    Parameters
+    ----------
+    values
+        That have a column of their own.
+    other, missing
+        Whether there is a column for all other values, and one for missing ones.
+    """
+
+    kind: ClassVar[str] = "categorical"
+    values: tuple[str, ...]
+    other: bool
+    missing: bool
+
+    @classmethod
+    def fit(cls, options: CategoricalColumn, table: Table, column: Column, rows: np.ndarray | None) -> Any:
+        """Return the encoder for the training part (`rows`) of a column."""
+        texts = column.texts() if rows is None else column.texts(rows)
+        names, counts = np.unique(texts[texts != ""], return_counts=True)
+        order = np.lexsort((names, -counts))[: options.most]
+        often = sorted(str(names[c]) for c in order if counts[c] >= options.rare * len(texts))
+        values = tuple(often) if options.values is None else options.values
+        others = bool(set(map(str, names)) - set(values))
+        return cls(values, others, bool((texts == "").any()))
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the names of the columns that it writes."""
+        extra = (["other"] if self.other else []) + (["missing"] if self.missing else [])
+        return tuple(f"{name} = {value}" for value in (*self.values, *extra))
+
+    def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
+        """Write to ``out (n, columns)``; a value that was never seen is an `other`, or none at all."""
+        if column.categories is not None:
+            texts, codes = np.array((*column.categories, "")), column.values
+        else:
+            texts, codes = np.unique(column.texts(), return_inverse=True)
+        place = {value: index for index, value in enumerate(self.values)}
+        if self.missing:
+            place[""] = len(self.values) + self.other
+        fallback = len(self.values) if self.other else -1
+        of_code = np.array([place.get(str(text), fallback if text != "" else -1) for text in texts], np.int64)
+        chosen = of_code[codes]
+        out[:] = 0.0
+        rows = np.flatnonzero(chosen >= 0)
+        out[rows, chosen[rows]] = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {"values": list(self.values), "other": self.other, "missing": self.missing}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CategoricalEncoder:
+        """Return the encoder that `to_dict` wrote."""
+        return cls(tuple(str(value) for value in data["values"]), bool(data["other"]), bool(data["missing"]))
+
+
+@dataclass(frozen=True)
+class BooleanEncoder:
+    """0 for the first of two values in sorted order, 1 for the second, 0.5 for a missing one."""
+
+    kind: ClassVar[str] = "boolean"
+    values: tuple[str, str]
+
+    @classmethod
+    def fit(cls, options: BooleanColumn, table: Table, column: Column, rows: np.ndarray | None) -> Any:
+        """Return the encoder for a column; its values in all rows count."""
+        names = sorted({text for text in np.unique(column.texts()).tolist() if text})
+        if len(names) != 2:
+            raise DataError(
+                f"{table.source}: column {column.name!r} has {len(names)} different values, expected 2 (boolean)",
+                hint="make it categorical or ignore it in data.columns",
+            )
+        return cls((names[0], names[1]))
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the name of the column that it writes."""
+        return (f"{name} = {self.values[1]}",)
+
+    def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
+        """Write to ``out (n, 1)``.
+
+        Raises
+        ------
+        DataError
+            A third value.
+        """
+        texts = column.texts()
+        wrong = (texts != "") & (texts != self.values[0]) & (texts != self.values[1])
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(
+                f"{table.where(row, column)}: column {column.name!r} is {cut(str(texts[row]))!r}, expected "
+                f"{self.values[0]} or {self.values[1]}{first_of(int(wrong.sum()))}"
+            )
+        out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {"values": list(self.values)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> BooleanEncoder:
+        """Return the encoder that `to_dict` wrote."""
+        first, second = data["values"]
+        return cls((str(first), str(second)))

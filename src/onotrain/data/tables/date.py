@@ -1,0 +1,140 @@
+"""What a column of dates becomes for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from onotrain.config.columns import DateColumn, DatePart
+from onotrain.data.tables.dates import parse_dates
+from onotrain.data.tables.numeric import shift_and_spread
+from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.values import cut
+from onotrain.errors import DataError
+
+#: Parts that are taken if they are not all the same.
+_VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
+#: Parts of a date that go round, and how far [in their own units].
+_CYCLES = {"month": 12.0, "weekday": 7.0, "day": 31.0, "hour": 24.0, "minute": 60.0}
+_DAY = np.timedelta64(1, "D").astype("timedelta64[us]").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class DateEncoder:
+    """Parts of a date: the trend in days and the year, standardised; what goes round as sine and cosine.
+
+    Parameters
+    ----------
+    parts
+        See `onotrain.config.columns`.
+    written
+        Format of the text, or None.
+    trend, year
+        Mean and standard deviation in the training data.
+    """
+
+    kind: ClassVar[str] = "date"
+    parts: tuple[str, ...]
+    written: str | None
+    trend: tuple[float, float]
+    year: tuple[float, float]
+
+    @classmethod
+    def fit(cls, options: DateColumn, table: Table, column: Column, rows: np.ndarray | None) -> Any:
+        """Return the encoder for the training part (`rows`) of a column."""
+        dates = dates_of(table, column, options.format)
+        dates = dates if rows is None else dates[rows]
+        found = _parts(dates[~np.isnat(dates)])
+        if not found["trend"].size:
+            raise DataError(
+                f"{table.source}: column {column.name!r} has no value in the training data", hint="ignore it"
+            )
+        parts = options.parts
+        if parts is None:
+            varying: list[DatePart] = [part for part in _VARYING if np.ptp(found[part]) > 0]
+            parts = ("trend", *varying)
+        standard = {part: shift_and_spread("standard", found[part]) for part in ("trend", "year")}
+        return cls(tuple(parts or ()), options.format, standard["trend"], standard["year"])
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the names of the columns that it writes."""
+        return tuple(
+            f"{name} {part}{form}" for part in self.parts for form in ((" sin", " cos") if part in _CYCLES else ("",))
+        )
+
+    def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
+        """Write to ``out (n, columns)``; a missing date is at the mean, and nowhere in any cycle."""
+        dates = dates_of(table, column, self.written)
+        lost = np.isnat(dates)
+        found = _parts(np.where(lost, np.datetime64(0, "us"), dates))
+        target = 0
+        for part in self.parts:
+            if part in _CYCLES:
+                angle = 2 * np.pi * found[part] / _CYCLES[part]
+                out[:, target], out[:, target + 1] = np.where(lost, 0, np.sin(angle)), np.where(lost, 0, np.cos(angle))
+                target += 2
+            else:
+                mean, std = self.trend if part == "trend" else self.year
+                out[:, target] = np.where(lost, 0.0, (found[part] - mean) / std)
+                target += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return {"parts": list(self.parts), "written": self.written, "trend": list(self.trend), "year": list(self.year)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DateEncoder:
+        """Return the encoder that `to_dict` wrote."""
+        trend, year = ((float(data[part][0]), float(data[part][1])) for part in ("trend", "year"))
+        return cls(tuple(str(part) for part in data["parts"]), data["written"], trend, year)
+
+
+def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
+    """Return a column as datetime64[us].
+
+    Raises
+    ------
+    DataError
+        An entry is no date; names its place.
+    """
+    if column.is_date:
+        return column.values.astype("datetime64[us]")
+    if column.categories is None:
+        raise DataError(
+            f"{table.where(0, column)}: column {column.name!r} holds numbers, expected dates",
+            hint="numbers that stand for times are numeric (data.columns)",
+        )
+    found = parse_dates(column.categories, written)
+    if found is None:
+        each = [parse_dates([text], written) for text in column.categories]
+        code = next((code for code, date in enumerate(each) if date is None), 0)
+        row = int(np.argmax(column.values == code))
+        raise DataError(
+            f"{table.where(row, column)}: column {column.name!r} is {cut(column.categories[code])!r}, expected a date"
+            + (f" such as {written}" if written else " written as all others of the column"),
+            hint="say how dates are written with `format` of this column (data.columns)",
+        )
+    return np.append(found, np.datetime64("NaT", "us"))[column.values]
+
+
+def _parts(dates: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the parts of dates, float64."""
+    micros = dates.astype("datetime64[us]").astype(np.int64)
+    days = micros // _DAY
+    within = micros - days * _DAY
+    years = dates.astype("datetime64[Y]").astype(np.int64)
+    months = dates.astype("datetime64[M]").astype(np.int64)
+    first = dates.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+    found: Sequence[tuple[str, np.ndarray]] = (
+        ("trend", micros / _DAY),
+        ("year", years + 1970),
+        ("month", months - 12 * years),
+        ("day", days - first),
+        ("weekday", (days + 3) % 7),
+        ("hour", within / (_DAY / 24)),
+        ("minute", within / (_DAY / 1440) % 60),
+    )
+    return {name: np.asarray(values, np.float64) for name, values in found}

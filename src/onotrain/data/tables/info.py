@@ -1,0 +1,177 @@
+"""What is in a table: every column, what it would be taken for, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onotrain.config.columns import ColumnOptions, NumericColumn
+from onotrain.data.dataset import DataSpec
+from onotrain.data.info import TargetInfo, describe_targets
+from onotrain.data.tables.date import dates_of
+from onotrain.data.tables.kinds import is_numbers
+from onotrain.data.tables.loading import read_table
+from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
+from onotrain.data.tables.table import Column, Table
+from onotrain.errors import DataError
+
+_TOP = 4
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """One column.
+
+    Parameters
+    ----------
+    name, units
+        As in the file.
+    role
+        ``target``, or the kind that it is taken for: ``numeric``, ``categorical``, ...
+    why
+        What is remarkable, in words.
+    missing, infinite, different
+        Numbers of entries, and of different values among those that are there.
+    summary
+        Its values in short: range, mean and standard deviation, or the most frequent ones.
+    """
+
+    name: str
+    role: str
+    why: str
+    missing: int
+    infinite: int
+    different: int
+    summary: str
+    units: str | None = None
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table at a glance.
+
+    Parameters
+    ----------
+    source, format
+        Where from, and how stored.
+    samples
+        Number of rows.
+    notes
+        What was guessed about the file.
+    columns
+        In the order of the file.
+    roles
+        What they would be taken for.
+    targets
+        None if there are none.
+    problem
+        Why it cannot be trained on as it is; empty if it can.
+    """
+
+    source: str
+    format: str
+    samples: int
+    notes: tuple[str, ...]
+    columns: tuple[ColumnInfo, ...]
+    roles: Roles
+    targets: TargetInfo | None
+    problem: str = ""
+
+    @property
+    def features(self) -> int:
+        """Number of columns that would be learned from."""
+        return len(self.roles.features)
+
+
+def describe_table(spec: DataSpec, kind: str, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
+    """Look at a table; nothing but an unreadable file is refused.
+
+    Parameters
+    ----------
+    spec
+        Which file, and what is known of it.
+    kind
+        Its format.
+    given
+        What is known of columns.
+
+    Raises
+    ------
+    DataError
+        It cannot be read at all, or a column that is named is not there.
+    """
+    table, given = read_table(spec, kind), given or {}
+    roles = choose_roles(table, spec, given)
+    problem, targets = "", None
+    try:
+        dataset = targets_dataset(table, roles, given)
+        if dataset.targets is not None:
+            lost = missing_targets(dataset.targets)
+            known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
+            targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
+    except DataError as error:
+        problem = error.message
+    columns = tuple(_describe(table, column, roles) for column in table)
+    return TableInfo(spec.path, kind, len(table), table.notes, columns, roles, targets, problem)
+
+
+def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
+    if column.name in roles.targets:
+        role, why = "target", roles.why_targets
+    elif column.name in roles.kinds:
+        options = roles.kinds[column.name]
+        guess = roles.guesses.get(column.name)
+        role, why = options.name, "" if guess is None else guess.why
+    else:
+        role, why = "unused", ""
+    missing, infinite = int(column.missing.sum()), 0
+    if is_numbers(column):
+        values, bad = column.as_numbers()
+        infinite = int(np.isinf(values).sum())
+        finite = values[np.isfinite(values)]
+        different, summary = len(np.unique(finite)), _range(finite)
+        if bad.any():
+            row = int(np.argmax(bad))
+            text = str(column.texts(np.array([row]))[0])[:20]
+            why = f"{int(bad.sum()):,} entries are no numbers, such as {text!r} ({table.where(row, column)})"
+    else:
+        different, summary = _top(table, column, role)
+    return ColumnInfo(column.name, role, why, missing, infinite, different, summary, column.units)
+
+
+def _range(values: np.ndarray) -> str:
+    if not len(values):
+        return ""
+    spread = np.sqrt(np.square(values - values.mean()).mean())
+    return f"{values.min():.5g} to {values.max():.5g}, mean {values.mean():.5g}, sd {spread:.4g}"
+
+
+def _top(table: Table, column: Column, role: str) -> tuple[int, str]:
+    if role == "date":
+        try:
+            dates = dates_of(table, column, None)
+        except DataError:
+            return len(column.categories or ()), ""
+        known = dates[~np.isnat(dates)]
+        return len(np.unique(known)), f"{np.datetime_as_string(known.min(), 'm')} to {known.max().astype('M8[m]')}"
+    names, counts = np.unique(column.texts()[~column.missing], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:_TOP]
+    shown = ", ".join(f"{names[c]} ({counts[c]:,})" for c in order) + (", ..." if len(names) > _TOP else "")
+    return len(names), shown
+
+
+def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
+    """Return ``data.columns`` as `onotrain init` writes it: a kind for every column, and options that it needs."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in info.columns:
+        options = info.roles.kinds.get(column.name)
+        if options is None:
+            continue
+        entry: dict[str, Any] = {"name": options.name}
+        if isinstance(options, NumericColumn) and column.missing:
+            entry |= {"missing": "median", "indicator": True}
+        found[column.name] = entry
+    return found

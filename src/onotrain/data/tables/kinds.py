@@ -1,0 +1,137 @@
+"""What the columns of a table look like: a kind for each, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from onotrain.data.tables.dates import parse_dates
+from onotrain.data.tables.table import Column, Table
+
+Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
+
+#: Text of more different values than this is not one of several values, but a text of its own in each sample.
+MOST_CATEGORIES = 50
+#: Share of the samples: text that differs in more of them names the samples.
+_NAMES_SHARE = 0.5
+#: Share of the entries of a column of numbers that may be something else by mistake.
+_MISTAKES = 0.05
+_YES_NO = ({"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"on", "off"})
+_ID = re.compile(r"(^|_|\b)(id|uuid|guid|key)$|^(id|index|row_?names?|row_?number|unnamed: 0|obs)$", re.IGNORECASE)
+_CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a column seems to be.
+
+    Parameters
+    ----------
+    kind
+        See `onotrain.config.columns`.
+    why
+        What is remarkable, in words; empty if nothing is.
+    """
+
+    kind: Kind
+    why: str = ""
+
+
+def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:
+    """Return what each column that is no target looks like, by name."""
+    copies = _copies(table, targets)
+    return {
+        column.name: copies.get(column.name) or guess_kind(column, first=column.field == 0)
+        for column in table
+        if column.name not in targets
+    }
+
+
+def guess_kind(column: Column, *, first: bool = False) -> Guess:
+    """Return what one column looks like; `first` in its file."""
+    missing = column.missing
+    known = int(len(column) - missing.sum())
+    if known == 0:
+        return Guess("ignore", "every value is missing")
+    if column.is_date:
+        return Guess("date")
+    if column.values.dtype.kind == "b":
+        return Guess("boolean")
+    if column.is_text:
+        return _guess_text(column, known)
+    values = column.values[~missing]
+    lowest, highest = values.min(), values.max()
+    if counts_rows(column.values) and (first or _ID.search(column.name)):
+        return Guess("ignore", "it counts the rows")
+    if lowest == highest and not missing.any():
+        return Guess("ignore", "every value is the same")
+    if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
+        return Guess("id", "every value is another one")
+    return Guess("numeric")
+
+
+def _guess_text(column: Column, known: int) -> Guess:
+    names = column.categories or ()
+    if is_numbers(column):
+        return Guess("numeric")
+    different = len(names)
+    if {name.lower() for name in names} in _YES_NO:
+        return Guess("boolean")
+    if different == 1 and known == len(column):
+        return Guess("ignore", "every value is the same")
+    if parse_dates(names) is not None:
+        return Guess("date")
+    if different == known and known > 2:
+        return Guess("id", "every value is another one")
+    if different > max(MOST_CATEGORIES, 2) and different > _NAMES_SHARE * known:
+        return Guess("ignore", f"text with {different:,} different values")
+    if different > MOST_CATEGORIES:
+        return Guess(
+            "categorical", f"{different:,} different values, of which the {MOST_CATEGORIES} most frequent count"
+        )
+    return Guess("categorical")
+
+
+def _is_id_name(name: str) -> bool:
+    return bool(_ID.search(name) or _CAMEL_ID.search(name))
+
+
+def is_numbers(column: Column) -> bool:
+    """Return whether a column holds numbers, but for missing values and few mistakes."""
+    if not column.is_text:
+        return not column.is_date
+    values, bad = column.as_numbers()
+    good = np.count_nonzero(~np.isnan(values))
+    return bool(good > bad.sum() and bad.sum() <= max(1, _MISTAKES * len(values)))
+
+
+def counts_rows(values: np.ndarray) -> bool:
+    """Return whether numbers are 0, 1, 2, ... or 1, 2, 3, ... in the order of the rows."""
+    if len(values) < 3 or values.dtype.kind not in "iuf" or values[0] not in (0, 1):
+        return False
+    return bool((values == values[0] + np.arange(len(values))).all())
+
+
+def _copies(table: Table, targets: Sequence[str]) -> dict[str, Guess]:
+    """Return columns that say the same as a target."""
+    found: dict[str, Guess] = {}
+    for target in (table[name] for name in targets if name in table.names):
+        for column in table:
+            if column.name not in targets and _same(column, target):
+                found[column.name] = Guess("ignore", f"it is a copy of the target {target.name!r}")
+    return found
+
+
+def _same(one: Column, other: Column) -> bool:
+    if one.is_text != other.is_text or len(one) == 0:
+        return False
+    if one.is_text and one.categories != other.categories:
+        return False
+    if one.is_date != other.is_date:
+        return False
+    same = one.values == other.values
+    return bool((same | (one.missing & other.missing)).all()) and not other.missing.all()

@@ -1,0 +1,72 @@
+"""Tables from objects in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onotrain.data.tables.table import MISSING_CODE, Column, Table, coded, shown
+from onotrain.errors import DataError
+
+_SOURCE = "samples"
+
+
+def table_of(x: Any, names: Sequence[str]) -> Table:
+    """Return samples in memory as a table.
+
+    Parameters
+    ----------
+    x
+        A table; a mapping of names to columns, such as a data frame; a structured array; or columns in the order of
+        `names`, ``(n, columns)``, of numbers or text, one sample alone without its first axis.
+    names
+        Columns that are needed.
+
+    Raises
+    ------
+    DataError
+        One is missing, or their number is another.
+    """
+    if isinstance(x, Table):
+        return x
+    of_name = getattr(getattr(x, "dtype", None), "names", None) or getattr(x, "columns", None)
+    if isinstance(x, Mapping) or of_name is not None:
+        known = list(x.keys() if isinstance(x, Mapping) else map(str, of_name or ()))
+        missing = [name for name in names if name not in known]
+        if missing:
+            raise DataError(
+                f"{_SOURCE}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+                hint=f"the network was trained on {shown(names)}",
+            )
+        return Table(tuple(column_of(name, x[name]) for name in names), _SOURCE)
+    values = np.asarray(x)
+    values = values[np.newaxis] if values.ndim == 1 and len(values) == len(names) else values
+    if values.ndim != 2 or values.shape[1] != len(names):
+        raise DataError(
+            f"{_SOURCE}: an array of shape {values.shape} does not fit the network; expected (n, {len(names)})",
+            hint=f"the network was trained on the columns {shown(names)}",
+        )
+    return Table(tuple(column_of(name, values[:, number]) for number, name in enumerate(names)), _SOURCE)
+
+
+def column_of(name: str, values: Any) -> Column:
+    """Return values in memory as a column: numbers, dates, bool, or anything else as text."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise DataError(f"{_SOURCE}: column {name!r} has shape {array.shape}, expected (n,)")
+    if array.dtype.kind in "iuf":
+        return Column(name, array if array.dtype.kind == "f" and array.dtype.itemsize > 2 else array.astype(np.float64))
+    if array.dtype.kind in "bM":
+        return Column(name, array)
+    if array.dtype.kind == "O":
+        lost = np.array([value is None or value != value for value in array.tolist()], bool)
+        try:
+            numbers = np.array([np.nan if gone else value for value, gone in zip(array, lost, strict=True)], np.float64)
+        except (TypeError, ValueError):
+            codes, categories = coded(["" if gone else str(v) for v, gone in zip(array, lost, strict=True)])
+            return Column(name, np.where(lost, MISSING_CODE, codes).astype(np.int32), categories)
+        if not any(isinstance(value, str) for value in array.tolist()):
+            return Column(name, numbers)
+    return Column(name, *coded([str(value) for value in array.tolist()]))

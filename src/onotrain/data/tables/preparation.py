@@ -1,0 +1,162 @@
+"""A table to the matrix that a network takes: an encoder for each column, fitted on the training part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onotrain.config.columns import (
+    BooleanColumn,
+    CategoricalColumn,
+    ColumnOptions,
+    DateColumn,
+    IdColumn,
+    NumericColumn,
+)
+from onotrain.data.tables.encoders import (
+    ENCODERS,
+    BooleanEncoder,
+    CategoricalEncoder,
+    DateEncoder,
+    Encoder,
+    NumericEncoder,
+)
+from onotrain.data.tables.table import Table
+from onotrain.errors import DataError
+
+_BLOCK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What becomes of the columns of a table.
+
+    Parameters
+    ----------
+    encoders
+        By the name of the column, in the order of the features.
+    ids
+        Columns that name the samples.
+    """
+
+    encoders: tuple[tuple[str, Encoder], ...]
+    ids: tuple[str, ...] = ()
+
+    @classmethod
+    def fit(
+        cls, table: Table, kinds: Mapping[str, ColumnOptions], scale: Any, rows: np.ndarray | None = None
+    ) -> Preparation:
+        """Return the preparation for the training part of a table.
+
+        Parameters
+        ----------
+        table
+            All samples.
+        kinds
+            What the columns are that may be learned from; ids and what is ignored among them.
+        scale
+            Of numeric columns that do not say: a scaling, or (means, standard deviations).
+        rows
+            int64 numbers of the training samples, or None for all.
+
+        Raises
+        ------
+        DataError
+            An entry is not what its column's kind says, or no column is left.
+        """
+        encoders: list[tuple[str, Encoder]] = []
+        for number, (name, options) in enumerate(kinds.items()):
+            column = table[name]
+            if isinstance(options, NumericColumn):
+                of_column = _of_column(scale, number, len(kinds)) if options.scale is None else options.scale
+                encoders.append((name, NumericEncoder.fit(options, of_column, table, column, rows)))
+            elif isinstance(options, CategoricalColumn):
+                encoders.append((name, CategoricalEncoder.fit(options, table, column, rows)))
+            elif isinstance(options, BooleanColumn):
+                encoders.append((name, BooleanEncoder.fit(options, table, column, rows)))
+            elif isinstance(options, DateColumn):
+                encoders.append((name, DateEncoder.fit(options, table, column, rows)))
+        if not encoders:
+            raise DataError(f"{table.source}: no column is left for the features")
+        return cls(tuple(encoders), tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn)))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns that are learned from."""
+        return tuple(name for name, _ in self.encoders)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns of the matrix."""
+        return tuple(written for name, encoder in self.encoders for written in encoder.names(name))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Columns that must be read as text: what stands in the file is what counts."""
+        return (*self.ids, *(name for name, encoder in self.encoders if encoder.kind in ("categorical", "boolean")))
+
+    @property
+    def only_numbers(self) -> bool:
+        """Whether every column that is learned from is numeric."""
+        return all(encoder.kind == "numeric" for _, encoder in self.encoders)
+
+    def transform(self, table: Table, dtype: Any, *, lenient: bool = False) -> np.ndarray:
+        """Return the matrix ``(n, d)`` of a table that has the `inputs` among its columns.
+
+        Parameters
+        ----------
+        table
+            In the units of the file.
+        dtype
+            float32 or float64, of the result; all arithmetic before is in float64.
+        lenient
+            Give NaN where a value is missing that must not be, instead of an error.
+
+        Raises
+        ------
+        DataError
+            An entry is not what its column's kind says; names its place.
+        """
+        out = np.empty((len(table), len(self.names)), dtype)
+        begin = 0
+        for name, encoder in self.encoders:
+            end = begin + len(encoder.names(name))
+            with np.errstate(over="ignore", invalid="ignore"):
+                encoder.encode(table, table[name], out[:, begin:end], lenient=lenient)
+            begin = end
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        columns = [{"column": name, "kind": encoder.kind, **encoder.to_dict()} for name, encoder in self.encoders]
+        return {"columns": columns, "ids": list(self.ids)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preparation:
+        """Return the preparation that `to_dict` wrote.
+
+        Raises
+        ------
+        KeyError, ValueError, TypeError
+            `data` is something else.
+        """
+        encoders = tuple((str(each["column"]), ENCODERS[each["kind"]].from_dict(each)) for each in data["columns"])
+        return cls(encoders, tuple(str(name) for name in data["ids"]))
+
+
+def _of_column(scale: Any, number: int, columns: int) -> Any:
+    """Return the scaling of one column, where mean and standard deviation may be given for each."""
+    if isinstance(scale, str):
+        return scale
+    means, stds = scale
+    for what, values in (("mean", means), ("std", stds)):
+        if len(values) not in (1, columns):
+            raise DataError(f"data.normalize.{what}: {len(values)} values, expected 1 or {columns} (one per feature)")
+    return _at(means, number), _at(stds, number)
+
+
+def _at(values: Sequence[float], number: int) -> float:
+    return values[number] if len(values) > 1 else values[0]

@@ -1,0 +1,313 @@
+"""Which columns of a table are features, which are targets, and which are neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from onotrain.config.columns import (
+    BooleanColumn,
+    CategoricalColumn,
+    ColumnOptions,
+    DateColumn,
+    IdColumn,
+    IgnoredColumn,
+    NumericColumn,
+)
+from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
+from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
+from onotrain.data.tables.table import Column, Table, coded, matching
+from onotrain.data.tables.values import numbers
+from onotrain.errors import DataError
+
+#: Names that say what is to be predicted; ``y`` does not where it stands between x and z.
+TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+#: Such a column is taken if it is the first or the last one.
+_PERHAPS = "class"
+_SECTIONS: dict[str, type[ColumnOptions]] = {
+    "numeric": NumericColumn, "categorical": CategoricalColumn, "boolean": BooleanColumn, "date": DateColumn,
+    "id": IdColumn, "ignore": IgnoredColumn,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Roles:
+    """What the columns of a table are there for.
+
+    Parameters
+    ----------
+    kinds
+        Of the columns that are no targets, in the order of the features; ids and what is ignored among them.
+    targets
+        Columns to be predicted.
+    guesses
+        By name, why a column that nobody named is what it is taken for.
+    why_targets
+        How the targets were found, in words; empty if they were named.
+    """
+
+    kinds: Mapping[str, ColumnOptions]
+    targets: tuple[str, ...]
+    guesses: Mapping[str, Guess]
+    why_targets: str = ""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Columns that are learned from."""
+        return tuple(name for name, kind in self.kinds.items() if not isinstance(kind, (IdColumn, IgnoredColumn)))
+
+    def notes(self) -> list[str]:
+        """Return what was decided for the user, in words."""
+        notes = [f"target: {', '.join(self.targets)} ({self.why_targets})"] if self.why_targets else []
+        for name, guess in self.guesses.items():
+            if guess.kind in ("ignore", "id"):
+                notes.append(f"column {name!r} is not learned from: {guess.why}")
+        other = [f"{name} ({guess.kind})" for name, guess in self.guesses.items()
+                 if guess.kind in ("categorical", "boolean", "date")]  # fmt: skip
+        if other:
+            notes.append(f"columns that are no numbers: {', '.join(other)}")
+        return notes
+
+
+def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions]) -> Roles:
+    """Return what each column is there for.
+
+    Parameters
+    ----------
+    table
+        All columns.
+    spec
+        Names features and targets, or leaves them open.
+    given
+        What is known of columns, by name or pattern (``data.columns``).
+
+    Raises
+    ------
+    DataError
+        A column is not there, is feature and target, or none is left.
+    """
+    names, source = table.names, table.source
+    kinds_given = _by_name(names, given, source)
+    wanted = listed(spec.features)
+    features = None if wanted is None else matching(names, wanted, source, "features")
+    excluded = set(matching(names, spec.exclude, source, "exclude")) if spec.exclude else set()
+    named = listed(spec.targets)
+    why = ""
+    if named is not None:
+        if not spec.labelled:
+            named = tuple(name for name in named if name in names)
+        targets = tuple(matching(names, named, source, "targets"))
+    else:
+        free = [column for column in table if column.name not in excluded and column.name not in (features or ())]
+        unlearned = {name for name, kind in kinds_given.items() if isinstance(kind, (IdColumn, IgnoredColumn))}
+        targets, why = _guess_targets(free, names, unlearned | excluded)
+    both = [name for name in targets if features is not None and name in features]
+    if both:
+        raise DataError(f"{source}: column {both[0]!r} is both a feature and a target")
+    candidates = [name for name in (features or names) if name not in targets and name not in excluded]
+    open_names = [name for name in candidates if name not in kinds_given]
+    guesses = guess_kinds(table.select([*open_names, *targets]), targets)
+    if features is not None:  # who names a column wants it
+        guesses = {name: _wanted(guess, table[name]) for name, guess in guesses.items()}
+    kinds: dict[str, ColumnOptions] = {
+        name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
+    }
+    for name in names:  # an id may be named beside the features
+        if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
+            kinds[name] = kinds_given[name]
+    roles = Roles(kinds, targets if spec.labelled else (), guesses, why)
+    if not roles.features:
+        raise DataError(f"{source}: no column is left for the features", hint="name them with data.features")
+    return roles
+
+
+def section_of(kind: str) -> ColumnOptions:
+    """Return the options of a kind of column, all at their defaults."""
+    return _SECTIONS[kind](name=kind)
+
+
+def _wanted(guess: Guess, column: Column) -> Guess:
+    if guess.kind not in ("ignore", "id"):
+        return guess
+    return Guess("categorical" if column.is_text and not is_numbers(column) else "numeric")
+
+
+def _by_name(names: Sequence[str], given: Mapping[str, ColumnOptions], source: str) -> dict[str, ColumnOptions]:
+    """Return what is known by the names of columns: an exact name counts before a pattern."""
+    found: dict[str, ColumnOptions] = {}
+    for word, options in given.items():
+        hits = [word] if word in names else [name for name in names if fnmatchcase(name, word)]
+        if not hits and not isinstance(options, (IgnoredColumn, IdColumn)):
+            matching(names, [word], source, "columns")
+        for name in hits:
+            if name == word or name not in found:
+                found[name] = options
+    return found
+
+
+def _guess_targets(free: Sequence[Column], names: Sequence[str], unlearned: set[str]) -> tuple[tuple[str, ...], str]:
+    """Return the column that is to be predicted, and why it is taken."""
+    lower = {name.lower() for name in names}
+    coordinates = {"x", "z"} <= lower
+    usual = [
+        column.name for column in free
+        if column.name.lower() in TARGET_NAMES and not (coordinates and column.name.lower() == "y")
+    ]  # fmt: skip
+    if usual:
+        return (usual[0],), "by its name"
+    if len(names) < 2:
+        return (), ""
+    for end in (names[-1], names[0]):
+        if end.lower() == _PERHAPS and any(column.name == end for column in free):
+            return (end,), "by its name"
+    last = next((name for name in reversed(names) if name not in unlearned), None)
+    if last is None or all(column.name != last for column in free):
+        return (), ""
+    return (last,), "the last column"
+
+
+def target_values(table: Table, names: Sequence[str], given: Mapping[str, ColumnOptions]) -> np.ndarray | None:
+    """Return the values of target columns as `onotrain.data.dataset.Dataset` has them; None if there are none.
+
+    Missing ones are NaN, or empty text.
+
+    Raises
+    ------
+    DataError
+        Several targets that are not all numbers, or a few entries of a column of numbers that are none.
+    """
+    if not names:
+        return None
+    columns = [table[name] for name in names]
+    if len(columns) == 1:
+        column = columns[0]
+        as_text = isinstance(given.get(column.name), CategoricalColumn)
+        if as_text or column.is_date or column.values.dtype.kind == "b" or not is_numbers(column):
+            return column.texts()
+        return _whole(numbers(table, column, missing=True))
+    return np.stack([numbers(table, column, missing=True) for column in columns], axis=1)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Return whole numbers as int64, others as they are."""
+    if np.isfinite(values).all() and (np.floor(values) == values).all() and np.abs(values).max(initial=0) < 2.0**53:
+        return values.astype(np.int64)
+    return values
+
+
+@dataclass(frozen=True)
+class TablePlaces:
+    """Places of features and targets of a data set in the table that it comes from."""
+
+    table: Table
+    features: tuple[str, ...]
+    targets: tuple[str, ...]
+
+    def place(self, row: int, column: int | None) -> str:
+        """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
+        names = self.targets if column is None else self.features[column : column + 1]
+        return self.table.where(row, self.table[names[0]] if names else self.table.columns[0])
+
+
+def missing_targets(values: np.ndarray) -> np.ndarray:
+    """Return which samples lack a target, or one of several: bool ``(n,)``."""
+    if values.dtype.kind == "U":
+        return values == ""
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), bool)
+    return np.isnan(values.reshape(len(values), -1)).any(axis=1)
+
+
+def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
+    """Return the samples that have a target, and how many have none.
+
+    Parameters
+    ----------
+    table, roles, given
+        See `choose_roles`.
+    policy
+        ``error`` or ``drop`` (``data.missing_targets``).
+
+    Raises
+    ------
+    DataError
+        Some have none, and that is an error; or none has one.
+    """
+    values = target_values(table, roles.targets, given)
+    lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
+    count = int(lost.sum())
+    if not count:
+        return table, 0
+    row = int(np.argmax(lost))
+    column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
+    if policy == "error" or count == len(table):
+        raise DataError(
+            f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
+            + ("" if count == 1 else f" (the first of {count:,})"),
+            hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
+        )
+    return rows_of(table, np.flatnonzero(~lost)), count
+
+
+def rows_of(table: Table, rows: np.ndarray) -> Table:
+    """Return some rows of a table, whose places are still those of the file."""
+    places = None if table.places is None else _SomeRows(table, rows)
+    return replace(table, columns=tuple(column.take(rows) for column in table), places=places)
+
+
+@dataclass(frozen=True)
+class _SomeRows:
+    """Places of some rows of a table."""
+
+    table: Table
+    rows: np.ndarray
+
+    def place(self, row: int, column: int) -> str:
+        assert self.table.places is not None
+        return self.table.places.place(int(self.rows[row]), column)
+
+
+def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
+    """Return the table as arrays, for what takes no other columns than numbers; missing ones are NaN.
+
+    Raises
+    ------
+    DataError
+        A feature is no number.
+    """
+    features = np.empty((len(table), len(roles.features)))
+    for number, name in enumerate(roles.features):
+        features[:, number] = numbers(table, table[name], missing=True)
+    return make_dataset(
+        features, target_values(table, roles.targets, given), table.source,
+        feature_names=roles.features, target_names=roles.targets or None,
+        positions=TablePlaces(table, roles.features, roles.targets),
+    )  # fmt: skip
+
+
+def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
+    """Return a data set of the targets alone, with features of no columns."""
+    return Dataset(
+        features=np.empty((len(table), 0), np.float32), targets=target_values(table, roles.targets, given),
+        feature_shape=(len(roles.features),), source=table.source, feature_names=roles.features,
+        target_names=roles.targets or None, positions=TablePlaces(table, roles.features, roles.targets),
+    )  # fmt: skip
+
+
+def of_arrays(dataset: Dataset, names: Sequence[str], targets: Sequence[str]) -> Table:
+    """Return arrays as the table of the columns that a network needs, its targets among them."""
+    columns = [
+        Column(name, dataset.features[:, number].astype(np.float64), field=number) for number, name in enumerate(names)
+    ]
+    values = dataset.targets
+    if targets and values is not None:
+        each = values[:, np.newaxis] if values.ndim == 1 else values
+        for number, name in enumerate(targets[: each.shape[1]]):
+            if each.dtype.kind == "U":
+                columns.append(Column(name, *coded(each[:, number])))
+            else:
+                columns.append(Column(name, each[:, number].astype(np.float64)))
+    return Table(tuple(columns), dataset.source)

@@ -1,0 +1,79 @@
+"""The values of a column as numbers, or an error that names the place of the first that is none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onotrain.data.tables.table import Column, Table
+from onotrain.errors import DataError
+
+_MISSING_HINT = (
+    "set `missing` of this column to mean, median or a constant (data.columns), or remove these samples; "
+    "`onotrain data info` counts them per column"
+)
+
+
+def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarray:
+    """Return a column as float64.
+
+    Parameters
+    ----------
+    table
+        That the column is of, for the message.
+    column
+        Numbers, or text that stands for numbers.
+    missing
+        Whether values may be missing (NaN).
+
+    Raises
+    ------
+    DataError
+        An entry is something else; names the place of the first.
+    """
+    if column.is_date:
+        raise DataError(f"{table.where(0, column)}: column {column.name!r} is a date, expected a number")
+    values, bad = column.as_numbers()
+    if bad.any():
+        row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
+        raise DataError(
+            f"{table.where(row, column)}: column {column.name!r} is {cut(str(column.texts(np.array([row]))[0]))!r}, "
+            f"expected a number{first_of(count)}",
+            hint=_not_a_number(column, count),
+        )
+    infinite = np.isinf(values)
+    if infinite.any():
+        row, count = int(np.argmax(infinite)), int(np.count_nonzero(infinite))
+        raise DataError(
+            f"{table.where(row, column)}: column {column.name!r} is {values[row]}, expected a finite number"
+            f"{first_of(count)}",
+            hint="remove these samples; `onotrain data info` counts them per column",
+        )
+    if not missing and np.isnan(values).any():
+        lost = np.isnan(values)
+        row, count = int(np.argmax(lost)), int(np.count_nonzero(lost))
+        raise DataError(
+            f"{table.where(row, column)}: column {column.name!r} has a missing value{first_of(count)}",
+            hint=_MISSING_HINT,
+        )
+    return values
+
+
+def _not_a_number(column: Column, count: int) -> str:
+    if 2 * count >= len(column):
+        return (
+            "make it a category or leave it out: data.columns, --exclude; `onotrain init` writes a kind for each column"
+        )
+    return (
+        "correct it, or name it in data.csv.missing if it stands for a missing value; "
+        "a column of categories is `categorical` in data.columns"
+    )
+
+
+def cut(text: str) -> str:
+    """Return text for a message, the beginning of a long one."""
+    return text if len(text) <= 40 else f"{text[:40]}..."
+
+
+def first_of(count: int) -> str:
+    """Return what to add to the place of the first of several."""
+    return "" if count == 1 else f" (the first of {count:,})"

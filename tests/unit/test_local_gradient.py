@@ -1,0 +1,130 @@
+"""A rank's gradient where its slices of batches keep changing: what is remembered of them is bounded."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import builders
+from onotrain.data.batches import Batch
+from onotrain.nn import Draw, Model
+from onotrain.strategies import BatchShape, StepStatistics
+from onotrain.strategies.injection import Injection
+from onotrain.strategies.telemetry import Telemetry
+from onotrain.training.local_gradient import LocalGradient
+
+#: More numbers of rows than are remembered, and more than may be.
+ROWS, BOUND = 150, 64
+CONFIG = builders.config(
+    builders.relu(6), 3, loss="mse", training={"batch_size": ROWS, "dtype": "float64", "gradient_accumulation": 2}
+)
+RNG = np.random.default_rng(5)
+FEATURES, TARGETS = RNG.normal(size=(ROWS, 4)), RNG.normal(size=(ROWS, 3))
+
+
+class Network:
+    """A network with its vectors."""
+
+    def __init__(self) -> None:
+        self.model = builders.model(CONFIG, 4)
+        self.parameters, self.gradient = self.model.layout.zeros(), self.model.layout.zeros()
+        self.model.initialize(self.parameters, 1)
+        self.model.bind(self.parameters, self.gradient)
+
+    def expected(self, begin: int, end: int, weight: float) -> np.ndarray:
+        """Return the gradient of some rows as memory that was made for them has it."""
+        self.model.reserve(end - begin)
+        x, targets = FEATURES[begin:end].copy(), TARGETS[begin:end].copy()
+        self.model.gradient(x, targets, weight, Draw(0, 0, begin), np.zeros(2), accumulate=False)
+        return self.gradient
+
+
+def watch(model: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[bool]]:
+    """Return what returns of the arrays that each pass left a loss and its gradient in whether they are in use."""
+    seen: list[weakref.ref[np.ndarray]] = []
+    loss: Any = model.loss
+
+    def watched(logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray, sums: np.ndarray) -> None:
+        seen.extend([weakref.ref(logits), weakref.ref(dlogits)])
+        loss(logits, targets, weight, dlogits, sums)
+
+    monkeypatch.setattr(model, "loss", watched)
+    return lambda: in_use(seen)
+
+
+def in_use(seen: list[weakref.ref[np.ndarray]]) -> list[bool]:
+    gc.collect()
+    return [reference() is not None for reference in seen]
+
+
+def slices() -> Iterator[tuple[int, int]]:
+    """Yield more slices than are remembered, and the first ones again."""
+    sizes = [*range(1, ROWS + 1), 1, 2, 3]
+    yield from ((ROWS - size, ROWS) for size in sizes)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_network_forgets_passes(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those over its own rows, and those over rows that ranks share."""
+    network, fresh = Network(), Network()
+    model = network.model
+    factors = {name: np.zeros(shape) for name, shape in model.factor_shapes(ROWS).items()} if packed else None
+    model.reserve(ROWS, factors)
+    used = watch(model, monkeypatch)
+    for begin, end in slices():
+        x = model.rows(begin, end)
+        x[:] = FEATURES[begin:end]
+        model.gradient(x, TARGETS[begin:end], 0.1, Draw(0, 0, begin), np.zeros(2), accumulate=False)
+        if not packed:  # else `factors` are what the gradient is made of
+            np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 0.1), rtol=1e-12, atol=1e-15)
+    if packed:
+        np.testing.assert_array_equal(model.rows(0, ROWS), FEATURES)
+    found = used()
+    assert not any(found[:2]) and 0 < sum(found) <= 2 * BOUND
+
+
+def test_a_rank_forgets_slices() -> None:
+    """And measures with the clock of its strategy."""
+    network, fresh = Network(), Network()
+    seen: list[weakref.ref[np.ndarray]] = []
+    observed: list[tuple[int, float]] = []
+    own = Batch(0, 0)
+
+    def bind(model: Model, shape: BatchShape) -> None:
+        model.reserve(shape.rows)
+        model.bind(network.parameters, network.gradient)
+
+    def fill(epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+        seen.extend([weakref.ref(x), weakref.ref(targets)])
+        x[:], targets[:] = FEATURES[part.begin : part.end], TARGETS[part.begin : part.end]
+
+    alone: Any = SimpleNamespace(comm=SimpleNamespace(rank=0, size=1), node=SimpleNamespace(size=1))
+    ticks = map(float, count())
+    strategy: Any = SimpleNamespace(
+        batches=SimpleNamespace(
+            capacity=lambda samples: samples,
+            weight=lambda samples: 1.0 / samples,
+            local=lambda batch: own,
+            observe=lambda rows, seconds: observed.append((rows, seconds)),
+        ),
+        telemetry=Telemetry(lambda: next(ticks)),
+        gradient_ready=None,
+        bind=bind,
+    )
+    feed: Any = SimpleNamespace(samples=ROWS, fill=fill)
+    gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection())
+    gradient.allocate()
+    for step, (begin, end) in enumerate(slices()):
+        own, statistics = Batch(begin, end), StepStatistics()
+        gradient(Batch(0, ROWS), 0, step, statistics)
+        np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 1 / ROWS), rtol=1e-12, atol=1e-15)
+        assert statistics.samples == end - begin and observed[-1] == (end - begin, 1.0)
+    found = in_use(seen)
+    assert not any(found[:4]) and 0 < sum(found) <= 4 * BOUND
