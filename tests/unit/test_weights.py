@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import builders
 import networks
 from onotrain import load
 from onotrain._kernels import load as load_kernels
-from onotrain.config import LossOptions
+from onotrain.config import Config, LossOptions
+from onotrain.config.yaml_reader import read_yaml
 from onotrain.data import DataSpec, prepare, readers
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
@@ -239,3 +241,18 @@ def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path, mon
     )
     losses = -np.log(network.predict(data["x"])[np.arange(700), data["y"]])
     assert found.metrics["weighted_loss"] == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
+
+
+def test_weights_of_classes_are_part_of_a_configuration() -> None:
+    """Written and read again, whatever types keys have in YAML; hashed, and fixed as all else."""
+    text = "{data: {train: digits}, model: {layers: [{dense: 10}]}, training: {epochs: 1, batch_size: 9}, loss: {name: "
+    loaded = Config.from_mapping(read_yaml(text + "cross_entropy, class_weights: {3: 2, '8': 0.5}}}").data)
+    assert loaded.loss.class_weights == {"3": 2.0, "8": 0.5}
+    assert read_yaml(loaded.to_yaml()).data == loaded.to_mapping()
+    assert hash(loaded) == hash(Config.from_mapping(loaded.to_mapping()))
+    assert pickle.loads(pickle.dumps(loaded)) == loaded
+    assert type(loaded.to_mapping()["loss"]["class_weights"]) is dict
+    with pytest.raises(TypeError, match="cannot be changed"):
+        loaded.loss.class_weights["3"] = 1.0
+    with pytest.raises(ConfigError, match=r"class_weights.a: must be at least 0 \(got -1\)"):
+        builders.config(10, loss={"name": "cross_entropy", "class_weights": {"a": -1}})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from onotrain.config.base import NotNegative, Positive, Problem, Share
+from onotrain.config.base import FixedMapping, NotNegative, Positive, Problem, Share
 from onotrain.config.choices import ByType, OneOf
 from onotrain.config.options import LossOptions, Task, has_options
 from onotrain.config.plugins import Plugins
@@ -18,7 +18,8 @@ _CLASS_WEIGHTS = (
     "the mean over the training data is 1."
 )
 ClassWeights = Annotated[
-    Literal["balanced"] | dict[str, NotNegative], ByType("balanced or a mapping of classes to weights")
+    Literal["balanced"] | Annotated[dict[str, NotNegative], AfterValidator(FixedMapping)],
+    ByType("balanced or a mapping of classes to weights"),
 ]
 
 
