@@ -10,19 +10,30 @@ ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "g
 #: Activation functions, and the kernels' numbers for them: those of the enumeration in ``_kernels/activations.pxd``.
 ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate(get_args(ActivationName))}
 
-FormatName = Literal["hdf5", "npz", "npy", "csv", "tsv", "idx"]
+FormatName = Literal["hdf5", "netcdf", "npz", "npy", "csv", "tsv", "parquet", "arrow", "idx"]
 #: Formats of data files.
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)
 #: How the names of such files end; IDX files may also be called what the MNIST files are.
 SUFFIXES: dict[str, FormatName] = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
+    ".mat": "hdf5",
+    ".nc": "netcdf",
+    ".nc4": "netcdf",
     ".npz": "npz",
     ".npy": "npy",
     ".csv": "csv",
     ".csv.gz": "csv",
+    ".csv.bz2": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
     ".tsv": "tsv",
     ".tsv.gz": "tsv",
+    ".tsv.bz2": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
     ".idx": "idx",
     ".idx.gz": "idx",
 }
@@ -41,7 +52,7 @@ EXPORT_FORMATS = ("safetensors", "npz", "onnx")
 
 
 #: Formats whose files are tables: columns of any kind, in place of arrays of features and targets.
-TABLES: tuple[FormatName, ...] = ("csv", "tsv")
+TABLES: tuple[FormatName, ...] = ("csv", "tsv", "parquet", "arrow")
 
 
 class BuiltIn(NamedTuple):

@@ -103,7 +103,7 @@ class TestReading:
             assert "not a usable HDF5 file" in failure(path)
 
     def test_not_hdf5(self, path: Path) -> None:
-        path.write_text("x,y\n1,2\n")
+        path.write_bytes(bytes(range(100)))
         assert "not a usable HDF5 file" in failure(path)
 
     def test_what_is_not_features(self, path: Path) -> None:
@@ -116,7 +116,8 @@ class TestReading:
         assert "shape (49,), expected (50,)" in failure(write(path, x=X, y=Y[:49]))
         assert "targets are of type" in failure(write(path, x=X, y=X[:, 0, 0].astype("c8")))
         assert "the same array 'x'" in failure(path, targets="x")
-        assert "names 2 arrays, expected one" in failure(path, features=["x", "y"])
+        assert "the same array 'y'" in failure(path, features=["x", "y"])
+        assert "names the array 'x' twice" in failure(path, features=["x", "x"])
 
     def test_attributes(self, path: Path) -> None:
         write(path, x=X.reshape(50, 12), y=Y)

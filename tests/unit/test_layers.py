@@ -23,6 +23,7 @@ LAYERS = (
 HOMES = {
     "mpi4py": ("parallel/*",),
     "h5py": ("hdf5_layout.py", "*/checkpoint_image.py", "*/hdf5*"),
+    "pyarrow": ("data/tables/*",),
     "click": ("cli/*",),
     "rich": ("cli/*",),
 }

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import h5py
 import numpy as np
 
+from onotrain.data.array_names import choose_arrays, column_names, side_by_side
 from onotrain.data.dataset import (
     Dataset,
     DataSpec,
@@ -20,8 +21,9 @@ from onotrain.data.dataset import (
     sample_shape,
     stored_dtype,
 )
+from onotrain.data.hdf5_axes import check_lengths, counts_samples_last, name_of
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
-from onotrain.data.paths import choose_arrays, existing_file, reason
+from onotrain.data.paths import existing_file, reason
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
@@ -52,25 +54,76 @@ def open_file(path: str) -> Iterator[h5py.File]:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The data sets of a file that hold features and targets, checked, while the file is open."""
+    """The data sets of a file that hold features and targets, checked, while the file is open.
 
-    features: h5py.Dataset
-    targets: h5py.Dataset | None
+    Parameters
+    ----------
+    features
+        Each ``(n, ...)``, to be put side by side; if `transposed`, ``(d, n)``.
+    targets
+        Each ``(n,)`` or ``(n, k)``; if `transposed` and of two axes, ``(k, n)``.
+    pixels
+        Whether they all are pixels (see `onotrain.data.dataset.are_pixels`).
+    transposed
+        Whether the last axis counts samples, as in the files of MATLAB.
+    target_units
+        Where the file says so, of each output.
+    notes
+        What was guessed, in words.
+    """
+
+    features: tuple[h5py.Dataset, ...]
+    targets: tuple[h5py.Dataset, ...]
     feature_shape: tuple[int, ...]
     feature_names: tuple[str, ...] | None
     target_names: tuple[str, ...] | None
     class_names: tuple[str, ...] | None
     pixels: bool
+    transposed: bool = False
+    target_units: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype:
         """The type that features get in memory."""
-        return stored_dtype(self.features.dtype, self.pixels)
+        return np.result_type(*(stored_dtype(data.dtype, self.pixels) for data in self.features))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Samples and features of the features in memory."""
-        return len(self.features), math.prod(self.features.shape[1:])
+        if self.transposed:
+            return self.features[0].shape[1], sum(len(data) for data in self.features)
+        return len(self.features[0]), sum(math.prod(data.shape[1:]) for data in self.features)
+
+    @property
+    def chunk_rows(self) -> int:
+        """Samples that are stored together."""
+        axis = 1 if self.transposed else 0
+        return max(1 if data.chunks is None else int(data.chunks[axis]) for data in self.features)
+
+    def read_rows(self, begin: int, end: int, out: np.ndarray) -> None:
+        """Read rows of features into ``out`` ``(end - begin, d)`` of its type, little by little."""
+        first = 0
+        for data in self.features:
+            width = len(data) if self.transposed else math.prod(data.shape[1:])
+            _read_rows(data, begin, end, out[:, first : first + width], transposed=self.transposed)
+            first += width
+
+    def read_targets(self, path: str) -> np.ndarray | None:
+        """Read all targets as int64, float64 or text; None if there are none.
+
+        Raises
+        ------
+        DataError
+            Neither numbers nor text.
+        ResourceError
+            Larger than the memory that is left.
+        """
+        parts = [_read_targets(data, f"{path}[{name_of(data)}]", transposed=self.transposed) for data in self.targets]
+        if len(parts) < 2:
+            return canonical_targets(parts[0], self.shape[0], f"{path}[{name_of(self.targets[0])}]") if parts else None
+        columns, _ = side_by_side(parts, [name_of(data) for data in self.targets], path)
+        return canonical_targets(columns, self.shape[0], path)
 
 
 def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
@@ -82,24 +135,55 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
         Not there, of another type, or stored in a way that is refused.
     """
     path = spec.path
-    if _is_ours(file):
+    if is_ours(file):
         version = read_attribute(file, "version", path)
         if version != VERSION:
             raise DataError(f"{path}: {FILE_TYPE} version {version}, expected {VERSION}", hint="use a newer onotrain")
     features, targets = choose_arrays(list_arrays(file, path), spec)
-    x = open_array(file, features, path)
-    shape = sample_shape(x.dtype, x.shape, f"{path}[{features}]")
+    x = tuple(open_array(file, name, path) for name in features)
+    y = tuple(open_array(file, name, path) for name in targets)
+    shapes = [sample_shape(data.dtype, data.shape, f"{path}[{name}]") for data, name in zip(x, features, strict=True)]
+    transposed = counts_samples_last(x, y)
+    if transposed:
+        shapes = [(len(data),) for data in x]
+    rows = x[0].shape[1 if transposed else 0]
+    check_lengths(x, y, rows, path, transposed=transposed)
+    shape = shapes[0] if len(x) == 1 else (sum(math.prod(each) for each in shapes),)
     stored = read_attribute(file, "feature_shape", path)
-    if stored is not None:
+    if stored is not None and len(x) == 1:
         shape = _shape(stored, shape, path)
-    y = None if targets is None else open_array(file, targets, path)
-    if y is not None and (y.ndim not in (1, 2) or len(y) != len(x)):
-        raise DataError(f"{path}[{targets}]: shape {y.shape}, expected ({len(x)},) or ({len(x)}, outputs)")
-    f_names, t_names, c_names = (_names(file, key, path) for key in ("feature_names", "target_names", "class_names"))
-    return Arrays(x, y, shape, f_names, t_names, c_names, are_pixels(x, shape, spec.pixels))
+    note = f"the last axis of {name_of(x[0])} {x[0].shape} counts the samples, as in the files of MATLAB"
+    return Arrays(
+        x, y, shape,
+        _columns(x, shapes) if len(x) > 1 else _names(file, "feature_names", path),
+        _columns(y, [data.shape[1:] for data in y]) if len(y) > 1 else _names(file, "target_names", path),
+        _names(file, "class_names", path),
+        all(are_pixels(data, shape, spec.pixels) for data in x),
+        transposed, _units(y, path, transposed=transposed), (note,) if transposed else (),
+    )  # fmt: skip
 
 
-def _is_ours(file: h5py.File) -> bool:
+def _columns(data: tuple[h5py.Dataset, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Return names for the columns of arrays that are put side by side."""
+    return tuple(
+        column
+        for each, shape in zip(data, shapes, strict=True)
+        for column in column_names(name_of(each), math.prod(shape), each.ndim)
+    )
+
+
+def _units(y: tuple[h5py.Dataset, ...], path: str, *, transposed: bool) -> tuple[str, ...] | None:
+    """Return the units of each output, where the file says them."""
+    found: list[str] = []
+    for data in y:
+        outputs = 1 if data.ndim == 1 else data.shape[0 if transposed else 1]
+        stored = read_attribute(data, "units", f"{path}[{name_of(data)}]")
+        units = [_text(unit) or "" for unit in np.atleast_1d(np.asarray(stored, object)).ravel()]
+        found += units if len(units) == outputs else units[:1] * outputs if len(units) == 1 else [""] * outputs
+    return tuple(found) if any(found) else None
+
+
+def is_ours(file: h5py.File) -> bool:
     """Return whether the file says that `onotrain data convert` wrote it."""
     if "filetype" not in file.attrs:
         return False
@@ -108,40 +192,31 @@ def _is_ours(file: h5py.File) -> bool:
     return ours and _text(file.attrs["filetype"]) == FILE_TYPE
 
 
-def read_rows(data: h5py.Dataset, begin: int, end: int, out: np.ndarray) -> None:
-    """Read rows of features into ``out`` ``(end - begin, d)`` of its type, little by little."""
-    row_bytes = max(1, math.prod(data.shape[1:]) * data.dtype.itemsize)
-    step = max(1, _BLOCK_BYTES // row_bytes)
+def _read_rows(data: h5py.Dataset, begin: int, end: int, out: np.ndarray, *, transposed: bool) -> None:
+    """Read rows of one array into ``out`` ``(end - begin, d)`` of its type, little by little."""
+    axis = 1 if transposed else 0
+    step = max(1, _BLOCK_BYTES * data.shape[axis] // max(1, data.size * data.dtype.itemsize))
     if data.chunks is not None:  # a compressed chunk that is cut in two is decompressed twice
-        step = max(step // data.chunks[0], 1) * data.chunks[0]
+        step = max(step // data.chunks[axis], 1) * data.chunks[axis]
     while begin < end:
         stop = min(begin - begin % step + step, end)
+        block = data[:, begin:stop].T if transposed else data[begin:stop].reshape(stop - begin, -1)
         with np.errstate(over="ignore", invalid="ignore"):
-            out[: stop - begin] = data[begin:stop].reshape(stop - begin, -1)
+            out[: stop - begin] = block
         out = out[stop - begin :]
         begin = stop
 
 
-def read_targets(data: h5py.Dataset | None, samples: int, path: str) -> np.ndarray | None:
-    """Read all targets as int64, float64 or text.
-
-    Raises
-    ------
-    DataError
-        Neither numbers nor text.
-    ResourceError
-        Larger than the memory that is left.
-    """
-    if data is None:
-        return None
-    source = f"{path}[{data.name.lstrip('/')}]"
+def _read_targets(data: h5py.Dataset, source: str, *, transposed: bool) -> np.ndarray:
+    """Read one array of targets."""
     text = h5py.check_string_dtype(data.dtype) is not None
     check_memory(data.size * (64 if text else max(data.dtype.itemsize, 8)), source)
-    if text:
-        return canonical_targets(np.array(data.asstr("utf-8")[()], dtype=str), samples, source)
-    if data.dtype.kind not in "biuf":
+    if not text and data.dtype.kind not in "biuf":
         raise DataError(f"{source}: targets are of type {data.dtype}, expected integers, real numbers or text")
-    return canonical_targets(data[()], samples, source)
+    values = np.array(data.asstr("utf-8")[()], dtype=str) if text else data[()]
+    if transposed and values.ndim == 2:
+        values = values[0] if len(values) == 1 else values.T
+    return values
 
 
 def read_hdf5(spec: DataSpec) -> Dataset:
@@ -160,10 +235,10 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             math.prod(arrays.shape) * arrays.dtype.itemsize, spec.path, hint="stream the data: set data.stream to true"
         )
         features = np.empty(arrays.shape, arrays.dtype)
-        read_rows(arrays.features, 0, len(features), features)
+        arrays.read_rows(0, len(features), features)
         return make_dataset(
             features,
-            read_targets(arrays.targets, len(features), spec.path),
+            arrays.read_targets(spec.path),
             spec.path,
             feature_shape=arrays.feature_shape,
             feature_names=arrays.feature_names,
@@ -180,7 +255,7 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _names(file: h5py.File, key: str, path: str) -> tuple[str, ...] | None:
+def _names(file: h5py.Group | h5py.Dataset, key: str, path: str) -> tuple[str, ...] | None:
     """Return the names in an attribute."""
     stored = read_attribute(file, key, path)
     if stored is None:

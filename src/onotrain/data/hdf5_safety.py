@@ -109,6 +109,13 @@ def _check_type(kind: h5py.h5t.TypeID, where: str) -> None:
 
     They occur in damaged files, and the library's conversion of them may never end.
     """
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        for member in range(kind.get_nmembers()):
+            label = kind.get_member_name(member).decode(errors="replace")
+            _check_type(kind.get_member_type(member), f"{where}, field {label}")
+        return
+    if isinstance(kind, h5py.h5t.TypeArrayID | h5py.h5t.TypeVlenID):
+        return _check_type(kind.get_super(), where)
     if isinstance(kind, h5py.h5t.TypeEnumID):  # booleans
         kind = kind.get_super()
     plain = True
@@ -139,8 +146,8 @@ def _check_storage(data: h5py.Dataset, where: str) -> None:
         )
 
 
-def read_attribute(file: h5py.File, key: str, path: str) -> Any:
-    """Return an attribute of the file, or None if there is none.
+def read_attribute(file: h5py.Group | h5py.Dataset, key: str, path: str) -> Any:
+    """Return an attribute of a file, group or data set, or None if there is none.
 
     Raises
     ------

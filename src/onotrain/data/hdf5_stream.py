@@ -63,7 +63,7 @@ class Hdf5Stream:
         self.feature_names = self._arrays.feature_names
         self.target_names = self._arrays.target_names
         self.class_names = self._arrays.class_names
-        chunk = 1 if self._arrays.features.chunks is None else self._arrays.features.chunks[0]
+        chunk = self._arrays.chunk_rows
         wanted = max(1, BLOCK_BYTES // (self.features * self.dtype.itemsize))
         self.block_rows = min(-(-wanted // chunk) * chunk, self.rows)
 
@@ -87,12 +87,10 @@ class Hdf5Stream:
         DataError
             The file is damaged there, or a value is not finite though it should be.
         """
-        from onotrain.data.hdf5 import read_rows
-
         if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
             raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
         try:
-            read_rows(self._arrays.features, begin, end, out_features)
+            self._arrays.read_rows(begin, end, out_features)
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"{self.source}: rows {begin} to {end} cannot be read: {reason(error)}",
@@ -115,10 +113,8 @@ class Hdf5Stream:
 
         Targets take little memory beside the features, so they are not streamed.
         """
-        from onotrain.data.hdf5 import read_targets
-
         try:
-            targets = read_targets(self._arrays.targets, self.rows, self.source)
+            targets = self._arrays.read_targets(self.source)
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"{self.source}: targets cannot be read: {reason(error)}") from error
         return Dataset(

@@ -15,8 +15,9 @@ from typing import IO
 
 import numpy as np
 
+from onotrain.data.array_names import choose_arrays, side_by_side
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
-from onotrain.data.paths import MAX_DEFLATE_RATIO, choose_arrays, existing_file, reason
+from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file, reason
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
@@ -158,16 +159,39 @@ def read_npz(spec: DataSpec) -> Dataset:
         with zipfile.ZipFile(file) as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
             features, targets = choose_arrays(list(members), spec)
+            x, columns = _read_members(archive, members, features, spec.path)
+            y, outputs = _read_members(archive, members, targets, spec.path) if targets else (None, None)
+            if y is not None:
+                _check_not_transposed(x, y, spec.path)
             return make_dataset(
-                _read_member(archive, members[features], spec.path),
-                None if targets is None else _read_member(archive, members[targets], spec.path),
+                x,
+                y,
                 spec.path,
                 class_names=_names(archive, members, "class_names", spec.path),
-                feature_names=_names(archive, members, "feature_names", spec.path),
+                feature_names=columns or _names(archive, members, "feature_names", spec.path),
+                target_names=outputs or _names(archive, members, "target_names", spec.path),
                 pixels=spec.pixels,
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise DataError(f"{spec.path}: not a usable NPZ file: {error}", hint="copy or create the file again") from error
+
+
+def _read_members(
+    archive: zipfile.ZipFile, members: dict[str, str], names: tuple[str, ...], path: str
+) -> tuple[np.ndarray, list[str] | None]:
+    """Read one array, or several side by side with the names of their columns."""
+    arrays = [_read_member(archive, members[name], path) for name in names]
+    return (arrays[0], None) if len(arrays) == 1 else side_by_side(arrays, names, path)
+
+
+def _check_not_transposed(features: np.ndarray, targets: np.ndarray, path: str) -> None:
+    """Refuse features of which the last axis counts samples."""
+    if features.ndim == 2 and targets.ndim and len(features) != len(targets) == features.shape[1]:
+        raise DataError(
+            f"{path}: features have shape {features.shape} for {len(targets)} targets: their last axis counts "
+            "the samples, expected the first",
+            hint="save them transposed (x.T)",
+        )
 
 
 def _read_member(archive: zipfile.ZipFile, member: str, path: str) -> np.ndarray:

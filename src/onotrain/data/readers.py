@@ -5,10 +5,14 @@ from __future__ import annotations
 from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
+from onotrain.data.signatures import format_of_content
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN, FORMATS, SUFFIXES, TABLES, format_of_file
 
-__all__ = ["FORMATS", "check_finite", "detect_format", "is_table", "load_dataset"]
+__all__ = ["FORMATS", "check_finite", "detect_format", "format_note", "is_table", "load_dataset"]
+
+#: Of a name and of the content: the name says more.
+_ALIKE = ({"netcdf", "hdf5"}, {"tsv", "csv"})
 
 
 def format_of_name(path: str) -> str | None:
@@ -19,24 +23,44 @@ def format_of_name(path: str) -> str | None:
 def detect_format(spec: DataSpec) -> str:
     """Return the format of the data: ``builtin`` or one of `FORMATS`.
 
+    A format that `spec` says is taken as it is; else a file's first bytes count for more than its suffix.
+
     Raises
     ------
     DataError
-        Neither the format nor the file's suffix says which.
+        Neither the format nor the file says which, or it is one that is not read.
     """
     if spec.format in FORMATS:
         return spec.format
     if spec.format != "auto":
         raise DataError(f"{spec.path}: unknown format {spec.format!r}, expected auto or one of {', '.join(FORMATS)}")
-    kind = format_of_name(spec.path)
+    of_name = format_of_name(spec.path)
+    if of_name == "builtin":
+        return of_name
+    of_content = format_of_content(spec.path)
+    kind = of_name if of_content is None or {of_name, of_content} in _ALIKE else of_content
     if kind is not None:
         return kind
     existing_file(spec.path)
     raise DataError(
-        f"{spec.path}: cannot tell the format from the file's name; known suffixes are {' '.join(SUFFIXES)}, "
-        f"built-in data sets {', '.join(BUILT_IN)}",
+        f"{spec.path}: cannot tell the format from the file's name or content; known suffixes are "
+        f"{' '.join(SUFFIXES)}, built-in data sets {', '.join(BUILT_IN)}",
         hint="say it with data.format (of a command: --format)",
     )
+
+
+def format_note(spec: DataSpec) -> str | None:
+    """Return, in words, that a file is of another format than its suffix says; None if it is not.
+
+    Raises
+    ------
+    DataError
+        As `detect_format`.
+    """
+    of_name, kind = format_of_name(spec.path), detect_format(spec)
+    if of_name is None or of_name == kind or spec.format != "auto":
+        return None
+    return f"read as {kind}: the content is not what the suffix says ({of_name})"
 
 
 def is_table(spec: DataSpec) -> bool:
@@ -65,7 +89,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             hint="give a fraction such as 0.1, or the path of another file",
         )
     # Readers are imported when needed, because h5py alone takes a tenth of a second.
-    if kind == "hdf5":
+    if kind in ("hdf5", "netcdf"):
         from onotrain.data.hdf5 import read_hdf5 as reader
     elif kind == "npz":
         from onotrain.data.npy import read_npz as reader

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from onotrain.data.dataset import DataSpec
+from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.table import Table
 
 
@@ -29,6 +31,11 @@ def read_table(
     DataError, ResourceError
         See the readers.
     """
+    if kind in ("parquet", "arrow"):
+        from onotrain.data.tables.arrow import read_arrow
+
+        table = read_arrow(spec.path, wanted)
+        return replace(table, columns=tuple(as_text(c) if c.name in texts else c for c in table))
     from onotrain.data.tables.text import read_text
 
     return read_text(spec.path, kind, spec.csv, wanted=wanted, texts=texts)
