@@ -127,8 +127,8 @@ def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights in column w of each table, until a key of the configuration names them."""
     targets_dataset, read_table, weights = prepare.targets_dataset, prepare.read_table, {}
 
-    def read(spec: Any, kind: Any, **options: Any) -> Any:
-        table = read_table(spec, kind, **options)
+    def read(spec: Any, **options: Any) -> Any:
+        table = read_table(spec, **options)
         rows = np.loadtxt(spec.path, delimiter=",", skiprows=1, usecols=3)
         weights[table.source] = rows
         return table

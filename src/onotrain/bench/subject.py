@@ -14,10 +14,13 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config, load_config
-from onotrain.data import Normalization, TargetCodec, detect_format, load_dataset
+from onotrain.data import Normalization, TargetCodec
+from onotrain.data.hdf5_stream import open_stream
+from onotrain.data.prepare import prepare
 from onotrain.data.selection import spec_of
 from onotrain.errors import UsageError
 from onotrain.known_names import BUILT_IN
+from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import broadcast
@@ -133,15 +136,13 @@ def _features_of(config: Config) -> tuple[int, str]:
     """Return how many features the samples of the training data have, and how they are stored."""
     data = config.data
     if data.is_built_in:  # it need not be there to be measured with
-        return BUILT_IN[data.train].features, BUILT_IN[data.train].dtype
-    spec = spec_of(data)
-    if detect_format(spec) == "hdf5":
-        from onotrain.data.hdf5_stream import Hdf5Stream
-
-        with Hdf5Stream(spec) as stream:
+        return BUILT_IN[data.files[0]].features, BUILT_IN[data.files[0]].dtype
+    stream = open_stream(spec_of(data), "auto", 0)
+    if stream is not None:
+        with stream:
             return stream.features, stream.dtype.name
-    dataset = load_dataset(spec)
-    return math.prod(dataset.feature_shape), dataset.features.dtype.name
+    prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes())
+    return math.prod(prepared.description.feature_shape), prepared.description.feature_dtype
 
 
 def check_positive(what: str, values: Sequence[float]) -> None:

@@ -9,7 +9,7 @@ from onotrain.cli.display import count
 from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
-from onotrain.data.readers import detect_format, is_table
+from onotrain.data.sources import is_table
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -20,7 +20,7 @@ SHOWN_ROWS = 20
 #: Of a table's columns.
 SHOWN_COLUMNS = 60
 #: Characters of a name and of a summary.
-_NAME, _SUMMARY = 18, 44
+_NAME, _SUMMARY = 16, 38
 
 
 def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
@@ -30,7 +30,7 @@ def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
         return _facts(found), _tables(found)
     from onotrain.data.tables.info import describe_table
 
-    columns = describe_table(spec, detect_format(spec))
+    columns = describe_table(spec)
     return _table_facts(columns), _table_tables(columns)
 
 

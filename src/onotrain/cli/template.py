@@ -84,12 +84,12 @@ def facts_of(spec: DataSpec) -> Facts:
         It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option helps.
     """
     from onotrain.data.info import describe
-    from onotrain.data.readers import detect_format, is_table
+    from onotrain.data.sources import is_table
 
     if is_table(spec):
         from onotrain.data.tables.info import describe_table, kinds_of
 
-        table = describe_table(spec, detect_format(spec))
+        table = describe_table(spec)
         if table.problem:
             raise DataError(table.problem, hint="`onotrain data info` shows all columns")
         bad = next(
@@ -169,8 +169,8 @@ def batch_size(samples: int) -> int:
 
 
 def epochs(samples: int, batch: int) -> int:
-    """Return how many epochs make enough steps, between 5 and 100."""
-    return min(max(round(_STEPS * batch / samples), 5), 100)
+    """Return how many epochs make enough steps, between 5 and 300."""
+    return min(max(round(_STEPS * batch / samples), 5), 300)
 
 
 def template(spec: DataSpec, facts: Facts) -> str:
@@ -194,7 +194,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
     task = task_of(facts)
     widths, batch = hidden_widths(facts.features, task.outputs), batch_size(samples)
     regression = task.loss == "mse"
-    drop = [] if regression else ["    - dropout: 0.1"]
+    drop = ["    - dropout: 0.1"] if facts.pixels else []
     layers = [line for width in widths for line in (f"    - dense: {{units: {width}, activation: relu}}", *drop)]
     has_test = spec.path in BUILT_IN and BUILT_IN[spec.path].held_out == "test"
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2

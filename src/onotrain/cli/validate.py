@@ -71,19 +71,19 @@ def _data(config: Any) -> tuple[int | None, str]:
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
 
-    data, path = config.data, Path(config.data.train).expanduser()
+    data, path = config.data, Path(config.data.files[0]).expanduser()
     if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
-        return None, f"{data.train} (large, not read)"
+        return None, f"{data.name} (large, not read)"
     try:
         weights = getattr(config.loss, "class_weights", None)
         prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes(), weights)
     except DataError as error:
         if path.is_file() and not data.is_built_in:  # what training would say
             raise
-        return None, f"{data.train}, which cannot be read yet: {error.message}"
+        return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
-    return features, f"{data.train}: {samples:,} samples of {features:,} features; validation: {validation}"
+    return features, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
 
 
 def _network(config: Any, inputs: int | None) -> str:

@@ -120,8 +120,9 @@ Partition = Annotated[NoPartition | ByRank | ByLabel, OneOf("partition")]
 class Data(Section):
     """What is trained and validated on."""
 
-    train: Text = Field(
-        description=f"{' or '.join(f'`{name}`' for name in BUILT_IN)} (built in), or the path of a file."
+    train: Annotated[Text | Texts, ByType("a name, a path or a list of paths")] = Field(
+        description=f"{' or '.join(f'`{name}`' for name in BUILT_IN)} (built in), or the path of a file; several files "
+        "are one data set: a list, a pattern such as `part-*.h5`, or a directory."
     )
     validation: Annotated[Fraction | Text | NamedArrays | None, ByType("a fraction, 'test', a path or null")] = Field(
         None,
@@ -196,6 +197,16 @@ class Data(Section):
         description="Which samples a rank trains on.  With `by_rank` and `by_label` they are the same in every epoch, "
         "as in federated averaging, and depend on seed, batch size and number of ranks.",
     )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What `train` names: one or several."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+    @property
+    def name(self) -> str:
+        """The training data, for messages."""
+        return self.files[0] + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
 
     @property
     def has_validation(self) -> bool:

@@ -41,6 +41,8 @@ class DataSpec:
         What is known of the dialect of a text table.
     pixels
         Whether uint8 features are pixels; None: see `are_pixels`.
+    more
+        Further files of the same data set; `path` may also be a pattern or a directory (`onotrain.data.sources`).
     """
 
     path: str
@@ -52,6 +54,7 @@ class DataSpec:
     exclude: tuple[str, ...] = ()
     csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
     pixels: bool | None = None
+    more: tuple[str, ...] = ()
 
     @property
     def without_targets(self) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
 from onotrain.data.paths import reason
-from onotrain.data.readers import detect_format
+from onotrain.data.readers import detect_format, is_table
+from onotrain.data.sources import files_of
 from onotrain.errors import DataError
 from onotrain.memory import available_bytes
 
@@ -157,8 +158,11 @@ def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -
     DataError
         Streaming is asked for, and the file is not HDF5.
     """
-    if wanted is False or (wanted == "auto" and detect_format(spec) != "hdf5"):
+    several = len(files_of(spec)) > 1
+    if wanted is False or (wanted == "auto" and (several or detect_format(spec) != "hdf5" or is_table(spec))):
         return None
+    if several:
+        raise DataError(f"{spec.path}: several files cannot be streamed yet", hint="join them: `onotrain data convert`")
     stream = Hdf5Stream(spec)
     if wanted is True or stream.nbytes > (available_bytes() if memory is None else memory) // 2:
         return stream

@@ -10,8 +10,8 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
-from onotrain.data.readers import detect_format, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
+from onotrain.data.sources import files_of, format_of, load_dataset
 from onotrain.data.targets import is_one_hot
 
 #: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
@@ -124,8 +124,8 @@ def describe(spec: DataSpec) -> DataInfo:
     DataError
         It cannot be read at all.
     """
-    kind = detect_format(spec)
-    if kind == "hdf5":
+    kind = format_of(spec)
+    if kind == "hdf5" and len(files_of(spec)) == 1:
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:

@@ -14,10 +14,9 @@ from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of
 from onotrain.data.normalization import Normalization
-from onotrain.data.readers import detect_format, is_table, load_dataset
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.tables.loading import read_table
+from onotrain.data.sources import is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
@@ -217,7 +216,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are columns of a table."""
-    table = read_table(spec, detect_format(spec))
+    table = read_table(spec)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
@@ -302,9 +301,8 @@ def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) 
         dataset = load_dataset(replace(spec, labelled=bool(targets)))
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
-    kind = detect_format(spec)
     needed = [*preparation.inputs, *targets]
-    table = read_table(spec, kind, wanted={*needed, *preparation.ids}, texts=preparation.texts)
+    table = read_table(spec, wanted={*needed, *preparation.ids}, texts=preparation.texts)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(
@@ -328,11 +326,10 @@ def spec_of_part(section: Any, where: Any, train: DataDescription | Dataset, inp
         Training data, and the number of their features: a table is read by the names of its columns.
     """
     if where == "test":
-        return DataSpec(section.train, part="test")
+        return DataSpec(section.files[0], part="test")
     if not isinstance(where, str):
-        return replace(
-            spec_of(section), path=where.path or section.train, features=where.features, targets=where.targets
-        )
+        own = {} if where.path is None else {"path": where.path, "more": ()}
+        return replace(spec_of(section), features=where.features, targets=where.targets, **own)
     return like_training(section, DataSpec(where, section.format), train.feature_names, train.target_names, inputs)
 
 

@@ -65,7 +65,12 @@ def format_note(spec: DataSpec) -> str | None:
 
 def is_table(spec: DataSpec) -> bool:
     """Return whether the data are columns, and not arrays of features and targets."""
-    return detect_format(spec) in TABLES
+    kind = detect_format(spec)
+    if kind not in ("hdf5", "netcdf"):
+        return kind in TABLES
+    from onotrain.data.tables.hdf5 import holds_table  # h5py alone takes a tenth of a second
+
+    return holds_table(spec)
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
@@ -89,7 +94,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
             hint="give a fraction such as 0.1, or the path of another file",
         )
     # Readers are imported when needed, because h5py alone takes a tenth of a second.
-    if kind in ("hdf5", "netcdf"):
+    if kind in ("hdf5", "netcdf") and not is_table(spec):
         from onotrain.data.hdf5 import read_hdf5 as reader
     elif kind == "npz":
         from onotrain.data.npy import read_npz as reader

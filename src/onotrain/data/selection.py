@@ -8,7 +8,8 @@ from typing import Any
 
 from onotrain.config.columns import TextTable
 from onotrain.data.dataset import DataSpec, listed
-from onotrain.data.readers import detect_format, format_of_name
+from onotrain.data.readers import format_of_name
+from onotrain.data.sources import format_of
 from onotrain.data.tables.table import shown
 from onotrain.errors import DataError
 
@@ -28,8 +29,9 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         names of arrays or columns, if its format is of the same kind.  A file of labels belongs to the training file
         alone.
     """
+    first, *more = section.files
     train = DataSpec(
-        section.train, section.format, section.features, section.targets, exclude=section.exclude or (),
+        first, section.format, section.features, section.targets, more=tuple(more), exclude=section.exclude or (),
         csv=section.csv, pixels=None if section.pixels == "auto" else section.pixels,
     )  # fmt: skip
     if other is None:
@@ -38,7 +40,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
     other = replace(other, pixels=train.pixels if other.pixels is None else other.pixels)
     if other.format == "auto" and format_of_name(other.path) in (None, of_name):
         other = replace(other, format=train.format)
-    kinds = {detect_format(other), of_name if train.format == "auto" else train.format}
+    kinds = {format_of(other), of_name if train.format == "auto" else train.format}
     if not any(kinds <= alike for alike in _ALIKE) and not _same_file(other.path, train.path):
         return other
     return replace(
@@ -76,7 +78,7 @@ def like_training(
         A column is missing, or the format cannot be given.
     """
     spec = spec_of(section, other)
-    kind = detect_format(spec)
+    kind = format_of(spec)
     if kind not in ("csv", "tsv"):
         return spec
     from onotrain.data.tables.dialect import look_at

@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onotrain.data import DataSpec, check_finite, load_dataset
+from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode, read_prepared
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
+from onotrain.data.sources import load_dataset
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together

@@ -67,7 +67,7 @@ class ModelMetadata(DataDescription):
         changed = [named.get(name, name.replace("_", " ")) for name in mine if before.get(name) != mine[name]]
         if changed:
             raise DataError(
-                f"{self.config.data.train}: the data have changed since the run began: other {', '.join(changed)}",
+                f"{self.config.data.name}: the data have changed since the run began: other {', '.join(changed)}",
                 hint="train into a new --output; `model.from` begins with the parameters of this run",
             )
 

@@ -70,7 +70,7 @@ class RunData:
         shapes = {name: (array.shape, array.dtype.str) for name, array in self._arrays.items()}
         seen = self._world.comm.allgather((shapes, read.identity()))
         if any(other != seen[0] for other in seen):
-            where = self._config.data.train
+            where = self._config.data.name
             raise on_all_ranks(
                 DataError(f"{where}: the nodes do not read the same data", hint="put the same files on all nodes")
             )
@@ -92,13 +92,13 @@ class RunData:
             return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
         if data.partition.name != "none":
             raise UsageError(
-                f"{data.train}: is streamed, for it does not fit in every node's memory; partition "
+                f"{data.name}: is streamed, for it does not fit in every node's memory; partition "
                 f"{data.partition.name} needs samples in memory",
                 hint="set data.stream: false, if a node has the memory, or use data.partition: none",
             )
         if not strategy.batches.bulk_synchronous:
             raise UsageError(
-                f"{data.train}: streamed samples need ranks that make every step together, which those of strategy "
+                f"{data.name}: streamed samples need ranks that make every step together, which those of strategy "
                 f"{self._config.strategy.name} do not with these options",
                 hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
             )

@@ -227,7 +227,7 @@ class _Session:
 
     def _check_order(self, feed: Feed) -> None:
         """Refuse to go on in an order of samples in which some would be seen twice in an epoch, or never."""
-        progress, source = self.progress, self.config.data.train
+        progress, source = self.progress, self.config.data.name
         if progress.samples not in (0, feed.samples):
             raise DataError(
                 f"{source}: the data have changed: the run began with {progress.samples} samples to train on, "

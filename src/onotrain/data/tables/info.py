@@ -11,9 +11,9 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
+from onotrain.data.sources import format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.loading import read_table
 from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
@@ -86,15 +86,13 @@ class TableInfo:
         return len(self.roles.features)
 
 
-def describe_table(spec: DataSpec, kind: str, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
+def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
     """Look at a table; nothing but an unreadable file is refused.
 
     Parameters
     ----------
     spec
         Which file, and what is known of it.
-    kind
-        Its format.
     given
         What is known of columns.
 
@@ -103,7 +101,7 @@ def describe_table(spec: DataSpec, kind: str, given: Mapping[str, ColumnOptions]
     DataError
         It cannot be read at all, or a column that is named is not there.
     """
-    table, given = read_table(spec, kind), given or {}
+    table, given, kind = read_table(spec), given or {}, format_of(spec)
     roles = choose_roles(table, spec, given)
     problem, targets = "", None
     try:
@@ -115,7 +113,7 @@ def describe_table(spec: DataSpec, kind: str, given: Mapping[str, ColumnOptions]
     except DataError as error:
         problem = error.message
     columns = tuple(_describe(table, column, roles) for column in table)
-    return TableInfo(spec.path, kind, len(table), table.notes, columns, roles, targets, problem)
+    return TableInfo(table.source, kind, len(table), table.notes, columns, roles, targets, problem)
 
 
 def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:

@@ -16,12 +16,16 @@ Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
 
 #: Text of more different values than this is not one of several values, but a text of its own in each sample.
 MOST_CATEGORIES = 50
+#: Numbers with a few entries that are none are several values if there are no more different ones than this.
+_FEW = 20
 #: Share of the samples: text that differs in more of them names the samples.
 _NAMES_SHARE = 0.5
 #: Share of the entries of a column of numbers that may be something else by mistake.
 _MISTAKES = 0.05
 _YES_NO = ({"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"on", "off"})
-_ID = re.compile(r"(^|_|\b)(id|uuid|guid|key)$|^(id|index|row_?names?|row_?number|unnamed: 0|obs)$", re.IGNORECASE)
+_ID = re.compile(
+    r"(^|_|\b)(id|uuid|guid|key)$|^(id|index|row_?names?|row_?number|unnamed: 0|obs|__index_level_0__)$", re.IGNORECASE
+)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
 
 
@@ -76,9 +80,13 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
 
 def _guess_text(column: Column, known: int) -> Guess:
     names = column.categories or ()
-    if is_numbers(column):
-        return Guess("numeric")
     different = len(names)
+    if is_numbers(column):
+        if different > _FEW or 2 * different > known:
+            return Guess("numeric")
+        bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)
+               if np.isnan(number)]  # fmt: skip
+        return Guess("categorical", f"few different values, of which {', '.join(bad[:3]) or 'some'} are no numbers")
     if {name.lower() for name in names} in _YES_NO:
         return Guess("boolean")
     if different == 1 and known == len(column):

@@ -1,0 +1,50 @@
+"""Data sets as users name them: one file, several, a pattern or a directory; arrays or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from onotrain.data import readers
+from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.several import concatenate_datasets, expand, is_several
+from onotrain.data.tables.joining import concatenate
+from onotrain.data.tables.loading import read_table as read_one_table
+from onotrain.data.tables.table import Table
+
+
+def files_of(spec: DataSpec) -> list[DataSpec]:
+    """Return a spec for each file that `spec` stands for.
+
+    Raises
+    ------
+    DataError
+        A pattern that no file matches, or a directory of several formats.
+    """
+    names = [spec.path, *spec.more]
+    if len(names) == 1 and not is_several(spec.path):
+        return [spec]
+    return [replace(spec, path=path, more=()) for path in expand(names if spec.more else spec.path)]
+
+
+def format_of(spec: DataSpec) -> str:
+    """Return the format of the (first) file; see `onotrain.data.readers.detect_format`."""
+    return readers.detect_format(files_of(spec)[0])
+
+
+def is_table(spec: DataSpec) -> bool:
+    """Return whether the data are columns, and not arrays of features and targets."""
+    return readers.is_table(files_of(spec)[0])
+
+
+def load_dataset(spec: DataSpec) -> Dataset:
+    """Read a whole data set, of one file or several, into memory; see `onotrain.data.readers.load_dataset`."""
+    return concatenate_datasets([readers.load_dataset(each) for each in files_of(spec)])
+
+
+def read_table(spec: DataSpec, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()) -> Table:
+    """Read a table, of one file or several; see `onotrain.data.tables.loading.read_table`."""
+    tables = [read_one_table(each, readers.detect_format(each), wanted=wanted, texts=texts) for each in files_of(spec)]
+    note = readers.format_note(files_of(spec)[0])
+    table = tables[0] if len(tables) == 1 else concatenate(tables)
+    return table if note is None else replace(table, notes=(note, *table.notes))
