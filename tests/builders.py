@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,11 @@ from onotrain.config import Config
 from onotrain.config.optimizer import UPDATE_RULES, UpdateRule
 from onotrain.data import DataSpec, load_dataset
 from onotrain.errors import OnotrainError
+from onotrain.evaluation.metrics import make_metrics
+from onotrain.evaluation.rows import Rows
+from onotrain.evaluation.statistics import Statistic
 from onotrain.nn import Model, ParameterLayout
+from onotrain.nn.losses import Loss
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.exchange import Exchange
@@ -175,6 +179,35 @@ def gaps(layout: ParameterLayout) -> np.ndarray:
     found = np.ones(layout.size, bool)
     for tensor in layout:
         found[tensor.range] = False
+    return found
+
+
+def measured(
+    names: Sequence[str],
+    criterion: Loss,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    of: Sequence[str] | None = None,
+    weights: np.ndarray | None = None,
+    threshold: Any = None,
+) -> dict[str, float]:
+    """Return metrics of a network with these outputs, from three uneven parts of the samples."""
+    chosen = make_metrics(
+        names, criterion, targets[0], of=of, weighted=weights is not None, threshold=threshold is not None
+    )
+    parts = [
+        Rows(criterion, logits[rows], targets[rows], None if weights is None else weights[rows], threshold)
+        for rows in (slice(0, 1), slice(1, 60), slice(60, None))
+    ]
+    found = {}
+    for measure in chosen:
+        statistic = measure.statistic
+        if isinstance(statistic, Statistic):
+            total: Any = sum(statistic.sums(part) for part in parts)
+        else:
+            total = statistic.result([statistic.keep(part) for part in parts])
+        found[measure.name] = measure.value(total)
     return found
 
 

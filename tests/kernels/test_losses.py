@@ -10,14 +10,14 @@ from onotrain._kernels import Kernels, reference
 
 SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
 
-# name -> call of (kernels, logits, targets, weight, dlogits, loss_sums)
+# name -> call of (kernels, logits, targets, row_weights, weight, dlogits, loss_sums)
 LOSSES: dict[str, Callable] = {
-    "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.0, *a[2:]),
-    "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:2], 0.1, *a[2:]),
+    "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.0, *a[3:]),
+    "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.1, *a[3:]),
     "binary": lambda k, *a: k.binary_cross_entropy(*a),
     "squared": lambda k, *a: k.squared_error(*a),
     "absolute": lambda k, *a: k.absolute_error(*a),
-    "huber": lambda k, *a: k.huber(*a[:2], 0.7, *a[2:]),
+    "huber": lambda k, *a: k.huber(*a[:3], 0.7, *a[3:]),
 }
 
 
@@ -29,10 +29,10 @@ def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: 
     return normal(rng, dtype, r, o)
 
 
-def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True):
+def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True, row_weights=None):
     dlogits = unset(logits.dtype, *logits.shape) if gradient else None
     loss_sums = np.array([2.0, 1.0])
-    LOSSES[name](k, logits, targets, weight, dlogits, loss_sums)
+    LOSSES[name](k, logits, targets, row_weights, weight, dlogits, loss_sums)
     return dlogits, loss_sums
 
 
@@ -51,8 +51,30 @@ def test_against_the_reference(kernels, rng, name, r, o, size):
 
 
 @pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(("r", "o"), SHAPES)
+def test_weights_of_rows(kernels, rng, name, r, o):
+    """Each row's loss and gradient times its weight; whether it is right does not depend on what it weighs."""
+    logits, targets = normal(rng, kernels.dtype, r, o), targets_of(name, rng, kernels.dtype, r, o)
+    weights = rng.choice([0.0, 0.5, 1.0, 3.0], r).astype(kernels.dtype)
+    got, loss_sums = run(kernels, name, logits, targets, row_weights=weights)
+    assert_matches_reference(got, run(reference, name, logits, targets, row_weights=weights)[0])
+    plain, sums = run(kernels, name, logits, targets)
+    assert_matches_reference(got, plain * weights[:, None])
+    each = [run(kernels, name, logits[q : q + 1], targets[q : q + 1])[1][0] - 2 for q in range(r)]
+    np.testing.assert_allclose(loss_sums, [2 + np.dot(each, weights), sums[1]], rtol=1e-6)
+    for k in (kernels, reference):
+        alone = run(k, name, logits, targets, gradient=False, row_weights=weights)[1]
+        np.testing.assert_allclose(alone, loss_sums, **TOLERANCE[kernels.dtype.name])
+    ones, sums_of_ones = run(kernels, name, logits, targets, row_weights=np.ones(r, kernels.dtype))
+    np.testing.assert_array_equal(ones, plain)
+    np.testing.assert_allclose(sums_of_ones, sums, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(("r", "o"), [(1, 1), (4, 3), (3, 17)])
-def test_gradients_are_those_of_the_loss(double_kernels, rng, name, r, o):
+def test_gradients_are_those_of_the_loss(double_kernels, rng, name, r, o, weighted):
+    weights = rng.uniform(0.0, 3.0, r) if weighted else None
     logits, targets = normal(rng, np.float64, r, o), targets_of(name, rng, np.float64, r, o)
     if name in ("absolute", "huber"):  # not within a difference's reach of a kink
         error = logits - targets
@@ -60,9 +82,9 @@ def test_gradients_are_those_of_the_loss(double_kernels, rng, name, r, o):
             logits[abs(error - kink) < 0.01] += 0.05
 
     def loss() -> float:
-        return 0.25 * run(double_kernels, name, logits, targets, gradient=False)[1][0]
+        return 0.25 * run(double_kernels, name, logits, targets, gradient=False, row_weights=weights)[1][0]
 
-    gradient, _ = run(double_kernels, name, logits, targets)
+    gradient, _ = run(double_kernels, name, logits, targets, row_weights=weights)
     np.testing.assert_allclose(gradient, central_differences(loss, logits), rtol=1e-6, atol=1e-6)
 
 
@@ -131,7 +153,7 @@ def test_the_sum_of_many_small_losses_does_not_drift(kernels):
     """A float32 sum of a million equal terms would be wrong in the fourth digit."""
     logits = np.full((1000, 1000), np.sqrt(0.1), kernels.dtype)
     loss_sums = np.zeros(2)
-    kernels.squared_error(logits, np.zeros_like(logits), 1.0, None, loss_sums)
+    kernels.squared_error(logits, np.zeros_like(logits), None, 1.0, None, loss_sums)
     np.testing.assert_allclose(loss_sums[0], 1e6 * float(logits[0, 0]) ** 2, rtol=1e-7)
 
 
@@ -141,20 +163,22 @@ def test_a_class_outside_the_logits_is_refused_before_anything_is_written(kernel
     dlogits, loss_sums = unset(kernels.dtype, 2, 3) if gradient else None, np.zeros(2)
     logits, targets = np.zeros((2, 3), kernels.dtype), np.array([0, bad], np.int32)
     with pytest.raises(IndexError, match=rf"targets\[1\]: got {bad}"):
-        kernels.softmax_cross_entropy(logits, targets, 0.0, 1.0, dlogits, loss_sums)
+        kernels.softmax_cross_entropy(logits, targets, None, 0.0, 1.0, dlogits, loss_sums)
     assert not loss_sums.any() and (dlogits is None or np.isnan(dlogits).all())
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_wrong_shapes_and_dtypes_are_refused(kernels, rng, name):
     targets = targets_of(name, rng, kernels.dtype, 4, 3)
-    right = [np.zeros((4, 3), kernels.dtype), targets, 1.0, np.zeros((4, 3), kernels.dtype), np.zeros(2)]
+    dlogits, weights = np.zeros((4, 3), kernels.dtype), np.ones(4, kernels.dtype)
+    right = [np.zeros((4, 3), kernels.dtype), targets, weights, 1.0, dlogits, np.zeros(2)]
     LOSSES[name](kernels, *right)
     wrong = {
         0: [np.zeros((5, 3), kernels.dtype), np.zeros((4, 3), np.float16), np.zeros((4, 6), kernels.dtype)[:, ::2]],
         1: [targets[:3], targets.astype(np.int64)],
-        3: [np.zeros((4, 4), kernels.dtype), np.zeros((3, 3), kernels.dtype), np.zeros((3, 4), kernels.dtype).T],
-        4: [np.zeros(3), np.zeros(2, np.float32)],
+        2: [weights[:3], np.ones(4, np.float16), np.ones((4, 1), kernels.dtype), np.ones(8, kernels.dtype)[::2]],
+        4: [np.zeros((4, 4), kernels.dtype), np.zeros((3, 3), kernels.dtype), np.zeros((3, 4), kernels.dtype).T],
+        5: [np.zeros(3), np.zeros(2, np.float32)],
     }
     for place, arrays in wrong.items():
         for array in arrays:

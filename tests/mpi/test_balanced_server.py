@@ -59,10 +59,10 @@ class Watched:
         self.synchronized: list[int] = []
         fill, weight, exchange = ArrayFeed.fill, LocalSlices.weight, LocalSlices.exchange
 
-        def filled(feed: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: Any, targets: Any) -> None:
+        def filled(feed: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: Any, *more: Any) -> None:
             self.positions += [(epoch, position) for position in range(part.begin, part.end)]
             self.rows.append(len(part))
-            fill(feed, epoch, batch, part, x, targets)
+            fill(feed, epoch, batch, part, x, *more)
 
         def weighed(slices: LocalSlices, samples: int) -> float:
             self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))

@@ -160,6 +160,7 @@ def test_metrics_are_those_of_one_process(
     monkeypatch.setattr(evaluation, "connect", lambda: None)
     one = evaluation.evaluate(files / "net.h5", spec)
     assert many.metrics == one.metrics  # to the last bit
+    assert 0.5 < many.metrics["roc_auc"] < 1 and 0.5 < many.metrics["f1"] < 1
     assert many.metrics["accuracy"] == np.mean(np.arange(ROWS) % 7 != 0)
     np.testing.assert_array_equal(many.confusion, one.confusion)
 

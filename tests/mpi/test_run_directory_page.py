@@ -28,8 +28,9 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {"partition": "by_label"},
     },
 }
-#: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use.
-RARE = {"dropped_samples", "period_problem"}
+#: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use, a
+#: network that has learned nothing.
+RARE = {"dropped_samples", "period_problem", "warnings"}
 
 
 def documented(heading: str) -> set[str]:

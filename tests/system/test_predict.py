@@ -83,7 +83,9 @@ def test_metrics_do_not_depend_on_the_number_of_ranks(folder: Path) -> None:
 
 
 def test_tables_for_people(folder: Path) -> None:
-    done = launch.onotrain("evaluate", folder / "net.h5", folder / "data.h5", "--metrics", "accuracy,top_2", ranks=2)
+    done = launch.onotrain(
+        "evaluate", folder / "net.h5", folder / "data.h5", "--metrics", "accuracy,top_2,confusion", ranks=2
+    )
     assert (done.returncode, done.stderr) == (0, "")
     text = done.stdout
     assert "accuracy   0.8000" in text and "top_2" in text

@@ -169,7 +169,8 @@ ONE_MISTAKE = [
     ("dense: 10", "dense: {units: 10, activation: sigmoid}",
      "5:38: model.layers.1.dense.activation: cross_entropy brings its own activation; the last layer must have none (got sigmoid)"),
     ("batch_size: 32", "batch_size: 32, metrics: [mae]",
-     "9:49: training.metrics.0: has no meaning with loss cross_entropy (got 'mae'); expected loss, accuracy or top_5"),
+     "9:49: training.metrics.0: has no meaning with loss cross_entropy (got 'mae'); expected loss, accuracy, top_5, balanced_accuracy, "
+     "precision, recall, f1, mcc, roc_auc, average_precision, log_loss, brier or calibration_error"),
     ("batch_size: 32", "batch_size: 32, metrics: [top_10]",
      "9:49: training.metrics.0: k must be smaller than the number of classes, 10 (got 'top_10')"),
     ("batch_size: 32", "batch_size: 32, metrics: [loss, loss]", "9:55: training.metrics.1: is in the list already (got 'loss')"),

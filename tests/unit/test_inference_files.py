@@ -16,6 +16,8 @@ import onotrain
 from onotrain.data import DataSpec, hdf5_stream
 from onotrain.data.samples import ArraySamples, StreamSamples
 from onotrain.errors import DataError, OnotrainError, UsageError
+from onotrain.evaluation.class_scores import PerClass
+from onotrain.evaluation.confusion import ConfusionCounts
 from onotrain.inference.evaluation import Evaluation, evaluate
 from onotrain.inference.export import export
 from onotrain.inference.job import predict_file
@@ -175,7 +177,10 @@ def test_metrics_of_classes(tmp_path: Path, stream: bool) -> None:
     found = evaluate(net, spec, stream=stream)
     guess = p.argmax(axis=1)
     assert found.samples == 1500
-    assert list(found.metrics) == ["loss", "accuracy"]
+    assert list(found.metrics) == [
+        "loss", "accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc", "roc_auc", "average_precision",
+        "log_loss", "brier", "calibration_error",
+    ]  # fmt: skip
     assert found.metrics["accuracy"] == np.mean(guess == y)
     assert found.metrics["loss"] == pytest.approx(-np.log(p[np.arange(1500), y]).mean(), rel=1e-5)
     assert found.confusion is not None
@@ -252,7 +257,10 @@ def test_metrics_of_yes_and_no(tmp_path: Path, task: str) -> None:
 
 
 def test_classes_without_samples_have_no_scores() -> None:
-    found = Evaluation("x", 3, {"loss": float("nan")}, ("a", "b"), np.array([[3, 0], [0, 0]]))
+    counts = ConfusionCounts(2, *(np.array([number]) for number in (0, 0, 3)))
+    per_class = PerClass.of(np.array([3.0, 3, 0, 3, 0, 3, 0]))
+    found = Evaluation("x", 3, {"loss": float("nan")}, ("a", "b"), counts, per_class)
+    assert found.to_mapping()["confusion"] == [[3, 0], [0, 0]]
     assert found.to_mapping()["metrics"] == {"loss": None}
     assert found.to_mapping()["classes"][1] == {
         "name": "b",

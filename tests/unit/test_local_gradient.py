@@ -101,7 +101,7 @@ def test_a_rank_forgets_slices() -> None:
         model.reserve(shape.rows)
         model.bind(network.parameters, network.gradient)
 
-    def fill(epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+    def fill(epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray, weights: None) -> None:
         seen.extend([weakref.ref(x), weakref.ref(targets)])
         x[:], targets[:] = FEATURES[part.begin : part.end], TARGETS[part.begin : part.end]
 
@@ -118,7 +118,7 @@ def test_a_rank_forgets_slices() -> None:
         gradient_ready=None,
         bind=bind,
     )
-    feed: Any = SimpleNamespace(samples=ROWS, fill=fill)
+    feed: Any = SimpleNamespace(samples=ROWS, fill=fill, weighted=False)
     gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection())
     gradient.allocate()
     for step, (begin, end) in enumerate(slices()):

@@ -13,6 +13,7 @@ from onotrain.errors import UsageError
 from onotrain.evaluation import metrics
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.evaluation.forward_pass import PASS_ROWS
+from onotrain.evaluation.rows import Rows
 from onotrain.nn.losses import Loss
 
 ROWS = 101
@@ -25,25 +26,18 @@ def loss(name: str, outputs: int) -> Loss:
 
 def values(names: list[str], criterion: Loss, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     """Return metrics from the sums over three uneven splits."""
-    chosen = metrics.make_metrics(names, criterion, targets[0])
-    totals = [np.zeros(metric.size) for metric in chosen]
-    for rows in (slice(0, 1), slice(1, 60), slice(60, None)):
-        loss_sums = np.zeros(2)
-        criterion(logits[rows], targets[rows], 0.0, None, loss_sums)
-        for total, metric in zip(totals, chosen, strict=True):
-            total += metric.sums(logits[rows], targets[rows], loss_sums)
-    return {metric.name: metric.value(total, len(logits)) for metric, total in zip(chosen, totals, strict=True)}
+    return builders.measured(names, criterion, logits, targets)
 
 
 def test_classification() -> None:
-    """Loss, accuracy, top-k and the confusion matrix's diagonal, by their definitions."""
+    """Loss, accuracy and top-k, by their definitions."""
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(size=(ROWS, 6)), rng.integers(0, 6, ROWS).astype(np.int32)
-    got = values(["accuracy", "top_1", "top_3", "top_6", "confusion"], loss("cross_entropy", 6), logits, targets)
+    got = values(["accuracy", "top_1", "top_3", "top_6"], loss("cross_entropy", 6), logits, targets)
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     order = np.argsort(-logits, axis=1)
     assert got["loss"] == pytest.approx(-log_p[np.arange(ROWS), targets].mean(), rel=1e-12)
-    assert got["accuracy"] == got["top_1"] == got["confusion"] == pytest.approx((order[:, 0] == targets).mean())
+    assert got["accuracy"] == got["top_1"] == pytest.approx((order[:, 0] == targets).mean())
     assert got["top_3"] == pytest.approx((order[:, :3] == targets[:, None]).any(axis=1).mean())
     assert got["top_6"] == 1.0
 
@@ -54,8 +48,9 @@ def test_a_ruined_network_is_right_about_nothing() -> None:
     logits[1, 2:] = 0.5
     logits[2] = [0.1, 0.9, 0.3, 0.3, 0.3, 0.2]
     targets = np.array([0, 1, 2], np.int32)
-    for k, right in ((1, 0), (2, 1), (5, 1)):
-        assert metrics.TopK(k).sums(logits, targets, np.zeros(2))[0] == right
+    got = values(["top_1", "top_2", "top_5", "accuracy", "recall_micro"], loss("cross_entropy", 6), logits, targets)
+    assert got["top_1"] == got["accuracy"] == got["recall_micro"] == 0.0
+    assert got["top_2"] == got["top_5"] == 1 / 3
 
 
 def test_regression_with_a_large_mean() -> None:
@@ -79,15 +74,12 @@ def test_r2_of_constant_targets_is_not_a_number() -> None:
 
 
 def test_binary_and_multi_label_accuracy() -> None:
-    """A yes or no for each output; confusion of a single one."""
+    """A yes or no for each output."""
     rng = np.random.default_rng(2)
     for outputs in (1, 3):
         logits, targets = rng.normal(size=(ROWS, outputs)), rng.integers(0, 2, (ROWS, outputs)).astype(float)
         got = values(["accuracy"], loss("binary_cross_entropy", outputs), logits, targets)
         assert got["accuracy"] == pytest.approx(((logits > 0) == (targets > 0.5)).mean())
-    matrix = metrics.Confusion(2)
-    sums = matrix.sums(np.array([[1.0], [-1.0], [2.0]]), np.array([[1.0], [1.0], [0.0]]), np.zeros(2))
-    np.testing.assert_array_equal(sums.reshape(2, 2), [[0, 1], [1, 1]])
 
 
 def test_a_metric_that_does_not_fit_is_named() -> None:
@@ -116,3 +108,16 @@ def test_evaluation_covers_every_sample_once(rows: int) -> None:
     views = model.layout.views(flat)
     logits = (features[index].astype(float) - 1) / 2 @ views["dense_0/weight"].T + views["dense_0/bias"]
     assert got["accuracy"] == pytest.approx((logits.argmax(axis=1) == targets[index]).mean())
+
+
+def test_values_are_judged_in_the_units_of_the_data() -> None:
+    """The network learns other numbers, whose loss it is; errors and R2 are of the data's."""
+    rng = np.random.default_rng(5)
+    learned = rng.normal(size=(ROWS, 2))
+    given = learned + 0.1 * rng.normal(size=learned.shape)
+    criterion, scale = loss("mse", 2), np.array([1e-6, 1e3])
+    rows = Rows(criterion, given, learned, undo=lambda values: values * scale + 5)
+    (judged,) = metrics.make_metrics(["rmse[1]"], criterion, (learned * scale + 5)[0])[1:]
+    expected = 1e3 * np.sqrt(np.square(given - learned)[:, 1].mean())
+    assert judged.value(judged.statistic.sums(rows)) == pytest.approx(expected, rel=1e-9)
+    assert rows.loss_sums[0] == pytest.approx(np.square(given - learned).sum())

@@ -2,9 +2,9 @@
 
 Dimensions: r rows of the batch on this rank, o outputs.
 
-The loss of one sample is the sum over its outputs.  A kernel adds the sum over its rows, unweighted, to
-``loss_sums[0]`` and the number of right rows to ``loss_sums[1]``, and writes `weight` times the gradient unless
-`dlogits` is None.
+The loss of one sample is the sum over its outputs, times the weight of its row unless `row_weights` is None.  A kernel
+adds the sum over its rows to ``loss_sums[0]`` and the number of right rows, whatever they weigh, to ``loss_sums[1]``,
+and writes `weight` times the gradient unless `dlogits` is None.
 """
 
 from cython cimport floating
@@ -63,6 +63,7 @@ cdef Py_ssize_t first_outside(const int32_t[::1] targets, Py_ssize_t o) noexcept
 def softmax_cross_entropy(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const int32_t[::1] targets not None,        # IN  (r,)
+    const floating[::1] row_weights,            # IN  (r,) or None
     double label_smoothing,
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
@@ -77,10 +78,13 @@ def softmax_cross_entropy(
     cdef const floating* z = in_2d(logits)
     cdef floating* dz = out_2d(dlogits)
     cdef double denominator, loss, spread, losses = 0, right = 0
-    cdef double hit = 1 - label_smoothing, miss = label_smoothing / o if o > 0 else 0
+    cdef double hit = 1 - label_smoothing, miss = label_smoothing / o if o > 0 else 0, share = weight
     cdef floating factor, offset = <floating> (weight * miss)
     cdef int32_t target
+    cdef bint weighted = row_weights is not None
     expect("length of targets", targets.shape[0], r)
+    if weighted:
+        expect("length of row_weights", row_weights.shape[0], r)
     expect("length of loss_sums", loss_sums.shape[0], 2)
     if dlogits is not None:
         expect("rows of dlogits", dlogits.shape[0], r)
@@ -99,13 +103,17 @@ def softmax_cross_entropy(
                 for c in range(o):
                     spread += <double> z[c] - <double> z[best]
                 loss -= miss * spread
+            if weighted:
+                loss *= row_weights[q]
+                share = weight * row_weights[q]
+                offset = <floating> (share * miss)
             losses += loss
             right += best == target and loss == loss  # NaN is never right
             if dz != NULL:
-                factor = <floating> (weight / denominator)
+                factor = <floating> (share / denominator)
                 for c in range(o):
                     dz[c] = dz[c] * factor - offset
-                dz[target] -= <floating> (weight * hit)
+                dz[target] -= <floating> (share * hit)
                 dz += o
             z += o
         loss_sums[0] += losses
@@ -173,9 +181,37 @@ cdef void add_loss(
         first += BLOCK
 
 
+cdef void add_weighted_loss(
+    Kind kind,
+    floating delta,
+    Py_ssize_t r,
+    Py_ssize_t o,
+    const floating* z,              # IN  (r, o)
+    const floating* target,         # IN  (r, o)
+    const floating* row_weights,    # IN  (r,)
+    double weight,
+    floating* dz,                   # OUT (r, o) or NULL
+    double* loss_sums,              # IN, OUT
+) noexcept nogil:
+    """Losses that treat every output alike, row by row."""
+    cdef Py_ssize_t q
+    cdef double loss
+    for q in range(r):
+        loss = 0
+        add_loss(kind, delta, o, z, target, <floating> (weight * row_weights[q]), dz, &loss)
+        loss_sums[0] += row_weights[q] * loss
+        z += o
+        target += o
+        if dz != NULL:
+            dz += o
+
+
 cdef int check(
-    const floating[:, ::1] logits, const floating[:, ::1] targets, floating[:, ::1] dlogits, double[::1] loss_sums
+    const floating[:, ::1] logits, const floating[:, ::1] targets, const floating[::1] row_weights,
+    floating[:, ::1] dlogits, double[::1] loss_sums
 ) except -1:
+    if row_weights is not None:
+        expect("length of row_weights", row_weights.shape[0], logits.shape[0])
     expect("rows of targets", targets.shape[0], logits.shape[0])
     expect("columns of targets", targets.shape[1], logits.shape[1])
     if dlogits is not None:
@@ -185,10 +221,18 @@ cdef int check(
 
 
 cdef int checked_loss(
-    Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets, double weight,
-    floating[:, ::1] dlogits, double[::1] loss_sums,
+    Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets,
+    const floating[::1] row_weights, double weight, floating[:, ::1] dlogits, double[::1] loss_sums,
 ) except -1:
-    check(logits, targets, dlogits, loss_sums)
+    check(logits, targets, row_weights, dlogits, loss_sums)
+    if row_weights is not None:
+        if logits.shape[0] > 0:
+            with nogil:
+                add_weighted_loss(
+                    kind, <floating> delta, logits.shape[0], logits.shape[1], in_2d(logits), in_2d(targets),
+                    &row_weights[0], weight, out_2d(dlogits), &loss_sums[0],
+                )
+        return 0
     with nogil:
         add_loss(
             kind, <floating> delta, logits.shape[0] * logits.shape[1], in_2d(logits), in_2d(targets),
@@ -200,6 +244,7 @@ cdef int checked_loss(
 def binary_cross_entropy(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
@@ -208,48 +253,51 @@ def binary_cross_entropy(
     cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c, right = 0
     cdef const floating* z = in_2d(logits)
     cdef const floating* target = in_2d(targets)
-    check(logits, targets, dlogits, loss_sums)
+    check(logits, targets, row_weights, dlogits, loss_sums)
     if n == 0:
         return
     with nogil:
         for c in range(n):
             right += (z[c] > 0) == (target[c] > 0.5)
         loss_sums[1] += <double> right / <double> logits.shape[1]
-    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, weight, dlogits, loss_sums)
+    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
 
 
 def squared_error(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``(z - t)^2``."""
-    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, weight, dlogits, loss_sums)
+    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
 
 
 def absolute_error(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``|z - t|``, with slope 0 at 0."""
-    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, weight, dlogits, loss_sums)
+    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
 
 
 def huber(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
     double delta,
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
-    checked_loss[floating](HUBER, delta, logits, targets, weight, dlogits, loss_sums)
+    checked_loss[floating](HUBER, delta, logits, targets, row_weights, weight, dlogits, loss_sums)
 
 
 def softmax(

@@ -323,15 +323,29 @@ def elementwise_predict(x: Array, activation: int, negative_slope: float, y: Arr
 # -------------------------------------------------------------------------------------------------------------- losses
 
 
-def _expect_loss(logits: Array, dlogits: Array | None, loss_sums: Array) -> None:
+def _expect_loss(logits: Array, row_weights: Array | None, dlogits: Array | None, loss_sums: Array) -> None:
     expect("logits", logits, *logits.shape)
+    expect("row_weights", row_weights, len(logits), dtype=logits.dtype)
     expect("dlogits", dlogits, *logits.shape, dtype=logits.dtype)
     expect("loss_sums", loss_sums, 2, dtype=np.float64)
 
 
+def _weighed(values: Array, row_weights: Array | None) -> Array:
+    """Return values ``(r,)`` or ``(r, o)`` times the weights of their rows, if there are any."""
+    if row_weights is None:
+        return values
+    return values * (row_weights if values.ndim == 1 else row_weights[:, np.newaxis])
+
+
 @silent
 def softmax_cross_entropy(
-    logits: Array, targets: Array, label_smoothing: float, weight: float, dlogits: Array | None, loss_sums: Array
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    label_smoothing: float,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
 ) -> None:
     """Add the cross-entropy of softmax(logits) with classes, and write its gradient.
 
@@ -341,6 +355,8 @@ def softmax_cross_entropy(
         ``(r, o)``.
     targets
         int32 ``(r,)``: classes in ``range(o)``, else IndexError.
+    row_weights
+        ``(r,)``: how much the loss of each row counts; None: 1.
     label_smoothing
         Part of the target that is spread evenly over all classes.
     weight
@@ -348,10 +364,10 @@ def softmax_cross_entropy(
     dlogits
         ``(r, o)``, or None for the loss alone.
     loss_sums
-        float64 ``(2,)``: gets the sum of the losses and the number of rows whose first largest logit is the target's
-        added; a row whose loss is NaN is never right.
+        float64 ``(2,)``: gets the sum of the weighted losses and the number of rows whose first largest logit is the
+        target's added; a row whose loss is NaN is never right.
     """
-    _expect_loss(logits, dlogits, loss_sums)
+    _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, len(logits), dtype=np.int32)
     rows, classes = np.arange(len(logits)), logits.shape[1]
     if len(logits) == 0:
@@ -365,15 +381,17 @@ def softmax_cross_entropy(
     losses = np.log(denominator) - (1 - label_smoothing) * shifted[rows, targets]
     if label_smoothing > 0:
         losses -= label_smoothing * shifted.mean(axis=1, dtype=np.float64)
-    loss_sums += losses.sum(), np.sum((logits.argmax(axis=1) == targets) & ~np.isnan(losses))
+    loss_sums += _weighed(losses, row_weights).sum(), np.sum((logits.argmax(axis=1) == targets) & ~np.isnan(losses))
     if dlogits is not None:
         wanted = np.full(logits.shape, label_smoothing / classes)
         wanted[rows, targets] += 1 - label_smoothing
-        dlogits[...] = weight * (exponentials / denominator[:, None] - wanted)
+        dlogits[...] = _weighed(weight * (exponentials / denominator[:, None] - wanted), row_weights)
 
 
 @silent
-def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: Array | None, loss_sums: Array) -> None:
+def binary_cross_entropy(
+    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+) -> None:
     """Add the binary cross-entropy of sigmoid(logits), summed over the outputs, and write its gradient.
 
     A row counts as right by the part of its outputs with ``(logit > 0) == (target > 0.5)``.
@@ -382,54 +400,66 @@ def binary_cross_entropy(logits: Array, targets: Array, weight: float, dlogits: 
     ----------
     logits, targets, dlogits
         ``(r, o)``; targets in [0, 1]; dlogits may be None.
-    weight, loss_sums
+    row_weights, weight, loss_sums
         As in `softmax_cross_entropy`.
     """
-    _expect_loss(logits, dlogits, loss_sums)
+    _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     losses = np.where(logits <= 0, 0, logits) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
     right = (logits > 0) == (targets > 0.5)
-    loss_sums += losses.sum(dtype=np.float64), right.sum() / max(logits.shape[1], 1)
+    loss_sums += _weighed(losses, row_weights).sum(dtype=np.float64), right.sum() / max(logits.shape[1], 1)
     if dlogits is not None:
-        dlogits[...] = weight * (_logistic(logits) - targets)
+        dlogits[...] = _weighed(weight * (_logistic(logits) - targets), row_weights)
 
 
 @silent
-def squared_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, loss_sums: Array) -> None:
+def squared_error(
+    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+) -> None:
     """Add ``(z - t)^2``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
-    _expect_loss(logits, dlogits, loss_sums)
+    _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
-    loss_sums[0] += np.sum(error * error, dtype=np.float64)
+    loss_sums[0] += np.sum(_weighed(error * error, row_weights), dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = weight * 2 * error
+        dlogits[...] = _weighed(weight * 2 * error, row_weights)
 
 
 @silent
-def absolute_error(logits: Array, targets: Array, weight: float, dlogits: Array | None, loss_sums: Array) -> None:
+def absolute_error(
+    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+) -> None:
     """Add ``|z - t|``, summed over the outputs, and write its gradient, 0 at 0; shapes as in `binary_cross_entropy`."""
-    _expect_loss(logits, dlogits, loss_sums)
+    _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
-    loss_sums[0] += np.sum(np.abs(error), dtype=np.float64)
+    loss_sums[0] += np.sum(_weighed(np.abs(error), row_weights), dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = weight * np.sign(error)
+        dlogits[...] = _weighed(weight * np.sign(error), row_weights)
 
 
 @silent
-def huber(logits: Array, targets: Array, delta: float, weight: float, dlogits: Array | None, loss_sums: Array) -> None:
+def huber(
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    delta: float,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
+) -> None:
     """Add ``e^2 / 2`` for ``|e| <= delta`` and ``delta (|e| - delta / 2)`` beyond, of the error ``e = z - t``.
 
     Shapes as in `binary_cross_entropy`; the sum goes over the outputs.
     """
-    _expect_loss(logits, dlogits, loss_sums)
+    _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
     size = np.abs(error)
     losses = np.where(size > delta, delta * (size - 0.5 * delta), 0.5 * error * error)
-    loss_sums[0] += losses.sum(dtype=np.float64)
+    loss_sums[0] += _weighed(losses, row_weights).sum(dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = weight * np.clip(error, -delta, delta)
+        dlogits[...] = _weighed(weight * np.clip(error, -delta, delta), row_weights)
 
 
 @silent

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onotrain.cli.samples import samples, spec_of, stream_of
+from onotrain.cli.samples import names_in, samples, spec_of, stream_of, threshold_of
 from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = """
 onotrain evaluate runs/digits digits
 mpirun -n 4 onotrain evaluate runs/mnist mnist --part test
 onotrain evaluate runs/iris iris.csv --metrics accuracy,top_2 --json
+onotrain evaluate runs/fraud fraud.csv --threshold best_f1
 """
 #: A larger confusion matrix is in the JSON only.
 _LARGEST_MATRIX = 20
@@ -32,6 +33,11 @@ _MOST_CLASSES = 100
 @samples
 @click.option("--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX.")
 @click.option("--metrics", metavar="NAME,...", help="Metrics to compute.  [default: all of the task]")
+@click.option(
+    "--threshold",
+    metavar="VALUE|best_f1",
+    help="Probability above which the answer is yes; best_f1: the one with the largest F1 on DATA.  [default: 0.5]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     run: str,
@@ -42,27 +48,29 @@ def command(
     stream: str,
     targets: Sequence[str],
     metrics: str | None,
+    threshold: str | None,
     as_json: bool,
 ) -> None:
     """Measure the network of RUN, a run directory or a checkpoint, on the labelled samples in DATA.
 
-    Prints the metrics, and for classes the confusion matrix with precision, recall and F1; the same numbers for any
-    number of ranks.  DATA is a built-in data set or a file.
+    Prints the metrics, for classes the confusion matrix with precision, recall and F1, for values the errors of each
+    output; the same numbers for any number of ranks.  DATA is a built-in data set or a file.
     """
     from onotrain.inference.evaluation import evaluate
     from onotrain.parallel import launcher
 
-    wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    wanted = None if metrics is None else names_in(metrics)
     spec = spec_of(data, format_, features, part, targets)
-    evaluation = evaluate(run, spec, wanted, stream=stream_of(stream))
+    chosen = threshold_of(threshold, "best_f1")
+    evaluation = evaluate(run, spec, wanted, stream=stream_of(stream), threshold=chosen)
     if launcher.rank() > 0:
         return
-    for warning in evaluation.warnings:
-        click.echo(f"onotrain: {warning}", err=True)
     if as_json:
         click.echo(json.dumps(evaluation.to_mapping(), indent=2, allow_nan=False))
     else:
         _show(evaluation)
+    for warning in evaluation.warnings:  # last, where they are seen
+        click.echo(f"onotrain: warning: {warning}", err=True)
 
 
 def _show(evaluation: Evaluation) -> None:
@@ -72,14 +80,20 @@ def _show(evaluation: Evaluation) -> None:
 
     screen = console(terminal_columns())
     screen.print(f"{evaluation.source}: {count(evaluation.samples, 'sample')}", markup=False)
+    width = max(10, *map(len, evaluation.metrics))
     for name, value in evaluation.metrics.items():
-        screen.print(f"  {name:<10} {figure(value)}", markup=False)
-    if evaluation.confusion is None:
+        screen.print(f"  {name:<{width}} {figure(value)}", markup=False, highlight=False)
+    if evaluation.threshold is not None:
+        shown = evaluation.threshold if isinstance(evaluation.threshold, tuple) else (evaluation.threshold,)
+        screen.print(f"  {'threshold':<{width}} {', '.join(f'{value:.17g}' for value in shown)}", markup=False)
+    if 1 < len(evaluation.outputs) <= _MOST_CLASSES:
+        screen.print(_outputs(evaluation))
+    if evaluation.counts is None:
         return
     if len(evaluation.class_names) <= _MOST_CLASSES:
         screen.print(_scores(evaluation))
     if len(evaluation.class_names) <= _LARGEST_MATRIX:
-        screen.print(_matrix(evaluation.class_names, evaluation.confusion.tolist()))
+        screen.print(_matrix(evaluation.class_names, evaluation.counts.dense().tolist()))
     else:
         screen.print(f"the confusion matrix of {count(len(evaluation.class_names), 'class', 'classes')}: use --json")
 
@@ -95,6 +109,22 @@ def _scores(evaluation: Evaluation) -> RenderableType:
     for score in evaluation.scores:
         shares = ("-" if math.isnan(value) else f"{value:.4f}" for value in (score.precision, score.recall, score.f1))
         table.add_row(Text(score.name), *shares, f"{score.support:,}")
+    return table
+
+
+def _outputs(evaluation: Evaluation) -> RenderableType:
+    """Return the table of errors and R2 of each output."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from onotrain.cli.display import figure
+
+    table = Table("output", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("mae", "rmse", "r2"):
+        table.add_column(title, justify="right")
+    for output in evaluation.outputs:
+        shown = ("-" if math.isnan(value) else figure(value) for value in (output.mae, output.rmse, output.r2))
+        table.add_row(Text(output.name), *shown)
     return table
 
 

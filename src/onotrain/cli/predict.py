@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onotrain.cli.samples import samples, spec_of, stream_of
+from onotrain.cli.samples import samples, spec_of, stream_of, threshold_of
 from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
@@ -35,6 +35,11 @@ _INTERVAL_S = 0.1
     metavar="FILE",
     help="A name in .h5, .npy or .csv.",
 )
+@click.option(
+    "--threshold",
+    metavar="VALUE",
+    help="Probability above which the answer is yes, for networks that answer yes or no.  [default: 0.5]",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
 def command(
     run: str,
@@ -44,6 +49,7 @@ def command(
     part: str | None,
     stream: str,
     output: Path,
+    threshold: str | None,
     quiet: bool,
 ) -> None:
     """Predict the samples in DATA with the network of RUN, a run directory or a checkpoint.
@@ -53,9 +59,15 @@ def command(
     """
     from onotrain.inference.job import predict_file
 
+    if threshold == "best_f1":
+        raise click.UsageError(
+            "--threshold best_f1 needs targets, which predict does not read; choose one on labelled samples with "
+            f"`onotrain evaluate {run} LABELLED --threshold best_f1`, and give the value that it prints"
+        )
+    chosen = threshold_of(threshold)
     with _progress(quiet) as begin:
         spec = spec_of(data, format_, features, part)
-        report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin)
+        report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen)
     if report is None:
         return
     for warning in report.warnings:

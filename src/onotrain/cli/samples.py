@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,3 +59,25 @@ def spec_of(
         names(targets),
         part=part or (BUILT_IN[data].held_out if data in BUILT_IN else "train"),
     )
+
+
+def names_in(text: str) -> list[str]:
+    """Return the names in a comma-separated list; a comma in brackets is part of a name, as in ``f1[a, b]``."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
+
+
+def threshold_of(text: str | None, *names: str) -> Any:
+    """Return a threshold on the command line: a number, one of `names`, or None if it is not given.
+
+    Raises
+    ------
+    click.UsageError
+        It is something else.
+    """
+    if text is None or text in names:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        expected = " or ".join(["a probability from 0 to 1", *names])
+        raise click.UsageError(f"--threshold is {text!r}, expected {expected}") from None

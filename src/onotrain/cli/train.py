@@ -59,6 +59,8 @@ def command(
         result = train(config, overrides=overrides, output=output, resume=resume, observers=[display])
     if not quiet:
         _conclude(display, result.output, result.summary)
+    for warning in result.summary.get("warnings", ()):  # last, where they are seen
+        click.echo(f"onotrain: warning: {warning}", err=True)
 
 
 def _display(progress: str, quiet: bool) -> Warnings:

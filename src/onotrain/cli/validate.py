@@ -75,7 +75,8 @@ def _data(config: Any) -> tuple[int | None, str]:
     if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
         return None, f"{data.name} (large, not read)"
     try:
-        prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes())
+        weights = getattr(config.loss, "class_weights", None)
+        prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes(), weights)
     except DataError as error:
         if path.is_file() and not data.is_built_in:  # what training would say
             raise

@@ -87,6 +87,21 @@ Text = Annotated[str, Field(min_length=1), AfterValidator(_check_text)]
 Texts = Annotated[tuple[Text, ...], Strict(False), NotEmpty]
 
 
+class FixedMapping(dict[str, Any]):
+    """A mapping that cannot be changed and can be hashed, as sections are."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # else it would be filled when it is unpickled
+        return type(self), (dict(self),)
+
+    def _refuse(self, *arguments: Any, **options: Any) -> Any:
+        raise TypeError("a configuration cannot be changed")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+
 class Section(BaseModel):
     """Base of every part of the configuration: immutable, no unknown keys, no silent conversions."""
 

@@ -20,21 +20,57 @@ class Facts(NamedTuple):
     tasks: tuple[Task, ...]
     #: Whether less or more is better.
     mode: Mode = "min"
+    #: Whether it is measured after every epoch if no metrics are asked for.
+    automatic: bool = False
+    #: Whether `onotrain evaluate` shows it if no metrics are asked for.
+    shown: bool = True
+    #: Whether ``name[class]``, of a regression ``name[output]``, is a metric too.
+    of_one: bool = False
+
+
+class Name(NamedTuple):
+    """A metric's name, taken apart: ``weighted_f1[rose]``, ``top_5``."""
+
+    #: Key of the table; ``top_k`` for any number k.
+    base: str
+    #: Whether samples count by their weights.
+    weighted: bool = False
+    #: The class, label or output in brackets.
+    of: str | None = None
+    #: Of ``top_k``.
+    k: int | None = None
 
 
 _ALL: tuple[Task, ...] = get_args(Task)
 _VALUES: tuple[Task, ...] = ("regression",)
 _CLASSES = tuple(task for task in _ALL if task not in _VALUES)
+_ONE_CLASS: tuple[Task, ...] = ("multiclass", "binary")
 _TOP_K = re.compile(r"top_([1-9][0-9]{0,8})")
+_NAME = re.compile(r"(weighted_)?([^\[\]]+)(?:\[(.+)\])?")
 
-#: ``top_5`` stands for any ``top_k``.
 _BUILT_INS: dict[str, Facts] = {
-    "loss": Facts(_ALL),
-    "accuracy": Facts(_CLASSES, "max"),
-    "top_5": Facts(("multiclass",), "max"),
-    "mae": Facts(_VALUES),
-    "rmse": Facts(_VALUES),
-    "r2": Facts(_VALUES, "max"),
+    "loss": Facts(_ALL, automatic=True),
+    "accuracy": Facts(_CLASSES, "max", automatic=True),
+    "top_k": Facts(("multiclass",), "max", shown=False),
+    "balanced_accuracy": Facts(_ONE_CLASS, "max"),
+    "precision": Facts(_CLASSES, "max", of_one=True),
+    "precision_micro": Facts(_CLASSES, "max", shown=False),
+    "precision_weighted": Facts(_CLASSES, "max", shown=False),
+    "recall": Facts(_CLASSES, "max", of_one=True),
+    "recall_micro": Facts(_CLASSES, "max", shown=False),
+    "recall_weighted": Facts(_CLASSES, "max", shown=False),
+    "f1": Facts(_CLASSES, "max", of_one=True),
+    "f1_micro": Facts(_CLASSES, "max", shown=False),
+    "f1_weighted": Facts(_CLASSES, "max", shown=False),
+    "mcc": Facts(_ONE_CLASS, "max"),
+    "roc_auc": Facts(_CLASSES, "max", of_one=True),
+    "average_precision": Facts(_CLASSES, "max", of_one=True),
+    "log_loss": Facts(_CLASSES),
+    "brier": Facts(_CLASSES),
+    "calibration_error": Facts(_CLASSES),
+    "mae": Facts(_VALUES, automatic=True, of_one=True),
+    "rmse": Facts(_VALUES, automatic=True, of_one=True),
+    "r2": Facts(_VALUES, "max", automatic=True, of_one=True),
 }
 #: What is measured on the training data while training.
 TRAINING = ("loss", "accuracy")
@@ -55,19 +91,29 @@ PLUGINS = Plugins("onotrain.metrics", _complaint)
 
 
 def top_k(name: str) -> int | None:
-    """Return k if `name` is ``top_k`` with a number for k, else None."""
-    match = _TOP_K.fullmatch(name)
+    """Return k if `name` is ``top_k`` with a number for k, weighted or not, else None."""
+    match = _TOP_K.fullmatch(name.removeprefix("weighted_"))
     return int(match[1]) if match else None
 
 
-def _is_built_in(name: str) -> bool:
-    return name in _BUILT_INS or top_k(name) is not None
+def parse(name: str) -> Name | None:
+    """Return what the name of a built-in metric says; None if there is none of this name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    k = top_k(name)
+    found = Name(match[2] if k is None else "top_k", match[1] is not None, match[3], k)
+    facts = None if found.base == "top_k" and k is None else _BUILT_INS.get(found.base)
+    if facts is None or (found.of is not None and not facts.of_one):
+        return None
+    return found
 
 
 def facts(name: str) -> Facts | None:
     """Return what is known of the metric of this name; None if there is none, or it is `broken`."""
-    if _is_built_in(name):
-        return _BUILT_INS["top_5" if top_k(name) else name]
+    built_in = parse(name)
+    if built_in is not None:
+        return _BUILT_INS[built_in.base]
     if name not in PLUGINS.names or broken(name) is not None:
         return None
     found = PLUGINS.load(name)
@@ -77,7 +123,7 @@ def facts(name: str) -> Facts | None:
 def broken(name: str) -> str | None:
     """Return why the metric of this name, one of another package, cannot be used; None if it can, or is none."""
     try:
-        if not _is_built_in(name) and name in PLUGINS.names:
+        if parse(name) is None and name in PLUGINS.names:
             PLUGINS.load(name)
     except PluginError as error:
         return error.message
@@ -85,35 +131,35 @@ def broken(name: str) -> str | None:
 
 
 def known() -> Iterator[str]:
-    """Yield all names, those of other packages last."""
-    yield from _BUILT_INS
+    """Yield all names, ``top_5`` for any k, those of other packages last."""
+    yield from map(_example, _BUILT_INS)
     yield from PLUGINS.names
 
 
 def built_in(task: Task) -> tuple[str, ...]:
-    """Return the built-in metrics that a network of this task has."""
-    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks)
+    """Return the built-in metrics that a network of this task has, without the variants of one; ``top_5`` for any k."""
+    return tuple(
+        _example(name) for name, facts in _BUILT_INS.items() if task in facts.tasks and (facts.shown or name == "top_k")
+    )
 
 
 def automatic(task: Task) -> tuple[str, ...]:
-    """Return the metrics that are measured if none are asked for."""
-    return tuple(name for name in built_in(task) if top_k(name) is None)
+    """Return the metrics that are measured after every epoch if none are asked for."""
+    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks and facts.automatic)
 
 
-def shown() -> str:
-    """Return the built-in metrics, for the documentation."""
-    return ", ".join(f"`{name}`{' (or any other number)' if top_k(name) else ''}" for name in _BUILT_INS)
+def shown(task: Task) -> tuple[str, ...]:
+    """Return the metrics that `onotrain evaluate` computes if none are asked for."""
+    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks and facts.shown)
+
+
+def _example(name: str) -> str:
+    return "top_5" if name == "top_k" else name
 
 
 def shown_automatic() -> str:
     """Return what is measured if nothing else is asked for, for the documentation."""
     return f"{any_of(automatic(_CLASSES[0]), 'and')} for classes; {any_of(automatic(*_VALUES), 'and')} for values"
-
-
-def shown_maximized() -> str:
-    """Return the built-in metrics of which more is better, for the documentation."""
-    names = [name for name, facts in _BUILT_INS.items() if facts.mode == "max"]
-    return any_of(["top_k" if top_k(name) else name for name in names], "and")
 
 
 def mode_of(monitored: str) -> Mode:

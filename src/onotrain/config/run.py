@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Texts
 from onotrain.config.choices import ByType
-from onotrain.config.metrics import TRAINING, mode_of, shown, shown_automatic, shown_maximized
+from onotrain.config.metrics import TRAINING, mode_of, shown_automatic
 from onotrain.config.wording import any_of
 
 
@@ -25,7 +25,7 @@ class EarlyStopping(Section):
     restore_best: bool = Field(True, description="End with the parameters of the best epoch, not of the last one.")
     mode: Literal["auto", "min", "max"] = Field(
         "auto",
-        description=f"Whether less or more is better; `auto`: max for {shown_maximized()}, min for the others.",
+        description="Whether less or more is better; `auto`: as [metrics](metrics.md) says, such as max for accuracy.",
     )
 
     @model_validator(mode="before")
@@ -67,7 +67,8 @@ class Training(Section):
     early_stopping: EarlyStopping | None = Field(None, description="Stop when a metric has stopped getting better.")
     metrics: Annotated[Literal["auto"] | Texts, ByType("auto or a list of names")] = Field(
         "auto",
-        description=f"Metrics of the validation data: a list of {shown()}.  `auto`: {shown_automatic()}.",
+        description="Metrics of the validation data, such as `f1`, `f1[rose]`, `roc_auc` or `top_5`: see "
+        f"[metrics](metrics.md).  `auto`: {shown_automatic()}.",
     )
 
     def problems(self) -> Iterator[Problem]:

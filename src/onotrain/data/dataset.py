@@ -94,6 +94,8 @@ class Dataset:
         Where the file says so.  Integer targets are indices into `class_names`.
     positions
         Finds the lines of a text file.
+    weights
+        How much each sample counts, real numbers ``(n,)``; None: all alike.
     """
 
     features: np.ndarray
@@ -104,6 +106,7 @@ class Dataset:
     target_names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     positions: Positions | None = field(default=None, compare=False, repr=False)
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)

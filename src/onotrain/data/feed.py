@@ -27,9 +27,21 @@ class Feed(Protocol):
     #: they are; with the seed, they name the order.
     windows: int
     pools: tuple[int, ...]
+    #: Whether samples have weights.
+    weighted: bool
 
-    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+    def fill(
+        self,
+        epoch: int,
+        batch: Batch,
+        part: Batch,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> None:
         """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
+
+        ``weights``, ``(r,)``, are written too unless they are None, which they must be where samples have none.
 
         *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's
         local slice, or a micro-batch of that.
@@ -55,6 +67,8 @@ class ArrayFeed:
     pool
         This rank's samples, if they are partitioned, which `index` then does not count for: they are permuted among the
         positions of this rank, the only ones that it may ask for.
+    weights
+        How much each sample counts, ``(n,)`` in the dtype to compute in; None: all alike.
     """
 
     def __init__(
@@ -66,8 +80,10 @@ class ArrayFeed:
         seed: int,
         kernels: Kernels,
         pool: Pool | None = None,
+        weights: np.ndarray | None = None,
     ) -> None:
-        self._features, self._targets, self._pool = features, targets, pool
+        self._features, self._targets, self._pool, self._weights = features, targets, pool, weights
+        self.weighted = weights is not None
         self._index = index if pool is None else pool.index
         self._kernels, self._seed = kernels, seed
         self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)
@@ -77,7 +93,15 @@ class ArrayFeed:
         self._key = (-1, 0)
         self._positions = np.empty(0, np.int64)
 
-    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+    def fill(
+        self,
+        epoch: int,
+        batch: Batch,
+        part: Batch,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> None:
         """Gather, normalise and copy; no communication."""
         if self._key[0] != epoch:
             purpose = ("order", epoch) if self._pool is None else ("order", epoch, self._pool.number)
@@ -91,3 +115,5 @@ class ArrayFeed:
             rows = self._index[rows]
         self._kernels.gather(self._features, rows, self._shift, self._scale, x)
         np.take(self._targets, rows, axis=0, out=targets, mode="clip")
+        if weights is not None and self._weights is not None:
+            np.take(self._weights, rows, out=weights, mode="clip")

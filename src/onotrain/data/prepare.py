@@ -21,6 +21,7 @@ from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
+from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
 
 #: Samples of a block that a normalisation is computed from.
@@ -93,7 +94,8 @@ class Prepared:
     arrays
         ``features`` (unless they are streamed) and ``targets`` of all samples in the training file; ``train_index`` if
         parts are cut from it; for validation and test either ``<part>_index``, or ``<part>_features`` (unless streamed)
-        and ``<part>_targets``, or nothing.
+        and ``<part>_targets``, or nothing.  Where samples or classes have weights, ``weights`` of all samples in the
+        training file, 1 in the mean over the training part; where samples have, ``<part>_weights`` of the others.
     description
         Shapes, names, and how features and targets are scaled, fitted on the training part.
     notes
@@ -105,7 +107,9 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
 
-def prepare(section: Any, task: str, outputs: int, dtype: str, memory: int) -> Prepared:
+def prepare(
+    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None
+) -> Prepared:
     """Read training, validation and test data.
 
     Parameters
@@ -118,6 +122,8 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, memory: int) -> P
         Compute dtype.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
+    class_weights
+        Of the ``loss`` section.
 
     Raises
     ------
@@ -126,7 +132,7 @@ def prepare(section: Any, task: str, outputs: int, dtype: str, memory: int) -> P
     """
     spec = spec_of(section)
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -139,18 +145,32 @@ class _Wanted:
     outputs: int
     dtype: str
     memory: int
+    class_weights: ClassWeights
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
     ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
-        """Return the fitted codec, and targets and parts, of which the training part is what it is fitted on."""
+        """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on."""
         codec = TargetCodec.fit(self.task, self.outputs, dataset)
         classes = None
         if self.task in ("multiclass", "binary"):
             classes = codec.encode(dataset).reshape(-1).astype(np.int64)
         arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
         codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
-        return codec, {"targets": encode(codec, dataset, self.dtype), **arrays}
+        targets, own = encode(codec, dataset, self.dtype), sample_weights(dataset)
+        counted = training_weights(own, self.class_weights, codec, targets, arrays.get(parts.TRAIN), dataset.source)
+        weights = {} if counted is None else {"weights": counted.astype(self.dtype)}
+        if own is not None:
+            for name, index in arrays.items():
+                if name.endswith("_index") and name != parts.TRAIN:
+                    weights[name.replace("_index", "_weights")] = own[index].astype(self.dtype)
+        return codec, {"targets": targets, **arrays, **weights}
+
+    def labels(self, part: str, codec: TargetCodec, dataset: Dataset) -> dict[str, np.ndarray]:
+        """Return targets and weights of a part that has samples of its own."""
+        own = sample_weights(dataset)
+        weights = {} if own is None else {f"{part}_weights": own.astype(self.dtype)}
+        return {f"{part}_targets": encode(codec, dataset, self.dtype), **weights}
 
 
 def _apart(section: Any) -> Iterator[tuple[str, Any]]:
@@ -174,7 +194,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
-            arrays[f"{part}_targets"] = encode(codec, held_out, wanted.dtype)
+            arrays |= wanted.labels(part, codec, held_out)
             if (
                 stream is None
                 and train_stream is None
@@ -214,7 +234,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             replace(DataSpec(where, section.format), csv=spec.csv), preparation, roles.targets, section.columns,
             wanted.dtype, section.missing_targets,
         )  # fmt: skip
-        arrays[f"{part}_features"], arrays[f"{part}_targets"] = features, encode(codec, found, wanted.dtype)
+        arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]
     if dropped:
         notes.append(f"{dropped:,} samples without a target are left out")
@@ -332,14 +352,18 @@ def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
 
 
 def samples_of(
-    features: np.ndarray | None, targets: np.ndarray, index: np.ndarray | None, stream: Hdf5Stream | None
+    features: np.ndarray | None,
+    targets: np.ndarray,
+    index: np.ndarray | None,
+    stream: Hdf5Stream | None,
+    weights: np.ndarray | None = None,
 ) -> Samples:
-    """Return samples whose features are in memory, or else in `stream`."""
+    """Return samples whose features are in memory, or else in `stream`; weights are of the samples in `index`."""
     if stream is not None:
-        return StreamSamples(stream, targets, index)
+        return StreamSamples(stream, targets, index, weights)
     if features is None:
         raise ValueError("neither features nor a stream")
-    return ArraySamples(features, targets, index)
+    return ArraySamples(features, targets, index, weights)
 
 
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:

@@ -26,13 +26,23 @@ class Samples(Protocol):
         """Return the encoded targets of samples ``[begin, end)``."""
         ...
 
+    def weights(self, begin: int, end: int) -> np.ndarray | None:
+        """Return how much each of samples ``[begin, end)`` counts, in the compute dtype; None: all alike."""
+        ...
+
 
 class ArraySamples:
-    """Samples in memory: all rows of the arrays, or those of `index`."""
+    """Samples in memory: all rows of the arrays, or those of `index`; `weights` are of the samples, in their order."""
 
-    def __init__(self, features: np.ndarray, targets: np.ndarray, index: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        targets: np.ndarray,
+        index: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.dtype = features.dtype
-        self._features, self._targets, self._index = features, targets, index
+        self._features, self._targets, self._index, self._weights = features, targets, index, weights
 
     def __len__(self) -> int:
         return len(self._features) if self._index is None else len(self._index)
@@ -48,13 +58,23 @@ class ArraySamples:
         """Return a copy of the samples' targets."""
         return self._targets[self._rows(begin, end)]
 
+    def weights(self, begin: int, end: int) -> np.ndarray | None:
+        """Return a view of the samples' weights, if they have any."""
+        return None if self._weights is None else self._weights[begin:end]
+
 
 class StreamSamples:
-    """Samples whose features stay in an HDF5 file: all its rows, or the sorted ones of `index`."""
+    """Samples whose features stay in an HDF5 file: all its rows, or the sorted ones of `index`; weights in memory."""
 
-    def __init__(self, stream: Hdf5Stream, targets: np.ndarray, index: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        stream: Hdf5Stream,
+        targets: np.ndarray,
+        index: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ) -> None:
         self.dtype = stream.dtype
-        self._stream, self._targets, self._index = stream, targets, index
+        self._stream, self._targets, self._index, self._weights = stream, targets, index, weights
         self._block = np.empty((0 if index is None else stream.block_rows, stream.features), stream.dtype)
 
     def __len__(self) -> int:
@@ -80,6 +100,10 @@ class StreamSamples:
     def targets(self, begin: int, end: int) -> np.ndarray:
         """Return a copy of the samples' targets."""
         return self._targets[self._rows(begin, end)]
+
+    def weights(self, begin: int, end: int) -> np.ndarray | None:
+        """Return a view of the samples' weights, if they have any."""
+        return None if self._weights is None else self._weights[begin:end]
 
 
 def blocks_of(samples: Samples, rows: int) -> Iterator[np.ndarray]:

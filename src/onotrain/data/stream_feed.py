@@ -51,6 +51,8 @@ class StreamFeed:
         Largest batch; a window holds at least as many samples.
     normalization, seed, kernels
         As for `onotrain.data.feed.ArrayFeed`.
+    weights
+        How much each row counts, ``(rows,)`` in the dtype to compute in; None: all alike.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class StreamFeed:
         normalization: Normalization,
         seed: int,
         kernels: Kernels,
+        weights: np.ndarray | None = None,
     ) -> None:
         self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
+        self._weights, self.weighted = weights, weights is not None
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
         block_bytes = stream.block_rows * stream.features * stream.dtype.itemsize
         # A batch may begin in one window and end in the next, but not reach into a third.
@@ -93,7 +97,15 @@ class StreamFeed:
     ) -> BlockOrder:
         return BlockOrder(rows, block_rows, blocks, epoch, keys, self._kernels.shuffle_positions, index)
 
-    def fill(self, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
+    def fill(
+        self,
+        epoch: int,
+        batch: Batch,
+        part: Batch,
+        x: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+    ) -> None:
         """Take the samples from the windows, which all ranks of the node enter.  *Collective* over the node."""
         order = self.order(epoch)
         first, last = order.window_at(batch.begin), order.window_at(batch.end - 1)
@@ -113,7 +125,10 @@ class StreamFeed:
             rows = slice(chunk.begin - part.begin, chunk.end - part.begin)
             slot = self._loaded.index(self._place(epoch, chunk.window))
             self._kernels.gather(self._buffers[slot], chunk.rows, self._shift, self._scale, x[rows])
-            np.take(self._targets, self._rows_of[slot][chunk.rows], axis=0, out=targets[rows], mode="clip")
+            numbers = self._rows_of[slot][chunk.rows]
+            np.take(self._targets, numbers, axis=0, out=targets[rows], mode="clip")
+            if weights is not None and self._weights is not None:
+                np.take(self._weights, numbers, out=weights[rows], mode="clip")
 
     def _place(self, epoch: int, number: int) -> _Place:
         """Return what tells windows apart; a file that fits in one window is the same in every epoch."""

@@ -124,6 +124,25 @@ class TargetCodec:
         """Return what the network learns or gives in the units of the data."""
         return values if self.scaling is None else self.scaling.undo(values)
 
+    def names(self, target_names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """Return the names of the classes (two for ``binary``), labels or outputs; None where they are only numbers.
+
+        Parameters
+        ----------
+        target_names
+            Of the columns in the training file.
+        """
+        names = self.class_names
+        if names is None and self.task in ("multilabel", "regression"):
+            names = target_names
+        expected = 2 if self.task == "binary" else self.outputs
+        return names if names is not None and len(names) == expected else None
+
+    def shown_names(self, target_names: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the same; their numbers where they have no names."""
+        count = 2 if self.task == "binary" else self.outputs
+        return self.names(target_names) or tuple(map(str, range(count)))
+
     @property
     def classes(self) -> int:
         """Number of classes; 0 for regression and multi-label."""

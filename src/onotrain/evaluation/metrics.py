@@ -1,28 +1,43 @@
-"""Metrics as sums over samples: any split of the samples over ranks adds up to the same value.
+"""Metrics by their names: each is a formula of a statistic, which ranks add up from their samples.
 
-A metric turns logits and targets of some rows into a few sums, and the sums over all rows into its value.
+So any split of the samples over ranks has the same value.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from onotrain.config import metrics as known
 from onotrain.config.options import Task
 from onotrain.errors import UsageError
+from onotrain.evaluation import class_scores, value_scores
+from onotrain.evaluation.ranking import Ranking, Scores
+from onotrain.evaluation.rows import Rows
+from onotrain.evaluation.statistics import (
+    CALIBRATION_BINS,
+    Calibration,
+    ClassCounts,
+    Collection,
+    Errors,
+    Means,
+    ProbabilityErrors,
+    Statistic,
+    TopRight,
+)
 from onotrain.nn.losses import Loss
 
 
 class Metric(Protocol):
-    """One metric; ``size`` sums describe any set of rows.
+    """One metric of another package; ``size`` sums describe any set of rows.
 
-    A metric of another package is a class that is called with the `Loss` and any row of the targets.  It has these
-    members, and as attributes of the class ``tasks``, a tuple of what networks must do for it (see `Loss.task`), and
-    ``mode``, ``min`` or ``max``; an entry point of the group ``onotrain.metrics`` gives it its name.
+    It is a class that is called with the `Loss` and any row of the targets.  It has these members, and as attributes of
+    the class ``tasks``, a tuple of what networks must do for it (see `Loss.task`), and ``mode``, ``min`` or ``max``; an
+    entry point of the group ``onotrain.metrics`` gives it its name.  It has no weighted form.
     """
 
     name: str
@@ -47,151 +62,196 @@ class Metric(Protocol):
         ...
 
 
-class SampleMean:
-    """Mean of what the loss kernels count: the loss itself, or the accuracy."""
+@dataclass(frozen=True)
+class Measure:
+    """A metric that is made: what is summed or collected, and the value of that."""
 
-    size = 1
-
-    def __init__(self, name: str, entry: int) -> None:
-        self.name = name
-        self._entry = entry
-
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Return the entry of the loss sums."""
-        return loss_sums[self._entry : self._entry + 1]
-
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return the mean over samples."""
-        return float(sums[0]) / samples
+    name: str
+    statistic: Statistic | Collection
+    value: Callable[[Any], float]
 
 
-class TopK:
-    """Part of the samples whose class is among the ``k`` largest logits."""
+class Subject(NamedTuple):
+    """What metrics are made for."""
 
-    size = 1
+    loss: Loss
+    #: Any row of the targets.
+    origin: np.ndarray
+    #: Names of the classes (two for ``binary``), labels or outputs; their numbers where they have none.
+    names: tuple[str, ...]
+    #: Whether answers are judged by a threshold of their own.
+    threshold: bool = False
 
-    def __init__(self, k: int) -> None:
-        self.name = f"top_{k}"
-        self._k = k
-
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Count rows in which fewer than ``k`` logits are larger than the target's, or not a number."""
-        own = np.take_along_axis(logits, targets[:, np.newaxis].astype(np.int64), axis=1)
-        return np.array([np.count_nonzero((~(logits <= own)).sum(axis=1) < self._k)], np.float64)
-
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return the mean over samples."""
-        return float(sums[0]) / samples
+    @property
+    def classes(self) -> int:
+        """Number of classes or labels."""
+        return max(2, self.loss.outputs) if has_confusion(self.loss.task) else self.loss.outputs
 
 
-class MeanAbsoluteError:
-    """Mean of ``|prediction - target|`` over samples and outputs."""
+@dataclass(frozen=True, eq=False)
+class _Foreign(Statistic):
+    """The sums of a metric of another package, and their number of samples."""
 
-    name = "mae"
-    size = 1
+    metric: Metric
 
-    def __init__(self, outputs: int) -> None:
-        self._outputs = outputs
+    @property
+    def size(self) -> int:
+        """One more than those of the metric."""
+        return int(self.metric.size) + 1
 
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Sum absolute errors."""
-        return np.array([np.abs(logits.astype(np.float64) - targets).sum()])
+    def sums(self, rows: Rows) -> np.ndarray:
+        """Return the metric's sums, then the number of rows."""
+        seen = rows.predictions if rows.loss.task == "regression" else rows.logits
+        return np.append(self.metric.sums(seen, rows.values, rows.loss_sums), len(rows))
 
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return the mean over samples and outputs."""
-        return float(sums[0]) / (samples * self._outputs)
-
-
-class RootMeanSquareError:
-    """Square root of the mean of squared errors over samples and outputs."""
-
-    name = "rmse"
-    size = 1
-
-    def __init__(self, outputs: int) -> None:
-        self._outputs = outputs
-
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Sum squared errors."""
-        return np.array([np.square(logits.astype(np.float64) - targets).sum()])
-
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return the root of the mean."""
-        return math.sqrt(float(sums[0]) / (samples * self._outputs))
+    def value(self, sums: np.ndarray) -> float:
+        """Return what the metric makes of its sums."""
+        return self.metric.value(sums[:-1], int(sums[-1]))
 
 
-class Determination:
-    """R2, the part of the targets' variance that is explained; the mean over the outputs.
-
-    Parameters
-    ----------
-    origin
-        Any target row, such as the first: sums of squares are taken about it, for a large mean would swallow the
-        variance.
-    """
-
-    name = "r2"
-
-    def __init__(self, origin: np.ndarray) -> None:
-        self._origin = np.asarray(origin, np.float64).reshape(-1)
-        self._outputs = len(self._origin)
-        self.size = 3 * self._outputs
-
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Sum squared errors, shifted targets and their squares, per output."""
-        shifted = targets - self._origin
-        errors = np.square(logits.astype(np.float64) - targets)
-        return np.concatenate([errors.sum(axis=0), shifted.sum(axis=0), np.square(shifted).sum(axis=0)])
-
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return ``1 - residual / total``; NaN where the targets do not vary."""
-        errors, first, second = sums.reshape(3, self._outputs)
-        total = second - first**2 / samples
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(np.mean(np.where(total > 0, 1.0 - errors / total, np.nan)))
+_Made = tuple[Statistic | Collection, Callable[[Any], float]]
+#: Makes the statistic and the formula of a metric: of what, how it is called, and the number of the class it is about.
+_Make = Callable[[Subject, known.Name, "int | None"], _Made]
 
 
-class Confusion:
-    """Counts of (true class, predicted class); its value is the accuracy, its sums are the matrix."""
+def _mean(entry: int) -> _Make:
+    def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
+        statistic = Means(name.weighted, subject.threshold and entry == 2)
+        return statistic, lambda sums: float(sums[entry]) / float(sums[0])
 
-    name = "confusion"
-
-    def __init__(self, classes: int) -> None:
-        self.size = classes * classes
-        self._classes = classes
-
-    def sums(self, logits: np.ndarray, targets: np.ndarray, loss_sums: np.ndarray) -> np.ndarray:
-        """Count pairs; a binary logit stands for two classes."""
-        if logits.shape[1] == 1:
-            truth, predicted = (targets[:, 0] > 0.5).astype(np.int64), (logits[:, 0] > 0).astype(np.int64)
-        else:
-            truth, predicted = targets.astype(np.int64), logits.argmax(axis=1)
-        return np.bincount(truth * self._classes + predicted, minlength=self.size).astype(np.float64)
-
-    def value(self, sums: np.ndarray, samples: int) -> float:
-        """Return the part of the samples on the diagonal."""
-        return float(np.trace(sums.reshape(self._classes, self._classes))) / samples
+    return make
 
 
-_BUILT_IN: dict[str, Callable[[Loss, np.ndarray], Metric]] = {
-    "loss": lambda loss, origin: SampleMean("loss", 0),
-    "accuracy": lambda loss, origin: SampleMean("accuracy", 1),
-    "mae": lambda loss, origin: MeanAbsoluteError(loss.outputs),
-    "rmse": lambda loss, origin: RootMeanSquareError(loss.outputs),
-    "r2": lambda loss, origin: Determination(origin),
-    "confusion": lambda loss, origin: Confusion(max(2, loss.outputs)),
+def _top_k(subject: Subject, name: known.Name, number: int | None) -> _Made:
+    return TopRight(name.k or 1, name.weighted), lambda sums: float(sums[1]) / float(sums[0])
+
+
+def _counts(formula: Callable[[np.ndarray], float]) -> _Make:
+    return lambda subject, name, number: (ClassCounts(subject.classes, name.weighted), formula)
+
+
+def _score(ratio: str) -> _Make:
+    """Return what makes a macro mean over classes, or the score of one class."""
+
+    def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
+        each = class_scores.RATIOS[ratio]
+        labels = subject.loss.task == "multilabel"
+        formula = class_scores.macro(each, labels=labels) if number is None else class_scores.of_class(each, number)
+        return ClassCounts(subject.classes, name.weighted), formula
+
+    return make
+
+
+def _ranking(entry: str) -> _Make:
+    """Return what makes a measure of scores: the mean over classes that have one, or that of one class."""
+
+    def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
+        two = has_confusion(subject.loss.task) and subject.classes == 2
+        if number is None and two:  # the second class is the one that is looked for
+            number = 1
+        if subject.loss.task == "binary":
+            if number == 0:
+                raise UsageError(
+                    f"metric {entry}[{name.of}]: the network has a score of {subject.names[1]!r} alone",
+                    hint=f"use {entry}[{subject.names[1]}]",
+                )
+            number = 0
+        return Scores(name.weighted), partial(_of_ranking, entry, slice(None) if number is None else number)
+
+    return make
+
+
+def _of_ranking(entry: str, chosen: Any, ranking: Ranking) -> float:
+    values = np.atleast_1d(getattr(ranking, entry)[chosen])
+    found = values[~np.isnan(values)]
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def _probabilities(entry: int) -> _Make:
+    return lambda subject, name, number: (
+        ProbabilityErrors(name.weighted),
+        lambda sums: float(sums[entry]) / float(sums[0]),
+    )
+
+
+def _calibration(subject: Subject, name: known.Name, number: int | None) -> _Made:
+    def value(sums: np.ndarray) -> float:
+        count, confidence, right = sums.reshape(3, CALIBRATION_BINS)
+        return float(np.abs(confidence - right).sum() / count.sum())
+
+    return Calibration(name.weighted), value
+
+
+def _values(entry: str, mean: Callable[[np.ndarray], float]) -> _Make:
+    def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
+        statistic = errors(subject.origin, name.weighted)
+        if number is None:
+            return statistic, mean
+        return statistic, lambda sums: float(getattr(value_scores.PerOutput.of(sums), entry)[number])
+
+    return make
+
+
+_BUILT_IN: dict[str, _Make] = {
+    "loss": _mean(1),
+    "accuracy": _mean(2),
+    "top_k": _top_k,
+    "balanced_accuracy": _counts(class_scores.balanced_accuracy),
+    **{ratio: _score(ratio) for ratio in class_scores.RATIOS},
+    **{f"{ratio}_micro": _counts(class_scores.micro(made)) for ratio, made in class_scores.RATIOS.items()},
+    **{f"{ratio}_weighted": _counts(class_scores.by_support(made)) for ratio, made in class_scores.RATIOS.items()},
+    "mcc": _counts(class_scores.matthews),
+    "roc_auc": _ranking("roc_auc"),
+    "average_precision": _ranking("average_precision"),
+    "log_loss": _probabilities(1),
+    "brier": _probabilities(2),
+    "calibration_error": _calibration,
+    "mae": _values("mae", value_scores.mae),
+    "rmse": _values("rmse", value_scores.rmse),
+    "r2": _values("r2", value_scores.r2),
 }
 
 
-def make_metrics(names: Sequence[str], loss: Loss, origin: np.ndarray) -> list[Metric]:
-    """Return the metrics called `names`, the loss always among them; `origin` is any target row.
+def errors(origin: np.ndarray, weighted: bool = False) -> Errors:
+    """Return the statistic of errors of values; `origin` is any row of the targets."""
+    return Errors(tuple(np.asarray(origin, np.float64).reshape(-1).tolist()), weighted)
+
+
+def make_metrics(
+    names: Sequence[str],
+    loss: Loss,
+    origin: np.ndarray,
+    *,
+    of: Sequence[str] | None = None,
+    weighted: bool = False,
+    threshold: bool = False,
+) -> list[Measure]:
+    """Return the metrics called `names`, the loss always among them.
+
+    Parameters
+    ----------
+    names
+        See `onotrain.config.metrics`.
+    loss
+        Of the network.
+    origin
+        Any target row.
+    of
+        Names of the classes (two for ``binary``), labels or outputs; None for their numbers.
+    weighted
+        Whether the samples have weights.
+    threshold
+        Whether answers are judged by another threshold than a probability of one half.
 
     Raises
     ------
     UsageError
-        A name is unknown or does not fit the task, or its package does not work.
+        A name is unknown or does not fit the task, there is no such class or output or there are no weights, or its
+        package does not work.
     """
-    return [_metric(name, loss, origin) for name in dict.fromkeys(("loss", *names))]
+    count = 2 if loss.task == "binary" else loss.outputs
+    subject = Subject(loss, origin, tuple(of or map(str, range(count))), threshold)
+    return [_measure(name, subject, weighted) for name in dict.fromkeys(("loss", *names))]
 
 
 def has_confusion(task: Task) -> bool:
@@ -199,20 +259,41 @@ def has_confusion(task: Task) -> bool:
     return task in ("multiclass", "binary")
 
 
-def _metric(name: str, loss: Loss, origin: np.ndarray) -> Metric:
-    facts, k = known.facts(name), known.top_k(name)
-    fits = has_confusion(loss.task) if name == "confusion" else facts is not None and loss.task in facts.tasks
-    if not fits or (k or 0) > loss.outputs:
-        broken = known.broken(name)
-        if broken is not None:
-            raise UsageError(f"metric {name!r}: {broken}")
-        fitting = [*known.automatic(loss.task), *(["confusion"] if has_confusion(loss.task) else [])]
+def _measure(name: str, subject: Subject, weighted: bool) -> Measure:
+    loss, facts, parsed = subject.loss, known.facts(name), known.parse(name)
+    if facts is None or loss.task not in facts.tasks or (known.top_k(name) or 0) > loss.outputs:
+        raise _unfit(name, loss)
+    if parsed is None:
+        foreign = _Foreign(known.PLUGINS.load(name)(loss, subject.origin))
+        return Measure(name, foreign, foreign.value)
+    if parsed.weighted and not weighted:
         raise UsageError(
-            f"metric {name!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
-            hint=f"use some of: {', '.join(fitting)}"
-            + (f", top_1 to top_{loss.outputs}" if loss.task == "multiclass" else ""),
+            f"metric {name!r} needs weights of the samples, and these have none",
+            hint=f"name their column with data.weights, or use {name.removeprefix('weighted_')}",
         )
-    if k is not None:
-        return TopK(k)
-    make = _BUILT_IN.get(name) or known.PLUGINS.load(name)
-    return make(loss, origin)
+    statistic, value = _BUILT_IN[parsed.base](subject, parsed, _number(name, parsed, subject))
+    return Measure(name, statistic, value)
+
+
+def _number(name: str, parsed: known.Name, subject: Subject) -> int | None:
+    """Return the number of the class, label or output that a metric is about; None for all."""
+    if parsed.of is None:
+        return None
+    if parsed.of not in subject.names:
+        kind = {"regression": "output", "multilabel": "label"}.get(subject.loss.task, "class")
+        shown = ", ".join(subject.names[:10]) + (", ..." if len(subject.names) > 10 else "")
+        raise UsageError(f"metric {name!r}: there is no {kind} {parsed.of!r}; expected one of {shown}")
+    return subject.names.index(parsed.of)
+
+
+def _unfit(name: str, loss: Loss) -> UsageError:
+    """Return the error of a metric that is unknown, broken, or without a meaning for the task."""
+    broken = known.broken(name)
+    if broken is not None:
+        return UsageError(f"metric {name!r}: {broken}")
+    fitting = [each for each in known.built_in(loss.task) if known.top_k(each) is None]
+    return UsageError(
+        f"metric {name!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
+        hint=f"use some of: {', '.join(fitting)}"
+        + (f", top_1 to top_{loss.outputs}" if loss.task == "multiclass" else ""),
+    )

@@ -5,101 +5,43 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from onotrain.config.metrics import automatic
+from onotrain.config import metrics as known
 from onotrain.data import DataSpec
+from onotrain.data.samples import Samples
+from onotrain.errors import UsageError
+from onotrain.evaluation.class_scores import PerClass
+from onotrain.evaluation.confusion import Confusion, ConfusionCounts
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.evaluation.metrics import has_confusion, make_metrics
+from onotrain.evaluation.ranking import Scores, check_size
+from onotrain.evaluation.value_scores import PerOutput
+from onotrain.evaluation.warnings import constant_outputs, warnings_of, watched
+from onotrain.inference.evaluation_result import ClassScore, Evaluation, OutputScore
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.source import Stream, open_source
-from onotrain.nn.losses import Loss
+from onotrain.inference.source import Source, Stream, open_source
 from onotrain.parallel import threads
+from onotrain.parallel.world import World
 
+__all__ = ["ClassScore", "Evaluation", "OutputScore", "Threshold", "evaluate"]
 
-@dataclass(frozen=True)
-class ClassScore:
-    """How well one class is recognised; NaN where there is nothing to divide by."""
-
-    name: str
-    precision: float
-    recall: float
-    f1: float
-    #: Number of samples of the class.
-    support: int
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` found out.
-
-    Parameters
-    ----------
-    source
-        Name of the data.
-    samples
-        Number of samples.
-    metrics
-        Values by name.
-    class_names
-        Names or numbers of the classes; empty where the network does not tell classes apart.
-    confusion
-        int64 ``(classes, classes)``: number of samples by true class (row) and predicted class (column); None likewise.
-    warnings
-        To be shown to the user.
-    """
-
-    source: str
-    samples: int
-    metrics: dict[str, float]
-    class_names: tuple[str, ...]
-    confusion: np.ndarray | None
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def scores(self) -> list[ClassScore]:
-        """Precision, recall and F1 of every class."""
-        if self.confusion is None:
-            return []
-        right = np.diagonal(self.confusion).astype(np.float64)
-        support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            precision, recall, f1 = right / predicted, right / support, 2 * right / (support + predicted)
-        columns = (a.tolist() for a in (precision, recall, f1, support))
-        return [ClassScore(*row) for row in zip(self.class_names, *columns, strict=True)]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return it as data for JSON; what is not a number is None."""
-        mapping: dict[str, Any] = {
-            "data": self.source,
-            "samples": self.samples,
-            "metrics": {name: _number(value) for name, value in self.metrics.items()},
-        }
-        if self.confusion is not None:
-            mapping["classes"] = [
-                {
-                    "name": score.name,
-                    "precision": _number(score.precision),
-                    "recall": _number(score.recall),
-                    "f1": _number(score.f1),
-                    "support": score.support,
-                }
-                for score in self.scores
-            ]
-            mapping["confusion"] = self.confusion.tolist()
-        return mapping
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+#: A probability, or how to choose one; None: what is more probable.
+Threshold = float | Literal["best_f1"] | None
+#: Scores (samples x classes) beyond which measures of their order are computed only if they are asked for.
+_FEW_SCORES = 1 << 22
 
 
 def evaluate(
-    run: str | os.PathLike[str], data: DataSpec, metrics: Sequence[str] | None = None, *, stream: Stream = "auto"
+    run: str | os.PathLike[str],
+    data: DataSpec,
+    metrics: Sequence[str] | None = None,
+    *,
+    stream: Stream = "auto",
+    threshold: Threshold = None,
 ) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
 
@@ -112,9 +54,13 @@ def evaluate(
     data
         Samples with targets.
     metrics
-        Names of metrics; default: all of the task.  The loss always comes first; a confusion matrix is always added.
+        Names of metrics; default: all of the task, each class or output, and the confusion matrix, which is among
+        metrics that are asked for if ``confusion`` is.  The loss always comes first.
     stream
         Leave an HDF5 file on the disk, and let each rank read what it evaluates; ``auto``: if it is large.
+    threshold
+        Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart;
+        ``best_f1``: the one with the largest F1 on these very data, for each label its own.
 
     Returns
     -------
@@ -124,39 +70,135 @@ def evaluate(
     Raises
     ------
     UsageError
-        There is no such run, or a metric that does not fit the task.
+        There is no such run, or a metric or a threshold that does not fit the task.
     CheckpointError, DataError, ResourceError
         Network or data cannot be read or do not fit each other; a label is outside the classes.
     """
     world = connect()
     predictor, warnings = load_everywhere(world, os.fspath(run))
-    loss = predictor.model.loss
-    with together(world):
-        make_metrics(_names(loss, predictor, metrics), loss, np.zeros(loss.outputs))  # before the data are read
+    loss, names = predictor.model.loss, predictor.output.shown_names
+    with together(world):  # before the data are read
+        wanted = None if metrics is None else [name for name in metrics if name != "confusion"]
+        make_metrics(wanted or (), loss, np.zeros(loss.outputs), of=names, weighted=True)
+        _check_threshold(predictor, threshold)
+        if "confusion" in (metrics or ()) and not has_confusion(loss.task):
+            raise UsageError(f"metric 'confusion' needs one class a sample, which loss {loss.name!r} has not")
     with ExitStack() as stack:
         source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
-        samples = source.samples
-        metadata = predictor.metadata
-        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
-        found = make_metrics(_names(loss, predictor, metrics), loss, origin)
-        evaluator = Evaluator(
-            predictor.model, samples, metadata.normalization, found, predictor.kernels, metadata.codec.scaling
-        )
+        with together(world):
+            chosen = _default(predictor, source.samples) if wanted is None else wanted
+            tables = metrics is None or "confusion" in metrics
+            job = _Job(world, predictor, source, chosen, tables=tables, threshold=threshold)
+            if threshold == "best_f1":
+                check_size("best_f1", len(source.samples), loss.outputs)
         with threads.limit(1):
-            sums = evaluator.sums(None if world is None else world.comm)
-    values = {m.name: m.value(s, len(samples)) for m, s in zip(found, sums, strict=True) if m.name != "confusion"}
-    matrix = next((s for m, s in zip(found, sums, strict=True) if m.name == "confusion"), None)
-    names = () if matrix is None else predictor.output.shown_names
-    confusion = None if matrix is None else matrix.astype(np.int64).reshape(len(names), len(names))
-    return Evaluation(source.name, len(samples), values, names, confusion, tuple(warnings))
+            return job.run(warnings)
 
 
-def _names(loss: Loss, predictor: Predictor, wanted: Sequence[str] | None) -> list[str]:
-    """Return the names of the metrics to compute: those wanted, or those of the task and of the configuration."""
-    names = list(wanted or ())
-    if wanted is None:
-        configured = predictor.metadata.config.training.metrics
-        top = ["top_5"] if loss.task == "multiclass" and loss.outputs > 5 else []
-        names = [*automatic(loss.task), *top, *([] if isinstance(configured, str) else configured)]
-    names = [name for name in names if name != "confusion"]
-    return [*names, "confusion"] if has_confusion(loss.task) else names
+class _Job:
+    """One evaluation: what is measured, and what is made of it.
+
+    Parameters
+    ----------
+    world, predictor, source
+        Of the evaluation.
+    names
+        Of the metrics.
+    tables
+        Whether each class, each output and the confusion matrix are wanted too.
+    threshold
+        As it was asked for.
+    """
+
+    def __init__(
+        self,
+        world: World | None,
+        predictor: Predictor,
+        source: Source,
+        names: Sequence[str],
+        *,
+        tables: bool,
+        threshold: Threshold,
+    ) -> None:
+        self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
+        self._tables, self._threshold = tables, threshold
+        loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
+        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
+        self._watched = watched(loss.task, loss.outputs, origin)
+        measures = make_metrics(
+            names, loss, origin, of=predictor.output.shown_names,
+            weighted=samples.weights(0, 1) is not None, threshold=threshold is not None,
+        )  # fmt: skip
+        self._evaluator = Evaluator(
+            predictor.model, samples, metadata.normalization, measures, predictor.kernels,
+            scaling=metadata.codec.scaling,
+        )  # fmt: skip
+
+    def run(self, warnings: Sequence[str]) -> Evaluation:
+        """Return the evaluation.  *Collective*."""
+        evaluator = self._evaluator
+        used = self._best() if self._threshold == "best_f1" else self._threshold
+        task, names, watched = self._predictor.model.loss.task, self._predictor.output.shown_names, self._watched
+        confusion = Confusion(len(names)) if self._tables and has_confusion(task) else None
+        others = [each for each in (watched, confusion) if each is not None]
+        totals = evaluator.totals(self._comm, [*(m.statistic for m in evaluator.measures), *others], used)
+        sums = None if watched is None else totals[watched]
+        return Evaluation(
+            source=self._source.name,
+            samples=evaluator.samples,
+            metrics=evaluator.values(totals),
+            threshold=tuple(used.tolist()) if isinstance(used, np.ndarray) else used,
+            warnings=(*warnings, *self._warnings(evaluator, sums)),
+            **(self._of_values(sums) if task == "regression" else self._of_classes(sums, totals.get(confusion))),
+        )
+
+    def _best(self) -> float | np.ndarray:
+        """Return the threshold with the largest F1, for several labels one each.  *Collective*."""
+        scores = Scores()
+        best = self._evaluator.totals(self._comm, [scores])[scores].best_threshold
+        best = np.where(np.isnan(best), 0.5, best)  # of labels that never occur
+        return best if self._predictor.output.task == "multilabel" else float(best[-1])
+
+    def _warnings(self, evaluator: Evaluator, sums: np.ndarray | None) -> list[str]:
+        if sums is None:
+            return []
+        names = self._predictor.output.shown_names
+        found = warnings_of(self._watched, sums, names)
+        constant = constant_outputs(sums, names) if self._predictor.output.regression else []
+        if constant and len(constant) < len(names) and any(m.name == "r2" for m in evaluator.measures):
+            found.append(f"r2 is the mean over the other outputs: the targets of {', '.join(constant[:5])} do not vary")
+        return found
+
+    def _of_classes(self, sums: np.ndarray | None, counts: ConfusionCounts | None) -> dict[str, Any]:
+        if counts is None or sums is None:
+            return {}
+        names = self._predictor.output.shown_names
+        return {"class_names": names, "counts": counts, "per_class": PerClass.of(sums)}
+
+    def _of_values(self, sums: np.ndarray | None) -> dict[str, Any]:
+        if sums is None or not self._tables:
+            return {}
+        return {"output_names": self._predictor.output.shown_names, "per_output": PerOutput.of(sums)}
+
+
+def _check_threshold(predictor: Predictor, threshold: Threshold) -> None:
+    """Refuse a threshold that is no probability, or a network that has no use for one."""
+    if isinstance(threshold, str):
+        if threshold != "best_f1":
+            raise UsageError(f"the threshold is {threshold!r}, expected a probability or best_f1")
+        predictor.output.check_threshold()
+    else:
+        predictor.output.with_threshold(threshold)
+
+
+def _default(predictor: Predictor, samples: Samples) -> list[str]:
+    """Return the task's metrics and those of the configuration; where there are weights, weighted ones too."""
+    loss, configured = predictor.model.loss, predictor.metadata.config.training.metrics
+    weighted = samples.weights(0, 1) is not None
+    names = list(known.shown(loss.task))
+    if len(samples) * loss.outputs > _FEW_SCORES:
+        names = [name for name in names if name not in ("roc_auc", "average_precision")]
+    names += ["top_5"] if loss.task == "multiclass" and loss.outputs > 5 else []
+    names += [f"weighted_{name}" for name in names] if weighted else []
+    names += [] if isinstance(configured, str) else configured
+    return [name for name in names if weighted or not name.startswith("weighted_")]

@@ -53,6 +53,7 @@ def predict_file(
     *,
     stream: Stream = "auto",
     begin: Begin = lambda samples: lambda rows: None,
+    threshold: float | None = None,
 ) -> PredictionReport | None:
     """Predict all samples of a data file with the network of `run`, on all ranks of the job.
 
@@ -70,6 +71,9 @@ def predict_file(
         Leave an HDF5 file on the disk, and let each rank read what it predicts; ``auto``: if it is large.
     begin
         For a progress display; called on rank 0.
+    threshold
+        Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart; None:
+        the more probable answer.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def predict_file(
     Raises
     ------
     UsageError
-        There is no such run, or `output` has another suffix, no directory, or is what is read.
+        There is no such run, `output` has another suffix, no directory or is what is read, or a threshold does not fit.
     CheckpointError, DataError, ResourceError
         The network, the data or the output cannot be read or written.
     """
@@ -87,6 +91,8 @@ def predict_file(
     with together(world):
         path = check_output(output, inputs=(data.path, run))
     predictor, warnings = load_everywhere(world, os.fspath(run))
+    with together(world):
+        predictor.output = predictor.output.with_threshold(threshold)
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
         source = open_source(stack, world, predictor.metadata, data, stream, labelled=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -36,25 +36,56 @@ class Outputs:
         float32 or float64.
     names
         Of the classes, labels or targets; None where they are only numbers.
+    threshold
+        Probability above which the answer is yes, where answers are yes or no; None: where they are more probable.
     """
 
     task: str
     width: int
     dtype: np.dtype
     names: tuple[str, ...] | None
+    threshold: float | None = None
     #: Significant decimal digits in text; None: as many as can be read back exactly.
     digits: int | None = None
 
     @classmethod
     def of(cls, metadata: ModelMetadata, dtype: np.dtype) -> Outputs:
         """Return the outputs of the network that `metadata` describes."""
-        task, names = metadata.codec.task, metadata.codec.class_names
-        if names is None and task in ("multilabel", "regression"):
-            names = metadata.target_names
-        expected = 2 if task == "binary" else metadata.codec.outputs
-        names = names if names is not None and len(names) == expected else None
-        scaled = metadata.codec.scaling is not None and metadata.config.training.dtype == "float32"
-        return cls(task, metadata.codec.outputs, dtype, names, _SCALED_DIGITS if scaled else None)
+        codec = metadata.codec
+        scaled = codec.scaling is not None and metadata.config.training.dtype == "float32"
+        digits = _SCALED_DIGITS if scaled else None
+        return cls(codec.task, codec.outputs, dtype, codec.names(metadata.target_names), digits=digits)
+
+    def with_threshold(self, threshold: float | None) -> Outputs:
+        """Return outputs that decide by a threshold.
+
+        Raises
+        ------
+        UsageError
+            It is no probability, or the answers are not yes or no.
+        """
+        if threshold is None:
+            return self
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"the threshold is {threshold:g}, expected a probability from 0 to 1")
+        self.check_threshold()
+        return replace(self, threshold=float(threshold))
+
+    def check_threshold(self) -> None:
+        """Refuse a threshold where the answers are not yes or no.
+
+        Raises
+        ------
+        UsageError
+            The network predicts values, or one of three classes or more.
+        """
+        if self.regression or (self.task == "multiclass" and self.width != 2):
+            found = "values" if self.regression else f"one of {self.width} classes"
+            raise UsageError(
+                f"a threshold needs a network that answers yes or no, or tells two classes apart; this one predicts "
+                f"{found}",
+                hint="leave --threshold out",
+            )
 
     @property
     def regression(self) -> bool:
@@ -89,10 +120,11 @@ class Outputs:
         """
         if self.regression:
             raise UsageError("the network predicts values, not classes", hint="use predict")
-        if self.task == "multiclass":
+        if self.task == "multiclass" and self.threshold is None:
             return probabilities.argmax(axis=1)
-        chosen = probabilities > 0.5
-        return chosen[:, 0].astype(np.int64) if self.task == "binary" else chosen
+        # A threshold in double precision, so that it is not rounded to a probability.
+        chosen = probabilities > np.float64(0.5 if self.threshold is None else self.threshold)
+        return chosen if self.task == "multilabel" else chosen[:, -1].astype(np.int64)
 
 
 def activation_of(layer: Layer) -> Activation:

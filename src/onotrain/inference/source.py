@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite
-from onotrain.data.dataset import listed
+from onotrain.data.dataset import Dataset, listed
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.prepare import check_features, encode, read_prepared
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.sources import load_dataset
+from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
 from onotrain.parallel.agreement import broadcast
@@ -109,11 +110,18 @@ def _in_memory(
         dataset = load_dataset(spec)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
-        targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
-        return {"features": dataset.features, **targets}, dataset.source
+        return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
     arrays, name = _once_per_node(world, make)
-    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)))
+    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights")))
+
+
+def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Return encoded targets, and the samples' weights if they have any."""
+    dtype = metadata.config.training.dtype
+    weights = sample_weights(dataset)
+    found = {"targets": encode(metadata.codec, dataset, dtype)}
+    return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
 
 def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
@@ -129,17 +137,18 @@ def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labe
             spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
             data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
         )  # fmt: skip
-        targets = {"targets": encode(metadata.codec, dataset, metadata.config.training.dtype)} if labelled else {}
+        labels = _labels(metadata, dataset) if labelled else {}
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         lacking = np.isnan(features).any(axis=1)
         if lacking.any():
             row = int(np.argmax(lacking))
             lost = next((c for c in table if c.name in preparation.inputs and c.missing[row]), table.columns[0])
             found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
-        return {"features": features, **targets}, dataset.source
+        return {"features": features, **labels}, dataset.source
 
     arrays, name = _once_per_node(world, make)
-    return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE)), **found)
+    samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
+    return Source(name, samples, **found)
 
 
 def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
@@ -148,15 +157,13 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, sp
         file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
 
-    targets = _NONE
-    if labelled:
-
-        def make() -> tuple[dict[str, np.ndarray], str]:
-            return {"targets": encode(metadata.codec, file.targets_only(), metadata.config.training.dtype)}, ""
-
-        targets = _once_per_node(world, make)[0]["targets"]
+    labels = _once_per_node(world, lambda: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
     passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
-    return Source(file.source, StreamSamples(file, targets), passes * PASS_ROWS)
+    return Source(
+        file.source,
+        StreamSamples(file, labels.get("targets", _NONE), weights=labels.get("weights")),
+        passes * PASS_ROWS,
+    )
 
 
 _Make = Callable[[], tuple[dict[str, np.ndarray], str]]

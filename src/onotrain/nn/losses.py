@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,7 +56,13 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(
-        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, loss_sums: np.ndarray
+        self,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        weight: float,
+        dlogits: np.ndarray | None,
+        loss_sums: np.ndarray,
+        row_weights: np.ndarray | None = None,
     ) -> None:
         """Add the loss of the rows to ``loss_sums[0]`` and the right ones to ``loss_sums[1]``; write the gradient.
 
@@ -71,8 +78,32 @@ class Loss(ABC):
             Gets ``weight *`` the gradient; None for the loss alone.
         loss_sums
             float64 ``(2,)``: sum of losses, number of right rows (for ``regression`` nobody reads it).
+        row_weights
+            ``(r,)`` in the logits' dtype: what loss and gradient of each row are multiplied with, not whether it is
+            right.  Passed only where samples have weights: a loss of another package that has no such parameter works
+            where they have none (`weighs_rows`).
         """
         ...
+
+    @property
+    def weighs_rows(self) -> bool:
+        """Whether it takes `row_weights`."""
+        return "row_weights" in signature(type(self).__call__).parameters
+
+    def check_weights(self) -> None:
+        """Refuse samples with weights if the loss takes none.
+
+        Raises
+        ------
+        UsageError
+            It is so.
+        """
+        if not self.weighs_rows:
+            raise UsageError(
+                f"loss {self.name} takes no weights of samples, and these have some",
+                hint="leave out data.weights, or give its __call__ a parameter row_weights "
+                "(see onotrain.nn.losses.Loss)",
+            )
 
     def activate(self, logits: np.ndarray, out: np.ndarray) -> None:
         """Turn logits into what is predicted: probabilities, or the values themselves."""
@@ -102,30 +133,37 @@ class _KernelLoss(Loss):
         self._gradient = _GRADIENTS[self.name](kernels, options)
 
     def __call__(
-        self, logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray | None, loss_sums: np.ndarray
+        self,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        weight: float,
+        dlogits: np.ndarray | None,
+        loss_sums: np.ndarray,
+        row_weights: np.ndarray | None = None,
     ) -> None:
         """Run the kernel."""
-        self._gradient(logits, targets, weight, dlogits, loss_sums)
+        self._gradient(logits, targets, row_weights, weight, dlogits, loss_sums)
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:
     np.copyto(out, logits)
 
 
-_Gradient = Callable[[np.ndarray, np.ndarray, float, "np.ndarray | None", np.ndarray], None]
+_Array = np.ndarray
+_Gradient = Callable[[_Array, _Array, "_Array | None", float, "_Array | None", _Array], None]
 
 
 def _cross_entropy(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, smoothing = kernels.softmax_cross_entropy, spec.label_smoothing
-    return lambda logits, targets, weight, dlogits, loss_sums: kernel(
-        logits, targets, smoothing, weight, dlogits, loss_sums
+    return lambda logits, targets, row_weights, weight, dlogits, loss_sums: kernel(
+        logits, targets, row_weights, smoothing, weight, dlogits, loss_sums
     )
 
 
 def _huber(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, delta = kernels.huber, spec.delta
-    return lambda logits, targets, weight, dlogits, loss_sums: kernel(
-        logits, targets, delta, weight, dlogits, loss_sums
+    return lambda logits, targets, row_weights, weight, dlogits, loss_sums: kernel(
+        logits, targets, row_weights, delta, weight, dlogits, loss_sums
     )
 
 

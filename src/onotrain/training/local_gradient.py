@@ -31,6 +31,8 @@ class _MicroBatch(NamedTuple):
     end: int
     x: np.ndarray
     targets: np.ndarray
+    #: How much each row counts; None: all alike.
+    weights: np.ndarray | None
     #: Whether it adds to the gradient of those before it.
     accumulate: bool
     #: That of the strategy for the last one, which makes gradients final.
@@ -44,17 +46,25 @@ class LocalGradient:
     ----------
     config, world, model, strategy, feed, injection
         Of the run; see `onotrain.training.trainer.Components`.
+
+    Raises
+    ------
+    UsageError
+        Samples have weights, and the loss takes none.
     """
 
     def __init__(
         self, config: Config, world: World, model: Model, strategy: Strategy, feed: Feed, injection: Injection
     ) -> None:
         training = config.training
+        if feed.weighted:
+            model.loss.check_weights()
         self._world, self._model, self._strategy, self._feed = world, model, strategy, feed
         self._injection, self._count = injection, training.gradient_accumulation
         self._batch_size = min(training.batch_size, feed.samples)
         self._dropout_seed = key(training.seed, "dropout")
         self._targets = np.empty(0)
+        self._weights: np.ndarray | None = None
         #: By this rank's slice of a batch.
         self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
 
@@ -78,6 +88,7 @@ class LocalGradient:
             )
         classes = model.loss.task == "multiclass"
         self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.outputs), model.dtype)
+        self._weights = np.empty(rows, model.dtype) if self._feed.weighted else None
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._micro_batches.clear()
 
@@ -98,12 +109,13 @@ class LocalGradient:
         slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
         weight = slices.weight(samples)
         start, elsewhere = clock.now(), clock.elsewhere
-        for begin, end, x, targets, accumulate, ready in self._of(slices.local(Batch(0, samples))):
-            self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets)
+        for begin, end, x, targets, weights, accumulate, ready in self._of(slices.local(Batch(0, samples))):
+            self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets, weights)
             draw = Draw(self._dropout_seed, step, begin)
             self._model.gradient(
-                x, targets, weight, draw, statistics.losses, accumulate=accumulate, gradient_ready=ready
-            )
+                x, targets, weight, draw, statistics.losses,
+                accumulate=accumulate, gradient_ready=ready, row_weights=weights,
+            )  # fmt: skip
             statistics.samples += end - begin
         seconds = clock.now() - start - (clock.elsewhere - elsewhere)
         slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
@@ -118,6 +130,7 @@ class LocalGradient:
         for number, rows in enumerate(local.micro_batches(self._count)):
             ready = self._strategy.gradient_ready if number == self._count - 1 else None
             x, targets = self._model.rows(rows.begin, rows.end), self._targets[: len(rows)]
-            found.append(_MicroBatch(rows.begin, rows.end, x, targets, number > 0, ready))
+            weights = None if self._weights is None else self._weights[: len(rows)]
+            found.append(_MicroBatch(rows.begin, rows.end, x, targets, weights, number > 0, ready))
         self._micro_batches[local] = found
         return found

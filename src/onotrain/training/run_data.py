@@ -48,10 +48,11 @@ class RunData:
     def __init__(self, world: World, config: Config, kernels: Kernels, stack: ExitStack) -> None:
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
+        weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, memory)
+            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):
@@ -84,10 +85,11 @@ class RunData:
         """
         arrays, data, training = self._arrays, self._config.data, self._config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
+        weights = arrays.get("weights")
         if "features" in arrays:
             self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
             features = arrays["features"]
-            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool)
+            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
         if data.partition.name != "none":
             raise UsageError(
                 f"{data.name}: is streamed, for it does not fit in every node's memory; partition "
@@ -104,7 +106,7 @@ class RunData:
             stream = self._stack.enter_context(Hdf5Stream(spec_of(data)))
             feed = StreamFeed(
                 self._world.node, partial(allocate, self._world.node), stream, targets, index,
-                data.window_mib, training.batch_size, normalization, training.seed, self._kernels,
+                data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
@@ -128,8 +130,13 @@ class RunData:
             inputs = int(np.prod(description.feature_shape))
             spec = spec_of_part(data, where, description, inputs) if held_out else spec_of(data)
             stream = self._stack.enter_context(Hdf5Stream(spec))
-        samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream)
-        origin = np.atleast_1d(self.description.codec.in_units(samples.targets(0, 1))[0])
-        wanted = metrics.make_metrics(self._config.training.metrics, model.loss, origin)
-        scaling = self.description.codec.scaling
-        return Evaluator(model, samples, self.description.normalization, wanted, self._kernels, scaling)
+        weights, codec = arrays.get(f"{part}_weights"), self.description.codec
+        samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream, weights)
+        origin = np.atleast_1d(codec.in_units(samples.targets(0, 1))[0])
+        names = codec.shown_names(self.description.target_names)
+        wanted = metrics.make_metrics(
+            self._config.training.metrics, model.loss, origin, of=names, weighted=weights is not None
+        )
+        return Evaluator(
+            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling
+        )

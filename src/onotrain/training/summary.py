@@ -7,6 +7,9 @@ from typing import Any
 
 from onotrain.training.run_position import Progress
 
+#: How the keys of a record begin that a summary has too.
+_OF_EPOCH = ("train_", "validation_", "learning_rate", "warnings")
+
 
 def summary_of(
     progress: Progress, records: Sequence[Mapping[str, Any]], samples: int, *, restored: bool
@@ -28,7 +31,7 @@ def summary_of(
     last = dict(shown[-1]) if shown else {}
     trained = progress.epoch * samples + progress.position
     return {
-        **{key: last[key] for key in last if key.startswith(("train_", "validation_", "learning_rate"))},
+        **{key: last[key] for key in last if key.startswith(_OF_EPOCH)},
         "epochs": progress.epoch,
         "steps": progress.steps,
         "finished": progress.finished,

@@ -228,6 +228,8 @@ class Trainer:
         if components.evaluator is not None:
             values = components.evaluator(components.world.comm)
             record |= {f"validation_{name}": value for name, value in values.items()}
+            if components.evaluator.warnings:
+                record["warnings"] = list(components.evaluator.warnings)
         return record
 
     def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:

@@ -1,0 +1,109 @@
+"""What metrics see of some rows: logits, targets and weights, and what several of them need of these, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+
+from onotrain.nn.losses import Loss
+
+
+class Rows:
+    """Some rows of a data set with a network's outputs for them; nothing is computed before it is asked for.
+
+    Parameters
+    ----------
+    loss
+        Of the network.
+    logits
+        Shape ``(r, outputs)``.
+    targets
+        As the loss takes them: int32 ``(r,)`` for ``multiclass``, else the logits' dtype and shape.
+    weights
+        Of the samples, ``(r,)`` in the logits' dtype; None where they have none.
+    threshold
+        Probability above which the answer of an output is yes, one or float64 ``(outputs,)``; None: that of a logit
+        above 0.  For ``binary`` and ``multilabel``, and for ``multiclass`` of two classes the probability of the second
+        one.
+    undo
+        Brings what a regression learns and gives into the units of the data; None: it is.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        weights: np.ndarray | None = None,
+        threshold: float | np.ndarray | None = None,
+        undo: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self.loss, self.logits, self.targets, self.weights, self.threshold = loss, logits, targets, weights, threshold
+        self._undo = undo
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def counts(self, weighted: bool) -> np.ndarray:
+        """Return how much each row counts, float64 ``(r,)``: its weight, or 1."""
+        if not weighted:
+            return np.ones(len(self))
+        if self.weights is None:
+            raise ValueError("a weighted metric of samples without weights")
+        return self.weights.astype(np.float64)
+
+    @cached_property
+    def loss_sums(self) -> np.ndarray:
+        """Sum of the losses and number of right rows, float64 ``(2,)``; rows count alike."""
+        sums = np.zeros(2)
+        self.loss(self.logits, self.targets, 0.0, None, sums)
+        return sums
+
+    @cached_property
+    def predictions(self) -> np.ndarray:
+        """Probabilities, or values in the units of the data, ``(r, outputs)``."""
+        found = self.loss.predict(self.logits)
+        return found if self._undo is None else self._undo(found)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Targets in the units of the data."""
+        return self.targets if self._undo is None else self._undo(self.targets)
+
+    @cached_property
+    def yes(self) -> np.ndarray:
+        """Whether the answer of each output is yes, bool ``(r, outputs)``; for ``binary`` and ``multilabel``."""
+        if self.threshold is None:
+            return self.logits > 0
+        return self.predictions > np.asarray(self.threshold, np.float64)
+
+    @cached_property
+    def wanted(self) -> np.ndarray:
+        """Whether the answer of each output should be yes, bool ``(r, outputs)``."""
+        return self.targets > 0.5
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Class that each row is taken for, int64 ``(r,)``; of several largest logits the first."""
+        if self.logits.shape[1] == 1 or self.threshold is not None:
+            return self.yes[:, -1].astype(np.int64)
+        return self.logits.argmax(axis=1)
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        """Class of each row, int64 ``(r,)``."""
+        return self.targets.astype(np.int64) if self.targets.ndim == 1 else self.wanted[:, 0].astype(np.int64)
+
+    @cached_property
+    def broken(self) -> np.ndarray:
+        """Whether a logit of the row is NaN, so that it is right about nothing, bool ``(r,)``."""
+        return np.isnan(self.logits.max(axis=1))
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Part of the row's answers that are right, float64 ``(r,)``."""
+        if self.loss.task == "multilabel":
+            return (self.yes == self.wanted).mean(axis=1)
+        return ((self.predicted == self.truth) & ~self.broken).astype(np.float64)

@@ -1,0 +1,75 @@
+"""What a person must not overlook in the figures of a network: that it has learned nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onotrain.config.options import Task
+from onotrain.evaluation.class_scores import PerClass
+from onotrain.evaluation.metrics import errors, has_confusion
+from onotrain.evaluation.statistics import ClassCounts, Statistic
+from onotrain.evaluation.value_scores import PerOutput
+
+#: Names of a list in a message.
+_MOST_NAMES = 5
+
+
+def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
+    """Return the sums that warnings are made of; `origin` is any row of the targets.  None: there are no warnings."""
+    if has_confusion(task):
+        return ClassCounts(max(2, outputs))
+    return errors(origin) if task == "regression" else None
+
+
+def warnings_of(statistic: Statistic | None, sums: np.ndarray | None, names: Sequence[str]) -> list[str]:
+    """Return warnings, each with what it means and what to do.
+
+    Parameters
+    ----------
+    statistic
+        Of `watched`.
+    sums
+        Its sums over all samples; None if there is no statistic.
+    names
+        Of the classes or outputs.
+    """
+    if statistic is None or sums is None:
+        return []
+    found = (
+        _one_class(PerClass.of(sums), names) if isinstance(statistic, ClassCounts) else _worse_than_mean(sums, names)
+    )
+    return [] if found is None else [found]
+
+
+def _one_class(counts: PerClass, names: Sequence[str]) -> str | None:
+    predicted = np.flatnonzero(counts.predicted)
+    if len(predicted) != 1 or np.count_nonzero(counts.support) < 2:
+        return None
+    number = int(predicted[0])
+    share = counts.support[number] / counts.samples
+    return (
+        f"ALL PREDICTIONS ARE ONE CLASS: each of {int(counts.samples):,} samples is taken for class {names[number]!r}, "
+        f"right for {share:.4g} of them, and that is all the accuracy says.  The network tells no classes apart.  "
+        "What to do: loss.class_weights: balanced where classes are rare, early stopping by "
+        "validation_balanced_accuracy or validation_f1, a lower learning rate, normalised features"
+    )
+
+
+def _worse_than_mean(sums: np.ndarray, names: Sequence[str]) -> str | None:
+    each = PerOutput.of(sums).r2
+    bad = np.flatnonzero(each < 0)
+    if not len(bad):
+        return None
+    shown = ", ".join(f"{names[number]} ({each[number]:.4g})" for number in bad[:_MOST_NAMES])
+    more = f" and {len(bad) - _MOST_NAMES} more" if len(bad) > _MOST_NAMES else ""
+    return (
+        f"R2 IS BELOW 0 for {shown}{more}: the mean of the targets would be a better prediction than the network's.  "
+        "What to do: scale the targets (data.normalize_targets: standard), train longer, or change the learning rate"
+    )
+
+
+def constant_outputs(sums: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return the outputs whose targets do not vary, which have no R2; `sums` are those of `Errors`."""
+    return [names[int(number)] for number in np.flatnonzero(np.isnan(PerOutput.of(sums).r2))]
