@@ -121,7 +121,8 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     roles = Roles(kinds, targets if spec.labelled else (), guesses, why)
     if not roles.features:
         raise DataError(
-            f"{source}: no column is left for the features", hint="name them with data.features (of a command: --features)"
+            f"{source}: no column is left for the features",
+            hint="name them with data.features (of a command: --features)",
         )
     return roles
 
