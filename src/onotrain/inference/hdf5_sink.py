@@ -9,8 +9,7 @@ import numpy as np
 
 from onotrain.files import AtomicFile
 from onotrain.hdf5_layout import lay_out
-from onotrain.inference.outputs import Outputs
-from onotrain.inference.sinks import Ids
+from onotrain.inference.outputs import Ids, Outputs
 
 FILETYPE = "onotrain-predictions"
 VERSION = 1

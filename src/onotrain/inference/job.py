@@ -13,8 +13,9 @@ from onotrain.data import DataSpec
 from onotrain.files import AtomicFile
 from onotrain.inference import distributed
 from onotrain.inference.loading import connect, load_everywhere, together
+from onotrain.inference.outputs import Ids
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.sinks import SINKS, Ids, Sink, check_output
+from onotrain.inference.sinks import SINKS, Sink, check_output
 from onotrain.inference.source import Stream, open_source
 from onotrain.parallel.world import World
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from onotrain.runs.metadata import ModelMetadata
 
 
+#: Columns that name the samples, by name: text ``(n,)``.
+Ids = Mapping[str, np.ndarray]
 #: Of values that a float32 network gives for scaled targets: seven, and those that mean and deviation have in common.
 _SCALED_DIGITS = 12
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +17,7 @@ import numpy as np
 
 from onotrain.errors import UsageError
 from onotrain.files import AtomicFile
-from onotrain.inference.outputs import Outputs
-
-#: Columns that name the samples, by name: text ``(n,)``.
-Ids = Mapping[str, np.ndarray]
+from onotrain.inference.outputs import Ids, Outputs
 
 
 class Sink(Protocol):
