@@ -115,8 +115,6 @@ def test_canonical_json_is_pinned() -> None:
         '{"checkpoint":{"every_epochs":1,"every_seconds":null,"every_steps":null,"keep":3},"communication":{"codec":'
         '{"name":"none"}},"data":{"columns":{},"csv":{"comment":null,"decimal":null,"delimiter":null,"encoding":null,'
         '"header":null,"missing":null,"quote":"\\"","thousands":null},"exclude":null,"features":null,"format":"auto",'
-        '"missing_targets":"error","normalize":"none","normalize_targets":"none","partition":{"name":"none"},'
-        '"pixels":"auto","stream":"auto","targets":null,"train":"digits",'
     )
 
 
