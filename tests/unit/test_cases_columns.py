@@ -93,7 +93,8 @@ def records(run_directory: str) -> list[dict[str, float]]:
 
 PEOPLE = (
     'Id,Survived,Pclass,Name,Sex,Age,Fare,Port\n1,0,3,"Doe, Mr. A",male,22,7.25,S\n'
-    '2,1,1,"Doe, Mrs. B",female,38,71.28,C\n3,1,3,"Roe, Miss C",female,,7.92,S\n4,1,1,"Poe, Mrs. D",female,35,53.1,S\n5,0,3,"Moe, Mr. E",male,,8.05,Q\n'
+    '2,1,1,"Doe, Mrs. B",female,38,71.28,C\n3,1,3,"Roe, Miss C",female,,7.92,S\n'
+    '4,1,1,"Poe, Mrs. D",female,35,53.1,S\n5,0,3,"Moe, Mr. E",male,,8.05,Q\n'
 )
 
 
