@@ -81,6 +81,8 @@ def _below(annotation: Any, place: Place) -> Iterator[Place]:
         for name, section in sections.items():
             named = () if isinstance(choice, OneKey) else (((*place.path, "name"), name),)
             yield from places(section, replace(place, chosen=(*place.chosen, *named)))
+    elif get_origin(annotation) is dict:
+        yield from _below(get_args(annotation)[1], replace(place, path=(*place.path, "any")))
     elif get_origin(annotation) is tuple:
         yield from _below(get_args(annotation)[0], replace(place, path=(*place.path, 0)))
     else:

@@ -3,8 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.oracle import assert_matches_reference, normal, unset
+from kernels.oracle import normal, unset
 from onotrain._kernels import reference
+
+
+def affine_dtype(kernels, storage):
+    """Return the dtype of shift and scale."""
+    return np.dtype(np.float64) if storage == np.float64 else kernels.dtype
 
 
 @pytest.mark.parametrize("storage", [np.uint8, np.float32, np.float64])
@@ -13,7 +18,8 @@ def test_against_the_reference(kernels, rng, storage, rows, columns):
     source = (rng.random((40, columns)) * 255).astype(storage)
     source.flags.writeable = False  # a memory-mapped file
     index = rng.integers(0, 40, rows)
-    shift, scale = normal(rng, kernels.dtype, columns), normal(rng, kernels.dtype, columns)
+    affine = affine_dtype(kernels, storage)
+    shift, scale = normal(rng, affine, columns), normal(rng, affine, columns)
     out, expected = unset(kernels.dtype, rows, columns), unset(kernels.dtype, rows, columns)
     kernels.gather(source, index, shift, scale, out)
     reference.gather(source, index, shift, scale, expected)
@@ -22,12 +28,24 @@ def test_against_the_reference(kernels, rng, storage, rows, columns):
     assert out.dtype == expected.dtype
 
 
-def test_a_large_offset_of_double_storage_is_subtracted_in_double(kernels):
-    source = np.array([[1.7e9 + 0.25]])
+def test_double_storage_keeps_its_fractions_until_after_shift_and_scale(kernels):
+    """Times of 1.7e9 s are 128 s apart in float32; their differences are not."""
+    source = np.array([[1.7e9 + 0.25], [1.7e9 + 0.75]])
+    shift, scale = np.array([1.7e9]), np.array([3.0])
+    out = unset(kernels.dtype, 2, 1)
+    kernels.gather(source, np.array([1, 0]), shift, scale, out)
+    assert out.dtype == kernels.dtype
+    assert out.tolist() == [[2.25], [0.75]]
+    expected = unset(kernels.dtype, 2, 1)
+    reference.gather(source, np.array([1, 0]), shift, scale, expected)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_double_storage_is_multiplied_in_double(kernels):
+    """1e-46 is 0 in float32, and 1e46 infinite."""
     out = unset(kernels.dtype, 1, 1)
-    shift = np.array([1.7e9], kernels.dtype)
-    kernels.gather(source, np.zeros(1, np.int64), shift, np.ones(1, kernels.dtype), out)
-    assert_matches_reference(out, (source - shift.astype(np.float64)).astype(kernels.dtype))
+    kernels.gather(np.array([[3e-46]]), np.zeros(1, np.int64), np.array([1e-46]), np.array([1e46]), out)
+    np.testing.assert_allclose(out, 2.0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [-1, 4, 2**40])
@@ -54,7 +72,8 @@ def test_wrong_shapes_and_dtypes_are_refused(kernels):
         {"source": np.ones((4, 3), np.uint8)}, {"source": np.ones((4, 2), np.int16)}, {"source": np.ones(4, np.uint8)},
         {"source": np.ones((4, 4), np.uint8)[:, ::2]}, {"index": np.arange(2)}, {"index": np.arange(3, dtype=np.int32)},
         {"shift": np.zeros(1, kernels.dtype)}, {"scale": np.ones(3, kernels.dtype)}, {"scale": np.ones(2, np.float16)},
-        {"out": unset(kernels.dtype, 3, 3)}, {"out": unset(kernels.dtype, 2, 2)},
+        {"shift": np.zeros(2), "scale": np.ones(2, np.float32)}, {"out": unset(kernels.dtype, 3, 3)},
+        {"out": unset(kernels.dtype, 2, 2)},
     ]:  # fmt: skip
         with pytest.raises(ValueError):
             call(**wrong)

@@ -15,7 +15,7 @@ from onotrain.cli.program import run
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("d.csv").write_text("a,b,kind\n" + "".join(f"{n},{n * n},{'xyz'[n % 3]}\n" for n in range(12)))
+    Path("d.csv").write_text("a,b,kind\n" + "".join(f"{2 * n},{n * n},{'xyz'[n % 3]}\n" for n in range(12)))
     return tmp_path
 
 
@@ -49,9 +49,9 @@ def test_convert_keeps_or_shuffles_the_samples(capsys: pytest.CaptureFixture[str
     assert run(["data", "convert", "d.csv", "plain.h5"]) == 0
     assert run(["data", "convert", "d.csv", "mixed.h5", "--shuffle", "5", "--compress"]) == 0
     with h5py.File("plain.h5") as plain, h5py.File("mixed.h5") as mixed:
-        assert plain["x"][:, 0].tolist() == list(range(12))
-        assert mixed["x"][:, 0].tolist() != list(range(12))
-        assert sorted(mixed["x"][:, 0].tolist()) == list(range(12))
+        assert plain["x"][:, 0].tolist() == list(range(0, 24, 2))
+        assert mixed["x"][:, 0].tolist() != list(range(0, 24, 2))
+        assert sorted(mixed["x"][:, 0].tolist()) == list(range(0, 24, 2))
     assert "12 samples" in capsys.readouterr().out
     assert run(["data", "convert", "d.csv", "plain.h5"]) == 2
     assert "--force" in capsys.readouterr().err
@@ -79,15 +79,36 @@ def test_numbers_and_nouns_agree(capsys: pytest.CaptureFixture[str]) -> None:
     assert "1 class, text" in out and "1 sample without target" in out
 
 
-def test_several_names_are_given_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["data", "info", "d.csv", "--features", "a,b"]) == 3
-    err = capsys.readouterr().err
-    assert "no column 'a,b'" in err and "hint: name several columns one by one: --features a --features b" in err
+@pytest.mark.parametrize(
+    ("options", "learned"),
+    [
+        (["--features", "a,b"], ["a", "b"]),
+        (["--features", "a", "--features", "b"], ["a", "b"]),
+        (["--features", "?"], ["a", "b"]),
+        (["--features", "b", "--targets", "k*"], ["b"]),
+        (["--exclude", "a"], ["b"]),
+        (["--exclude", "[a]"], ["b"]),
+    ],
+)
+def test_columns_are_named_one_by_one_in_lists_and_by_patterns(
+    options: list[str], learned: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["data", "info", "d.csv", *options]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [words[0] for words in lines if words[1:2] == ["numeric"]] == learned
+    assert [words[0] for words in lines if words[1:2] == ["target"]] == ["kind"]
+
+
+def test_a_name_that_stands_for_no_column(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, wrong in (("--features", "a,q"), ("--targets", "q"), ("--exclude", "q*")):
+        assert run(["data", "info", "d.csv", option, wrong]) == 3
+        err = capsys.readouterr().err
+        assert "no column 'q" in err and "the columns are a, b, kind" in err
 
 
 def test_hints_name_the_options_too(capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("odd.npz", p=np.ones((3, 2)), q=np.ones(3))
-    for arguments in (["odd.npz"], ["d.csv", "--targets", "a"]):
+    for arguments in (["odd.npz"], ["d.csv", "--exclude", "a,b"]):
         assert run(["data", "info", *arguments]) == 3
         assert "--features" in capsys.readouterr().err
 

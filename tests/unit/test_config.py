@@ -113,7 +113,8 @@ def test_canonical_json_is_pinned() -> None:
     assert json.loads(config.canonical_json()) == config.to_mapping()
     assert config.canonical_json().startswith(
         '{"checkpoint":{"every_epochs":1,"every_seconds":null,"every_steps":null,"keep":3},"communication":{"codec":'
-        '{"name":"none"}},"data":{"features":null,'
+        '{"name":"none"}},"data":{"columns":{},"csv":{"comment":null,"decimal":null,"delimiter":null,"encoding":null,'
+        '"header":null,"missing":null,"quote":"\\"","thousands":null},"exclude":null,"features":null,"format":"auto",'
     )
 
 
@@ -216,6 +217,15 @@ def test_nothing_can_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config.training.epochs = 3  # type: ignore[misc]
     assert hash(config) == hash(Config.from_mapping(mapping()))
+
+
+def test_columns_cannot_be_changed_either() -> None:
+    data = {"train": "a.csv", "columns": {"age": {"name": "numeric", "missing": "mean"}, "sex": "categorical"}}
+    config = Config.from_mapping(mapping(data=data))
+    assert hash(config) == hash(Config.from_mapping(config.to_mapping()))
+    assert hash(config) != hash(Config.from_mapping(mapping(data={**data, "columns": {"age": "numeric"}})))
+    with pytest.raises(TypeError, match="cannot be changed"):
+        config.data.columns["age"] = config.data.columns["sex"]
 
 
 def test_python_values() -> None:

@@ -42,7 +42,8 @@ class TestNpy:
         values = (X % 2 if dtype == "?" else X).astype(dtype)
         np.save(tmp_path / "x.npy", values)
         data = load_dataset(DataSpec(str(tmp_path / "x.npy")))
-        assert data.features.dtype == (np.uint8 if dtype == "u1" else np.float32)
+        # float64 where float32 does not hold every number of the type
+        assert data.features.dtype == {"u1": "u1", "f8": "f8", ">f8": "f8", "<u4": "f8", "i8": "f8"}.get(dtype, "f4")
         assert data.features.flags.c_contiguous
         assert data.feature_shape == (2, 3)
         assert data.targets is None
@@ -125,8 +126,13 @@ class TestNpy:
         with pytest.raises(DataError, match=r"row 2, column 3: the feature is nan, expected a finite .*first of 2"):
             check_finite(data)
 
-    def test_numbers_beyond_float32_become_infinite(self, tmp_path: Path) -> None:
-        np.save(tmp_path / "x.npy", np.array([[1.0], [1e300]]))
+    def test_numbers_beyond_float32_stay(self, tmp_path: Path) -> None:
+        values = np.array([[1.0], [1e300], [2**60 + 1]])
+        np.save(tmp_path / "x.npy", values)
+        data = load_dataset(DataSpec(str(tmp_path / "x.npy")))
+        check_finite(data)
+        np.testing.assert_array_equal(data.features, values)
+        np.save(tmp_path / "x.npy", np.array([[1.0], [np.inf]]))
         with pytest.raises(DataError, match="row 1, column 0: the feature is inf"):
             check_finite(load_dataset(DataSpec(str(tmp_path / "x.npy"))))
 
@@ -200,7 +206,7 @@ class TestIdx:
         path = save_idx(tmp_path / f"some-images-idx3-ubyte{suffix}", X.astype(dtype), code)
         save_idx(tmp_path / "some-labels-idx1-ubyte", Y.astype("u1"), 8)
         data = load_dataset(DataSpec(str(path)))
-        assert data.features.dtype == (np.uint8 if dtype == "u1" else np.float32)
+        assert data.features.dtype == {"u1": "u1", "f8": "f8", "i4": "f8"}.get(dtype, "f4")
         assert data.feature_shape == (2, 3)
         np.testing.assert_array_equal(data.features, X.reshape(4, 6))
         np.testing.assert_array_equal(data.targets, Y)

@@ -26,12 +26,14 @@ def folder(tmp_path: Path) -> Path:
 def test_validation_columns_are_those_of_the_same_names(folder: Path) -> None:
     """In any order, and whatever other columns there are."""
     (folder / "held-out.csv").write_text("label,c,extra,b,a\nx,3,77,2,1\ny,6,77,5,4\n")
-    arrays, _ = prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 0, 10**9)
+    made = section(folder, validation=str(folder / "held-out.csv"))
+    arrays = prepare(made, "multiclass", 2, "float32", 10**9).arrays
     np.testing.assert_array_equal(arrays["validation_features"], [[1, 2, 3], [4, 5, 6]])
     np.testing.assert_array_equal(arrays["validation_targets"], [0, 1])
 
 
 def test_a_missing_validation_column_is_named(folder: Path) -> None:
     (folder / "held-out.csv").write_text("label,c,a\nx,3,1\n")
-    with pytest.raises(DataError, match="missing: b; the header has label, c, a"):
-        prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 0, 10**9)
+    with pytest.raises(DataError, match="1 of the columns that the network needs are missing: b") as caught:
+        prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 10**9)
+    assert caught.value.hint == "the network was trained on a, b, c and the target label"

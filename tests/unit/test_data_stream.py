@@ -15,6 +15,7 @@ from onotrain.data import DataSpec
 from onotrain.data.dataset import make_dataset
 from onotrain.data.info import describe, describe_dataset
 from onotrain.data.stream import BlockOrder
+from onotrain.data.tables.info import describe_table
 from onotrain.seeds import key
 
 
@@ -118,27 +119,27 @@ class TestInfo:
 
     def test_csv_with_holes(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("a,b,c,kind\n1,,5,x\n2,NA,5,y\n,8,5,y\n4,inf,5,\n")
-        info = describe(DataSpec(str(tmp_path / "a.csv")))
-        assert info.feature_names == ("a", "b", "c")
-        assert info.missing.tolist() == [1, 2, 0]
-        assert info.infinite.tolist() == [0, 1, 0]
-        assert info.minimum.tolist() == [1, 8, 5]
-        assert info.maximum.tolist() == [4, 8, 5]
-        np.testing.assert_allclose(info.mean, [7 / 3, 8, 5])
-        np.testing.assert_allclose(info.std, [np.std([1, 2, 4]), 0, 0], atol=1e-12)
-        assert info.constant == (1, 2)
+        info = describe_table(DataSpec(str(tmp_path / "a.csv")), "csv")
+        a, b, c, kind = info.columns
+        assert [column.name for column in info.columns] == ["a", "b", "c", "kind"]
+        assert [column.missing for column in info.columns] == [1, 2, 0, 1]
+        assert [column.infinite for column in info.columns] == [0, 1, 0, 0]
+        assert [column.different for column in info.columns] == [3, 1, 1, 2]
+        assert a.summary == "1 to 4, mean 2.3333, sd 1.247"
+        assert b.summary == "8 to 8, mean 8, sd 0"
+        assert (c.role, c.why) == ("ignore", "every value is the same")
+        assert (kind.role, kind.why, kind.summary) == ("target", "the last column", "y (2), x (1)")
         assert info.targets is not None
         assert (info.targets.missing, info.targets.dtype) == (1, "text")
         assert info.targets.class_counts == (("x", 1), ("y", 2))
         assert info.targets.names == ("kind",)
-        values = [1, 2, 4, 8, 5, 5, 5, 5]
-        np.testing.assert_allclose(info.overall, (1, 8, np.mean(values), np.std(values)))
+        assert info.problem == ""
 
     def test_csv_with_missing_numeric_labels(self, tmp_path: Path) -> None:
-        (tmp_path / "a.csv").write_text("a,label\n1,3\n2,\n3,3\n4,7\n")
-        targets = describe(DataSpec(str(tmp_path / "a.csv"))).targets
+        (tmp_path / "a.csv").write_text("a,label\n1.5,3\n2,\n3,3\n4,7\n1,7\n")
+        targets = describe_table(DataSpec(str(tmp_path / "a.csv")), "csv").targets
         assert targets is not None
-        assert (targets.kind, targets.missing, targets.class_counts) == ("classes", 1, (("3", 2), ("7", 1)))
+        assert (targets.kind, targets.missing, targets.class_counts) == ("classes", 1, (("3", 2), ("7", 2)))
 
     def test_a_column_without_values(self) -> None:
         info = describe_dataset(make_dataset(np.full((3, 1), np.nan), None, "memory"))
@@ -164,23 +165,21 @@ class TestInfo:
         assert info.targets.class_counts == (("0", 21), ("1", 21), ("2", 21), ("3", 20))
 
     def test_kinds_of_targets(self) -> None:
-        def targets(values: object, **names: list[str]) -> object:
-            found = describe_dataset(make_dataset(np.zeros((3, 1)), np.array(values), "memory", **names)).targets
+        def targets(values: list[object], **names: list[str]) -> object:
+            found = describe_dataset(
+                make_dataset(np.zeros((len(values), 1)), np.array(values), "memory", **names)
+            ).targets
             assert found is not None
             return found
 
         values = targets([0.5, 2.5, np.nan])
-        assert (values.kind, values.minimum, values.maximum, values.mean, values.missing) == (
-            "values",
-            0.5,
-            2.5,
-            1.5,
-            1,
-        )
+        assert (values.kind, values.ranges, values.missing) == ("values", (("0", 0.5, 2.5, 1.5, 1.0),), 1)
+        assert targets([[1, 0], [0, 1], [1, 0]]).one_hot
         assert targets([0.0, 1.0, 2.0]).kind == "values"
         assert targets([[1, 5], [2, 6], [3, 7]]).kind == "values"
         labels = targets([[0, 1], [1, 1], [0, 1]], target_names=["sun", "wind"])
         assert (labels.kind, labels.class_counts) == ("labels", (("sun", 1), ("wind", 3)))
         named = targets([0, 0, 2], class_names=["a", "b", "c"])
         assert named.class_counts == (("a", 2), ("b", 0), ("c", 1))
-        assert targets([5, 5, -3]).class_counts == (("-3", 1), ("5", 2))
+        assert targets([5, 5, -3, 5]).class_counts == (("-3", 1), ("5", 3))
+        assert targets([5, 4, -3, 5]).kind == "values"

@@ -30,6 +30,11 @@ def samples(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 5)).astype(np.float32)
 
 
+def doubles(n: int) -> np.ndarray:
+    """Return samples as a text table holds them: in double precision."""
+    return np.random.default_rng(0).normal(size=(n, 5))
+
+
 def save(folder: Path, task: str, **changes: Any) -> Path:
     return networks.save(folder / "net.h5", networks.example(task, **changes))
 
@@ -54,7 +59,7 @@ def test_hdf5_without_targets(tmp_path: Path, kind: type, stream: bool) -> None:
     net, x = save(tmp_path, "multiclass"), (40 * samples(1300) + 100).astype(kind)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=x, chunks=(100, 5), compression="gzip")
-    expected = onotrain.load(net).predict(x if kind is np.uint8 else x.astype(np.float32))
+    expected = onotrain.load(net).predict(x)  # in the type of the file: rounded after shift and scale only
     np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / "x.h5")), stream=stream), expected)
 
 
@@ -82,7 +87,7 @@ def test_npz_by_the_names_of_the_training(tmp_path: Path) -> None:
 
 
 def test_columns_are_chosen_by_name(tmp_path: Path) -> None:
-    net, x = save(tmp_path, "multiclass", feature_names=COLUMNS), samples(30)
+    net, x = save(tmp_path, "multiclass", feature_names=COLUMNS), doubles(30)
     expected = onotrain.load(net).predict(x)
     columns = dict(zip(COLUMNS, x.T, strict=True))
     with_label = {"label": ["rose"] * 30, **dict(reversed(columns.items())), "note": ["n/a"] * 30}
@@ -101,10 +106,10 @@ def test_missing_columns_are_named(tmp_path: Path) -> None:
 
 
 def test_columns_without_names(tmp_path: Path) -> None:
-    net, x = save(tmp_path, "multiclass"), samples(30)
+    net, x = save(tmp_path, "multiclass"), doubles(30)
     expected = onotrain.load(net).predict(x)
-    np.savetxt(tmp_path / "x.csv", x, fmt="%.9g", delimiter=",")
-    np.savetxt(tmp_path / "labelled.csv", np.column_stack([x, np.arange(30) % 3]), fmt="%.9g", delimiter=",")
+    np.savetxt(tmp_path / "x.csv", x, fmt="%.17g", delimiter=",")
+    np.savetxt(tmp_path / "labelled.csv", np.column_stack([x, np.arange(30) % 3]), fmt="%.17g", delimiter=",")
     for name in ("x.csv", "labelled.csv"):
         np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / name))), expected)
 
@@ -360,7 +365,7 @@ def test_columns_without_names_go_by_their_numbers(tmp_path: Path, order: tuple[
     """As the configuration of the training says, in files with the targets and without them."""
     features = None if order is None else [str(column + 1) for column in order]
     net = save(tmp_path, "numbered", data={"train": "train.csv", "features": features, "targets": "3"})
-    network, columns = onotrain.load(net), np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    network, columns = onotrain.load(net), np.random.default_rng(0).normal(size=(60, 6))
     x = columns[:, list(order or (0, 1, 3, 4, 5))]
     kinds, rest = network.predict_classes(x), columns.T[3:]
     spec = write_table(tmp_path / "labelled.csv", *columns.T[:2], kinds, *rest)
@@ -391,9 +396,9 @@ def test_labels_in_a_file_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_format_of_the_training_where_the_name_does_not_tell(tmp_path: Path) -> None:
-    net, x = save(tmp_path, "multiclass", data={"train": "train.txt", "format": "csv"}), samples(30)
+    net, x = save(tmp_path, "multiclass", data={"train": "train.txt", "format": "csv"}), doubles(30)
     expected = onotrain.load(net).predict(x)
-    np.savetxt(tmp_path / "x.txt", x, fmt="%.9g", delimiter=",")
+    np.savetxt(tmp_path / "x.txt", x, fmt="%.17g", delimiter=",")
     np.save(tmp_path / "x.npy", x)
     for name in ("x.txt", "x.npy"):
         np.testing.assert_array_equal(predicted(net, DataSpec(str(tmp_path / name))), expected)
@@ -404,7 +409,7 @@ def test_the_format_of_the_training_where_the_name_does_not_tell(tmp_path: Path)
 def test_the_format_of_the_training_where_names_are_alike(tmp_path: Path) -> None:
     """Fields may hold commas where tabs separate them."""
     net = save(tmp_path, "multiclass", data={"train": "train.csv", "format": "tsv", "targets": "6"})
-    x = samples(30)
+    x = doubles(30)
     rows = ("\t".join([*map(str, row), "a, b"]) for row in x)
     (tmp_path / "x.csv").write_text("\n".join(rows) + "\n")
     expected = onotrain.load(net).predict(x)

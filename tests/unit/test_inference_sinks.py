@@ -39,11 +39,13 @@ def block(outputs: Outputs, rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(size=(rows, outputs.width)).astype(outputs.dtype)
 
 
-def write(path: Path, outputs: Outputs, values: np.ndarray, chunks: Sequence[tuple[int, int]]) -> None:
+def write(
+    path: Path, outputs: Outputs, values: np.ndarray, chunks: Sequence[tuple[int, int]], **ids: np.ndarray
+) -> None:
     """Write chunks ``(begin, end)`` in the given order, from one buffer as the real writer does."""
     buffer = np.empty_like(values)
     with AtomicFile(path) as file:
-        sink = SINKS[path.suffix](file, outputs, len(values))
+        sink = SINKS[path.suffix](file, outputs, len(values), ids)
         for begin, end in chunks:
             buffer[: end - begin] = values[begin:end]
             sink.write(begin, buffer[: end - begin])
@@ -114,6 +116,30 @@ def test_csv(tmp_path: Path, task: str) -> None:
         assert [row[0] for row in rows] == [outputs.shown_names[number] for number in outputs.decide(values)]
 
 
+def test_ids_stand_before_predictions_that_may_be_missing(tmp_path: Path) -> None:
+    """A sample that lacks a value has neither class nor probabilities."""
+    outputs = OUTPUTS["multiclass"]
+    values = np.array([[0.25, 0.5, 0.25], [np.nan] * 3, [1, 0, 0]], outputs.dtype)
+    ids = {"name": np.array(["Ann", "B, C", "ü"]), "year": np.array(["1999", "", "2001"])}
+    chunks = [(1, 3), (0, 1)]
+    write(tmp_path / "p.csv", outputs, values, chunks, **ids)
+    text = (tmp_path / "p.csv").read_text(encoding="utf-8")
+    assert text.startswith("name,year,class,p_a,")
+    assert text.partition('p_ü\n"\n')[2] == 'Ann,1999,"b, ""c""",0.25,0.5,0.25\n"B, C",,,,,\nü,2001,a,1.0,0.0,0.0\n'
+    write(tmp_path / "p.h5", outputs, values, chunks, **ids)
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert file["id_name"].asstr()[:].tolist() == ["Ann", "B, C", "ü"]
+        assert file["id_year"].asstr()[:].tolist() == ["1999", "", "2001"]
+        assert file["class"].asstr()[:].tolist() == ['b, "c"', "", "a"]
+        np.testing.assert_array_equal(file["probabilities"], values)
+
+
+def test_values_of_scaled_targets_have_the_digits_of_the_network(tmp_path: Path) -> None:
+    outputs = Outputs("regression", 1, np.dtype(np.float64), ("y",), 12)
+    write(tmp_path / "p.csv", outputs, np.array([[250000.123456789012], [1e-7 / 3]]), [(0, 2)])
+    assert (tmp_path / "p.csv").read_text().splitlines() == ["y", "250000.123457", "3.33333333333e-08"]
+
+
 def test_titles_of_columns() -> None:
     assert OUTPUTS["multiclass"].columns == ["p_a", 'p_b, "c"', "p_ü\n"]
     assert OUTPUTS["numbered"].columns == ["p_0", "p_1", "p_2"]
@@ -141,7 +167,8 @@ def test_numbers_in_text_are_exact(tmp_path_factory: pytest.TempPathFactory, val
     path = tmp_path_factory.mktemp("exact") / "p.csv"
     write(path, Outputs("regression", 2, values.dtype, None), values, [(0, 3)])
     rows = path.read_text().splitlines()[1:]
-    got = np.array([[values.dtype.type(number) for number in row.split(",")] for row in rows], values.dtype)
+    numbers = [[np.nan if text == "" else values.dtype.type(text) for text in row.split(",")] for row in rows]
+    got = np.array(numbers, values.dtype)
     np.testing.assert_array_equal(got, values)
 
 
@@ -157,7 +184,7 @@ def test_a_file_is_replaced_when_it_is_complete(tmp_path: Path, suffix: str) -> 
     path.write_text("old")
     values = block(outputs, 5)
     with AtomicFile(path) as file:
-        sink = SINKS[suffix](file, outputs, 5)
+        sink = SINKS[suffix](file, outputs, 5, {})
         sink.write(0, values)
         assert path.read_text() == "old"
     assert path.read_text() == "old", "thrown away without commit"

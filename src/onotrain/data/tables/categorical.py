@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from onotrain.config.columns import BooleanColumn, CategoricalColumn
-from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.table import Column, Table, coded
 from onotrain.data.tables.values import cut, first_of
 from onotrain.errors import DataError
+
+
+def _as_known(column: Column, known: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different texts of a column, and which each entry is; numbers are written as in `known`: 3.0 is 3."""
+    codes, categories = coded(column.texts()) if column.categories is None else (column.values, column.categories)
+    numbers, _ = Column(column.name, np.arange(len(categories)), categories, numbers=column.numbers).as_numbers()
+    of_known, _ = Column(column.name, np.arange(len(known)), tuple(known)).as_numbers()
+    by_number = dict(zip(of_known.tolist(), known, strict=True))
+    texts = [
+        text if text in known else by_number.get(number, text)
+        for text, number in zip(categories, numbers.tolist(), strict=True)
+    ]
+    return np.array([*texts, ""]), codes
 
 
 @dataclass(frozen=True)
@@ -49,10 +62,7 @@ class CategoricalEncoder:
 
     def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
         """Write to ``out (n, columns)``; a value that was never seen is an `other`, or none at all."""
-        if column.categories is not None:
-            texts, codes = np.array((*column.categories, "")), column.values
-        else:
-            texts, codes = np.unique(column.texts(), return_inverse=True)
+        texts, codes = _as_known(column, self.values)
         place = {value: index for index, value in enumerate(self.values)}
         if self.missing:
             place[""] = len(self.values) + self.other
@@ -103,7 +113,8 @@ class BooleanEncoder:
         DataError
             A third value.
         """
-        texts = column.texts()
+        names, codes = _as_known(column, self.values)
+        texts = names[codes]
         wrong = (texts != "") & (texts != self.values[0]) & (texts != self.values[1])
         if wrong.any():
             row = int(np.argmax(wrong))

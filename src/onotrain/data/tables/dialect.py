@@ -20,7 +20,8 @@ from onotrain.errors import DataError
 MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "#value!", "#null!")
 )
-_SAMPLE_BYTES = 1 << 18
+_SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
+_SAMPLE_LINES = 20
 _SAMPLE_RECORDS = 200
 _DELIMITERS = ",;\t|"
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -169,6 +170,11 @@ def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
     """Return the encoding of a file and its first lines."""
     with opened(path) as (stream, _):
         raw = stream.read(_SAMPLE_BYTES)
+        while max(raw.count(b"\n"), raw.count(b"\r")) < _SAMPLE_LINES and len(raw) < _MOST_SAMPLE_BYTES:
+            more = stream.read(_SAMPLE_BYTES)  # a line may be as long as that in tables of many columns
+            if not more:
+                break
+            raw += more
         whole = not stream.read(1)
     encoding = given or next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
@@ -245,11 +251,15 @@ def _with_header(
     dialect: Dialect, body: Sequence[str], remarks: Sequence[str], before: int, given: bool | None, guesses: list[str]
 ) -> Dialect:
     """Add the names of the columns."""
-    found = _records(dialect, body)
+    try:
+        found = list(islice((each for each in dialect.fields(body) if not is_blank(each)), _SAMPLE_RECORDS))
+    except csv.Error as error:
+        raise DataError(f"{dialect.path}: {error}", hint="check the quotes and the delimiter") from error
     if not found:
         raise DataError(f"{dialect.path}: no data, only blank lines")
-    width = len(found[1]) if len(found) > 1 else len(found[0])
     first, header = found[0], given
+    widths = Counter(len(fields) for fields in found[1:])
+    width = max(widths, key=lambda number: (widths[number], number == len(first)), default=len(first))
     if header is None:
         header = len(first) == width - 1 or is_header(first, found[1:], dialect.number, dialect.is_missing)
         if header and any(dialect.number(name) is not None for name in first):
@@ -258,7 +268,8 @@ def _with_header(
     if header:
         if len(found) == 1:
             raise DataError(f"{dialect.path}: no samples, only the header line ({', '.join(first)[:60]})")
-        names = ["", *first] if len(first) == width - 1 else first
+        open_end = all(not fields[-1].strip() for fields in found[1:] if len(fields) == width)
+        names = first if len(first) != width - 1 else [*first, ""] if open_end else ["", *first]
         before += _lines_of_first(dialect, body)
     else:
         names = _commented_header(dialect, remarks, width) or [str(number + 1) for number in range(width)]

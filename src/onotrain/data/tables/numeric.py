@@ -139,7 +139,7 @@ def shift_and_spread(scale: Any, x: np.ndarray) -> tuple[float, float]:
         return lowest, highest - lowest if highest > lowest else 1.0
     if scale == "robust":
         low, middle, high = (float(point) for point in np.quantile(x, (0.25, 0.5, 0.75)))
-        return middle, high - low if high > low else float(x.std()) or 1.0
+        return middle, high - low if high > low else float(x.std()) if highest > lowest else 1.0
     mean = float(x.mean())
     # About the mean, and judged by the extremes: rounding leaves a constant column a tiny deviation.
     spread = float(np.sqrt(np.square(x - mean).mean()))

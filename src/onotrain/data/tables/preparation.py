@@ -24,7 +24,7 @@ from onotrain.data.tables.encoders import (
     Encoder,
     NumericEncoder,
 )
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 
 _BLOCK_ROWS = 1 << 16
@@ -126,6 +126,8 @@ class Preparation:
             end = begin + len(encoder.names(name))
             with np.errstate(over="ignore", invalid="ignore"):
                 encoder.encode(table, table[name], out[:, begin:end], lenient=lenient)
+            if not lenient and not np.isfinite(out[:, begin:end]).all():
+                raise _too_large(table, table[name], out[:, begin:end])
             begin = end
         return out
 
@@ -145,6 +147,15 @@ class Preparation:
         """
         encoders = tuple((str(each["column"]), ENCODERS[each["kind"]].from_dict(each)) for each in data["columns"])
         return cls(encoders, tuple(str(name) for name in data["ids"]))
+
+
+def _too_large(table: Table, column: Column, out: np.ndarray) -> DataError:
+    row = int(np.argmin(np.isfinite(out).all(axis=1)))
+    return DataError(
+        f"{table.where(row, column)}: column {column.name!r} is {column.texts(np.array([row]))[0]}, which {out.dtype} "
+        "does not hold",
+        hint="scale the column (data.normalize: standard), or use training.dtype: float64",
+    )
 
 
 def _of_column(scale: Any, number: int, columns: int) -> Any:

@@ -120,7 +120,10 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
             kinds[name] = kinds_given[name]
     roles = Roles(kinds, targets if spec.labelled else (), guesses, why)
     if not roles.features:
-        raise DataError(f"{source}: no column is left for the features", hint="name them with data.features")
+        raise DataError(
+            f"{source}: no column is left for the features",
+            hint="name them with data.features (of a command: --features)",
+        )
     return roles
 
 

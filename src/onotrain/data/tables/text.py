@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
 from onotrain.data.tables.dialect import Dialect, look_at
-from onotrain.data.tables.records import Lines, TextPlaces, problem, records_of
+from onotrain.data.tables.records import Lines, TextPlaces, check_quotes, problem, records_of
 from onotrain.data.tables.table import MISSING_CODE, Column, Table
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
@@ -117,6 +117,8 @@ def _blocks(dialect: Dialect) -> Iterator[bytes]:
         stream: Any = raw
         if dialect.encoding not in ("utf-8", "utf-8-sig"):
             stream = _Recoded(dialect, raw)
+        elif b"\n" not in (beginning := raw.peek(1)) and b"\r" in beginning:  # type: ignore[attr-defined]
+            stream = _Recoded(replace(dialect, encoding="utf-8-sig"), raw, None)  # lines end as on an old Mac
         elif raw.peek(3)[:3] == b"\xef\xbb\xbf":  # type: ignore[attr-defined]
             raw.read(3)
         for _ in range(dialect.preamble):
@@ -137,14 +139,15 @@ def _blocks(dialect: Dialect) -> Iterator[bytes]:
             elif len(rest) > _MOST_RECORD:
                 raise problem(dialect, "a quote is never closed")
         if rest.strip():
+            check_quotes(dialect, rest)
             yield _cleaned(dialect, rest)
 
 
 class _Recoded(io.RawIOBase):
-    """A file of another encoding as UTF-8."""
+    """A file of another encoding, or with other ends of lines, as UTF-8."""
 
-    def __init__(self, dialect: Dialect, raw: Any) -> None:
-        self._text = io.TextIOWrapper(raw, dialect.encoding, newline="")
+    def __init__(self, dialect: Dialect, raw: Any, newline: str | None = "") -> None:
+        self._text = io.TextIOWrapper(raw, dialect.encoding, newline=newline)
         self._dialect = dialect
 
     def readline(self, size: int | None = -1) -> bytes:
@@ -168,8 +171,11 @@ def _end_of_records(dialect: Dialect, data: bytes) -> int:
     quote = dialect.quote.encode()
     if not quote or quote not in data:
         return end
-    while end and data.count(quote, 0, end) % 2:  # within a quoted field
-        end = data.rfind(b"\n", 0, end - 1) + 1
+    odd = data.count(quote, 0, end) % 2
+    while end and odd:  # within a quoted field
+        before = data.rfind(b"\n", 0, end - 1) + 1
+        odd ^= data.count(quote, before, end) % 2
+        end = before
     return end
 
 
