@@ -272,7 +272,7 @@ def test_validated_sections_can_be_handed_in() -> None:
             {"model": {"layers": [{"dense": {"units": 2, "bias": 1}}]}},
             "model.layers.0.dense.bias: must be true or false (got 1)",
         ),
-        ({"data": {"train": 5}}, "data.train: must be text (got 5)"),
+        ({"data": {"train": 5}}, "data.train: expected a name, a path or a list of paths (got 5)"),
         ({"data": {"train": "a\0b"}}, "data.train: must not have a null character (got 'a\\x00b')"),
         ({"data": {"train": "a\ud800"}}, "data.train: must be valid Unicode text (got 'a\\ud800')"),
     ],

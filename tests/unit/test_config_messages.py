@@ -270,7 +270,7 @@ def test_everything_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
         .replace("keep: 3", "keep: 3, x: 1")
     )
     assert lines(tmp_path, text, "training.seed=x", "nothing", "strategy=ring") == [
-        "run.yaml:1:15: data.train: must be text (got 1)",
+        "run.yaml:1:15: data.train: expected a name, a path or a list of paths (got 1)",
         "run.yaml:5:22: model.layers.1.dense.units: cross_entropy needs one output per class, 2 or more (got 1)",
         "run.yaml:5:37: model.layers.1.dense.activation: cross_entropy brings its own activation; "
         "the last layer must have none (got tanh)",

@@ -118,7 +118,8 @@ def test_several_arrays_side_by_side(path: Path) -> None:
     both = load(path, features="wind", targets=["a", "b"])
     assert both.target_names == ("a", "b")
     np.testing.assert_array_equal(both.targets, X[:, :2])
-    assert "names the array 'temp' twice" in failure(path, features=["temp", "temp"])
+    what = "column" if str(path).endswith(".h5") else "array"
+    assert f"names the {what} 'temp' twice" in failure(path, features=["temp", "temp"])
     assert "no array named 'tmp' (data.features)" in failure(path, features=["wind", "tmp"])
     assert "did you mean 'temp'?" in failure(path, features=["wind", "tmp"])
     assert "the same array 'temp'" in failure(path, features=["wind", "temp"], targets="temp")

@@ -60,7 +60,7 @@ class TestReading:
         write(path, **{"train/a": X, "train/b": Y, "test/a": X[:5], "test/b": Y[:5]})
         assert len(load(path, features="test/a", targets="test/b")) == 5
         assert "did you mean 'train/a'?" in failure(path, features="train/aa")
-        assert "cannot tell which array holds the features" in failure(path)
+        assert "cannot tell which data sets belong together" in failure(path)
 
     @pytest.mark.parametrize("dtype", ["u1", "i1", ">i2", "u4", "i8", "f2", "f4", "f8", ">f8", "?"])
     @pytest.mark.parametrize("options", [{}, {"chunks": (7, 2, 3)}, {"chunks": True, "compression": "gzip"}])

@@ -119,7 +119,7 @@ class TestInfo:
 
     def test_csv_with_holes(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("a,b,c,kind\n1,,5,x\n2,NA,5,y\n,8,5,y\n4,inf,5,\n")
-        info = describe_table(DataSpec(str(tmp_path / "a.csv")), "csv")
+        info = describe_table(DataSpec(str(tmp_path / "a.csv")))
         a, b, c, kind = info.columns
         assert [column.name for column in info.columns] == ["a", "b", "c", "kind"]
         assert [column.missing for column in info.columns] == [1, 2, 0, 1]
@@ -137,7 +137,7 @@ class TestInfo:
 
     def test_csv_with_missing_numeric_labels(self, tmp_path: Path) -> None:
         (tmp_path / "a.csv").write_text("a,label\n1.5,3\n2,\n3,3\n4,7\n1,7\n")
-        targets = describe_table(DataSpec(str(tmp_path / "a.csv")), "csv").targets
+        targets = describe_table(DataSpec(str(tmp_path / "a.csv"))).targets
         assert targets is not None
         assert (targets.kind, targets.missing, targets.class_counts) == ("classes", 1, (("3", 2), ("7", 2)))
 

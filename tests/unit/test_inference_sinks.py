@@ -135,7 +135,7 @@ def test_ids_stand_before_predictions_that_may_be_missing(tmp_path: Path) -> Non
 
 
 def test_values_of_scaled_targets_have_the_digits_of_the_network(tmp_path: Path) -> None:
-    outputs = Outputs("regression", 1, np.dtype(np.float64), ("y",), 12)
+    outputs = Outputs("regression", 1, np.dtype(np.float64), ("y",), digits=12)
     write(tmp_path / "p.csv", outputs, np.array([[250000.123456789012], [1e-7 / 3]]), [(0, 2)])
     assert (tmp_path / "p.csv").read_text().splitlines() == ["y", "250000.123457", "3.33333333333e-08"]
 

@@ -136,7 +136,7 @@ def _files_in(directory: str) -> list[str]:
                 continue
     if not by_format:
         raise DataError(
-            f"{directory}: the directory holds no data files{': ' + shown(names) if names else ''}",
+            f"{directory}: is a directory that holds no data files{': ' + shown(names) if names else ''}",
             hint="name files, a pattern such as part-*.h5, or another directory",
         )
     if len(by_format) > 1:

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from onotrain.data.array_names import FEATURE_ARRAYS, choose_arrays
-from onotrain.data.dataset import DataSpec
+from onotrain.data.dataset import DataSpec, listed
 from onotrain.data.hdf5 import is_ours, open_file
 from onotrain.data.hdf5_safety import list_arrays, open_array
 from onotrain.data.tables.hdf5_records import fields_of, pandas_frame
@@ -134,11 +134,15 @@ def _holds_arrays(file: h5py.File, names: Sequence[str], spec: DataSpec) -> bool
     try:
         features, targets = choose_arrays(names, spec)
     except DataError:
-        return False
+        named = [nfc(name) for name in (*(listed(spec.features) or ()), *(listed(spec.targets) or ()))]
+        fields = any(_is_hard(file, name) and file[name].dtype.names for name in names)
+        unknown = not fields and any(name not in names for name in named)  # is refused there, with names like it
+        return unknown or any(file[name].ndim > 1 for name in named if name in names and _is_hard(file, name))
     if not all(_is_hard(file, name) for name in (*features, *targets)):
         return True  # is refused there
     if spec.features is not None:
-        return any(file[name].ndim != 1 and not file[name].dtype.names for name in features)
+        lengths = {len(file[name]) for name in features if file[name].ndim}
+        return len(lengths) > 1 or any(file[name].ndim != 1 and not file[name].dtype.names for name in features)
     data = file[features[0]]
     if data.dtype.names or data.shape is None or data.ndim != 1:
         return not data.dtype.names and not (is_netcdf(file) and data.ndim == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +145,11 @@ def _range(values: np.ndarray) -> str:
     if not len(values):
         return ""
     spread = np.sqrt(np.square(values - values.mean()).mean())
-    return f"{values.min():.5g} to {values.max():.5g}, mean {values.mean():.5g}, sd {spread:.4g}"
+    low, high = float(values.min()), float(values.max())
+    digits = 5
+    if high > low:  # as many as tell the least from the largest
+        digits = min(max(digits, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))) + 2), 17)
+    return f"{low:.{digits}g} to {high:.{digits}g}, sd {spread:.4g}, mean {values.mean():.{digits}g}"
 
 
 def _top(table: Table, column: Column, role: str) -> tuple[int, str]:
