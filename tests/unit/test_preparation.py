@@ -127,16 +127,16 @@ def test_categories_are_those_of_scikit_learn(unseen: list[str]) -> None:
 
 
 def test_rare_categories_share_a_column_with_unseen_ones() -> None:
-    letters = np.array(list("aaaaaabbbbbcccddeff"))
+    words = np.array(list("aaaaaabbbbbcccddeff"))
     judge = OneHotEncoder(max_categories=4, handle_unknown="infrequent_if_exist", sparse_output=False)
-    judge.fit(letters[:, None])
-    asked = np.array([*letters, "z"])
+    judge.fit(words[:, None])
+    asked = np.array([*words, "z"])
     expected = judge.transform(asked[:, None])
-    made = fitted(table(c=letters), {"c": {"name": "categorical", "most": 3}})
+    made = fitted(table(c=words), {"c": {"name": "categorical", "most": 3}})
     np.testing.assert_array_equal(matrix(made, table(c=asked)), expected)
-    made = fitted(table(c=letters), {"c": {"name": "categorical", "rare": 0.15}})
+    made = fitted(table(c=words), {"c": {"name": "categorical", "rare": 0.15}})
     np.testing.assert_array_equal(matrix(made, table(c=asked)), expected)
-    made = fitted(table(c=letters), {"c": {"name": "categorical", "values": ["a", "b", "c"]}})
+    made = fitted(table(c=words), {"c": {"name": "categorical", "values": ["a", "b", "c"]}})
     np.testing.assert_array_equal(matrix(made, table(c=asked)), expected)
 
 

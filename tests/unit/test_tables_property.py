@@ -19,7 +19,7 @@ from onotrain.data.tables.table import Table
 from tables import columns, read, write
 
 MISSING = ["", "NA", "nan", "N/A", "null", "?"]
-LETTERS = "abcdefghijklmnopqrstuvwxyzäöüéßß"
+CHARACTERS = "abcdefghijklmnopqrstuvwxyzäöüéßß"
 
 
 @dataclass
@@ -62,7 +62,7 @@ def numbers(draw: st.DrawFn, rows: int) -> Meant:
 
 @st.composite
 def categories(draw: st.DrawFn, rows: int) -> Meant:
-    word = st.text(LETTERS, min_size=2, max_size=6).map(lambda text: f"k{text}")
+    word = st.text(CHARACTERS, min_size=2, max_size=6).map(lambda text: f"k{text}")
     inside = st.sampled_from(["", " b", ", c", "; d", ' "e"'])
     names = [f"{name}{draw(inside)}" for name in draw(st.lists(word, min_size=2, max_size=4, unique=True))]
     values: list[Any] = [names[row % len(names)] for row in range(rows)]
