@@ -112,7 +112,7 @@ def test_small_differences_of_large_targets_are_learned(capsys: pytest.CaptureFi
         np.testing.assert_allclose(values, [float(energy) for _, energy in ENERGIES], rtol=0, atol=3e-5)
 
 
-def test_times_of_a_day_and_tiny_numbers_differ(capsys: pytest.CaptureFixture[str]) -> None:
+def test_times_of_a_day_and_tiny_numbers_are_distinguished(capsys: pytest.CaptureFixture[str]) -> None:
     write("time.csv", "t,a,label", *((1700000000000 + 700 * k, (0, 1, 2)[k % 3], k % 2) for k in range(8)))
     write("sigma.csv", "sigma,mass,label", "1.5e-46,1,0", "2.5e-46,2,0", "7.5e-46,1,1", "8.5e-46,2,1")
     assert run(["data", "info", "time.csv", "sigma.csv"]) == 0

@@ -161,13 +161,13 @@ def test_yes_and_no() -> None:
 
 def test_numbers_in_a_file_are_the_categories_of_numbers_in_memory(tmp_path: Path) -> None:
     """However they are written: 3.0 is the class 3, in training, prediction and memory."""
-    text = "room,wet,y\n" + "".join(f"{k % 3}.0,{k % 2}.0,{k}\n" for k in range(12))
+    text = "floor,wet,y\n" + "".join(f"{k % 3}.0,{k % 2}.0,{k}\n" for k in range(12))
     path = write(tmp_path, text)
-    options = {"room": "categorical", "wet": "boolean"}
+    options = {"floor": "categorical", "wet": "boolean"}
     made = prepared(path, columns=options, validation=path)
     np.testing.assert_array_equal(made.arrays["validation_features"], made.arrays["features"])
     assert made.arrays["features"][:3].tolist() == [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]]
-    of_numbers = table(room=np.arange(3), wet=np.array([0.0, 1, 0]))
+    of_numbers = table(floor=np.arange(3), wet=np.array([0.0, 1, 0]))
     np.testing.assert_array_equal(matrix(preparation_of(made), of_numbers), made.arrays["features"][:3])
 
 

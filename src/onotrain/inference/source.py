@@ -142,7 +142,7 @@ def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labe
         lacking = np.isnan(features).any(axis=1)
         if lacking.any():
             row = int(np.argmax(lacking))
-            lost = next((c for c in table if c.name in preparation.inputs and c.missing[row]), table.columns[0])
+            lost = next((c for c in table if c.name in preparation.complete and c.missing[row]), table.columns[0])
             found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
         return {"features": features, **labels}, dataset.source
 

@@ -99,6 +99,12 @@ class Preparation:
         return (*self.ids, *(name for name, encoder in self.encoders if encoder.kind in ("categorical", "boolean")))
 
     @property
+    def complete(self) -> tuple[str, ...]:
+        """Columns that may have no missing values."""
+        numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))
+        return tuple(name for name, encoder in numeric if encoder.fill is None)
+
+    @property
     def only_numbers(self) -> bool:
         """Whether every column that is learned from is numeric."""
         return all(encoder.kind == "numeric" for _, encoder in self.encoders)
