@@ -20,7 +20,7 @@ SHOWN_ROWS = 20
 #: Of a table's columns.
 SHOWN_COLUMNS = 60
 #: Characters of a name and of a summary.
-_NAME, _SUMMARY = 16, 38
+_NAME, _SUMMARY = 14, 42
 
 
 def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
