@@ -13,6 +13,7 @@ from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of
+from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
@@ -43,6 +44,8 @@ class DataDescription:
     preparation: Preparation | None = field(default=None, kw_only=True)
     #: Of the samples; empty if unknown.
     digest: str = field(default="", kw_only=True)
+    #: Whether features are prepared as in another run, whose parameters this one began with.
+    inherited: bool = field(default=False, kw_only=True, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
@@ -108,7 +111,8 @@ class Prepared:
 
 
 def prepare(
-    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None
+    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
+    inherited: Inherited | None = None,
 ) -> Prepared:
     """Read training, validation and test data.
 
@@ -124,6 +128,8 @@ def prepare(
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
     class_weights
         Of the ``loss`` section.
+    inherited
+        How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
 
     Raises
     ------
@@ -132,7 +138,7 @@ def prepare(
     """
     spec = spec_of(section)
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -146,17 +152,20 @@ class _Wanted:
     dtype: str
     memory: int
     class_weights: ClassWeights
+    inherited: Inherited | None
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
     ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
         """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on."""
-        codec = TargetCodec.fit(self.task, self.outputs, dataset)
+        kept = self.inherited and self.inherited.codec_of(self.task, self.outputs, dataset, section)
+        codec = kept or TargetCodec.fit(self.task, self.outputs, dataset)
         classes = None
         if self.task in ("multiclass", "binary"):
             classes = codec.encode(dataset).reshape(-1).astype(np.int64)
         arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
-        codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
+        if codec is not kept or self.task != "regression":
+            codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
         targets, own = encode(codec, dataset, self.dtype), sample_weights(dataset)
         counted = training_weights(own, self.class_weights, codec, targets, arrays.get(parts.TRAIN), dataset.source)
         weights = {} if counted is None else {"weights": counted.astype(self.dtype)}
@@ -205,11 +214,13 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 arrays[f"{part}_features"] = held_out.features
                 memory -= held_out.features.nbytes
         samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
-        normalization = normalization_of(section.normalize, samples)
+        pixels = _dtype(train, train_stream) == np.uint8
+        kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
+        normalization = kept or normalization_of(section.normalize, samples)
         digest = digest_of([train.features, train.targets])
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=digest,
+        digest=digest, inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 
@@ -222,7 +233,11 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
-    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get(parts.TRAIN))
+    kept, kinds = None, roles.kinds
+    if wanted.inherited is not None:
+        kept = wanted.inherited.preparation_of(spec.path, roles.features, section)
+        kinds = wanted.inherited.in_order(kinds)
+    preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN))
     arrays["features"] = preparation.transform(table, wanted.dtype)
     for part, where in _apart(section):
         if not isinstance(where, str):
@@ -240,7 +255,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         notes.append(f"{dropped:,} samples without a target are left out")
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest_of([column.values for column in table]),
+        preparation=preparation, digest=digest_of([column.values for column in table]), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 

@@ -34,6 +34,8 @@ class Progress:
     best: dict[str, Any] | None = None
     schedule: dict[str, Any] = field(default_factory=dict)
     early_stopping: dict[str, Any] = field(default_factory=dict)
+    #: Where the first parameters come from (`onotrain.training.warm_start`); None: they were drawn.
+    origin: dict[str, Any] | None = None
     #: Name of a strategy -> its notes.
     strategy: dict[str, Any] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ from onotrain.training.run_position import Progress
 _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
     "training": ("epochs", "max_steps", "load_balance"),
     "data": ("stream", "window_mib"),
+    "model": ("from", "head"),
     "strategy": None,
     "communication": None,
     "checkpoint": None,
@@ -50,11 +51,13 @@ class RunWriter:
         config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
         if resume and kind_of_path(self.output) == "run":
             self.directory = stack.enter_context(RunDirectory.resume(self.output))
-            check_same_run(self.config, load_config(self.output / "config.yaml"))
+            saved = load_config(self.output / "config.yaml")
+            check_same_run(self.config, saved)
             self.found = self.directory.store().latest()
+            check_same_beginning(self.config.model.origin, saved.model.origin, begun=self.found is not None)
             if self.found is not None:
                 check_length(self.config, self.found.checkpoint.metadata["progress"])
-            self.directory.write_config(config_yaml)
+            self.directory.write_config(_as_begun(self.config, saved).to_yaml())
             self.directory.write_environment(environment)
         else:
             created = RunDirectory.create(self.output, config_yaml=config_yaml, environment=environment)
@@ -64,9 +67,14 @@ class RunWriter:
         self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
 
     def begin(self, progress: Progress, split: Mapping[str, np.ndarray]) -> None:
-        """Forget the records of epochs after the checkpoint; keep which samples train, validate and test."""
+        """Forget the records of epochs after the checkpoint; keep whose parameters the run began with, and the split.
+
+        `split` is which samples train, validate and test.
+        """
         if self.world.rank == 0:
             self.directory.truncate_metrics(progress.epoch)
+            if progress.origin is not None:
+                self.directory.write_environment({**self.directory.environment(), "origin": progress.origin})
             if split:
                 self.directory.write_split(split)
 
@@ -117,6 +125,24 @@ def check_length(config: Config, progress: Mapping[str, Any]) -> None:
         )
 
 
+def check_same_beginning(origin: str | None, saved: str | None, *, begun: bool) -> None:
+    """Refuse to go on with a run that began with other parameters; once it has `begun`, they need not be named again.
+
+    Raises
+    ------
+    UsageError
+        It did, or would.
+    """
+    if origin == saved or (origin is None and begun):
+        return
+    said = "began with parameters of its own" if saved is None else f"began with the parameters of {saved}"
+    wanted = "its own" if origin is None else f"those of {origin}"
+    raise UsageError(
+        f"the run {said}; it cannot go on with {wanted}",
+        hint="train into a new --output" + ("" if saved is None else f", or give --from {saved}"),
+    )
+
+
 def check_same_run(config: Config, saved: Config) -> None:
     """Refuse to go on with a configuration that would compute something else.
 
@@ -145,6 +171,13 @@ def check_same_run(config: Config, saved: Config) -> None:
             hint="resume with the run's own config.yaml, or train into a new --output; "
             f"{any_of(names, 'and')} may change",
         )
+
+
+def _as_begun(config: Config, saved: Config) -> Config:
+    """Return the configuration with what only the beginning of the run has read, as that was."""
+    mapping, before = config.to_mapping(), saved.to_mapping()
+    mapping["model"] |= {key: before["model"][key] for key in ("from", "head")}
+    return Config.from_mapping(mapping)
 
 
 def _names(section: str, keys: tuple[str, ...] | None) -> list[str]:
