@@ -17,8 +17,9 @@ from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
 from onotrain.runs.run_directory import RunDirectory, kind_of_path
+from onotrain.training.divergence import advice
 from onotrain.training.environment import describe_environment
-from onotrain.training.observers import Observer, Observers
+from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 
 #: What may change when a run goes on: whole sections, or some of their keys.  All else decides what is computed.
@@ -40,7 +41,7 @@ class RunWriter:
         self, world: World, config: Config, output: Path, resume: bool, observers: Observers, stack: ExitStack
     ) -> None:
         self.world, self.config, self.output = world, config, output
-        self.observer: Observer = observers if world.rank == 0 else Observer()
+        self.observer = observers if world.rank == 0 else Observers()
         self.found: Found | None = None
         with agreed(world.comm):
             if world.rank == 0:
@@ -93,6 +94,13 @@ class RunWriter:
         if self.world.rank == 0:
             self._writer.wait()
 
+    def advice(self) -> str:
+        """Return what to do now that the training has diverged (rank 0; nothing elsewhere)."""
+        if self.world.rank > 0:
+            return ""
+        self._writer.wait()
+        return advice(self.directory, self.config)
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Keep an epoch's record."""
         if self.world.rank == 0:
@@ -106,6 +114,7 @@ class RunWriter:
                 summary = make()
                 self.directory.write_summary(summary)
                 self.observer.ended(summary)
+                self.observer.check()
         return self.world.comm.bcast(summary, root=0)
 
 

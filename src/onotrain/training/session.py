@@ -81,7 +81,7 @@ class Session:
         with agreed(self.world.comm):
             if found is not None:
                 self.metadata.check_data(found.checkpoint.metadata)
-                progress = Progress(**found.checkpoint.metadata["progress"])
+                progress = Progress(**{**found.checkpoint.metadata["progress"], "stopped_by": None})
                 progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         return self.world.comm.bcast(progress, root=0)
 
@@ -169,6 +169,7 @@ class Session:
             observer=self.writer.observer,
             save=lambda best: self.writer.save(self._checkpoint, self.progress.steps, best),
             wait_saved=self.writer.wait_saved,
+            advice=self.writer.advice,
             stop=self._stop,
             injection=self._injection,
             record=lambda record: self.writer.record({**record, **self._place()}),
@@ -212,7 +213,7 @@ class Session:
         if not math.isfinite(self.kernels.sum_of_squares(self.strategy.replica.parameters)):
             raise NumericsError(
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
-                hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
+                hint=self.writer.advice(),
             )
         self.progress.strategy = {self.config.strategy.name: self.strategy.replica.notes()}
         metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
