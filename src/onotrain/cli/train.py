@@ -34,6 +34,7 @@ onotrain train config.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 )
 @overrides
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --output, or begin if there is none.")
+@click.option("--overwrite", is_flag=True, help="Replace a run in --output.")
 @click.option(
     "--from",
     "origin",
@@ -48,8 +49,8 @@ onotrain train config.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
 def command(
-    config: Path, output: Path | None, overrides: Sequence[str], resume: bool, origin: str | None, progress: str,
-    quiet: bool,
+    config: Path, output: Path | None, overrides: Sequence[str], resume: bool, overwrite: bool, origin: str | None,
+    progress: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Train the network that CONFIG (YAML) describes.
 
@@ -64,10 +65,12 @@ def command(
     if origin is not None:
         overrides = [*overrides, f"model.from={json.dumps(origin)}"]
     if launcher.rank() > 0:
-        train(config, overrides=overrides, output=output, resume=resume)
+        train(config, overrides=overrides, output=output, resume=resume, overwrite=overwrite)
         return
     with _display(progress, quiet) as display:
-        result = train(config, overrides=overrides, output=output, resume=resume, observers=[display])
+        result = train(
+            config, overrides=overrides, output=output, resume=resume, overwrite=overwrite, observers=[display]
+        )
     if not quiet:
         _conclude(display, result.output, result.summary)
     for warning in result.summary.get("warnings", ()):  # last, where they are seen

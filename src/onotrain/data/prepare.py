@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,7 @@ from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of
+from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
@@ -112,8 +113,8 @@ class Prepared:
 
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
-    inherited: Inherited | None = None,
-) -> Prepared:
+    inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
+) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
     Parameters
@@ -130,15 +131,18 @@ def prepare(
         Of the ``loss`` section.
     inherited
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
+    held
+        Samples in memory for some parts, ``train`` and others, which are taken in place of files.
 
     Raises
     ------
     DataError
         Anything about the files.
     """
-    spec = spec_of(section)
+    held = held or {}
+    spec = replace(spec_of(section), held=held.get("train"))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -153,6 +157,7 @@ class _Wanted:
     memory: int
     class_weights: ClassWeights
     inherited: Inherited | None
+    held: Mapping[str, Dataset | Table]
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
@@ -197,7 +202,9 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         arrays |= {} if train_stream else {"features": train.features}
         memory, notes = wanted.memory - train.features.nbytes, list[str]()
         for part, where in _apart(section):
-            of_part = spec_of_part(section, where, train, _columns(train, train_stream))
+            of_part = DataSpec(SOURCE, held=wanted.held.get(part))
+            if of_part.held is None:
+                of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
             held_out, stream = _read(section, of_part, stack, memory)
             check_features(
@@ -246,8 +253,8 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 hint="give the path of another table, a fraction, or data.split",
             )
         features, found, _ = read_prepared(
-            replace(DataSpec(where, section.format), csv=spec.csv), preparation, roles.targets, section.columns,
-            wanted.dtype, section.missing_targets,
+            DataSpec(where, section.format, csv=spec.csv, held=wanted.held.get(part)), preparation, roles.targets,
+            section.columns, wanted.dtype, section.missing_targets,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]

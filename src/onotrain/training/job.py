@@ -16,7 +16,7 @@ from onotrain.errors import PlatformError, on_all_ranks
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import Comm, World
 from onotrain.training.observers import Observer, Observers
-from onotrain.training.run_writer import RunWriter
+from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
 from onotrain.training.stop_signals import StopRequest
 
@@ -36,6 +36,7 @@ def train(
     *,
     output: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     overrides: Sequence[str] = (),
     observers: Sequence[Observer] = (),
 ) -> Result:
@@ -53,6 +54,8 @@ def train(
         Run directory to make; default ``runs/<name>-<number>``.
     resume
         Go on from the newest sound checkpoint in `output`; start anew if there is none.
+    overwrite
+        Replace a run in `output`; files that are not a run's stay.
     overrides
         ``key.path=value`` changes of a configuration that is a file.
     observers
@@ -69,12 +72,34 @@ def train(
         See `onotrain.errors`; the same on all ranks unless only one failed.  The end of a program on a rank that failed
         alone aborts the job, because the others wait for it.
     """
+    return run(
+        config, comm, output=output, resume=resume, overwrite=overwrite, overrides=overrides, observers=observers
+    )
+
+
+def run(
+    config: Any, comm: Comm | None, *, output: str | os.PathLike[str] | None, resume: bool = False,
+    overwrite: bool = False, overrides: Sequence[str] = (), observers: Sequence[Observer] = (),
+    held: Mapping[str, Any] | None = None,
+) -> Result:  # fmt: skip
+    """Train as `train` does, on samples in memory if there are any.
+
+    *Collective* over `comm`; `held` on the first rank of each node.
+
+    Parameters
+    ----------
+    config, comm, output, resume, overwrite, overrides, observers
+        As of `train`.
+    held
+        See `onotrain.data.prepare.prepare`.
+    """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
         if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
             world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
-        writer = RunWriter(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
-        return Result(writer.output, Session(world, resolved, writer, stop, stack).run())
+        beginning = broadcast(world.comm, lambda: Beginning.of(resume=resume, overwrite=overwrite))
+        writer = RunWriter(world, resolved, _output(world, config, output), beginning, Observers(observers), stack)
+        return Result(writer.output, Session(world, resolved, writer, stop, stack, held).run())
 
 
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:

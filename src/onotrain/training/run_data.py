@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +43,8 @@ class RunData:
         Closes what is open at the end of the run.
     inherited
         How the run prepared its data whose parameters this one begins with.
+    held
+        Samples in memory, which are taken in place of files: see `onotrain.data.prepare.prepare`.
 
     Raises
     ------
@@ -49,15 +53,16 @@ class RunData:
     """
 
     def __init__(
-        self, world: World, config: Config, kernels: Kernels, stack: ExitStack, inherited: Inherited | None = None
-    ) -> None:
+        self, world: World, config: Config, kernels: Kernels, stack: ExitStack, inherited: Inherited | None = None,
+        held: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
         weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited)
+            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited, held)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):

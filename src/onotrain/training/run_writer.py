@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,44 @@ _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
 }
 
 
+class Beginning(Enum):
+    """What becomes of a run that is in the output already."""
+
+    REFUSE = auto()
+    RESUME = auto()
+    OVERWRITE = auto()
+
+    @classmethod
+    def of(cls, *, resume: bool, overwrite: bool) -> Beginning:
+        """Return what is asked for.
+
+        Raises
+        ------
+        UsageError
+            Both are.
+        """
+        if resume and overwrite:
+            raise UsageError("a run is either resumed or overwritten (got both)", hint="leave one of them out")
+        return cls.RESUME if resume else cls.OVERWRITE if overwrite else cls.REFUSE
+
+
 class RunWriter:
     """The run directory and all that is written to it; works on rank 0, and knows on all whether a run goes on."""
 
     def __init__(
-        self, world: World, config: Config, output: Path, resume: bool, observers: Observers, stack: ExitStack
+        self, world: World, config: Config, output: Path, beginning: Beginning, observers: Observers, stack: ExitStack
     ) -> None:
         self.world, self.config, self.output = world, config, output
         self.observer = observers if world.rank == 0 else Observers()
         self.found: Found | None = None
         with agreed(world.comm):
             if world.rank == 0:
-                self._open(resume, stack)
+                self._open(beginning, stack)
 
-    def _open(self, resume: bool, stack: ExitStack) -> None:
+    def _open(self, beginning: Beginning, stack: ExitStack) -> None:
         """Make the run directory, or find where to go on."""
         config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
-        if resume and kind_of_path(self.output) == "run":
+        if beginning is Beginning.RESUME and kind_of_path(self.output) == "run":
             self.directory = stack.enter_context(RunDirectory.resume(self.output))
             saved = load_config(self.output / "config.yaml")
             check_same_run(self.config, saved)
@@ -61,7 +83,12 @@ class RunWriter:
             self.directory.write_config(_as_begun(self.config, saved).to_yaml())
             self.directory.write_environment(environment)
         else:
-            created = RunDirectory.create(self.output, config_yaml=config_yaml, environment=environment)
+            overwrite = beginning is Beginning.OVERWRITE
+            if overwrite:
+                _refuse_origin_within(self.config.model.origin, self.output)
+            created = RunDirectory.create(
+                self.output, config_yaml=config_yaml, environment=environment, overwrite=overwrite
+            )
             self.directory = stack.enter_context(created)
         for warning in [] if self.found is None else self.found.warnings:
             self.observer.noted(warning)
@@ -116,6 +143,14 @@ class RunWriter:
                 self.observer.ended(summary)
                 self.observer.check()
         return self.world.comm.bcast(summary, root=0)
+
+
+def _refuse_origin_within(origin: str | None, output: Path) -> None:
+    """Refuse to overwrite the run that the new one begins with."""
+    if origin is not None and Path(origin).resolve().is_relative_to(output.resolve()):
+        raise UsageError(
+            f"{output}: would be overwritten by a run that begins with its parameters", hint="use another --output"
+        )
 
 
 def check_length(config: Config, progress: Mapping[str, Any]) -> None:

@@ -46,12 +46,15 @@ from onotrain.training.warm_start import begin, freeze_notes
 class Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack) -> None:
+    def __init__(
+        self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack,
+        held: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         self._warm, inherited = begin(world, config, writer.found)
-        self.data = RunData(world, config, self.kernels, stack, inherited)
+        self.data = RunData(world, config, self.kernels, stack, inherited, held)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         with agreed(world.comm):  # a loss of another package may refuse
             self.model: Model = self.metadata.model(self.kernels)
