@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -48,10 +48,8 @@ class WarmStart:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def find(cls, world: World, config: Config) -> WarmStart | None:
+    def read(cls, config: Config) -> WarmStart | None:
         """Read what ``model.from`` names: a checkpoint, or the best or newest one of a run; None if it names nothing.
-
-        *Collective*: the same configuration on all ranks; rank 0 reads.
 
         Raises
         ------
@@ -60,21 +58,32 @@ class WarmStart:
         CheckpointError
             No sound checkpoint is there.
         """
-        origin = config.model.origin
-        if origin is None:
+        if config.model.origin is None:
             return None
-        tensors: dict[str, np.ndarray] = {}
+        found = find_checkpoint(config.model.origin)
+        stored, source = found.checkpoint.metadata, str(found.path)
+        tensors = {
+            name.removeprefix(_PARAMETERS): array
+            for name, array in found.checkpoint.arrays.items()
+            if name.startswith(_PARAMETERS)
+        }
+        step, sha256 = int(stored["progress"]["steps"]), str(stored.get("parameters_sha256", ""))
+        return cls(source, step, sha256, ModelMetadata.from_dict(stored, source), tensors, tuple(found.warnings))
 
-        def read() -> tuple[str, int, str, ModelMetadata, tuple[str, ...]]:
-            found = find_checkpoint(origin)
-            metadata = ModelMetadata.from_dict(found.checkpoint.metadata, str(found.path))
-            for name, array in found.checkpoint.arrays.items():
-                if name.startswith(_PARAMETERS):
-                    tensors[name.removeprefix(_PARAMETERS)] = array
-            return str(found.path), *_stamp(found), metadata, tuple(found.warnings)
+    @classmethod
+    def find(cls, world: World, config: Config) -> WarmStart | None:
+        """Return what `read` does, which rank 0 does for all; the tensors stay there.
 
-        path, step, sha256, metadata, warnings = broadcast(world.comm, read)
-        return cls(path, step, sha256, metadata, tensors, warnings)
+        *Collective*: the same configuration on all ranks.
+        """
+        kept: list[WarmStart | None] = []
+
+        def read() -> WarmStart | None:
+            kept.append(cls.read(config))
+            return None if kept[0] is None else replace(kept[0], tensors={})
+
+        seen: WarmStart | None = broadcast(world.comm, read)
+        return kept[0] if kept else seen
 
     def inherited(self, config: Config) -> Inherited:
         """Return how that run prepared its data, for the new one of this configuration."""
@@ -145,7 +154,8 @@ class WarmStart:
     def _notes(self, config: Config, description: DataDescription) -> list[str]:
         """Return what users should know of how the two runs differ, in words."""
         how = "kept from there" if description.inherited else "fitted to these data"
-        notes = [f"scaling of the features: {how} (data.preparation)"]
+        scales = config.data.normalize != "none" or description.preparation is not None
+        notes = [f"scaling of the features: {how} (data.preparation)"] if scales else []
         names, known = description.feature_names, self.metadata.feature_names
         if names is not None and known is not None and names != known:
             notes.append("the features are not the same ones in the same order as there")
@@ -236,12 +246,6 @@ def _inherited(metadata: ModelMetadata, preparation: Any, head: Any) -> Inherite
     description = {name: getattr(metadata, name) for name in DataDescription.__dataclass_fields__}
     settings = metadata.config.data.model_dump(mode="json")
     return Inherited(DataDescription(**description), settings, preparation, head)
-
-
-def _stamp(found: Found) -> tuple[int, str]:
-    """Return optimiser steps and SHA-256 of the parameters of a checkpoint."""
-    metadata = found.checkpoint.metadata
-    return int(metadata["progress"]["steps"]), str(metadata.get("parameters_sha256", ""))
 
 
 def _layer(tensor: str) -> str:
