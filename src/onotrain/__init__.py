@@ -8,16 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Config", "Predictor", "__version__", "load", "train"]
+__all__ = ["Config", "Observer", "Predictor", "Stop", "__version__", "fit", "load", "train"]
 
 if TYPE_CHECKING:
     from onotrain.config import Config
     from onotrain.inference import Predictor, load
-    from onotrain.training import train
+    from onotrain.training import fit, train
+    from onotrain.training.observers import Observer, Stop
 
 _HOME = {
     "Config": "onotrain.config",
+    "Observer": "onotrain.training.observers",
     "Predictor": "onotrain.inference",
+    "Stop": "onotrain.training.observers",
+    "fit": "onotrain.training",
     "load": "onotrain.inference",
     "train": "onotrain.training",
 }

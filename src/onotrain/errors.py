@@ -90,6 +90,10 @@ class PlatformError(OnotrainError):
     exit_code = 7
 
 
+class ObserverError(OnotrainError):
+    """An observer of a training raised an exception, which is the cause of this one on rank 0."""
+
+
 class StoppedOnRequest(OnotrainError):
     """Training was asked to stop and has saved its state; run again with ``--resume``."""
 

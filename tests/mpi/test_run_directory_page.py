@@ -13,6 +13,7 @@ import pytest
 from builders import mapping, records, relu
 from onotrain.parallel.world import World
 from onotrain.training import train
+from onotrain.training.observers import Observer, Stop
 
 pytestmark = pytest.mark.mpi(min_size=3)
 
@@ -31,6 +32,13 @@ RUNS: dict[str, dict[str, Any]] = {
 #: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use, a
 #: network that has learned nothing.
 RARE = {"dropped_samples", "period_problem", "warnings"}
+
+
+class Ended(Observer):
+    """Ends a run after an epoch."""
+
+    def epoch_ended(self, record: Mapping[str, Any]) -> None:
+        raise Stop("enough")
 
 
 def documented(heading: str) -> set[str]:
@@ -55,9 +63,11 @@ def test_every_field_is_documented_and_written(world: World, place: Path) -> Non
         sections = {**sections, "data": {"validation": 0.2, **sections.get("data", {})}}
         made = mapping(relu(8), 10, **{**sections, "training": {"epochs": 2, **sections.get("training", {})}})
         train(made, world.comm, output=place / name)
+    warm = mapping(relu(8), 10, model={"from": str(place / "balanced")}, training={"epochs": 2})
+    train(warm, world.comm, output=place / "warm", observers=[Ended()])
     if world.rank == 0:
         found: dict[str, set[str]] = {name: set() for name in ("metrics.jsonl", "summary.json", "environment.json")}
-        for name in RUNS:
+        for name in (*RUNS, "warm"):
             for record in records(place / name):
                 found["metrics.jsonl"].update(fields(record))
             for file in ("summary.json", "environment.json"):

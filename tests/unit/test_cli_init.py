@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.cli.program import run
-from onotrain.cli.template import batch_size, epochs, hidden_widths, scalar
 from onotrain.config import load_config
 from onotrain.config.yaml_reader import read_yaml
+from onotrain.data.template import batch_size, epochs, hidden_widths, scalar
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.strategies import Context, Strategy, build
-from onotrain.training.observers import Observer
+from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Components, Trainer
@@ -118,7 +118,7 @@ class Loop:
         )
         self._components = Components(
             config=self._config, world=world, model=model, strategy=self._strategy, feed=feed, evaluator=None,
-            progress=Progress(), observer=Observer(), save=lambda best: None, wait_saved=lambda: None,
+            progress=Progress(), observer=Observers(), save=lambda best: None, wait_saved=lambda: None,
             record=lambda record: None, stop=StopRequest(),
         )  # fmt: skip
         self._steps = _FEWEST_STEPS

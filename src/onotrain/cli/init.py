@@ -38,7 +38,7 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
-    from onotrain.cli.template import facts_of, template
+    from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
 
     if output.exists() and not force:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ onotrain train configs/digits.yaml
 mpirun -n 4 onotrain train configs/mnist-mlp.yaml --output runs/mnist
 onotrain train config.yaml --set training.epochs=3 --set model.layers.0.dense.units=64
 mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
+onotrain train config.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 """
 
 
@@ -32,6 +34,13 @@ mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
 )
 @overrides
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --output, or begin if there is none.")
+@click.option("--overwrite", is_flag=True, help="Replace a run in --output.")
+@click.option(
+    "--from",
+    "origin",
+    metavar="RUN",
+    help="Begin with the parameters of another run or checkpoint; short for --set model.from=RUN.",
+)
 @click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "lines", "none"]),
@@ -40,8 +49,9 @@ mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
 def command(
-    config: Path, output: Path | None, overrides: Sequence[str], resume: bool, progress: str, quiet: bool
-) -> None:
+    config: Path, output: Path | None, overrides: Sequence[str], resume: bool, overwrite: bool, origin: str | None,
+    progress: str, quiet: bool,
+) -> None:  # fmt: skip
     """Train the network that CONFIG (YAML) describes.
 
     Alone, or with all ranks of mpirun or srun; the result is the same for any number of ranks but for rounding.  A run
@@ -52,11 +62,15 @@ def command(
     from onotrain.parallel import launcher
     from onotrain.training import train
 
+    if origin is not None:
+        overrides = [*overrides, f"model.from={json.dumps(origin)}"]
     if launcher.rank() > 0:
-        train(config, overrides=overrides, output=output, resume=resume)
+        train(config, overrides=overrides, output=output, resume=resume, overwrite=overwrite)
         return
     with _display(progress, quiet) as display:
-        result = train(config, overrides=overrides, output=output, resume=resume, observers=[display])
+        result = train(
+            config, overrides=overrides, output=output, resume=resume, overwrite=overwrite, observers=[display]
+        )
     if not quiet:
         _conclude(display, result.output, result.summary)
     for warning in result.summary.get("warnings", ()):  # last, where they are seen

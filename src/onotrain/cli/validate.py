@@ -53,10 +53,12 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
 def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
     from onotrain.cli.display import count
+    from onotrain.training.warm_start import WarmStart
 
-    inputs, seen = _data(config)
+    warm = WarmStart.read(config)
+    description, seen = _data(config, None if warm is None else warm.inherited(config))
     yield "data", seen
-    yield "network", _network(config, inputs)
+    yield from _network(config, warm, description)
     optimizer, training = config.optimizer, config.training
     yield "loss", config.loss.name
     yield "optimizer", f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, schedule {config.schedule.name}"
@@ -65,8 +67,8 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
     yield "strategy", config.strategy.name
 
 
-def _data(config: Any) -> tuple[int | None, str]:
-    """Return the number of features, None if it is not known yet, and what the data look like."""
+def _data(config: Any, inherited: Any) -> tuple[Any, str]:
+    """Return the description of the data, None if it is not known yet, and what they look like."""
     from onotrain.data.prepare import prepare
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
@@ -75,24 +77,30 @@ def _data(config: Any) -> tuple[int | None, str]:
     if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
         return None, f"{data.name} (large, not read)"
     try:
-        weights = getattr(config.loss, "class_weights", None)
-        prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes(), weights)
+        weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
+        prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
     except DataError as error:
         if path.is_file() and not data.is_built_in:  # what training would say
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
-    return features, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
+    return prepared.description, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
 
 
-def _network(config: Any, inputs: int | None) -> str:
-    """Return the widths of the network and, where the number of inputs is known, how many parameters it has."""
+def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
+    """Yield the widths of the network and, where the data are known, how many parameters it has and begins with."""
     from onotrain.cli.display import count
     from onotrain.cli.network import model_of
 
-    if inputs is None:
+    if description is None:
         widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]
-        return "-".join(["?", *map(str, widths)])
+        yield "network", "-".join(["?", *map(str, widths)])
+        return
+    inputs = math.prod(description.feature_shape)
     model = model_of(config, inputs)
-    return f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(model.layout.parameter_count, 'parameter')}"
+    layout = model.layout
+    yield "network", f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(layout.parameter_count, 'parameter')}"
+    if warm is not None:
+        for note in warm.copy(config, description, layout, layout.zeros())[1]:
+            yield "note", note

@@ -193,6 +193,12 @@ class Data(Section):
         "the units of the data all the same.  `standard`, `minmax`, `log` (logarithm of values above 0, then standard) "
         "or a given `{mean: ..., std: ...}`.",
     )
+    preparation: Literal["auto", "fit", "from"] = Field(
+        "auto",
+        description="Of a warm start (`model.from`): whether features and targets are scaled, and categories numbered, "
+        "as in the other run (`from`), as its first layer expects, or as they fit these data (`fit`); `auto`: as in "
+        "the other run if columns and settings are the same.",
+    )
     missing_targets: Literal["error", "drop"] = Field(
         "error", description="Samples without a target: an error, or left out."
     )

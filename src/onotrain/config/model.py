@@ -16,8 +16,9 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share
-from onotrain.config.choices import OneKey, OneOf
+from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share, Text, Texts
+from onotrain.config.choices import ByType, OneKey, OneOf
+from onotrain.config.wording import got
 from onotrain.known_names import ActivationName
 
 
@@ -192,7 +193,27 @@ def _layer(kind: str, options: LayerOptions) -> LayerSpec:
 Layer = Annotated[LayerSpec, OneKey("layer")]
 
 
-class Model(Section):
+#: Value of ``freeze`` that leaves the last layer with parameters to be trained.
+ALL_BUT_HEAD = "all_but_head"
+
+#: The key ``from``, which Python takes for a word of its own.
+_Beginning: Any = create_model(
+    "_Beginning",
+    __base__=Section,
+    **{
+        "from": (
+            Text | None,
+            Field(
+                None,
+                description="Warm start: a run directory (its best or newest checkpoint) or a checkpoint whose "
+                "parameters the new run begins with.",
+            ),
+        )
+    },
+)  # type: ignore[call-overload]
+
+
+class Model(_Beginning):  # type: ignore[misc]
     """The network: a sequence of layers."""
 
     layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
@@ -200,14 +221,62 @@ class Model(Section):
     )
     initializer: Initializer = Field("xavier_uniform", description="Initial weights of dense layers.")  # type: ignore[assignment]
     bias_initializer: BiasInitializer = Field(0.0, description="Initial biases; a number means that constant.")  # type: ignore[assignment]
+    head: Literal["auto", "keep", "new"] = Field(
+        "auto",
+        description="What `from` gives the last layer: the parameters of the other run (`keep`) or first values of its "
+        "own (`new`); `auto`: new if its shape, the classes or the targets are others.",
+    )
+    freeze: Annotated[
+        Count | Text | Texts | None, ByType(f"a number of layers, names of layers, {ALL_BUT_HEAD} or null")
+    ] = Field(
+        None,
+        description="Layers whose parameters stay as they are at the start: how many of the first dense layers, names "
+        f"such as `dense_0`, or `{ALL_BUT_HEAD}`, which leaves the last one to be trained.",
+    )
 
     @property
     def outputs(self) -> int:
         """Width of the last layer."""
         return int(self.layers[-1].options.units)
 
+    @property
+    def origin(self) -> str | None:
+        """The run or checkpoint whose parameters a run begins with."""
+        path: str | None = getattr(self, "from")
+        return path
+
+    @property
+    def trainable_layers(self) -> tuple[str, ...]:
+        """Names of the layers with parameters, as their tensors have them."""
+        return tuple(f"dense_{number}" for number in range(sum(layer.kind == "dense" for layer in self.layers)))
+
+    @property
+    def frozen_layers(self) -> tuple[str, ...]:
+        """Names of the layers whose parameters are not trained."""
+        if self.freeze is None:
+            return ()
+        if isinstance(self.freeze, int):
+            return self.trainable_layers[: self.freeze]
+        if self.freeze == ALL_BUT_HEAD:
+            return self.trainable_layers[:-1]
+        return (self.freeze,) if isinstance(self.freeze, str) else self.freeze
+
     def problems(self) -> Iterator[Problem]:
-        """Yield a last layer that is not dense."""
+        """Yield a last layer that is not dense, and layers to freeze that are not there or all there are."""
         last = self.layers[-1].kind
         if last != "dense":
             yield Problem(("layers", len(self.layers) - 1), f"the last layer must be dense (got {last})")
+            return
+        known, frozen = self.trainable_layers, self.frozen_layers
+        unknown = [name for name in frozen if name not in known]
+        if unknown:
+            yield Problem(("freeze",), f"no such layer {got(unknown[0])}; expected some of {', '.join(known)}")
+        elif set(frozen) == set(known):
+            yield Problem(("freeze",), f"leaves no layer to train {got(self.freeze)}; {_most(known)}")
+        if self.head != "auto" and self.origin is None:
+            yield Problem(("head",), f"is for a warm start, with `from` {got(self.head)}")
+
+
+def _most(names: tuple[str, ...]) -> str:
+    """Return what can be frozen at most, in words."""
+    return f"expected {len(names) - 1} of {len(names)} layers at most" if len(names) > 1 else "there is only one layer"

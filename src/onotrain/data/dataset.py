@@ -43,6 +43,8 @@ class DataSpec:
         Whether uint8 features are pixels; None: see `are_pixels`.
     more
         Further files of the same data set; `path` may also be a pattern or a directory (`onotrain.data.sources`).
+    held
+        Samples in memory, which are read in place of a file: a `Dataset` or an `onotrain.data.tables.table.Table`.
     """
 
     path: str
@@ -55,6 +57,7 @@ class DataSpec:
     csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
     pixels: bool | None = None
     more: tuple[str, ...] = ()
+    held: Any = field(default=None, compare=False, repr=False)
 
     @property
     def without_targets(self) -> bool:

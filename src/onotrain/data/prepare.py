@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +13,8 @@ from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of
+from onotrain.data.in_memory import SOURCE
+from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
@@ -43,6 +45,8 @@ class DataDescription:
     preparation: Preparation | None = field(default=None, kw_only=True)
     #: Of the samples; empty if unknown.
     digest: str = field(default="", kw_only=True)
+    #: Whether features are prepared as in another run, whose parameters this one began with.
+    inherited: bool = field(default=False, kw_only=True, compare=False)
 
     def identity(self) -> dict[str, Any]:
         """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
@@ -108,8 +112,9 @@ class Prepared:
 
 
 def prepare(
-    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None
-) -> Prepared:
+    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
+    inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
+) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
     Parameters
@@ -124,15 +129,20 @@ def prepare(
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
     class_weights
         Of the ``loss`` section.
+    inherited
+        How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
+    held
+        Samples in memory for some parts, ``train`` and others, which are taken in place of files.
 
     Raises
     ------
     DataError
         Anything about the files.
     """
-    spec = spec_of(section)
+    held = held or {}
+    spec = replace(spec_of(section), held=held.get("train"))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -146,17 +156,21 @@ class _Wanted:
     dtype: str
     memory: int
     class_weights: ClassWeights
+    inherited: Inherited | None
+    held: Mapping[str, Dataset | Table]
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
     ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
         """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on."""
-        codec = TargetCodec.fit(self.task, self.outputs, dataset)
+        kept = self.inherited and self.inherited.codec_of(self.task, self.outputs, dataset, section)
+        codec = kept or TargetCodec.fit(self.task, self.outputs, dataset)
         classes = None
         if self.task in ("multiclass", "binary"):
             classes = codec.encode(dataset).reshape(-1).astype(np.int64)
         arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
-        codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
+        if codec is not kept or self.task != "regression":
+            codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
         targets, own = encode(codec, dataset, self.dtype), sample_weights(dataset)
         counted = training_weights(own, self.class_weights, codec, targets, arrays.get(parts.TRAIN), dataset.source)
         weights = {} if counted is None else {"weights": counted.astype(self.dtype)}
@@ -188,7 +202,9 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         arrays |= {} if train_stream else {"features": train.features}
         memory, notes = wanted.memory - train.features.nbytes, list[str]()
         for part, where in _apart(section):
-            of_part = spec_of_part(section, where, train, _columns(train, train_stream))
+            of_part = DataSpec(SOURCE, held=wanted.held.get(part))
+            if of_part.held is None:
+                of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
             held_out, stream = _read(section, of_part, stack, memory)
             check_features(
@@ -205,11 +221,13 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 arrays[f"{part}_features"] = held_out.features
                 memory -= held_out.features.nbytes
         samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
-        normalization = normalization_of(section.normalize, samples)
+        pixels = _dtype(train, train_stream) == np.uint8
+        kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
+        normalization = kept or normalization_of(section.normalize, samples)
         digest = digest_of([train.features, train.targets])
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=digest,
+        digest=digest, inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 
@@ -222,7 +240,11 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
-    preparation = Preparation.fit(table, roles.kinds, scale, arrays.get(parts.TRAIN))
+    kept, kinds = None, roles.kinds
+    if wanted.inherited is not None:
+        kept = wanted.inherited.preparation_of(spec.path, roles.features, section)
+        kinds = wanted.inherited.in_order(kinds)
+    preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN))
     arrays["features"] = preparation.transform(table, wanted.dtype)
     for part, where in _apart(section):
         if not isinstance(where, str):
@@ -231,8 +253,8 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 hint="give the path of another table, a fraction, or data.split",
             )
         features, found, _ = read_prepared(
-            replace(DataSpec(where, section.format), csv=spec.csv), preparation, roles.targets, section.columns,
-            wanted.dtype, section.missing_targets,
+            DataSpec(where, section.format, csv=spec.csv, held=wanted.held.get(part)), preparation, roles.targets,
+            section.columns, wanted.dtype, section.missing_targets,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]
@@ -240,7 +262,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         notes.append(f"{dropped:,} samples without a target are left out")
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest_of([column.values for column in table]),
+        preparation=preparation, digest=digest_of([column.values for column in table]), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 

@@ -6,6 +6,7 @@ from onotrain.data import builtin
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.paths import existing_file
 from onotrain.data.signatures import format_of_content
+from onotrain.data.tables.table import Table
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN, FORMATS, SUFFIXES, TABLES, format_of_file
 
@@ -21,7 +22,7 @@ def format_of_name(path: str) -> str | None:
 
 
 def detect_format(spec: DataSpec) -> str:
-    """Return the format of the data: ``builtin`` or one of `FORMATS`.
+    """Return the format of the data: ``builtin``, ``memory`` or one of `FORMATS`.
 
     A format that `spec` says is taken as it is; else a file's first bytes count for more than its suffix.
 
@@ -30,6 +31,8 @@ def detect_format(spec: DataSpec) -> str:
     DataError
         Neither the format nor the file says which, or it is one that is not read.
     """
+    if spec.held is not None:
+        return "memory"
     if spec.format in FORMATS:
         return spec.format
     if spec.format != "auto":
@@ -67,7 +70,7 @@ def is_table(spec: DataSpec) -> bool:
     """Return whether the data are columns, and not arrays of features and targets."""
     kind = detect_format(spec)
     if kind not in ("hdf5", "netcdf"):
-        return kind in TABLES
+        return kind in TABLES or isinstance(spec.held, Table)
     from onotrain.data.tables.hdf5 import holds_table  # h5py alone takes a tenth of a second
 
     return holds_table(spec)
@@ -85,6 +88,8 @@ def load_dataset(spec: DataSpec) -> Dataset:
     ResourceError
         Larger than the memory that is left.
     """
+    if isinstance(spec.held, Dataset):
+        return spec.held
     kind = detect_format(spec)
     if kind == "builtin":
         return builtin.load(spec)

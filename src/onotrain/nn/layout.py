@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -26,6 +26,8 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     offset: int
+    #: Whether updates change it.
+    trained: bool = True
 
     @property
     def size(self) -> int:
@@ -47,15 +49,19 @@ class ParameterLayout:
         ``(name, shape)`` of every tensor in the order of the layers; names such as ``dense_0/weight``.
     dtype
         float32 or float64.
+    frozen
+        Names of layers, such as ``dense_0``, whose tensors no update changes.
     """
 
-    def __init__(self, shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype | type) -> None:
+    def __init__(
+        self, shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype | type, frozen: Collection[str] = ()
+    ) -> None:
         self.dtype = np.dtype(dtype)
         self._step = ALIGNMENT_BYTES // self.dtype.itemsize
         tensors: list[Tensor] = []
         offset = 0
         for name, shape in shapes:
-            tensors.append(Tensor(name, tuple(shape), offset))
+            tensors.append(Tensor(name, tuple(shape), offset, name.rpartition("/")[0] not in frozen))
             offset += self._aligned(tensors[-1].size)
         self.tensors = tuple(tensors)
         #: Length of the flat vector [elements], a multiple of the alignment.
@@ -71,6 +77,17 @@ class ParameterLayout:
     def parameter_count(self) -> int:
         """Number of parameters, without the gaps."""
         return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def frozen(self) -> tuple[slice, ...]:
+        """Ranges of the tensors that no update changes."""
+        return tuple(tensor.range for tensor in self.tensors if not tensor.trained)
+
+    def trained_only(self) -> ParameterLayout:
+        """Return the layout of a vector of those tensors alone that updates change."""
+        if not self.frozen:
+            return self
+        return ParameterLayout(((t.name, t.shape) for t in self.tensors if t.trained), self.dtype)
 
     @property
     def digest(self) -> str:

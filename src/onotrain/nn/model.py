@@ -28,7 +28,7 @@ class _Stage(NamedTuple):
     slope: np.ndarray
     y: np.ndarray
     dy: np.ndarray
-    #: None for the first layer with parameters: nothing in front of it learns.
+    #: None for the first layer that is trained: nothing in front of it learns.
     dx: np.ndarray | None
     #: Where the layer's parameters begin in the flat vector; those of the layers behind it lie after them.
     offset: int
@@ -62,9 +62,14 @@ class Model:
         self.dtype = kernels.dtype
         self.loss = losses.build(loss, self.outputs, kernels)
         self.layout = ParameterLayout(
-            ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()), self.dtype
+            ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()),
+            self.dtype, spec.frozen_layers,
+        )  # fmt: skip
+        self._frozen: frozenset[str] = frozenset(spec.frozen_layers)
+        #: Of the first layer that is trained.
+        self._trained_inputs = next(
+            index for index, layer in enumerate(self.layers) if layer.shapes() and layer.name not in self._frozen
         )
-        self._trained_inputs = next(index for index, layer in enumerate(self.layers) if layer.shapes())
         self._offsets = self._begins()
         self._x = np.empty((0, inputs), self.dtype)
         self._slopes: list[np.ndarray] = []
@@ -98,6 +103,7 @@ class Model:
     def bind(self, parameters: np.ndarray, gradients: np.ndarray | None = None, *, shared: bool = False) -> None:
         """Read parameters from, and write gradients to, these flat vectors from now on.
 
+        Gradients of frozen layers are not computed: what they would be written to stays as it is, zeros at first.
         `shared` says that ranks on other cores read the gradients.
         """
         for layer, tensors, gradient_tensors in self._per_layer(parameters, gradients):
@@ -108,10 +114,11 @@ class Model:
         gradient_views = None if gradients is None else self.layout.views(gradients)
         for layer in self.layers:
             names = [(suffix, f"{layer.name}/{suffix}") for suffix, _ in layer.shapes()]
+            learns = gradient_views is not None and layer.name not in self._frozen
             yield (
                 layer,
                 {suffix: views[name] for suffix, name in names},
-                None if gradient_views is None else {suffix: gradient_views[name] for suffix, name in names},
+                {suffix: gradient_views[name] for suffix, name in names} if learns and gradient_views else None,
             )
 
     @property

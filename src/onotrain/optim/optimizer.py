@@ -8,7 +8,7 @@ multiplies them on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -28,11 +28,13 @@ class Shard:
     parameters: np.ndarray
     #: Its vectors by `Optimizer.state_names`.
     state: tuple[np.ndarray, ...]
-    #: The tensors that reach into the shard: number in the layout, and range within the shard.
+    #: The trained tensors that reach into the shard: number in the layout, and range within the shard.
     segments: tuple[tuple[int, slice], ...]
     tensor_count: int
     #: Whether ranks on other cores read the parameters.
     shared: bool
+    #: What updates change of it, if not everything: ranges within the shard.
+    trained: tuple[slice, ...] | None = None
 
     @classmethod
     def of(
@@ -43,11 +45,26 @@ class Shard:
         state: Iterable[np.ndarray],
         *,
         shared: bool = False,
+        frozen: Sequence[slice] = (),
     ) -> Shard:
-        """Return the shard `part` of the flat vectors `parameters` and `state`, in which `tensors` lie."""
+        """Return the shard `part` of the flat vectors `parameters` and `state`, in which `tensors` lie.
+
+        Those of them that are `frozen` no update changes.
+        """
         ranges = [slice(max(t.start, part.start) - part.start, min(t.stop, part.stop) - part.start) for t in tensors]
-        segments = tuple((index, r) for index, r in enumerate(ranges) if r.start < r.stop)
-        return cls(parameters[part], tuple(flat[part] for flat in state), segments, len(ranges), shared)
+        segments = tuple(
+            (index, r) for index, r in enumerate(ranges) if r.start < r.stop and tensors[index] not in frozen
+        )
+        trained = tuple(r for _, r in segments) if frozen else None
+        return cls(parameters[part], tuple(flat[part] for flat in state), segments, len(ranges), shared, trained)
+
+    def parts(self, gradients: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:
+        """Yield gradients ``(k, n)``, state and parameters of all that updates change, range by range."""
+        if self.trained is None:
+            yield gradients, self.state, self.parameters
+            return
+        for part in self.trained:
+            yield gradients[:, part], tuple(vector[part] for vector in self.state), self.parameters[part]
 
 
 class Gradient(NamedTuple):
@@ -109,18 +126,23 @@ class Optimizer:
         """
         scale = 1.0
         if self._clip_norm is not None:
-            squares = self._kernels.sum_gradients(gradients, gradients[0])
+            squares = sum(self._kernels.sum_gradients(rows, rows[0]) for rows, _, _ in shard.parts(gradients))
             gradients = gradients[:1]
             norm = np.array([squares])
             total(norm)
             scale = min(1.0, self._clip_norm / (math.sqrt(norm[0]) + 1e-6))
         rule, scalars = self._rule, self._scalars(scale, learning_rate, number)
-        run, state, parameters = self._kernels.update, shard.state, shard.parameters
+        run, parts = self._kernels.update, shard.parts(gradients)
         if rule.elementwise:
-            return run(rule, scalars, gradients, None, shard.shared, state, None, parameters)
-        direction = gradients[0]  # read element by element before it is written
-        squares = run(rule, scalars, gradients, None, False, state, parameters, direction)
-        self._follow(direction, shard, learning_rate, total)
+            return sum(
+                run(rule, scalars, rows, None, shard.shared, state, None, parameters)
+                for rows, state, parameters in parts
+            )
+        # The direction takes the place of the gradient, which is read element by element before that is written.
+        squares = sum(
+            run(rule, scalars, rows, None, False, state, parameters, rows[0]) for rows, state, parameters in parts
+        )
+        self._follow(gradients[0], shard, learning_rate, total)
         return squares
 
     def update_each(self, parts: Sequence[tuple[Gradient, Shard]], learning_rate: float, number: int) -> float:

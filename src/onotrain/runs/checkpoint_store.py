@@ -144,6 +144,12 @@ class CheckpointStore:
             names = os.listdir(self.directory) if self.directory.is_dir() else []
         return [self.directory / name for name in sorted(filter(_NAME.fullmatch, names), key=_step)]
 
+    def clear(self) -> None:
+        """Remove all of them.  Raises ResourceError."""
+        with disk_errors("remove old checkpoints", self.directory):
+            for path in (*self.paths(), self.directory / BEST_NAME):
+                path.unlink(missing_ok=True)
+
     def load(self, path: Path) -> Checkpoint:
         """Read one of the checkpoints; see :func:`read_checkpoint` for the errors."""
         return read_checkpoint(path)

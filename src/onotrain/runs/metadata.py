@@ -81,7 +81,9 @@ class ModelMetadata(DataDescription):
             Something is missing or malformed.
         """
         try:
-            names = {key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")}
+            names: dict[str, Any] = {
+                key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")
+            }
             return cls(
                 config=Config.from_mapping(data["config"]),
                 feature_shape=tuple(data["feature_shape"]),

@@ -17,8 +17,6 @@ infinity: they are written as null.
 from __future__ import annotations
 
 import io
-import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +28,7 @@ import numpy as np
 from onotrain.errors import CheckpointError, DataError, UsageError
 from onotrain.files import disk_errors, is_temporary, sync_directory, write_all, write_atomically
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
+from onotrain.runs.json_objects import line_of, parsed, pretty
 from onotrain.runs.lock import LOCK_NAME, RunLock
 
 CONFIG_NAME = "config.yaml"
@@ -57,7 +56,9 @@ class RunDirectory:
         self.recovered_from = lock.recovered_from if lock else None
 
     @classmethod
-    def create(cls, path: str | Path, *, config_yaml: str, environment: Mapping[str, Any]) -> RunDirectory:
+    def create(
+        cls, path: str | Path, *, config_yaml: str, environment: Mapping[str, Any], overwrite: bool = False
+    ) -> RunDirectory:
         """Begin a new run, holding its lock.
 
         Parameters
@@ -68,6 +69,8 @@ class RunDirectory:
             The resolved configuration.
         environment
             What ``environment.json`` shall say.
+        overwrite
+            Remove a run that is there, when nobody uses it; other files in the directory stay.
 
         Raises
         ------
@@ -81,11 +84,16 @@ class RunDirectory:
             if path.exists() and not path.is_dir():
                 raise UsageError(f"{path}: is a file, expected a directory for the run", hint="use another --output")
             path.mkdir(parents=True, exist_ok=True)
-            _refuse_used(path)  # before a lock file is put into somebody's directory
+            overwrite = overwrite and kind_of_path(path) == "run"
+            if not overwrite:
+                _refuse_used(path)  # before a lock file is put into somebody's directory
         lock = RunLock(path)
         try:
             with disk_errors("make the run directory", path):
-                _refuse_used(path)  # again: who waited for nobody and was quicker?
+                if overwrite:
+                    _remove_run(path)
+                else:
+                    _refuse_used(path)  # again: who waited for nobody and was quicker?
                 (path / CHECKPOINTS_NAME).mkdir(exist_ok=True)
             run = cls(path, lock)
             run.write_environment(environment)
@@ -164,7 +172,7 @@ class RunDirectory:
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Replace ``environment.json`` (a resumed run may be elsewhere). Raises ResourceError."""
-        write_atomically(self.path / ENVIRONMENT_NAME, _pretty(environment))
+        write_atomically(self.path / ENVIRONMENT_NAME, pretty(environment))
 
     def summary(self) -> dict[str, Any] | None:
         """Read ``summary.json``; None if there is none yet."""
@@ -172,7 +180,7 @@ class RunDirectory:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``. Raises ResourceError."""
-        write_atomically(self.path / SUMMARY_NAME, _pretty(summary))
+        write_atomically(self.path / SUMMARY_NAME, pretty(summary))
 
     def write_split(self, parts: Mapping[str, np.ndarray]) -> None:
         """Replace ``split.npz``: int64 numbers of the samples of each part.  Raises ResourceError."""
@@ -194,7 +202,7 @@ class RunDirectory:
             try:
                 size = os.fstat(descriptor).st_size
                 try:
-                    write_all(descriptor, _line(row))
+                    write_all(descriptor, line_of(row))
                     os.fsync(descriptor)
                 except OSError:
                     os.ftruncate(descriptor, size)
@@ -212,7 +220,7 @@ class RunDirectory:
         """
         rows = []
         for number, line in enumerate(self._finished_lines(), 1):
-            row = _parse(line)
+            row = parsed(line)
             if row is None:
                 raise DataError(
                     f"{self.path / METRICS_NAME}:{number}: not a JSON object: {line[:60]!r}",
@@ -225,7 +233,7 @@ class RunDirectory:
         """Drop the rows of epochs after `after_epoch`, which a resumed run does again. Raises ResourceError."""
         rows = [row for row in self.metrics() if row.get("epoch", 0) <= after_epoch]
         if (self.path / METRICS_NAME).exists():
-            write_atomically(self.path / METRICS_NAME, b"".join(map(_line, rows)))
+            write_atomically(self.path / METRICS_NAME, b"".join(map(line_of, rows)))
 
     def close(self) -> None:
         """Give the lock back, if this object holds it."""
@@ -259,7 +267,7 @@ class RunDirectory:
         with disk_errors("read it", path):
             if not path.exists():
                 return None
-            value = _parse(path.read_bytes())
+            value = parsed(path.read_bytes())
         if value is None:
             raise DataError(f"{path}: not a JSON object", hint="restore the file, or delete it")
         return value
@@ -297,7 +305,9 @@ def _refuse_used(path: Path) -> None:
     if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
         finished = "a finished run" if SUMMARY_NAME in names else "a run"
         raise UsageError(
-            f"{path}: holds {finished} already", hint="go on with it by --resume (resume=True), or use another --output"
+            f"{path}: holds {finished} already",
+            hint="go on with it by --resume (resume=True), replace it by --overwrite (overwrite=True), or use another "
+            "--output",
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
@@ -311,30 +321,8 @@ def _refuse_used(path: Path) -> None:
         )
 
 
-def _json_value(value: Any) -> Any:
-    """Replace NumPy scalars by Python's, and by null what JSON cannot say."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_json_value(item) for item in value]
-    return value
-
-
-def _line(row: Mapping[str, Any]) -> bytes:
-    return json.dumps(_json_value(row), allow_nan=False).encode("ascii") + b"\n"
-
-
-def _pretty(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(_json_value(value), allow_nan=False, indent=2).encode("ascii") + b"\n"
-
-
-def _parse(text: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _remove_run(path: Path) -> None:
+    """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
+    CheckpointStore(path / CHECKPOINTS_NAME).clear()
+    for name in (SUMMARY_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
+        (path / name).unlink(missing_ok=True)

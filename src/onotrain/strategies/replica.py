@@ -130,7 +130,9 @@ class WholeReplica(Replica):
         residual = {} if self.sum.residual is None else {f"{summed}_residual": self.sum.residual}
         super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
         self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
-        self._shard = Shard.of([tensor.range for tensor in layout], slice(0, layout.size), parameters, state.values())
+        self._shard = Shard.of(
+            [tensor.range for tensor in layout], slice(0, layout.size), parameters, state.values(), frozen=layout.frozen
+        )
 
     def update(self, learning_rate: float, number: int) -> float:
         """Update all parameters with the gradient, as one shard; return the sum of its squares."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onotrain.errors import ObserverError, OnotrainError
+
 
 @dataclass(frozen=True)
 class RunStart:
@@ -43,7 +45,11 @@ class StepEnd:
 
 
 class Observer:
-    """Base of all observers; does nothing."""
+    """Base of all observers; does nothing.
+
+    Each method may raise `Stop`: all ranks agree on it, the state is saved, and the run ends as it does after its last
+    step.  Any other exception ends the run on all ranks with one message.
+    """
 
     @property
     def watches_steps(self) -> bool:
@@ -66,38 +72,81 @@ class Observer:
         """Learn that the run is over; `summary` is what `summary.json` gets."""
 
 
-class Observers(Observer):
-    """Several observers as one."""
+class Stop(Exception):  # noqa: N818 - a request, no error
+    """Raised by an observer: the run is to end after this step or epoch.
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    Parameters
+    ----------
+    reason
+        Becomes ``stopped_by`` of the summary.
+    """
+
+    def __init__(self, reason: str = "an observer") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Observers(Observer):
+    """Several observers as one, which keeps what they raise until all ranks can learn of it.
+
+    Attributes
+    ----------
+    stop_reason
+        Why one of them asked to stop; None if none did.
+    failure
+        What went wrong in one of them; None if nothing did.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._observers = observers
+        self.stop_reason: str | None = None
+        self.failure: OnotrainError | None = None
 
     @property
     def watches_steps(self) -> bool:
         """Whether any of them does."""
         return any(observer.watches_steps for observer in self._observers)
 
+    @property
+    def asks_to_stop(self) -> bool:
+        """Whether the run cannot go on for one of them."""
+        return self.stop_reason is not None or self.failure is not None
+
+    def check(self) -> None:
+        """Raise what went wrong in one of them, where all ranks learn of it."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _tell(self, method: str, subject: Any) -> None:
+        for observer in self._observers:
+            try:
+                getattr(observer, method)(subject)
+            except Stop as stop:
+                self.stop_reason = self.stop_reason or stop.reason
+            except OnotrainError as error:
+                self.failure = self.failure or error
+            except Exception as error:
+                what = f"observer {type(observer).__name__} failed in {method}: {type(error).__name__}: {error}"
+                failure = ObserverError(what, hint="it may raise onotrain.Stop to end a run")
+                failure.__cause__ = error
+                self.failure = self.failure or failure
+
     def started(self, start: RunStart) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.started(start)
+        self._tell("started", start)
 
     def stepped(self, step: StepEnd) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.stepped(step)
+        self._tell("stepped", step)
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.epoch_ended(record)
+        self._tell("epoch_ended", record)
 
     def noted(self, message: str) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.noted(message)
+        self._tell("noted", message)
 
     def ended(self, summary: Mapping[str, Any]) -> None:
         """Tell all."""
-        for observer in self._observers:
-            observer.ended(summary)
+        self._tell("ended", summary)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.inherited import Inherited
 from onotrain.data.prepare import DataDescription, prepare, samples_of, spec_of_part
 from onotrain.data.sample_pool import Pool
 from onotrain.data.selection import spec_of
@@ -38,6 +41,10 @@ class RunData:
         Kernels of the dtype to compute in.
     stack
         Closes what is open at the end of the run.
+    inherited
+        How the run prepared its data whose parameters this one begins with.
+    held
+        Samples in memory, which are taken in place of files: see `onotrain.data.prepare.prepare`.
 
     Raises
     ------
@@ -45,14 +52,17 @@ class RunData:
         A file cannot be used, or nodes have read different ones.
     """
 
-    def __init__(self, world: World, config: Config, kernels: Kernels, stack: ExitStack) -> None:
+    def __init__(
+        self, world: World, config: Config, kernels: Kernels, stack: ExitStack, inherited: Inherited | None = None,
+        held: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
         weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights)
+            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited, held)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):

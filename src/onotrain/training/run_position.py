@@ -31,9 +31,13 @@ class Progress:
     #: Whether the run is over: all epochs done, or stopped early.
     finished: bool = False
     stopped_early: bool = False
+    #: Why an observer has ended the run; None if none has.
+    stopped_by: str | None = None
     best: dict[str, Any] | None = None
     schedule: dict[str, Any] = field(default_factory=dict)
     early_stopping: dict[str, Any] = field(default_factory=dict)
+    #: Where the first parameters come from (`onotrain.training.warm_start`); None: they were drawn.
+    origin: dict[str, Any] | None = None
     #: Name of a strategy -> its notes.
     strategy: dict[str, Any] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
 from onotrain.runs.run_directory import RunDirectory, kind_of_path
+from onotrain.training.divergence import advice
 from onotrain.training.environment import describe_environment
-from onotrain.training.observers import Observer, Observers
+from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 
 #: What may change when a run goes on: whole sections, or some of their keys.  All else decides what is computed.
 _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
     "training": ("epochs", "max_steps", "load_balance"),
     "data": ("stream", "window_mib"),
+    "model": ("from", "head"),
     "strategy": None,
     "communication": None,
     "checkpoint": None,
@@ -32,41 +35,74 @@ _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
 }
 
 
+class Beginning(Enum):
+    """What becomes of a run that is in the output already."""
+
+    REFUSE = auto()
+    RESUME = auto()
+    OVERWRITE = auto()
+
+    @classmethod
+    def of(cls, *, resume: bool, overwrite: bool) -> Beginning:
+        """Return what is asked for.
+
+        Raises
+        ------
+        UsageError
+            Both are.
+        """
+        if resume and overwrite:
+            raise UsageError("a run is either resumed or overwritten (got both)", hint="leave one of them out")
+        return cls.RESUME if resume else cls.OVERWRITE if overwrite else cls.REFUSE
+
+
 class RunWriter:
     """The run directory and all that is written to it; works on rank 0, and knows on all whether a run goes on."""
 
     def __init__(
-        self, world: World, config: Config, output: Path, resume: bool, observers: Observers, stack: ExitStack
+        self, world: World, config: Config, output: Path, beginning: Beginning, observers: Observers, stack: ExitStack
     ) -> None:
         self.world, self.config, self.output = world, config, output
-        self.observer: Observer = observers if world.rank == 0 else Observer()
+        self.observer = observers if world.rank == 0 else Observers()
         self.found: Found | None = None
         with agreed(world.comm):
             if world.rank == 0:
-                self._open(resume, stack)
+                self._open(beginning, stack)
 
-    def _open(self, resume: bool, stack: ExitStack) -> None:
+    def _open(self, beginning: Beginning, stack: ExitStack) -> None:
         """Make the run directory, or find where to go on."""
         config_yaml, environment = self.config.to_yaml(), describe_environment(self.world)
-        if resume and kind_of_path(self.output) == "run":
+        if beginning is Beginning.RESUME and kind_of_path(self.output) == "run":
             self.directory = stack.enter_context(RunDirectory.resume(self.output))
-            check_same_run(self.config, load_config(self.output / "config.yaml"))
+            saved = load_config(self.output / "config.yaml")
+            check_same_run(self.config, saved)
             self.found = self.directory.store().latest()
+            check_same_beginning(self.config.model.origin, saved.model.origin, begun=self.found is not None)
             if self.found is not None:
                 check_length(self.config, self.found.checkpoint.metadata["progress"])
-            self.directory.write_config(config_yaml)
+            self.directory.write_config(_as_begun(self.config, saved).to_yaml())
             self.directory.write_environment(environment)
         else:
-            created = RunDirectory.create(self.output, config_yaml=config_yaml, environment=environment)
+            overwrite = beginning is Beginning.OVERWRITE
+            if overwrite:
+                _refuse_origin_within(self.config.model.origin, self.output)
+            created = RunDirectory.create(
+                self.output, config_yaml=config_yaml, environment=environment, overwrite=overwrite
+            )
             self.directory = stack.enter_context(created)
         for warning in [] if self.found is None else self.found.warnings:
             self.observer.noted(warning)
         self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
 
     def begin(self, progress: Progress, split: Mapping[str, np.ndarray]) -> None:
-        """Forget the records of epochs after the checkpoint; keep which samples train, validate and test."""
+        """Forget the records of epochs after the checkpoint; keep whose parameters the run began with, and the split.
+
+        `split` is which samples train, validate and test.
+        """
         if self.world.rank == 0:
             self.directory.truncate_metrics(progress.epoch)
+            if progress.origin is not None:
+                self.directory.write_environment({**self.directory.environment(), "origin": progress.origin})
             if split:
                 self.directory.write_split(split)
 
@@ -85,6 +121,13 @@ class RunWriter:
         if self.world.rank == 0:
             self._writer.wait()
 
+    def advice(self) -> str:
+        """Return what to do now that the training has diverged (rank 0; nothing elsewhere)."""
+        if self.world.rank > 0:
+            return ""
+        self._writer.wait()
+        return advice(self.directory, self.config)
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Keep an epoch's record."""
         if self.world.rank == 0:
@@ -98,7 +141,16 @@ class RunWriter:
                 summary = make()
                 self.directory.write_summary(summary)
                 self.observer.ended(summary)
+                self.observer.check()
         return self.world.comm.bcast(summary, root=0)
+
+
+def _refuse_origin_within(origin: str | None, output: Path) -> None:
+    """Refuse to overwrite the run that the new one begins with."""
+    if origin is not None and Path(origin).resolve().is_relative_to(output.resolve()):
+        raise UsageError(
+            f"{output}: would be overwritten by a run that begins with its parameters", hint="use another --output"
+        )
 
 
 def check_length(config: Config, progress: Mapping[str, Any]) -> None:
@@ -115,6 +167,24 @@ def check_length(config: Config, progress: Mapping[str, Any]) -> None:
             f"training.epochs is {config.training.epochs}, but the run is in epoch {begun} already",
             hint="ask for at least as many, or train into a new --output",
         )
+
+
+def check_same_beginning(origin: str | None, saved: str | None, *, begun: bool) -> None:
+    """Refuse to go on with a run that began with other parameters; once it has `begun`, they need not be named again.
+
+    Raises
+    ------
+    UsageError
+        It did, or would.
+    """
+    if origin == saved or (origin is None and begun):
+        return
+    said = "began with parameters of its own" if saved is None else f"began with the parameters of {saved}"
+    wanted = "its own" if origin is None else f"those of {origin}"
+    raise UsageError(
+        f"the run {said}; it cannot go on with {wanted}",
+        hint="train into a new --output" + ("" if saved is None else f", or give --from {saved}"),
+    )
 
 
 def check_same_run(config: Config, saved: Config) -> None:
@@ -145,6 +215,13 @@ def check_same_run(config: Config, saved: Config) -> None:
             hint="resume with the run's own config.yaml, or train into a new --output; "
             f"{any_of(names, 'and')} may change",
         )
+
+
+def _as_begun(config: Config, saved: Config) -> Config:
+    """Return the configuration with what only the beginning of the run has read, as that was."""
+    mapping, before = config.to_mapping(), saved.to_mapping()
+    mapping["model"] |= {key: before["model"][key] for key in ("from", "head")}
+    return Config.from_mapping(mapping)
 
 
 def _names(section: str, keys: tuple[str, ...] | None) -> list[str]:

@@ -1,29 +1,24 @@
-"""A run from its configuration to its summary: builds what the trainer works with, and keeps what it makes."""
+"""A run from its first step to its summary: builds what the trainer works with, and keeps what it makes."""
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onotrain import __version__
-from onotrain.config import Config, load_config
+from onotrain.config import Config
 from onotrain.data.feed import Feed
-from onotrain.errors import DataError, NumericsError, PlatformError, UsageError, on_all_ranks
+from onotrain.errors import DataError, NumericsError, UsageError
 from onotrain.nn import Model
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
-from onotrain.parallel.agreement import agreed, broadcast
-from onotrain.parallel.world import Comm, World
+from onotrain.parallel.agreement import agreed
+from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint, Pause
 from onotrain.runs.metadata import (
     ModelMetadata,
@@ -38,116 +33,28 @@ from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
-from onotrain.training.observers import Observer, Observers, RunStart
+from onotrain.training.observers import RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.summary import summary_of
 from onotrain.training.trainer import Components, Trainer
+from onotrain.training.warm_start import begin, freeze_notes
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a finished run gives back, the same on all ranks."""
-
-    output: Path
-    #: The content of ``summary.json``.
-    summary: Mapping[str, Any]
-
-
-def train(
-    config: Config | Mapping[str, Any] | str | os.PathLike[str],
-    comm: Comm | None = None,
-    *,
-    output: str | os.PathLike[str] | None = None,
-    resume: bool = False,
-    overrides: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
-) -> Result:
-    """Train a network.
-
-    *Collective* over `comm`: every rank calls it; the arguments of rank 0 count.
-
-    Parameters
-    ----------
-    config
-        A `Config`, a mapping of the same shape, or the path of a YAML file.
-    comm
-        Communicator of the ranks to train on; default: all of the job, or this process alone without ``mpirun``.
-    output
-        Run directory to make; default ``runs/<name>-<number>``.
-    resume
-        Go on from the newest sound checkpoint in `output`; start anew if there is none.
-    overrides
-        ``key.path=value`` changes of a configuration that is a file.
-    observers
-        Told of the run's progress, on rank 0.
-
-    Returns
-    -------
-    Result
-        Run directory and summary.
-
-    Raises
-    ------
-    OnotrainError
-        See `onotrain.errors`; the same on all ranks unless only one failed.  The end of a program on a rank that failed
-        alone aborts the job, because the others wait for it.
-    """
-    with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
-        resolved = _agree_on_config(world, config, overrides)
-        if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
-            world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
-        writer = RunWriter(world, resolved, _output(world, config, output), resume, Observers(observers), stack)
-        return _Session(world, resolved, writer, stop, stack).run()
-
-
-def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
-    """Read the configuration on rank 0; every rank builds its own from the same bytes."""
-
-    def read() -> str:
-        if isinstance(config, str | os.PathLike):
-            return load_config(config, overrides).canonical_json()
-        return (config if isinstance(config, Config) else Config.from_mapping(config)).canonical_json()
-
-    text = broadcast(world.comm, read)
-    with agreed(world.comm):  # a strategy or a loss may be of a package that another node lacks
-        resolved = Config.from_mapping(json.loads(text))
-    versions = world.comm.allgather(__version__)
-    if len(set(versions)) > 1:
-        raise on_all_ranks(
-            PlatformError(
-                f"ranks have different versions of onotrain: {', '.join(sorted(set(versions)))}",
-                hint="install the same one on all nodes",
-            )
-        )
-    return resolved
-
-
-def _output(world: World, config: Any, output: str | os.PathLike[str] | None) -> Path:
-    """Return the run directory: the one asked for, or the first free ``runs/<name>-<number>``."""
-
-    def choose() -> Path:
-        if output is not None:
-            return Path(output)
-        name = Path(config).stem if isinstance(config, str | os.PathLike) else "run"
-        number = 1
-        while (candidate := Path("runs") / f"{name}-{number}").exists():
-            number += 1
-        return candidate
-
-    return broadcast(world.comm, choose)
-
-
-class _Session:
+class Session:
     """One run: data, model and strategy, from the first step to the summary."""
 
-    def __init__(self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack) -> None:
+    def __init__(
+        self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack,
+        held: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
-        self.data = RunData(world, config, self.kernels, stack)
+        self._warm, inherited = begin(world, config, writer.found)
+        self.data = RunData(world, config, self.kernels, stack, inherited, held)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         with agreed(world.comm):  # a loss of another package may refuse
             self.model: Model = self.metadata.model(self.kernels)
@@ -161,6 +68,8 @@ class _Session:
                 Context.of(config, world, self.model.layout, optimizer, self._injection, notes)
             )
         stack.push(self._close_strategy)
+        #: What is to be said of parameters that another run's began with (rank 0).
+        self._notes: tuple[str, ...] = ()
         self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
@@ -175,7 +84,7 @@ class _Session:
         with agreed(self.world.comm):
             if found is not None:
                 self.metadata.check_data(found.checkpoint.metadata)
-                progress = Progress(**found.checkpoint.metadata["progress"])
+                progress = Progress(**{**found.checkpoint.metadata["progress"], "stopped_by": None})
                 progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         return self.world.comm.bcast(progress, root=0)
 
@@ -187,11 +96,15 @@ class _Session:
                 read_arrays(found.checkpoint, self.model.layout, _vectors(replica), str(found.path))
             elif self.world.rank == 0:
                 self.model.initialize(replica.parameters, self.config.training.seed)
+                if self._warm is not None:
+                    self.progress.origin, self._notes = self._warm.copy(
+                        self.config, self.data.description, self.model.layout, replica.parameters
+                    )
             self.writer.begin(self.progress, self.data.split)
         replica.broadcast()
 
-    def run(self) -> Result:
-        """Train, and write the summary.  *Collective*."""
+    def run(self) -> Mapping[str, Any]:
+        """Train, write the summary, and return it.  *Collective*."""
         with agreed(self.world.comm):
             components = self._components()
             self._check_order(components.feed)
@@ -200,9 +113,7 @@ class _Session:
         self._announce(trainer)
         trainer.run()
         tested = self._test()
-        return Result(
-            self.writer.output, self.writer.end(lambda: self._summary(trainer.components.feed.samples) | tested)
-        )
+        return self.writer.end(lambda: self._summary(trainer.components.feed.samples) | tested)
 
     def _test(self) -> dict[str, float]:
         """Return the metrics of the test data, of the parameters that the run leaves behind.  *Collective*."""
@@ -261,6 +172,7 @@ class _Session:
             observer=self.writer.observer,
             save=lambda best: self.writer.save(self._checkpoint, self.progress.steps, best),
             wait_saved=self.writer.wait_saved,
+            advice=self.writer.advice,
             stop=self._stop,
             injection=self._injection,
             record=lambda record: self.writer.record({**record, **self._place()}),
@@ -287,7 +199,7 @@ class _Session:
                 network="-".join(str(width) for width in (self.model.inputs, *self.model.widths)),
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
-                notes=self.data.notes,
+                notes=(*self._notes, *freeze_notes(self.model.layout), *self.data.notes),
                 **self._place(),
             )
         )
@@ -304,7 +216,7 @@ class _Session:
         if not math.isfinite(self.kernels.sum_of_squares(self.strategy.replica.parameters)):
             raise NumericsError(
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
-                hint="lower optimizer.learning_rate, or set training.clip_norm; checkpoints from before are kept",
+                hint=self.writer.advice(),
             )
         self.progress.strategy = {self.config.strategy.name: self.strategy.replica.notes()}
         metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
@@ -337,6 +249,7 @@ class _Session:
             **summary_of(progress, directory.metrics(), samples, restored=restored),
             **self._place(),
             **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),
+            **({} if progress.origin is None else {"origin": progress.origin}),
             "parameters": self.model.layout.parameter_count,
             "parameters_sha256": sha256,
             "restored_best": restored,

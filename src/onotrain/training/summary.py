@@ -36,6 +36,7 @@ def summary_of(
         "steps": progress.steps,
         "finished": progress.finished,
         "stopped_early": progress.stopped_early,
+        **({} if progress.stopped_by is None else {"stopped_by": progress.stopped_by}),
         "best": progress.best,
         "train_seconds": progress.train_seconds,
         "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,

@@ -14,12 +14,12 @@ from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_a
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.nn import Model
 from onotrain.optim import Improvement, Schedule
-from onotrain.parallel.agreement import agreed
+from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
 from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.local_gradient import LocalGradient
-from onotrain.training.observers import Observer, StepEnd
+from onotrain.training.observers import Observers, StepEnd
 from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
 
@@ -35,7 +35,7 @@ class Components:
     feed: Feed
     evaluator: Evaluator | None
     progress: Progress
-    observer: Observer
+    observer: Observers
     #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so
     # far.
     save: Callable[[bool], None]
@@ -47,6 +47,8 @@ class Components:
     stop: StopRequest
     #: Slows down the computing of a step, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)
+    #: What to do about a training that has diverged (rank 0; empty elsewhere).
+    advice: Callable[[], str] = str
 
 
 class Trainer:
@@ -87,7 +89,7 @@ class Trainer:
         return self.components.strategy.telemetry.clock.now()
 
     def run(self) -> None:
-        """Train until all epochs are done, training stops early, or someone asks to stop.  *Collective*.
+        """Train until all epochs are done, training stops early, or somebody asks to stop.  *Collective*.
 
         Raises
         ------
@@ -95,13 +97,18 @@ class Trainer:
             Loss, gradient or parameters became infinite or NaN; nothing was saved since.
         StoppedOnRequest
             A signal asked for it; the state is saved.
+        ObserverError
+            An observer failed.
         """
-        while not (self.progress.finished or self._at_step_limit(self.progress.steps)):
+        while not (self.progress.finished or self._ends_here()):
             self._train_epoch()
-            if self._at_step_limit(self.progress.steps) and self.progress.position < self.components.feed.samples:
+            if self._ends_here() and self.progress.position < self.components.feed.samples:
                 break
             self._end_epoch()
         self._save_for_good()
+
+    def _ends_here(self) -> bool:
+        return self.progress.stopped_by is not None or self._at_step_limit(self.progress.steps)
 
     def _at_step_limit(self, steps: int) -> bool:
         limit = self.components.config.training.max_steps
@@ -118,12 +125,12 @@ class Trainer:
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self.components.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
         for batch in batches(feed.samples, self.components.config.training.batch_size, progress.position):
-            if self._at_step_limit(progress.steps):
+            if self._ends_here():
                 return
             start = self._now()
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self._statistics.clear()
-            if self.components.stop.signal is not None:
+            if self.components.stop.signal is not None or self.components.observer.asks_to_stop:
                 self._statistics.ask_to_stop()
             self._gradient(batch, progress.epoch, progress.steps, self._statistics)
             number = progress.steps + 1
@@ -150,12 +157,22 @@ class Trainer:
         if self.components.observer.watches_steps and statistics.samples:
             self.components.observer.stepped(self._step_end(statistics.samples, rate))
         if statistics.stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Find out who asked to stop, and do it.  *Collective*."""
+        comm, observer, progress = self.components.world.comm, self.components.observer, self.progress
+        with agreed(comm):
+            observer.check()
+        signals = comm.allgather(self.components.stop.signal)
+        if any(signals):
             self._save_for_good()
             raise on_all_ranks(
                 StoppedOnRequest(
                     f"stopped on request after step {progress.steps}; the state is saved", hint="go on with --resume"
                 )
             )
+        progress.stopped_by = comm.bcast(observer.stop_reason, root=0)
 
     def _step_end(self, samples: int, rate: float) -> StepEnd:
         """Return what observers learn of the step."""
@@ -171,14 +188,9 @@ class Trainer:
         )
 
     def _divergence(self, how: str) -> OnotrainError:
-        """Return the error that all ranks raise."""
-        return on_all_ranks(
-            NumericsError(
-                f"training diverged {how}",
-                hint="lower optimizer.learning_rate, set training.clip_norm, or normalise the data; "
-                "checkpoints from before are kept",
-            )
-        )
+        """Return the error that all ranks raise.  *Collective*."""
+        hint = broadcast(self.components.world.comm, self.components.advice)
+        return on_all_ranks(NumericsError(f"training diverged {how}", hint=hint or None))
 
     def _end_epoch(self) -> None:
         """Validate, record, and decide how to go on."""
@@ -208,8 +220,12 @@ class Trainer:
         with agreed(components.world.comm):
             components.record(record)
             components.observer.epoch_ended(record)
+            components.observer.check()
             if due:
                 self._save(best=best)
+        reason = components.world.comm.bcast(components.observer.stop_reason, root=0)
+        if not progress.finished:
+            progress.stopped_by = reason
 
     def _epoch_record(self) -> dict[str, Any]:
         """Return the epoch's record, without the ranks' clocks."""

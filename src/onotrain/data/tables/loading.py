@@ -32,6 +32,8 @@ def read_table(
     DataError, ResourceError
         See the readers.
     """
+    if isinstance(spec.held, Table):
+        return spec.held
     if kind not in ("csv", "tsv"):
         table = _read_binary(spec.path, kind, wanted)
         return replace(table, columns=tuple(as_text(c) if c.name in texts else c for c in table))

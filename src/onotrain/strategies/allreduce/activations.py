@@ -82,19 +82,21 @@ class SharedActivations(Strategy):
         that a change of the slices moves nothing, and no bit depends on who owns what.
         """
         assert self._model is not None  # noqa: S101 - for the type checker: a step comes after `bind`
-        share = self.batches.local(Batch(0, self._layout.size))
-        owned = self._layout.rows_within(share.begin, share.end)
+        layout = self._layout.trained_only()
+        share = self.batches.local(Batch(0, layout.size))
+        owned = layout.rows_within(share.begin, share.end)
         factors, updates = self._model.factors(samples), []
-        for tensor in self._layout:
+        for tensor, kept in zip(layout, (tensor for tensor in self._layout if tensor.trained), strict=True):
             whole = tensor.range
             begin, end = max(whole.start, owned.start), min(whole.stop, owned.stop)
             if begin < end:
                 dz, x = factors[tensor.name]
+                moved = kept.offset - tensor.offset
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
                 shard = Shard.of(
                     [],
-                    slice(begin, end),
+                    slice(begin + moved, end + moved),
                     self._arena.parameters,
                     self._arena.state.values(),
                     shared=self._node.size > 1,

@@ -58,7 +58,7 @@ class AllReduce(Strategy):
         self._gradients = gradients[: 1 if self._nodes else None, shard]
         tensors = [tensor.range for tensor in layout]
         state = self._arena.state.values()
-        self._shard = Shard.of(tensors, shard, self._arena.parameters, state, shared=self._shared)
+        self._shard = Shard.of(tensors, shard, self._arena.parameters, state, shared=self._shared, frozen=layout.frozen)
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model activations of its own, and this rank's gradient."""

@@ -52,7 +52,7 @@ class ServedShard:
         self.compensation_state = {name: np.zeros(length, layout.dtype) for name in self._options.vector_names}
         self._own_compensation_state = {name: vector[own] for name, vector in self.compensation_state.items()}
         self._shard = replace(
-            Shard.of([tensor.range for tensor in layout], roles.range, parameters, []),
+            Shard.of([tensor.range for tensor in layout], roles.range, parameters, [], frozen=layout.frozen),
             state=tuple(vector[own] for vector in self.optimizer_state.values()),
         )
         self._compensation: Compensation = Plain()

@@ -1,0 +1,202 @@
+"""Training on samples in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from onotrain.config import Config, load_config
+from onotrain.config.yaml_reader import read_yaml
+from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.in_memory import SOURCE, InMemory, check_rows
+from onotrain.data.tables.table import Table
+from onotrain.data.template import facts_of, template
+from onotrain.errors import NumericsError, UsageError
+from onotrain.inference.loading import load_everywhere
+from onotrain.inference.predictor import Predictor
+from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.world import Comm, World
+from onotrain.training.job import run
+from onotrain.training.observers import Observer
+from onotrain.training.own_rows import of_all_ranks
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network, the same on all ranks."""
+
+    predictor: Predictor
+    #: As `summary.json` of a run directory.
+    summary: Mapping[str, Any]
+    #: Run directory; None if none was asked for.
+    output: Path | None
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Return probabilities or values, one row for each sample: see `onotrain.Predictor.predict`."""
+        return self.predictor.predict(x)
+
+
+def fit(
+    x: Any,
+    y: Any = None,
+    config: Config | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    *,
+    validation: tuple[Any, Any] | float | None = None,
+    comm: Comm | None = None,
+    rows: Literal["same", "own"] = "same",
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    observers: Sequence[Observer] = (),
+    **changes: Any,
+) -> Fitted:
+    """Train a network on samples in memory.
+
+    *Collective* over `comm`: every rank calls it; `config`, `output`, `overwrite`, `observers` and `changes` of rank 0
+    count.
+
+    Parameters
+    ----------
+    x
+        An array of numbers ``(n, ...)``; or a table: a mapping of names to columns, a data frame, a structured array,
+        or an array ``(n, columns)`` of text or mixed values.
+    y
+        Targets ``(n,)`` or ``(n, outputs)``; columns as of `x`; or, of a table, the name of one of its columns, a tuple
+        of names, or None for the column that looks like the target.
+    config
+        A `Config`, a mapping of the same shape, or the path of a YAML file, whose ``data`` may leave out where the
+        samples are; None: what ``onotrain init`` writes for such data.
+    validation
+        Samples ``(x, y)`` to validate on, or the fraction that is cut off for it; None: as `config` says.
+    comm
+        Communicator of the ranks to train on; default: all of the job, or this process alone without ``mpirun``.
+    rows
+        ``same``: all ranks have the same samples; ``own``: each has its own rows of all of them, which are gathered
+        once on every node, in the order of the ranks.
+    output
+        Run directory to make; None: nothing is left behind.
+    overwrite
+        Replace a run in `output`.
+    observers
+        Told of the run's progress, on rank 0.
+    changes
+        Sections that change the configuration, such as ``training={"epochs": 5}``.
+
+    Returns
+    -------
+    Fitted
+        The network of the best or last epoch, and the summary.
+
+    Raises
+    ------
+    OnotrainError
+        As of `onotrain.train`.
+    """
+    with ExitStack() as stack:
+        world = stack.enter_context(World.connect(comm))
+        with agreed(world.comm):
+            check_rows(rows)
+        parts = _parts(world, x, y, validation, rows)
+        resolved = _agree(world, parts, validation, config, changes, rows, keep=output is not None)
+        place = Path(output) if output is not None else _temporary(world, stack)
+        held = {part: samples for part, (samples, _) in parts.items()}
+        try:
+            result = run(resolved, world.comm, output=place, overwrite=overwrite, observers=observers, held=held)
+        except NumericsError as error:
+            if output is None:
+                error.hint = "use a lower rate, as with optimizer={'learning_rate': ...}, or normalise the data"
+            raise
+        predictor, _ = load_everywhere(world, result.output)
+        return Fitted(predictor, result.summary, None if output is None else result.output)
+
+
+def _parts(
+    world: World, x: Any, y: Any, validation: Any, rows: str
+) -> dict[str, tuple[Dataset | Table, tuple[str, ...]]]:
+    """Return the samples of each part, and names of target columns.  *Collective*: the same parts on all ranks."""
+    given = {"train": (x, y)}
+    with agreed(world.comm):
+        if isinstance(validation, tuple):
+            if len(validation) != 2:
+                raise UsageError(f"validation is a tuple of {len(validation)}, expected (x, y) or a fraction")
+            given["validation"] = validation
+    found = {}
+    for part, (features, targets) in given.items():
+        with agreed(world.comm):
+            mine = InMemory.of(features, targets)
+        whole = of_all_ranks(world, mine, rows)
+        with agreed(world.comm):
+            found[part] = whole.held(), whole.names
+    return found
+
+
+def _agree(
+    world: World, parts: Mapping[str, tuple[Dataset | Table, tuple[str, ...]]], validation: Any, config: Any,
+    changes: Mapping[str, Any], rows: str, *, keep: bool,
+) -> Config:  # fmt: skip
+    """Return the configuration, which rank 0 makes.  *Collective*."""
+
+    def make() -> Config:
+        samples, names = parts["train"]
+        if config is None:
+            spec = DataSpec(SOURCE, held=samples, targets=names or None)
+            mapping = read_yaml(template(spec, facts_of(spec))).data
+        elif isinstance(config, str | os.PathLike):
+            mapping = load_config(config).to_mapping()
+        else:
+            mapping = config.to_mapping() if isinstance(config, Config) else dict(config)
+        data = {key: value for key, value in dict(mapping.get("data") or {}).items() if key not in _OF_FILES}
+        data |= {"train": SOURCE, "stream": False}
+        if isinstance(samples, Table) and names:
+            data["targets"] = list(names)
+        if validation is not None:
+            data["validation"] = SOURCE if isinstance(validation, tuple) else float(validation)
+        made = changed(dict(mapping) | {"data": data}, changes)
+        if not keep:  # nobody could go on from them
+            made = changed(made, {"checkpoint": {"every_epochs": _NEVER, "every_steps": None, "every_seconds": None}})
+        resolved = Config.from_mapping(made)
+        if rows == "own" and resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
+            raise UsageError("simulate.ranks_per_node needs rows='same': samples are gathered on real nodes")
+        return resolved
+
+    return broadcast(world.comm, make)
+
+
+#: More epochs than any run has.
+_NEVER = 10**6
+#: Keys of ``data`` that say where samples are and how a file is written.
+_OF_FILES = ("train", "format", "csv", "stream", "window_mib")
+
+
+def changed(mapping: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with other values for some keys of its sections.
+
+    A section that is given another name, or that is no mapping, is replaced as a whole.
+    """
+    result = dict(mapping)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, str) and "name" not in value:
+            old = {"name": old}  # its short form
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name") in (None, old.get("name")):
+            value = changed(old, value)  # noqa: PLW2901
+        result[key] = value
+    return result
+
+
+def _temporary(world: World, stack: ExitStack) -> Path:
+    """Return a directory for the time of the training.  *Collective*."""
+
+    def make() -> Path:
+        path = Path(tempfile.mkdtemp(prefix="onotrain-"))
+        stack.callback(shutil.rmtree, path, ignore_errors=True)
+        return path
+
+    return broadcast(world.comm, make)
