@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_serializer
 
-from onotrain.config.base import Count, CountOrZero, Numbers, Problem, Section, Text, Texts
+from onotrain.config.base import Count, CountOrZero, FixedMapping, Numbers, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType, OneOf
 from onotrain.config.columns import ColumnKind, TextTable
 from onotrain.known_names import BUILT_IN, FormatName, format_of_file
@@ -117,16 +117,6 @@ class ByLabel(PartitionOptions):
 Partition = Annotated[NoPartition | ByRank | ByLabel, OneOf("partition")]
 
 
-class Columns(dict[str, Any]):
-    """Options of columns by name or pattern, which cannot be changed, as no section can."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(frozenset(self.items()))
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        raise TypeError("data.columns cannot be changed")
-
-
 class Data(Section):
     """What is trained and validated on."""
 
@@ -163,7 +153,7 @@ class Data(Section):
     exclude: Annotated[Texts | None, ByType("a list of names or null")] = Field(
         None, description="Columns of a table that are no features: names, or patterns such as `tmp_*`."
     )
-    columns: Annotated[dict[Text, ColumnKind], AfterValidator(Columns)] = Field(
+    columns: Annotated[dict[Text, ColumnKind], AfterValidator(FixedMapping)] = Field(
         {},
         description="What the columns of a table are, by name or pattern: `numeric`, `categorical`, `boolean`, `date`, "
         "`id` or `ignore`, with options.  Columns that are not named are what they look like; `onotrain init` names "

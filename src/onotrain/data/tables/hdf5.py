@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import h5py
 import numpy as np
@@ -136,7 +137,10 @@ def _holds_arrays(file: h5py.File, names: Sequence[str], spec: DataSpec) -> bool
     except DataError:
         named = [nfc(name) for name in (*(listed(spec.features) or ()), *(listed(spec.targets) or ()))]
         fields = any(_is_hard(file, name) and file[name].dtype.names for name in names)
-        unknown = not fields and any(name not in names for name in named)  # is refused there, with names like it
+        wanted = [part.strip() for name in named for part in ([name] if name in names else name.split(","))]
+        unknown = not fields and any(  # is refused there, with names like it
+            not any(fnmatchcase(name, each) for name in names) for each in wanted
+        )
         return unknown or any(file[name].ndim > 1 for name in named if name in names and _is_hard(file, name))
     if not all(_is_hard(file, name) for name in (*features, *targets)):
         return True  # is refused there
