@@ -65,6 +65,8 @@ def read_text(
     """
     dialect = look_at(path, kind, given)
     names = [name for name in dialect.names if wanted is None or name in wanted]
+    if not names:
+        return Table((), path, TextPlaces(dialect), dialect.guesses)
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
     while True:
         parts: list[pa.Table] = []
