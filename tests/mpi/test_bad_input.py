@@ -176,7 +176,7 @@ DATA: dict[str, tuple[Callable[[], str], list[str]]] = {
     "too-many-classes": (four_classes, ["d.csv: 4 classes (k0, k1, k2, k3), but the network has 3"]),
     "label-outside": (
         lambda: arrays(y=np.array([0, 1, 2] * 6 + [0, 7])),
-        ["d.npz: row 19: label 7 is outside the classes"],
+        ["d.npz: 4 classes (0, 1, 2, 7), but the network has 3"],
     ),
 }
 
@@ -196,7 +196,11 @@ def test_a_label_column_that_is_not_there(world: World, place: Path) -> None:
     ("header", "lines", "words"),
     [
         ("a,b,c,label", csv_rows(features=3), ["v.csv: 1 of the columns that the network needs are missing: d"]),
-        ("0.5,0.1,0.2,k1", csv_rows(features=3), ["v.csv: samples have 3 features; the network expects 4"]),
+        (
+            "0.5,0.1,0.2,k1",
+            csv_rows(features=3),
+            ["v.csv: 5 of the columns that the network needs are missing: a, b, c, d, label"],
+        ),
         (CSV_HEADER, [*csv_rows(), "1,2,3,4,k9"], ["v.csv:42:5", "k9"]),
     ],
     ids=["names", "no-names", "unknown-label"],

@@ -53,8 +53,10 @@ def watched(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **op
     got: dict[int, list[np.ndarray]] = {}
     fill = ArrayFeed.fill
 
-    def remember(self: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
-        fill(self, epoch, batch, part, x, targets)
+    def remember(
+        self: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray, *weights: Any
+    ) -> None:
+        fill(self, epoch, batch, part, x, targets, *weights)
         got.setdefault(epoch, []).append(np.stack([x[:, 0].astype(int), targets]))
 
     with monkeypatch.context() as patch:

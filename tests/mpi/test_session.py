@@ -219,17 +219,23 @@ def test_another_version_on_one_rank(world: World, place: Path, monkeypatch: pyt
         refused(world, PlatformError, "0.0.1", CONFIG, world.comm, output=place / "run")
 
 
-@pytest.mark.parametrize(("samples", "match"), [(601, "600 samples .* 601"), (600, "classes|targets")])
-def test_data_that_changed_are_found_on_resume(world: World, place: Path, samples: int, match: str) -> None:
-    """Another number of samples, or other classes: the run cannot go on with them."""
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [("number", "values or order of the samples"), ("order", "values or order of the samples"), ("classes", "targets")],
+)
+def test_data_that_changed_are_found_on_resume(world: World, place: Path, change: str, match: str) -> None:
+    """Another number or order of samples, or other classes: the run cannot go on with them."""
     path = place / "digits.h5"
     write_digits(world, path)
     config = changed(data={"train": str(path), "validation": None}, training={"max_steps": 1})
     train(config, world.comm, output=place / "run")
-    write_digits(world, path, samples)
-    if world.rank == 0 and samples == 600:
+    write_digits(world, path, 601 if change == "number" else 600)
+    if world.rank == 0:
         with h5py.File(path, "a") as file:
-            file.attrs["class_names"] = [f"n{digit}" for digit in range(10)]
+            if change == "classes":
+                file.attrs["class_names"] = [f"n{digit}" for digit in range(10)]
+            elif change == "order":
+                file["x"][...], file["y"][...] = file["x"][::-1], file["y"][::-1]
     world.barrier()
     again = changed(data={"train": str(path), "validation": None})
     refused(world, DataError, match, again, world.comm, output=place / "run", resume=True)

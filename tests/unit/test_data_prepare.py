@@ -32,6 +32,12 @@ def test_validation_columns_are_those_of_the_same_names(folder: Path) -> None:
     np.testing.assert_array_equal(arrays["validation_targets"], [0, 1])
 
 
+def test_validation_columns_without_names_are_not_guessed(folder: Path) -> None:
+    (folder / "held-out.csv").write_text("1,2,3,x\n4,5,6,y\n")
+    with pytest.raises(DataError, match="held-out.csv: 4 of the columns that the network needs are missing: a, b, c"):
+        prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 10**9)
+
+
 def test_a_missing_validation_column_is_named(folder: Path) -> None:
     (folder / "held-out.csv").write_text("label,c,a\nx,3,1\n")
     with pytest.raises(DataError, match="1 of the columns that the network needs are missing: b") as caught:

@@ -49,14 +49,14 @@ class Written:
 
 
 @st.composite
-def numbers(draw: st.DrawFn, rows: int) -> Meant:
+def numbers(draw: st.DrawFn, rows: int, whole: bool = False) -> Meant:
     """Numbers, at least one of them no whole one, so that it shows what marks the decimals."""
     number = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**6), 10**6).map(float)
     values: list[Any] = draw(st.lists(number | st.floats(-1e3, 1e3).map(lambda v: round(v, 3)), min_size=rows,
                                       max_size=rows))  # fmt: skip
     values[0] = draw(st.integers(-999, 999)) + 0.125 * draw(st.sampled_from([1, 3, 5]))
     values[1] = values[0] + 1.5  # a column of the same values is none to learn from
-    lost = draw(st.lists(st.integers(2, rows - 1), max_size=2, unique=True))
+    lost = [] if whole else draw(st.lists(st.integers(2, rows - 1), max_size=2, unique=True))
     return Meant("numeric", [None if row in lost else value for row, value in enumerate(values)])
 
 
@@ -89,7 +89,7 @@ def dates(draw: st.DrawFn, rows: int) -> Meant:
 def tables(draw: st.DrawFn) -> tuple[dict[str, Meant], Written]:
     """Draw a table and how it is written, such that it can be understood."""
     rows = draw(st.integers(8, 30))
-    made = [draw(numbers(rows)), draw(numbers(rows))]
+    made = [draw(numbers(rows, whole=True)), draw(numbers(rows))]  # a record without any value is none
     made += draw(st.lists(st.one_of(numbers(rows), categories(rows), yes_and_no(rows), dates(rows)), max_size=3))
     made = draw(st.permutations(made))
     assume(all(len(set(column.values)) > 1 for column in made))  # else there is nothing to learn from

@@ -65,6 +65,8 @@ def read_text(
     """
     dialect = look_at(path, kind, given)
     names = [name for name in dialect.names if wanted is None or name in wanted]
+    if not names:
+        return Table((), path, TextPlaces(dialect), dialect.guesses)
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
     while True:
         parts: list[pa.Table] = []
@@ -186,8 +188,9 @@ def _cleaned(dialect: Dialect, block: bytes) -> bytes:
         block = re.sub(rb"(?m)^(?!#N/A)" + re.escape(dialect.comment.encode()) + rb"[^\n]*\n?", b"", block)
     if dialect.blanks:
         return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
-    if quote and re.search(mark + rb"[ \t]+" + quote, block):
-        block = re.sub(mark + rb"[ \t]+" + quote, dialect.delimiter.encode() + dialect.quote.encode(), block)
+    blanks = rb" +" if dialect.delimiter == "\t" else rb"[ \t]+"  # two tabs have an empty field between them
+    if quote and re.search(mark + blanks + quote, block):
+        block = re.sub(mark + blanks + quote, dialect.delimiter.encode() + dialect.quote.encode(), block)
     if len(dialect.names) > 1 and (
         block.startswith(dialect.delimiter.encode()) or b"\n" + dialect.delimiter.encode() in block
     ):
