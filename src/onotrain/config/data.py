@@ -150,6 +150,11 @@ class Data(Section):
         "Tables: columns (by default label, target or y, otherwise the last).  "
         "NPY and IDX: path of the file of labels.",
     )
+    weights: Text | None = Field(
+        None,
+        description="Column of a table, or data set of HDF5 and NPZ, that says how much each sample counts in the loss "
+        "(0 or more; scaled to a mean of 1 in the training part).",
+    )
     exclude: Annotated[Texts | None, ByType("a list of names or null")] = Field(
         None, description="Columns of a table that are no features: names, or patterns such as `tmp_*`."
     )

@@ -128,15 +128,20 @@ def _named(names: Sequence[str], wanted: str | Sequence[str] | None, what: str, 
     for word in wanted:
         name = of_composed.get(_composed(word))
         if name is None:
-            near = difflib.get_close_matches(word, names, n=1)
-            raise DataError(
-                f"{source}: no array named {word!r} (data.{what}); the file has {', '.join(names) or 'none'}",
-                hint=f"did you mean {near[0]!r}?" if near else None,
-            )
+            raise no_array(names, word, what, source)
         if name in found:
             raise DataError(f"{source}: data.{what} names the array {name!r} twice")
         found.append(name)
     return tuple(found)
+
+
+def no_array(names: Sequence[str], wanted: str, what: str, source: str) -> DataError:
+    """Return the error for an array that is not there."""
+    near = difflib.get_close_matches(wanted, names, n=1)
+    return DataError(
+        f"{source}: no array named {wanted!r} (data.{what}); the file has {', '.join(names) or 'none'}",
+        hint=f"did you mean {near[0]!r}?" if near else None,
+    )
 
 
 def column_names(name: str, columns: int, axes: int) -> list[str]:

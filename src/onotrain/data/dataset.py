@@ -43,6 +43,8 @@ class DataSpec:
         Whether uint8 features are pixels; None: see `are_pixels`.
     more
         Further files of the same data set; `path` may also be a pattern or a directory (`onotrain.data.sources`).
+    weights
+        Name of the column or array that says how much each sample counts; None: all count alike.
     held
         Samples in memory, which are read in place of a file: a `Dataset` or an `onotrain.data.tables.table.Table`.
     """
@@ -57,6 +59,7 @@ class DataSpec:
     csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
     pixels: bool | None = None
     more: tuple[str, ...] = ()
+    weights: str | None = None
     held: Any = field(default=None, compare=False, repr=False)
 
     @property
@@ -143,6 +146,7 @@ def make_dataset(
     class_names: Sequence[str] | None = None,
     positions: Positions | None = None,
     pixels: bool | None = None,
+    weights: np.ndarray | None = None,
 ) -> Dataset:
     """Bring arrays as they are in a file into the form of a `Dataset`.
 
@@ -156,6 +160,8 @@ def make_dataset(
         Shape of one sample where it is not ``features.shape[1:]``.
     pixels
         Whether uint8 features are pixels; None: see `are_pixels`.
+    weights
+        How much each sample counts, ``(n,)``.
 
     Raises
     ------
@@ -183,6 +189,7 @@ def make_dataset(
         target_names=None if target_names is None else tuple(target_names),
         class_names=None if class_names is None else tuple(class_names),
         positions=positions,
+        weights=weights,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, column_names, side_by_side
+from onotrain.data.array_names import choose_arrays, column_names, no_array, side_by_side
 from onotrain.data.dataset import (
     Dataset,
     DataSpec,
@@ -70,6 +70,8 @@ class Arrays:
         Where the file says so, of each output.
     notes
         What was guessed, in words.
+    weights
+        How much each sample counts; None: all count alike.
     """
 
     features: tuple[h5py.Dataset, ...]
@@ -82,6 +84,7 @@ class Arrays:
     transposed: bool = False
     target_units: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    weights: h5py.Dataset | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -160,6 +163,7 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
         _names(file, "class_names", path),
         all(are_pixels(data, shape, spec.pixels) for data in x),
         transposed, _units(y, path, transposed=transposed), (note,) if transposed else (),
+        _weights(file, spec),
     )  # fmt: skip
 
 
@@ -245,7 +249,18 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             target_names=arrays.target_names,
             class_names=arrays.class_names,
             pixels=arrays.pixels,
+            weights=None if arrays.weights is None else arrays.weights[()],
         )
+
+
+def _weights(file: h5py.File, spec: DataSpec) -> h5py.Dataset | None:
+    """Return the data set with the weights of samples."""
+    if spec.weights is None:
+        return None
+    names = list_arrays(file, spec.path)
+    if spec.weights not in names:
+        raise no_array(names, spec.weights, "weights", spec.path)
+    return open_array(file, spec.weights, spec.path)
 
 
 def _text(value: Any) -> str | None:

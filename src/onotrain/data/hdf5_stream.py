@@ -126,6 +126,7 @@ class Hdf5Stream:
             feature_names=self.feature_names,
             target_names=self.target_names,
             class_names=self.class_names,
+            weights=None if self._arrays.weights is None else self._arrays.weights[()],
         )
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, side_by_side
+from onotrain.data.array_names import choose_arrays, no_array, side_by_side
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file, reason
 from onotrain.errors import DataError
@@ -161,6 +161,8 @@ def read_npz(spec: DataSpec) -> Dataset:
             features, targets = choose_arrays(list(members), spec)
             x, columns = _read_members(archive, members, features, spec.path)
             y, outputs = _read_members(archive, members, targets, spec.path) if targets else (None, None)
+            if spec.weights is not None and spec.weights not in members:
+                raise no_array(list(members), spec.weights, "weights", spec.path)
             if y is not None:
                 _check_not_transposed(x, y, spec.path)
             return make_dataset(
@@ -171,6 +173,7 @@ def read_npz(spec: DataSpec) -> Dataset:
                 feature_names=columns or _names(archive, members, "feature_names", spec.path),
                 target_names=outputs or _names(archive, members, "target_names", spec.path),
                 pixels=spec.pixels,
+                weights=_read_members(archive, members, (spec.weights,), spec.path)[0] if spec.weights else None,
             )
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
         raise DataError(f"{spec.path}: not a usable NPZ file: {error}", hint="copy or create the file again") from error

@@ -253,7 +253,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 hint="give the path of another table, a fraction, or data.split",
             )
         features, found, _ = read_prepared(
-            DataSpec(where, section.format, csv=spec.csv, held=wanted.held.get(part)), preparation, roles.targets,
+            DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)), preparation, roles.targets,
             section.columns, wanted.dtype, section.missing_targets,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
@@ -305,7 +305,10 @@ def read_prepared(
         A column is not there, or an entry is not what it should be.
     """
     table = table_for(spec, preparation, targets)
-    roles = Roles({name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {})
+    roles = Roles(
+        {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
+        weights=spec.weights if spec.weights in table.names else None,
+    )  # fmt: skip
     if targets:
         table, _ = labelled_only(table, roles, given, missing)
     return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
@@ -324,7 +327,8 @@ def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) 
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
-    table = read_table(spec, wanted={*needed, *preparation.ids}, texts=preparation.texts)
+    extra = () if spec.weights is None else (spec.weights,)
+    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(

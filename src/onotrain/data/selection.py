@@ -32,7 +32,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
     first, *more = section.files
     train = DataSpec(
         first, section.format, section.features, section.targets, more=tuple(more), exclude=section.exclude or (),
-        csv=section.csv, pixels=None if section.pixels == "auto" else section.pixels,
+        csv=section.csv, pixels=None if section.pixels == "auto" else section.pixels, weights=section.weights,
     )  # fmt: skip
     if other is None:
         return train
@@ -47,6 +47,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         other,
         csv=train.csv if other.csv == TextTable.model_validate({}) else other.csv,
         features=train.features if other.features is None else other.features,
+        weights=train.weights if other.weights is None else other.weights,
         targets=train.targets if other.targets is None else other.targets,
     )
 

@@ -47,12 +47,15 @@ class Roles:
         By name, why a column that nobody named is what it is taken for.
     why_targets
         How the targets were found, in words; empty if they were named.
+    weights
+        Column that says how much each sample counts.
     """
 
     kinds: Mapping[str, ColumnOptions]
     targets: tuple[str, ...]
     guesses: Mapping[str, Guess]
     why_targets: str = ""
+    weights: str | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -94,6 +97,8 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     wanted = listed(spec.features)
     features = None if wanted is None else matching(names, wanted, source, "features")
     excluded = set(matching(names, spec.exclude, source, "exclude")) if spec.exclude else set()
+    if spec.weights is not None:
+        excluded |= set(matching(names, (spec.weights,), source, "weights"))
     named = listed(spec.targets)
     why = ""
     if named is not None:
@@ -118,7 +123,7 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     for name in names:  # an id may be named beside the features
         if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
             kinds[name] = kinds_given[name]
-    roles = Roles(kinds, targets if spec.labelled else (), guesses, why)
+    roles = Roles(kinds, targets if spec.labelled else (), guesses, why, spec.weights)
     if not roles.features:
         raise DataError(
             f"{source}: no column is left for the features",
@@ -297,6 +302,7 @@ def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOption
         features=np.empty((len(table), 0), np.float32), targets=target_values(table, roles.targets, given),
         feature_shape=(len(roles.features),), source=table.source, feature_names=roles.features,
         target_names=roles.targets or None, positions=TablePlaces(table, roles.features, roles.targets),
+        weights=None if roles.weights is None else numbers(table, table[roles.weights]),
     )  # fmt: skip
 
 
