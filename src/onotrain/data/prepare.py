@@ -253,8 +253,8 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 hint="give the path of another table, a fraction, or data.split",
             )
         features, found, _ = read_prepared(
-            DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)), preparation, roles.targets,
-            section.columns, wanted.dtype, section.missing_targets,
+            DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)),
+            preparation, roles.targets, section.columns, wanted.dtype, section.missing_targets,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]
