@@ -76,7 +76,8 @@ def table(world: World, path: Path, classes: str = "abc", shift: float = 0.0, or
 def on_table(path: Path, outputs: int, origin: Path | None = None, **sections: Any) -> Config:
     """Return a configuration on such a table."""
     model = ({} if origin is None else {"from": str(origin)}) | sections.pop("model", {})
-    data = {"train": str(path), "normalize": "standard"} | sections.pop("data", {})
+    columns = {"[pq]": "numeric", "r": {"name": "numeric", "missing": "median"}}
+    data = {"train": str(path), "normalize": "standard", "columns": columns} | sections.pop("data", {})
     return config(relu(8), outputs, model=model, data=data, **({"training": {"batch_size": 30}} | sections))
 
 
@@ -227,7 +228,7 @@ def test_missing_columns_are_named(world: World, place: Path) -> None:
     if world.rank == 0:
         (place / "new.csv").write_text("p,q,s,label\n1,2,3,a\n4,5,6,b\n7,8,9,c\n1,3,2,a\n")
     world.barrier()
-    made = on_table(place / "new.csv", 3, place / "old", data={"preparation": "from"})
+    made = on_table(place / "new.csv", 3, place / "old", data={"preparation": "from", "columns": {}})
     refused(world, DataError, "missing here: r", made, world.comm, output=place / "new")
 
 

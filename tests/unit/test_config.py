@@ -244,7 +244,9 @@ def test_python_values() -> None:
 
 def test_pickles_and_copies() -> None:
     """A launcher may send a configuration to other processes."""
-    config = Config.from_mapping(mapping())
+    made = mapping()
+    made["data"] = {**made["data"], "columns": {"a": "numeric"}}
+    config = Config.from_mapping(made)
     assert pickle.loads(pickle.dumps(config)) == config
     assert copy.deepcopy(config) == config
 
