@@ -11,6 +11,15 @@ import numpy as np
 _MOST_BYTES = 1 << 28
 
 
+#: Of features that may be streamed, samples that count.
+_ROWS = 64
+
+
+def some_rows(samples: int) -> np.ndarray:
+    """Return the numbers of samples whose features stand for all, where they may stay on the disk."""
+    return np.unique(np.linspace(0, samples - 1, min(samples, _ROWS)).astype(np.int64))
+
+
 def digest_of(arrays: Iterable[np.ndarray | None]) -> str:
     """Return a digest of the values of arrays, in their order (text as UTF-32)."""
     digest = hashlib.blake2b(digest_size=16)

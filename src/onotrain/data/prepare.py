@@ -12,13 +12,13 @@ import numpy as np
 from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
-from onotrain.data.identity import digest_of
+from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import is_table, load_dataset, read_table
+from onotrain.data.sources import format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
@@ -224,7 +224,8 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
-        digest = digest_of([train.features, train.targets])
+        rows = some_rows(len(train)) if format_of(spec) in ("hdf5", "netcdf") else slice(None)
+        digest = digest_of([_features_at(train, train_stream, rows), train.targets])
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=digest, inherited=kept is not None,
@@ -367,6 +368,16 @@ def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[
     dataset = load_dataset(spec)
     check_finite(dataset)
     return dataset, None
+
+
+def _features_at(dataset: Dataset, stream: Hdf5Stream | None, rows: Any) -> np.ndarray:
+    """Return the features of some samples, wherever they lie."""
+    if stream is None:
+        return dataset.features[rows]
+    out = np.empty((len(rows), stream.features), stream.dtype)
+    for place, row in enumerate(rows):
+        stream.read(int(row), int(row) + 1, out[place : place + 1])
+    return out
 
 
 def _dtype(dataset: Dataset, stream: Hdf5Stream | None) -> np.dtype:

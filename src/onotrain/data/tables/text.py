@@ -5,7 +5,9 @@ Only when something is wrong is the file read again, record by record, to say wh
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -14,23 +16,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
 from onotrain.data.tables.dialect import Dialect, look_at
+from onotrain.data.tables.growing import GrowingNumbers, GrowingText
 from onotrain.data.tables.records import Lines, TextPlaces, check_quotes, problem, records_of
-from onotrain.data.tables.table import MISSING_CODE, Column, Table
+from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-#: Bytes that are parsed at once.
-BLOCK_BYTES = 1 << 26
+#: Bytes that are read and kept at once, and that a thread parses at once.
+BLOCK_BYTES, PARSED_AT_ONCE = 1 << 24, 1 << 22
 #: No record may be longer [bytes].
 _MOST_RECORD = 1 << 30
-_SAMPLE_ROWS = 1000
-_IN_COLUMN = re.compile(r"In CSV column #(\d+)")
+_SAMPLE_ROWS = 200
+Block = bytes | memoryview
 
 
 def read_text(
@@ -68,19 +70,10 @@ def read_text(
     if not names:
         return Table((), path, TextPlaces(dialect), dialect.guesses)
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
-    while True:
-        parts: list[pa.Table] = []
-        surprises: set[str] = set()
-        for block in _blocks(dialect):
-            part = _parse(dialect, block, names, text)
-            surprises = part if isinstance(part, set) else set()
-            if surprises:
-                break
-            parts.append(part)
-        if not surprises:
-            break
-        text |= surprises
-    columns = tuple(_column(dialect, name, [part.column(name) for part in parts], name in text) for name in names)
+    surprises: set[str] | None = None
+    while surprises is None or surprises:  # columns of numbers that turn out to hold text are read again
+        text |= surprises or set()
+        columns, surprises = _read_columns(dialect, names, text)
     if columns and not len(columns[0]):
         raise DataError(f"{path}: no samples")
     places = TextPlaces(dialect)
@@ -113,7 +106,7 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     return found
 
 
-def _blocks(dialect: Dialect) -> Iterator[bytes]:
+def _blocks(dialect: Dialect) -> Iterator[Block]:
     """Yield the records of the file in blocks of UTF-8 that end with a record, without what is none."""
     with opened(dialect.path) as (raw, _):
         stream: Any = raw
@@ -125,24 +118,35 @@ def _blocks(dialect: Dialect) -> Iterator[bytes]:
             raw.read(3)
         for _ in range(dialect.preamble):
             stream.readline()
-        rest = b""
-        while True:
-            data = stream.read(BLOCK_BYTES)
-            if not data:
-                break
-            check_memory(
-                4 * len(data), dialect.path, hint="convert the file in parts, or use a machine with more memory"
-            )
-            rest += data
-            end = _end_of_records(dialect, rest)
-            if end:
-                yield _cleaned(dialect, rest[:end])
-                rest = rest[end:]
-            elif len(rest) > _MOST_RECORD:
-                raise problem(dialect, "a quote is never closed")
-        if rest.strip():
-            check_quotes(dialect, rest)
-            yield _cleaned(dialect, rest)
+        yield from _cut(dialect, stream)
+
+
+def _cut(dialect: Dialect, stream: Any) -> Iterator[Block]:
+    """Yield the rest of a stream in blocks that end with a record; each is valid until the next one."""
+    buffer, filled = bytearray(2 * BLOCK_BYTES), 0
+    while True:
+        room = memoryview(buffer)[filled:]
+        got = stream.readinto(room[:BLOCK_BYTES])
+        room.release()
+        if not got:
+            break
+        check_memory(4 * got, dialect.path, hint="convert the file in parts, or use a machine with more memory")
+        filled += got
+        end = _end_of_records(dialect, buffer, filled)
+        if end:
+            yield _cleaned(dialect, buffer, end)
+            buffer[: filled - end] = buffer[end:filled]
+            filled -= end
+        elif filled > _MOST_RECORD:
+            raise problem(dialect, "a quote is never closed")
+        if len(buffer) - filled < BLOCK_BYTES:  # a record longer than a block
+            longer = bytearray(2 * len(buffer))
+            longer[:filled] = memoryview(buffer)[:filled]
+            buffer = longer
+    rest = bytes(buffer[:filled])
+    if rest.strip():
+        check_quotes(dialect, rest)
+        yield _cleaned(dialect, bytearray(rest), filled)
 
 
 class _Recoded(io.RawIOBase):
@@ -155,9 +159,12 @@ class _Recoded(io.RawIOBase):
     def readline(self, size: int | None = -1) -> bytes:
         return self._text.readline().encode()
 
-    def read(self, size: int = -1) -> bytes:
+    def readinto(self, room: Any) -> int:
+        """Fill `room` with text; a character has four bytes at most."""
         try:
-            return self._text.read(size).encode()
+            data = self._text.read(len(room) // 4).encode()
+            room[: len(data)] = data
+            return len(data)
         except UnicodeDecodeError as error:
             raise DataError(
                 f"{self._dialect.path}: not {self._dialect.encoding} text: {error.reason}",
@@ -165,13 +172,13 @@ class _Recoded(io.RawIOBase):
             ) from error
 
 
-def _end_of_records(dialect: Dialect, data: bytes) -> int:
-    """Return where the last whole record of a data ends; 0 if none does."""
-    end = data.rfind(b"\n") + 1
-    if not end and b"\r" in data:
-        end = data.rfind(b"\r") + 1
+def _end_of_records(dialect: Dialect, data: bytearray, filled: int) -> int:
+    """Return where the last whole record of the first `filled` bytes ends; 0 if none does."""
+    end = data.rfind(b"\n", 0, filled) + 1
+    if not end:
+        end = data.rfind(b"\r", 0, filled) + 1
     quote = dialect.quote.encode()
-    if not quote or quote not in data:
+    if not quote or data.find(quote, 0, filled) < 0:
         return end
     odd = data.count(quote, 0, end) % 2
     while end and odd:  # within a quoted field
@@ -181,29 +188,59 @@ def _end_of_records(dialect: Dialect, data: bytes) -> int:
     return end
 
 
-def _cleaned(dialect: Dialect, block: bytes) -> bytes:
-    """Return a block without comments, records of nothing, and what the parser does not know."""
-    mark, quote = re.escape(dialect.delimiter.encode()), re.escape(dialect.quote.encode())
-    if dialect.comment is not None and dialect.comment.encode() in block:
-        block = re.sub(rb"(?m)^(?!#N/A)" + re.escape(dialect.comment.encode()) + rb"[^\n]*\n?", b"", block)
+def _cleaned(dialect: Dialect, data: bytearray, end: int) -> Block:
+    """Return the first `end` bytes without comments, and without what the parser does not know."""
+    quote, comment = dialect.quote.encode(), (dialect.comment or "").encode()
+    has_quotes = bool(quote) and data.find(quote, 0, end) >= 0
+    has_comments = bool(comment) and data.find(comment, 0, end) >= 0
+    if not (has_quotes or has_comments or dialect.blanks):
+        return memoryview(data)[:end]
+    block = bytes(data[:end])
+    if has_comments:
+        block = re.sub(rb"(?m)^(?!#N/A)" + re.escape(comment) + rb"[^\n]*\n?", b"", block)
     if dialect.blanks:
         return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
     blanks = rb" +" if dialect.delimiter == "\t" else rb"[ \t]+"  # two tabs have an empty field between them
-    if quote and re.search(mark + blanks + quote, block):
-        block = re.sub(mark + blanks + quote, dialect.delimiter.encode() + dialect.quote.encode(), block)
-    if len(dialect.names) > 1 and (
-        block.startswith(dialect.delimiter.encode()) or b"\n" + dialect.delimiter.encode() in block
-    ):
-        block = re.sub(rb"(?m)^(?:[ " + (rb"" if dialect.delimiter == "\t" else rb"\t") + rb"]*" + mark
-                       + rb")+[ \t\r]*(?:\n|\Z)", b"", block)  # fmt: skip
+    before = re.escape(dialect.delimiter.encode()) + blanks + re.escape(quote)
+    if has_quotes and re.search(before, block):
+        block = re.sub(before, dialect.delimiter.encode() + quote, block)
     return block
 
 
-def _parse(dialect: Dialect, block: bytes, names: Sequence[str], text: set[str]) -> pa.Table | set[str]:
-    """Return the wanted columns of a block, or those that turn out to hold text."""
+def _without_blank_records(dialect: Dialect, block: Block) -> bytes:
+    """Return a block without records that hold nothing but delimiters."""
+    blanks = rb" " if dialect.delimiter == "\t" else rb" \t"
+    mark = re.escape(dialect.delimiter.encode())
+    return re.sub(rb"(?m)^(?:[" + blanks + rb"]*" + mark + rb")+[ \t\r]*(?:\n|\Z)", b"", block)
+
+
+def _parse_records(dialect: Dialect, block: Block, names: Sequence[str], text: set[str]) -> pa.Table | set[str]:
+    """Return the wanted columns of a block without blank records, or those that turn out to hold text."""
+    part: pa.Table | None = None
+    with contextlib.suppress(pa.ArrowInvalid):  # blank records may be the reason
+        part = _parse(dialect, block, names, text)
+        if len(dialect.names) < 2 or dialect.blanks:
+            return part
+        if any(name not in text and not part.column(name).null_count for name in names):  # no record lacks this number
+            return part
+    kept = _without_blank_records(dialect, block)
+    if part is not None and len(kept) == len(block):
+        return part
+    try:
+        return _parse(dialect, kept, names, text)
+    except pa.ArrowInvalid as error:
+        numbers = [name for name in names if name not in text]
+        if not numbers or "conversion error" not in str(error):
+            raise problem(dialect, str(error)) from error
+        return _texts_of_block(dialect, kept, numbers)
+
+
+def _parse(
+    dialect: Dialect, block: Block, names: Sequence[str], text: set[str], block_size: int = PARSED_AT_ONCE
+) -> pa.Table:
+    """Return the wanted columns of a block.  Raises pyarrow.ArrowInvalid: one is no number, or a record is ragged."""
     by_number = [str(c) for c in range(len(dialect.names))]
     of_name = dict(zip(dialect.names, by_number, strict=True))
-    numbers = [name for name in names if name not in text]
     as_text = pa.dictionary(pa.int32(), pa.string())
     types = {of_name[name]: as_text if name in text or dialect.thousands else pa.float64() for name in names}
     missing = sorted({form for word in dialect.missing for form in _cases(word)})
@@ -215,17 +252,17 @@ def _parse(dialect: Dialect, block: bytes, names: Sequence[str], text: set[str])
     try:
         table = pacsv.read_csv(
             pa.py_buffer(block),
-            pacsv.ReadOptions(column_names=by_number, block_size=max(1 << 20, len(block) // 4 + 1)),
+            pacsv.ReadOptions(column_names=by_number, block_size=block_size),
             pacsv.ParseOptions(
                 delimiter="\t" if dialect.blanks else dialect.delimiter, quote_char=dialect.quote or False,
-                double_quote=True, newlines_in_values=bool(quote) and quote in block,
+                double_quote=True, newlines_in_values=bool(quote) and isinstance(block, bytes) and quote in block,
             ),
             convert,
         )  # fmt: skip
     except pa.ArrowInvalid as error:
-        if _IN_COLUMN.search(str(error)) and "conversion error" in str(error) and numbers:
-            return _texts_of_block(dialect, block, numbers)
-        raise problem(dialect, str(error)) from error
+        if "straddling" in str(error) and block_size < len(block):  # a record longer than that
+            return _parse(dialect, block, names, text, len(block) + 1)
+        raise
     return table.rename_columns(list(names))
 
 
@@ -233,10 +270,9 @@ def _cases(word: str) -> tuple[str, ...]:
     return word, word.upper(), word.title()
 
 
-def _texts_of_block(dialect: Dialect, block: bytes, numbers: Sequence[str]) -> set[str]:
+def _texts_of_block(dialect: Dialect, block: Block, numbers: Sequence[str]) -> set[str]:
     """Return the columns of a block that hold something else than numbers."""
     table = _parse(dialect, block, numbers, set(numbers))
-    assert not isinstance(table, set)
     found = set()
     for name in numbers:
         for chunk in table.column(name).chunks:
@@ -247,41 +283,37 @@ def _texts_of_block(dialect: Dialect, block: bytes, numbers: Sequence[str]) -> s
     return found or set(numbers)
 
 
-def _column(dialect: Dialect, name: str, parts: list[pa.ChunkedArray], as_text: bool) -> Column:
-    """Return one column of all blocks."""
-    field = dialect.names.index(name)
-    chunks = [chunk for part in parts for chunk in part.chunks]
-    rows = sum(len(chunk) for chunk in chunks)
-    if not as_text and not dialect.thousands:
-        values = np.empty(rows)
-        start = 0
-        for chunk in chunks:
-            values[start : start + len(chunk)] = chunk.to_numpy(zero_copy_only=False)
-            start += len(chunk)
-        parts.clear()
-        return Column(name, values, field=field)
-    codes = np.empty(rows, np.int32)
-    categories: dict[str, int] = {}
-    start = 0
-    for chunk in chunks:
-        words = [value.strip() for value in chunk.dictionary.to_pylist()]
-        renamed = np.array(
-            [MISSING_CODE if dialect.is_missing(word) else categories.setdefault(word, len(categories))
-             for word in words] or [MISSING_CODE], np.int32,
-        )  # fmt: skip
-        indices = pc.fill_null(chunk.indices, -1).to_numpy(zero_copy_only=False)
-        codes[start : start + len(chunk)] = np.where(indices < 0, MISSING_CODE, renamed[indices])
-        start += len(chunk)
-    codes, names = _sorted(codes, tuple(categories))
-    numbers = np.array([np.nan if (n := dialect.number(name)) is None else n for name in names], np.float64)
-    column = Column(name, codes, names, field=field, numbers=numbers)
-    return column if as_text else replace(column, values=column.as_numbers()[0], categories=None, numbers=None)
+def _read_columns(dialect: Dialect, names: Sequence[str], text: set[str]) -> tuple[tuple[Column, ...], set[str]]:
+    """Return all columns, or none of them and those of numbers in which text was found."""
+    growing: dict[str, GrowingNumbers | GrowingText] = {}
+    for block in _blocks(dialect):
+        part = _parse_records(dialect, block, names, text)
+        if isinstance(part, set):
+            return (), part
+        if not growing:
+            rows = _rows_of_file(dialect, len(block), len(part))
+            kinds = {name: GrowingText if name in text or dialect.thousands else GrowingNumbers for name in names}
+            growing = {name: kind(rows) for name, kind in kinds.items()}
+        for name, column in growing.items():
+            for chunk in part.column(name).chunks:
+                if isinstance(column, GrowingText):
+                    column.add(chunk, dialect.is_missing)
+                else:
+                    column.add(chunk)
+    return tuple(_finished(dialect, name, column, name in text) for name, column in growing.items()), set()
 
 
-def _sorted(codes: np.ndarray, categories: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the same text with its categories in sorted order."""
-    order = sorted(range(len(categories)), key=categories.__getitem__)
-    rank = np.empty(len(categories) + 1, np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    rank[-1] = MISSING_CODE
-    return rank[codes], tuple(categories[c] for c in order)
+def _rows_of_file(dialect: Dialect, nbytes: int, rows: int) -> int:
+    """Return about how many rows a file has whose first `nbytes` hold some; too few of a compressed one."""
+    size = os.stat(os.path.expanduser(dialect.path)).st_size
+    return rows + int(1.01 * rows * max(size - nbytes, 0) / max(nbytes, 1)) + 16
+
+
+def _finished(dialect: Dialect, name: str, column: GrowingNumbers | GrowingText, as_text: bool) -> Column:
+    """Return a column that is read to its end; text with thousands marks as numbers."""
+    made = column.column(name, dialect.names.index(name))
+    if made.categories is None:
+        return made
+    numbers = [np.nan if (number := dialect.number(word)) is None else number for word in made.categories]
+    made = replace(made, numbers=np.array(numbers, np.float64))
+    return made if as_text else replace(made, values=made.as_numbers()[0], categories=None, numbers=None)
