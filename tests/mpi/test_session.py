@@ -26,7 +26,7 @@ from onotrain.errors import (
 from onotrain.nn import Model
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
-from onotrain.training import Result, run_data, session, train
+from onotrain.training import Result, job, run_data, train
 
 pytestmark = pytest.mark.mpi
 
@@ -214,7 +214,7 @@ def test_nodes_with_different_files(nodes: World, place: Path) -> None:
 def test_another_version_on_one_rank(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It might compute something else."""
     if world.rank == world.size - 1:
-        monkeypatch.setattr(session, "__version__", "0.0.1")
+        monkeypatch.setattr(job, "__version__", "0.0.1")
     if world.size > 1:
         refused(world, PlatformError, "0.0.1", CONFIG, world.comm, output=place / "run")
 
@@ -235,7 +235,7 @@ def test_data_that_changed_are_found_on_resume(world: World, place: Path, change
             if change == "classes":
                 file.attrs["class_names"] = [f"n{digit}" for digit in range(10)]
             elif change == "order":
-                file["x"][...], file["y"][...] = file["x"][::-1], file["y"][::-1]
+                file["x"][...], file["y"][...] = file["x"][:][::-1], file["y"][:][::-1]
     world.barrier()
     again = changed(data={"train": str(path), "validation": None})
     refused(world, DataError, match, again, world.comm, output=place / "run", resume=True)
