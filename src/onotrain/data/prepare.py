@@ -224,7 +224,8 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
-        digest = digest_of([train.features, train.targets])
+        # Features that are streamed are not read for it.
+        digest = f"{digest_of([train.targets])}:{'' if train_stream else digest_of([train.features])}"
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=digest, inherited=kept is not None,
