@@ -27,7 +27,7 @@ def test_usual_forms(form: str) -> None:
     assert found.astype("datetime64[s]").tolist() == MOMENTS
 
 
-def test_days_and_months_are_told_by_all_values() -> None:
+def test_all_values_decide_what_days_and_months_are() -> None:
     """13.2. cannot be the second of a thirteenth month, whatever stands first."""
     found = parse_dates(["01/02/2024", "13/02/2024"])
     assert found is not None
