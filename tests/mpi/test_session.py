@@ -235,7 +235,7 @@ def test_data_that_changed_are_found_on_resume(world: World, place: Path, change
             if change == "classes":
                 file.attrs["class_names"] = [f"n{digit}" for digit in range(10)]
             elif change == "order":
-                file["x"][...], file["y"][...] = file["x"][()][::-1], file["y"][()][::-1]
+                file["x"][...], file["y"][...] = file["x"][:][::-1], file["y"][:][::-1]
     world.barrier()
     again = changed(data={"train": str(path), "validation": None})
     refused(world, DataError, match, again, world.comm, output=place / "run", resume=True)

@@ -163,13 +163,15 @@ def test_a_program_that_fails_on_one_rank_ends_the_job(tmp_path: Path) -> None:
     """Python users have no guard around them: the end of the failing rank is the end of all."""
     program = f"""\
 import onotrain
-from onotrain.training.observers import Observer
+from onotrain.parallel.world import World
+from onotrain.training.trainer import Trainer
 
-class Mine(Observer):
-    def stepped(self, step):
-        raise ZeroDivisionError("mine")
+def fail(trainer):
+    raise ZeroDivisionError("mine")
 
-onotrain.train({mapping()}, output="run", observers=[Mine()])
+if World.connect().rank == 1:
+    Trainer.run = fail
+onotrain.train({mapping()}, output="run")
 """
     (tmp_path / "program.py").write_text(program)
     done = mpirun(3, sys.executable, "program.py", cwd=tmp_path, timeout=20)

@@ -130,11 +130,10 @@ class TestNpy:
         values = np.array([[1.0], [1e300], [2**60 + 1]])
         np.save(tmp_path / "x.npy", values)
         data = load_dataset(DataSpec(str(tmp_path / "x.npy")))
-        check_finite(data)
         np.testing.assert_array_equal(data.features, values)
-        np.save(tmp_path / "x.npy", np.array([[1.0], [np.inf]]))
+        data.features[1] = np.inf
         with pytest.raises(DataError, match="row 1, column 0: the feature is inf"):
-            check_finite(load_dataset(DataSpec(str(tmp_path / "x.npy"))))
+            check_finite(data)
 
     def test_signalling_nan(self, tmp_path: Path) -> None:
         np.save(tmp_path / "x.npy", np.array([[0x7FA00000]], "u4").view("f4"))

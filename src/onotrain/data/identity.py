@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from itertools import zip_longest
 
 import numpy as np
 
@@ -30,3 +31,9 @@ def digest_of(arrays: Iterable[np.ndarray | None]) -> str:
         step = max(1, array.nbytes // _MOST_BYTES)
         digest.update(np.ascontiguousarray(array[::step]).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def known_to_both(one: str, other: str) -> tuple[str, str]:
+    """Return two digests without the parts, between colons, that one of them leaves open."""
+    pairs = [pair if all(pair) else ("", "") for pair in zip_longest(one.split(":"), other.split(":"), fillvalue="")]
+    return ":".join(first for first, _ in pairs), ":".join(second for _, second in pairs)

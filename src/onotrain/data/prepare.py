@@ -224,8 +224,10 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
+        # Of a file that may be streamed some samples stand for all, so that it may be streamed at one time and not at
+        # another.
         rows = some_rows(len(train)) if format_of(spec) in ("hdf5", "netcdf") else slice(None)
-        digest = digest_of([_features_at(train, train_stream, rows), train.targets])
+        digest = f"{digest_of([train.targets])}:{digest_of([_features_at(train, train_stream, rows)])}"
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=digest, inherited=kept is not None,
@@ -235,7 +237,8 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are columns of a table."""
-    table = read_table(spec)
+    texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
+    table = read_table(spec, texts=texts)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)

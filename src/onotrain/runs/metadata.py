@@ -11,6 +11,7 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
+from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
 from onotrain.data.prepare import DataDescription
 from onotrain.data.tables.preparation import Preparation
@@ -63,6 +64,8 @@ class ModelMetadata(DataDescription):
         before["targets"] = {key: value for key, value in dict(stored.get("targets", {})).items() if key != "scaling"}
         if "digest" not in before:  # of an older version
             mine.pop("digest", None)
+        else:
+            mine["digest"], before["digest"] = known_to_both(mine.get("digest", ""), before["digest"])
         named = {"digest": "values or order of the samples"}
         changed = [named.get(name, name.replace("_", " ")) for name in mine if before.get(name) != mine[name]]
         if changed:

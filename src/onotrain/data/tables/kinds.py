@@ -26,6 +26,8 @@ _YES_NO = ({"yes", "no"}, {"y", "n"}, {"true", "false"}, {"t", "f"}, {"on", "off
 _ID = re.compile(
     r"(^|_|\b)(id|uuid|guid|key)$|^(id|index|row_?names?|row_?number|unnamed: 0|obs|__index_level_0__)$", re.IGNORECASE
 )
+#: Row numbers that programs add: nobody looks for them beside predictions.
+_INDEX = re.compile(r"^(index|row_?names?|row_?number|unnamed: 0|obs|__index_level_0__|column_1)$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
 
 
@@ -70,7 +72,9 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
     values = column.values[~missing]
     lowest, highest = values.min(), values.max()
     if counts_rows(column.values) and (first or _ID.search(column.name)):
-        return Guess("ignore", "it counts the rows")
+        return Guess(
+            "id" if _is_id_name(column.name) and not _INDEX.search(column.name) else "ignore", "it counts the rows"
+        )
     if lowest == highest and not missing.any():
         return Guess("ignore", "every value is the same")
     if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
@@ -82,6 +86,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     names = column.categories or ()
     different = len(names)
     if is_numbers(column):
+        if any(len(name) > 1 and name[0] == "0" and name.isdigit() for name in names):
+            return Guess("categorical", "codes with zeros in front") if 2 * different <= known else Guess("numeric")
         if different > _FEW or 2 * different > known:
             return Guess("numeric")
         bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)

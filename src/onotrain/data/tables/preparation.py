@@ -104,11 +104,6 @@ class Preparation:
         numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))
         return tuple(name for name, encoder in numeric if encoder.fill is None)
 
-    @property
-    def only_numbers(self) -> bool:
-        """Whether every column that is learned from is numeric."""
-        return all(encoder.kind == "numeric" for _, encoder in self.encoders)
-
     def transform(self, table: Table, dtype: Any, *, lenient: bool = False) -> np.ndarray:
         """Return the matrix ``(n, d)`` of a table that has the `inputs` among its columns.
 

@@ -80,6 +80,12 @@ def read_text(
     return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
 
 
+def is_code(text: str) -> bool:
+    """Return whether digits are a code and no number: with a zero in front, as postal codes have."""
+    text = text.strip()
+    return len(text) > 1 and text[0] == "0" and text.isdigit()
+
+
 def names_of(path: str, kind: str, given: TextTable) -> tuple[str, ...]:
     """Return the names of a text table's columns; reads its beginning only."""
     return look_at(path, kind, given).names
@@ -101,7 +107,8 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
         for _, fields in sample:
             found.update(
                 name for c, name in wanted
-                if c < len(fields) and not dialect.is_missing(fields[c]) and dialect.number(fields[c]) is None
+                if c < len(fields) and not dialect.is_missing(fields[c])
+                and (dialect.number(fields[c]) is None or is_code(fields[c]))
             )  # fmt: skip
     return found
 
