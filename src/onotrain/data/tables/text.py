@@ -279,7 +279,10 @@ def _cases(word: str) -> tuple[str, ...]:
 
 def _texts_of_block(dialect: Dialect, block: Block, numbers: Sequence[str]) -> set[str]:
     """Return the columns of a block that hold something else than numbers."""
-    table = _parse(dialect, block, numbers, set(numbers))
+    try:
+        table = _parse(dialect, block, numbers, set(numbers))
+    except pa.ArrowInvalid as error:  # not text
+        raise problem(dialect, str(error)) from error
     found = set()
     for name in numbers:
         for chunk in table.column(name).chunks:
