@@ -132,9 +132,9 @@ def _cut(dialect: Dialect, stream: Any) -> Iterator[Block]:
     """Yield the rest of a stream in blocks that end with a record; each is valid until the next one."""
     buffer, filled = bytearray(2 * BLOCK_BYTES), 0
     while True:
-        room = memoryview(buffer)[filled:]
-        got = stream.readinto(room[:BLOCK_BYTES])
-        room.release()
+        free = memoryview(buffer)[filled:]
+        got = stream.readinto(free[:BLOCK_BYTES])
+        free.release()
         if not got:
             break
         check_memory(4 * got, dialect.path, hint="convert the file in parts, or use a machine with more memory")
@@ -166,11 +166,11 @@ class _Recoded(io.RawIOBase):
     def readline(self, size: int | None = -1) -> bytes:
         return self._text.readline().encode()
 
-    def readinto(self, room: Any) -> int:
-        """Fill `room` with text; a character has four bytes at most."""
+    def readinto(self, free: Any) -> int:
+        """Fill `free` with text; a character has four bytes at most."""
         try:
-            data = self._text.read(len(room) // 4).encode()
-            room[: len(data)] = data
+            data = self._text.read(len(free) // 4).encode()
+            free[: len(data)] = data
             return len(data)
         except UnicodeDecodeError as error:
             raise DataError(
