@@ -12,6 +12,8 @@ import numpy as np
 import builders
 from onotrain import _kernels
 from onotrain.data import Normalization, TargetCodec
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.target_scaling import TargetScaling
 from onotrain.runs.checkpoint_encoder import encode
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, arrays_of
@@ -29,9 +31,11 @@ def checkpoint(
     target_names: tuple[str, ...] | None = None,
     dtype: str = "float32",
     seed: int = 0,
+    preparation: Preparation | None = None,
+    scaling: TargetScaling | None = None,
     **sections: Any,
 ) -> Checkpoint:
-    """Return a network that nobody trained: random weights, biases and normalisation."""
+    """Return a network that nobody trained: random weights, biases and, unless it is of a table, normalisation."""
     config = builders.config(
         *layers,
         model={"bias_initializer": {"name": "normal", "std": 0.5}},
@@ -40,10 +44,16 @@ def checkpoint(
         **sections,
     )
     rng = np.random.default_rng(seed)
+    if preparation is not None:
+        shape, feature_names = (len(preparation.names),), preparation.names
     inputs = int(np.prod(shape))
     normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
-    codec = TargetCodec(task, config.model.outputs, class_names)
-    metadata = ModelMetadata(shape, feature_dtype, feature_names, target_names, normalization, codec, config)
+    if preparation is not None:
+        normalization = Normalization.none()
+    codec = TargetCodec(task, config.model.outputs, class_names, scaling)
+    metadata = ModelMetadata(
+        shape, feature_dtype, feature_names, target_names, normalization, codec, config, preparation=preparation
+    )
     model = metadata.model(_kernels.load(dtype))
     parameters = model.layout.zeros()
     model.initialize(parameters, seed)

@@ -12,7 +12,11 @@ import pytest
 
 import networks
 import onotrain
+import tables
 from onotrain.cli.program import run
+from onotrain.data.tables.memory import table_of
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.target_scaling import TargetScaling
 from onotrain.errors import PlatformError, UsageError
 from onotrain.inference.export import export
 from onotrain.known_names import ACTIVATIONS, EXPORT_FORMATS
@@ -62,17 +66,24 @@ def test_onnx(tmp_path: Path, task: str, dtype: str) -> None:
     from onnx.reference import ReferenceEvaluator
 
     path, x, expected = exported(tmp_path, "onnx", task, dtype)
+    names = [] if task in ("regression", "multilabel") else onotrain.load(tmp_path / "net.h5").predict_names(x)
     model = onnx.load(path)
     onnx.checker.check_model(model, full_check=True)
     assert model.opset_import[0].version >= 17
     session = ReferenceEvaluator(model)
     assert session.input_names == ["input"]
-    assert session.output_names == ["values" if task == "regression" else "probabilities"]
+    label = [] if task in ("regression", "multilabel") else ["label"]
+    assert session.output_names == ["values" if task == "regression" else "probabilities", *label]
     for rows in (1, 40):  # the batch is dynamic
-        (got,) = session.run(None, {"input": x[:rows]})
+        got, *labels = session.run(None, {"input": x[:rows]})
         assert got.dtype == dtype
         np.testing.assert_allclose(got, expected[:rows], atol=1e-5)
-    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["onotrain"])["task"]
+        assert [each.tolist() for each in labels] == [names[:rows] for _ in label]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["onotrain"])["task"]
+    assert ("classes" in metadata) == (task != "regression")
+    if task == "multiclass":
+        assert json.loads(metadata["classes"]) == ["rose", 'täg, "x"', "iris"]
 
 
 @pytest.mark.parametrize("kind", EXPORT_FORMATS)
@@ -114,6 +125,50 @@ def test_the_default_name_is_that_of_the_run(
     assert run(["export", "net.h5", "--format", "npz"]) == 2  # it might be anything, data for example
     assert "net.npz: exists already" in capsys.readouterr().err
     assert (tmp_path / "net.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+@pytest.mark.parametrize("log", [False, True])
+def test_the_description_has_all_between_a_table_and_values_in_units(tmp_path: Path, log: bool, kind: str) -> None:
+    """From the raw columns by nothing but the file, as docs/inference.md says."""
+    pytest.importorskip({"npz": "numpy"}.get(kind, kind), reason=f"{kind} is not installed")
+    size, colour = np.array([1.0, 4.0, np.nan, 9.0]), np.array(["red", "blue", "", "unseen"])
+    known = table_of({"size": [1.0, 2.0, 6.0], "colour": ["red", "blue", ""]}, ["size", "colour"])
+    kinds = {"size": {"name": "numeric", "missing": "median", "indicator": True}, "colour": {"name": "categorical"}}
+    scaling = TargetScaling(np.array([3.0, -2.0]), np.array([0.5, 1.5]), log)
+    made = networks.example("regression", scaling=scaling, preparation=tables.fitted(known, kinds, "standard"))
+    net = networks.save(tmp_path / "net.h5", made)
+    described, arrays = opened(export(net, kind, tmp_path / f"net.{kind}"))
+    of_size, of_colour = described["preparation"]["columns"]
+    filled = np.where(np.isnan(size), of_size["fill"], size)
+    features = [
+        (filled - of_size["shift"]) / of_size["scale"],
+        np.isnan(size),
+        *(colour == v for v in of_colour["values"]),
+    ]
+    features += [~np.isin(colour, [*of_colour["values"], ""])] * of_colour["other"] + [colour == ""] * of_colour[
+        "missing"
+    ]
+    outputs = networks.forward(described, arrays, np.stack(features, axis=1))
+    values = outputs * described["target_scaling"]["scale"] + described["target_scaling"]["shift"]
+    values = np.exp(values) if described["target_scaling"]["log"] else values
+    expected = onotrain.load(net).predict({"size": size, "colour": colour})
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert TargetScaling.from_dict(described["target_scaling"]) == scaling
+    assert Preparation.from_dict(described["preparation"]).inputs == ("size", "colour")
+
+
+def opened(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the description and the tensors of a file."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        return json.loads(str(arrays.pop("description"))), arrays
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        return json.loads(file.metadata()["onotrain"]), arrays
 
 
 def test_an_output_that_cannot_be(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A trained network for other programs: safetensors, npz, or ONNX.
 
-Normalisation goes with the network in every format.  The same network gives the same bytes.
+All that is between a file and a prediction in its units goes with the network in every format.  The same network gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from onotrain.errors import PlatformError, UsageError
 from onotrain.files import write_atomically
+from onotrain.inference.exported_ports import Ports, ports_of
 from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.sinks import check_output
@@ -25,9 +28,23 @@ _INPUT = (
     "output = network((input - normalization mean) / normalization std); "
     "uint8 pixels are divided by 255 before that, other data are taken as they are"
 )
+_TABLE_INPUT = "the columns of a table, prepared one after the other as preparation says; then: " + _INPUT
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    path: Path
+    ports: Ports
 
 
 def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str]) -> Path:
+    """Write the network of a run directory or checkpoint for other programs, and return the file; see `write`."""
+    return write(run, kind, output).path
+
+
+def write(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str]) -> Exported:
     """Write the network of a run directory or checkpoint for other programs.
 
     Parameters
@@ -41,8 +58,8 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
 
     Returns
     -------
-    Path
-        The file.
+    Exported
+        The file, and what goes in and comes out.
 
     Raises
     ------
@@ -65,7 +82,7 @@ def export(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str
         )
     data = _WRITERS[kind](predictor)
     write_atomically(path, data)
-    return path
+    return Exported(path, ports_of(predictor, kind))
 
 
 def tensors(predictor: Predictor) -> dict[str, np.ndarray]:
@@ -79,20 +96,24 @@ def description(predictor: Predictor) -> dict[str, Any]:
 
     ``layers`` is the network as a sequence: dense layers (their tensors begin with `name`) and activations; dropout
     does nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid
-    or identity.
+    or identity.  ``preparation`` makes features of the columns of a table (`Preparation.to_dict`), ``target_scaling``
+    (`TargetScaling.to_dict`) is undone after that.
     """
     metadata = predictor.metadata
+    preparation, scaling = metadata.preparation, metadata.codec.scaling
     return {
         "format": "onotrain-network",
         "version": 1,
         "layers": _layers(predictor),
-        "input": _INPUT,
+        "input": _INPUT if preparation is None else _TABLE_INPUT,
         "output": predictor.model.loss.options.activation,
         "task": predictor.output.task,
         "feature_shape": list(metadata.feature_shape),
         "feature_names": None if metadata.feature_names is None else list(metadata.feature_names),
         "names": None if predictor.output.names is None else list(predictor.output.names),
+        "preparation": None if preparation is None else preparation.to_dict(),
         "normalization": metadata.normalization.to_dict(),
+        "target_scaling": None if scaling is None else scaling.to_dict(),
         "config": metadata.config.to_mapping(),
     }
 
@@ -143,7 +164,7 @@ def _onnx(predictor: Predictor) -> bytes:
         from onotrain.inference.onnx_graph import onnx_bytes
     except ModuleNotFoundError as error:
         raise _missing("onnx") from error
-    return onnx_bytes(predictor, _text(predictor))
+    return onnx_bytes(predictor, ports_of(predictor, "onnx"), _text(predictor))
 
 
 def _missing(library: str) -> PlatformError:

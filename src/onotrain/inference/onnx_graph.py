@@ -1,107 +1,77 @@
-"""A network as an ONNX graph: normalisation, dense layers, activations, and softmax or sigmoid."""
+"""A network as an ONNX file: from the samples as they are in a file to predictions in their units."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
 from typing import Any
 
 import numpy as np
 import onnx
 
 from onotrain import __version__
-from onotrain.inference.outputs import activation_of
+from onotrain.inference.exported_ports import Port, Ports
+from onotrain.inference.onnx_builder import OPSET, TABLE_DOMAIN, TABLE_OPSET, GraphBuilder
+from onotrain.inference.onnx_network import add_answers, add_network, add_normalization
+from onotrain.inference.onnx_preparation import add_preparation
 from onotrain.inference.predictor import Predictor
-from onotrain.nn.layers import Activation, Dense
 
-#: Operator set 17 (2022) and file format 8, which runtimes of the last years read.
-OPSET = 17
+#: Format of the file, as old as the operator sets.
 _IR_VERSION = 8
-#: Activations that are one operator of ONNX.
-_OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
-def onnx_bytes(predictor: Predictor, description: str) -> bytes:
+def onnx_bytes(predictor: Predictor, ports: Ports, description: str) -> bytes:
     """Return the ONNX file.
-
-    The graph takes ``input`` ``[batch, features]`` in the network's dtype (uint8 pixels divided by 255) and gives
-    ``probabilities`` or ``values`` ``[batch, outputs]``.
 
     Parameters
     ----------
     predictor
         The network.
+    ports
+        Its inputs and outputs, from `onotrain.inference.exported_ports.ports_of`.
     description
-        Kept as metadata ``onotrain``.
+        Kept as metadata ``onotrain``; beside it ``columns`` (names of inputs to those of columns) and ``classes``.
     """
-    result = "values" if predictor.output.regression else "probabilities"
-    graph = _Graph(predictor.model.dtype)
-    graph.network(predictor, result)
-    kind = onnx.helper.np_dtype_to_tensor_dtype(predictor.model.dtype)
-    make_value = onnx.helper.make_tensor_value_info
+    graph = GraphBuilder()
+    preparation = predictor.metadata.preparation
+    if preparation is None:
+        features = add_normalization(graph, predictor, ports.inputs[0].name, ports.inputs[0].dtype)
+    else:
+        features = add_preparation(graph, preparation, [port.name for port in ports.inputs])
+        features = features if predictor.model.dtype == np.float64 else graph.cast(features, predictor.model.dtype)
+    add_answers(graph, predictor, add_network(graph, predictor, features), ports.outputs)
     body = onnx.helper.make_graph(
         graph.nodes,
         "network",
-        [make_value("input", kind, ["batch", predictor.model.inputs])],
-        [make_value(result, kind, ["batch", predictor.outputs])],
+        [_value_info(port) for port in ports.inputs],
+        [_value_info(port) for port in ports.outputs],
         graph.constants,
-        doc_string="input: samples before normalisation; uint8 pixels divided by 255",
     )
+    opsets = [("", OPSET)]
+    if any(port.dtype == "string" for port in ports.inputs):
+        opsets.append((TABLE_DOMAIN, TABLE_OPSET))
     model = onnx.helper.make_model(
         body,
         producer_name="onotrain",
         producer_version=__version__,
         ir_version=_IR_VERSION,
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid(*opset) for opset in opsets],
     )
-    onnx.helper.set_model_props(model, {"onotrain": description})
+    onnx.helper.set_model_props(model, {"onotrain": description, **_names(predictor, ports)})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
-class _Graph:
-    """Nodes in order; every method takes the name of a value and returns that of the next."""
+def _value_info(port: Port) -> Any:
+    dtype = np.dtype(object if port.dtype == "string" else port.dtype)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    return onnx.helper.make_tensor_value_info(port.name, kind, port.shape, doc_string=port.meaning)
 
-    def __init__(self, dtype: np.dtype) -> None:
-        self._dtype = dtype
-        self.nodes: list[Any] = []
-        self.constants: list[Any] = []
 
-    def network(self, predictor: Predictor, result: str) -> None:
-        """Add all of the network."""
-        model = predictor.model
-        shift, scale = predictor.metadata.normalization.for_storage(model.dtype, model.inputs, model.dtype)
-        value = self._node("Sub", ["input", self._constant("normalization_shift", shift)])
-        value = self._node("Mul", [value, self._constant("normalization_scale", scale)])
-        views = model.layout.views(predictor.parameters)
-        for layer in model.layers:
-            if isinstance(layer, Dense):
-                names = [f"{layer.name}/{suffix}" for suffix, _ in layer.shapes()]
-                operands = [self._constant(name.replace("/", "."), views[name]) for name in names]
-                value = self._node("Gemm", [value, *operands], transB=1)
-            value = self._activation(value, activation_of(layer))
-        last = predictor.model.loss.options.activation.capitalize()
-        self._node(last, [value], output=result, **({"axis": 1} if last == "Softmax" else {}))
-
-    def _activation(self, value: str, activation: Activation) -> str:
-        if activation.name == "identity":
-            return value
-        if activation.name != "gelu":
-            options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
-            return self._node(_OPERATORS[activation.name], [value], **options)
-        # x (1 + erf(x / sqrt 2)) / 2; the operator Gelu is only in operator set 20.
-        inner = self._node("Mul", [value, self._number(math.sqrt(0.5))])
-        share = self._node("Add", [self._node("Erf", [inner]), self._number(1.0)])
-        return self._node("Mul", [self._node("Mul", [value, share]), self._number(0.5)])
-
-    def _node(self, operator: str, inputs: Sequence[str], output: str | None = None, **options: Any) -> str:
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(operator, list(inputs), [name], **options))
-        return name
-
-    def _constant(self, name: str, values: np.ndarray) -> str:
-        self.constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values, self._dtype), name))
-        return name
-
-    def _number(self, value: float) -> str:
-        return self._constant(f"constant_{len(self.constants)}", np.array(value))
+def _names(predictor: Predictor, ports: Ports) -> dict[str, str]:
+    """Return JSON of what the inputs are called in the table, and of the classes."""
+    found: dict[str, str] = {}
+    if predictor.metadata.preparation is not None:
+        found["columns"] = json.dumps({port.name: port.column for port in ports.inputs}, ensure_ascii=False)
+    if not predictor.output.regression:
+        found["classes"] = json.dumps(predictor.output.shown_names, ensure_ascii=False)
+    return found

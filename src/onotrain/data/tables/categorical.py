@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain.config.columns import BooleanColumn, CategoricalColumn
-from onotrain.data.tables.table import Column, Table, coded
+from onotrain.data.tables.table import Column, Table, coded, texts_of
 from onotrain.data.tables.values import cut, first_of
 from onotrain.errors import DataError
 
@@ -25,6 +25,16 @@ def _as_known(column: Column, known: Sequence[str]) -> tuple[np.ndarray, np.ndar
         for text, number in zip(categories, numbers.tolist(), strict=True)
     ]
     return np.array([*texts, ""]), codes
+
+
+def spellings(known: Sequence[str]) -> dict[str, str]:
+    """Return the known texts, and the usual ways to write those that are numbers, with the known text of each."""
+    found: dict[str, str] = {}
+    numbers, _ = Column("", np.arange(len(known)), tuple(known)).as_numbers()
+    for text, number in zip(known, numbers.tolist(), strict=True):
+        if np.isfinite(number):
+            found |= dict.fromkeys((str(number), str(texts_of(np.array([number]))[0])), text)
+    return found | {text: text for text in known}
 
 
 @dataclass(frozen=True)

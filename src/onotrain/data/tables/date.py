@@ -18,7 +18,7 @@ from onotrain.errors import DataError
 #: Parts that are taken if they are not all the same.
 _VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
 #: Parts of a date that go round, and how far [in their own units].
-_CYCLES = {"month": 12.0, "weekday": 7.0, "day": 31.0, "hour": 24.0, "minute": 60.0}
+CYCLES = {"month": 12.0, "weekday": 7.0, "day": 31.0, "hour": 24.0, "minute": 60.0}
 _DAY = np.timedelta64(1, "D").astype("timedelta64[us]").astype(np.int64)
 
 
@@ -62,7 +62,7 @@ class DateEncoder:
     def names(self, name: str) -> tuple[str, ...]:
         """Return the names of the columns that it writes."""
         return tuple(
-            f"{name} {part}{form}" for part in self.parts for form in ((" sin", " cos") if part in _CYCLES else ("",))
+            f"{name} {part}{form}" for part in self.parts for form in ((" sin", " cos") if part in CYCLES else ("",))
         )
 
     def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
@@ -72,8 +72,8 @@ class DateEncoder:
         found = _parts(np.where(lost, np.datetime64(0, "us"), dates))
         target = 0
         for part in self.parts:
-            if part in _CYCLES:
-                angle = 2 * np.pi * found[part] / _CYCLES[part]
+            if part in CYCLES:
+                angle = 2 * np.pi * found[part] / CYCLES[part]
                 out[:, target], out[:, target + 1] = np.where(lost, 0, np.sin(angle)), np.where(lost, 0, np.cos(angle))
                 target += 2
             else:

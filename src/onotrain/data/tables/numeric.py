@@ -15,6 +15,8 @@ from onotrain.errors import DataError
 
 #: Points of the distribution that ``scale: quantile`` keeps.
 _QUANTILES = 1001
+#: Least place in the distribution (and 1 less the largest) that is told from others.
+LEAST_QUANTILE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class NumericEncoder:
             up = np.interp(x, points, places)
             down = 1 - np.interp(-x, -points[::-1], places)
             # Halfway between both ends where a value comes often.
-            x = ndtri(np.clip((up + down) / 2, 1e-3, 1 - 1e-3))
+            x = ndtri(np.clip((up + down) / 2, LEAST_QUANTILE, 1 - LEAST_QUANTILE))
         return x
 
     def names(self, name: str) -> tuple[str, ...]:
