@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 
 import networks
 import onotrain
 import tables
+from onotrain.cli import terminal
 from onotrain.cli.program import run
 from onotrain.data.tables.memory import table_of
 from onotrain.data.tables.preparation import Preparation
@@ -125,6 +127,45 @@ def test_the_default_name_is_that_of_the_run(
     assert run(["export", "net.h5", "--format", "npz"]) == 2  # it might be anything, data for example
     assert "net.npz: exists already" in capsys.readouterr().err
     assert (tmp_path / "net.npz").read_bytes() == before
+
+
+def test_the_format_follows_from_the_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks.save(tmp_path / "net.h5", networks.example("multiclass"))
+    monkeypatch.chdir(tmp_path)
+    for kind in EXPORT_FORMATS:
+        assert run(["export", "net.h5", "--output", f"a.{kind}"]) == 0
+        assert run(["export", "net.h5", "--output", "b.bin", "--format", kind]) == 0
+        assert Path(f"a.{kind}").read_bytes() == Path("b.bin").read_bytes()
+    capsys.readouterr()
+    for options in ([], ["--output", "c.bin"]):
+        assert run(["export", "net.h5", *options]) == 2
+        assert "--format (safetensors, npz, onnx)" in " ".join(capsys.readouterr().err.split())
+    assert not Path("c.bin").exists()
+
+
+def test_what_goes_in_and_comes_out_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole at 80 columns."""
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    columns = {"age": [1.0, 2.0], "marital status (at the time of the interview)": ["no", "yes"]}
+    kinds = {name: {"name": kind} for name, kind in zip(columns, ("numeric", "categorical"), strict=True)}
+    preparation = tables.fitted(table_of(columns, list(columns)), kinds)
+    networks.save(tmp_path / "net.h5", networks.example("binary", preparation=preparation))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(terminal, "terminal_columns", lambda: 80)
+    assert run(["export", "net.h5", "--output", "a.onnx"]) == 0
+    shown = click.unstyle(capsys.readouterr().out)
+    assert max(map(len, shown.splitlines())) <= 80
+    words = shown.split()
+    assert words[:2] == ["wrote", "a.onnx"]
+    for word in ("age", "float64", "string", "probabilities", "float32", "label", "[batch,", "yes"):
+        assert word in words
+    assert "marital_status" in shown and "missing" in shown
+    assert run(["export", "net.h5", "--output", "a.npz"]) == 0
+    assert {"features", "outputs", "prepared"} <= set(click.unstyle(capsys.readouterr().out).split())
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
