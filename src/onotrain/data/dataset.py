@@ -97,6 +97,8 @@ class Dataset:
         Where the file says so.  Integer targets are indices into `class_names`.
     positions
         Finds the lines of a text file.
+    target_units
+        Of each target, where the file says so; empty text: of this one it does not.
     weights
         How much each sample counts, real numbers ``(n,)``; None: all alike.
     """
@@ -110,6 +112,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     positions: Positions | None = field(default=None, compare=False, repr=False)
     weights: np.ndarray | None = None
+    target_units: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -143,6 +146,7 @@ def make_dataset(
     class_names: Sequence[str] | None = None,
     positions: Positions | None = None,
     pixels: bool | None = None,
+    target_units: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Bring arrays as they are in a file into the form of a `Dataset`.
 
@@ -156,6 +160,8 @@ def make_dataset(
         Shape of one sample where it is not ``features.shape[1:]``.
     pixels
         Whether uint8 features are pixels; None: see `are_pixels`.
+    feature_names, target_names, class_names, positions, target_units
+        See `Dataset`.
 
     Raises
     ------
@@ -183,6 +189,7 @@ def make_dataset(
         target_names=None if target_names is None else tuple(target_names),
         class_names=None if class_names is None else tuple(class_names),
         positions=positions,
+        target_units=target_units,
     )
 
 

@@ -245,6 +245,7 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             target_names=arrays.target_names,
             class_names=arrays.class_names,
             pixels=arrays.pixels,
+            target_units=arrays.target_units,
         )
 
 

@@ -126,6 +126,7 @@ class Hdf5Stream:
             feature_names=self.feature_names,
             target_names=self.target_names,
             class_names=self.class_names,
+            target_units=self._arrays.target_units,
         )
 
     def close(self) -> None:
