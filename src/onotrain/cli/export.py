@@ -12,7 +12,7 @@ from onotrain.known_names import EXPORT_FORMATS
 EXAMPLES = """
 onotrain export runs/digits --format safetensors
 onotrain export runs/digits --format onnx --output network.onnx
-onotrain export runs/digits/checkpoints/step-000001000.h5 --format npz --output digits.npz
+onotrain export runs/d/checkpoints/step-000001000.h5 --format npz -o d.npz
 """
 
 
