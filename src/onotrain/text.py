@@ -39,6 +39,21 @@ def cut(text: str, width: int) -> str:
     return text[: width - len(_ELLIPSIS)] + _ELLIPSIS if width > len(_ELLIPSIS) else text[:width]
 
 
+def cut_between_words(text: str, width: int) -> str:
+    """Return a text in at most `width` characters, with an ellipsis in place of its last words: no number is cut.
+
+    If there is a comma, what follows one is left out as a whole.
+    """
+    if len(text) <= width:
+        return text
+    part = text[: width - len(_ELLIPSIS)]
+    kept = part.rpartition(", ")[0]
+    if kept:
+        return f"{kept}, {_ELLIPSIS}"
+    kept = part.rpartition(" ")[0]
+    return f"{kept} {_ELLIPSIS}" if kept else cut(text, width)
+
+
 def cut_in_the_middle(text: str, width: int) -> str:
     """Return a name in at most `width` characters, with an ellipsis in place of its middle."""
     kept = width - len(_ELLIPSIS)

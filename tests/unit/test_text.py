@@ -9,7 +9,7 @@ from rich.console import Console
 
 from onotrain.cli.evaluate_tables import Matrix
 from onotrain.cli.tables import table
-from onotrain.text import cut, cut_apart, cut_in_the_middle, figure, with_unit, wrapped
+from onotrain.text import cut, cut_apart, cut_between_words, cut_in_the_middle, figure, with_unit, wrapped
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,8 @@ def test_a_figure_has_five_significant_digits(value: float, text: str, short: st
 def test_names_are_cut_and_stay_apart() -> None:
     assert cut("temperature", 8) == "tempe..." and cut("short", 8) == "short"
     assert cut_in_the_middle("temperature_12", 9) == "tem..._12"
+    assert cut_between_words("-1.5 to 2.5, sd 1.25, mean 0.5", 26) == "-1.5 to 2.5, sd 1.25, ..."
+    assert cut_between_words("-1.2345 to 2.3456", 15) == "-1.2345 to ..." and cut_between_words("0.5", 3) == "0.5"
     assert cut_apart(["temperature_1", "temperature_2"], 8) == ["tem..._1", "tem..._2"]
     assert cut_apart(["temperature", "pressure_of"], 8) == ["tempe...", "press..."]
     assert [with_unit("p", unit) for unit in ("Pa", "", "1", None)] == ["p [Pa]", "p", "p", "p"]

@@ -10,7 +10,7 @@ from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
 from onotrain.data.sources import is_table
-from onotrain.text import figure, with_unit
+from onotrain.text import figure
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -22,6 +22,8 @@ SHOWN_ROWS = 20
 SHOWN_COLUMNS = 60
 #: Columns of statistics, the least important first.
 _LEAST = ("std", "mean")
+#: Characters of the longest bar.
+_BAR = 20
 
 
 def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
@@ -73,13 +75,14 @@ def _target_kind(targets: TargetInfo) -> str:
 def _table_tables(found: TableInfo) -> Iterator[Any]:
     yield from _target_tables(found.targets, found.samples)
     rows = [
-        [with_unit(column.name, column.units), column.role, _many(column.missing), f"{column.different:,}",
+        [column.name, column.units or "", column.role, _many(column.missing), f"{column.different:,}",
          column.summary or column.why]
         for column in found.columns[:SHOWN_COLUMNS]
     ]  # fmt: skip
     title = _title("columns", len(rows), len(found.columns))
-    yield table(title, ["column", "kind", "missing", "different", "values"], rows, text=["kind", "values"],
-                least=["different", "missing"])  # fmt: skip
+    columns = ["column", "unit", "kind", "missing", "different", "values"]
+    words, least = ["unit", "kind", "values"], ["different", "missing"]
+    yield table(title, columns, rows, text=words, least=least, optional=["unit", "missing"])
     remarks = [[column.name, column.why] for column in found.columns if _is_remarkable(column)]
     if remarks:
         yield table("worth a look", ["column", "why"], remarks[:SHOWN_COLUMNS], text=["why"])
@@ -96,20 +99,21 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
     if counts:
         width = max(count for _, count in counts) or 1
         rows = [
-            [name, f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(30 * count / width)]
+            [name, f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(_BAR * count / width)]
             for name, count in counts[:SHOWN_ROWS]
         ]
         title = _title("classes or labels", len(rows), len(counts))
-        yield table(title, ["name", "samples", "share", ""], rows, text=[""], least=[""])
+        yield table(title, ["name", "samples", "share", ""], rows, least=[""])
     if targets.ranges:
         numbers = (str(number) for number in range(len(targets.units or ())))
         units = dict(zip(targets.names or numbers, targets.units or (), strict=False))
         rows = [
-            [with_unit(name, units.get(name)), *(figure(value, short=True) for value in values)]
+            [name, units.get(name, ""), *(figure(value, short=True) for value in values)]
             for name, *values in targets.ranges[:SHOWN_ROWS]
         ]
         title = _title("targets", len(rows), len(targets.ranges))
-        yield table(title, ["target", "minimum", "maximum", "mean", "std"], rows, least=_LEAST)
+        columns = ["target", "unit", "minimum", "maximum", "mean", "std"]
+        yield table(title, columns, rows, text=["unit"], least=_LEAST, optional=["unit"])
 
 
 def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:

@@ -80,13 +80,12 @@ def _scores(evaluation: Evaluation) -> Any:
 
 def _outputs(evaluation: Evaluation) -> Any:
     """Return the table of errors and R2 of each output, with units where they are known."""
-    columns, rows = ["output", "unit", "mae", "rmse", "r2"], []
-    for output in evaluation.outputs:
-        rows.append([output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2)])
-    if not any(output.unit for output in evaluation.outputs):
-        del columns[1]
-        rows = [[row[0], *row[2:]] for row in rows]
-    return table("", columns, rows, text=["unit"], least=["mae"])
+    rows = [
+        [output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2)]
+        for output in evaluation.outputs
+    ]
+    columns = ["output", "unit", "mae", "rmse", "r2"]
+    return table("", columns, rows, text=["unit"], least=["mae"], optional=["unit"])
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from onotrain.text import cut, cut_apart, wrapped
+from onotrain.text import cut, cut_apart, cut_between_words, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _GAP = 2
 #: What a column of text is cut to before others are left out, and at last [characters].
 _SHORT, _SHORTEST = 16, 6
+#: By how much longer than the names of the first column other texts are left.
+_PREFERRED = 16
 
 
 def table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[str] = (),
     footer: Sequence[str] = (), least: Sequence[str] = (), strong: Sequence[tuple[int, int]] = (),
+    optional: Sequence[str] = (),
 ) -> FittedTable:  # fmt: skip
     """Return a table.
 
@@ -31,7 +34,7 @@ def table(
     columns, rows
         Headings and cells.
     text
-        Columns that are text beside the first one; the others are numbers.
+        Columns that are text beside the first one; the others are numbers, but for bars under an empty heading.
     footer
         A last row under a line.
     least
@@ -39,7 +42,12 @@ def table(
         the last column on; the first one stays.
     strong
         Cells (row, column) that are printed bold.
+    optional
+        Columns that are only there where any of their cells is not empty.
     """
+    kept = [k for k, name in enumerate(columns) if name not in optional or any(row[k] for row in rows)]
+    if len(kept) < len(columns):
+        columns, rows = [columns[k] for k in kept], [[row[k] for k in kept] for row in rows]
     return FittedTable(title, tuple(columns), rows, {columns[0], *text}, footer, tuple(least), frozenset(strong))
 
 
@@ -93,7 +101,7 @@ class FittedTable:
             heading = min(len(self.columns[k]), smallest if self.columns[k] in self.text else _SHORT)
             least[k] = max(heading, min(smallest, widths[k]) if self.columns[k] in self.text else self._widest(k))
         while _total(widths, kept) > width and least:
-            longest = max(least, key=lambda k: widths[k])
+            longest = max(least, key=lambda k: widths[k] - (_PREFERRED if k else 0))
             if widths[longest] <= least[longest]:
                 del least[longest]
             else:
@@ -118,13 +126,20 @@ class FittedTable:
         for number in kept:
             name, is_text = self.columns[number], self.columns[number] in self.text
             column = [row[number] for row in self.rows]
-            shown = cut_apart(column, widths[number]) if is_text else column
+            shown = column
+            if is_text:
+                names = number == 0 or not any(" " in cell for cell in column)
+                width = widths[number]
+                shown = cut_apart(column, width) if names else [cut_between_words(cell, width) for cell in column]
             cells.append(
                 [Text(cell, style="bold" if (row, number) in self.strong else "") for row, cell in enumerate(shown)]
             )
             foot = self.footer[number] if self.footer else ""
             made.add_column(
-                Text(cut(name, widths[number])), Text(foot), justify="left" if is_text else "right", no_wrap=True
+                Text(cut(name, widths[number])),
+                Text(foot),
+                justify="left" if is_text or not name else "right",
+                no_wrap=True,
             )
         for row in zip(*cells, strict=True):
             made.add_row(*row)
