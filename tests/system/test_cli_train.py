@@ -35,7 +35,11 @@ def test_train_prints_a_line_for_each_epoch(ranks: int) -> None:
     assert lines[0].startswith("onotrain ")
     assert any(f"{max(ranks, 1)} rank{'s' * (ranks > 1)} on 1 node" in line for line in lines)
     assert [line.split()[1] for line in lines if line.startswith("epoch ")] == ["1/3", "2/3", "3/3"]
-    assert lines[-1] == "results in run; next: onotrain predict run DATA --output predictions.csv"
+    assert lines[-3:] == [
+        "results in run",
+        "next: onotrain evaluate run DATA",
+        "      onotrain predict run DATA --output predictions.csv",
+    ]
     assert "\x1b" not in done.stdout
     assert json.loads(Path("run/summary.json").read_text())["ranks"] == max(ranks, 1)
 

@@ -118,7 +118,7 @@ def test_times_of_a_day_and_tiny_numbers_are_distinguished(capsys: pytest.Captur
     assert run(["data", "info", "time.csv", "sigma.csv"]) == 0
     out = capsys.readouterr().out
     assert "the same" not in out
-    for name, different, summary in (("t", 8, "sd 1604"), ("sigma", 4, "1.5e-46 to 8.5e-46")):
+    for name, different, summary in (("t", 8, "sd 1603.9"), ("sigma", 4, "1.5e-46 to 8.5e-46")):
         line = next(line for line in out.splitlines() if line.split()[:2] == [name, "numeric"])
         assert line.split()[2] == str(different) and summary in line
     trained("time.csv", "training.epochs=1")

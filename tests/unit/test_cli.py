@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_the_help_of_a_subcommand_loads_nothing_heavy_and_shows_examples(subcomm
 @pytest.mark.parametrize("subcommand", ["info", "convert", "fetch"])
 def test_the_help_of_data(subcommand: str) -> None:
     assert f"\n  onotrain data {subcommand} " in invoke("data", subcommand, "--help").output.partition("Examples:")[2]
+
+
+#: Shown to be copied: these stay whole where there is no place for them.
+COPIED = re.compile(r"  (mpirun -n 4 |srun )?onotrain |  --\w+ \[")
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize("words", [[], *([name] for name in SUBCOMMANDS), ["data", "info"], ["bench", "step"]])
+def test_help_is_whole_at_any_width(words: list[str], columns: int) -> None:
+    output = CliRunner().invoke(program, [*words, "--help"], terminal_width=columns).output
+    wide = [line for line in output.splitlines() if len(line) > columns]
+    assert [line for line in wide if columns == 80 or not COPIED.match(line)] == []
+    assert not re.search(r"\b\d+,?$", output.partition("Exit codes:")[2], re.MULTILINE)  # a code and what it means
 
 
 def test_the_subcommands_are_listed_with_what_they_do() -> None:

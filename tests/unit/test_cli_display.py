@@ -6,13 +6,16 @@ import errno
 import io
 import os
 import pty
+import re
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from onotrain.cli import display, terminal
-from onotrain.cli.display import Bar, Lines, Warnings, duration, epoch_line, figure
+from onotrain.cli.display import Bar, Lines, Warnings, duration
+from onotrain.cli.epochs import EpochLines, header
 from onotrain.training.observers import RunStart, StepEnd
 
 RECORD = {
@@ -49,33 +52,52 @@ def step(number: int, loss: float = 0.5) -> StepEnd:
 
 
 def test_an_epoch_is_one_line() -> None:
-    assert epoch_line(RECORD, 40) == (
-        "epoch  3/40  loss 0.1234  acc 0.9632  val loss 0.1402  val acc 0.9610  val top_5 0.9900  lr 1.0e-03  "
+    assert EpochLines(40)(RECORD) == (
+        "epoch  3/40  loss 0.12341  acc 0.96320  val loss 0.14020  val acc 0.96100  val top_5 0.99000  lr 0.001  "
         "12,345 samples/s  0.12 s"
     )
 
 
-@pytest.mark.parametrize("columns", [60, 90, 105, 200])
-def test_an_epoch_fits_the_terminal(columns: int) -> None:
-    record = {key: value for key, value in RECORD.items() if not key.startswith("validation_")}
-    line = epoch_line(record, 40, columns)
-    assert len(line) <= columns
-    assert line.startswith("epoch  3/40  loss 0.1234  acc 0.9632")
+@pytest.mark.parametrize("columns", [60, 80, 105, 200])
+def test_an_epoch_fits_the_terminal_and_says_what_does_not(columns: int) -> None:
+    lines = EpochLines(40, columns, "validation_loss")
+    first = lines(RECORD).splitlines()
+    assert max(map(len, first)) <= columns
+    assert first[-1].startswith("epoch  3/40    loss 0.12341") and "val loss 0.14020" in first[-1]
+    said = " ".join(" ".join(first[:-1]).split())
+    for name, text in {
+        "samples/s": "12,345",
+        "seconds": "0.12 s",
+        "val acc": "0.96100",
+        "val top_5": "0.99000",
+    }.items():
+        assert (name in said) == (text not in first[-1])
+    assert ("too narrow" in said) == (columns < 130)
+    (again,) = lines(RECORD | {"train_loss": 1.5e-7}).splitlines()  # it is said once
+    assert "loss 1.5000e-07" in again and len(again) <= columns
+
+
+def test_the_best_epochs_are_marked() -> None:
+    lines = EpochLines(3, None, "validation_loss")
+    shown = [lines(RECORD | {"epoch": epoch, "best": epoch == 2}) for epoch in (1, 2, 3)]
+    assert [line[:14] for line in shown] == ["epoch 1/3    l", "epoch 2/3 *  l", "epoch 3/3    l"]
+    text = header(replace(START, watched="validation_loss"), 80)
+    assert "* marks the best epoch so far" in text and "validation_loss" in text
+    assert "*" not in header(START)
+
+
+def test_notes_of_the_header_are_wrapped_with_an_indent() -> None:
+    lines = header(replace(START, notes=("target: price " + "(the last column of many) " * 5,)), 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    begin = next(number for number, line in enumerate(lines) if line.startswith("  note"))
+    assert all(line.startswith(" " * 12 + "(") or line.startswith(" " * 12) for line in lines[begin + 1 : begin + 3])
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0, "0.00 s"), (0.124, "0.12 s"), (9.14, "9.1 s"), (189, "3:09"), (7389, "2:03:09")]
+    ("seconds", "text"), [(0.0, "0.00 s"), (0.124, "0.12 s"), (9.14, "9.1 s"), (189, "3:09 min"), (7389, "2:03:09 h")]
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0.0000"), (0.12345, "0.1235"), (1.5e-7, "1.500e-07"), (2.5e9, "2.500e+09"), (-3.0, "-3.0000")],
-)
-def test_figures(value: float, text: str) -> None:
-    assert figure(value) == text
 
 
 def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +109,7 @@ def test_lines(capsys: pytest.CaptureFixture[str]) -> None:
     out, err = capsys.readouterr()
     for fact in ("64-64-10, 4,810 parameters", "1,438 samples", "359", "2 ranks on 1 node", "allreduce", "runs/x-1"):
         assert fact in out
-    assert out.splitlines()[-1] == epoch_line(RECORD, 40)
+    assert out.splitlines()[-1] == EpochLines(40)(RECORD)
     assert err == "onotrain: 4 ranks fight\n"
 
 
@@ -120,10 +142,24 @@ def test_the_bar_shows_means_speed_and_time_left(monkeypatch: pytest.MonkeyPatch
         clock.seconds += 1.0
         bar.stepped(step(46, loss=4.0))
     shown = sys.stdout.getvalue()
-    assert "loss 1.5000" in drawn and "acc 0.7500" in drawn and "samples/s" in drawn and " left" in drawn
+    assert "loss 1.5000" in drawn and "acc 0.75000" in drawn and "samples/s" in drawn and " left" in drawn
     assert "epoch  1/40" in drawn
     assert "loss 4.0000" in shown.removeprefix(drawn)  # the mean of one epoch alone
     assert "\x1b[?25l" not in shown  # the cursor stays: a killed job could not bring it back
+
+
+@pytest.mark.parametrize("columns", [80, 60, 40])
+def test_the_bar_breaks_no_number(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    bar, clock = Bar(columns), Clock(monkeypatch)
+    with bar:
+        bar.started(START)
+        clock.seconds += 1.0
+        bar.stepped(step(1, loss=1.23456))
+        drawn = sys.stdout.getvalue()
+    last = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", drawn).split("\r")[-1].splitlines()[-1]
+    assert len(last.rstrip()) <= columns and "\u2026" not in last
+    assert "loss 1.2346" in last and ("acc 0.75000" in last) == (columns >= 80)
 
 
 def test_the_bar_is_drawn_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

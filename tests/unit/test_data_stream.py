@@ -125,7 +125,7 @@ class TestInfo:
         assert [column.missing for column in info.columns] == [1, 2, 0, 1]
         assert [column.infinite for column in info.columns] == [0, 1, 0, 0]
         assert [column.different for column in info.columns] == [3, 1, 1, 2]
-        assert a.summary == "1 to 4, sd 1.247, mean 2.3333"
+        assert a.summary == "1 to 4, sd 1.2472, mean 2.3333"
         assert b.summary == "8 to 8, sd 0, mean 8"
         assert (c.role, c.why) == ("ignore", "every value is the same")
         assert (kind.role, kind.why, kind.summary) == ("target", "the last column", "y (2), x (1)")

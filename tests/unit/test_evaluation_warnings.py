@@ -71,6 +71,20 @@ def test_r2_below_zero(values: Path) -> None:
     assert found.to_mapping()["outputs"][2]["r2"] is None
 
 
+def test_targets_that_are_scaled_already_need_no_such_advice(values: Path) -> None:
+    """Neither at the end of a training nor in an evaluation; the rest of the advice stays."""
+    data = {"train": str(values.parent / "t.npz"), "validation": 0.25, "normalize_targets": "standard"}
+    again = values.parent / "scaled"
+    again.mkdir()
+    found = dead(again, loss="mse", data=data)
+    for warnings in (
+        json.loads((found / "summary.json").read_text())["warnings"],
+        evaluate(found, DataSpec(data["train"])).warnings,
+    ):
+        assert warnings[0].startswith("R2 IS BELOW 0") and "train longer" in warnings[0]
+        assert "normalize_targets" not in warnings[0] and "scale the targets" not in warnings[0]
+
+
 def test_they_come_last_however_quiet(classes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, config = str(classes.parent / "t.npz"), str(classes / "config.yaml")
     assert run(["evaluate", str(classes), data]) == 0

@@ -100,7 +100,7 @@ _INPUTS = click.option(
     cls=Subcommand,
     examples="""
 onotrain bench kernels
-onotrain bench kernels configs/digits.yaml --rows 16,128 --optimizer sgd --optimizer lamb
+onotrain bench kernels configs/digits.yaml --rows 16,128 --optimizer lamb
 ONOTRAIN_KERNELS=baseline onotrain bench kernels --json baseline.json
 mpirun -n 4 onotrain bench kernels
 """,
@@ -131,7 +131,7 @@ def kernels_command(session: Session, rows: Sequence[int], optimizers: Sequence[
     examples="""
 onotrain bench step
 mpirun -n 4 onotrain bench step configs/mnist-mlp.yaml
-mpirun -n 4 onotrain bench step --rows 64 --set strategy.name=flat --set optimizer.name=sgd
+mpirun -n 4 onotrain bench step --rows 64 --set strategy.name=flat
 """,
 )
 @click.option("--rows", type=_Numbers("rows"), default="32,256", metavar="N,...",

@@ -32,9 +32,10 @@ class Session:
         from onotrain import _kernels
         from onotrain.bench.machine import describe
         from onotrain.bench.subject import subject_of
-        from onotrain.cli.terminal import console, terminal_columns
+        from onotrain.cli.terminal import console, terminal_columns, text_columns
         from onotrain.parallel.agreement import agreed
         from onotrain.parallel.world import World
+        from onotrain.text import wrapped
 
         with World.connect() as world:
             with agreed(world.comm):
@@ -49,7 +50,8 @@ class Session:
             with agreed(world.comm):
                 if world.rank == 0:
                     out = console(terminal_columns())
-                    out.print(_header(machine, subject), markup=False, soft_wrap=True)
+                    for fact in _header(machine, subject):
+                        out.print(wrapped(fact, text_columns(), 2), markup=False, soft_wrap=True)
                     for table in tables(result):
                         out.print()
                         out.print(table)
@@ -72,19 +74,17 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
-def _header(machine: dict[str, Any], subject: Subject) -> str:
+def _header(machine: dict[str, Any], subject: Subject) -> list[str]:
     """Return the facts that the numbers depend on."""
     from onotrain.cli.display import count
 
     facts, ranks = subject.describe(), machine["ranks"]
     pools = ", ".join(f"{b['library']} {b['version']}, {count(b['threads'], 'thread')}" for b in machine["blas"][:1])
-    return "\n".join(
-        [
-            f"{machine['cpu']}, {count(machine['cores'], 'core')}; {count(ranks, 'rank')} on "
-            f"{count(len(machine['ranks_per_node']), 'node')}",
-            f"network {facts['network']}, {facts['dtype']}; kernels {subject.kernels.path}; BLAS {pools or 'unknown'}",
-        ]
-    )
+    return [
+        f"{machine['cpu']}, {count(machine['cores'], 'core')}; {count(ranks, 'rank')} on "
+        f"{count(len(machine['ranks_per_node']), 'node')}",
+        f"network {facts['network']}, {facts['dtype']}; kernels {subject.kernels.path}; BLAS {pools or 'unknown'}",
+    ]
 
 
 @contextmanager

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from rich.table import Table
-
 from onotrain.cli.display import count
-from onotrain.cli.tables import table
+from onotrain.cli.tables import FittedTable, table
 
 Result = dict[str, Any]
 
@@ -36,7 +34,7 @@ def size(nbytes: int) -> str:
     return f"{nbytes} B"
 
 
-def kernel_tables(result: Result) -> Iterator[Table]:
+def kernel_tables(result: Result) -> Iterator[FittedTable]:
     """Yield a table for each number of rows, the updates first."""
     columns = ["kernel", "of", "us", "min to max", "GFLOP/s", "GEMM", "of GEMM", "GB/s"]
     for rows in dict.fromkeys(kernel["rows"] for kernel in result["kernels"]):
@@ -51,7 +49,7 @@ def kernel_tables(result: Result) -> Iterator[Table]:
         yield table(f"{rows} rows a rank" if rows else "updates", columns, lines, text=["of"])
 
 
-def step_tables(result: Result) -> Iterator[Table]:
+def step_tables(result: Result) -> Iterator[FittedTable]:
     """Yield throughput by ranks, and the parts of a step with most ranks."""
     lines = [
         [
@@ -67,7 +65,7 @@ def step_tables(result: Result) -> Iterator[Table]:
         yield _parts(most)
 
 
-def _parts(step: Result) -> Table:
+def _parts(step: Result) -> FittedTable:
     """Return where the time of one step goes."""
     parts = step["parts_seconds"]
     whole = fmean(parts["step"])
@@ -80,7 +78,7 @@ def _parts(step: Result) -> Table:
     return table(title, ["part", "us", "share", "least rank", "most rank"], lines)
 
 
-def allreduce_tables(result: Result) -> Iterator[Table]:
+def allreduce_tables(result: Result) -> Iterator[FittedTable]:
     """Yield barriers, and sums by size."""
     names = {"node_seconds": "ours, node", "mpi_node_seconds": "MPI, node", "mpi_seconds": "MPI, all ranks"}
     yield table("barriers", ["barrier", "us", "min to max"], [
@@ -103,7 +101,7 @@ def allreduce_tables(result: Result) -> Iterator[Table]:
     yield table(title, columns, lines)
 
 
-def predict_tables(result: Result) -> Iterator[Table]:
+def predict_tables(result: Result) -> Iterator[FittedTable]:
     """Yield the one table."""
     rate, part = result["samples_per_s"], result["of_gemm"]
     lines = [
@@ -116,7 +114,7 @@ def predict_tables(result: Result) -> Iterator[Table]:
     yield table(title, ["prediction", "median", "min", "max"], lines)
 
 
-def io_tables(result: Result) -> Iterator[Table]:
+def io_tables(result: Result) -> Iterator[FittedTable]:
     """Yield files, and what saving costs."""
     entries = [("save a checkpoint", result["checkpoint"]["bytes"], result["checkpoint"]["save"])]
     entries += [("load a checkpoint", result["checkpoint"]["bytes"], result["checkpoint"]["load"])]

@@ -39,15 +39,16 @@ def info(paths: Sequence[str], spec: Callable[..., DataSpec]) -> None:
     arrays: shapes, types and spread.  Of targets: balance of the classes, or the range of each.
     """
     from onotrain.cli import data_info
-    from onotrain.cli.terminal import console, terminal_columns
+    from onotrain.cli.terminal import console, terminal_columns, text_columns
+    from onotrain.text import wrapped
 
-    out = console(terminal_columns())
+    out, columns = console(terminal_columns()), text_columns()
     for number, path in enumerate(paths):
         facts, tables = data_info.describe(spec(path))
         if number:
             out.print()
         for name, fact in facts:
-            out.print(f"{name:<10}{fact}", markup=False, soft_wrap=True)
+            out.print(wrapped(fact, columns, 10, first=f"{name:<10}"), markup=False, soft_wrap=True)
         for table in tables:
             out.print()
             out.print(table)

@@ -10,6 +10,7 @@ from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
 from onotrain.data.sources import is_table
+from onotrain.text import figure
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 SHOWN_ROWS = 20
 #: Of a table's columns.
 SHOWN_COLUMNS = 60
-#: Characters of a name and of a summary.
-_NAME, _SUMMARY = 14, 42
+#: Columns of statistics, the least important first.
+_LEAST = ("std", "mean")
+#: Characters of the longest bar.
+_BAR = 20
 
 
 def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
@@ -72,23 +75,21 @@ def _target_kind(targets: TargetInfo) -> str:
 def _table_tables(found: TableInfo) -> Iterator[Any]:
     yield from _target_tables(found.targets, found.samples)
     rows = [
-        [_cut(column.name, _NAME), column.role, _many(column.missing), f"{column.different:,}",
-         _cut(column.summary or column.why, _SUMMARY)]
+        [column.name, column.units or "", column.role, _many(column.missing), f"{column.different:,}",
+         column.summary or column.why]
         for column in found.columns[:SHOWN_COLUMNS]
     ]  # fmt: skip
     title = _title("columns", len(rows), len(found.columns))
-    yield table(title, ["column", "kind", "missing", "different", "values"], rows, text=["kind", "values"])
-    remarks = [[_cut(column.name, _NAME), column.why] for column in found.columns if _is_remarkable(column)]
+    columns = ["column", "unit", "kind", "missing", "different", "values"]
+    words, least = ["unit", "kind", "values"], ["different", "missing"]
+    yield table(title, columns, rows, text=words, least=least, optional=["unit", "missing"])
+    remarks = [[column.name, column.why] for column in found.columns if _is_remarkable(column)]
     if remarks:
         yield table("worth a look", ["column", "why"], remarks[:SHOWN_COLUMNS], text=["why"])
 
 
 def _is_remarkable(column: ColumnInfo) -> bool:
     return bool(column.why) and column.role != "target"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
@@ -98,18 +99,21 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
     if counts:
         width = max(count for _, count in counts) or 1
         rows = [
-            [_cut(name, _NAME), f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(30 * count / width)]
+            [name, f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(_BAR * count / width)]
             for name, count in counts[:SHOWN_ROWS]
         ]
-        yield table(
-            _title("classes or labels", len(rows), len(counts)), ["name", "samples", "share", ""], rows, text=[""]
-        )
+        title = _title("classes or labels", len(rows), len(counts))
+        yield table(title, ["name", "samples", "share", ""], rows, least=[""])
     if targets.ranges:
+        numbers = (str(number) for number in range(len(targets.units or ())))
+        units = dict(zip(targets.names or numbers, targets.units or (), strict=False))
         rows = [
-            [_cut(name, _NAME), *(f"{value:.5g}" for value in values)] for name, *values in targets.ranges[:SHOWN_ROWS]
+            [name, units.get(name, ""), *(figure(value, short=True) for value in values)]
+            for name, *values in targets.ranges[:SHOWN_ROWS]
         ]
         title = _title("targets", len(rows), len(targets.ranges))
-        yield table(title, ["target", "minimum", "maximum", "mean", "std"], rows)
+        columns = ["target", "unit", "minimum", "maximum", "mean", "std"]
+        yield table(title, columns, rows, text=["unit"], least=_LEAST, optional=["unit"])
 
 
 def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
@@ -119,7 +123,8 @@ def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
     meaning = " (pixels: counted as 0 to 1; data.pixels: false if they are numbers)" if found.dtype == "uint8" else ""
     yield "features", f"{found.features:,} of {found.dtype}{meaning}, shape {shape}"
     minimum, maximum, mean, std = found.overall
-    yield "values", f"{minimum:g} to {maximum:g}, mean {mean:.4g}, standard deviation {std:.4g}"
+    low, high, middle, spread = (figure(value, short=True) for value in (minimum, maximum, mean, std))
+    yield "values", f"{low} to {high}, mean {middle}, std {spread}"
     missing, infinite = int(found.missing.sum()), int(found.infinite.sum())
     yield "missing", f"{missing:,}" + (f", and {infinite:,} infinite" if infinite else "")
     if found.constant:
@@ -134,14 +139,18 @@ def _tables(found: DataInfo) -> Iterator[Any]:
         rows = [
             [
                 found.feature_names[column] if found.feature_names else str(column),
-                *(f"{values[column]:.5g}" for values in (found.minimum, found.maximum, found.mean, found.std)),
+                *(
+                    figure(values[column], short=True)
+                    for values in (found.minimum, found.maximum, found.mean, found.std)
+                ),
                 _many(found.missing[column]),
                 _many(found.infinite[column]),
             ]
             for column in columns[:SHOWN_ROWS]
         ]
         title = _title("columns", len(rows), len(columns)) + ("" if found.feature_names else " with missing values")
-        yield table(title, ["column", "minimum", "maximum", "mean", "std", "missing", "infinite"], rows)
+        yield table(title, ["column", "minimum", "maximum", "mean", "std", "missing", "infinite"], rows,
+                    least=("infinite", *_LEAST, "missing"))  # fmt: skip
 
 
 def _columns(found: DataInfo) -> list[int]:

@@ -7,75 +7,23 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from onotrain import __version__
-from onotrain.cli.terminal import console, terminal_stream
+from onotrain.cli.epochs import EpochLines, count, duration, header
+from onotrain.cli.terminal import console, terminal_stream, text_columns
+from onotrain.text import figure, wrapped
 from onotrain.training.observers import Observer, RunStart, StepEnd
+
+__all__ = ["Bar", "Lines", "Warnings", "count", "duration", "warn"]
 
 #: Shortest time between two drawings of the bar [s].
 INTERVAL_S = 0.1
 #: Largest part of rank 0's time that drawing may take: all other ranks wait for it.
 DRAWING_SHARE = 0.01
 
-_SHORT = {"loss": "loss", "accuracy": "acc"}
 
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 rank`` or ``12,345 samples``."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: ``0.12 s``, ``9.1 s``, ``3:09``, ``2:03:09``."""
-    if seconds < 60:
-        return f"{seconds:.{2 if seconds < 1 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
-
-
-def header(start: RunStart) -> str:
-    """Return the facts of a run, a line for each subject."""
-    from onotrain import _kernels
-    from onotrain.parallel import threads
-
-    place = f"{count(start.ranks, 'rank')} on {count(start.nodes, 'node')}"
-    blas = count(threads.requested() or 1, "BLAS thread")
-    validation = f"{start.validation_samples:,}" if start.validation_samples else "none"
-    facts = {
-        "network": f"{start.network}, {count(start.parameters, 'parameter')}",
-        "data": f"{count(start.samples, 'sample')} to train on, {validation} to validate on",
-        "training": f"{count(start.epochs, 'epoch')} of {count(start.steps_per_epoch, 'step')}, "
-        f"{count(start.batch_size, 'sample')} a step",
-        "ranks": f"{place}, {blas} {'each' if start.ranks > 1 else ''}".rstrip()
-        + f", strategy {start.strategy}, kernels {_kernels.path()}",
-        "output": start.output,
-    }
-    if start.first_step:
-        facts["resumed"] = f"after step {start.first_step:,}, in epoch {min(start.first_epoch + 1, start.epochs)}"
-    lines = [f"  {name:<9} {fact}" for name, fact in facts.items()]
-    lines[2:2] = [f"  {'note':<9} {note}" for note in start.notes]
-    return "\n".join([f"onotrain {__version__}", *lines])
-
-
-def epoch_line(record: Mapping[str, Any], epochs: int, columns: int | None = None) -> str:
-    """Return an epoch's record as one line, without its least parts where that is wider than `columns`."""
-    width = len(str(epochs))
-    parts = [f"epoch {record['epoch']:>{width}}/{epochs}"]
-    parts += [f"{_SHORT[name]} {figure(record[f'train_{name}'])}" for name in _SHORT if f"train_{name}" in record]
-    for key, value in record.items():
-        if key.startswith("validation_") and isinstance(value, float):
-            name = key.removeprefix("validation_")
-            parts.append(f"val {_SHORT.get(name, name)} {figure(value)}")
-    rate, speed = f"lr {record['learning_rate']:.1e}", f"{record['samples_per_second']:,.0f} samples/s"
-    seconds = duration(record["train_seconds"])
-    choices = [[*parts, rate, speed, seconds], [*parts, speed, seconds], [*parts, seconds], parts]
-    lines = ["  ".join(choice) for choice in choices]
-    return next((line for line in lines if columns is None or len(line) <= columns), lines[-1])
-
-
-def figure(value: float) -> str:
-    """Return a loss or metric with four decimals, or in exponential form where that shows nothing of it."""
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+def warn(message: str) -> None:
+    """Print a warning where errors go, whole at the width of the terminal."""
+    text = wrapped(message, text_columns(stderr=True), 2, first="onotrain: ")
+    print(text, file=sys.stderr, flush=True)
 
 
 class Warnings(Observer):
@@ -96,7 +44,7 @@ class Warnings(Observer):
 
     def noted(self, message: str) -> None:
         """Print a warning."""
-        print(f"onotrain: {message}", file=sys.stderr, flush=True)
+        warn(message)
 
 
 class Lines(Warnings):
@@ -104,17 +52,17 @@ class Lines(Warnings):
 
     def __init__(self, *, epochs: bool = True, columns: int | None = None) -> None:
         self._show_epochs, self._columns = epochs, columns
-        self._epochs = 0
+        self._line = EpochLines(0)
 
     def started(self, start: RunStart) -> None:
         """Print the header."""
-        self._epochs = start.epochs
-        self.print(header(start))
+        self._line = EpochLines(start.epochs, self._columns, start.watched)
+        self.print(header(start, self._columns))
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Print the epoch's line."""
         if self._show_epochs:
-            self.print(epoch_line(record, self._epochs, self._columns))
+            self.print(self._line(record))
 
 
 class Bar(Lines):
@@ -133,7 +81,7 @@ class Bar(Lines):
         self._console = console(columns, stream=terminal_stream())
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=max(10, min(40, columns - 85))),
+            BarColumn(bar_width=self._bar_width()),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}"),
             console=self._console,
@@ -144,6 +92,9 @@ class Bar(Lines):
         )
         self._task: Any = None
         self._due = 0.0
+
+    def _bar_width(self) -> int:
+        return max(10, min(40, (self._columns or 100) - 85))
 
     def close(self) -> None:
         """Take the bar away."""
@@ -189,11 +140,18 @@ class Bar(Lines):
 
     def noted(self, message: str) -> None:
         """Print a warning above the bar."""
-        self.print(f"onotrain: {message}")
+        self.print(wrapped(message, self._columns, 2, first="onotrain: "))
 
     def ended(self, summary: Mapping[str, Any]) -> None:
         """Take the bar away."""
         self.close()
+
+    def _fitting(self, description: str, loss: str, accuracy: str, speed: str, left: str) -> str:
+        """Return as many figures as there is place for beside the bar."""
+        width = (self._columns or 100) - len(description) - self._bar_width() - len(" 100%") - 2
+        choices = [[loss, accuracy, speed, left], [loss, accuracy, left], [loss, left], [loss], []]
+        texts = ["  ".join(filter(None, choice)) for choice in choices]
+        return next(text for text in texts if len(text) <= width or not text)
 
     def _draw(self, step: StepEnd, now: float) -> None:
         start = self._start
@@ -204,15 +162,14 @@ class Bar(Lines):
         self._drawn_step, self._drawn_at = step.step, now
         total = start.epochs * start.steps_per_epoch
         left = (now - self._began) * (total - step.step) / (step.step - start.first_step)
-        figures = [f"loss {figure(self._loss / self._samples)}"]
-        if step.accuracy is not None:
-            figures.append(f"acc {self._right / self._samples:.4f}")
-        figures += [f"{self._rate:,.0f} samples/s", f"{duration(left)} left"]
+        accuracy = "" if step.accuracy is None else f"acc {figure(self._right / self._samples)}"
+        loss, speed = f"loss {figure(self._loss / self._samples)}", f"{self._rate:,.0f} samples/s"
+        description = f"epoch {step.epoch + 1:>{len(str(start.epochs))}}/{start.epochs}"
         self._progress.update(
             self._task,
-            description=f"epoch {step.epoch + 1:>{len(str(start.epochs))}}/{start.epochs}",
+            description=description,
             completed=step.step - step.epoch * start.steps_per_epoch,
-            figures="  ".join(figures),
+            figures=self._fitting(description, loss, accuracy, speed, f"{duration(left)} left"),
         )
         self._progress.refresh()
         self._due = now + max(INTERVAL_S, (perf_counter() - now) / DRAWING_SHARE)

@@ -50,19 +50,24 @@ class _Output:
     """Prints findings, with the level in colour on a terminal."""
 
     def __init__(self) -> None:
-        from onotrain.cli.terminal import console, terminal_columns
+        from onotrain.cli.terminal import console, terminal_columns, text_columns
 
-        self._console = console(terminal_columns())
+        self._console, self._columns = console(terminal_columns()), text_columns()
 
     def show(self, finding: Any) -> None:
         """Print one finding."""
         from rich.text import Text
 
+        from onotrain.text import wrapped
+
         style = {"ok": "green", "warn": "yellow", "FAIL": "bold red"}[finding.level]
-        line = Text.assemble((f"{finding.level:<5}", style), f"{finding.subject:<16}{finding.text}")
+        text = wrapped(finding.text, self._columns, 21, first=f"{finding.level:<5}{finding.subject:<16}")
+        line = Text(text)
+        line.stylize(style, 0, len(finding.level))
         self._console.print(line, soft_wrap=True)
         if finding.hint is not None and finding.level != "ok":
-            self._console.print(Text(f"{'':<21}-> {finding.hint}"), soft_wrap=True)
+            hint = wrapped(finding.hint, self._columns, 24, first=f"{'':<21}-> ")
+            self._console.print(Text(hint), soft_wrap=True)
 
 
 def _give_up() -> None:

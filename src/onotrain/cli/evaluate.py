@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -13,8 +13,6 @@ from onotrain.cli.samples import names_in, samples, spec_of, stream_of, threshol
 from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from onotrain.inference.evaluation import Evaluation
 
 EXAMPLES = """
@@ -22,11 +20,8 @@ onotrain evaluate runs/digits digits
 mpirun -n 4 onotrain evaluate runs/mnist mnist --part test
 onotrain evaluate runs/iris iris.csv --metrics accuracy,top_2 --json
 onotrain evaluate runs/fraud fraud.csv --threshold best_f1
+onotrain evaluate runs/flow flow.h5 --units pressure=Pa --plot flow.pdf
 """
-#: A larger confusion matrix is in the JSON only.
-_LARGEST_MATRIX = 20
-#: More classes are in the JSON only.
-_MOST_CLASSES = 100
 
 
 @click.command(cls=Subcommand, examples=EXAMPLES)
@@ -37,6 +32,13 @@ _MOST_CLASSES = 100
     "--threshold",
     metavar="VALUE|best_f1",
     help="Probability above which the answer is yes; best_f1: the one with the largest F1 on DATA.  [default: 0.5]",
+)
+@click.option("--units", multiple=True, metavar="NAME=UNIT", help="Unit of an output of a regression; repeatable.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw predictions over targets, or ROC, precision and recall, and the confusion matrix: .png, .svg or .pdf.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -49,6 +51,8 @@ def command(
     targets: Sequence[str],
     metrics: str | None,
     threshold: str | None,
+    units: Sequence[str],
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the network of RUN, a run directory or a checkpoint, on the labelled samples in DATA.
@@ -56,87 +60,56 @@ def command(
     Prints the metrics, for classes the confusion matrix with precision, recall and F1, for values the errors of each
     output; the same numbers for any number of ranks.  DATA is a built-in data set or a file.
     """
+    from onotrain.cli.display import warn
+    from onotrain.cli.evaluate_tables import show
     from onotrain.inference.evaluation import evaluate
     from onotrain.parallel import launcher
 
+    if plot is not None:
+        _check_plot(plot)
     wanted = None if metrics is None else names_in(metrics)
     spec = spec_of(data, format_, features, part, targets)
     chosen = threshold_of(threshold, "best_f1")
-    evaluation = evaluate(run, spec, wanted, stream=stream_of(stream), threshold=chosen)
+    evaluation = evaluate(
+        run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=_units_of(units), drawable=plot is not None
+    )
     if launcher.rank() > 0:
         return
+    if plot is not None:
+        _draw(evaluation, plot)
     if as_json:
         click.echo(json.dumps(evaluation.to_mapping(), indent=2, allow_nan=False))
     else:
-        _show(evaluation)
+        show(evaluation)
+        if plot is not None:
+            click.echo(f"\ndrawn to {plot}")
     for warning in evaluation.warnings:  # last, where they are seen
-        click.echo(f"onotrain: warning: {warning}", err=True)
+        warn(f"warning: {warning}")
 
 
-def _show(evaluation: Evaluation) -> None:
-    """Print metrics, and the tables that are not too large."""
-    from onotrain.cli.display import count, figure
-    from onotrain.cli.terminal import console, terminal_columns
-
-    screen = console(terminal_columns())
-    screen.print(f"{evaluation.source}: {count(evaluation.samples, 'sample')}", markup=False)
-    width = max(10, *map(len, evaluation.metrics))
-    for name, value in evaluation.metrics.items():
-        screen.print(f"  {name:<{width}} {figure(value)}", markup=False, highlight=False)
-    if evaluation.threshold is not None:
-        shown = evaluation.threshold if isinstance(evaluation.threshold, tuple) else (evaluation.threshold,)
-        screen.print(f"  {'threshold':<{width}} {', '.join(f'{value:.17g}' for value in shown)}", markup=False)
-    if 1 < len(evaluation.outputs) <= _MOST_CLASSES:
-        screen.print(_outputs(evaluation))
-    if evaluation.counts is None:
-        return
-    if len(evaluation.class_names) <= _MOST_CLASSES:
-        screen.print(_scores(evaluation))
-    if len(evaluation.class_names) <= _LARGEST_MATRIX:
-        screen.print(_matrix(evaluation.class_names, evaluation.counts.dense().tolist()))
-    else:
-        screen.print(f"the confusion matrix of {count(len(evaluation.class_names), 'class', 'classes')}: use --json")
+def _units_of(values: Sequence[str]) -> dict[str, str]:
+    """Return units by name, from texts such as ``pressure=Pa``."""
+    found = {}
+    for value in values:
+        name, equals, unit = value.partition("=")
+        if not equals or not name or not unit:
+            raise click.UsageError(f"--units is {value!r}, expected NAME=UNIT, such as pressure=Pa")
+        found[name] = unit
+    return found
 
 
-def _scores(evaluation: Evaluation) -> RenderableType:
-    """Return the table of precision, recall and F1."""
-    from rich.table import Table
-    from rich.text import Text
+def _check_plot(plot: Path) -> None:
+    """Refuse a picture that cannot be made, before anything is computed."""
+    from onotrain.errors import OnotrainError, on_all_ranks
+    from onotrain.reporting.pictures import check
 
-    table = Table("class", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("precision", "recall", "F1", "samples"):
-        table.add_column(title, justify="right")
-    for score in evaluation.scores:
-        shares = ("-" if math.isnan(value) else f"{value:.4f}" for value in (score.precision, score.recall, score.f1))
-        table.add_row(Text(score.name), *shares, f"{score.support:,}")
-    return table
+    try:
+        check(plot)
+    except OnotrainError as error:
+        raise on_all_ranks(error) from error.__cause__
 
 
-def _outputs(evaluation: Evaluation) -> RenderableType:
-    """Return the table of errors and R2 of each output."""
-    from rich.table import Table
-    from rich.text import Text
+def _draw(evaluation: Evaluation, plot: Path) -> None:
+    from onotrain.reporting.evaluation import draw
 
-    from onotrain.cli.display import figure
-
-    table = Table("output", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("mae", "rmse", "r2"):
-        table.add_column(title, justify="right")
-    for output in evaluation.outputs:
-        shown = ("-" if math.isnan(value) else figure(value) for value in (output.mae, output.rmse, output.r2))
-        table.add_row(Text(output.name), *shown)
-    return table
-
-
-def _matrix(names: Sequence[str], rows: Sequence[Sequence[int]]) -> RenderableType:
-    """Return the confusion matrix."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("true \\ predicted", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(Text(name), justify="right")
-    for number, (name, row) in enumerate(zip(names, rows, strict=True)):
-        cells = (Text(f"{value:,}", style="bold" if at == number else "") for at, value in enumerate(row))
-        table.add_row(Text(name), *cells)
-    return table
+    draw(evaluation, plot)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 onotrain export runs/digits --format safetensors
 onotrain export runs/digits --output network.onnx
-onotrain export runs/digits/checkpoints/step-000001000.h5 --output digits.npz
+onotrain export runs/d/checkpoints/step-000001000.h5 --output d.npz
 """
 #: Inputs that are shown.
 SHOWN_PORTS = 40

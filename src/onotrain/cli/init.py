@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 onotrain init samples.csv
-onotrain init measurements.h5 --features x --targets temperature --output measurements.yaml
+onotrain init flow.h5 --features x --targets temperature --output flow.yaml
 onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
 """
 
@@ -38,8 +38,10 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
+    from onotrain.cli.terminal import text_columns
     from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
+    from onotrain.text import wrapped
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
@@ -50,7 +52,8 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResourceError(f"{output}: cannot be written: {error.strerror}") from error
-    click.echo(f"{output}: {text.splitlines()[0].removeprefix('# ')}")
+    columns = text_columns()
+    click.echo(wrapped(text.splitlines()[0].removeprefix("# "), columns, 2, first=f"{output}: "))
     for note in facts.notes:
-        click.echo(f"  note: {note}")
+        click.echo(wrapped(note, columns, 8, first="  note: "))
     click.echo(f"next: onotrain train {output}")

@@ -20,6 +20,8 @@ onotrain inspect runs/digits --json | python -m json.tool
 """
 #: Epochs that are listed, counted from the last.
 SHOWN_EPOCHS = 10
+#: Columns of epochs that stay where others have no place.
+_MOST = ("train loss", "val loss")
 
 
 @click.command(cls=Subcommand, examples=EXAMPLES)
@@ -50,7 +52,8 @@ def _draw(path: Path, facts: Mapping[str, Any], plot: Path) -> None:
 
     if "run" not in facts:
         raise click.UsageError(f"{path}: only a run directory can be drawn, a checkpoint has no history")
-    draw(facts["metrics"], str(path), plot)
+    units = set(facts.get("target_units") or ())
+    draw(facts["metrics"], str(path), plot, best=_best_epoch(facts), unit=units.pop() if len(units) == 1 else "")
 
 
 def _run(path: Path) -> dict[str, Any]:
@@ -94,6 +97,8 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
         "config": metadata.config.to_mapping(),
         "inputs": metadata.inputs,
         "classes": metadata.codec.class_names,
+        "target_names": metadata.target_names,
+        "target_units": metadata.target_units,
         "layers": [row._asdict() for row in layer_rows(model)],
         "parameters": model.layout.parameter_count,
         "parameters_sha256": checkpoint.metadata.get("parameters_sha256"),
@@ -119,11 +124,15 @@ def _files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 
 def _show(facts: Mapping[str, Any]) -> None:
-    from onotrain.cli.terminal import console, terminal_columns
+    from onotrain.cli.terminal import console, terminal_columns, text_columns
+    from onotrain.text import cut, wrapped
 
     out = console(terminal_columns())
+    columns = text_columns()
     for name, value in _state(facts):
-        out.print(f"{name:<12}{value}", markup=False, soft_wrap=True)
+        if name == "sha256" and columns is not None:
+            value = cut(value, max(20, columns - 12))  # noqa: PLW2901 - --json has all of it
+        out.print(wrapped(value, columns, 12, first=f"{name:<12}"), markup=False, soft_wrap=True)
     for table in _tables(facts):
         out.print()
         out.print(table)
@@ -131,7 +140,8 @@ def _show(facts: Mapping[str, Any]) -> None:
 
 def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the facts that are one line each."""
-    from onotrain.cli.display import count, duration, figure
+    from onotrain.cli.display import count, duration
+    from onotrain.text import figure
 
     yield ("run", facts["run"]) if "run" in facts else ("checkpoint", f"{facts['checkpoint']} ({size(facts['bytes'])})")
     summary = facts.get("summary")
@@ -158,10 +168,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if best:
             yield "best", f"{best['metric'].replace('_', ' ')} {figure(best['value'])} in epoch {best['epoch']}"
         optimizer = config["optimizer"]
-        yield (
-            "optimizer",
-            f"{optimizer['name']}, learning rate {optimizer['learning_rate']:g}; loss {config['loss']['name']}",
-        )
+        rate = figure(optimizer["learning_rate"], short=True)
+        yield "optimizer", f"{optimizer['name']}, learning rate {rate}; loss {config['loss']['name']}"
         yield "data", str(config["data"]["train"])
         if "run" in facts:
             yield "network", f"{Path(facts['checkpoint']).name}, {'the best' if best else 'the newest'}"
@@ -191,7 +199,7 @@ def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
     if "layers" in facts:
         yield _layers(facts)
     if facts.get("metrics"):
-        yield _metrics(facts["metrics"])
+        yield _metrics(facts["metrics"], _best_epoch(facts))
     if facts.get("checkpoints"):
         rows = [
             [
@@ -202,7 +210,13 @@ def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
             ]
             for file in facts["checkpoints"]
         ]
-        yield table("checkpoints", ["file", "steps", "size", "sound"], rows, text=["sound"])
+        yield table("checkpoints", ["file", "steps", "size", "sound"], rows, text=["sound"], least=["size", "steps"])
+
+
+def _best_epoch(facts: Mapping[str, Any]) -> int | None:
+    """Return the best epoch by what early stopping watches; None if there is none."""
+    best = (facts.get("progress") or {}).get("best")
+    return None if best is None else int(best["epoch"])
 
 
 def _layers(facts: Mapping[str, Any]) -> Any:
@@ -219,35 +233,41 @@ def _layers(facts: Mapping[str, Any]) -> Any:
         for layer in facts["layers"]
     ]
     columns = ["layer", "activation", "dropout", "width", "parameters"]
-    made = table("network", columns, rows, text=["activation"], footer=True)
-    made.columns[0].footer, made.columns[-1].footer = "all", f"{facts['parameters']:,}"
-    return made
+    footer = ["all", "", "", "", f"{facts['parameters']:,}"]
+    return table("network", columns, rows, text=["activation"], footer=footer, least=["dropout", "activation"])
 
 
-def _metrics(records: Sequence[Mapping[str, Any]]) -> Any:
-    """Return the last epochs as a table."""
-    from onotrain.cli.display import figure
+def _metrics(records: Sequence[Mapping[str, Any]], best: int | None) -> Any:
+    """Return the last epochs as a table, and the best one where it is not among them; a star marks it."""
+    from onotrain.cli.epochs import STAR
     from onotrain.cli.tables import table
+    from onotrain.text import figure
 
     shown = records[-SHOWN_EPOCHS:]
+    shown = [*(r for r in records[:-SHOWN_EPOCHS] if r["epoch"] == best), *shown]
     last = shown[-1]
     names = [
         key for key, value in last.items() if key.startswith(("train_", "validation_")) and key != "train_seconds"
         and isinstance(value, float)
     ]  # fmt: skip
+    width = len(str(last["epoch"]))
     rows = [
         [
-            str(record["epoch"]),
+            f"{record['epoch']:>{width}}{STAR * (record['epoch'] == best)}",
             *(figure(record[name]) if isinstance(record.get(name), float) else "" for name in names),
-            f"{record['learning_rate']:.1e}",
+            figure(record["learning_rate"], short=True),
             f"{record['samples_per_second']:,.0f}",
             f"{record['train_seconds']:.2f}",
         ]
         for record in shown
     ]
     titles = [name.replace("validation_", "val ").replace("_", " ") for name in names]
-    title = "epochs" if len(shown) == len(records) else f"last {len(shown)} of {len(records)} epochs"
-    return table(title, ["epoch", *titles, "learning rate", "samples/s", "seconds"], rows)
+    title = (
+        "epochs" if len(shown) == len(records) else f"last {min(len(records), SHOWN_EPOCHS)} of {len(records)} epochs"
+    )
+    title += "" if best is None else f"; {STAR} marks the best one, {best}"
+    least = ["seconds", "samples/s", "learning rate", *reversed([t for t in titles if t not in _MOST])]
+    return table(title, ["epoch", *titles, *reversed(least[:3])], rows, least=least)
 
 
 def size(number: int) -> str:

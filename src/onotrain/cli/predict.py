@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 onotrain predict runs/digits samples.csv --output predictions.csv
 mpirun -n 4 onotrain predict runs/mnist mnist --output predictions.h5
-mpirun -n 4 onotrain predict runs/big big.h5 --features images --output probabilities.npy
+mpirun -n 4 onotrain predict runs/big big.h5 --features x --output big.npy
 """
 #: Shortest time between two drawings of the bar [s].
 _INTERVAL_S = 0.1
@@ -70,8 +70,10 @@ def command(
         report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen)
     if report is None:
         return
+    from onotrain.cli.display import warn
+
     for warning in report.warnings:
-        click.echo(f"onotrain: {warning}", err=True)
+        warn(warning)
     if not quiet:
         click.echo(_lines(report))
 
@@ -79,12 +81,14 @@ def command(
 def _lines(report: PredictionReport) -> str:
     """Return what came of it."""
     from onotrain.cli.display import count, duration
+    from onotrain.cli.terminal import text_columns
+    from onotrain.text import wrapped
 
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]
     if len(report.chunks) > 1:
         lines.append(f"chunks of {report.chunk} samples that each rank predicted: {' '.join(map(str, report.chunks))}")
-    return "\n".join(lines)
+    return "\n".join(wrapped(line, text_columns(), 2) for line in lines)
 
 
 @contextmanager

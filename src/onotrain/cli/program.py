@@ -61,8 +61,9 @@ class Subcommands(Group):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples as they are."""
-        codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
-        formatter.write(f"\n{EXAMPLES}\n{fill(f'Exit codes: {codes}.', 120)}\n")
+        codes = ", ".join(f"{code}\N{NO-BREAK SPACE}{meaning}" for code, meaning in EXIT_CODES.items())
+        lines = fill(f"Exit codes: {codes}.", formatter.width).replace("\N{NO-BREAK SPACE}", " ")
+        formatter.write(f"\n{EXAMPLES}\n{lines}\n")
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

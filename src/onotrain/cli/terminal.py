@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _DEFAULT_COLUMNS = 80
+#: Width of what is no terminal: a file or a pipe takes tables whole.
+_UNLIMITED = 10_000
 
 
 class _Output(io.FileIO):
@@ -78,15 +80,29 @@ def lost_output() -> OSError | None:
     return None if isinstance(error, BrokenPipeError) else error
 
 
-def terminal_columns() -> int | None:
-    """Return the width of the terminal that standard output is shown on [characters]; None if it goes elsewhere."""
-    if os.environ.get("TERM", "dumb") == "dumb" or not sys.stdout.isatty():
+def terminal_columns(*, stderr: bool = False) -> int | None:
+    """Return the width of the terminal that standard output, or error, is shown on [characters]; None if there is none.
+
+    COLUMNS in the environment comes first, as in other programs.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    if os.environ.get("TERM", "dumb") == "dumb" or not stream.isatty():
         return None
     if not launcher.present():
-        return _columns(sys.stdout.fileno())
-    with suppress(OSError), _launcher_terminal() as terminal:
+        return _columns(stream.fileno())
+    with suppress(OSError), _launcher_terminal(2 if stderr else 1) as terminal:
         return _columns(terminal.fileno())
     return None
+
+
+def text_columns(*, stderr: bool = False) -> int | None:
+    """Return the width that text is laid out for: of the terminal, or COLUMNS; None: there is no limit."""
+    return terminal_columns(stderr=stderr) or _wanted_columns()
+
+
+def _wanted_columns() -> int | None:
+    wanted = os.environ.get("COLUMNS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else None
 
 
 def terminal_stream() -> TextIO:
@@ -103,8 +119,8 @@ def terminal_stream() -> TextIO:
     return sys.stdout
 
 
-def _launcher_terminal() -> TextIO:
-    """Open the terminal that the output of the launcher goes to.
+def _launcher_terminal(descriptor: int = 1) -> TextIO:
+    """Open the terminal that a descriptor of the launcher, of output or of errors, goes to.
 
     mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.
 
@@ -113,13 +129,15 @@ def _launcher_terminal() -> TextIO:
     OSError
         It goes elsewhere, or the launcher is on another host.
     """
-    output = f"/proc/{os.getppid()}/fd/1"
+    output = f"/proc/{os.getppid()}/fd/{descriptor}"
     if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
         raise OSError(f"{output} is not a terminal")
     return open_output(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)
 
 
 def _columns(descriptor: int) -> int:
+    if wanted := _wanted_columns():
+        return wanted
     with suppress(OSError):
         return os.get_terminal_size(descriptor).columns or _DEFAULT_COLUMNS
     return _DEFAULT_COLUMNS
@@ -154,6 +172,6 @@ def console(columns: int | None = None, *, stderr: bool = False, stream: TextIO 
 
     stream = stream or (sys.stderr if stderr else sys.stdout)
     if columns is None:
-        # What is no terminal has no width: tables must not be cut where a file or a pipe could take them whole.
-        return QuietConsole(file=stream, force_terminal=False, no_color=True, width=200, highlight=False)
+        width = text_columns(stderr=stderr) or _UNLIMITED
+        return QuietConsole(file=stream, force_terminal=False, no_color=True, width=width, highlight=False)
     return QuietConsole(file=stream, force_terminal=True, width=columns, highlight=False)

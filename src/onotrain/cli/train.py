@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 EXAMPLES = """
 onotrain train configs/digits.yaml
 mpirun -n 4 onotrain train configs/mnist-mlp.yaml --output runs/mnist
-onotrain train config.yaml --set training.epochs=3 --set model.layers.0.dense.units=64
+onotrain train config.yaml --set training.epochs=3 --set training.seed=1
 mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
-onotrain train config.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
+onotrain train new.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 """
 
 
@@ -71,46 +71,58 @@ def command(
         result = train(
             config, overrides=overrides, output=output, resume=resume, overwrite=overwrite, observers=[display]
         )
+    from onotrain.cli.display import warn
+
     if not quiet:
         _conclude(display, result.output, result.summary)
     for warning in result.summary.get("warnings", ()):  # last, where they are seen
-        click.echo(f"onotrain: warning: {warning}", err=True)
+        warn(f"warning: {warning}")
 
 
 def _display(progress: str, quiet: bool) -> Warnings:
     """Return what shows the run."""
     from onotrain.cli.display import Bar, Lines, Warnings
-    from onotrain.cli.terminal import terminal_columns
+    from onotrain.cli.terminal import terminal_columns, text_columns
 
     if quiet:
         return Warnings()
     columns = terminal_columns()
     if progress == "bar" or (progress == "auto" and columns is not None):
         return Bar(columns or 100)
-    return Lines(epochs=progress != "none")
+    return Lines(epochs=progress != "none", columns=text_columns())
 
 
 def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
-    """Print what came out of the run, and what to do next."""
+    """Print what came out of the run, and what to do next: each command on a line of its own, to be copied."""
     from onotrain.cli.display import count, duration
+    from onotrain.cli.terminal import text_columns
     from onotrain.runs.run_directory import RunDirectory
+    from onotrain.text import wrapped
 
     made = f"{count(summary['steps'], 'step')} in {duration(summary['train_seconds'])} of training"
     end = "done:" if summary.get("finished") else "stopped after"
     end = "stopped early after" if summary.get("stopped_early") else end
-    display.print(f"{end} {made}{_best(RunDirectory.open(output).metrics(), summary)}")
-    display.print(f"results in {output}; next: onotrain predict {output} DATA --output predictions.csv")
+    facts = "".join(f"; {fact}" for fact in _best(RunDirectory.open(output).metrics(), summary))
+    display.print(wrapped(f"{end} {made}{facts}", text_columns(), 2))
+    display.print(f"results in {output}")
+    display.print(f"next: onotrain evaluate {output} DATA")
+    display.print(f"      onotrain predict {output} DATA --output predictions.csv")
 
 
-def _best(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    """Return the last and the best value of the metric that says most."""
-    from onotrain.cli.display import figure
+def _best(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the last and the best value of what early stopping watches, or else of the metric that says most."""
+    from onotrain.text import figure
 
+    best = summary.get("best")
+    if best:
+        name, value = best["metric"].replace("_", " "), figure(best["value"])
+        kept = "parameters of the" if summary.get("restored_best") else "parameters of the last epoch, not of the"
+        yield f"{kept} best epoch, {best['epoch']}: {name} {value}"
+        return
     for key, pick in (("validation_accuracy", max), ("validation_loss", min), ("train_loss", min)):
         known = [record for record in records if isinstance(record.get(key), float)]
         if known and isinstance(summary.get(key), float):
-            best = pick(known, key=lambda record: record[key])
-            name = key.replace("_", " ")
-            kept = ", which is kept" if summary.get("restored_best") else ""
-            return f"; {name} {figure(summary[key])}{kept} (best {figure(best[key])} in epoch {best['epoch']})"
-    return ""
+            found = pick(known, key=lambda record: record[key])
+            name, last, first = key.replace("_", " "), figure(summary[key]), figure(found[key])
+            yield f"{name} {last} (best {first} in epoch {found['epoch']})"
+            return

@@ -45,14 +45,19 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
     if resolved:
         click.echo(loaded.to_yaml(), nl=False)
         return
+    from onotrain.cli.terminal import text_columns
+    from onotrain.text import wrapped
+
+    columns = text_columns()
     for name, fact in _facts(loaded):
-        click.echo(f"  {name:<10} {fact}")
+        click.echo(wrapped(fact, columns, 13, first=f"  {name:<10} "))
     click.echo(f"{config}: OK")
 
 
 def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
     from onotrain.cli.display import count
+    from onotrain.text import figure
     from onotrain.training.warm_start import WarmStart
 
     warm = WarmStart.read(config)
@@ -61,7 +66,8 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
     yield from _network(config, warm, description)
     optimizer, training = config.optimizer, config.training
     yield "loss", config.loss.name
-    yield "optimizer", f"{optimizer.name}, learning rate {optimizer.learning_rate:g}, schedule {config.schedule.name}"
+    rate = figure(optimizer.learning_rate, short=True)
+    yield "optimizer", f"{optimizer.name}, learning rate {rate}, schedule {config.schedule.name}"
     steps = f"{count(training.epochs, 'epoch')}, {count(training.batch_size, 'sample')} a step"
     yield "training", f"{steps}, {training.dtype}, seed {training.seed}"
     yield "strategy", config.strategy.name

@@ -100,6 +100,8 @@ class Dataset:
         Where the file says so.  Integer targets are indices into `class_names`.
     positions
         Finds the lines of a text file.
+    target_units
+        Of each target, where the file says so; empty text: of this one it does not.
     weights
         How much each sample counts, real numbers ``(n,)``; None: all alike.
     """
@@ -113,6 +115,7 @@ class Dataset:
     class_names: tuple[str, ...] | None = None
     positions: Positions | None = field(default=None, compare=False, repr=False)
     weights: np.ndarray | None = None
+    target_units: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -147,6 +150,7 @@ def make_dataset(
     positions: Positions | None = None,
     pixels: bool | None = None,
     weights: np.ndarray | None = None,
+    target_units: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Bring arrays as they are in a file into the form of a `Dataset`.
 
@@ -162,6 +166,8 @@ def make_dataset(
         Whether uint8 features are pixels; None: see `are_pixels`.
     weights
         How much each sample counts, ``(n,)``.
+    feature_names, target_names, class_names, positions, target_units
+        See `Dataset`.
 
     Raises
     ------
@@ -190,6 +196,7 @@ def make_dataset(
         class_names=None if class_names is None else tuple(class_names),
         positions=positions,
         weights=weights,
+        target_units=target_units,
     )
 
 

@@ -250,6 +250,7 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             class_names=arrays.class_names,
             pixels=arrays.pixels,
             weights=None if arrays.weights is None else arrays.weights[()],
+            target_units=arrays.target_units,
         )
 
 

@@ -127,6 +127,7 @@ class Hdf5Stream:
             target_names=self.target_names,
             class_names=self.class_names,
             weights=None if self._arrays.weights is None else self._arrays.weights[()],
+            target_units=self._arrays.target_units,
         )
 
     def close(self) -> None:

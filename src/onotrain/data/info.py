@@ -41,6 +41,8 @@ class TargetInfo:
         (name, minimum, maximum, mean, standard deviation) of each output, of values.
     missing
         Samples with a target that is missing, NaN or infinite.
+    units
+        Of each output, of values; None if the file says none.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class TargetInfo:
     class_counts: tuple[tuple[str, int], ...] | None
     ranges: tuple[tuple[str, float, float, float, float], ...]
     missing: int
+    units: tuple[str, ...] | None = None
 
     @property
     def one_hot(self) -> bool:
@@ -196,6 +199,7 @@ def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
         class_counts=counts,
         ranges=() if number is None or kind != "values" else tuple(_ranges(dataset, number)),
         missing=missing,
+        units=dataset.target_units if kind == "values" else None,
     )
 
 

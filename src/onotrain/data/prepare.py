@@ -45,6 +45,8 @@ class DataDescription:
     preparation: Preparation | None = field(default=None, kw_only=True)
     #: Of the samples; empty if unknown.
     digest: str = field(default="", kw_only=True)
+    #: Of the targets, where the file says so; None: of none of them.
+    target_units: tuple[str, ...] | None = field(default=None, kw_only=True)
     #: Whether features are prepared as in another run, whose parameters this one began with.
     inherited: bool = field(default=False, kw_only=True, compare=False)
 
@@ -230,7 +232,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         digest = f"{digest_of([train.targets])}:{digest_of([_features_at(train, train_stream, rows)])}"
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=digest, inherited=kept is not None,
+        digest=digest, target_units=train.target_units, inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 
@@ -241,7 +243,8 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     table = read_table(spec, texts=texts)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
-    codec, arrays = wanted.targets(section, targets_dataset(table, roles, section.columns), table)
+    labels = targets_dataset(table, roles, section.columns)
+    codec, arrays = wanted.targets(section, labels, table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
     kept, kinds = None, roles.kinds
@@ -266,7 +269,8 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         notes.append(f"{dropped:,} samples without a target are left out")
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest_of([column.values for column in table]), inherited=kept is not None,
+        preparation=preparation, digest=digest_of([column.values for column in table]),
+        target_units=labels.target_units, inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 

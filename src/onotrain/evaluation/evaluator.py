@@ -144,7 +144,8 @@ class Evaluator:
         """Return the value of every measure, by name, and note warnings.  *Collective* over `comm`."""
         statistics = [measure.statistic for measure in self.measures]
         totals = self.totals(comm, statistics if self._watched is None else [*statistics, self._watched])
-        self.warnings = warnings_of(self._watched, totals.get(self._watched), self._names)
+        scaled = self._undo is not None
+        self.warnings = warnings_of(self._watched, totals.get(self._watched), self._names, scaled=scaled)
         return self.values(totals)
 
     def _rows(self, chunk: int, threshold: float | np.ndarray | None) -> Rows:

@@ -76,12 +76,8 @@ def _measures(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> t
     """Return ROC AUC, average precision and best threshold of one class; equal scores are one step of the curves."""
     if np.isnan(scores).any():
         return np.nan, np.nan, np.nan
-    order = np.argsort(-scores, kind="stable")
-    ordered, yes = scores[order], np.where(positive, counts, 0.0)[order]
-    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
-    right, taken = np.cumsum(yes)[ends], np.cumsum(counts[order])[ends]
-    wrong = np.cumsum(np.where(positive, 0.0, counts)[order])[ends]
-    positives, negatives = right[-1], wrong[-1]
+    limits, right, wrong = steps_of(scores, positive, counts)
+    taken, positives, negatives = right + wrong, right[-1], wrong[-1]
     if not positives > 0:
         return np.nan, np.nan, np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -89,7 +85,28 @@ def _measures(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> t
     average_precision = float(np.diff(right, prepend=0.0) @ precision / positives)
     steps, before = np.diff(wrong, prepend=0.0), np.concatenate([[0.0], right[:-1]])
     area = float(steps @ (before + right) / 2 / positives / negatives) if negatives > 0 else np.nan
-    return area, average_precision, _best(ordered[ends].astype(np.float64), right, taken, positives)
+    return area, average_precision, _best(limits.astype(np.float64), right, taken, positives)
+
+
+def steps_of(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a threshold that falls from one score to the next takes for the class.
+
+    Parameters
+    ----------
+    scores, positive, counts
+        Of the samples, ``(n,)``: how probable the class is, whether it is right, and how much a sample counts.
+
+    Returns
+    -------
+    limits, right, wrong : ndarray
+        The different scores, falling, and how many samples have such a score or a larger one, by whether they are of
+        the class.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+    right, wrong = (np.cumsum(np.where(yes, counts, 0.0)[order])[ends] for yes in (positive, ~positive))
+    return ordered[ends], right, wrong
 
 
 def _best(scores: np.ndarray, right: np.ndarray, taken: np.ndarray, positives: float) -> float:

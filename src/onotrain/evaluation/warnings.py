@@ -11,6 +11,7 @@ from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.metrics import errors, has_confusion
 from onotrain.evaluation.statistics import ClassCounts, Statistic
 from onotrain.evaluation.value_scores import PerOutput
+from onotrain.text import figure
 
 #: Names of a list in a message.
 _MOST_NAMES = 5
@@ -23,7 +24,9 @@ def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
     return errors(origin) if task == "regression" else None
 
 
-def warnings_of(statistic: Statistic | None, sums: np.ndarray | None, names: Sequence[str]) -> list[str]:
+def warnings_of(
+    statistic: Statistic | None, sums: np.ndarray | None, names: Sequence[str], *, scaled: bool = False
+) -> list[str]:
     """Return warnings, each with what it means and what to do.
 
     Parameters
@@ -34,12 +37,15 @@ def warnings_of(statistic: Statistic | None, sums: np.ndarray | None, names: Seq
         Its sums over all samples; None if there is no statistic.
     names
         Of the classes or outputs.
+    scaled
+        Whether targets are scaled already, so that this is no advice.
     """
     if statistic is None or sums is None:
         return []
-    found = (
-        _one_class(PerClass.of(sums), names) if isinstance(statistic, ClassCounts) else _worse_than_mean(sums, names)
-    )
+    if isinstance(statistic, ClassCounts):
+        found = _one_class(PerClass.of(sums), names)
+    else:
+        found = _worse_than_mean(sums, names, scaled=scaled)
     return [] if found is None else [found]
 
 
@@ -51,22 +57,27 @@ def _one_class(counts: PerClass, names: Sequence[str]) -> str | None:
     share = counts.support[number] / counts.samples
     return (
         f"ALL PREDICTIONS ARE ONE CLASS: each of {int(counts.samples):,} samples is taken for class {names[number]!r}, "
-        f"right for {share:.4g} of them, and that is all the accuracy says.  The network tells no classes apart.  "
+        f"right for {figure(share)} of them, and that is all the accuracy says.  The network tells no classes apart.  "
         "What to do: loss.class_weights: balanced where classes are rare, early stopping by "
         "validation_balanced_accuracy or validation_f1, a lower learning rate, normalised features"
     )
 
 
-def _worse_than_mean(sums: np.ndarray, names: Sequence[str]) -> str | None:
+def _worse_than_mean(sums: np.ndarray, names: Sequence[str], *, scaled: bool) -> str | None:
     each = PerOutput.of(sums).r2
     bad = np.flatnonzero(each < 0)
     if not len(bad):
         return None
-    shown = ", ".join(f"{names[number]} ({each[number]:.4g})" for number in bad[:_MOST_NAMES])
+    shown = ", ".join(f"{names[number]} ({figure(each[number])})" for number in bad[:_MOST_NAMES])
     more = f" and {len(bad) - _MOST_NAMES} more" if len(bad) > _MOST_NAMES else ""
+    advice = (
+        "train longer, change the learning rate, or see whether the features say anything about these targets"
+        if scaled
+        else "scale the targets (data.normalize_targets: standard), train longer, or change the learning rate"
+    )
     return (
         f"R2 IS BELOW 0 for {shown}{more}: the mean of the targets would be a better prediction than the network's.  "
-        "What to do: scale the targets (data.normalize_targets: standard), train longer, or change the learning rate"
+        f"What to do: {advice}"
     )
 
 

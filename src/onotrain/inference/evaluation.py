@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from onotrain.data.samples import Samples
 from onotrain.errors import UsageError
 from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.confusion import Confusion, ConfusionCounts
+from onotrain.evaluation.curves import CurvesOf, PairsOf
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.evaluation.metrics import has_confusion, make_metrics
 from onotrain.evaluation.ranking import Scores, check_size
@@ -42,6 +44,8 @@ def evaluate(
     *,
     stream: Stream = "auto",
     threshold: Threshold = None,
+    units: Mapping[str, str] | None = None,
+    drawable: bool = False,
 ) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
 
@@ -61,6 +65,10 @@ def evaluate(
     threshold
         Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart;
         ``best_f1``: the one with the largest F1 on these very data, for each label its own.
+    units
+        Of outputs of a regression, by name; default: as in the training file.
+    drawable
+        Keep what pictures are made of, up to `onotrain.evaluation.ranking.MOST_SCORES` numbers.
 
     Returns
     -------
@@ -83,16 +91,20 @@ def evaluate(
         _check_threshold(predictor, threshold)
         if "confusion" in (metrics or ()) and not has_confusion(loss.task):
             raise UsageError(f"metric 'confusion' needs one class a sample, which loss {loss.name!r} has not")
+        known_units = _units(predictor, units or {})
     with ExitStack() as stack:
         source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
         with together(world):
             chosen = _default(predictor, source.samples) if wanted is None else wanted
             tables = metrics is None or "confusion" in metrics
-            job = _Job(world, predictor, source, chosen, tables=tables, threshold=threshold)
+            wide = tables or drawable
+            job = _Job(world, predictor, source, chosen, tables=wide, threshold=threshold, drawable=drawable)
             if threshold == "best_f1":
                 check_size("best_f1", len(source.samples), loss.outputs)
+            if drawable:
+                check_size("--plot", len(source.samples), loss.outputs)
         with threads.limit(1):
-            return job.run(warnings)
+            return replace(job.run(warnings), output_units=known_units)
 
 
 class _Job:
@@ -108,6 +120,8 @@ class _Job:
         Whether each class, each output and the confusion matrix are wanted too.
     threshold
         As it was asked for.
+    drawable
+        Whether what pictures are made of is kept.
     """
 
     def __init__(
@@ -119,9 +133,10 @@ class _Job:
         *,
         tables: bool,
         threshold: Threshold,
+        drawable: bool,
     ) -> None:
         self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
-        self._tables, self._threshold = tables, threshold
+        self._tables, self._threshold, self._drawable = tables, threshold, drawable
         loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
         origin = metadata.codec.in_units(samples.targets(0, 1))[0]
         self._watched = watched(loss.task, loss.outputs, origin)
@@ -140,7 +155,8 @@ class _Job:
         used = self._best() if self._threshold == "best_f1" else self._threshold
         task, names, watched = self._predictor.model.loss.task, self._predictor.output.shown_names, self._watched
         confusion = Confusion(len(names)) if self._tables and has_confusion(task) else None
-        others = [each for each in (watched, confusion) if each is not None]
+        drawn = (PairsOf() if task == "regression" else CurvesOf(names)) if self._drawable else None
+        others = [each for each in (watched, confusion, drawn) if each is not None]
         totals = evaluator.totals(self._comm, [*(m.statistic for m in evaluator.measures), *others], used)
         sums = None if watched is None else totals[watched]
         return Evaluation(
@@ -149,6 +165,7 @@ class _Job:
             metrics=evaluator.values(totals),
             threshold=tuple(used.tolist()) if isinstance(used, np.ndarray) else used,
             warnings=(*warnings, *self._warnings(evaluator, sums)),
+            drawable=totals.get(drawn),
             **(self._of_values(sums) if task == "regression" else self._of_classes(sums, totals.get(confusion))),
         )
 
@@ -163,7 +180,8 @@ class _Job:
         if sums is None:
             return []
         names = self._predictor.output.shown_names
-        found = warnings_of(self._watched, sums, names)
+        scaled = self._predictor.metadata.codec.scaling is not None
+        found = warnings_of(self._watched, sums, names, scaled=scaled)
         constant = constant_outputs(sums, names) if self._predictor.output.regression else []
         if constant and len(constant) < len(names) and any(m.name == "r2" for m in evaluator.measures):
             found.append(f"r2 is the mean over the other outputs: the targets of {', '.join(constant[:5])} do not vary")
@@ -189,6 +207,19 @@ def _check_threshold(predictor: Predictor, threshold: Threshold) -> None:
         predictor.output.check_threshold()
     else:
         predictor.output.with_threshold(threshold)
+
+
+def _units(predictor: Predictor, given: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the unit of each output of a regression: as given, or as in the training file; empty if none is known."""
+    names, has_units = predictor.output.shown_names, predictor.output.regression
+    for name in given:
+        if not has_units or name not in names:
+            expected = f"one of {', '.join(names[:20])}" if has_units else "none: classes have no units"
+            raise UsageError(f"a unit is given for {name!r}, expected {expected}")
+    stored = predictor.metadata.target_units or ()
+    known = dict(zip(names, stored, strict=False)) if len(stored) == len(names) else {}
+    units = tuple({**known, **given}.get(name, "") for name in names)
+    return units if has_units and any(units) else ()
 
 
 def _default(predictor: Predictor, samples: Samples) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.confusion import ConfusionCounts
+from onotrain.evaluation.curves import Curve, Pairs
 from onotrain.evaluation.value_scores import PerOutput
 
 #: More classes than these have a confusion matrix of the entries that are not zero, instead of a whole one.
@@ -38,6 +39,8 @@ class OutputScore:
     mae: float
     rmse: float
     r2: float
+    #: Of targets, mae and rmse; empty if it is not known.
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Evaluation:
         given.
     warnings
         To be shown to the user.
+    output_units
+        Units of the outputs of a regression, empty text where one is not known; empty if none is.
+    drawable
+        What `onotrain.reporting.evaluation` draws; None if it was not asked for.
     """
 
     source: str
@@ -77,6 +84,13 @@ class Evaluation:
     per_output: PerOutput | None = None
     threshold: float | tuple[float, ...] | None = None
     warnings: tuple[str, ...] = ()
+    output_units: tuple[str, ...] = ()
+    drawable: Pairs | list[Curve] | None = None
+
+    @property
+    def unit(self) -> str:
+        """The unit that all outputs have, which is that of their mean errors too; empty if there is none."""
+        return self.output_units[0] if len(set(self.output_units)) == 1 else ""
 
     @cached_property
     def confusion(self) -> np.ndarray | None:
@@ -102,7 +116,8 @@ class Evaluation:
         if self.per_output is None:
             return []
         columns = (self.per_output.mae, self.per_output.rmse, self.per_output.r2)
-        return [OutputScore(*row) for row in zip(self.output_names, *(c.tolist() for c in columns), strict=True)]
+        units = self.output_units or ("",) * len(self.output_names)
+        return [OutputScore(*row) for row in zip(self.output_names, *(c.tolist() for c in columns), units, strict=True)]
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as data for JSON; what is not a number is None.
@@ -118,7 +133,10 @@ class Evaluation:
         if self.threshold is not None:
             mapping["threshold"] = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
         if self.per_output is not None:
-            mapping["outputs"] = [_entries(output, ("mae", "rmse", "r2")) for output in self.outputs]
+            mapping["outputs"] = [
+                _entries(output, ("mae", "rmse", "r2")) | ({"unit": output.unit} if output.unit else {})
+                for output in self.outputs
+            ]
         many = len(self.class_names) > MOST_DENSE_CLASSES
         if self.per_class is not None:
             shown = [score for score in self.scores if not many or score.support or score.predicted]

@@ -48,6 +48,7 @@ class ModelMetadata(DataDescription):
             "config_digest": self.config.digest(),
             **self.identity(),
             "targets": self.codec.to_dict(),
+            "target_units": None if self.target_units is None else list(self.target_units),
             "normalization": self.normalization.to_dict(),
             "preparation": None if self.preparation is None else self.preparation.to_dict(),
         }
@@ -87,6 +88,7 @@ class ModelMetadata(DataDescription):
             names: dict[str, Any] = {
                 key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")
             }
+            units = data.get("target_units")  # an older version has none
             return cls(
                 config=Config.from_mapping(data["config"]),
                 feature_shape=tuple(data["feature_shape"]),
@@ -95,6 +97,7 @@ class ModelMetadata(DataDescription):
                 codec=TargetCodec.from_dict(data["targets"]),
                 preparation=None if data.get("preparation") is None else Preparation.from_dict(data["preparation"]),
                 digest=str(data.get("digest", "")),
+                target_units=None if units is None else tuple(str(unit) for unit in units),
                 **names,
             )
         except (KeyError, TypeError, ValueError) as error:

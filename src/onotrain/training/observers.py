@@ -29,6 +29,8 @@ class RunStart:
     first_step: int
     #: What was decided for the user about the data, in words.
     notes: tuple[str, ...] = ()
+    #: Metric that early stopping watches; the record of an epoch then says whether it is the best so far.
+    watched: str | None = None
 
 
 @dataclass(frozen=True)

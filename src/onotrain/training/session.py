@@ -186,7 +186,7 @@ class Session:
         problem = threads.warning(self.world.node.size)
         if problem is not None:
             observer.noted(problem)
-        evaluator = trainer.components.evaluator
+        evaluator, stopping = trainer.components.evaluator, self.config.training.early_stopping
         observer.started(
             RunStart(
                 output=str(self.writer.output),
@@ -200,6 +200,7 @@ class Session:
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
                 notes=(*self._notes, *freeze_notes(self.model.layout), *self.data.notes),
+                watched=None if stopping is None else stopping.metric,
                 **self._place(),
             )
         )

@@ -207,6 +207,8 @@ class Trainer:
         if self._schedule.metric is not None:
             self._schedule.observe(monitored[self._schedule.metric])
         best = self._observe_for_early_stopping(monitored)
+        if progress.best is not None:
+            record["best"] = progress.best["epoch"] == record["epoch"]
         progress.train_loss = record["train_loss"]
         progress.begin_epoch()
         progress.finished = progress.stopped_early or progress.epoch >= components.config.training.epochs

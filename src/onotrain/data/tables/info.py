@@ -18,6 +18,7 @@ from onotrain.data.tables.kinds import is_numbers
 from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
+from onotrain.text import DIGITS, figure
 
 _TOP = 4
 
@@ -146,10 +147,10 @@ def _range(values: np.ndarray) -> str:
         return ""
     spread = np.sqrt(np.square(values - values.mean()).mean())
     low, high = float(values.min()), float(values.max())
-    digits = 5
+    digits = DIGITS
     if high > low:  # as many as tell the least from the largest
         digits = min(max(digits, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low))) + 2), 17)
-    return f"{low:.{digits}g} to {high:.{digits}g}, sd {spread:.4g}, mean {values.mean():.{digits}g}"
+    return f"{low:.{digits}g} to {high:.{digits}g}, sd {figure(spread, short=True)}, mean {values.mean():.{digits}g}"
 
 
 def _top(table: Table, column: Column, role: str) -> tuple[int, str]:

@@ -292,8 +292,14 @@ def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOption
     return make_dataset(
         features, target_values(table, roles.targets, given), table.source,
         feature_names=roles.features, target_names=roles.targets or None,
-        positions=TablePlaces(table, roles.features, roles.targets),
+        positions=TablePlaces(table, roles.features, roles.targets), target_units=_units(table, roles),
     )  # fmt: skip
+
+
+def _units(table: Table, roles: Roles) -> tuple[str, ...] | None:
+    """Return the units of the targets; None if the file says none."""
+    units = tuple(table[name].units or "" for name in roles.targets)
+    return units if any(units) else None
 
 
 def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
@@ -303,6 +309,7 @@ def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOption
         feature_shape=(len(roles.features),), source=table.source, feature_names=roles.features,
         target_names=roles.targets or None, positions=TablePlaces(table, roles.features, roles.targets),
         weights=None if roles.weights is None else numbers(table, table[roles.weights]),
+        target_units=_units(table, roles),
     )  # fmt: skip
 
 

@@ -1,0 +1,99 @@
+"""Numbers, names and lines as people read them: in five significant digits, cut or wrapped as a whole."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+#: Significant digits of every number that was measured or computed.
+DIGITS = 5
+#: What stands for the rest of a name.
+_ELLIPSIS = "..."
+
+
+def figure(value: float, *, short: bool = False) -> str:
+    """Return a number in five significant digits; in exponential form below 1e-4 and from 1e5 on.
+
+    Parameters
+    ----------
+    value
+        Any number; what is not finite is ``nan``, ``inf`` or ``-inf``.
+    short
+        Leave out zeros at the end, as for numbers that somebody has chosen: 0.001 in place of 0.0010000.
+
+    Examples
+    --------
+    >>> figure(0.5), figure(25372.2833), figure(1.5e-7), figure(1e6), figure(0.001, short=True)
+    ('0.50000', '25372', '1.5000e-07', '1.0000e+06', '0.001')
+    """
+    if short or not math.isfinite(value):
+        return f"{value:.{DIGITS}g}"
+    return f"{value:#.{DIGITS}g}".removesuffix(".")
+
+
+def cut(text: str, width: int) -> str:
+    """Return a name in at most `width` characters, with an ellipsis in place of its end."""
+    if len(text) <= width:
+        return text
+    return text[: width - len(_ELLIPSIS)] + _ELLIPSIS if width > len(_ELLIPSIS) else text[:width]
+
+
+def cut_between_words(text: str, width: int) -> str:
+    """Return a text in at most `width` characters, with an ellipsis in place of its last words: no number is cut.
+
+    If there is a comma, what follows one is left out as a whole.
+    """
+    if len(text) <= width:
+        return text
+    part = text[: width - len(_ELLIPSIS)]
+    kept = part.rpartition(", ")[0]
+    if kept:
+        return f"{kept}, {_ELLIPSIS}"
+    kept = part.rpartition(" ")[0]
+    return f"{kept} {_ELLIPSIS}" if kept else cut(text, width)
+
+
+def cut_in_the_middle(text: str, width: int) -> str:
+    """Return a name in at most `width` characters, with an ellipsis in place of its middle."""
+    kept = width - len(_ELLIPSIS)
+    if len(text) <= width or kept < 2:
+        return cut(text, width)
+    return text[: kept - kept // 2] + _ELLIPSIS + text[-(kept // 2) :]
+
+
+def cut_apart(names: Sequence[str], width: int) -> list[str]:
+    """Return names in at most `width` characters each, that stay different from each other where this is possible."""
+    for how in (cut, cut_in_the_middle):
+        shown = [how(name, width) for name in names]
+        if len(set(shown)) == len(set(names)):
+            return shown
+    return [cut_in_the_middle(name, width) for name in names]
+
+
+def wrapped(text: str, columns: int | None, indent: int = 0, *, first: str = "") -> str:
+    """Return a text in lines of at most `columns` characters, broken between words only.
+
+    Parameters
+    ----------
+    text
+        Of one paragraph.
+    columns
+        None: there is no limit, and the text stays one line.
+    indent
+        Of all lines but the first [characters].
+    first
+        What the first line begins with.
+    """
+    if columns is None or len(first) + len(text) <= columns:
+        return first + text
+    lines = textwrap.wrap(
+        text, max(columns, indent + 20), initial_indent=first, subsequent_indent=" " * indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(lines)
+
+
+def with_unit(name: str, unit: str | None) -> str:
+    """Return a name with its unit, where it has one (1 is none): ``pressure [Pa]``."""
+    return f"{name} [{unit}]" if unit not in (None, "", "1") else name
