@@ -93,6 +93,7 @@ COMMANDS = {
 def test_all_is_whole(place: Path, name: str, columns: int) -> None:
     text = shown(place, columns, *COMMANDS[name])
     assert text.strip()
+    text = text.replace(str(place), "place")  # paths are for copying, and stay whole
     too_wide = [line for line in text.splitlines() if len(line) > columns]
     assert too_wide == []
     text = re.sub(r"(?m)^sha256.*$", "", text)
