@@ -102,7 +102,7 @@ def test_blocks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("\n \n", ": no data, only blank lines"),
         ("# x\n\n", ": no data, only blank lines and comments"),
         ("", ": the file is empty"),
-        (b"a,b,label\n1,2,gr\xfcn\n", ":2:7: not UTF-8 text: byte 0xfc"),
+        (b"a,b,label\n1,2,gr\x81n\n", ":2:7: not UTF-8 text: byte 0x81"),
         ("a,b,label\n1,\x002,x\n", ":2:1: the line holds a zero byte"),
         (b"\x1f\x8bnot gzip", ": the gzip file is damaged or truncated"),
         (b"a,b\n" + 99_000 * b"1,2\n" + b"1,\xff\n", ":99002:3: not UTF-8 text: byte 0xff"),
@@ -188,3 +188,13 @@ def test_samples_without_a_target_can_be_left_out(tmp_path: Path) -> None:
     assert made.arrays["targets"].tolist() == [[2], [5], [8]]
     assert made.arrays["features"].tolist() == [[1], [4], [7]]
     assert any("without a target" in note and note.startswith("1 ") for note in made.notes)
+
+
+def test_western_text_is_read_with_a_note(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("Straße;Preis\nNord;1,5\nSüd;2,5\nSüd;3\n".encode("latin-1"))
+    table = read(path)
+    assert table.names == ("Straße", "Preis")
+    assert table["Straße"].categories == ("Nord", "Süd")
+    np.testing.assert_array_equal(table["Preis"].values, [1.5, 2.5, 3.0])
+    assert "it is no UTF-8 and is read as Western text (cp1252)" in table.notes

@@ -24,6 +24,8 @@ _SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
 _SAMPLE_LINES = 20
 _SAMPLE_RECORDS = 200
 _DELIMITERS = ",;\t|"
+#: Character set of text that is not UTF-8.
+WESTERN = "cp1252"
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _POINT_NUMBER = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?")
@@ -126,7 +128,7 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
         No data, or not text.
     """
     encoding, lines = _beginning(path, given.encoding)
-    guesses: list[str] = []
+    guesses = [f"it is no UTF-8 and is read as Western text ({WESTERN})"] if encoding == WESTERN else []
     start = 0
     while start < len(lines) and not lines[start].strip():
         start += 1
@@ -182,7 +184,10 @@ def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
     except LookupError:
         raise DataError(f"{path}: unknown encoding {encoding!r} (data.csv.encoding)") from None
     except UnicodeDecodeError as error:
-        raise not_text(path, encoding, raw, error.start) from error
+        text = _western(raw) if given is None and encoding == "utf-8" else ""
+        if not text:
+            raise not_text(path, encoding, raw, error.start) from error
+        encoding = WESTERN
     lines = list(io.StringIO(text, newline=""))
     for number, line in enumerate(lines, 1):
         if "\0" in line:
@@ -190,6 +195,15 @@ def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
     if not whole and len(lines) > 1:
         del lines[-1]  # it may be cut
     return encoding, lines
+
+
+def _western(raw: bytes) -> str:
+    """Return bytes as Western text, as older programs write it; empty if some stand for nothing there."""
+    try:
+        text = raw.decode(WESTERN)
+    except UnicodeDecodeError:
+        return ""
+    return text if all(c.isprintable() or c in "\t\r\n\xa0" for c in text) else ""
 
 
 def not_text(path: str, encoding: str, raw: bytes, start: int) -> DataError:
