@@ -43,7 +43,7 @@ TABLES = {
     "heart": "transplant", "lung": "status", "pbc": "status", "colon": "status",
     "infert": "case", "quakes": "mag",
     "Caschool": "testscr", "Computers": "price",
-    "Fair": "nbaffairs", "Mroz": "lfp", "Hedonic": "mv", "bfi": "gender",
+    "Fair": "nbaffairs", "Mroz": "work", "Hedonic": "mv", "bfi": "gender",
     "Baseball": "sal87", "affairs": "naffairs", "midwest": "category", "movies": "rating",
     "economics": "unemploy", "car90": "Price", "Males": "wage", "Star": "tmathssk",
     "v:cars": "Miles_per_Gallon", "v:seattle-weather": "weather", "v:stocks": "price", "v:iris": "species",
