@@ -204,6 +204,8 @@ def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
 
 
 def _ranges(dataset: Dataset, number: np.ndarray) -> Iterator[tuple[str, float, float, float, float]]:
+    if not number.size:
+        return
     each = number.reshape(len(number), -1)
     names = dataset.target_names or tuple(str(k) for k in range(each.shape[1]))
     for name, column in zip(names, each.T, strict=False):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain.config.columns import DateColumn, DatePart
-from onotrain.data.tables.dates import parse_dates
+from onotrain.data.tables.dates import order_of_parts, parse_dates
 from onotrain.data.tables.numeric import shift_and_spread
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import cut
@@ -57,7 +57,8 @@ class DateEncoder:
             varying: list[DatePart] = [part for part in _VARYING if np.ptp(found[part]) > 0]
             parts = ("trend", *varying)
         standard = {part: shift_and_spread("standard", found[part]) for part in ("trend", "year")}
-        return cls(tuple(parts or ()), options.format, standard["trend"], standard["year"])
+        written = options.format or order_of_parts(column.categories or ())
+        return cls(tuple(parts or ()), written, standard["trend"], standard["year"])
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return the names of the columns that it writes."""

@@ -34,12 +34,20 @@ def parse_dates(texts: Sequence[str], written: str | None = None) -> np.ndarray 
         return _all(texts, written)
     if not texts[0][:1].isalnum() or not any(c.isdigit() for c in texts[0]) or len(texts[0]) > 40:
         return None
-    for form in (*_FORMATS, *_MONTHS):
-        if _one(texts[0], form) is not None:
-            found = _all(texts, form)
-            if found is not None:
-                return found
-    return _iso(texts)
+    form = _form_of(texts)
+    return _iso(texts) if form is None else _all(texts, form)
+
+
+def order_of_parts(texts: Sequence[str]) -> str | None:
+    """Return the format of dates that begin with day or month, which other values may not tell; None of all others."""
+    form = _form_of(texts) if texts else None
+    return form if form is not None and form.startswith(("%d", "%m")) else None
+
+
+def _form_of(texts: Sequence[str]) -> str | None:
+    """Return the first of the known formats that all texts have."""
+    forms = (form for form in (*_FORMATS, *_MONTHS) if _one(texts[0], form) is not None)
+    return next((form for form in forms if _all(texts, form) is not None), None)
 
 
 def _iso(texts: Sequence[str]) -> np.ndarray | None:

@@ -110,6 +110,8 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
         dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
             lost = missing_targets(dataset.targets)
+            if lost.all():
+                raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
             known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:

@@ -93,7 +93,7 @@ def _guess_text(column: Column, known: int) -> Guess:
         bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)
                if np.isnan(number)]  # fmt: skip
         return Guess("categorical", f"few different values, of which {', '.join(bad[:3]) or 'some'} are no numbers")
-    if {name.lower() for name in names} in _YES_NO:
+    if different == 2 and {name.lower() for name in names} in _YES_NO:
         return Guess("boolean")
     if different == 1 and known == len(column):
         return Guess("ignore", "every value is the same")

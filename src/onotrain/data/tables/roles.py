@@ -251,7 +251,12 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         return table, 0
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if policy == "error" or count == len(table):
+    if count == len(table):
+        raise DataError(
+            f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty",
+            hint="name another target with data.targets (of a command: --targets)",
+        )
+    if policy == "error":
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
             + ("" if count == 1 else f" (the first of {count:,})"),
