@@ -106,7 +106,7 @@ def facts_of(spec: DataSpec) -> Facts:
         learned = [name for name, kind in kinds.items() if kind["name"] not in ("id", "ignore")]
         return Facts(
             table.source, table.samples, len(learned), f"{len(learned)} columns", False, table.targets,
-            (*table.notes, *table.roles.notes()), kinds, table.roles.targets,
+            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets,
         )  # fmt: skip
     info = describe(spec)
     bad_values = int((info.missing + info.infinite).sum())
@@ -117,6 +117,13 @@ def facts_of(spec: DataSpec) -> Facts:
         )
     shape = "x".join(str(extent) for extent in info.feature_shape)
     return Facts(info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets)
+
+
+def _left_out(targets: TargetInfo | None) -> list[str]:
+    """Return a note on samples that are left out for want of a target."""
+    if targets is None or not targets.missing:
+        return []
+    return [f"{targets.missing:,} samples have no target and are left out (data.missing_targets)"]
 
 
 def task_of(facts: Facts) -> Task:

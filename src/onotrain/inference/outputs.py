@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 #: Columns that name the samples, by name: text ``(n,)``.
 Ids = Mapping[str, np.ndarray]
-#: Of values that a float32 network gives for scaled targets: seven, and those that mean and deviation have in common.
-_SCALED_DIGITS = 12
+#: Significant digits of what a float32 network gives.
+_FLOAT32_DIGITS, _MOST_DIGITS = 8, 17
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Outputs:
         """Return the outputs of the network that `metadata` describes."""
         codec = metadata.codec
         scaled = codec.scaling is not None and metadata.config.training.dtype == "float32"
-        digits = _SCALED_DIGITS if scaled else None
+        digits = _digits(codec.scaling) if scaled else None
         return cls(codec.task, codec.outputs, dtype, codec.names(metadata.target_names), digits=digits)
 
     def with_threshold(self, threshold: float | None) -> Outputs:
@@ -132,3 +133,9 @@ def activation_of(layer: Layer) -> Activation:
     if not isinstance(layer, Dense | Elementwise):
         raise TypeError(f"no description for a layer of type {type(layer).__name__}")
     return layer.activation
+
+
+def _digits(scaling: Any) -> int:
+    """Return the digits of values in units: those of the network, and those that mean and deviation have in common."""
+    common = 0.0 if scaling.log else float(np.max(np.abs(scaling.shift) / scaling.scale))
+    return min(_FLOAT32_DIGITS + math.ceil(math.log10(1 + common)), _MOST_DIGITS)
