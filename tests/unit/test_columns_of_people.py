@@ -58,3 +58,10 @@ def test_a_target_that_is_empty(tmp_path: Path) -> None:
     path.write_text("a,y\n1.5,\n2.5,\n")
     info = describe_table(DataSpec(str(path)))
     assert info.targets is None and info.problem.endswith("no sample has a target: y is empty")
+
+
+def test_infinite_values_are_shown_with_the_place_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,y\n1.5,1\ninf,2.5\n2.5,0.5\n-inf,0.5\n")
+    column = describe_table(DataSpec(str(path))).columns[0]
+    assert (column.infinite, column.why) == (2, f"infinite: 2 of the entries, the first at {path}:3:1")

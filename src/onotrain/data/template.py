@@ -97,7 +97,8 @@ def facts_of(spec: DataSpec) -> Facts:
         )
         if bad is not None:
             raise DataError(
-                f"{table.source}: column {bad.name!r} has {bad.infinite:,} infinite values, expected numbers"
+                f"{table.source}: column {bad.name!r}: {bad.why}",
+                hint="correct or remove these samples, or exclude the column",
             )
         wrong = [column for column in table.columns if column.role == "numeric" and "no numbers" in column.why]
         if wrong:

@@ -133,6 +133,9 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
     if is_numbers(column):
         values, bad = column.as_numbers()
         infinite = int(np.isinf(values).sum())
+        if infinite:
+            place = table.where(int(np.argmax(np.isinf(values))), column)
+            why = f"infinite: {infinite:,} of the entries, the first at {place}"
         finite = values[np.isfinite(values)]
         different, summary = len(np.unique(finite)), _range(finite)
         if bad.any():
