@@ -16,7 +16,6 @@ from onotrain.data.array_names import (
     FEATURE_ARRAYS,
     TARGET_ARRAYS,
     choose_arrays,
-    held_out_arrays,
     side_by_side,
 )
 from onotrain.data.hdf5 import find_arrays, open_file
@@ -91,20 +90,6 @@ def test_targets_are_those_beside_the_features(features: str, targets: str) -> N
     names = ["x_test", "x_train", "y_test", "y_train", "train/x", "train/y", "test/x", "test/y", "test/other", "label",
              "z"]  # fmt: skip
     assert choose_arrays(names, DataSpec("a.h5", features=features)) == ((features,), (targets,))
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["x_train", "y_train", "x_test", "y_test"], (("x_test",), ("y_test",))),
-        (["x_train", "y_train", "x_test", "y_test", "x_val", "y_val"], (("x_val",), ("y_val",))),
-        (["train/x", "train/y", "valid/x", "valid/y"], (("valid/x",), ("valid/y",))),
-        (["train/x", "train/y", "valid/x"], None),
-        (["x", "y", "x_test", "y_test"], None),
-    ],
-)
-def test_arrays_to_validate_on(names: list[str], expected: object) -> None:
-    assert held_out_arrays(names, *choose_arrays(names, DataSpec("a.h5"))) == expected
 
 
 def test_several_arrays_side_by_side(path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.data import DataSpec
-from onotrain.data.tables.hdf5 import hdf5_names, hdf5_table, holds_table
+from onotrain.data.tables.hdf5 import hdf5_table, holds_table
 from onotrain.data.tables.hdf5_records import texts_of_pickle
 from onotrain.data.tables.hdf5_values import Packing
 from onotrain.data.tables.table import Table
@@ -65,7 +65,6 @@ class TestVariables:
         assert back["names"].texts().tolist() == ["b", "a", "", "ü", "c", "b"]
         assert back["code"].categories == ("x", "y", "z")
         assert back.notes == ()
-        assert hdf5_names(str(path)) == back.names
 
     def test_only_the_wanted_columns(self, path: Path) -> None:
         write(path, a=A, b=A + 1, **{unicodedata.normalize("NFD", "höhe"): A + 2})

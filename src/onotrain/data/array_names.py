@@ -11,7 +11,7 @@ import numpy as np
 from onotrain.data.dataset import DataSpec, listed
 from onotrain.errors import DataError
 
-__all__ = ["FEATURE_ARRAYS", "TARGET_ARRAYS", "choose_arrays", "column_names", "held_out_arrays", "side_by_side"]
+__all__ = ["FEATURE_ARRAYS", "TARGET_ARRAYS", "choose_arrays", "column_names", "side_by_side"]
 
 #: Names that features and targets have in HDF5 and NPZ files by default, in any case, in order of preference.
 FEATURE_ARRAYS = ("x", "features", "images", "data", "inputs", "input")
@@ -20,8 +20,6 @@ TARGET_ARRAYS = ("y", "labels", "label", "targets", "target", "outputs", "output
 _TRAINING = (
     ("", ""), ("train/", ""), ("training/", ""), ("", "_train"), ("train_", ""), ("", "/train"), ("", "_training"),
 )  # fmt: skip
-_HELD_OUT = ("valid", "val", "validation", "dev", "test", "testing", "eval")
-_TRAIN_WORDS = ("training", "train")
 
 
 def choose_arrays(names: Sequence[str], spec: DataSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -52,30 +50,6 @@ def choose_arrays(names: Sequence[str], spec: DataSpec) -> tuple[tuple[str, ...]
     if both:
         raise DataError(f"{spec.path}: features and targets are the same array {both[0]!r}")
     return features, targets
-
-
-def held_out_arrays(
-    names: Sequence[str], features: Sequence[str], targets: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-    """Return the arrays to validate on that are in the same file as those to train on; None if there are none.
-
-    Parameters
-    ----------
-    names
-        Of all arrays of the file.
-    features, targets
-        Of the training part, such as ``x_train`` or ``train/x``.  Beside them ``x_valid``, ``x_test`` and the like are
-        looked for, all of one part.
-    """
-    by_lower = {name.lower(): name for name in names}
-    for word in _TRAIN_WORDS:
-        if not all(word in name.lower() for name in (*features, *targets)):
-            continue
-        for part in _HELD_OUT:
-            others = {name: by_lower.get(name.lower().replace(word, part)) for name in (*features, *targets)}
-            if None not in others.values():
-                return tuple(str(others[name]) for name in features), tuple(str(others[name]) for name in targets)
-    return None
 
 
 def _composed(name: str) -> str:

@@ -213,11 +213,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
             arrays |= wanted.labels(part, codec, held_out)
-            if (
-                stream is None
-                and train_stream is None
-                and digest_of([held_out.features]) == digest_of([train.features])
-            ):
+            if stream is None and train_stream is None and np.array_equal(held_out.features, train.features):
                 notes.append(f"the {part} samples are those that are trained on; their metrics say nothing new")
             if stream is None:
                 arrays[f"{part}_features"] = held_out.features

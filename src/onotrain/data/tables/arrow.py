@@ -19,7 +19,7 @@ from onotrain.data.tables.table import Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["arrow_names", "read_arrow"]
+__all__ = ["read_arrow"]
 
 #: Rows that are decoded at once.
 BATCH_ROWS = 1 << 15
@@ -114,18 +114,6 @@ def _opened(path: str) -> Iterator[_Source]:
         raise DataError(
             f"{path}: not a usable Parquet or Arrow file: {reason(error)}", hint="copy or create the file again"
         ) from error
-
-
-def arrow_names(path: str) -> tuple[str, ...]:
-    """Return the names of the columns of a Parquet or Arrow file, those of nested columns too; reads no data.
-
-    Raises
-    ------
-    DataError
-        See `read_arrow`.
-    """
-    with _opened(path) as source:
-        return nfc_names(source.schema.names)
 
 
 def read_arrow(path: str, wanted: Collection[str] | None = None) -> Table:

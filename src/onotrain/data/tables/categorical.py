@@ -10,7 +10,7 @@ import numpy as np
 
 from onotrain.config.columns import BooleanColumn, CategoricalColumn
 from onotrain.data.tables.table import Column, Table, coded, texts_of
-from onotrain.data.tables.values import cut, first_of
+from onotrain.data.tables.values import entry, first_of
 from onotrain.errors import DataError
 
 
@@ -129,7 +129,7 @@ class BooleanEncoder:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{table.where(row, column)}: column {column.name!r} is {cut(str(texts[row]))!r}, expected "
+                f"{table.where(row, column)}: column {column.name!r} is {entry(str(texts[row]))!r}, expected "
                 f"{self.values[0]} or {self.values[1]}{first_of(int(wrong.sum()))}"
             )
         out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])

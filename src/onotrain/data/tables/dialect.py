@@ -29,6 +29,7 @@ WESTERN = "cp1252"
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 _POINT_NUMBER = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?")
+_POINT_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
 #: Most lines before the data that are looked at.
 _MOST_PREAMBLE = 1000
 
@@ -162,6 +163,9 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
     if given.decimal is None and dialect.delimiter != "," and _decimal_comma(dialect, body):
         dialect = replace(dialect, decimal=",")
         guesses.append("numbers have a decimal comma")
+        if given.thousands is None and _thousands_points(dialect, body):
+            dialect = replace(dialect, thousands=".")
+            guesses.append("points stand between thousands")
     return _with_header(dialect, body, remarks, comments, given.header, guesses)
 
 
@@ -257,8 +261,13 @@ def _with_comments(dialect: Dialect, body: list[str], guesses: list[str]) -> tup
 def _decimal_comma(dialect: Dialect, body: Sequence[str]) -> bool:
     cells = [field.strip() for fields in _records(dialect, body)[1:] for field in fields]
     return any(_COMMA_NUMBER.fullmatch(cell) for cell in cells) and not any(
-        _POINT_NUMBER.fullmatch(cell) and cell != "." for cell in cells
+        _POINT_NUMBER.fullmatch(cell) and cell != "." and not _POINT_THOUSANDS.fullmatch(cell) for cell in cells
     )
+
+
+def _thousands_points(dialect: Dialect, body: Sequence[str]) -> bool:
+    """Return whether points stand between thousands, the decimal mark being a comma."""
+    return any(_POINT_THOUSANDS.fullmatch(field.strip()) for fields in _records(dialect, body)[1:] for field in fields)
 
 
 def _with_header(

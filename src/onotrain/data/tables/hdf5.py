@@ -22,7 +22,7 @@ from onotrain.data.tables.table import Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["hdf5_names", "hdf5_table", "holds_table"]
+__all__ = ["hdf5_table", "holds_table"]
 
 _BLOCK_BYTES = 1 << 24
 
@@ -77,19 +77,6 @@ def hdf5_table(path: str, wanted: Collection[str] | None = None, *, anyway: bool
             return None
         variables, notes = found
         return _read(file, path, variables, wanted, notes)
-
-
-def hdf5_names(path: str) -> tuple[str, ...] | None:
-    """Return the names of the columns of `hdf5_table`, or None as there; reads no data.
-
-    Raises
-    ------
-    DataError
-        As `hdf5_table`.
-    """
-    with open_file(path) as file:
-        found = _variables(file, path, None)
-        return None if found is None else tuple(variable.name for variable in found[0])
 
 
 def _names(file: h5py.File, path: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from onotrain.data.tables.dates import parse_dates
-from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.table import Column, Table, is_code
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
 
@@ -86,8 +86,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     names = column.categories or ()
     different = len(names)
     if is_numbers(column):
-        if any(len(name) > 1 and name[0] == "0" and name.isdigit() for name in names):
-            return Guess("categorical", "codes with zeros in front") if 2 * different <= known else Guess("numeric")
+        if any(map(is_code, names)):
+            return Guess("categorical" if 2 * different <= known else "id", "codes with zeros in front")
         if different > _FEW or 2 * different > known:
             return Guess("numeric")
         bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)

@@ -60,8 +60,14 @@ def column_of(name: str, values: Any) -> Column:
         return Column(name, array if array.dtype.kind == "f" and array.dtype.itemsize > 2 else array.astype(np.float64))
     if array.dtype.kind in "bM":
         return Column(name, array)
+    if array.dtype.kind == "S":
+        return Column(name, *coded([value.decode("utf-8", "replace") for value in array.tolist()]))
     if array.dtype.kind == "O":
-        lost = np.array([value is None or value != value for value in array.tolist()], bool)
+        each = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in array.tolist()]
+        array = np.array([*each, None], object)[:-1]  # the last one keeps it an array of objects
+        lost = np.array([value is None or value != value for value in each], bool)
+        if any(isinstance(value, bool | np.bool_) for value in each):  # truth values with gaps are text
+            return Column(name, *coded(["" if gone else str(v) for v, gone in zip(each, lost, strict=True)]))
         try:
             numbers = np.array([np.nan if gone else value for value, gone in zip(array, lost, strict=True)], np.float64)
         except (TypeError, ValueError):

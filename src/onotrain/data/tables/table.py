@@ -104,6 +104,12 @@ def _number(text: str) -> float:
         return np.nan
 
 
+def is_code(text: str) -> bool:
+    """Return whether digits are a code and no number: with a zero in front, as postal codes have."""
+    text = text.strip()
+    return len(text) > 1 and text[0] == "0" and text.isdigit()
+
+
 def texts_of(values: np.ndarray) -> np.ndarray:
     """Return numbers or dates as the shortest text that stands for them; missing ones are empty."""
     if values.dtype.kind == "f":

@@ -23,7 +23,7 @@ from onotrain.data.paths import opened
 from onotrain.data.tables.dialect import Dialect, look_at
 from onotrain.data.tables.growing import GrowingNumbers, GrowingText
 from onotrain.data.tables.records import Lines, TextPlaces, check_quotes, problem, records_of
-from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.table import Column, Table, is_code
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
@@ -78,17 +78,6 @@ def read_text(
         raise DataError(f"{path}: no samples")
     places = TextPlaces(dialect)
     return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
-
-
-def is_code(text: str) -> bool:
-    """Return whether digits are a code and no number: with a zero in front, as postal codes have."""
-    text = text.strip()
-    return len(text) > 1 and text[0] == "0" and text.isdigit()
-
-
-def names_of(path: str, kind: str, given: TextTable) -> tuple[str, ...]:
-    """Return the names of a text table's columns; reads its beginning only."""
-    return look_at(path, kind, given).names
 
 
 def _is_left_over(dialect: Dialect, column: Column) -> bool:

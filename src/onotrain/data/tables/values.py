@@ -6,6 +6,10 @@ import numpy as np
 
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
+from onotrain.text import cut
+
+#: Characters of an entry that a message shows.
+_CHARACTERS = 43
 
 _MISSING_HINT = (
     "set `missing` of this column to mean, median or a constant (data.columns), or remove these samples; "
@@ -36,7 +40,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     if bad.any():
         row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {cut(str(column.texts(np.array([row]))[0]))!r}, "
+            f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))!r}, "
             f"expected a number{first_of(count)}",
             hint=_not_a_number(column, count),
         )
@@ -69,9 +73,9 @@ def _not_a_number(column: Column, count: int) -> str:
     )
 
 
-def cut(text: str) -> str:
-    """Return text for a message, the beginning of a long one."""
-    return text if len(text) <= 40 else f"{text[:40]}..."
+def entry(text: str) -> str:
+    """Return an entry for a message, the beginning of a long one."""
+    return cut(text, _CHARACTERS)
 
 
 def first_of(count: int) -> str:
