@@ -6,7 +6,9 @@ import re
 from pathlib import PurePath
 from typing import Literal, NamedTuple, get_args
 
-ActivationName = Literal["identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu"]
+ActivationName = Literal[
+    "identity", "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "elu", "softplus",
+]  # fmt: skip
 #: Activation functions, and the kernels' numbers for them: those of the enumeration in ``_kernels/activations.pxd``.
 ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate(get_args(ActivationName))}
 

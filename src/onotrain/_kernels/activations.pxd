@@ -5,7 +5,7 @@ The codes are those of `onotrain.known_names.ACTIVATIONS`.  Every function propa
 
 from cython cimport floating
 
-from onotrain._kernels.elementary cimport exp, logistic, normal_cdf, tanh
+from onotrain._kernels.elementary cimport exp, expm1, fabs, gaussian, log1p, logistic, normal_cdf, tanh
 
 cdef enum Activation:
     IDENTITY
@@ -14,6 +14,9 @@ cdef enum Activation:
     SIGMOID
     TANH
     GELU
+    SILU
+    ELU
+    SOFTPLUS
     ACTIVATION_COUNT
 
 
@@ -43,11 +46,32 @@ cdef inline floating hyperbolic_tangent(floating z, floating* slope) noexcept no
 
 cdef inline floating gelu(floating z, floating* slope) noexcept nogil:
     """``z Phi(z)`` with the exact normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415)."""
-    cdef floating half = 0.5, density_at_0 = 0.3989422804014327
-    cdef floating gauss = exp(-half * z * z)
+    cdef floating density_at_0 = 0.3989422804014327
+    cdef floating gauss = gaussian(z)
     cdef floating cumulative = normal_cdf(z, gauss)
     slope[0] = cumulative + z * density_at_0 * gauss
     return z * cumulative
+
+
+cdef inline floating silu(floating z, floating* slope) noexcept nogil:
+    """``z / (1 + exp(-z))`` (Ramachandran et al., arXiv 1710.05941)."""
+    cdef floating share = logistic(z)
+    slope[0] = share * (1 + z * (1 - share))
+    return z * share
+
+
+cdef inline floating elu(floating z, floating* slope) noexcept nogil:
+    """``exp(z) - 1`` below 0 (Clevert et al., arXiv 1511.07289)."""
+    cdef floating one = 1, y = expm1(z)
+    slope[0] = y + one if z <= 0 else one
+    return y if z <= 0 else z
+
+
+cdef inline floating softplus(floating z, floating* slope) noexcept nogil:
+    """``log(1 + exp(z))`` without overflow."""
+    cdef floating zero = 0
+    slope[0] = logistic(z)
+    return (zero if z <= 0 else z) + log1p(exp(-fabs(z)))
 
 
 cdef inline void activate(
@@ -78,3 +102,12 @@ cdef inline void activate(
     elif activation == GELU:
         for c in range(n):
             y[c] = gelu(slope[c], &slope[c])
+    elif activation == SILU:
+        for c in range(n):
+            y[c] = silu(slope[c], &slope[c])
+    elif activation == ELU:
+        for c in range(n):
+            y[c] = elu(slope[c], &slope[c])
+    elif activation == SOFTPLUS:
+        for c in range(n):
+            y[c] = softplus(slope[c], &slope[c])

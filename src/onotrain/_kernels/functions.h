@@ -29,6 +29,9 @@
 /* Beyond these exp is 0 and infinite. */
 #define EXP_LEAST -104.0f
 #define EXP_MOST 89.0f
+/* Below this exp(x) - 1 is -1, and above this it is not computed. */
+#define EXPM1_LEAST -20.0f
+#define EXPM1_MOST 88.0f
 /* Beyond this tanh is 1. */
 #define TANH_MOST 10.0f
 /* Beyond this the density of the normal distribution is 0. */
@@ -59,6 +62,8 @@
 #undef LOG2_LOW
 #undef EXP_LEAST
 #undef EXP_MOST
+#undef EXPM1_LEAST
+#undef EXPM1_MOST
 #undef TANH_MOST
 #undef NORMAL_MOST
 #undef UPPER_HALF
@@ -82,6 +87,8 @@
 #define LOG2_LOW 1.42860682030941723212e-6
 #define EXP_LEAST -746.0
 #define EXP_MOST 710.0
+#define EXPM1_LEAST -40.0
+#define EXPM1_MOST 709.0
 #define TANH_MOST 20.0
 #define NORMAL_MOST 40.0
 #define UPPER_HALF 0xFFFFFFFFF8000000u
@@ -158,17 +165,19 @@ INLINE REAL NAME(exp)(REAL x) {
     return p * NAME(power_of_2)(half) * NAME(power_of_2)(n - half);
 }
 
-/* exp(x) - 1 for 0 <= x <= 2 TANH_MOST. */
-INLINE REAL NAME(short_expm1)(REAL x) {
-    const REAL n = (x * R(1.44269504088896341) + MAGIC) - MAGIC;
-    const REAL r = (x - n * LOG2_HIGH) - n * LOG2_LOW;
+/* exp(x) - 1 for x up to EXPM1_MOST, which larger ones are taken for. */
+INLINE REAL NAME(expm1)(REAL x) {
+    const REAL low = x < EXPM1_LEAST ? EXPM1_LEAST : x;
+    const REAL z = low > EXPM1_MOST ? EXPM1_MOST : low;
+    const REAL n = (z * R(1.44269504088896341) + MAGIC) - MAGIC;
+    const REAL r = (z - n * LOG2_HIGH) - n * LOG2_LOW;
     const REAL scale = NAME(power_of_2)(n);
     return scale * (POLYNOMIAL(r, EXP_TERMS) * r * r + r) + (scale - R(1.0));
 }
 
 INLINE REAL NAME(tanh)(REAL x) {
     const REAL size = NAME(magnitude)(x), z = size > TANH_MOST ? TANH_MOST : size;
-    const REAL e = NAME(short_expm1)(R(2.0) * z);
+    const REAL e = NAME(expm1)(R(2.0) * z);
     return NAME(with_sign)(e / (e + R(2.0)), x);
 }
 

@@ -187,7 +187,7 @@ def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) 
 
 # --------------------------------------------------------------------------------------------------------------- dense
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def _activate(z: Array, activation: int, negative_slope: float) -> tuple[Array, Array]:
@@ -205,8 +205,16 @@ def _activate(z: Array, activation: int, negative_slope: float) -> tuple[Array, 
         y = np.tanh(z)
         return y, 1 - y * y
     if activation == ACTIVATIONS["gelu"]:
-        cumulative = 0.5 * (1 + _erf(z / math.sqrt(2)))
+        cumulative = 0.5 * _erfc(-z / math.sqrt(2))
         return z * cumulative, cumulative + z * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    if activation == ACTIVATIONS["silu"]:
+        share = _logistic(z)
+        return z * share, share * (1 + z * (1 - share))
+    if activation == ACTIVATIONS["elu"]:
+        y = np.expm1(np.minimum(z, 0))
+        return np.where(z <= 0, y, z), np.where(z <= 0, y + 1, 1)
+    if activation == ACTIVATIONS["softplus"]:
+        return np.logaddexp(z, 0), _logistic(z)
     raise ValueError(f"activation: got code {activation}, expected one of {ACTIVATIONS}")
 
 

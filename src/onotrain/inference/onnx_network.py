@@ -14,7 +14,7 @@ from onotrain.inference.predictor import Predictor
 from onotrain.nn.layers import Activation, Dense
 
 #: Activations that are one operator of ONNX.
-_OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+_OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu", "softplus": "Softplus"}
 
 
 def add_normalization(graph: GraphBuilder, predictor: Predictor, value: str, dtype: Any) -> str:
@@ -47,6 +47,8 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
 def _activation(graph: GraphBuilder, value: str, activation: Activation, dtype: np.dtype) -> str:
     if activation.name == "identity":
         return value
+    if activation.name == "silu":
+        return graph.node("Mul", [value, graph.node("Sigmoid", [value])])
     if activation.name != "gelu":
         options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
         return graph.node(_OPERATORS[activation.name], [value], **options)
