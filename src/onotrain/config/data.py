@@ -198,7 +198,9 @@ class Data(Section):
         "error", description="Samples without a target: an error, or left out."
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
-        "auto", description="Read HDF5 window by window instead of all at once; `auto`: if it does not fit in memory."
+        "auto",
+        description="Read HDF5 and Parquet window by window instead of all at once; `auto`: if they do not fit in "
+        "memory.",
     )
     window_mib: Count = Field(
         256, description="Size of the windows within which streamed samples are shuffled [MiB]; a node holds two."
@@ -264,9 +266,9 @@ class Data(Section):
             for key, unset in (("format", "auto"), ("features", None), ("targets", None)):
                 if getattr(self, key) != unset:
                     yield Problem((key,), f"is for files; data.train is the built-in data set {self.train!r}")
-        if self.stream is True and (self.is_built_in or self.format not in ("auto", "hdf5")):
+        if self.stream is True and (self.is_built_in or self.format not in ("auto", "hdf5", "parquet")):
             what = f"the built-in data set {self.train!r}" if self.is_built_in else f"format {self.format}"
-            yield Problem(("stream",), f"only HDF5 can be streamed (got true with {what})")
+            yield Problem(("stream",), f"only HDF5 and Parquet can be streamed (got true with {what})")
         elif self.stream is True and self.partition.name != "none":
             yield Problem(
                 ("stream",),

@@ -11,7 +11,7 @@ import numpy as np
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.sources import files_of, format_of, load_dataset
+from onotrain.data.sources import format_of, load_dataset
 from onotrain.data.targets import is_one_hot
 
 #: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
@@ -128,7 +128,7 @@ def describe(spec: DataSpec) -> DataInfo:
         It cannot be read at all.
     """
     kind = format_of(spec)
-    if kind == "hdf5" and len(files_of(spec)) == 1:
+    if kind == "hdf5":
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:

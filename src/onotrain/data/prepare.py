@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,7 @@ import numpy as np
 from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.description import DataDescription
-from onotrain.data.for_network import check_features, encode, read_prepared
-from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.for_network import check_features, encode, labelled_table, table_for
 from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
@@ -21,6 +20,8 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.sources import format_of, is_table, load_dataset, read_table
+from onotrain.data.streaming import is_large, open_stream, stored_table, table_stream
+from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table
@@ -54,11 +55,14 @@ class Prepared:
         Shapes, names, and how features and targets are scaled, fitted on the training part.
     notes
         What was decided for the user, in words.
+    streams
+        What the features of ``train``, ``validation`` and ``test`` are read from, where they are not in memory.
     """
 
     arrays: dict[str, np.ndarray]
     description: DataDescription
     notes: tuple[str, ...] = ()
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
 
 def prepare(
@@ -150,6 +154,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         train, train_stream = _read(section, spec, stack, wanted.memory)
         codec, arrays = wanted.targets(section, train)
         arrays |= {} if train_stream else {"features": train.features}
+        streams: dict[str, Stream] = {} if train_stream is None else {"train": train_stream}
         memory, notes = wanted.memory - train.features.nbytes, list[str]()
         for part, where in _apart(section):
             of_part = DataSpec(SOURCE, held=wanted.held.get(part))
@@ -166,6 +171,8 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             if stream is None:
                 arrays[f"{part}_features"] = held_out.features
                 memory -= held_out.features.nbytes
+            else:
+                streams[part] = stream
         samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
@@ -178,13 +185,15 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=digest, target_units=train.target_units, inherited=kept is not None,
     )  # fmt: skip
-    return Prepared(arrays, description, tuple(notes))
+    return Prepared(arrays, description, tuple(notes), streams)
 
 
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
-    table = read_table(spec, texts=texts)
+    store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts)
+    stays = store is not None and (section.stream is True or is_large(store.nbytes, wanted.memory))
+    table = store if store is not None and stays else read_table(spec, texts=texts)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -196,30 +205,43 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         kept = wanted.inherited.preparation_of(spec.path, roles.features, section)
         kinds = wanted.inherited.in_order(kinds)
     preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN))
-    arrays["features"] = preparation.transform(table, wanted.dtype)
+    streams: dict[str, Stream] = {}
+    nbytes = len(table) * len(preparation.names) * np.dtype(wanted.dtype).itemsize
+    if store is not None and (section.stream is True or is_large(nbytes, wanted.memory)):
+        samples = table if stays else labelled_only(store, roles, section.columns, section.missing_targets)[0]
+        types = {name: table.type_of(name) for name in preparation.inputs}
+        streams["train"] = table_stream(samples, preparation, wanted.dtype, types)
+    else:
+        arrays["features"] = preparation.transform(table, wanted.dtype)
     for part, where in _apart(section):
         if not isinstance(where, str):
             raise DataError(
                 f"{spec.path}: data.{part} names arrays, but the training data are a table",
                 hint="give the path of another table, a fraction, or data.split",
             )
-        features, found, _ = read_prepared(
-            DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)),
-            preparation, roles.targets, section.columns, wanted.dtype, section.missing_targets,
+        of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part))
+        stream = False if of_part.held is not None else section.stream
+        samples, found = labelled_table(
+            table_for(of_part, preparation, roles.targets, stream, wanted.memory - nbytes), preparation,
+            roles.targets, spec.weights, section.columns, section.missing_targets,
         )  # fmt: skip
-        arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
+        if samples.on_disk:
+            streams[part] = table_stream(samples, preparation, wanted.dtype)
+        else:
+            arrays[f"{part}_features"] = preparation.transform(samples, wanted.dtype)
+        arrays |= wanted.labels(part, codec, found)
     notes = [*table.notes, *roles.notes()]
     if dropped:
         notes.append(f"{dropped:,} samples without a target are left out")
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest_of([column.values for column in table]),
+        preparation=preparation, digest=digest_of(column.values for column in table),
         target_units=labels.target_units, inherited=kept is not None,
     )  # fmt: skip
-    return Prepared(arrays, description, tuple(notes))
+    return Prepared(arrays, description, tuple(notes), streams)
 
 
-def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
+def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
     stream = open_stream(spec, section.stream, memory)
     if stream is not None:
@@ -229,7 +251,7 @@ def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[
     return dataset, None
 
 
-def _features_at(dataset: Dataset, stream: Hdf5Stream | None, rows: Any) -> np.ndarray:
+def _features_at(dataset: Dataset, stream: Stream | None, rows: Any) -> np.ndarray:
     """Return the features of some samples, wherever they lie."""
     if stream is None:
         return dataset.features[rows]
@@ -239,11 +261,11 @@ def _features_at(dataset: Dataset, stream: Hdf5Stream | None, rows: Any) -> np.n
     return out
 
 
-def _dtype(dataset: Dataset, stream: Hdf5Stream | None) -> np.dtype:
+def _dtype(dataset: Dataset, stream: Stream | None) -> np.dtype:
     return dataset.features.dtype if stream is None else stream.dtype
 
 
-def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
+def _columns(dataset: Dataset, stream: Stream | None) -> int:
     return dataset.features.shape[1] if stream is None else stream.features
 
 

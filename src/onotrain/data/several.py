@@ -21,7 +21,7 @@ from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["concatenate_datasets", "expand", "is_several", "natural"]
+__all__ = ["column_order", "concatenate_datasets", "expand", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -195,9 +195,12 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     features = np.empty((rows, first.features.shape[1]), dtype)
     ends = tuple(accumulate(map(len, datasets)))
     for end, each in zip(ends, datasets, strict=True):
-        features[end - len(each) : end] = _in_order(first, each)
+        order = column_order(first, each) if each.features.shape[1] else None
+        features[end - len(each) : end] = each.features if order is None else each.features[:, order]
     targets, class_names = _joined_targets(datasets)
-    without_samples = tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets)
+    without_samples = tuple(
+        replace(each, features=each.features[:0].copy(), targets=None, weights=None) for each in datasets
+    )
     return Dataset(
         features=features,
         targets=targets,
@@ -207,7 +210,21 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         target_names=first.target_names,
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
+        weights=_joined_weights(datasets),
+        target_units=next((each.target_units for each in datasets if each.target_units is not None), None),
     )
+
+
+def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
+    """Return the weights of all samples; None where no file has any."""
+    parts = [each.weights for each in datasets if each.weights is not None]
+    if not parts:
+        return None
+    for each in datasets:
+        if each.weights is None or len(each.weights) != len(each):
+            found = 0 if each.weights is None else len(each.weights)
+            raise DataError(f"{each.source}: {found} weights for {len(each)} samples")
+    return np.concatenate(parts)
 
 
 def _check_alike(first: Dataset, other: Dataset) -> None:
@@ -232,6 +249,8 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             != (sorted(expected) if key == "feature_names" else expected)
         ):
             refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
+    if other.target_units and first.target_units and other.target_units != first.target_units:
+        refuse("targets are in", shown(other.target_units), shown(first.target_units))
     if (other.targets is None) != (first.targets is None):
         refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
     if other.targets is not None and first.targets is not None:
@@ -241,12 +260,12 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
 
 
-def _in_order(first: Dataset, other: Dataset) -> np.ndarray:
-    """Return features in the order of the first data set's names."""
+def column_order(first: Dataset, other: Dataset) -> list[int] | None:
+    """Return the columns of a data set in the order of the first one's names; None: as they are."""
     if not first.feature_names or not other.feature_names or first.feature_names == other.feature_names:
-        return other.features
+        return None
     place = {name: column for column, name in enumerate(other.feature_names)}
-    return other.features[:, [place[name] for name in first.feature_names]]
+    return [place[name] for name in first.feature_names]
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

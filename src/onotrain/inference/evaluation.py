@@ -25,7 +25,7 @@ from onotrain.evaluation.warnings import constant_outputs, warnings_of, watched
 from onotrain.inference.evaluation_result import ClassScore, Evaluation, OutputScore
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.source import Source, Stream, open_source
+from onotrain.inference.source import Source, Wanted, open_source
 from onotrain.parallel import threads
 from onotrain.parallel.world import World
 
@@ -42,7 +42,7 @@ def evaluate(
     data: DataSpec,
     metrics: Sequence[str] | None = None,
     *,
-    stream: Stream = "auto",
+    stream: Wanted = "auto",
     threshold: Threshold = None,
     units: Mapping[str, str] | None = None,
     drawable: bool = False,

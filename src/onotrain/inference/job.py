@@ -16,7 +16,7 @@ from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.outputs import Ids
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import SINKS, Sink, check_output
-from onotrain.inference.source import Stream, open_source
+from onotrain.inference.source import Wanted, open_source
 from onotrain.parallel.world import World
 
 
@@ -51,7 +51,7 @@ def predict_file(
     data: DataSpec,
     output: str | os.PathLike[str],
     *,
-    stream: Stream = "auto",
+    stream: Wanted = "auto",
     begin: Begin = lambda samples: lambda rows: None,
     threshold: float | None = None,
 ) -> PredictionReport | None:

@@ -11,11 +11,14 @@ import numpy as np
 
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
-from onotrain.data.for_network import check_features, encode, read_prepared
-from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.for_network import check_features, encode, labelled_table, table_for
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.sources import load_dataset
+from onotrain.data.streaming import open_stream, table_stream
+from onotrain.data.streams import Stream
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.table import Table
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
@@ -28,7 +31,7 @@ from onotrain.runs.metadata import ModelMetadata
 _MOST_PASSES = 64
 _NONE = np.empty(0)
 
-Stream = Literal["auto"] | bool
+Wanted = Literal["auto"] | bool
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Source:
 
 
 def open_source(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, *, labelled: bool
 ) -> Source:
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
@@ -63,7 +66,7 @@ def open_source(
     spec
         What to read; what it leaves open is as in the training file (`onotrain.data.selection`).
     stream
-        Leave an HDF5 file on the disk and let each rank read what it needs; ``auto``: if it is large.
+        Leave HDF5 or Parquet files on the disk and let each rank read what it needs; ``auto``: if they are large.
     labelled
         Whether targets are wanted.
 
@@ -80,30 +83,21 @@ def open_source(
         Larger than the node's memory.
     """
     if metadata.preparation is not None:
-        return _prepared(world, metadata, spec, labelled)
+        return _prepared(stack, world, metadata, spec, stream, labelled)
 
-    def choose() -> tuple[DataSpec, bool]:
+    def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
         chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
-        return chosen, _streams(chosen, stream)
+        return chosen, open_stream(chosen, stream)
 
-    chosen, streams = choose() if world is None else broadcast(world.comm, choose)
-    return (_streamed if streams else _in_memory)(stack, world, metadata, chosen, labelled)
-
-
-def _streams(spec: DataSpec, stream: Stream) -> bool:
-    """Return whether a file stays on the disk."""
-    file = open_stream(spec, stream)
+    chosen, file = choose() if world is None else broadcast(world.comm, choose)
     if file is None:
-        return False
-    file.close()
-    return True
+        return _in_memory(world, metadata, chosen, labelled)
+    return _streamed(stack, world, metadata, file, labelled)
 
 
-def _in_memory(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
-) -> Source:
+def _in_memory(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
     """Read everything once on each node."""
 
     def make() -> tuple[dict[str, np.ndarray], str]:
@@ -124,55 +118,72 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
 
-def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
-    """Read a table once on each node, for a network that was trained on one."""
-    data, preparation = metadata.config.data, metadata.preparation
+def _prepared(
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool
+) -> Source:
+    """Read a table once on each node, or leave it on the disk, for a network that was trained on one."""
+    data, preparation, dtype = metadata.config.data, metadata.preparation, metadata.config.training.dtype
     assert preparation is not None
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        wanted = listed(spec.targets) or metadata.target_names or ()
-        features, dataset, table = read_prepared(
-            spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
-            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
-        )  # fmt: skip
-        labels = _labels(metadata, dataset) if labelled else {}
+    def make() -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
+        wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
+        like = spec_of(data, replace(spec, features=None, targets=None))
+        table = table_for(like, preparation, wanted, stream)
+        table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
-        lacking = np.isnan(features).any(axis=1)
-        if lacking.any():
-            row = int(np.argmax(lacking))
-            lost = next((c for c in table if c.name in preparation.complete and c.missing[row]), table.columns[0])
-            found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
-        return {"features": features, **labels}, dataset.source
+        found.update(_incomplete(table, preparation))
+        labels = _labels(metadata, dataset) if labelled else {}
+        if table.on_disk:
+            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled))
+        features = preparation.transform(table, dtype, lenient=not labelled)
+        return {"features": features, **labels}, (dataset.source, None)
 
-    arrays, name = _once_per_node(world, make)
+    arrays, (name, file) = _once_per_node(world, make)
+    if file is not None:
+        return _of_stream(stack, name, file, arrays, **found)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
     return Source(name, samples, **found)
 
 
-def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
-    """Open the file on every rank; read the targets once on each node."""
+def _incomplete(table: Table, preparation: Preparation) -> dict[str, Any]:
+    """Return how many samples lack a value that must be there, and where the first one lies."""
+    lost, columns = np.zeros(len(table), bool), []
+    for name in preparation.complete:
+        missing = table[name].missing
+        if missing.any():
+            columns.append((int(np.argmax(missing)), name))
+            lost |= missing
+    if not columns:
+        return {}
+    row, name = min(columns, key=lambda each: each[0])
+    return {"incomplete": int(lost.sum()), "first_incomplete": table.where(row, table[name])}
+
+
+def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, file: Any, labelled: bool) -> Source:
+    """Read the targets once on each node."""
     with together(world):
-        file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
-
     labels = _once_per_node(world, lambda: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+    return _of_stream(stack, file.source, file, labels)
+
+
+def _of_stream(stack: ExitStack, name: str, file: Stream, labels: Mapping[str, np.ndarray], **found: Any) -> Source:
+    """Return samples that each rank reads from the disk."""
+    stack.callback(file.close)
     passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
-    return Source(
-        file.source,
-        StreamSamples(file, labels.get("targets", _NONE), weights=labels.get("weights")),
-        passes * PASS_ROWS,
-    )
+    samples = StreamSamples(file, labels.get("targets", _NONE), weights=labels.get("weights"))
+    return Source(name, samples, passes * PASS_ROWS, **found)
 
 
-_Make = Callable[[], tuple[dict[str, np.ndarray], str]]
+_Make = Callable[[], tuple[dict[str, np.ndarray], Any]]
 
 
-def _once_per_node(world: World | None, make: _Make) -> tuple[dict[str, np.ndarray], str]:
+def _once_per_node(world: World | None, make: _Make) -> tuple[dict[str, np.ndarray], Any]:
     if world is None:
         return make()
-    result: tuple[dict[str, np.ndarray], str] = ({}, "")
+    result: tuple[dict[str, np.ndarray], Any] = ({}, None)
     with together(world):
         result = share(world.node, make)
     return result

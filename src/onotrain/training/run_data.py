@@ -13,13 +13,12 @@ from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.description import DataDescription
 from onotrain.data.feed import ArrayFeed, Feed
-from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.inherited import Inherited
 from onotrain.data.prepare import prepare
 from onotrain.data.sample_pool import Pool
 from onotrain.data.samples import samples_of
-from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.stream_feed import StreamFeed
+from onotrain.data.streams import Stream
 from onotrain.errors import DataError, UsageError, on_all_ranks
 from onotrain.evaluation import metrics
 from onotrain.evaluation.evaluator import Evaluator
@@ -63,12 +62,12 @@ class RunData:
         weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
-        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
+        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...], Mapping[str, Stream]]]:
             prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited, held)
-            return prepared.arrays, (prepared.description, prepared.notes)
+            return prepared.arrays, (prepared.description, prepared.notes, prepared.streams)
 
         with agreed(world.comm):
-            self._arrays, (read, notes) = share(world.node, read_data)
+            self._arrays, (read, notes, self._streams) = share(world.node, read_data)
         self._check_same(read)
         #: What was decided for the user, in words.
         self.notes: tuple[str, ...] = notes
@@ -115,9 +114,8 @@ class RunData:
                 hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
             )
         with agreed(self._world.comm):
-            stream = self._stack.enter_context(Hdf5Stream(spec_of(data)))
             feed = StreamFeed(
-                self._world.node, partial(allocate, self._world.node), stream, targets, index,
+                self._world.node, partial(allocate, self._world.node), self._streams["train"].again(), targets, index,
                 data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
             )  # fmt: skip
         self._stack.callback(feed.close)
@@ -130,7 +128,7 @@ class RunData:
 
     def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
         """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""
-        arrays, data = self._arrays, self._config.data
+        arrays = self._arrays
         held_out = "" if f"{part}_index" in arrays else f"{part}_"
         targets = arrays["targets"] if not held_out else arrays.get(f"{part}_targets")
         if targets is None:
@@ -138,10 +136,8 @@ class RunData:
         features = arrays.get(f"{held_out}features")
         stream = None
         if features is None:
-            description, where = self.description, getattr(data, part) if held_out else None
-            inputs = int(np.prod(description.feature_shape))
-            spec = spec_of_part(data, where, description, inputs) if held_out else spec_of(data)
-            stream = self._stack.enter_context(Hdf5Stream(spec))
+            stream = self._streams[part if held_out else "train"].again()
+            self._stack.callback(stream.close)
         weights, codec = arrays.get(f"{part}_weights"), self.description.codec
         samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream, weights)
         origin = np.atleast_1d(codec.in_units(samples.targets(0, 1))[0])

@@ -15,7 +15,7 @@ from onotrain.data.info import TargetInfo, describe_targets
 from onotrain.data.sources import format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
+from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, targets_dataset
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, figure
@@ -112,7 +112,7 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
             lost = missing_targets(dataset.targets)
             if lost.all():
                 raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
-            known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
+            known = table.take(np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:
         problem = error.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -15,7 +15,7 @@ from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, show
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["Origins", "concatenate", "name_of_all"]
+__all__ = ["Origins", "FilePlaces", "as_type", "check_columns", "concatenate", "name_of_all"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Origins:
 
 
 @dataclass(frozen=True)
-class _TablePlaces:
+class FilePlaces:
     """Places in the tables that a whole one was made of (`onotrain.data.tables.table.Places`)."""
 
     origins: Origins
@@ -76,14 +76,14 @@ def concatenate(tables: Sequence[Table]) -> Table:
     first = tables[0]
     if len(tables) == 1:
         return first
-    _check_columns(tables)
+    check_columns(tables)
     sources = tuple(table.source for table in tables)
     name = name_of_all(sources)
     check_memory(sum(column.values.nbytes for table in tables for column in table), name)
     columns = [_joined([table[label] for table in tables], field, sources) for field, label in enumerate(first.names)]
     fields = tuple(tuple(table[name].field for name in first.names) for table in tables)
     origins = Origins(tuple(accumulate(len(table) for table in tables)))
-    places = _TablePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
+    places = FilePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     return Table(tuple(columns), name, places, notes)
 
@@ -93,7 +93,8 @@ def name_of_all(sources: Sequence[str]) -> str:
     return f"{sources[0]} and {len(sources) - 1} more" if len(sources) > 1 else sources[0]
 
 
-def _check_columns(tables: Sequence[Table]) -> None:
+def check_columns(tables: Sequence[Table]) -> None:
+    """Refuse tables that have not the columns of the first one, in any order."""
     first = tables[0]
     for table in tables[1:]:
         missing = [name for name in first.names if name not in table.names]
@@ -141,11 +142,19 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
     for column in columns:
         rows = slice(begin, begin + len(column))
         begin = rows.stop
-        if column in full or not len(column):
-            values[rows] = column.values
-        else:
-            values[rows] = np.datetime64("NaT") if dtype.kind == "M" else np.nan
+        values[rows] = as_type(column, dtype).values
     return Column(columns[0].name, values, units=unit, field=field)
+
+
+def as_type(column: Column, dtype: np.dtype | None) -> Column:
+    """Return a column with values of a type, which is that of the column or holds them all; None: as text."""
+    if dtype is None:
+        return as_text(column)
+    if len(column) and column.missing.all():
+        return replace(
+            column, values=np.full(len(column), "NaT" if dtype.kind == "M" else np.nan, dtype), categories=None
+        )
+    return replace(column, values=column.values.astype(dtype, copy=False))
 
 
 def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Column:

@@ -49,9 +49,9 @@ class Guess:
 
 def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:
     """Return what each column that is no target looks like, by name."""
-    copies = _copies(table, targets)
+    goals = [table[name] for name in targets if name in table.names]
     return {
-        column.name: copies.get(column.name) or guess_kind(column, first=column.field == 0)
+        column.name: _copy(column, goals) or guess_kind(column, first=column.field == 0)
         for column in table
         if column.name not in targets
     }
@@ -130,14 +130,10 @@ def counts_rows(values: np.ndarray) -> bool:
     return bool((values == values[0] + np.arange(len(values))).all())
 
 
-def _copies(table: Table, targets: Sequence[str]) -> dict[str, Guess]:
-    """Return columns that say the same as a target."""
-    found: dict[str, Guess] = {}
-    for target in (table[name] for name in targets if name in table.names):
-        for column in table:
-            if column.name not in targets and _same(column, target):
-                found[column.name] = Guess("ignore", f"it is a copy of the target {target.name!r}")
-    return found
+def _copy(column: Column, targets: Sequence[Column]) -> Guess | None:
+    """Return what a column is that says the same as a target."""
+    target = next((target for target in targets if _same(column, target)), None)
+    return None if target is None else Guess("ignore", f"it is a copy of the target {target.name!r}")
 
 
 def _same(one: Column, other: Column) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -106,7 +106,7 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
             named = tuple(name for name in named if name in names)
         targets = tuple(matching(names, named, source, "targets"))
     else:
-        free = [column for column in table if column.name not in excluded and column.name not in (features or ())]
+        free = [name for name in names if name not in excluded and name not in (features or ())]
         unlearned = {name for name, kind in kinds_given.items() if isinstance(kind, (IdColumn, IgnoredColumn))}
         targets, why = _guess_targets(free, names, unlearned | excluded)
     both = [name for name in targets if features is not None and name in features]
@@ -116,7 +116,7 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     open_names = [name for name in candidates if name not in kinds_given]
     guesses = guess_kinds(table.select([*open_names, *targets]), targets)
     if features is not None:  # who names a column wants it
-        guesses = {name: _wanted(guess, table[name]) for name, guess in guesses.items()}
+        guesses = {name: _wanted(guess, table, name) for name, guess in guesses.items()}
     kinds: dict[str, ColumnOptions] = {
         name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
     }
@@ -137,9 +137,10 @@ def section_of(kind: str) -> ColumnOptions:
     return _SECTIONS[kind](name=kind)
 
 
-def _wanted(guess: Guess, column: Column) -> Guess:
+def _wanted(guess: Guess, table: Table, name: str) -> Guess:
     if guess.kind not in ("ignore", "id"):
         return guess
+    column = table[name]
     return Guess("categorical" if column.is_text and not is_numbers(column) else "numeric")
 
 
@@ -156,23 +157,22 @@ def _by_name(names: Sequence[str], given: Mapping[str, ColumnOptions], source: s
     return found
 
 
-def _guess_targets(free: Sequence[Column], names: Sequence[str], unlearned: set[str]) -> tuple[tuple[str, ...], str]:
+def _guess_targets(free: Sequence[str], names: Sequence[str], unlearned: set[str]) -> tuple[tuple[str, ...], str]:
     """Return the column that is to be predicted, and why it is taken."""
     lower = {name.lower() for name in names}
     coordinates = {"x", "z"} <= lower
     usual = [
-        column.name for column in free
-        if column.name.lower() in TARGET_NAMES and not (coordinates and column.name.lower() == "y")
+        name for name in free if name.lower() in TARGET_NAMES and not (coordinates and name.lower() == "y")
     ]  # fmt: skip
     if usual:
         return (usual[0],), "by its name"
     if len(names) < 2:
         return (), ""
     for end in (names[-1], names[0]):
-        if end.lower() == _PERHAPS and any(column.name == end for column in free):
+        if end.lower() == _PERHAPS and end in free:
             return (end,), "by its name"
     last = next((name for name in reversed(names) if name not in unlearned), None)
-    if last is None or all(column.name != last for column in free):
+    if last is None or last not in free:
         return (), ""
     return (last,), "the last column"
 
@@ -217,7 +217,7 @@ class TablePlaces:
     def place(self, row: int, column: int | None) -> str:
         """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
         names = self.targets if column is None else self.features[column : column + 1]
-        return self.table.where(row, self.table[names[0]] if names else self.table.columns[0])
+        return self.table.where(row, self.table[names[0] if names else self.table.names[0]])
 
 
 def missing_targets(values: np.ndarray) -> np.ndarray:
@@ -262,25 +262,7 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
             + ("" if count == 1 else f" (the first of {count:,})"),
             hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
         )
-    return rows_of(table, np.flatnonzero(~lost)), count
-
-
-def rows_of(table: Table, rows: np.ndarray) -> Table:
-    """Return some rows of a table, whose places are still those of the file."""
-    places = None if table.places is None else _SomeRows(table, rows)
-    return replace(table, columns=tuple(column.take(rows) for column in table), places=places)
-
-
-@dataclass(frozen=True)
-class _SomeRows:
-    """Places of some rows of a table."""
-
-    table: Table
-    rows: np.ndarray
-
-    def place(self, row: int, column: int) -> str:
-        assert self.table.places is not None
-        return self.table.places.place(int(self.rows[row]), column)
+    return table.take(np.flatnonzero(~lost)), count
 
 
 def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:

@@ -132,6 +132,18 @@ def coded(texts: Sequence[str] | np.ndarray) -> tuple[np.ndarray, tuple[str, ...
     return codes, tuple(str(name) for name in names)
 
 
+@dataclass(frozen=True)
+class SomeRows:
+    """Places of some rows of a table (`Places`)."""
+
+    places: Places
+    rows: np.ndarray
+
+    def place(self, row: int, column: int) -> str:
+        """Return the place of an entry, `row` being the place in `rows`."""
+        return self.places.place(int(self.rows[row]), column)
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Columns of the same length.
@@ -164,6 +176,11 @@ class Table:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether most columns are on the disk."""
+        return False
+
     def __getitem__(self, name: str) -> Column:
         return self.columns[self.names.index(name)]
 
@@ -171,6 +188,16 @@ class Table:
         """Return a table of these columns."""
         by_name = {column.name: column for column in self.columns}
         return replace(self, columns=tuple(by_name[name] for name in names))
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return some rows, whose places are still those of the file."""
+        places = None if self.places is None else SomeRows(self.places, rows)
+        return replace(self, columns=tuple(column.take(rows) for column in self), places=places)
+
+    def type_of(self, name: str) -> np.dtype | None:
+        """Return the type of the values of a column; None for text."""
+        column = self[name]
+        return None if column.is_text else column.values.dtype
 
     def where(self, row: int, column: Column) -> str:
         """Return the place of an entry for a message."""

@@ -1,0 +1,102 @@
+"""Which data stay on the disk: arrays in HDF5 files, and tables in Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from onotrain.data.dataset import DataSpec
+from onotrain.data.hdf5_stream import Hdf5Stream, not_streamed
+from onotrain.data.readers import detect_format, format_note
+from onotrain.data.sources import files_of, is_table
+from onotrain.data.streams import Stream
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.table import Table
+from onotrain.memory import available_bytes
+
+if TYPE_CHECKING:
+    from onotrain.data.tables.stored import StoredTable
+
+
+def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
+    """Return arrays that are to be read in blocks, opened; None if they are to be read whole.
+
+    Parameters
+    ----------
+    spec
+        Any files or built-in data set.
+    wanted
+        True, False, or ``auto``: HDF5 files that would take more than half of the memory that is left.
+    memory
+        What is left [bytes]; default: of this machine, now.
+
+    Raises
+    ------
+    DataError
+        Streaming is asked for, and the files are not arrays in HDF5.
+    """
+    if wanted is False or (wanted == "auto" and (_formats(spec) != {"hdf5"} or is_table(spec))):
+        return None
+    if is_table(spec):
+        raise not_streamed(spec)
+    stream = Hdf5Stream(spec)
+    if wanted is True or is_large(stream.nbytes, memory):
+        return stream
+    stream.close()
+    return None
+
+
+def stored_table(
+    spec: DataSpec, wanted: bool | str, *, texts: Collection[str] = (), columns: Collection[str] | None = None
+) -> StoredTable | None:
+    """Return a table that may stay on the disk; None if it is to be read whole.
+
+    Parameters
+    ----------
+    spec
+        Of any table.
+    wanted
+        True, False, or ``auto``: whether it stays is then a question of the memory (`is_large`).
+    texts, columns
+        See `onotrain.data.tables.loading.read_table`.
+
+    Raises
+    ------
+    DataError
+        Streaming is asked for, and the files are not Parquet; or they are damaged.
+    """
+    if wanted is False:
+        return None
+    table = None
+    if _formats(spec) == {"parquet"}:
+        from onotrain.data.tables.stored import stored
+
+        table = stored([each.path for each in files_of(spec)], texts, columns)
+        note = format_note(files_of(spec)[0])
+        if table is not None and note is not None:
+            table = replace(table, notes=(note, *table.notes))
+    if table is None and wanted is True:
+        raise not_streamed(spec)
+    return table
+
+
+def table_stream(
+    table: Table, preparation: Preparation, dtype: str, types: Mapping[str, Any] | None = None, *, lenient: bool = False
+) -> Stream:
+    """Return what reads the samples of a table that stays on the disk; see `onotrain.data.tables.table_stream`."""
+    from onotrain.data.tables.stored import StoredTable
+    from onotrain.data.tables.table_stream import TableStream
+
+    if not isinstance(table, StoredTable):
+        raise TypeError(f"{table.source} is in memory")
+    return TableStream(table, preparation, types or {}, dtype, lenient=lenient)
+
+
+def is_large(nbytes: int, memory: int | None = None) -> bool:
+    """Return whether so many bytes are more than half of the memory that is left; see `open_stream`."""
+    return nbytes > (available_bytes() if memory is None else memory) // 2
+
+
+def _formats(spec: DataSpec) -> set[str]:
+    return {detect_format(each) for each in files_of(spec)}
