@@ -20,7 +20,7 @@ from onotrain.data.tables.arrow import BATCH_ROWS, Parquet, columns_of, opened
 from onotrain.data.tables.joining import as_type
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.stored import StoredFile, StoredTable
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 
 __all__ = ["TableStream"]
@@ -141,10 +141,20 @@ class TableStream:
         fields = self._fields(file)
         columns = []
         for place, column in enumerate(columns_of([batch], self._files[number].schema, fields, batch.num_rows)):
-            kind = None if column.name in self._texts else self._types.get(column.name, column.values.dtype)
-            as_it_is = column.is_text and column.name not in self._types
-            columns.append(replace(column if as_it_is else as_type(column, kind), field=place))
+            columns.append(replace(self._as_in_all_files(column), field=place))
         return Table(tuple(columns), file.path, _RowsFrom(file.path, begin, tuple(fields.values())))
+
+    def _as_in_all_files(self, column: Column) -> Column:
+        """Return a column of the type that it has in the whole table, if that holds the values; else as it is."""
+        if column.name in self._texts:
+            return as_type(column, None)
+        if column.name not in self._types:
+            return column
+        dtype = self._types[column.name]
+        fits = dtype is None or column.missing.all() or (
+            not column.is_text and np.can_cast(column.values.dtype, dtype, "safe")
+        )  # fmt: skip
+        return as_type(column, dtype) if fits else column
 
     def again(self) -> Self:
         """Return the same with open files of its own."""
