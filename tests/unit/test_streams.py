@@ -27,7 +27,7 @@ from onotrain.data.sources import load_dataset, read_table
 from onotrain.data.streaming import open_stream, stored_table
 from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.data.tables import stored
-from onotrain.errors import DataError
+from onotrain.errors import DataError, UsageError
 
 
 @given(st.lists(st.integers(0, 9), min_size=1), st.integers(1, 20))
@@ -351,3 +351,26 @@ def test_mixed_formats_are_read_whole(tmp_path: Path) -> None:
     spec = DataSpec(str(tmp_path / "a.parquet"), more=(str(tmp_path / "b.csv"),))
     assert stored_table(spec, "auto") is None
     assert len(read_table(spec)) == 4
+
+
+def test_a_partition_needs_samples_in_memory(tmp_path: Path) -> None:
+    """Also where nobody said that the data are to be streamed: `validate` says so as training does."""
+    train = write_parquet(tmp_path)
+    with pytest.raises(UsageError, match="is streamed.*partition by_rank needs samples in memory"):
+        prepared(train, memory=2000, partition="by_rank")
+
+
+def test_validate_looks_at_several_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from onotrain.cli.program import run
+
+    path = tmp_path / "c.yaml"
+    data = {"train": str(tmp_path / "part-*.parquet"), "stream": True, "targets": "price"}
+    path.write_text(Config.from_mapping(mapping({"dense": 1}, data=data, loss="mse")).to_yaml())
+    assert run(["validate", str(path)]) == 0  # not there yet
+    assert "no file matches" in capsys.readouterr().out.replace("\n             ", " ")
+    write_parquet(tmp_path)
+    assert run(["validate", str(path)]) == 0
+    assert f"{ROWS} samples" in capsys.readouterr().out
+    pq.write_table(pa.table({"a": [1], "price": [2]}), tmp_path / "part-2.parquet")
+    assert run(["validate", str(path)]) == 3
+    assert "part-2.parquet" in capsys.readouterr().err

@@ -79,19 +79,34 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
 
-    data, path = config.data, Path(config.data.files[0]).expanduser()
-    if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
+    data, files = config.data, _files(config.data)
+    if sum(path.stat().st_size for path in files) > LARGEST_BYTES:
         return None, f"{data.name} (large, not read)"
     try:
         weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
         prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
     except DataError as error:
-        if path.is_file() and not data.is_built_in:  # what training would say
+        if not data.is_built_in and (
+            files or any(Path(name).expanduser().exists() for name in data.files)
+        ):  # what training would say
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
     return prepared.description, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
+
+
+def _files(data: Any) -> list[Path]:
+    """Return the training files, of which there are none where data are built in, or where one is not there yet."""
+    from onotrain.data.selection import spec_of
+    from onotrain.data.sources import files_of
+    from onotrain.errors import DataError
+
+    try:
+        files = [] if data.is_built_in else [Path(each.path).expanduser() for each in files_of(spec_of(data))]
+    except DataError:
+        return []
+    return files if all(path.is_file() for path in files) else []
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:

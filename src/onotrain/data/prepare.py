@@ -27,7 +27,7 @@ from onotrain.data.tables.roles import choose_roles, labelled_only, targets_data
 from onotrain.data.tables.table import Table
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import ClassWeights, sample_weights, training_weights
-from onotrain.errors import DataError
+from onotrain.errors import DataError, UsageError
 
 #: Samples of a block that a normalisation is computed from.
 _BLOCK_ROWS = 4096
@@ -92,12 +92,20 @@ def prepare(
     ------
     DataError
         Anything about the files.
+    UsageError
+        The data are streamed, and data.partition needs them in memory.
     """
     held = held or {}
     spec = replace(spec_of(section), held=held.get("train"))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
     prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
     _check_counts(prepared.arrays, spec.path)
+    if "train" in prepared.streams and section.partition.name != "none":
+        raise UsageError(
+            f"{section.name}: is streamed, for it does not fit in every node's memory; partition "
+            f"{section.partition.name} needs samples in memory",
+            hint="set data.stream: false, if a node has the memory, or use data.partition: none",
+        )
     return prepared
 
 

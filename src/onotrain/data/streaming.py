@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from onotrain.data.dataset import DataSpec
 from onotrain.data.hdf5_stream import Hdf5Stream, not_streamed
+from onotrain.data.paths import existing_file
 from onotrain.data.readers import detect_format, format_note
 from onotrain.data.sources import files_of, is_table
 from onotrain.data.streams import Stream
@@ -17,6 +18,9 @@ from onotrain.memory import available_bytes
 
 if TYPE_CHECKING:
     from onotrain.data.tables.stored import StoredTable
+
+#: A thousand files are opened to know their size only if this many times the size that they seem to have is large.
+_SURELY = 4
 
 
 def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
@@ -40,6 +44,8 @@ def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -
         return None
     if is_table(spec):
         raise not_streamed(spec)
+    if wanted == "auto" and not is_large(_SURELY * _estimate(files_of(spec)), memory):
+        return None
     stream = Hdf5Stream(spec)
     if wanted is True or is_large(stream.nbytes, memory):
         return stream
@@ -96,6 +102,14 @@ def table_stream(
 def is_large(nbytes: int, memory: int | None = None) -> bool:
     """Return whether so many bytes are more than half of the memory that is left; see `open_stream`."""
     return nbytes > (available_bytes() if memory is None else memory) // 2
+
+
+def _estimate(files: Sequence[DataSpec]) -> int:
+    """Return about how many bytes HDF5 files would be in memory, if all are stored as the first one is."""
+    with Hdf5Stream(files[0]) as first:
+        nbytes = first.nbytes
+    sizes = [existing_file(each.path).stat().st_size for each in files]
+    return nbytes * sum(sizes) // sizes[0]
 
 
 def _formats(spec: DataSpec) -> set[str]:

@@ -92,7 +92,7 @@ class RunData:
         Raises
         ------
         UsageError
-            The data are streamed, and partition or strategy need them in memory.
+            The data are streamed, and the strategy needs them in memory.
         """
         arrays, data, training = self._arrays, self._config.data, self._config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
@@ -101,12 +101,6 @@ class RunData:
             self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
             features = arrays["features"]
             return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
-        if data.partition.name != "none":
-            raise UsageError(
-                f"{data.name}: is streamed, for it does not fit in every node's memory; partition "
-                f"{data.partition.name} needs samples in memory",
-                hint="set data.stream: false, if a node has the memory, or use data.partition: none",
-            )
         if not strategy.batches.bulk_synchronous:
             raise UsageError(
                 f"{data.name}: streamed samples need ranks that make every step together, which those of strategy "

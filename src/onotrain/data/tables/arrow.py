@@ -157,7 +157,8 @@ def read_arrow(path: str, wanted: Collection[str] | None = None) -> Table:
         rows = source.rows(list(fields)) if fields else 0
         if fields and not rows:
             raise no_samples(path)
-        check_memory(rows * sum(width(source.schema.field(field).type) for field in fields), path)
+        hint = "stream the data: set data.stream to true" if isinstance(source, Parquet) else None
+        check_memory(rows * sum(width(source.schema.field(field).type) for field in fields), path, hint=hint)
         return Table(columns_of(source.batches(list(fields)) if fields else (), source.schema, fields, rows), path,
                      notes=notes)  # fmt: skip
 
