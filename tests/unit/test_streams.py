@@ -310,7 +310,10 @@ def test_what_is_wrong_has_its_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"part-3.parquet: row 51, column 'count': column 'count' has a missing value"):
         stream.read(0, ROWS, np.empty((ROWS, stream.features), stream.dtype))
     pq.write_table(changed.slice(1), path, row_group_size=9)
-    with pytest.raises(DataError, match=r"part-3.parquet: has row groups of .* when the run began"):
+    with pytest.raises(DataError, match=r"part-3.parquet: has other columns, or row groups of other lengths, than"):
+        stream.again().read(0, ROWS, np.empty((ROWS, stream.features), stream.dtype))
+    pq.write_table(table.select(table.column_names[::-1]), path, row_group_size=9)
+    with pytest.raises(DataError, match=r"part-3.parquet: has other columns"):
         stream.again().read(0, ROWS, np.empty((ROWS, stream.features), stream.dtype))
     content = bytearray((tmp_path / "part-4.parquet").read_bytes())
     content[4:600] = b"\xff" * 596
@@ -374,3 +377,14 @@ def test_validate_looks_at_several_files(tmp_path: Path, capsys: pytest.CaptureF
     pq.write_table(pa.table({"a": [1], "price": [2]}), tmp_path / "part-2.parquet")
     assert run(["validate", str(path)]) == 3
     assert "part-2.parquet" in capsys.readouterr().err
+
+
+def test_large_row_groups_are_pointed_out(tmp_path: Path) -> None:
+    """They are read whole, so a window may hold few of them, and shuffles these few."""
+    x = np.random.default_rng(0).normal(size=(100_000, 4))
+    for group, said in ((10_000, True), (1000, False)):
+        pq.write_table(pa.table(dict(zip("abcd", x.T, strict=True))), tmp_path / "a.parquet", row_group_size=group)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(streams, "BLOCK_BYTES", 1000)
+            made = prepared(str(tmp_path / "a.parquet"), dtype="float64", stream=True, window_mib=1)
+        assert any("smaller row groups" in note for note in made.notes) == said

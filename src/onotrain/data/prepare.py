@@ -20,7 +20,7 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.sources import format_of, is_table, load_dataset, read_table
-from onotrain.data.streaming import is_large, open_stream, stored_table, table_stream
+from onotrain.data.streaming import is_large, notes_on, open_stream, stored_table, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
@@ -221,24 +221,15 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         streams["train"] = table_stream(samples, preparation, wanted.dtype, types)
     else:
         arrays["features"] = preparation.transform(table, wanted.dtype)
+    memory = wanted.memory - (nbytes if "features" in arrays else 0)
     for part, where in _apart(section):
-        if not isinstance(where, str):
-            raise DataError(
-                f"{spec.path}: data.{part} names arrays, but the training data are a table",
-                hint="give the path of another table, a fraction, or data.split",
-            )
-        of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part))
-        stream = False if of_part.held is not None else section.stream
-        samples, found = labelled_table(
-            table_for(of_part, preparation, roles.targets, stream, wanted.memory - nbytes), preparation,
-            roles.targets, spec.weights, section.columns, section.missing_targets,
-        )  # fmt: skip
+        samples, found = _part_of_table(section, spec, part, where, preparation, roles.targets, wanted.held, memory)
         if samples.on_disk:
             streams[part] = table_stream(samples, preparation, wanted.dtype)
         else:
             arrays[f"{part}_features"] = preparation.transform(samples, wanted.dtype)
         arrays |= wanted.labels(part, codec, found)
-    notes = [*table.notes, *roles.notes()]
+    notes = [*table.notes, *roles.notes(), *notes_on(streams.get("train"), section.window_mib)]
     if dropped:
         notes.append(f"{dropped:,} samples without a target are left out")
     description = DataDescription(
@@ -247,6 +238,22 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         target_units=labels.target_units, inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
+
+
+def _part_of_table(
+    section: Any, spec: DataSpec, part: str, where: Any, preparation: Preparation, targets: tuple[str, ...],
+    held: Mapping[str, Dataset | Table], memory: int,
+) -> tuple[Table, Dataset]:  # fmt: skip
+    """Return the samples of a part that is a table of its own, and their targets."""
+    if not isinstance(where, str):
+        raise DataError(
+            f"{spec.path}: data.{part} names arrays, but the training data are a table",
+            hint="give the path of another table, a fraction, or data.split",
+        )
+    of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=held.get(part))
+    stream = False if of_part.held is not None else section.stream
+    table = table_for(of_part, preparation, targets, stream, memory)
+    return labelled_table(table, preparation, targets, spec.weights, section.columns, section.missing_targets)
 
 
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Stream | None]:

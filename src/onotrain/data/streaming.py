@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from onotrain.data.dataset import DataSpec
 from onotrain.data.hdf5_stream import Hdf5Stream, not_streamed
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 #: A thousand files are opened to know their size only if this many times the size that they seem to have is large.
 _SURELY = 4
+#: A window of fewer blocks than this mixes them badly.
+_FEW_BLOCKS = 8
 
 
 def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
@@ -97,6 +101,17 @@ def table_stream(
     if not isinstance(table, StoredTable):
         raise TypeError(f"{table.source} is in memory")
     return TableStream(table, preparation, types or {}, dtype, lenient=lenient)
+
+
+def notes_on(stream: Stream | None, window_mib: int) -> Iterator[str]:
+    """Yield a note if blocks are so large that a window (`window_mib`) holds few of them."""
+    if stream is not None and len(stream.edges) > _FEW_BLOCKS:
+        mib = int(np.diff(stream.edges).max()) * stream.features * stream.dtype.itemsize / 2**20
+        if mib * _FEW_BLOCKS > window_mib:
+            yield (
+                f"row groups are read whole and take up to {mib:,.0f} MiB, so few of them are shuffled together "
+                f"(data.window_mib is {window_mib}); write files with smaller row groups"
+            )
 
 
 def is_large(nbytes: int, memory: int | None = None) -> bool:

@@ -18,6 +18,7 @@ from onotrain.data.paths import reason
 from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.data.tables.arrow import BATCH_ROWS, Parquet, columns_of, opened
 from onotrain.data.tables.joining import as_type
+from onotrain.data.tables.naming import nfc_names
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.stored import StoredFile, StoredTable
 from onotrain.data.tables.table import Column, Table
@@ -53,6 +54,7 @@ class TableStream:
         self.source, self.rows, self.dtype = table.source, len(table), np.dtype(dtype)
         self.features = len(preparation.names)
         self._preparation, self._types, self._lenient = preparation, types, lenient
+        self._inputs = frozenset(preparation.inputs)
         self._texts, self._kept, self._stored = table.texts, table.kept, table.files
         #: Of each row group: number of its file, number in it, and its first row there.
         self._groups = [
@@ -108,41 +110,34 @@ class TableStream:
 
     def _tables(self, unit: int, begin: int, end: int) -> Iterator[Table]:
         """Yield the samples among the rows ``[begin, end)`` of a row group, batch by batch."""
-        number, _, offset = self._groups[unit]
         before = self._ends[unit - 1] if unit else 0
-        file, reader = self._stored[number], self._reader(unit, begin)
-        for start, batch in reader.read(begin, end):
-            low, high = max(begin, start), min(end, start + batch.num_rows)
+        for start, table in self._reader(unit, begin).read(begin, end):
+            low, high = max(begin, start), min(end, start + len(table))
             rows = np.arange(low, high)
             if self._kept is not None:
                 rows = self._kept[slice(*np.searchsorted(self._kept, (before + low, before + high)))] - before
             if len(rows):
-                yield self._table(number, file, batch, offset + start).take(rows - start)
+                yield table.take(rows - start)
 
     def _reader(self, unit: int, begin: int) -> _Reader:
         """Return what reads row `begin` of a row group, and those behind it: going on from the last row, if it can."""
         if self._last is None or self._last.unit != unit or self._last.begin > begin:
-            number, group, _ = self._groups[unit]
-            file, parquet = self._stored[number], self._files[number]
-            if parquet.groups != file.groups:
-                raise DataError(
-                    f"{file.path}: has row groups of {parquet.groups} rows, but had {file.groups} when the run began",
-                    hint="files must stay as they are while they are streamed",
-                )
-            self._last = _Reader(unit, parquet.batches(list(self._fields(file)), group))
+            self._last = _Reader(unit, self._batches(*self._groups[unit]))
         return self._last
+
+    def _batches(self, number: int, group: int, begin: int) -> Iterator[Table]:
+        """Yield the batches of a row group, which begins with row `begin` of its file, as parts of the whole table."""
+        file, parquet = self._stored[number], self._files[number]
+        fields = self._fields(file)
+        for batch in parquet.batches(list(fields), group):
+            columns = columns_of([batch], parquet.schema, fields, batch.num_rows)
+            as_whole = tuple(replace(self._as_in_all_files(each), field=place) for place, each in enumerate(columns))
+            yield Table(as_whole, file.path, _RowsFrom(file.path, begin, tuple(fields.values())))
+            begin += batch.num_rows
 
     def _fields(self, file: StoredFile) -> dict[int, str]:
         """Return the columns that are prepared, by their numbers in a file."""
-        return {field: name for field, name in file.fields.items() if name in self._preparation.inputs}
-
-    def _table(self, number: int, file: StoredFile, batch: pa.RecordBatch, begin: int) -> Table:
-        """Return a batch, whose first row is row `begin` of its file, as part of the whole table."""
-        fields = self._fields(file)
-        columns = []
-        for place, column in enumerate(columns_of([batch], self._files[number].schema, fields, batch.num_rows)):
-            columns.append(replace(self._as_in_all_files(column), field=place))
-        return Table(tuple(columns), file.path, _RowsFrom(file.path, begin, tuple(fields.values())))
+        return {field: name for field, name in file.fields.items() if name in self._inputs}
 
     def _as_in_all_files(self, column: Column) -> Column:
         """Return a column of the type that it has in the whole table, if that holds the values; else as it is."""
@@ -173,23 +168,30 @@ class TableStream:
 
 @contextmanager
 def _opened(files: Sequence[StoredFile], number: int) -> Iterator[Parquet]:
-    """Open one of several files."""
-    with opened(files[number].path) as source:
-        assert isinstance(source, Parquet)
+    """Open one of several files, which must be what it was."""
+    file = files[number]
+    with opened(file.path) as source:
+        names = dict(enumerate(nfc_names(source.schema.names)))
+        same = isinstance(source, Parquet) and source.groups == file.groups and file.fields.items() <= names.items()
+        if not isinstance(source, Parquet) or not same:
+            raise DataError(
+                f"{file.path}: has other columns, or row groups of other lengths, than when the run began",
+                hint="files must stay as they are while they are streamed",
+            )
         yield source
 
 
 class _Reader:
     """The batches of a row group, from its beginning on; `begin` is the first row of the one at hand."""
 
-    def __init__(self, unit: int, batches: Iterator[pa.RecordBatch]) -> None:
+    def __init__(self, unit: int, batches: Iterator[Table]) -> None:
         self.unit, self.begin, self._batches = unit, 0, batches
-        self._batch: pa.RecordBatch | None = None
+        self._batch: Table | None = None
 
-    def read(self, begin: int, end: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    def read(self, begin: int, end: int) -> Iterator[tuple[int, Table]]:
         """Yield the batches that hold the rows ``[begin, end)``, each with its first row."""
         while self.begin < end:
-            rows = 0 if self._batch is None else self._batch.num_rows
+            rows = 0 if self._batch is None else len(self._batch)
             if self._batch is not None and self.begin + rows > begin:
                 yield self.begin, self._batch
                 if self.begin + rows >= end:
