@@ -149,6 +149,14 @@ def test_numbers_are_those_of_python(rows: list[list[float]], block_bytes: int) 
     assert np.array_equal(found[~missing].view(np.uint64), expected[~missing].view(np.uint64))
 
 
+def test_records_without_numbers(tmp_path: Path) -> None:
+    """One of nothing but delimiters is none; one that lacks all its numbers is."""
+    path = write(tmp_path, "a,b,c\n" + "1,2,x\n,,\n,3,y\nNA,,z\n" * 20)
+    for block_bytes in (1, 20, 1 << 20):
+        found = columns(read(path, block_bytes=block_bytes))
+        assert found == {"a": [1, None, None] * 20, "b": [2, 3, None] * 20, "c": ["x", "y", "z"] * 20}
+
+
 @pytest.mark.parametrize("word", ["NA", "-", "n/a", "nan", "-999", "0"])
 def test_a_missing_value_may_come_late(tmp_path: Path, word: str) -> None:
     """Words that stand for one are looked for from the first on, those that are numbers always."""

@@ -19,7 +19,7 @@ from onotrain.memory import check_memory
 
 #: Bytes that are read, and that a thread parses, at once: some for every column, so that what a block costs beside its
 #: bytes does not count; enough for one block, few enough to stay in the caches.
-_COLUMN_BYTES, _LEAST_BYTES, _MOST_BYTES = 1 << 15, 1 << 20, 1 << 24
+_COLUMN_BYTES, _LEAST_BYTES, _MOST_BYTES = 1 << 15, 1 << 21, 1 << 24
 #: No record may be longer [bytes].
 _MOST_RECORD = 1 << 30
 #: Memory that must be left when a block is read [bytes].
@@ -156,14 +156,21 @@ def _quoted(dialect: Dialect, data: bytes) -> tuple[np.ndarray, np.ndarray]:
     quote = dialect.quote.encode()
     if not quote or quote not in data or dialect.blanks:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    at = np.flatnonzero(np.frombuffer(data, np.uint8) == quote[0])
-    before = np.frombuffer(b"\n" + data, np.uint8)[at[::2]]
-    if np.isin(before, list(dialect.delimiter.encode() + b"\r\n" + quote)).all():  # one opens, the next one closes
-        ends = np.append(at, len(data)) + 1
-        return at[::2], ends[1::2]
+    at = _plain_quotes(dialect, data)
+    if at is not None:  # one opens, the next one closes
+        return at[::2], np.append(at, len(data))[1::2] + 1
     found = [(each.start(2), each.end() + (not each[3])) for each in _quoted_field(dialect).finditer(data)]
     starts, stops = np.array(found, np.int64).reshape(-1, 2).T
     return starts, stops
+
+
+def _plain_quotes(dialect: Dialect, data: bytes) -> np.ndarray | None:
+    """Return where quotes are, if every other one stands at the beginning of a field or behind one; else None."""
+    quote = dialect.quote.encode()
+    at = np.flatnonzero(np.frombuffer(data, np.uint8) == quote[0])
+    before = np.frombuffer(b"\n" + data, np.uint8)[at[::2]]
+    plain = np.isin(before, list(dialect.delimiter.encode() + b"\r\n" + quote)).all()
+    return at if plain else None
 
 
 def _quoted_field(dialect: Dialect) -> re.Pattern[bytes]:
@@ -178,7 +185,7 @@ def _known_to_parser(dialect: Dialect, block: bytes) -> bytes:
     if dialect.blanks:
         return re.sub(rb"(?m)[ \t]+", b"\t", re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", block))
     quote = dialect.quote.encode()
-    if quote and quote in block and (b" " + quote in block or b"\t" + quote in block):
+    if quote and quote in block and _plain_quotes(dialect, block) is None:
         return _quoted_field(dialect).sub(rb"\1\2\3", block)
     return block
 

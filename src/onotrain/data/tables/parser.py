@@ -7,6 +7,7 @@ import math
 from collections.abc import Collection, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from onotrain.data.tables.blocks import Block, without_blank_records
@@ -50,7 +51,7 @@ class Parser:
             part = self._parse(block)
             if len(dialect.names) < 2 or dialect.blanks:
                 return part
-            if any(not part.column(name).null_count for name in self._numbers):  # no record lacks this number
+            if self._numbers and not self._lacks_all_numbers(part):
                 return part
         kept = without_blank_records(dialect, block)
         if part is not None and len(kept) == len(block):
@@ -82,6 +83,16 @@ class Parser:
             self._convert,
         )  # fmt: skip
         return table.rename_columns(list(self._names))
+
+    def _lacks_all_numbers(self, part: pa.Table) -> bool:
+        """Return whether there is a record without a single number, as a blank one is."""
+        lacking = None
+        for name in self._numbers:
+            null = part.column(name).is_null()
+            lacking = null if lacking is None else pc.and_(lacking, null)
+            if not pc.any(lacking).as_py():
+                return False
+        return True
 
     def _options(self, missing: Collection[str]) -> pacsv.ConvertOptions:
         """Return how fields become values, some words standing for missing ones."""
