@@ -19,7 +19,7 @@ _SHARED_BYTES = 1 << 25
 
 
 class _Array:
-    """An array that is longer than what is in it; memory that was never written takes no room."""
+    """An array that is longer than what is in it; memory that was never written takes no space."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._values = values
@@ -42,7 +42,7 @@ class _Array:
         return kept if self.filled >= (1 - _SLACK) * len(self._values) else kept.copy()
 
 
-def room_for_numbers(rows: int) -> Iterator[np.ndarray]:
+def arrays_of_numbers(rows: int) -> Iterator[np.ndarray]:
     """Yield arrays of float64 for one column after the other."""
     while True:
         yield from np.empty((max(_SHARED_BYTES // (8 * rows), 1), rows))

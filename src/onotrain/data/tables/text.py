@@ -18,7 +18,7 @@ import pyarrow as pa
 from onotrain.config.columns import TextTable
 from onotrain.data.tables.blocks import Block, blocks, size_of_block
 from onotrain.data.tables.dialect import Dialect, look_at
-from onotrain.data.tables.growing import GrowingNumbers, GrowingText, room_for_numbers
+from onotrain.data.tables.growing import GrowingNumbers, GrowingText, arrays_of_numbers
 from onotrain.data.tables.parser import Parser
 from onotrain.data.tables.records import Lines, TextPlaces, problem, records_of
 from onotrain.data.tables.table import Column, Table, is_code
@@ -118,10 +118,10 @@ def _read_columns(
             return (), part
         if not growing:
             rows = _rows_of_file(dialect, nbytes, len(part))
-            room = room_for_numbers(rows)
+            arrays = arrays_of_numbers(rows)
             for name in names:
                 as_text = name in text or dialect.thousands
-                growing[name] = GrowingText(rows) if as_text else GrowingNumbers(next(room))
+                growing[name] = GrowingText(rows) if as_text else GrowingNumbers(next(arrays))
         for name, column in growing.items():
             for chunk in part.column(name).chunks:
                 if isinstance(column, GrowingText):
