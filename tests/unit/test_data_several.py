@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,16 @@ class TestDatasets:
     def test_what_does_not_fit(self, other: Dataset, message: str) -> None:
         with pytest.raises(DataError, match=message):
             concatenate_datasets([dataset("a"), other])
+
+    def test_weights_and_units_stay(self) -> None:
+        parts = [
+            make_dataset(np.zeros((2, 1)), np.zeros((2, 2)), name, weights=np.full(2, number), target_units=units)
+            for number, (name, units) in enumerate([("a", None), ("b", ("m", "")), ("c", ("", "Pa"))])
+        ]
+        whole = concatenate_datasets(parts)
+        assert whole.weights is not None and whole.weights.tolist() == [0, 0, 1, 1, 2, 2]
+        assert whole.target_units == ("m", "Pa")
+        with pytest.raises(DataError, match="d: target 0 is in mm, but in m in files before it"):
+            concatenate_datasets([*parts, replace(parts[1], source="d", target_units=("mm", ""))])
+        with pytest.raises(DataError, match="b: samples have no weights, but those of other files have"):
+            concatenate_datasets([parts[0], replace(parts[1], weights=None)])
