@@ -118,7 +118,7 @@ def number_of(spec: DataSpec) -> int:
 def fails(spec: DataSpec) -> np.ndarray:
     number = number_of(spec)
     if number in WRONG:
-        raise DataError(f"file {number}", hint="mend it")
+        raise DataError(f"file {number}", hint="fix it")
     return np.full(number, number)
 
 
@@ -134,7 +134,7 @@ def specs(count: int) -> list[DataSpec]:
 
 def test_the_first_file_that_fails_is_everyones_error_and_reading_goes_on(world: World) -> None:
     reader = NodeReader(world.node)
-    for read, message in ((fails, "^file 3\n  hint: mend it"), (has_no_memory, "^5: no memory is left")):
+    for read, message in ((fails, "^file 3\n  hint: fix it"), (has_no_memory, "^5: no memory is left")):
 
         def make(read: Callable[[DataSpec], Any] = read) -> tuple[dict[str, np.ndarray], Any]:
             return {}, reader(read, specs(FILES))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.cli.epochs import files_read, megabytes
-from onotrain.cli.files_read import FilesLines, FilesProgress
+from onotrain.cli.files_read import INTERVAL_S, FilesBar, FilesLines, FilesProgress
 from onotrain.data import DataSpec, load_dataset
 from onotrain.data.reading import FileReader, FilesRead, in_turn
 from onotrain.data.sources import expanded, files_of, read_table
@@ -110,6 +111,18 @@ class TestDisplay:
         for done, total in ((0, 2), (1, 2), (2, 2), (0, 3), (1, 3), (2, 3), (3, 3)):
             progress(done, total)
         assert said == ["read 1 of 2 files in 2.0 s", "read 2 of 3 files in 1.5 s"]
+
+    def test_a_bar_comes_and_goes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stream = io.StringIO()
+        monkeypatch.setattr("onotrain.cli.terminal.terminal_stream", lambda: stream)
+        bar = FilesBar(80)
+        bar.close()
+        for _ in range(2):  # of two data sets
+            assert bar.show(3, 10, 1.5) == bar.show(4, 10, 1.6) == INTERVAL_S
+            assert "3/10" in stream.getvalue() and "4/10" in stream.getvalue()
+            bar.close()
+            stream.seek(0)
+            stream.truncate()
 
     def test_what_it_took_in_words(self) -> None:
         read = FilesRead(1000, 57_300_000, 0.8, (300, 0, 700), (1, 0, 1))
