@@ -83,12 +83,12 @@ class FilesBar:
     def show(self, done: int, files: int, elapsed: float) -> float:
         """Draw the bar."""
         if self._bar is None:
-            self._bar = self._begun(files)
-        self._bar.update(self._bar.tasks[0].id, completed=done, total=files)
+            self._bar = self._begun(done, files)
+        self._bar.update(self._bar.tasks[0].id, completed=done)
         self._bar.refresh()
         return INTERVAL_S
 
-    def _begun(self, files: int) -> Any:
+    def _begun(self, done: int, files: int) -> Any:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         from onotrain.cli.terminal import console, terminal_stream
@@ -98,7 +98,7 @@ class FilesBar:
             console=console(self._columns, stream=terminal_stream()), auto_refresh=False, transient=True,
             redirect_stdout=False, redirect_stderr=False,
         )  # fmt: skip
-        bar.add_task("", total=files)
+        bar.add_task("", total=files, completed=done)
         bar.start()
         return bar
 
