@@ -75,38 +75,31 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
 
 def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     """Return the description of the data, None if it is not known yet, and what they look like."""
+    from onotrain.cli.display import files_progress
     from onotrain.data.prepare import prepare
+    from onotrain.data.reading import FileReader
+    from onotrain.data.several import expand
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
 
-    data, files = config.data, _files(config.data)
-    if sum(path.stat().st_size for path in files) > LARGEST_BYTES:
-        return None, f"{data.name} (large, not read)"
+    data, files = config.data, list[Path]()
+    weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
     try:
-        weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
-        prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
+        files = [Path(name).expanduser() for name in expand(data.files)]
+        if not data.is_built_in and sum(file.stat().st_size for file in files if file.is_file()) > LARGEST_BYTES:
+            return None, f"{data.name} (large, not read)"
+        with files_progress() as progress:
+            prepared = prepare(
+                data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited,
+                reader=FileReader(progress),
+            )  # fmt: skip
     except DataError as error:
-        if not data.is_built_in and (
-            files or any(Path(name).expanduser().exists() for name in data.files)
-        ):  # what training would say
+        if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
     return prepared.description, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
-
-
-def _files(data: Any) -> list[Path]:
-    """Return the training files, of which there are none where data are built in, or where one is not there yet."""
-    from onotrain.data.selection import spec_of
-    from onotrain.data.sources import files_of
-    from onotrain.errors import DataError
-
-    try:
-        files = [] if data.is_built_in else [Path(each.path).expanduser() for each in files_of(spec_of(data))]
-    except DataError:
-        return []
-    return files if all(path.is_file() for path in files) else []
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
-from onotrain.data.sources import is_table, load_dataset, read_table
+from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.sources import expanded, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, stored_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, labelled_only, of_arrays, section_of, targets_dataset
@@ -86,7 +87,7 @@ def labelled_table(
 
 def table_for(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], stream: bool | str = False,
-    memory: int | None = None,
+    memory: int | None = None, reader: ReadFiles = in_turn,
 ) -> Table:  # fmt: skip
     """Return the columns that a network needs, from a table or from an array of numbers.
 
@@ -98,16 +99,19 @@ def table_for(
         See `labelled_table`.
     stream, memory
         Whether Parquet files stay on the disk, as a `StoredTable`; see `onotrain.data.streaming.open_stream`.
+    reader
+        Reads the files that are read whole.
 
     Raises
     ------
     DataError
         Some are missing.
     """
+    spec = expanded(spec)
     if not is_table(spec):
         if stream is True:
             raise not_streamed(spec)
-        dataset = load_dataset(replace(spec, labelled=bool(targets)))
+        dataset = load_dataset(replace(spec, labelled=bool(targets)), reader)
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
@@ -116,7 +120,7 @@ def table_for(
     if store is not None and (stream is True or is_large(len(store) * _bytes_of(store, preparation), memory)):
         table: Table = store
     else:
-        table = read_table(spec, wanted=wanted, texts=preparation.texts)
+        table = read_table(spec, wanted=wanted, texts=preparation.texts, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(

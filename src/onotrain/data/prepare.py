@@ -17,9 +17,10 @@ from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
-from onotrain.data.sources import format_of, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, notes_on, open_stream, stored_table, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
@@ -68,6 +69,7 @@ class Prepared:
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
+    reader: ReadFiles = in_turn,
 ) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
@@ -87,6 +89,8 @@ def prepare(
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held
         Samples in memory for some parts, ``train`` and others, which are taken in place of files.
+    reader
+        Reads the files.
 
     Raises
     ------
@@ -96,9 +100,9 @@ def prepare(
         The data are streamed, and data.partition needs them in memory.
     """
     held = held or {}
-    spec = replace(spec_of(section), held=held.get("train"))
+    spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held, reader))
     _check_counts(prepared.arrays, spec.path)
     if "train" in prepared.streams and section.partition.name != "none":
         raise UsageError(
@@ -120,6 +124,7 @@ class _Wanted:
     class_weights: ClassWeights
     inherited: Inherited | None
     held: Mapping[str, Dataset | Table]
+    reader: ReadFiles
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
@@ -159,7 +164,7 @@ def _apart(section: Any) -> Iterator[tuple[str, Any]]:
 def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream = _read(section, spec, stack, wanted.memory)
+        train, train_stream = _read(section, spec, stack, wanted.memory, wanted.reader)
         codec, arrays = wanted.targets(section, train)
         arrays |= {} if train_stream else {"features": train.features}
         streams: dict[str, Stream] = {} if train_stream is None else {"train": train_stream}
@@ -169,7 +174,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream = _read(section, of_part, stack, memory)
+            held_out, stream = _read(section, of_part, stack, memory, wanted.reader)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -201,7 +206,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
     store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts)
     stays = store is not None and (section.stream is True or is_large(store.nbytes, wanted.memory))
-    table = store if store is not None and stays else read_table(spec, texts=texts)
+    table = store if store is not None and stays else read_table(spec, texts=texts, reader=wanted.reader)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -223,7 +228,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         arrays["features"] = preparation.transform(table, wanted.dtype)
     memory = wanted.memory - (nbytes if "features" in arrays else 0)
     for part, where in _apart(section):
-        samples, found = _part_of_table(section, spec, part, where, preparation, roles.targets, wanted.held, memory)
+        samples, found = _part_of_table(section, spec, part, where, preparation, roles.targets, wanted, memory)
         if samples.on_disk:
             streams[part] = table_stream(samples, preparation, wanted.dtype)
         else:
@@ -242,7 +247,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 
 def _part_of_table(
     section: Any, spec: DataSpec, part: str, where: Any, preparation: Preparation, targets: tuple[str, ...],
-    held: Mapping[str, Dataset | Table], memory: int,
+    wanted: _Wanted, memory: int,
 ) -> tuple[Table, Dataset]:  # fmt: skip
     """Return the samples of a part that is a table of its own, and their targets."""
     if not isinstance(where, str):
@@ -250,18 +255,21 @@ def _part_of_table(
             f"{spec.path}: data.{part} names arrays, but the training data are a table",
             hint="give the path of another table, a fraction, or data.split",
         )
-    of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=held.get(part))
+    of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part))
     stream = False if of_part.held is not None else section.stream
-    table = table_for(of_part, preparation, targets, stream, memory)
+    table = table_for(of_part, preparation, targets, stream, memory, wanted.reader)
     return labelled_table(table, preparation, targets, spec.weights, section.columns, section.missing_targets)
 
 
-def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Stream | None]:
+def _read(
+    section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
+) -> tuple[Dataset, Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
+    spec = expanded(spec)
     stream = open_stream(spec, section.stream, memory)
     if stream is not None:
         return stack.enter_context(stream).targets_only(), stream
-    dataset = load_dataset(spec)
+    dataset = load_dataset(spec, reader)
     check_finite(dataset)
     return dataset, None
 

@@ -211,20 +211,8 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
         weights=_joined_weights(datasets),
-        target_units=next((each.target_units for each in datasets if each.target_units is not None), None),
+        target_units=_common_units(datasets),
     )
-
-
-def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
-    """Return the weights of all samples; None where no file has any."""
-    parts = [each.weights for each in datasets if each.weights is not None]
-    if not parts:
-        return None
-    for each in datasets:
-        if each.weights is None or len(each.weights) != len(each):
-            found = 0 if each.weights is None else len(each.weights)
-            raise DataError(f"{each.source}: {found} weights for {len(each)} samples")
-    return np.concatenate(parts)
 
 
 def _check_alike(first: Dataset, other: Dataset) -> None:
@@ -249,8 +237,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             != (sorted(expected) if key == "feature_names" else expected)
         ):
             refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
-    if other.target_units and first.target_units and other.target_units != first.target_units:
-        refuse("targets are in", shown(other.target_units), shown(first.target_units))
     if (other.targets is None) != (first.targets is None):
         refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
     if other.targets is not None and first.targets is not None:
@@ -266,6 +252,32 @@ def column_order(first: Dataset, other: Dataset) -> list[int] | None:
         return None
     place = {name: column for column, name in enumerate(other.feature_names)}
     return [place[name] for name in first.feature_names]
+
+
+def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
+    """Return the weights of all samples; None if they have none."""
+    weights = [each.weights for each in datasets if each.weights is not None]
+    if weights and len(weights) < len(datasets):
+        lacking = next(each.source for each in datasets if each.weights is None)
+        raise DataError(f"{lacking}: samples have no weights, but those of other files have")
+    return np.concatenate(weights) if weights else None
+
+
+def _common_units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
+    """Return the unit of each target, which some files may leave out."""
+    known = [each for each in datasets if each.target_units is not None]
+    if not known:
+        return None
+    units = list(known[0].target_units or ())
+    for each in known[1:]:
+        for column, unit in enumerate(each.target_units or ()):
+            if unit and units[column] and unit != units[column]:
+                raise DataError(
+                    f"{each.source}: target {column} is in {unit}, but in {units[column]} in files before it",
+                    hint="convert it to the same units",
+                )
+            units[column] = units[column] or unit
+    return tuple(units)
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

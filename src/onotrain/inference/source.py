@@ -12,9 +12,10 @@ import numpy as np
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
+from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import load_dataset
+from onotrain.data.sources import expanded, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
@@ -23,7 +24,7 @@ from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
 from onotrain.parallel.agreement import broadcast
-from onotrain.parallel.shared_memory import share
+from onotrain.parallel.reading import NodeReader, share_read
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 
@@ -51,8 +52,9 @@ class Source:
 
 
 def open_source(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, *, labelled: bool
-) -> Source:
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, *, labelled: bool,
+    progress: Progress = no_progress,
+) -> Source:  # fmt: skip
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
     Parameters
@@ -69,6 +71,8 @@ def open_source(
         Leave HDF5 or Parquet files on the disk and let each rank read what it needs; ``auto``: if they are large.
     labelled
         Whether targets are wanted.
+    progress
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -83,30 +87,32 @@ def open_source(
         Larger than the node's memory.
     """
     if metadata.preparation is not None:
-        return _prepared(stack, world, metadata, spec, stream, labelled)
+        return _prepared(stack, world, metadata, spec, stream, labelled, progress)
 
     def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
-        chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
+        chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
         chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
         return chosen, open_stream(chosen, stream)
 
     chosen, file = choose() if world is None else broadcast(world.comm, choose)
     if file is None:
-        return _in_memory(world, metadata, chosen, labelled)
+        return _in_memory(world, metadata, chosen, labelled, progress)
     return _streamed(stack, world, metadata, file, labelled)
 
 
-def _in_memory(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
+def _in_memory(
+    world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool, progress: Progress
+) -> Source:
     """Read everything once on each node."""
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        dataset = load_dataset(spec)
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        dataset = load_dataset(spec, reader)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
-    arrays, name = _once_per_node(world, make)
+    arrays, name = _once_per_node(world, make, progress)
     return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights")))
 
 
@@ -119,18 +125,19 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _prepared(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool
-) -> Source:
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool,
+    progress: Progress,
+) -> Source:  # fmt: skip
     """Read a table once on each node, or leave it on the disk, for a network that was trained on one."""
     data, preparation, dtype = metadata.config.data, metadata.preparation, metadata.config.training.dtype
     assert preparation is not None
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make() -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
         like = spec_of(data, replace(spec, features=None, targets=None))
-        table = table_for(like, preparation, wanted, stream)
+        table = table_for(like, preparation, wanted, stream, reader=reader)
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))
@@ -140,7 +147,7 @@ def _prepared(
         features = preparation.transform(table, dtype, lenient=not labelled)
         return {"features": features, **labels}, (dataset.source, None)
 
-    arrays, (name, file) = _once_per_node(world, make)
+    arrays, (name, file) = _once_per_node(world, make, progress)
     if file is not None:
         return _of_stream(stack, name, file, arrays, **found)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
@@ -165,7 +172,7 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, fi
     """Read the targets once on each node."""
     with together(world):
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
-    labels = _once_per_node(world, lambda: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+    labels = _once_per_node(world, lambda _: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
     return _of_stream(stack, file.source, file, labels)
 
 
@@ -177,13 +184,15 @@ def _of_stream(stack: ExitStack, name: str, file: Stream, labels: Mapping[str, n
     return Source(name, samples, passes * PASS_ROWS, **found)
 
 
-_Make = Callable[[], tuple[dict[str, np.ndarray], Any]]
+_Made = tuple[dict[str, np.ndarray], Any]
 
 
-def _once_per_node(world: World | None, make: _Make) -> tuple[dict[str, np.ndarray], Any]:
+def _once_per_node(world: World | None, make: Callable[[ReadFiles], _Made], progress: Progress = no_progress) -> _Made:
+    """Return what `make` makes of files, which all ranks of a node read; *collective*."""
     if world is None:
-        return make()
-    result: tuple[dict[str, np.ndarray], Any] = ({}, None)
+        return make(FileReader(progress))
+    result: _Made = ({}, None)
     with together(world):
-        result = share(world.node, make)
+        reader = NodeReader(world.node, progress)
+        result = share_read(reader, world.node, lambda: make(reader))
     return result
