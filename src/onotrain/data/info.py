@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onotrain.data.class_names import is_one_hot
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.sources import files_of, format_of, load_dataset
-from onotrain.data.targets import is_one_hot
 
 #: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
 #: count from 0 or 1 without a gap and come this often each.
