@@ -83,8 +83,8 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
         return None, f"{data.name} (large, not read)"
     try:
-        weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
-        prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
+        dtype, outputs = config.training.dtype, config.model.outputs
+        prepared = prepare(data, config.task, outputs, dtype, available_bytes(), config.loss, inherited)
     except DataError as error:
         if path.is_file() and not data.is_built_in:  # what training would say
             raise

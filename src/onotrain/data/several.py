@@ -207,6 +207,8 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         target_names=first.target_names,
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
+        weights=None if first.weights is None else np.concatenate([each.weights for each in datasets]),
+        target_units=_units(datasets),
     )
 
 
@@ -232,6 +234,8 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             != (sorted(expected) if key == "feature_names" else expected)
         ):
             refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
+    if (other.weights is None) != (first.weights is None):
+        refuse("weights are", *(("missing", "there") if other.weights is None else ("there", "none")))
     if (other.targets is None) != (first.targets is None):
         refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
     if other.targets is not None and first.targets is not None:
@@ -239,6 +243,31 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
         if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
+
+
+def _units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
+    """Return the units of the targets, where one of the data sets says them.
+
+    Raises
+    ------
+    DataError
+        Two say different ones.
+    """
+    known = [each for each in datasets if each.target_units is not None]
+    if not known:
+        return None
+    merged, said_by = list(known[0].target_units or ()), [known[0].source] * len(known[0].target_units or ())
+    for each in known[1:]:
+        for number, unit in enumerate(each.target_units or ()):
+            if unit and merged[number] and unit != merged[number]:
+                name = each.target_names[number] if each.target_names else number
+                raise DataError(
+                    f"{each.source}: target {name!r} is in {unit}, but in {merged[number]} in {said_by[number]}",
+                    hint="convert it to the same units",
+                )
+            if unit and not merged[number]:
+                merged[number], said_by[number] = unit, each.source
+    return tuple(merged)
 
 
 def _in_order(first: Dataset, other: Dataset) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from onotrain.data.class_names import are_numbers, as_written, class_names, one_column, texts
 from onotrain.data.dataset import Dataset
+from onotrain.data.missing_targets import REMEDY
 from onotrain.data.target_scaling import TargetScaling
 from onotrain.errors import DataError
 
@@ -32,12 +33,15 @@ class TargetCodec:
         Names of the classes in the order of their numbers (two for ``binary``), or None if these are 0, 1, 2, ...
     scaling
         Of a regression's targets; None: they are learned as they are.
+    masked
+        Whether a target that is NaN was not measured, and counts for nothing.
     """
 
     task: str
     outputs: int
     class_names: tuple[str, ...] | None = None
     scaling: TargetScaling | None = None
+    masked: bool = False
 
     @classmethod
     def fit(cls, task: str, outputs: int, dataset: Dataset) -> TargetCodec:
@@ -91,7 +95,7 @@ class TargetCodec:
         values = self._values(_two_axes(_required(dataset)), dataset)
         if setting == "log":
             self._check(
-                (values > 0).all(axis=1), np.where(values > 0, np.nan, values), dataset, "a number above 0 (log)"
+                ~(values <= 0).any(axis=1), np.where(values <= 0, values, np.nan), dataset, "a number above 0 (log)"
             )
         return replace(self, scaling=TargetScaling.fit(setting, values, rows))
 
@@ -101,12 +105,14 @@ class TargetCodec:
         Returns
         -------
         ndarray
-            int32 ``(n,)`` for ``multiclass``, float64 ``(n, outputs)``, scaled, otherwise.
+            int32 ``(n,)`` for ``multiclass``, float64 ``(n, outputs)``, scaled, otherwise; NaN for what was not
+            measured.
 
         Raises
         ------
         DataError
-            No targets, another shape, a label outside the classes, or a value that is NaN; names file and row.
+            No targets, another shape, a label outside the classes, or a value that is NaN and must not be; names file
+            and row.
         """
         targets = _required(dataset)
         if self.task in ("multiclass", "binary"):
@@ -197,6 +203,8 @@ class TargetCodec:
         valid = np.isfinite(targets)
         if self.task != "regression":
             valid &= (targets >= 0) & (targets <= 1)
+        if self.masked:
+            valid |= np.isnan(targets)
         self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
         return np.ascontiguousarray(targets, np.float64)
 
@@ -216,7 +224,10 @@ class TargetCodec:
         bad = values[~np.isnan(values)]
         got = bad[0] if len(bad) else np.nan
         expected = expected or ("a finite number" if self.task == "regression" else "a number from 0 to 1")
-        raise DataError(f"{dataset.where(row)}: the target is {got}, expected {expected}{more}")
+        raise DataError(
+            f"{dataset.where(row)}: the target is {got}, expected {expected}{more}",
+            hint=REMEDY if np.isnan(got) else None,
+        )
 
     def _expected(self) -> str:
         if self.class_names is None:
@@ -227,7 +238,8 @@ class TargetCodec:
         """Return it as JSON-able data."""
         names = None if self.class_names is None else list(self.class_names)
         scaling = {} if self.scaling is None else {"scaling": self.scaling.to_dict()}
-        return {"task": self.task, "outputs": self.outputs, "class_names": names, **scaling}
+        masked = {"masked": True} if self.masked else {}
+        return {"task": self.task, "outputs": self.outputs, "class_names": names, **scaling, **masked}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TargetCodec:
@@ -243,7 +255,7 @@ class TargetCodec:
         names = data["class_names"]
         scaling = None if data.get("scaling") is None else TargetScaling.from_dict(data["scaling"])
         names = None if names is None else tuple(str(name) for name in names)
-        return cls(data["task"], int(data["outputs"]), names, scaling)
+        return cls(data["task"], int(data["outputs"]), names, scaling, bool(data.get("masked", False)))
 
 
 def _required(dataset: Dataset) -> np.ndarray:

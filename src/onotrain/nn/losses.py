@@ -179,7 +179,13 @@ _Gradient = Callable[[_Array, _Array, "_Array | None", "_Array | None", float, "
 def _cross_entropy(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, smoothing = kernels.softmax_cross_entropy, spec.label_smoothing
     return lambda logits, targets, row_weights, output_weights, weight, dlogits, loss_sums: kernel(
-        logits, targets, row_weights, smoothing, weight, dlogits, loss_sums  # its outputs are not independent
+        logits,
+        targets,
+        row_weights,
+        smoothing,
+        weight,
+        dlogits,
+        loss_sums,  # its outputs are not independent
     )
 
 

@@ -12,10 +12,11 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
+from onotrain.data.missing_targets import without_target
 from onotrain.data.sources import format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
+from onotrain.data.tables.roles import Roles, choose_roles, rows_of, targets_dataset
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, figure
@@ -109,7 +110,7 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
     try:
         dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
-            lost = missing_targets(dataset.targets)
+            lost = without_target(dataset.targets, "drop")
             if lost.all():
                 raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
             known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table

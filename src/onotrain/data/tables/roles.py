@@ -18,6 +18,7 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
+from onotrain.data.missing_targets import REMEDY, without_target
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
 from onotrain.data.tables.table import Column, Table, coded, matching
 from onotrain.data.tables.values import numbers
@@ -220,24 +221,15 @@ class TablePlaces:
         return self.table.where(row, self.table[names[0]] if names else self.table.columns[0])
 
 
-def missing_targets(values: np.ndarray) -> np.ndarray:
-    """Return which samples lack a target, or one of several: bool ``(n,)``."""
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return np.isnan(values.reshape(len(values), -1)).any(axis=1)
-
-
 def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples that have a target, and how many have none.
+    """Return the samples whose targets the policy takes, and how many are left out.
 
     Parameters
     ----------
     table, roles, given
         See `choose_roles`.
     policy
-        ``error`` or ``drop`` (``data.missing_targets``).
+        ``data.missing_targets``.
 
     Raises
     ------
@@ -245,7 +237,7 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         Some have none, and that is an error; or none has one.
     """
     values = target_values(table, roles.targets, given)
-    lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
+    lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
     count = int(lost.sum())
     if not count:
         return table, 0
@@ -260,7 +252,7 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
             + ("" if count == 1 else f" (the first of {count:,})"),
-            hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
+            hint=f"{REMEDY}, or name another target with data.targets",
         )
     return rows_of(table, np.flatnonzero(~lost)), count
 
