@@ -91,7 +91,8 @@ def test_metrics_have_the_same_bits(world: World, place: Path) -> None:
     samples = ArraySamples(dataset.features, encode(metadata.codec, dataset, "float64"), weights=dataset.weights)
     measures = make_metrics(METRICS, network.model.loss, origin_of(samples, metadata.codec.in_units), weighted=True)
     evaluator = Evaluator(
-        network.model, samples, metadata.normalization, measures, network.kernels, scaling=metadata.codec.scaling, output_weights=np.array([0.5, 2.0, 0.5]),
+        network.model, samples, metadata.normalization, measures, network.kernels,
+        scaling=metadata.codec.scaling, output_weights=np.array([0.5, 2.0, 0.5]),
     )  # fmt: skip
     found = evaluator(None)
     assert np.isfinite(list(found.values())).all()
