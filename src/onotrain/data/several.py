@@ -17,6 +17,7 @@ from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
 from onotrain.data.tables.joining import Origins, name_of_all
 from onotrain.data.tables.table import shown
+from onotrain.data.units import joined_units
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
@@ -208,7 +209,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
         weights=None if first.weights is None else np.concatenate([each.weights for each in datasets]),
-        target_units=_units(datasets),
+        target_units=joined_units(datasets),
     )
 
 
@@ -243,31 +244,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
         if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
-
-
-def _units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
-    """Return the units of the targets, where one of the data sets says them.
-
-    Raises
-    ------
-    DataError
-        Two say different ones.
-    """
-    known = [each for each in datasets if each.target_units is not None]
-    if not known:
-        return None
-    merged, said_by = list(known[0].target_units or ()), [known[0].source] * len(known[0].target_units or ())
-    for each in known[1:]:
-        for number, unit in enumerate(each.target_units or ()):
-            if unit and merged[number] and unit != merged[number]:
-                name = each.target_names[number] if each.target_names else number
-                raise DataError(
-                    f"{each.source}: target {name!r} is in {unit}, but in {merged[number]} in {said_by[number]}",
-                    hint="convert it to the same units",
-                )
-            if unit and not merged[number]:
-                merged[number], said_by[number] = unit, each.source
-    return tuple(merged)
 
 
 def _in_order(first: Dataset, other: Dataset) -> np.ndarray:
