@@ -170,6 +170,17 @@ def test_a_stream_masks_and_does_not_drop(tmp_path: Path) -> None:
     assert "mask" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_sample_lacks_one_of_several(tmp_path: Path, name: str) -> None:
+    """Dropping leaves nothing, and the message names what helps; a mask trains."""
+    y = np.where(np.arange(60)[:, None] % 2 == [0, 1], 1.0 + X[:, :2], np.nan)
+    path = write(tmp_path / name, X, y)
+    with pytest.raises(DataError) as caught:
+        prepared(path, "drop")
+    assert "`data.missing_targets: mask`" in str(caught.value.hint)
+    np.testing.assert_allclose(prepared(path, "mask").arrays["output_weights"], [2.0, 2.0])
+
+
 def test_weights_make_up_for_what_is_missing() -> None:
     targets, weights = np.array([[1, np.nan], [np.nan, np.nan], [1, 1], [1, 1]]), np.array([2.0, 1.0, 3.0, 2.0])
     np.testing.assert_allclose(measured_weights(None, [(targets, None)]), [4 / 3, 2.0])

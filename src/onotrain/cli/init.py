@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 onotrain init samples.csv
-onotrain init flow.h5 --features x --targets temperature --units K --output flow.yaml
+onotrain init flow.h5 --targets temperature --units K --output flow.yaml
 onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
 """
 

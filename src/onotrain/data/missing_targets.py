@@ -32,17 +32,40 @@ def without_target(values: np.ndarray, policy: str) -> np.ndarray:
     return missing.all(axis=1) if policy == "mask" else missing.any(axis=1)
 
 
+def none_left(source: str, names: Sequence[str], values: np.ndarray) -> DataError:
+    """Return the error for targets of which every sample lacks one, or all."""
+    shown = ", ".join(names)
+    if without_target(values, "mask").all():
+        return DataError(
+            f"{source}: no sample has a target: {shown} is empty",
+            hint="name another target with data.targets (of a command: --targets)",
+        )
+    return DataError(
+        f"{source}: every sample lacks one of the targets {shown}",
+        hint="train on what they have with `data.missing_targets: mask`, or name fewer targets with data.targets (of a "
+        "command: --targets)",
+    )
+
+
 def labelled_samples(dataset: Dataset, policy: str) -> tuple[Dataset, int]:
     """Return the samples of a data set in memory that the policy keeps, and how many it leaves out.
 
     With ``error`` that is none: what encodes the targets names the place of the one that is missing.
+
+    Raises
+    ------
+    DataError
+        None is kept.
     """
     if policy == "error" or dataset.targets is None:
         return dataset, 0
     lost = without_target(dataset.targets, policy)
     rows = np.flatnonzero(~lost)
-    if len(rows) in (0, len(dataset)):  # without any sample, the place of the first is a better message
+    if len(rows) == len(dataset):
         return dataset, 0
+    if not len(rows):
+        outputs = dataset.targets[:1].size
+        raise none_left(dataset.source, dataset.target_names or tuple(map(str, range(outputs))), dataset.targets)
     weights = None if dataset.weights is None else np.asarray(dataset.weights)[rows]
     kept = replace(
         dataset, features=dataset.features[rows], targets=dataset.targets[rows], weights=weights,

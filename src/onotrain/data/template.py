@@ -144,6 +144,11 @@ def task_of(facts: Facts) -> Task:
             f"{facts.source}: no targets to learn from",
             hint="name them with --targets: an array (HDF5, NPZ), a column of a table or the label file (NPY, IDX)",
         )
+    if targets.missing == facts.samples:
+        raise DataError(
+            f"{facts.source}: all {facts.samples:,} samples have no target, or lack one of several",
+            hint="name other targets with --targets; data.missing_targets: mask trains on those that are there",
+        )
     width = 1 if len(targets.shape) == 1 else targets.shape[1]
     if targets.kind == "labels":
         return Task(f"{width} labels, each yes or no", "binary_cross_entropy", width)

@@ -12,7 +12,7 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
-from onotrain.data.missing_targets import without_target
+from onotrain.data.missing_targets import none_left, without_target
 from onotrain.data.sources import format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
@@ -112,7 +112,7 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
         if dataset.targets is not None:
             lost = without_target(dataset.targets, "drop")
             if lost.all():
-                raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
+                raise none_left(table.source, roles.targets, dataset.targets)
             known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:

@@ -18,7 +18,7 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
-from onotrain.data.missing_targets import REMEDY, without_target
+from onotrain.data.missing_targets import REMEDY, none_left, without_target
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
 from onotrain.data.tables.table import Column, Table, coded, matching
 from onotrain.data.tables.values import numbers
@@ -243,11 +243,8 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         return table, 0
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if count == len(table):
-        raise DataError(
-            f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty",
-            hint="name another target with data.targets (of a command: --targets)",
-        )
+    if count == len(table) and values is not None:
+        raise none_left(table.source, roles.targets, values)
     if policy == "error":
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
