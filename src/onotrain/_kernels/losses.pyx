@@ -202,13 +202,13 @@ cdef void add_weighted_loss(
     floating delta,
     Py_ssize_t r,
     Py_ssize_t o,
-    const floating* z,              # IN  (r, o)
-    const floating* target,         # IN  (r, o)
-    const floating* row_weights,    # IN  (r,) or NULL
-    const floating* output_weights, # IN  (o,) or NULL
+    const floating* z,                # IN  (r, o)
+    const floating* target,           # IN  (r, o)
+    const floating* row_weights,      # IN  (r,) or NULL
+    const floating* output_weights,   # IN  (o,) or NULL
     double weight,
-    floating* dz,                   # OUT (r, o) or NULL
-    double* loss_sums,              # IN, OUT
+    floating* dz,                     # OUT (r, o) or NULL
+    double* loss_sums,                # IN, OUT
 ) noexcept nogil:
     """Losses of which rows or outputs count by their weights, row by row."""
     cdef Py_ssize_t q
