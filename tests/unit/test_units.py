@@ -51,13 +51,6 @@ def test_units_that_differ_are_refused() -> None:
     assert caught.value.hint == "convert it to the same units"
 
 
-def test_weights_of_files_are_joined() -> None:
-    parts = [make_dataset(X[:2], X[:2, 0], name, weights=np.array([1.0, n])) for n, name in enumerate("ab")]
-    np.testing.assert_array_equal(concatenate_datasets(parts).weights, [1, 0, 1, 1])
-    with pytest.raises(DataError, match="c: weights are missing, expected there as in a"):
-        concatenate_datasets([parts[0], make_dataset(X[:2], X[:2, 0], "c")])
-
-
 @pytest.mark.parametrize("units", [("mm", "Pa"), ("°C", ""), ("m/s", "m/s")])
 @pytest.mark.parametrize("files", [1, 2])
 def test_a_conversion_keeps_them(tmp_path: Path, units: tuple[str, ...], files: int) -> None:

@@ -18,7 +18,7 @@ from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import Config, LossOptions
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data import DataSpec, readers
+from onotrain.data import DataSpec
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
 from onotrain.data.feed import ArrayFeed
@@ -27,7 +27,6 @@ from onotrain.data.prepare import prepare
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import sample_weights, training_weights
 from onotrain.errors import ConfigError, DataError, UsageError
-from onotrain.inference import source
 from onotrain.inference.evaluation import evaluate
 from onotrain.nn.losses import Loss
 from onotrain.training import train
@@ -209,16 +208,14 @@ def test_weighted_metrics_need_weights(tmp_path: Path) -> None:
         train(made, output=tmp_path / "run")
 
 
-def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path) -> None:
     net = networks.save(tmp_path / "net.h5", networks.example("multiclass"))
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 1.0, 5.0], 700)
-    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700))
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700), w=weights)
     plain = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
     assert not any(name.startswith("weighted") for name in plain.metrics)
-    given = lambda spec: replace(readers.load_dataset(spec), weights=weights)  # noqa: E731
-    monkeypatch.setattr(source, "load_dataset", given)
-    found = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+    found = evaluate(net, DataSpec(str(tmp_path / "t.npz"), weights="w"))
     assert {name: found.metrics[name] for name in plain.metrics} == plain.metrics
     network, data = load(net), np.load(tmp_path / "t.npz")
     guess = network.predict_classes(data["x"])

@@ -19,9 +19,10 @@ from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.missing_targets import check_streamed, labelled_samples, left_out
 from onotrain.data.normalization import Normalization
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
-from onotrain.data.sources import format_of, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table
@@ -66,6 +67,7 @@ class Prepared:
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, loss: Any = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
+    reader: ReadFiles = in_turn,
 ) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
@@ -85,6 +87,8 @@ def prepare(
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held
         Samples in memory for some parts, ``train`` and others, which are taken in place of files.
+    reader
+        Reads the files.
 
     Raises
     ------
@@ -92,9 +96,9 @@ def prepare(
         Anything about the files.
     """
     held = held or {}
-    spec = replace(spec_of(section), held=held.get("train"))
+    spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held))
+    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader))
     _check_counts(prepared.arrays, spec.path)
     return prepared
 
@@ -109,7 +113,7 @@ def _apart(section: Any) -> Iterator[tuple[str, Any]]:
 def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream, notes = _read(section, spec, stack, wanted.memory)
+        train, train_stream, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
         codec, arrays, more = wanted.targets(section, train)
         notes += more
         arrays |= {} if train_stream else {"features": train.features}
@@ -119,7 +123,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream, _ = _read(section, of_part, stack, memory)
+            held_out, stream, _ = _read(section, of_part, stack, memory, wanted.reader)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -147,7 +151,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
 def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
-    table = read_table(spec, texts=texts)
+    table = read_table(spec, texts=texts, reader=wanted.reader)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -169,6 +173,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         features, found, _ = read_prepared(
             DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)),
             preparation, roles.targets, section.columns, wanted.dtype, section.missing_targets,
+            reader=wanted.reader,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more]
@@ -180,14 +185,17 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     return Prepared(arrays, description, tuple(notes))
 
 
-def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None, list[str]]:
+def _read(
+    section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
+) -> tuple[Dataset, Hdf5Stream | None, list[str]]:
     """Return a data set, checked, or the targets of one that is streamed, and notes."""
+    spec = expanded(spec)
     stream, policy = open_stream(spec, section.stream, memory), section.missing_targets
     if stream is not None:
         labels = stack.enter_context(stream).targets_only()
         check_streamed(labels, policy)
         return labels, stream, []
-    dataset, dropped = labelled_samples(load_dataset(spec), policy)
+    dataset, dropped = labelled_samples(load_dataset(spec, reader), policy)
     check_finite(dataset)
     return dataset, None, left_out(dropped, policy)
 

@@ -198,7 +198,9 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     for end, each in zip(ends, datasets, strict=True):
         features[end - len(each) : end] = _in_order(first, each)
     targets, class_names = _joined_targets(datasets)
-    without_samples = tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets)
+    without_samples = tuple(
+        replace(each, features=each.features[:0].copy(), targets=None, weights=None) for each in datasets
+    )
     return Dataset(
         features=features,
         targets=targets,
@@ -208,7 +210,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         target_names=first.target_names,
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
-        weights=None if first.weights is None else np.concatenate([each.weights for each in datasets]),
+        weights=_joined_weights(datasets),
         target_units=joined_units(datasets),
     )
 
@@ -235,8 +237,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             != (sorted(expected) if key == "feature_names" else expected)
         ):
             refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
-    if (other.weights is None) != (first.weights is None):
-        refuse("weights are", *(("missing", "there") if other.weights is None else ("there", "none")))
     if (other.targets is None) != (first.targets is None):
         refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
     if other.targets is not None and first.targets is not None:
@@ -252,6 +252,15 @@ def _in_order(first: Dataset, other: Dataset) -> np.ndarray:
         return other.features
     place = {name: column for column, name in enumerate(other.feature_names)}
     return other.features[:, [place[name] for name in first.feature_names]]
+
+
+def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
+    """Return the weights of all samples; None if they have none."""
+    weights = [each.weights for each in datasets if each.weights is not None]
+    if weights and len(weights) < len(datasets):
+        lacking = next(each.source for each in datasets if each.weights is None)
+        raise DataError(f"{lacking}: samples have no weights, but those of other files have")
+    return np.concatenate(weights) if weights else None
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -13,6 +13,7 @@ from onotrain.data.dataset import Dataset
 from onotrain.data.for_network import encode
 from onotrain.data.inherited import Inherited
 from onotrain.data.missing_targets import check_measured, measured_counts
+from onotrain.data.reading import ReadFiles
 from onotrain.data.tables.table import Table
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import measured_weights, output_weights, sample_weights, training_weights
@@ -29,6 +30,7 @@ class Wanted:
     loss: Any
     inherited: Inherited | None
     held: Mapping[str, Dataset | Table]
+    reader: ReadFiles
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
