@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.config.columns import ColumnOptions, NumericColumn
+from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
 from onotrain.data.sources import format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
+from onotrain.data.tables.roles import Roles, choose_roles, rows_of, targets_dataset
 from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.values import missing_targets
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, figure
 
@@ -182,5 +183,7 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
         entry: dict[str, Any] = {"name": options.name}
         if isinstance(options, NumericColumn) and column.missing:
             entry |= {"missing": "median", "indicator": True}
+        if isinstance(options, DateColumn) and options.parts is not None:
+            entry["parts"] = list(options.parts)
         found[column.name] = entry
     return found
