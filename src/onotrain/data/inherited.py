@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from onotrain.data.dataset import Dataset
+from onotrain.data.description import DataDescription
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.table import shown
@@ -25,7 +26,7 @@ class Inherited:
     Parameters
     ----------
     description
-        Of its data: an `onotrain.data.prepare.DataDescription`, which that file makes with what is inherited.
+        Of its data, made with what is inherited.
     settings
         Its section ``data``, as plain data.
     preparation
@@ -34,7 +35,7 @@ class Inherited:
         ``model.head`` of the new run: who keeps the last layer keeps the classes.
     """
 
-    description: Any
+    description: DataDescription
     settings: Mapping[str, Any]
     preparation: Literal["auto", "fit", "from"] = "auto"
     head: Literal["auto", "keep", "new"] = "auto"

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
+from onotrain.data.description import DataDescription
+from onotrain.data.for_network import check_features, encode, read_prepared
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
-from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.selection import like_training, spec_of
+from onotrain.data.samples import Samples, blocks_of, samples_of
+from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.sources import format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import Roles, choose_roles, labelled_only, of_arrays, section_of, targets_dataset
-from onotrain.data.tables.table import Table, shown
+from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
+from onotrain.data.tables.table import Table
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
@@ -30,65 +32,11 @@ from onotrain.errors import DataError
 _BLOCK_ROWS = 4096
 
 
-@dataclass(frozen=True)
-class DataDescription:
-    """What stays with a model of the data that it was trained on."""
-
-    feature_shape: tuple[int, ...]
-    #: ``uint8`` (pixels, which stand for their value / 255), ``float32`` or ``float64``.
-    feature_dtype: str
-    feature_names: tuple[str, ...] | None
-    target_names: tuple[str, ...] | None
-    normalization: Normalization
-    codec: TargetCodec
-    #: What becomes of a table's columns, whose result is not normalised any more; None for arrays.
-    preparation: Preparation | None = field(default=None, kw_only=True)
-    #: Of the samples; empty if unknown.
-    digest: str = field(default="", kw_only=True)
-    #: Of the targets, where the file says so; None: of none of them.
-    target_units: tuple[str, ...] | None = field(default=None, kw_only=True)
-    #: Whether features are prepared as in another run, whose parameters this one began with.
-    inherited: bool = field(default=False, kw_only=True, compare=False)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""
-        names = {"feature_names": self.feature_names, "target_names": self.target_names}
-        targets = {key: value for key, value in self.codec.to_dict().items() if key != "scaling"}
-        return {
-            "feature_shape": list(self.feature_shape),
-            "feature_dtype": self.feature_dtype,
-            **{key: None if value is None else list(value) for key, value in names.items()},
-            "targets": targets,
-            **({"digest": self.digest} if self.digest else {}),
-        }
-
-
 def normalization_of(setting: Any, samples: Samples) -> Normalization:
     """Return the normalisation that ``data.normalize`` asks for, computed on `samples`."""
     if not isinstance(setting, str):
         return Normalization.given(setting.mean, setting.std)
     return Normalization.fit_blocks(setting, blocks_of(samples, _BLOCK_ROWS))
-
-
-def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:
-    """Return targets as training takes them: int32 classes, or numbers of the compute dtype."""
-    targets = codec.encode(dataset)
-    return targets if targets.dtype == np.int32 else np.ascontiguousarray(targets, dtype)
-
-
-def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...] | None) -> None:
-    """Refuse data with another number of features (`columns`) than the network's (`inputs`).
-
-    Raises
-    ------
-    DataError
-        They have.
-    """
-    if columns != inputs:
-        raise DataError(
-            f"{source}: samples have {columns} features; the network expects {inputs}",
-            hint=None if names is None else f"it was trained on: {', '.join(names[:20])}",
-        )
 
 
 @dataclass(frozen=True)
@@ -271,98 +219,6 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     return Prepared(arrays, description, tuple(notes))
 
 
-def read_prepared(
-    spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
-    *, lenient: bool = False,
-) -> tuple[np.ndarray, Dataset, Table]:  # fmt: skip
-    """Read a table for a network that was trained on one.
-
-    Parameters
-    ----------
-    spec
-        Any format; an array must have the columns that were learned from, in their order.
-    preparation
-        Of the training data.
-    targets
-        Columns with the targets; none if they are not wanted.
-    given
-        Section ``data.columns`` of the training.
-    dtype
-        Compute dtype.
-    missing
-        ``error`` or ``drop``: what becomes of samples without a target.
-    lenient
-        Give NaN where a value is missing that must not be.
-
-    Returns
-    -------
-    features : ndarray
-        ``(n, d)``, ready for the network.
-    dataset : Dataset
-        With the targets as in the file.
-    table : Table
-        The columns that were needed, and ids.
-
-    Raises
-    ------
-    DataError
-        A column is not there, or an entry is not what it should be.
-    """
-    table = table_for(spec, preparation, targets)
-    roles = Roles(
-        {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
-        weights=spec.weights if spec.weights in table.names else None,
-    )  # fmt: skip
-    if targets:
-        table, _ = labelled_only(table, roles, given, missing)
-    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
-
-
-def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:
-    """Read the columns that a network needs, from a table or from an array of numbers.
-
-    Raises
-    ------
-    DataError
-        Some are missing.
-    """
-    if not is_table(spec):
-        dataset = load_dataset(replace(spec, labelled=bool(targets)))
-        check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
-        return of_arrays(dataset, preparation.inputs, targets)
-    needed = [*preparation.inputs, *targets]
-    extra = () if spec.weights is None else (spec.weights,)
-    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts)
-    missing = [name for name in needed if name not in table.names]
-    if missing:
-        raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
-            hint=f"the network was trained on {shown(preparation.inputs)}"
-            + (f" and the target {shown(targets)}" if targets else ""),
-        )
-    return table
-
-
-def spec_of_part(section: Any, where: Any, train: DataDescription | Dataset, inputs: int) -> DataSpec:
-    """Return where samples for validation or test are: a part of a built-in data set, named arrays, or a file.
-
-    Parameters
-    ----------
-    section
-        The ``data`` section.
-    where
-        ``test``, a section with names of arrays, or a path.
-    train, inputs
-        Training data, and the number of their features: a table is read by the names of its columns.
-    """
-    if where == "test":
-        return DataSpec(section.files[0], part="test")
-    if not isinstance(where, str):
-        own = {} if where.path is None else {"path": where.path, "more": ()}
-        return replace(spec_of(section), features=where.features, targets=where.targets, **own)
-    return like_training(section, DataSpec(where, section.format), train.feature_names, train.target_names, inputs)
-
-
 def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
     stream = open_stream(spec, section.stream, memory)
@@ -389,21 +245,6 @@ def _dtype(dataset: Dataset, stream: Hdf5Stream | None) -> np.dtype:
 
 def _columns(dataset: Dataset, stream: Hdf5Stream | None) -> int:
     return dataset.features.shape[1] if stream is None else stream.features
-
-
-def samples_of(
-    features: np.ndarray | None,
-    targets: np.ndarray,
-    index: np.ndarray | None,
-    stream: Hdf5Stream | None,
-    weights: np.ndarray | None = None,
-) -> Samples:
-    """Return samples whose features are in memory, or else in `stream`; weights are of the samples in `index`."""
-    if stream is not None:
-        return StreamSamples(stream, targets, index, weights)
-    if features is None:
-        raise ValueError("neither features nor a stream")
-    return ArraySamples(features, targets, index, weights)
 
 
 def _check_counts(arrays: dict[str, np.ndarray], source: str) -> None:

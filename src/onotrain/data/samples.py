@@ -111,3 +111,18 @@ def blocks_of(samples: Samples, rows: int) -> Iterator[np.ndarray]:
     for begin in range(0, len(samples), rows):
         features, chosen = samples.features(begin, min(begin + rows, len(samples)))
         yield features[chosen]
+
+
+def samples_of(
+    features: np.ndarray | None,
+    targets: np.ndarray,
+    index: np.ndarray | None,
+    stream: Hdf5Stream | None,
+    weights: np.ndarray | None = None,
+) -> Samples:
+    """Return samples whose features are in memory, or else in `stream`; weights are of the samples in `index`."""
+    if stream is not None:
+        return StreamSamples(stream, targets, index, weights)
+    if features is None:
+        raise ValueError("neither features nor a stream")
+    return ArraySamples(features, targets, index, weights)

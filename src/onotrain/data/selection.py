@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from onotrain.config.columns import TextTable
-from onotrain.data.dataset import DataSpec, listed
+from onotrain.data.dataset import Dataset, DataSpec, listed
+from onotrain.data.description import DataDescription
 from onotrain.data.readers import format_of_name
 from onotrain.data.sources import format_of
 from onotrain.data.tables.table import shown
@@ -101,3 +102,23 @@ def like_training(
     if targets is None and target_names and set(target_names) <= set(dialect.names):
         targets = target_names
     return replace(spec, features=features, targets=targets)
+
+
+def spec_of_part(section: Any, where: Any, train: DataDescription | Dataset, inputs: int) -> DataSpec:
+    """Return where samples for validation or test are: a part of a built-in data set, named arrays, or a file.
+
+    Parameters
+    ----------
+    section
+        The ``data`` section.
+    where
+        ``test``, a section with names of arrays, or a path.
+    train, inputs
+        Training data, and the number of their features: a table is read by the names of its columns.
+    """
+    if where == "test":
+        return DataSpec(section.files[0], part="test")
+    if not isinstance(where, str):
+        own = {} if where.path is None else {"path": where.path, "more": ()}
+        return replace(spec_of(section), features=where.features, targets=where.targets, **own)
+    return like_training(section, DataSpec(where, section.format), train.feature_names, train.target_names, inputs)

@@ -11,8 +11,8 @@ import numpy as np
 
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
+from onotrain.data.for_network import check_features, encode, read_prepared
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
-from onotrain.data.prepare import check_features, encode, read_prepared
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
 from onotrain.data.sources import load_dataset

@@ -11,9 +11,9 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
+from onotrain.data.description import DataDescription
 from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
-from onotrain.data.prepare import DataDescription
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import CheckpointError, DataError

@@ -11,12 +11,14 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
+from onotrain.data.description import DataDescription
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.inherited import Inherited
-from onotrain.data.prepare import DataDescription, prepare, samples_of, spec_of_part
+from onotrain.data.prepare import prepare
 from onotrain.data.sample_pool import Pool
-from onotrain.data.selection import spec_of
+from onotrain.data.samples import samples_of
+from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.stream_feed import StreamFeed
 from onotrain.errors import DataError, UsageError, on_all_ranks
 from onotrain.evaluation import metrics

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from onotrain.config import Config
+from onotrain.data.description import DataDescription
 from onotrain.data.inherited import Inherited
-from onotrain.data.prepare import DataDescription
 from onotrain.errors import CheckpointError
 from onotrain.nn import ParameterLayout
 from onotrain.parallel.agreement import broadcast
