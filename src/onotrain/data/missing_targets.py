@@ -28,8 +28,8 @@ def without_target(values: np.ndarray, policy: str) -> np.ndarray:
     """
     if values.dtype.kind not in "Uf":
         return np.zeros(len(values), bool)
-    missing = (values == "" if values.dtype.kind == "U" else np.isnan(values)).reshape(len(values), -1)
-    return missing.all(axis=1) if policy == "mask" else missing.any(axis=1)
+    missing, outputs = values == "" if values.dtype.kind == "U" else np.isnan(values), tuple(range(1, values.ndim))
+    return np.asarray(missing.all(axis=outputs) if policy == "mask" else missing.any(axis=outputs))
 
 
 def none_left(source: str, names: Sequence[str], values: np.ndarray) -> DataError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.config.columns import ColumnOptions, NumericColumn
+from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
 from onotrain.data.missing_targets import none_left, without_target
@@ -189,5 +189,7 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
         entry: dict[str, Any] = {"name": options.name}
         if isinstance(options, NumericColumn) and column.missing:
             entry |= {"missing": "median", "indicator": True}
+        if isinstance(options, DateColumn) and options.parts is not None:
+            entry["parts"] = list(options.parts)
         found[column.name] = entry
     return found
