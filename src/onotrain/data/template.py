@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,14 +120,17 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
             hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
         )
     shape = "x".join(str(extent) for extent in info.feature_shape)
-    return Facts(info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets)
+    return Facts(
+        info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
+        (*_left_out(info.targets),),
+    )  # fmt: skip
 
 
 def _left_out(targets: TargetInfo | None) -> list[str]:
     """Return a note on samples that are left out for want of a target."""
     if targets is None or not targets.missing:
         return []
-    return [f"{targets.missing:,} samples have no target and are left out (data.missing_targets)"]
+    return [f"{targets.missing:,} samples lack a target and are left out (data.missing_targets)"]
 
 
 def task_of(facts: Facts) -> Task:
@@ -143,10 +147,10 @@ def task_of(facts: Facts) -> Task:
             f"{facts.source}: no targets to learn from",
             hint="name them with --targets: an array (HDF5, NPZ), a column of a table or the label file (NPY, IDX)",
         )
-    if targets.missing and facts.columns is None:
+    if targets.missing == facts.samples:
         raise DataError(
-            f"{facts.source}: {targets.missing} of {facts.samples} samples have no target",
-            hint="remove these samples, or name other targets with --targets",
+            f"{facts.source}: all {facts.samples:,} samples have no target, or lack one of several",
+            hint="name other targets with --targets; data.missing_targets: mask trains on those that are there",
         )
     width = 1 if len(targets.shape) == 1 else targets.shape[1]
     if targets.kind == "labels":
@@ -178,12 +182,22 @@ def batch_size(samples: int) -> int:
     return _power_of_two(min(max(samples // 50, 8), 128))
 
 
+def learning_rate(batch: int) -> float:
+    """Return Adam's first rate, which goes with the square root of the batch size, as the noise of gradients does."""
+    return min(1e-3 * math.sqrt(batch / 8), 2e-3)
+
+
+def weight_decay(samples: int) -> float:
+    """Return the L2 penalty: that of a prior of variance 1, which counts as much as one sample; at most 0.01."""
+    return min(1.0 / samples, 1e-2)
+
+
 def epochs(samples: int, batch: int) -> int:
     """Return how many epochs make enough steps, between 5 and 100."""
     return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
-def template(spec: DataSpec, facts: Facts) -> str:
+def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None = None) -> str:
     """Return a commented configuration (YAML) for a data set.
 
     Parameters
@@ -192,11 +206,13 @@ def template(spec: DataSpec, facts: Facts) -> str:
         How the data are read; what is not a default is written out.
     facts
         What they look like.
+    units
+        Of the targets of a regression: one for all, or by name.
 
     Raises
     ------
     DataError
-        There is nothing to learn from, or too few samples.
+        There is nothing to learn from, too few samples, or no such target to have a unit.
     """
     samples = facts.samples
     if samples < 2:
@@ -220,10 +236,12 @@ def template(spec: DataSpec, facts: Facts) -> str:
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
         *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
           if regression else []),
+        *_unit_lines(facts, task, units),
         *_column_lines(facts),
         "",
         "model:",
         _noted("  initializer: xavier_uniform", "or kaiming_normal, lecun_normal, ..."),
+        _noted("  bias_initializer: xavier_uniform", "or 0: all units then bend at the mean of the data"),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
         _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
@@ -232,8 +250,8 @@ def template(spec: DataSpec, facts: Facts) -> str:
         "",
         "optimizer:",
         _noted("  name: adam", "or " + ", ".join(name for name in UPDATE_RULES if name != "adam")),
-        "  learning_rate: 1e-3",
-        _noted("  weight_decay: 1e-5", "L2; 0 turns it off"),
+        f"  learning_rate: {1e3 * learning_rate(batch):.2g}e-3",
+        _noted(f"  weight_decay: {weight_decay(samples):.0e}".replace("e-0", "e-"), "L2; 0 turns it off"),
         "",
         "schedule:",
         _noted("  name: cosine", "or constant, step, multi_step, exponential, plateau"),
@@ -250,23 +268,40 @@ def template(spec: DataSpec, facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unit_lines(facts: Facts, task: Task, units: str | Mapping[str, str] | None) -> list[str]:
+    """Return the key ``units``, if units are given."""
+    if units is None:
+        return []
+    if task.loss != "mse":
+        raise DataError(f"{facts.source}: units are given, but the targets are classes, which have none")
+    if isinstance(units, str):
+        return [f"  units: {scalar(units)}"]
+    names = (facts.targets and facts.targets.names) or facts.target_names or tuple(map(str, range(task.outputs)))
+    unknown = [name for name in units if name not in names]
+    if unknown:
+        raise DataError(f"{facts.source}: a unit is given for {unknown[0]!r}, expected one of {', '.join(names[:20])}")
+    return [f"  units: {{{', '.join(f'{scalar(name)}: {scalar(unit)}' for name, unit in units.items())}}}"]
+
+
 def _column_lines(facts: Facts) -> list[str]:
     """Return the section ``columns`` of a table, a line for each column."""
-    if facts.columns is None:
-        return []
-    lines = [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
-    for name, kind in facts.columns.items():
+    lines = [] if facts.columns is None else [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
+    for name, kind in (facts.columns or {}).items():
         options = {key: value for key, value in kind.items() if key != "name"}
         text = kind["name"]
         if options:
             text = "{" + ", ".join([f"name: {text}", *(f"{k}: {_plain(v)}" for k, v in options.items())]) + "}"
         lines.append(f"    {scalar(name)}: {text}")
     if facts.targets is not None and facts.targets.missing:
-        lines.append(_noted("  missing_targets: drop", f"{facts.targets.missing:,} samples have no target"))
+        several = len(facts.targets.shape) > 1 and facts.targets.shape[1] > 1
+        what = "lack a target; mask: use those that they have" if several else "have no target"
+        lines.append(_noted("  missing_targets: drop", f"{facts.targets.missing:,} samples {what}"))
     return lines
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return _list(value)
     return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
 
 

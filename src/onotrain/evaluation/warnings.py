@@ -18,7 +18,7 @@ _MOST_NAMES = 5
 
 
 def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
-    """Return the sums that warnings are made of; `origin` is any row of the targets.  None: there are no warnings."""
+    """Return the sums that warnings are made of, None without warnings; `origin` is any target of each output."""
     if has_confusion(task):
         return ClassCounts(max(2, outputs))
     return errors(origin) if task == "regression" else None
@@ -82,5 +82,5 @@ def _worse_than_mean(sums: np.ndarray, names: Sequence[str], *, scaled: bool) ->
 
 
 def constant_outputs(sums: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Return the outputs whose targets do not vary, which have no R2; `sums` are those of `Errors`."""
+    """Return the outputs whose targets do not vary or are missing, so that they have no R2; `sums` as of `Errors`."""
     return [names[int(number)] for number in np.flatnonzero(np.isnan(PerOutput.of(sums).r2))]

@@ -12,6 +12,7 @@ import numpy as np
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
+from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
@@ -107,7 +108,8 @@ def _in_memory(
     """Read everything once on each node."""
 
     def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
-        dataset = load_dataset(spec, reader)
+        policy = metadata.config.data.missing_targets if labelled else "error"
+        dataset, _ = labelled_samples(load_dataset(spec, reader), policy)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
@@ -172,7 +174,13 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, fi
     """Read the targets once on each node."""
     with together(world):
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
-    labels = _once_per_node(world, lambda _: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+
+    def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        dataset = file.targets_only()
+        check_streamed(dataset, metadata.config.data.missing_targets)
+        return _labels(metadata, dataset), ""
+
+    labels = _once_per_node(world, make)[0] if labelled else {}
     return _of_stream(stack, file.source, file, labels)
 
 

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.config.columns import ColumnOptions, NumericColumn
+from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
+from onotrain.data.missing_targets import none_left, without_target
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, targets_dataset
+from onotrain.data.tables.roles import Roles, choose_roles, targets_dataset
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, figure
@@ -115,9 +116,9 @@ def describe_table(
     try:
         dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
-            lost = missing_targets(dataset.targets)
+            lost = without_target(dataset.targets, "drop")
             if lost.all():
-                raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
+                raise none_left(table.source, roles.targets, dataset.targets)
             known = table.take(np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:
@@ -188,5 +189,7 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
         entry: dict[str, Any] = {"name": options.name}
         if isinstance(options, NumericColumn) and column.missing:
             entry |= {"missing": "median", "indicator": True}
+        if isinstance(options, DateColumn) and options.parts is not None:
+            entry["parts"] = list(options.parts)
         found[column.name] = entry
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -18,7 +19,9 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
+from onotrain.data.missing_targets import REMEDY, none_left, without_target
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
+from onotrain.data.tables.seasons import with_parts
 from onotrain.data.tables.table import Column, Table, coded, matching
 from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
@@ -115,10 +118,13 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     candidates = [name for name in (features or names) if name not in targets and name not in excluded]
     open_names = [name for name in candidates if name not in kinds_given]
     guesses = guess_kinds(table.select([*open_names, *targets]), targets)
+    with suppress(DataError):  # of targets that are wrong others say so
+        values = target_values(table, targets, kinds_given)
+        guesses = guesses if values is None else with_parts(guesses, table, values)
     if features is not None:  # who names a column wants it
         guesses = {name: _wanted(guess, table, name) for name, guess in guesses.items()}
     kinds: dict[str, ColumnOptions] = {
-        name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
+        name: kinds_given[name] if name in kinds_given else _options_of(guesses[name]) for name in candidates
     }
     for name in names:  # an id may be named beside the features
         if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
@@ -135,6 +141,11 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
 def section_of(kind: str) -> ColumnOptions:
     """Return the options of a kind of column, all at their defaults."""
     return _SECTIONS[kind](name=kind)
+
+
+def _options_of(guess: Guess) -> ColumnOptions:
+    options = section_of(guess.kind)
+    return options.model_copy(update={"parts": guess.parts}) if isinstance(options, DateColumn) else options
 
 
 def _wanted(guess: Guess, table: Table, name: str) -> Guess:
@@ -220,24 +231,15 @@ class TablePlaces:
         return self.table.where(row, self.table[names[0] if names else self.table.names[0]])
 
 
-def missing_targets(values: np.ndarray) -> np.ndarray:
-    """Return which samples lack a target, or one of several: bool ``(n,)``."""
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return np.isnan(values.reshape(len(values), -1)).any(axis=1)
-
-
 def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples that have a target, and how many have none.
+    """Return the samples whose targets the policy takes, and how many are left out.
 
     Parameters
     ----------
     table, roles, given
         See `choose_roles`.
     policy
-        ``error`` or ``drop`` (``data.missing_targets``).
+        ``data.missing_targets``.
 
     Raises
     ------
@@ -245,22 +247,19 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         Some have none, and that is an error; or none has one.
     """
     values = target_values(table, roles.targets, given)
-    lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
+    lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
     count = int(lost.sum())
     if not count:
         return table, 0
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if count == len(table):
-        raise DataError(
-            f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty",
-            hint="name another target with data.targets (of a command: --targets)",
-        )
+    if count == len(table) and values is not None:
+        raise none_left(table.source, roles.targets, values)
     if policy == "error":
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
             + ("" if count == 1 else f" (the first of {count:,})"),
-            hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
+            hint=f"{REMEDY}, or name another target with data.targets",
         )
     return table.take(np.flatnonzero(~lost)), count
 
