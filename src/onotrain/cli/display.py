@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-from onotrain.cli.epochs import EpochLines, count, duration, header
+from onotrain.cli.epochs import EpochLines, duration, header
 from onotrain.cli.terminal import console, terminal_stream, text_columns
 from onotrain.text import figure, wrapped
 from onotrain.training.observers import Observer, RunStart, StepEnd
 
-__all__ = ["Bar", "Lines", "Warnings", "count", "duration", "warn"]
+__all__ = ["Bar", "Lines", "Warnings", "duration", "warn"]
 
 #: Shortest time between two drawings of the bar [s].
 INTERVAL_S = 0.1

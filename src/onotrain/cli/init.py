@@ -41,7 +41,7 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     from onotrain.cli.terminal import text_columns
     from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
-    from onotrain.text import wrapped
+    from onotrain.text import printable, wrapped
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
@@ -55,5 +55,5 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     columns = text_columns()
     click.echo(wrapped(text.splitlines()[0].removeprefix("# "), columns, 2, first=f"{output}: "))
     for note in facts.notes:
-        click.echo(wrapped(note, columns, 8, first="  note: "))
+        click.echo(wrapped(printable(note), columns, 8, first="  note: "))
     click.echo(f"next: onotrain train {output}")

@@ -56,8 +56,7 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
 
 def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
-    from onotrain.cli.display import count
-    from onotrain.text import figure
+    from onotrain.text import count, figure
     from onotrain.training.warm_start import WarmStart
 
     warm = WarmStart.read(config)
@@ -96,8 +95,8 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
     """Yield the widths of the network and, where the data are known, how many parameters it has and begins with."""
-    from onotrain.cli.display import count
     from onotrain.cli.network import model_of
+    from onotrain.text import count
 
     if description is None:
         widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.sources import is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import Roles, labelled_only, of_arrays, section_of, targets_dataset
+from onotrain.data.tables.roles import Roles, formats_of, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
@@ -75,7 +75,7 @@ def read_prepared(
     DataError
         A column is not there, or an entry is not what it should be.
     """
-    table = table_for(spec, preparation, targets)
+    table = table_for(spec, preparation, targets, formats_of(given))
     roles = Roles(
         {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
         weights=spec.weights if spec.weights in table.names else None,
@@ -85,7 +85,9 @@ def read_prepared(
     return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
 
 
-def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:
+def table_for(
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], formats: Mapping[str, str] | None = None
+) -> Table:
     """Read the columns that a network needs, from a table or from an array of numbers.
 
     Raises
@@ -99,7 +101,8 @@ def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) 
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
     extra = () if spec.weights is None else (spec.weights,)
-    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts)
+    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts,
+                       formats={**(formats or {}), **preparation.formats})  # fmt: skip
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(

@@ -22,11 +22,12 @@ from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.sources import format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
+from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
+from onotrain.text import count
 
 #: Samples of a block that a normalisation is computed from.
 _BLOCK_ROWS = 4096
@@ -184,7 +185,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
-    table = read_table(spec, texts=texts)
+    table = read_table(spec, texts=texts, formats=formats_of(section.columns))
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -210,7 +211,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]
     if dropped:
-        notes.append(f"{dropped:,} samples without a target are left out")
+        notes.append(f"{count(dropped, 'sample')} without a target left out")
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
         preparation=preparation, digest=digest_of([column.values for column in table]),

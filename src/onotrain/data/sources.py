@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from onotrain.data import readers
@@ -42,9 +42,15 @@ def load_dataset(spec: DataSpec) -> Dataset:
     return concatenate_datasets([readers.load_dataset(each) for each in files_of(spec)])
 
 
-def read_table(spec: DataSpec, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()) -> Table:
+def read_table(
+    spec: DataSpec, *, wanted: Collection[str] | None = None, texts: Collection[str] = (),
+    formats: Mapping[str, str] | None = None,
+) -> Table:  # fmt: skip
     """Read a table, of one file or several; see `onotrain.data.tables.loading.read_table`."""
-    tables = [read_one_table(each, readers.detect_format(each), wanted=wanted, texts=texts) for each in files_of(spec)]
+    tables = [
+        read_one_table(each, readers.detect_format(each), wanted=wanted, texts=texts, formats=formats)
+        for each in files_of(spec)
+    ]
     note = readers.format_note(files_of(spec)[0])
     table = tables[0] if len(tables) == 1 else concatenate(tables)
     return table if note is None else replace(table, notes=(note, *table.notes))

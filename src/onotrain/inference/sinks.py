@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
+from onotrain.data.tables.header import unique_names
 from onotrain.errors import UsageError
 from onotrain.files import AtomicFile
 from onotrain.inference.outputs import Ids, Outputs
@@ -64,7 +65,7 @@ class CsvSink:
         self._waiting: dict[int, tuple[int, bytes]] = {}
         self._next_row = 0
         first = {"multiclass": ["class"], "binary": ["class"], "multilabel": ["labels"]}.get(outputs.task, [])
-        file.write(_line([*ids, *first, *outputs.columns]).encode())
+        file.write(_line(_titles(ids, [*first, *outputs.columns])).encode())
         self._prefixes = [_line([name]).removesuffix("\n") + "," for name in outputs.shown_names]
 
     def write(self, begin: int, block: np.ndarray) -> None:
@@ -100,6 +101,16 @@ class CsvSink:
 
     def finish(self) -> None:
         """Do nothing: the last chunk has released all others."""
+
+
+def _titles(ids: Sequence[str] | Ids, predicted: Sequence[str]) -> list[str]:
+    """Return the names of all columns, each once: those of ids that predictions have, too, become ``id_<name>``."""
+    titles: list[str] = []
+    for name in ids:
+        while name in predicted or name in titles:
+            name = f"id_{name}"
+        titles.append(name)
+    return [*titles, *unique_names(predicted)]
 
 
 def _texts(block: np.ndarray, outputs: Outputs) -> list[list[str]]:

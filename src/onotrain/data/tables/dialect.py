@@ -14,12 +14,16 @@ from itertools import islice
 from onotrain.config.columns import TextTable
 from onotrain.data.paths import opened
 from onotrain.data.tables.header import is_header, unique_names
+from onotrain.data.tables.number_formats import guess_format
+from onotrain.data.tables.rows_above import titles, units_of
 from onotrain.errors import DataError
+from onotrain.text import cut
 
 #: What stands for a missing value unless ``data.csv.missing`` says so, in lower case.
 MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "#value!", "#null!")
 )
+_USUAL = "default"
 _SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
 _SAMPLE_LINES = 20
 _SAMPLE_RECORDS = 200
@@ -50,6 +54,10 @@ class Dialect:
         Whether the file has a header.
     preamble
         Lines before the data, the header's included.
+    units
+        Of the columns, where a row beneath the header says them.
+    settings
+        Section ``data.csv`` that says all of this.
     guesses
         What was not given, in words.
     """
@@ -66,6 +74,12 @@ class Dialect:
     header: bool = False
     preamble: int = 0
     guesses: tuple[str, ...] = ()
+    units: tuple[str, ...] | None = None
+    settings: TextTable | None = None
+
+    def unit_of(self, number: int) -> str | None:
+        """Return the unit of a column, by its number; None if the file says none."""
+        return self.units[number] or None if self.units is not None and number < len(self.units) else None
 
     @property
     def blanks(self) -> bool:
@@ -130,7 +144,7 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
     """
     encoding, lines = _beginning(path, given.encoding)
     guesses = [f"it is no UTF-8 and is read as Western text ({WESTERN})"] if encoding == WESTERN else []
-    start = 0
+    start = min(given.skip or 0, len(lines))
     while start < len(lines) and not lines[start].strip():
         start += 1
     delimiter = given.delimiter or ("\t" if kind == "tsv" else None)
@@ -143,15 +157,14 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
         guesses.append("comments begin with '#'")
     dialect = Dialect(
         path, delimiter or ",", given.quote, given.decimal or ".", given.thousands, comment or None, encoding,
-        MISSING if given.missing is None else frozenset({"", *(text.strip().lower() for text in given.missing)}),
+        _missing(given.missing),
     )  # fmt: skip
-    remarks, comments = [], 0
+    remarks = []
     while start < len(lines) and (dialect.is_comment(lines[start]) or not lines[start].strip()):
         if lines[start].strip():
             remarks.append(lines[start])
         start += 1
     body = [line for line in lines[start:] if not dialect.is_comment(line) and line.strip()]
-    comments = start
     if not body:
         raise DataError(f"{path}: no data, only blank lines{' and comments' if remarks else ''}")
     if delimiter is None:
@@ -166,7 +179,17 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
         if given.thousands is None and _thousands_points(dialect, body):
             dialect = replace(dialect, thousands=".")
             guesses.append("points stand between thousands")
-    return _with_header(dialect, body, remarks, comments, given.header, guesses)
+    titled = False
+    if given.skip is None and given.header is not False:
+        kept = _without_titles(dialect, body, guesses)
+        titled, body = len(kept) < len(body), kept
+    return _with_header(dialect, body, remarks, lines, start, given, guesses, titled=titled)
+
+
+def _missing(given: Sequence[str] | None) -> frozenset[str]:
+    """Return what stands for a missing value, in lower case; ``default`` for what does if nothing is given."""
+    words = frozenset({"", *(text.strip().lower() for text in given or ())})
+    return MISSING if given is None else (words - {_USUAL}) | MISSING if _USUAL in words else words
 
 
 _SPOKEN = {"\t": "tabs", " ": "blanks", ";": "semicolons", "|": "bars"}
@@ -182,7 +205,9 @@ def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
                 break
             raw += more
         whole = not stream.read(1)
-    encoding = given or next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
+    encoding = given or "utf-8"
+    if encoding.lower() in ("utf-8", "utf8"):
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), encoding)
     try:
         text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
     except LookupError:
@@ -238,14 +263,36 @@ def _delimiter(dialect: Dialect, body: Sequence[str]) -> str:
         if width < 2 or (mark == " " and alike < len(found)):
             continue
         cells = [field for fields in found for field in fields]
-        clean = sum(not any(other in cell for other in _DELIMITERS) or bool(_COMMA_NUMBER.fullmatch(cell.strip()))
-                    for cell in cells) / len(cells)  # fmt: skip
+        clean = sum(map(_is_clean, cells)) / len(cells)
         if mark == " ":  # names hold blanks, too: numbers alone are written in columns
             clean *= sum(dialect.number(cell) is not None for cell in cells) / len(cells)
         score = (round(alike / len(found), 2), round(clean, 2), -(*_DELIMITERS, " ").index(mark))
         if score > best_score:
             best, best_score = mark, score
     return best
+
+
+def _is_clean(cell: str) -> bool:
+    """Return whether a field holds none of the delimiters, but for marks in a number."""
+    if not any(mark in cell for mark in _DELIMITERS):
+        return True
+    return bool(_COMMA_NUMBER.fullmatch(cell.strip())) or guess_format([cell.strip()]) is not None
+
+
+def _without_titles(dialect: Dialect, body: Sequence[str], guesses: list[str]) -> list[str]:
+    """Leave out what stands above the header."""
+    try:
+        count = titles(_records(dialect, body), dialect.number)
+    except ValueError:  # no records
+        count = 0
+    if not count:
+        return list(body)
+    kept = list(body[_lines_of(dialect, body, count) :])
+    guesses.append(
+        f"{count} {'line' if count == 1 else 'lines'} above the header {'is' if count == 1 else 'are'} left out, such "
+        f"as {cut(body[0].strip(), 40)!r} (skip: 0 if not)"
+    )
+    return kept
 
 
 def _with_comments(dialect: Dialect, body: list[str], guesses: list[str]) -> tuple[Dialect, list[str]]:
@@ -271,16 +318,17 @@ def _thousands_points(dialect: Dialect, body: Sequence[str]) -> bool:
 
 
 def _with_header(
-    dialect: Dialect, body: Sequence[str], remarks: Sequence[str], before: int, given: bool | None, guesses: list[str]
-) -> Dialect:
-    """Add the names of the columns."""
+    dialect: Dialect, body: Sequence[str], remarks: Sequence[str], lines: Sequence[str], before: int, given: TextTable,
+    guesses: list[str], *, titled: bool,
+) -> Dialect:  # fmt: skip
+    """Add the names of the columns; `lines` are those of the file, of which `before` stand before `body`."""
     try:
         found = list(islice((each for each in dialect.fields(body) if not is_blank(each)), _SAMPLE_RECORDS))
     except csv.Error as error:
         raise DataError(f"{dialect.path}: {error}", hint="check the quotes and the delimiter") from error
     if not found:
         raise DataError(f"{dialect.path}: no data, only blank lines")
-    first, header = found[0], given
+    first, header, units, skipped = found[0], given.header, None, 0
     widths = Counter(len(fields) for fields in found[1:])
     width = max(widths, key=lambda number: (widths[number], number == len(first)), default=len(first))
     if header is None:
@@ -293,22 +341,47 @@ def _with_header(
             raise DataError(f"{dialect.path}: no samples, only the header line ({', '.join(first)[:60]})")
         open_end = all(not fields[-1].strip() for fields in found[1:] if len(fields) == width)
         names = first if len(first) != width - 1 else [*first, ""] if open_end else ["", *first]
-        before += _lines_of_first(dialect, body)
+        if given.units_row is not False and len(found) > 1:
+            units = units_of(found[1], found[2:], dialect.number, dialect.is_missing, given=given.units_row is True)
+            if units is not None and given.units_row is None:
+                guesses.append("the line beneath the header holds units (units_row: false if it is a sample)")
+        if titled:
+            skipped = _end_of(dialect, lines, before, body, 0)
+        if units is not None and len(found) == 2:
+            raise DataError(f"{dialect.path}: no samples, only a header and a line of units")
+        before = _end_of(dialect, lines, before, body, 1 if units is None else 2)
     else:
         names = _commented_header(dialect, remarks, width) or [str(number + 1) for number in range(width)]
-        if given is None and names[0] == "1":
+        if given.header is None and names[0] == "1":
             guesses.append("there is no header; columns are called 1, 2, ...")
-    return replace(dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses))
+    if units is not None and len(names) > len(units):  # row names without a header
+        units = ("", *units)
+    settings = given.model_copy(update={
+        "delimiter": dialect.delimiter, "decimal": dialect.decimal, "thousands": dialect.thousands or "",
+        "comment": dialect.comment or "", "header": bool(header), "skip": given.skip or skipped,
+        "units_row": units is not None, "encoding": dialect.encoding,
+    })  # fmt: skip
+    return replace(
+        dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses), units=units,
+        settings=settings,
+    )  # fmt: skip
 
 
-def _lines_of_first(dialect: Dialect, body: Sequence[str]) -> int:
-    """Return how many lines the first record takes: a quoted name may hold a line break."""
+def _lines_of(dialect: Dialect, body: Sequence[str], count: int) -> int:
+    """Return how many lines the first `count` records take: a quoted name may hold a line break."""
     if dialect.blanks:
-        return 1
+        return count
     reader = dialect.fields(body)
-    while is_blank(next(reader)):
-        pass
+    while count:
+        count -= not is_blank(next(reader))
     return int(reader.line_num)  # type: ignore[attr-defined]
+
+
+def _end_of(dialect: Dialect, lines: Sequence[str], before: int, body: Sequence[str], count: int) -> int:
+    """Return the number of the line behind the first `count` records of `body`, the end of `lines`."""
+    kept = [k for k in range(before, len(lines)) if lines[k].strip() and not dialect.is_comment(lines[k])]
+    first = len(kept) - len(body)
+    return kept[first + _lines_of(dialect, body, count) - 1] + 1 if count else kept[first]
 
 
 def _commented_header(dialect: Dialect, remarks: Sequence[str], width: int) -> list[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -85,7 +85,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
     origins = Origins(tuple(accumulate(len(table) for table in tables)))
     places = _TablePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return Table(tuple(columns), name, places, notes)
+    return Table(tuple(columns), name, places, notes, first.csv)
 
 
 def name_of_all(sources: Sequence[str]) -> str:
@@ -122,6 +122,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             hint="convert it to the same units",
         )
     unit = next(iter(known), None)
+    written = next((column.written for column in columns if column.written), None)
     full = [column for column in columns if not column.missing.all()]
     dates = [column.is_date for column in full]
     if any(dates) and not all(dates):
@@ -132,7 +133,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             f"{sources[columns.index(full[0])]}"
         )
     if any(column.is_text for column in full):
-        return _joined_text(columns, field, unit)
+        return replace(_joined_text(columns, field, unit), written=written)
     dtype = np.result_type(*(column.values.dtype for column in full or columns))
     if len(full) < len(columns) and dtype.kind in "biu":  # a column of nothing but missing values
         dtype = np.dtype(np.float64)
@@ -145,7 +146,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             values[rows] = column.values
         else:
             values[rows] = np.datetime64("NaT") if dtype.kind == "M" else np.nan
-    return Column(columns[0].name, values, units=unit, field=field)
+    return Column(columns[0].name, values, units=unit, field=field, written=written)
 
 
 def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Column:

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from onotrain.data.tables.dates import parse_dates
-from onotrain.data.tables.table import Column, Table, is_code
+from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
+from onotrain.data.tables.table import Column, Table, is_code, is_long
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
 
@@ -77,7 +77,12 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
         )
     if lowest == highest and not missing.any():
         return Guess("ignore", "every value is the same")
-    if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
+    different = np.unique(values)
+    if values.dtype.kind in "iu" and len(np.unique(different.astype(np.float64))) < len(different):
+        return _long(column.name, len(different) == len(column))
+    if are_compact(different):
+        return Guess("date", f"numbers such as {different[0]:.0f} are taken for days ({COMPACT})")
+    if _is_id_name(column.name) and len(different) == len(column) and (values == np.floor(values)).all():
         return Guess("id", "every value is another one")
     return Guess("numeric")
 
@@ -88,6 +93,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     if is_numbers(column):
         if any(map(is_code, names)):
             return Guess("categorical" if 2 * different <= known else "id", "codes with zeros in front")
+        if any(map(is_long, names)) and len(np.unique(column.as_numbers()[0][~column.missing])) < different:
+            return _long(column.name, different == known)
         if different > _FEW or 2 * different > known:
             return Guess("numeric")
         bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)
@@ -98,7 +105,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     if different == 1 and known == len(column):
         return Guess("ignore", "every value is the same")
     if parse_dates(names) is not None:
-        return Guess("date")
+        orders = other_order(names)
+        return Guess("date", f"read as {orders[0]}, though {orders[1]} fits as well (format)" if orders else "")
     if different == known and known > 2:
         return Guess("id", "every value is another one")
     if different > max(MOST_CATEGORIES, 2) and different > _NAMES_SHARE * known:
@@ -108,6 +116,12 @@ def _guess_text(column: Column, known: int) -> Guess:
             "categorical", f"{different:,} different values, of which the {MOST_CATEGORIES} most frequent count"
         )
     return Guess("categorical")
+
+
+def _long(name: str, all_differ: bool) -> Guess:
+    """Return what whole numbers are that float64 does not tell apart."""
+    why = "whole numbers with more digits than float64 holds"
+    return Guess("id" if all_differ or _is_id_name(name) else "categorical", why)
 
 
 def _is_id_name(name: str) -> bool:

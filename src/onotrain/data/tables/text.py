@@ -23,7 +23,7 @@ from onotrain.data.paths import opened
 from onotrain.data.tables.dialect import Dialect, look_at
 from onotrain.data.tables.growing import GrowingNumbers, GrowingText
 from onotrain.data.tables.records import Lines, TextPlaces, check_quotes, problem, records_of
-from onotrain.data.tables.table import Column, Table, is_code
+from onotrain.data.tables.table import Column, Table, is_code, is_long
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
@@ -68,7 +68,7 @@ def read_text(
     dialect = look_at(path, kind, given)
     names = [name for name in dialect.names if wanted is None or name in wanted]
     if not names:
-        return Table((), path, TextPlaces(dialect), dialect.guesses)
+        return Table((), path, TextPlaces(dialect), dialect.guesses, dialect.settings)
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
     surprises: set[str] | None = None
     while surprises is None or surprises:  # columns of numbers that turn out to hold text are read again
@@ -77,7 +77,8 @@ def read_text(
     if columns and not len(columns[0]):
         raise DataError(f"{path}: no samples")
     places = TextPlaces(dialect)
-    return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
+    kept = tuple(c for c in columns if not _is_left_over(dialect, c))
+    return Table(kept, path, places, dialect.guesses, dialect.settings)
 
 
 def _is_left_over(dialect: Dialect, column: Column) -> bool:
@@ -97,7 +98,7 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
             found.update(
                 name for c, name in wanted
                 if c < len(fields) and not dialect.is_missing(fields[c])
-                and (dialect.number(fields[c]) is None or is_code(fields[c]))
+                and (dialect.number(fields[c]) is None or is_code(fields[c]) or is_long(fields[c]))
             )  # fmt: skip
     return found
 
@@ -310,7 +311,8 @@ def _rows_of_file(dialect: Dialect, nbytes: int, rows: int) -> int:
 
 def _finished(dialect: Dialect, name: str, column: GrowingNumbers | GrowingText, as_text: bool) -> Column:
     """Return a column that is read to its end; text with thousands marks as numbers."""
-    made = column.column(name, dialect.names.index(name))
+    field = dialect.names.index(name)
+    made = replace(column.column(name, field), units=dialect.unit_of(field))
     if made.categories is None:
         return made
     numbers = [np.nan if (number := dialect.number(word)) is None else number for word in made.categories]
