@@ -58,8 +58,11 @@ class NumberFormat:
         grouped = rf"[1-9]\d{{0,2}}(?:{mark}\d{{3}})+|[1-9]\d?(?:{mark}\d\d)+{mark}\d{{3}}|" if mark else ""
         return re.compile(rf"(?:(?:{grouped}\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eEdD][+-]?\d+)?")
 
-    def number(self, text: str) -> float | None:
-        """Return the number that `text` stands for, one in brackets or with a minus behind it too; None: it is none."""
+    def number(self, text: str, *, bare: bool = False) -> float | None:
+        """Return the number that `text` stands for, one in brackets or with a minus behind it too; None: it is none.
+
+        If `bare`, what stands around the number may be left out.
+        """
         text = text.translate(PLAIN).strip()
         sign = ""
         if text[:1] == "(" and text[-1:] == ")":
@@ -67,10 +70,10 @@ class NumberFormat:
         for around in (self.prefix, ""):  # the sign may stand before a currency and behind it
             if not sign and text[:1] in ("+", "-"):
                 sign, text = text[0], text[1:].lstrip()
-            if not text.startswith(around):
+            if not bare and not text.startswith(around):
                 return None
             text = text.removeprefix(around).lstrip()
-        if not text.endswith(self.suffix):
+        if not bare and not text.endswith(self.suffix):
             return None
         text = text.removesuffix(self.suffix).rstrip()
         if not sign and text[-1:] == "-":

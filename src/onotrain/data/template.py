@@ -95,7 +95,10 @@ def facts_of(spec: DataSpec) -> Facts:
 
         table = describe_table(spec)
         if table.problem:
-            raise DataError(table.problem, hint="`onotrain data info` shows all columns")
+            raise DataError(
+                table.problem,
+                hint="`onotrain data info` shows all columns; --features, --targets, --exclude and --csv choose others",
+            )
         bad = next(
             (column for column in table.columns if column.infinite and column.name in table.roles.features), None
         )

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 
-from onotrain.data.tables.header import unique_names
 from onotrain.errors import UsageError
 from onotrain.files import AtomicFile
 from onotrain.inference.outputs import Ids, Outputs
@@ -110,7 +109,7 @@ def _titles(ids: Sequence[str] | Ids, predicted: Sequence[str]) -> list[str]:
         while name in predicted or name in titles:
             name = f"id_{name}"
         titles.append(name)
-    return [*titles, *unique_names(predicted)]
+    return [*titles, *predicted]
 
 
 def _texts(block: np.ndarray, outputs: Outputs) -> list[list[str]]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
-from onotrain.data.tables.table import Column, Table, is_code, is_long
+from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
 
@@ -93,7 +93,7 @@ def _guess_text(column: Column, known: int) -> Guess:
     if is_numbers(column):
         if any(map(is_code, names)):
             return Guess("categorical" if 2 * different <= known else "id", "codes with zeros in front")
-        if any(map(is_long, names)) and len(np.unique(column.as_numbers()[0][~column.missing])) < different:
+        if lose_digits(names):
             return _long(column.name, different == known)
         if different > _FEW or 2 * different > known:
             return Guess("numeric")

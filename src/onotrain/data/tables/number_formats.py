@@ -61,10 +61,13 @@ def guess_format(texts: Sequence[str], decimal: str = ".") -> NumberFormat | Non
     return best if most >= max((1 - _MISTAKES) * len(texts), 1) or most == len(texts) - 1 > 2 else None
 
 
-def with_format(column: Column, form: NumberFormat) -> Column:
-    """Return a column of text as the numbers that it stands for; as text where some entries stand for none."""
+def with_format(column: Column, form: NumberFormat, *, bare: bool = True) -> Column:
+    """Return a column of text as the numbers that it stands for; as text where some entries stand for none.
+
+    If `bare`, numbers may stand alone, without the sign or unit of the format.
+    """
     assert column.categories is not None
-    known = [np.nan if (number := form.number(text)) is None else number for text in column.categories]
+    known = [np.nan if (number := form.number(text, bare=bare)) is None else number for text in column.categories]
     numbers, unit = np.array([*known, np.nan], np.float64), column.units or form.unit
     if np.isnan(numbers[:-1]).any():
         return replace(column, numbers=numbers[:-1], units=unit, written=form.example)
@@ -92,7 +95,7 @@ def with_formats(table: Table, texts: Collection[str] = (), formats: Mapping[str
             columns.append(column)
             continue
         form = NumberFormat.of_example(given[column.name]) if column.name in given else _guessed(column, decimal)
-        columns.append(column if form is None else with_format(column, form))
+        columns.append(column if form is None else with_format(column, form, bare=column.name in given))
         if form is not None and column.name not in given:
             categories = column.categories or ()
             first = categories[int(column.values[np.argmax(column.as_numbers()[1])])]
@@ -112,5 +115,7 @@ def _guessed(column: Column, decimal: str) -> NumberFormat | None:
     form = guess_format(names, decimal)
     if form is None:
         return None
-    better = np.count_nonzero(np.isnan(with_format(column, form).as_numbers()[0]) & ~column.missing) < bad.sum()
+    better = (
+        np.count_nonzero(np.isnan(with_format(column, form, bare=False).as_numbers()[0]) & ~column.missing) < bad.sum()
+    )
     return form if better else None

@@ -65,7 +65,7 @@ def units_of(
         return None
     if given:
         return units
-    if not rest or not any(units):
+    if not rest or not any(unit and field != "1" for unit, field in zip(units, fields, strict=True)):
         return None
     for number, field in enumerate(fields):
         below = [text for record in rest if number < len(record) if not is_missing(text := record[number].strip())]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Protocol
@@ -114,10 +114,12 @@ def is_code(text: str) -> bool:
     return len(text) > 1 and text[0] == "0" and text.isdigit()
 
 
-def is_long(text: str) -> bool:
-    """Return whether text is a whole number of more digits than float64 holds for sure."""
-    text = text.strip()
-    return len(text) > 15 and text.lstrip("+-").isdigit()
+def lose_digits(texts: Collection[str]) -> bool:
+    """Return whether all texts are whole numbers, of which float64 does not tell some apart."""
+    different = {text.strip() for text in texts}
+    if not different or not all(len(text) > 15 and text.isdigit() for text in different):
+        return False
+    return len({float(text) for text in different}) < len(different)
 
 
 def texts_of(values: np.ndarray) -> np.ndarray:

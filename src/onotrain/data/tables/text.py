@@ -23,7 +23,7 @@ from onotrain.data.paths import opened
 from onotrain.data.tables.dialect import Dialect, look_at
 from onotrain.data.tables.growing import GrowingNumbers, GrowingText
 from onotrain.data.tables.records import Lines, TextPlaces, check_quotes, problem, records_of
-from onotrain.data.tables.table import Column, Table, is_code, is_long
+from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
@@ -32,6 +32,8 @@ BLOCK_BYTES, PARSED_AT_ONCE = 1 << 24, 1 << 22
 #: No record may be longer [bytes].
 _MOST_RECORD = 1 << 30
 _SAMPLE_ROWS = 200
+#: So many digits are exact in float64.
+_DIGITS = 15
 Block = bytes | memoryview
 
 
@@ -92,15 +94,17 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     """Return the columns that hold something else than numbers in the first records."""
     wanted = [(c, name) for c, name in enumerate(dialect.names) if name in names]
     found: set[str] = set()
+    digits: dict[str, set[str]] = {}
     with Lines(dialect) as lines:
-        sample = islice(records_of(dialect, lines), _SAMPLE_ROWS)
-        for _, fields in sample:
-            found.update(
-                name for c, name in wanted
-                if c < len(fields) and not dialect.is_missing(fields[c])
-                and (dialect.number(fields[c]) is None or is_code(fields[c]) or is_long(fields[c]))
-            )  # fmt: skip
-    return found
+        for _, fields in islice(records_of(dialect, lines), _SAMPLE_ROWS):
+            for c, name in wanted:
+                if name in found or c >= len(fields) or dialect.is_missing(field := fields[c]):
+                    continue
+                if dialect.number(field) is None or is_code(field):
+                    found.add(name)
+                elif len(field) > _DIGITS or name in digits:
+                    digits.setdefault(name, set()).add(field)
+    return found | {name for name, known in digits.items() if lose_digits(known)}
 
 
 def _blocks(dialect: Dialect) -> Iterator[Block]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
-from onotrain.text import cut, printable
+from onotrain.text import cut
 
 #: Characters of an entry that a message shows.
 _CHARACTERS = 43
@@ -82,16 +83,16 @@ def remedy(table: Table, column: Column) -> str:
     codes = dict.fromkeys(column.values[column.as_numbers()[1]].tolist())
     words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
     quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
-    plain = ", ".join(json.dumps(word, ensure_ascii=False) if set(word) & set(",'\"") else word for word in words)
+    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
     return (
-        f"correct them, or take them for missing values: `missing: [default, {quoted}]` in data.csv, of a command "
-        f"--csv 'missing=[default, {plain}]'; {categories}"
+        f"correct them, or take them for missing values (data.csv.missing): `missing: [default, {quoted}]` under csv, "
+        f"of a command --csv 'missing=[default, {plain}]'; {categories}"
     )
 
 
 def entry(text: str) -> str:
     """Return an entry for a message, the beginning of a long one."""
-    return cut(printable(text), _CHARACTERS)
+    return cut(text, _CHARACTERS)
 
 
 def first_of(count: int) -> str:
