@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onotrain.text import figure
 from onotrain.training.run_position import Progress
 
 #: How the keys of a record begin that a summary has too.
 _OF_EPOCH = ("train_", "validation_", "learning_rate", "warnings")
+#: Shorter runs say little about a machine [s].
+_MEASURED_S = 2.0
+#: Of the time of the run, what one rank may need at most, to be said to be faster.
+_CLEARLY_LESS = 0.9
 
 
 def summary_of(
@@ -30,6 +35,10 @@ def summary_of(
     shown = [r for r in records if not restored or progress.best is None or r["epoch"] == progress.best["epoch"]]
     last = dict(shown[-1]) if shown else {}
     trained = progress.epoch * samples + progress.position
+    seconds = _total(records, "ranks_seconds")
+    slower = slower_than_one_rank(seconds)
+    if slower is not None:
+        last["warnings"] = [*last.get("warnings", ()), slower]
     return {
         **{key: last[key] for key in last if key.startswith(_OF_EPOCH)},
         "epochs": progress.epoch,
@@ -40,8 +49,35 @@ def summary_of(
         "best": progress.best,
         "train_seconds": progress.train_seconds,
         "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
-        **{key: _total(records, key) for key in ("ranks_seconds", "ranks_bytes")},
+        "ranks_seconds": seconds,
+        "ranks_bytes": _total(records, "ranks_bytes"),
     }
+
+
+def slower_than_one_rank(ranks_seconds: Mapping[str, Sequence[float]] | None) -> str | None:
+    """Return a warning if a single rank would have been faster.
+
+    All computing of all ranks, one after the other, is the most that a single rank needs: it computes the same samples,
+    and larger batches of them, and waits for nobody.
+
+    Parameters
+    ----------
+    ranks_seconds
+        ``compute``, ``wait`` and ``communication`` of each rank [s]; None if they are unknown.
+    """
+    if ranks_seconds is None or len(ranks_seconds["compute"]) == 1:
+        return None
+    ranks = len(ranks_seconds["compute"])
+    run = max(map(sum, zip(*(ranks_seconds[kind] for kind in ("compute", "wait", "communication")), strict=True)))
+    alone = sum(ranks_seconds["compute"])
+    if run < _MEASURED_S or alone > _CLEARLY_LESS * run:
+        return None
+    return (
+        f"{ranks} RANKS ARE SLOWER THAN ONE: they took {figure(run)} s, of which each computed {figure(alone / ranks)} "
+        f"s and waited for the rest; a single rank would need at most {figure(alone)} s.  What to do: "
+        "start fewer ranks, not more than there are free cores, or give each more work between two messages: a larger "
+        "training.batch_size, or strategy: local_sgd"
+    )
 
 
 def _total(records: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float]] | None:
