@@ -23,7 +23,7 @@ from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.sources import format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import ClassWeights, sample_weights, training_weights
 from onotrain.errors import DataError
@@ -95,7 +95,20 @@ def prepare(
     reading = _prepare_table if is_table(spec) else _prepare_arrays
     prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
     _check_counts(prepared.arrays, spec.path)
-    return prepared
+    return replace(prepared, notes=(*prepared.notes, *_unseen_classes(prepared)))
+
+
+def _unseen_classes(prepared: Prepared) -> Iterator[str]:
+    """Yield a note on classes of which no sample is trained on."""
+    codec, targets = prepared.description.codec, prepared.arrays["targets"]
+    if codec.task != "multiclass":
+        return
+    trained = targets[prepared.arrays.get(parts.TRAIN, slice(None))]
+    none = np.flatnonzero(np.bincount(trained.reshape(-1).astype(np.int64), minlength=codec.outputs) == 0)
+    if len(none):
+        names = codec.class_names or tuple(map(str, range(codec.outputs)))
+        shown_names = shown([names[number] for number in none])
+        yield f"no sample of class {shown_names} is trained on: add samples, or use data.split.by: class"
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ def parse_dates(texts: Sequence[str], written: str | None = None) -> np.ndarray 
         return _all(texts, written)
     if not _may_be_date(texts[0]):
         return None
-    form = form_of(texts)
-    return _iso(texts) if form is None else _all(texts, form)
+    known = _in_one_form(texts)
+    return _iso(texts) if known is None else known[1]
 
 
 def order_of_parts(texts: Sequence[str]) -> str | None:
@@ -59,11 +59,15 @@ def order_of_parts(texts: Sequence[str]) -> str | None:
 
 def form_of(texts: Sequence[str]) -> str | None:
     """Return the first of the known formats that all texts have; None: they have none in common."""
-    if not texts or not _may_be_date(texts[0]):
-        return None
+    known = _in_one_form(texts) if texts and _may_be_date(texts[0]) else None
+    return None if known is None else known[0]
+
+
+def _in_one_form(texts: Sequence[str]) -> tuple[str, np.ndarray] | None:
+    """Return the format that all texts have, and what they stand for."""
     known = _TIMES if _TIME.fullmatch(texts[0]) else (*_FORMATS, *_OTHERS)
     forms = (form for form in known if _one(texts[0], form) is not None)
-    return next((form for form in forms if _all(texts, form) is not None), None)
+    return next(((form, found) for form in forms if (found := _all(texts, form)) is not None), None)
 
 
 def other_order(texts: Sequence[str]) -> tuple[str, str] | None:
@@ -76,10 +80,11 @@ def other_order(texts: Sequence[str]) -> tuple[str, str] | None:
 
 
 def are_compact(values: np.ndarray) -> bool:
-    """Return whether numbers are dates of eight digits, such as 20210104: at least three, from 1900 to 2100."""
+    """Return whether numbers are dates of eight digits, such as 20210104: three different ones, from 1900 to 2100."""
     if len(values) < 3 or values.min() < 19000101 or values.max() > 21001231 or (values != np.floor(values)).any():
         return False
-    return _all([str(int(value)) for value in values], COMPACT) is not None
+    different = np.unique(values)
+    return len(different) > 2 and _all([str(int(value)) for value in different], COMPACT) is not None
 
 
 def _may_be_date(text: str) -> bool:

@@ -77,12 +77,13 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
         )
     if lowest == highest and not missing.any():
         return Guess("ignore", "every value is the same")
-    different = np.unique(values)
-    if values.dtype.kind in "iu" and len(np.unique(different.astype(np.float64))) < len(different):
-        return _long(column.name, len(different) == len(column))
-    if are_compact(different):
-        return Guess("date", f"numbers such as {different[0]:.0f} are taken for days ({COMPACT})")
-    if _is_id_name(column.name) and len(different) == len(column) and (values == np.floor(values)).all():
+    if values.dtype.kind in "iu" and highest >= 2**53:
+        different = len(np.unique(values))
+        if len(np.unique(values.astype(np.float64))) < different:
+            return _long(column.name, different == len(column))
+    if are_compact(values):
+        return Guess("date", f"numbers such as {lowest:.0f} are taken for days ({COMPACT})")
+    if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
         return Guess("id", "every value is another one")
     return Guess("numeric")
 

@@ -110,10 +110,8 @@ def _guessed(column: Column, decimal: str) -> NumberFormat | None:
     """Return how the numbers of a column of text are written; None where nothing has to be known to read them."""
     names = column.categories or ()
     bad = column.as_numbers()[1]
-    if not bad.any() or parse_dates(names) is not None:
-        return None
-    form = guess_format(names, decimal)
-    if form is None:
+    form = guess_format(names, decimal) if bad.any() else None
+    if form is None or parse_dates(names) is not None:
         return None
     better = (
         np.count_nonzero(np.isnan(with_format(column, form, bare=False).as_numbers()[0]) & ~column.missing) < bad.sum()
