@@ -106,3 +106,16 @@ def test_a_format_is_checked_and_given_by_pattern(tmp_path: Path) -> None:
     path = write(tmp_path, "p_1,y\n1.250,1\n2.500,2\n")
     np.testing.assert_array_equal(read(path, formats={"p_*": "1.234,5"})["p_1"].values, [1250, 2500])
     np.testing.assert_array_equal(read(path)["p_1"].values, [1.25, 2.5])
+
+
+def test_points_between_thousands_make_no_numbers_of_dates(tmp_path: Path) -> None:
+    rows = "".join(f"{1 + k % 28:02d}.02.2021;-{k + 1}.000.{k:03d},50;{k}\n" for k in range(30))
+    table = read(write(tmp_path, "day;amount;y\n" + rows))
+    assert table["amount"].values.tolist() == [-(k + 1) * 1e6 - k - 0.5 for k in range(30)]
+    assert [column.role for column in describe_table(DataSpec(table.source)).columns] == ["date", "numeric", "target"]
+
+
+def test_totals_below_the_data_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b,y\n" + "".join(f"{k},{k % 5}.5,{k}\n" for k in range(30)) + "Total,,435\n")
+    column = next(column for column in describe_table(DataSpec(path)).columns if column.name == "a")
+    assert ":32:1" in column.why and "totals" in column.remedy

@@ -9,9 +9,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
 from onotrain.config.columns import TextTable
+from onotrain.config.number_format import NumberFormat
 from onotrain.data.paths import opened
 from onotrain.data.tables.header import is_header, unique_names
 from onotrain.data.tables.number_formats import guess_format
@@ -89,8 +91,8 @@ class Dialect:
     def number(self, text: str) -> float | None:
         """Return the number that a field stands for; None if it is none."""
         text = text.strip()
-        if self.thousands:
-            text = text.replace(self.thousands, "")
+        if self.thousands and self.thousands in text:
+            return self._grouped.number(text)  # 1.234.567 is a number, and 01.02.2021 none
         if self.decimal != ".":
             if "." in text:
                 return None
@@ -101,6 +103,10 @@ class Dialect:
             return float(text)
         except ValueError:
             return None
+
+    @cached_property
+    def _grouped(self) -> NumberFormat:
+        return NumberFormat(decimal=self.decimal, thousands=self.thousands or "")
 
     def is_missing(self, text: str) -> bool:
         """Return whether a field stands for a missing value."""

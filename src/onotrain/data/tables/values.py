@@ -13,6 +13,8 @@ from onotrain.text import cut
 
 #: Characters of an entry that a message shows.
 _CHARACTERS = 43
+#: So many rows at the end may be totals.
+_LAST = 3
 #: Different entries that a hint names.
 _WORDS = 3
 
@@ -80,7 +82,10 @@ def remedy(table: Table, column: Column) -> str:
     categories = "a column of categories is `categorical` in data.columns"
     if table.csv is None:
         return f"correct them in the file; {categories}"
-    codes = dict.fromkeys(column.values[column.as_numbers()[1]].tolist())
+    bad = column.as_numbers()[1]
+    if len(bad) > 4 * _LAST and not bad[:-_LAST].any():
+        return f"remove the last lines if they are no samples, such as totals; {categories}"
+    codes = dict.fromkeys(column.values[bad].tolist())
     words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
     quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
     plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
