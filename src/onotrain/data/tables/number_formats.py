@@ -29,11 +29,6 @@ _WRITTEN = re.compile(
 _MARKS = ((".", ""), (".", ","), (".", " "), (".", "'"), (",", ""), (",", "."), (",", " "), (",", "'"))
 
 
-def looks_written(text: str) -> bool:
-    """Return whether a text may stand for a number."""
-    return bool(_WRITTEN.fullmatch(text.translate(PLAIN).strip()))
-
-
 def guess_format(texts: Sequence[str], decimal: str = ".") -> NumberFormat | None:
     """Return how numbers are written of which these are the texts; None if they are none.
 

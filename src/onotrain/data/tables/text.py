@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from onotrain.config.columns import TextTable
 from onotrain.data.tables.blocks import Block, blocks, size_of_block
-from onotrain.data.tables.dialect import Dialect, look_at
+from onotrain.data.tables.dialect import Dialect
+from onotrain.data.tables.dialect_guess import look_at
 from onotrain.data.tables.growing import GrowingNumbers, GrowingText, arrays_of_numbers
 from onotrain.data.tables.parser import Parser
 from onotrain.data.tables.records import Lines, TextPlaces, problem, records_of
