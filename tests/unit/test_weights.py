@@ -18,7 +18,7 @@ from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import Config, LossOptions
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data import DataSpec, prepare, readers
+from onotrain.data import DataSpec, prepare
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
 from onotrain.data.feed import ArrayFeed
@@ -26,7 +26,6 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import sample_weights, training_weights
 from onotrain.errors import ConfigError, DataError, UsageError
-from onotrain.inference import source
 from onotrain.inference.evaluation import evaluate
 from onotrain.nn.losses import Loss
 from onotrain.training import train
@@ -122,24 +121,6 @@ def test_a_loss_that_takes_no_weights() -> None:
     assert "row_weights" in str(caught.value)
 
 
-@pytest.fixture
-def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights in column w of each table, until a key of the configuration names them."""
-    targets_dataset, read_table, weights = prepare.targets_dataset, prepare.read_table, {}
-
-    def read(spec: Any, **options: Any) -> Any:
-        table = read_table(spec, **options)
-        rows = np.loadtxt(spec.path, delimiter=",", skiprows=1, usecols=3)
-        weights[table.source] = rows
-        return table
-
-    def with_weights(table: Any, *more: Any) -> Dataset:
-        return replace(targets_dataset(table, *more), weights=weights[table.source])
-
-    monkeypatch.setattr(prepare, "read_table", read)
-    monkeypatch.setattr(prepare, "targets_dataset", with_weights)
-
-
 def table(path: Path, rows: list[int], weights: list[float], values: bool = False) -> str:
     """Write samples, chosen by number from a few, with their weights."""
     rng = np.random.default_rng(0)
@@ -156,7 +137,7 @@ def trained(tmp_path: Path, source: str, loss: Any, **training: Any) -> np.ndarr
     """Return the parameters after a few steps over the whole data."""
     made = builders.mapping(
         {"dense": {"units": 4, "activation": "tanh"}}, 1 if loss == "mse" else 3,
-        data={"train": source, "exclude": ["w"]}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
+        data={"train": source, "weights": "w"}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
         training={"epochs": 5, "batch_size": 100, "dtype": "float64", **training},
     )  # fmt: skip
     output = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
@@ -164,7 +145,6 @@ def trained(tmp_path: Path, source: str, loss: Any, **training: Any) -> np.ndarr
     return load(output).parameters
 
 
-@pytest.mark.usefixtures("weighed")
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_a_weight_does_what_copies_do(tmp_path: Path, loss: str, accumulation: int) -> None:
@@ -178,7 +158,6 @@ def test_a_weight_does_what_copies_do(tmp_path: Path, loss: str, accumulation: i
     assert abs(trained(tmp_path, unweighted, loss) - expected).max() > 1e-3
 
 
-@pytest.mark.usefixtures("weighed")
 def test_balanced_classes_do_what_weights_do(tmp_path: Path) -> None:
     rows = [0, 3, 6, 9, 0, 3, 1, 4, 2]  # six, two and one of the classes
     plain = table(tmp_path / "plain.csv", rows, [1.0] * 9)
@@ -189,7 +168,6 @@ def test_balanced_classes_do_what_weights_do(tmp_path: Path) -> None:
     np.testing.assert_allclose(named, balanced, rtol=1e-12)
 
 
-@pytest.mark.usefixtures("weighed")
 @pytest.mark.parametrize("validation", [0.5, "held-out.csv"])
 def test_validation_has_weights_of_its_own(tmp_path: Path, validation: Any) -> None:
     """Those of the samples, not of the classes; weighted and plain metrics differ."""
@@ -199,6 +177,7 @@ def test_validation_has_weights_of_its_own(tmp_path: Path, validation: Any) -> N
         3,
         data={
             "train": source,
+            "weights": "w",
             "validation": validation if isinstance(validation, float) else str(tmp_path / validation),
         },
     ).data
@@ -222,16 +201,14 @@ def test_weighted_metrics_need_weights(tmp_path: Path) -> None:
         train(made, output=tmp_path / "run")
 
 
-def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path) -> None:
     net = networks.save(tmp_path / "net.h5", networks.example("multiclass"))
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 1.0, 5.0], 700)
-    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700))
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700), w=weights)
     plain = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
     assert not any(name.startswith("weighted") for name in plain.metrics)
-    given = lambda spec: replace(readers.load_dataset(spec), weights=weights)  # noqa: E731
-    monkeypatch.setattr(source, "load_dataset", given)
-    found = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+    found = evaluate(net, DataSpec(str(tmp_path / "t.npz"), weights="w"))
     assert {name: found.metrics[name] for name in plain.metrics} == plain.metrics
     network, data = load(net), np.load(tmp_path / "t.npz")
     guess = network.predict_classes(data["x"])

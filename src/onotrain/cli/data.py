@@ -39,12 +39,15 @@ def info(paths: Sequence[str], spec: Callable[..., DataSpec]) -> None:
     arrays: shapes, types and spread.  Of targets: balance of the classes, or the range of each.
     """
     from onotrain.cli import data_info
+    from onotrain.cli.display import files_progress
     from onotrain.cli.terminal import console, terminal_columns, text_columns
+    from onotrain.data.reading import FileReader
     from onotrain.text import printable, wrapped
 
     out, columns = console(terminal_columns()), text_columns()
     for number, path in enumerate(paths):
-        facts, tables = data_info.describe(spec(path))
+        with files_progress() as progress:
+            facts, tables = data_info.describe(spec(path), FileReader(progress))
         if number:
             out.print()
         for name, fact in facts:

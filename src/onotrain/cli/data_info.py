@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
-from onotrain.data.sources import is_table
+from onotrain.data.sources import expanded, is_table
 from onotrain.data.tables.table import shown
 from onotrain.text import count, figure
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
+    from onotrain.data.reading import ReadFiles
     from onotrain.data.tables.info import ColumnInfo, TableInfo
 
 #: Rows of the tables of columns and classes that are shown.
@@ -26,14 +27,15 @@ _LEAST = ("std", "mean")
 _BAR = 20
 
 
-def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
+def describe(spec: DataSpec, reader: ReadFiles) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
     """Return facts (name, text), and tables to be printed."""
+    spec = expanded(spec)
     if not is_table(spec):
-        found = describe_arrays(spec)
+        found = describe_arrays(spec, reader)
         return _facts(found), _tables(found)
     from onotrain.data.tables.info import describe_table
 
-    columns = describe_table(spec)
+    columns = describe_table(spec, reader=reader)
     return _table_facts(columns), _table_tables(columns)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onotrain import __version__
+from onotrain.data.reading import FilesRead
 from onotrain.text import count, figure, wrapped
 from onotrain.training.observers import RunStart
 
@@ -29,6 +30,25 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
+def _files(start: RunStart) -> list[tuple[str, str]]:
+    """Return the fact of how several files were read; nothing of one file."""
+    if start.files_read is None or start.files_read.files < 2:
+        return []
+    return [("files", files_read(start.files_read))]
+
+
+def megabytes(nbytes: int) -> str:
+    """Return a size for people: ``0.31 MB``, ``57 MB``, ``1,250 MB`` (1 MB = 1e6 bytes)."""
+    size = nbytes / 1e6
+    return f"{size:,.0f} MB" if size >= 9.95 else f"{size:.2g} MB"
+
+
+def files_read(read: FilesRead) -> str:
+    """Return in words what it took to read files."""
+    ranks = count(sum(files > 0 for files in read.ranks_files), "rank")
+    return f"{count(read.files, 'file')}, {megabytes(read.nbytes)}, read by {ranks} in {duration(read.seconds)}"
+
+
 def header(start: RunStart, columns: int | None = None) -> str:
     """Return the facts of a run, each wrapped with an indent where it is wider than `columns`."""
     from onotrain import _kernels
@@ -40,6 +60,7 @@ def header(start: RunStart, columns: int | None = None) -> str:
     facts = [
         ("network", f"{start.network}, {count(start.parameters, 'parameter')}"),
         ("data", f"{count(start.samples, 'sample')} to train on, {validation} to validate on"),
+        *_files(start),
         *(("note", note) for note in start.notes),
         ("training", f"{count(start.epochs, 'epoch')} of {count(start.steps_per_epoch, 'step')}, "
          f"{count(start.batch_size, 'sample')} a step"),

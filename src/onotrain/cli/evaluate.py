@@ -60,7 +60,7 @@ def command(
     Prints the metrics, for classes the confusion matrix with precision, recall and F1, for values the errors of each
     output; the same numbers for any number of ranks.  DATA is a built-in data set or a file.
     """
-    from onotrain.cli.display import warn
+    from onotrain.cli.display import files_progress, warn
     from onotrain.cli.evaluate_tables import show
     from onotrain.inference.evaluation import evaluate
     from onotrain.parallel import launcher
@@ -70,9 +70,12 @@ def command(
     wanted = None if metrics is None else names_in(metrics)
     spec = spec_of(data, format_, features, part, targets)
     chosen = threshold_of(threshold, "best_f1")
-    evaluation = evaluate(
-        run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=_units_of(units), drawable=plot is not None
-    )
+    known = _units_of(units)
+    with files_progress() as reading:
+        evaluation = evaluate(
+            run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=known, drawable=plot is not None,
+            reading=reading,
+        )  # fmt: skip
     if launcher.rank() > 0:
         return
     if plot is not None:

@@ -38,7 +38,9 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
+    from onotrain.cli.display import files_progress
     from onotrain.cli.terminal import text_columns
+    from onotrain.data.reading import FileReader
     from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
     from onotrain.text import printable, wrapped
@@ -46,7 +48,8 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
     wanted = spec(data)
-    facts = facts_of(wanted)
+    with files_progress() as progress:
+        facts = facts_of(wanted, FileReader(progress))
     text = template(wanted, facts)
     try:
         output.write_text(text, encoding="utf-8")

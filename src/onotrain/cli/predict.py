@@ -65,9 +65,13 @@ def command(
             f"`onotrain evaluate {run} LABELLED --threshold best_f1`, and give the value that it prints"
         )
     chosen = threshold_of(threshold)
-    with _progress(quiet) as begin:
+    from onotrain.cli.display import files_progress
+
+    with files_progress(quiet=quiet) as reading, _progress(quiet) as begin:
         spec = spec_of(data, format_, features, part)
-        report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen)
+        report = predict_file(
+            run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen, reading=reading
+        )
     if report is None:
         return
     from onotrain.cli.display import warn

@@ -75,18 +75,26 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
 
 def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     """Return the description of the data, None if it is not known yet, and what they look like."""
+    from onotrain.cli.display import files_progress
     from onotrain.data.prepare import prepare
+    from onotrain.data.reading import FileReader
+    from onotrain.data.several import expand
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
 
-    data, path = config.data, Path(config.data.files[0]).expanduser()
-    if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
-        return None, f"{data.name} (large, not read)"
+    data, files = config.data, list[Path]()
+    weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
     try:
-        weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
-        prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
+        files = [Path(name).expanduser() for name in expand(data.files)]
+        if not data.is_built_in and sum(file.stat().st_size for file in files if file.is_file()) > LARGEST_BYTES:
+            return None, f"{data.name} (large, not read)"
+        with files_progress() as progress:
+            prepared = prepare(
+                data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited,
+                reader=FileReader(progress),
+            )  # fmt: skip
     except DataError as error:
-        if path.is_file() and not data.is_built_in:  # what training would say
+        if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)

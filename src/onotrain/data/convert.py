@@ -12,7 +12,7 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec, listed
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.sources import files_of, format_of, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, files_of, format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.kinds import is_numbers
 from onotrain.data.tables.roles import choose_roles, rows_of
 from onotrain.errors import DataError
@@ -30,6 +30,7 @@ Progress = Callable[[int, int], None]
 @contextlib.contextmanager
 def _opened(data: DataSpec | Dataset) -> Iterator[tuple[Samples, Dataset]]:
     """Open samples, with a data set that has their targets and names."""
+    data = expanded(data) if isinstance(data, DataSpec) else data
     if isinstance(data, DataSpec) and format_of(data) == "hdf5" and len(files_of(data)) == 1:
         from onotrain.data.hdf5_stream import Hdf5Stream
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
-from onotrain.data.sources import is_table, load_dataset, read_table
+from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.sources import expanded, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, formats_of, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
@@ -40,7 +41,7 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
 
 def read_prepared(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
-    *, lenient: bool = False,
+    *, lenient: bool = False, reader: ReadFiles = in_turn,
 ) -> tuple[np.ndarray, Dataset, Table]:  # fmt: skip
     """Read a table for a network that was trained on one.
 
@@ -60,6 +61,8 @@ def read_prepared(
         ``error`` or ``drop``: what becomes of samples without a target.
     lenient
         Give NaN where a value is missing that must not be.
+    reader
+        Reads the files.
 
     Returns
     -------
@@ -75,7 +78,7 @@ def read_prepared(
     DataError
         A column is not there, or an entry is not what it should be.
     """
-    table = table_for(spec, preparation, targets, formats_of(given))
+    table = table_for(spec, preparation, targets, reader, formats_of(given))
     roles = Roles(
         {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
         weights=spec.weights if spec.weights in table.names else None,
@@ -86,8 +89,9 @@ def read_prepared(
 
 
 def table_for(
-    spec: DataSpec, preparation: Preparation, targets: Sequence[str], formats: Mapping[str, str] | None = None
-) -> Table:
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], reader: ReadFiles = in_turn,
+    formats: Mapping[str, str] | None = None,
+) -> Table:  # fmt: skip
     """Read the columns that a network needs, from a table or from an array of numbers.
 
     Raises
@@ -95,14 +99,15 @@ def table_for(
     DataError
         Some are missing.
     """
+    spec = expanded(spec)
     if not is_table(spec):
-        dataset = load_dataset(replace(spec, labelled=bool(targets)))
+        dataset = load_dataset(replace(spec, labelled=bool(targets)), reader)
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
     extra = () if spec.weights is None else (spec.weights,)
-    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts,
-                       formats={**(formats or {}), **preparation.formats})  # fmt: skip
+    columns, formats = {*needed, *preparation.ids, *extra}, {**(formats or {}), **preparation.formats}
+    table = read_table(spec, wanted=columns, texts=preparation.texts, formats=formats, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(

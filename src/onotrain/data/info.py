@@ -10,8 +10,9 @@ import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.sources import files_of, format_of, load_dataset
+from onotrain.data.sources import expanded, files_of, format_of, load_dataset
 from onotrain.data.targets import is_one_hot
 
 #: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
@@ -115,25 +116,26 @@ class DataInfo:
         return float(self.minimum[known].min()), float(self.maximum[known].max()), center, variance**0.5
 
 
-def describe(spec: DataSpec) -> DataInfo:
+def describe(spec: DataSpec, reader: ReadFiles = in_turn) -> DataInfo:
     """Look at arrays of features and targets (`onotrain.data.tables.info` looks at tables).
 
     Missing, NaN and infinite values are counted, not refused.
 
-    HDF5 files are read in blocks and may be larger than the memory.
+    One HDF5 file is read in blocks and may be larger than the memory; several files are read by `reader`.
 
     Raises
     ------
     DataError
         It cannot be read at all.
     """
+    spec = expanded(spec)
     kind = format_of(spec)
     if kind == "hdf5" and len(files_of(spec)) == 1:
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:
             return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
-    return describe_dataset(load_dataset(spec), kind)
+    return describe_dataset(load_dataset(spec, reader), kind)
 
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:

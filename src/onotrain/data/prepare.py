@@ -18,9 +18,10 @@ from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.normalization import Normalization
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
-from onotrain.data.sources import format_of, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table, shown
@@ -65,6 +66,7 @@ class Prepared:
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
+    reader: ReadFiles = in_turn,
 ) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
@@ -84,6 +86,8 @@ def prepare(
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held
         Samples in memory for some parts, ``train`` and others, which are taken in place of files.
+    reader
+        Reads the files.
 
     Raises
     ------
@@ -91,9 +95,9 @@ def prepare(
         Anything about the files.
     """
     held = held or {}
-    spec = replace(spec_of(section), held=held.get("train"))
+    spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held))
+    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held, reader))
     _check_counts(prepared.arrays, spec.path)
     return replace(prepared, notes=(*prepared.notes, *_unseen_classes(prepared)))
 
@@ -122,6 +126,7 @@ class _Wanted:
     class_weights: ClassWeights
     inherited: Inherited | None
     held: Mapping[str, Dataset | Table]
+    reader: ReadFiles
 
     def targets(
         self, section: Any, dataset: Dataset, table: Table | None = None
@@ -161,7 +166,7 @@ def _apart(section: Any) -> Iterator[tuple[str, Any]]:
 def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream = _read(section, spec, stack, wanted.memory)
+        train, train_stream = _read(section, spec, stack, wanted.memory, wanted.reader)
         codec, arrays = wanted.targets(section, train)
         arrays |= {} if train_stream else {"features": train.features}
         memory, notes = wanted.memory - train.features.nbytes, list[str]()
@@ -170,7 +175,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream = _read(section, of_part, stack, memory)
+            held_out, stream = _read(section, of_part, stack, memory, wanted.reader)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -198,7 +203,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
 def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
-    table = read_table(spec, texts=texts, formats=formats_of(section.columns))
+    table = read_table(spec, texts=texts, formats=formats_of(section.columns), reader=wanted.reader)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -220,6 +225,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         features, found, _ = read_prepared(
             DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part)),
             preparation, roles.targets, section.columns, wanted.dtype, section.missing_targets,
+            reader=wanted.reader,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
     notes = [*table.notes, *roles.notes()]
@@ -233,12 +239,15 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
     return Prepared(arrays, description, tuple(notes))
 
 
-def _read(section: Any, spec: DataSpec, stack: ExitStack, memory: int) -> tuple[Dataset, Hdf5Stream | None]:
+def _read(
+    section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
+) -> tuple[Dataset, Hdf5Stream | None]:
     """Return a data set, checked, or the targets of one that is streamed."""
+    spec = expanded(spec)
     stream = open_stream(spec, section.stream, memory)
     if stream is not None:
         return stack.enter_context(stream).targets_only(), stream
-    dataset = load_dataset(spec)
+    dataset = load_dataset(spec, reader)
     check_finite(dataset)
     return dataset, None
 

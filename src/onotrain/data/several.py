@@ -197,7 +197,9 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     for end, each in zip(ends, datasets, strict=True):
         features[end - len(each) : end] = _in_order(first, each)
     targets, class_names = _joined_targets(datasets)
-    without_samples = tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets)
+    without_samples = tuple(
+        replace(each, features=each.features[:0].copy(), targets=None, weights=None) for each in datasets
+    )
     return Dataset(
         features=features,
         targets=targets,
@@ -207,6 +209,8 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         target_names=first.target_names,
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
+        weights=_joined_weights(datasets),
+        target_units=_common_units(datasets),
     )
 
 
@@ -247,6 +251,32 @@ def _in_order(first: Dataset, other: Dataset) -> np.ndarray:
         return other.features
     place = {name: column for column, name in enumerate(other.feature_names)}
     return other.features[:, [place[name] for name in first.feature_names]]
+
+
+def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
+    """Return the weights of all samples; None if they have none."""
+    weights = [each.weights for each in datasets if each.weights is not None]
+    if weights and len(weights) < len(datasets):
+        lacking = next(each.source for each in datasets if each.weights is None)
+        raise DataError(f"{lacking}: samples have no weights, but those of other files have")
+    return np.concatenate(weights) if weights else None
+
+
+def _common_units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
+    """Return the unit of each target, which some files may leave out."""
+    known = [each for each in datasets if each.target_units is not None]
+    if not known:
+        return None
+    units = list(known[0].target_units or ())
+    for each in known[1:]:
+        for column, unit in enumerate(each.target_units or ()):
+            if unit and units[column] and unit != units[column]:
+                raise DataError(
+                    f"{each.source}: target {column} is in {unit}, but in {units[column]} in files before it",
+                    hint="convert it to the same units",
+                )
+            units[column] = units[column] or unit
+    return tuple(units)
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onotrain.config.columns import TextTable
 from onotrain.config.optimizer import UPDATE_RULES
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.text import count
@@ -79,8 +80,8 @@ class Facts:
     csv: TextTable | None = None
 
 
-def facts_of(spec: DataSpec) -> Facts:
-    """Look at a data file.
+def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
+    """Look at a data file, or at several, which `reader` reads.
 
     Raises
     ------
@@ -88,12 +89,13 @@ def facts_of(spec: DataSpec) -> Facts:
         It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option helps.
     """
     from onotrain.data.info import describe
-    from onotrain.data.sources import is_table
+    from onotrain.data.sources import expanded, is_table
 
+    spec = expanded(spec)
     if is_table(spec):
         from onotrain.data.tables.info import describe_table, kinds_of
 
-        table = describe_table(spec)
+        table = describe_table(spec, reader=reader)
         if table.problem:
             raise DataError(
                 table.problem,
@@ -116,7 +118,7 @@ def facts_of(spec: DataSpec) -> Facts:
             table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
             (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
         )  # fmt: skip
-    info = describe(spec)
+    info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
     if bad_values:
         raise DataError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from onotrain.config import metrics as known
 from onotrain.data import DataSpec
+from onotrain.data.reading import Progress, no_progress
 from onotrain.data.samples import Samples
 from onotrain.errors import UsageError
 from onotrain.evaluation.class_scores import PerClass
@@ -46,6 +47,7 @@ def evaluate(
     threshold: Threshold = None,
     units: Mapping[str, str] | None = None,
     drawable: bool = False,
+    reading: Progress = no_progress,
 ) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
 
@@ -69,6 +71,8 @@ def evaluate(
         Of outputs of a regression, by name; default: as in the training file.
     drawable
         Keep what pictures are made of, up to `onotrain.evaluation.ranking.MOST_SCORES` numbers.
+    reading
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def evaluate(
             raise UsageError(f"metric 'confusion' needs one class a sample, which loss {loss.name!r} has not")
         known_units = _units(predictor, units or {})
     with ExitStack() as stack:
-        source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=True, progress=reading)
         with together(world):
             chosen = _default(predictor, source.samples) if wanted is None else wanted
             tables = metrics is None or "confusion" in metrics

@@ -10,6 +10,7 @@ from pathlib import Path
 from time import perf_counter
 
 from onotrain.data import DataSpec
+from onotrain.data.reading import Progress, no_progress
 from onotrain.files import AtomicFile
 from onotrain.inference import distributed
 from onotrain.inference.loading import connect, load_everywhere, together
@@ -54,6 +55,7 @@ def predict_file(
     stream: Stream = "auto",
     begin: Begin = lambda samples: lambda rows: None,
     threshold: float | None = None,
+    reading: Progress = no_progress,
 ) -> PredictionReport | None:
     """Predict all samples of a data file with the network of `run`, on all ranks of the job.
 
@@ -74,6 +76,8 @@ def predict_file(
     threshold
         Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart; None:
         the more probable answer.
+    reading
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def predict_file(
         predictor.output = predictor.output.with_threshold(threshold)
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
-        source = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=False, progress=reading)
         rows = len(source.samples)
         with together(world):
             file, sink = _open(stack, path, predictor, rows, source.ids) if writes else (None, None)

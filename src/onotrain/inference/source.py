@@ -13,14 +13,15 @@ from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, read_prepared
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import load_dataset
+from onotrain.data.sources import expanded, load_dataset
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
 from onotrain.parallel.agreement import broadcast
-from onotrain.parallel.shared_memory import share
+from onotrain.parallel.reading import NodeReader, share_read
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 
@@ -48,8 +49,9 @@ class Source:
 
 
 def open_source(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool
-) -> Source:
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool,
+    progress: Progress = no_progress,
+) -> Source:  # fmt: skip
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
     Parameters
@@ -66,6 +68,8 @@ def open_source(
         Leave an HDF5 file on the disk and let each rank read what it needs; ``auto``: if it is large.
     labelled
         Whether targets are wanted.
+    progress
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -80,16 +84,18 @@ def open_source(
         Larger than the node's memory.
     """
     if metadata.preparation is not None:
-        return _prepared(world, metadata, spec, labelled)
+        return _prepared(world, metadata, spec, labelled, progress)
 
     def choose() -> tuple[DataSpec, bool]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
-        chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
+        chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
         chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
         return chosen, _streams(chosen, stream)
 
     chosen, streams = choose() if world is None else broadcast(world.comm, choose)
-    return (_streamed if streams else _in_memory)(stack, world, metadata, chosen, labelled)
+    if streams:
+        return _streamed(stack, world, metadata, chosen, labelled)
+    return _in_memory(world, metadata, chosen, labelled, progress)
 
 
 def _streams(spec: DataSpec, stream: Stream) -> bool:
@@ -102,17 +108,17 @@ def _streams(spec: DataSpec, stream: Stream) -> bool:
 
 
 def _in_memory(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
+    world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool, progress: Progress
 ) -> Source:
     """Read everything once on each node."""
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        dataset = load_dataset(spec)
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        dataset = load_dataset(spec, reader)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
-    arrays, name = _once_per_node(world, make)
+    arrays, name = _once_per_node(world, make, progress)
     return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights")))
 
 
@@ -124,18 +130,20 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
 
-def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
+def _prepared(
+    world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool, progress: Progress
+) -> Source:
     """Read a table once on each node, for a network that was trained on one."""
     data, preparation = metadata.config.data, metadata.preparation
     assert preparation is not None
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
         wanted = listed(spec.targets) or metadata.target_names or ()
         features, dataset, table = read_prepared(
             spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
-            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
+            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled, reader=reader,
         )  # fmt: skip
         labels = _labels(metadata, dataset) if labelled else {}
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
@@ -146,7 +154,7 @@ def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labe
             found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
         return {"features": features, **labels}, dataset.source
 
-    arrays, name = _once_per_node(world, make)
+    arrays, name = _once_per_node(world, make, progress)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
     return Source(name, samples, **found)
 
@@ -157,7 +165,7 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, sp
         file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
 
-    labels = _once_per_node(world, lambda: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+    labels = _once_per_node(world, lambda _: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
     passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
     return Source(
         file.source,
@@ -166,13 +174,15 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, sp
     )
 
 
-_Make = Callable[[], tuple[dict[str, np.ndarray], str]]
+_Made = tuple[dict[str, np.ndarray], str]
 
 
-def _once_per_node(world: World | None, make: _Make) -> tuple[dict[str, np.ndarray], str]:
+def _once_per_node(world: World | None, make: Callable[[ReadFiles], _Made], progress: Progress = no_progress) -> _Made:
+    """Return what `make` makes of files, which all ranks of a node read; *collective*."""
     if world is None:
-        return make()
-    result: tuple[dict[str, np.ndarray], str] = ({}, "")
+        return make(FileReader(progress))
+    result: _Made = ({}, "")
     with together(world):
-        result = share(world.node, make)
+        reader = NodeReader(world.node, progress)
+        result = share_read(reader, world.node, lambda: make(reader))
     return result

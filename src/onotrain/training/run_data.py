@@ -16,6 +16,7 @@ from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.inherited import Inherited
 from onotrain.data.prepare import prepare
+from onotrain.data.reading import Progress, no_progress
 from onotrain.data.sample_pool import Pool
 from onotrain.data.samples import samples_of
 from onotrain.data.selection import spec_of, spec_of_part
@@ -26,7 +27,8 @@ from onotrain.evaluation.evaluator import Evaluator
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.parallel.agreement import agreed
-from onotrain.parallel.shared_memory import allocate, share
+from onotrain.parallel.reading import NodeReader, share_read
+from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
 from onotrain.training.sample_pools import make_pool
@@ -47,6 +49,8 @@ class RunData:
         How the run prepared its data whose parameters this one begins with.
     held
         Samples in memory, which are taken in place of files: see `onotrain.data.prepare.prepare`.
+    progress
+        Learns, on rank 0, how many files have been read.
 
     Raises
     ------
@@ -56,7 +60,7 @@ class RunData:
 
     def __init__(
         self, world: World, config: Config, kernels: Kernels, stack: ExitStack, inherited: Inherited | None = None,
-        held: Mapping[str, Any] | None = None,
+        held: Mapping[str, Any] | None = None, progress: Progress = no_progress,
     ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
@@ -64,12 +68,16 @@ class RunData:
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited, held)
+            task, dtype = config.task, training.dtype
+            prepared = prepare(data, task, outputs, dtype, memory, weights, inherited, held, reader)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):
-            self._arrays, (read, notes) = share(world.node, read_data)
+            reader = NodeReader(world.node, progress)
+            self._arrays, (read, notes) = share_read(reader, world.node, read_data)
         self._check_same(read)
+        #: What it took to read the files.
+        self.files_read = reader.report(world)
         #: What was decided for the user, in words.
         self.notes: tuple[str, ...] = notes
         #: One for all: a node with another processor may have rounded the means otherwise.

@@ -12,7 +12,8 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, NumericColumn, TextTable
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
-from onotrain.data.sources import format_of, read_table
+from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.dates import COMPACT, NO_DAY, form_of
 from onotrain.data.tables.kinds import is_numbers
@@ -106,7 +107,9 @@ class TableInfo:
         return len(self.roles.features)
 
 
-def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
+def describe_table(
+    spec: DataSpec, given: Mapping[str, ColumnOptions] | None = None, reader: ReadFiles = in_turn
+) -> TableInfo:
     """Look at a table; nothing but an unreadable file is refused.
 
     Parameters
@@ -115,14 +118,16 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
         Which file, and what is known of it.
     given
         What is known of columns.
+    reader
+        Reads the files.
 
     Raises
     ------
     DataError
         It cannot be read at all, or a column that is named is not there.
     """
-    given = given or {}
-    table, kind = read_table(spec, formats=formats_of(given)), format_of(spec)
+    spec, given = expanded(spec), given or {}
+    table, kind = read_table(spec, formats=formats_of(given), reader=reader), format_of(spec)
     roles = choose_roles(table, spec, given, anyway=True)
     problem, targets = "", None
     try:
