@@ -16,7 +16,7 @@ from onotrain.data.sources import read_table
 from onotrain.data.tables.info import describe_table
 from onotrain.data.tables.number_formats import guess_format
 from onotrain.data.tables.table import Table
-from onotrain.errors import ConfigError
+from onotrain.errors import ConfigError, DataError
 from tables import write
 
 
@@ -119,3 +119,14 @@ def test_totals_below_the_data_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,y\n" + "".join(f"{k},{k % 5}.5,{k}\n" for k in range(30)) + "Total,,435\n")
     column = next(column for column in describe_table(DataSpec(path)).columns if column.name == "a")
     assert ":32:1" in column.why and "totals" in column.remedy
+
+
+def test_files_of_one_data_set_are_written_alike(tmp_path: Path) -> None:
+    """1.250 is a thousand in one file if it is in the other, which only `format` can say."""
+    first, second = write(tmp_path, "p,y\n1.250 EUR,1\n2.500 EUR,2\n"), tmp_path / "b.csv"
+    second.write_text('p,y\n"1.250,50 EUR",1\n"20,5 EUR",2\n')
+    both = DataSpec(first, more=(str(second),))
+    with pytest.raises(DataError, match=r"b\.csv: column 'p' is written as '1\.234,5 EUR', but as '1234\.5 EUR'"):
+        read_table(both)
+    table = read_table(both, formats={"p": "1.234,5 EUR"})
+    np.testing.assert_array_equal(table["p"].values, [1250, 2500, 1250.5, 20.5])

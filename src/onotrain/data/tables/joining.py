@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from onotrain.config.number_format import NumberFormat
 from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, shown
 from onotrain.errors import DataError
@@ -122,7 +123,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             hint="convert it to the same units",
         )
     unit = next(iter(known), None)
-    written = next((column.written for column in columns if column.written), None)
+    written = _written(columns, sources)
     full = [column for column in columns if not column.missing.all()]
     dates = [column.is_date for column in full]
     if any(dates) and not all(dates):
@@ -147,6 +148,26 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
         else:
             values[rows] = np.datetime64("NaT") if dtype.kind == "M" else np.nan
     return Column(columns[0].name, values, units=unit, field=field, written=written)
+
+
+def _written(columns: Sequence[Column], sources: Sequence[str]) -> str | None:
+    """Return how the numbers of a column are written in all files that say so, with or without thousands marked.
+
+    Raises
+    ------
+    DataError
+        The decimal marks differ, so that 1.250 is one number here and another there.
+    """
+    known = [(column.written, source) for column, source in zip(columns, sources, strict=True) if column.written]
+    forms = [NumberFormat.of_example(written) for written, _ in known]
+    for form, (written, source) in zip(forms, known, strict=True):
+        if form is not None and forms[0] is not None and form.decimal != forms[0].decimal:
+            raise DataError(
+                f"{source}: column {columns[0].name!r} is written as {written!r}, "
+                f"but as {known[0][0]!r} in {known[0][1]}",
+                hint="say how 1234.5 is written with `format` of this column (data.columns)",
+            )
+    return max((written for written, _ in known), key=len, default=None)
 
 
 def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Column:
