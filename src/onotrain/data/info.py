@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.reading import ReadFiles, in_turn
@@ -15,9 +16,6 @@ from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_o
 from onotrain.data.sources import expanded, files_of, format_of, load_dataset
 from onotrain.data.targets import is_one_hot
 
-#: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
-#: count from 0 or 1 without a gap and come this often each.
-FEW_CLASSES, MOST_CLASSES, _OFTEN = 20, 10_000, 3
 _BLOCK_BYTES = 1 << 24
 
 
@@ -230,21 +228,3 @@ def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int]
     if not are_classes(values, len(labels)):
         return None
     return tuple((str(int(value)), int(count)) for value, count in zip(values, counts, strict=True))
-
-
-def are_classes(values: np.ndarray, samples: int) -> bool:
-    """Return whether numbers look like classes: few whole ones, or all from 0 or 1 on, each of them often.
-
-    Parameters
-    ----------
-    values
-        The different ones, sorted.
-    samples
-        How many samples have them.
-    """
-    if not len(values) or (values != np.floor(values)).any():
-        return False
-    if len(values) <= FEW_CLASSES:
-        return 2 * len(values) <= samples
-    in_order = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    return bool(in_order and len(values) <= MOST_CLASSES and samples >= _OFTEN * len(values))

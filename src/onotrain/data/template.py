@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,16 @@ def batch_size(samples: int) -> int:
     return _power_of_two(min(max(samples // 50, 8), 128))
 
 
+def learning_rate(batch: int) -> float:
+    """Return Adam's first rate, which goes with the square root of the batch size, as the noise of gradients does."""
+    return min(1e-3 * math.sqrt(batch / 8), 2e-3)
+
+
+def weight_decay(samples: int) -> float:
+    """Return the L2 penalty: that of a prior of variance 1, which counts as much as one sample; at most 0.01."""
+    return min(1.0 / samples, 1e-2)
+
+
 def epochs(samples: int, batch: int) -> int:
     """Return how many epochs make enough steps, between 5 and 100."""
     return min(max(round(_STEPS * batch / samples), 5), 100)
@@ -231,6 +242,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
         "",
         "model:",
         _noted("  initializer: xavier_uniform", "or kaiming_normal, lecun_normal, ..."),
+        _noted("  bias_initializer: xavier_uniform", "or 0: all units then bend at the mean of the data"),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
         _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
@@ -239,8 +251,8 @@ def template(spec: DataSpec, facts: Facts) -> str:
         "",
         "optimizer:",
         _noted("  name: adam", "or " + ", ".join(name for name in UPDATE_RULES if name != "adam")),
-        "  learning_rate: 1e-3",
-        _noted("  weight_decay: 1e-5", "L2; 0 turns it off"),
+        f"  learning_rate: {1e3 * learning_rate(batch):.2g}e-3",
+        _noted(f"  weight_decay: {weight_decay(samples):.0e}".replace("e-0", "e-"), "L2; 0 turns it off"),
         "",
         "schedule:",
         _noted("  name: cosine", "or constant, step, multi_step, exponential, plateau"),
@@ -274,6 +286,8 @@ def _column_lines(facts: Facts) -> list[str]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        return _list(value)
     return str(value).lower() if isinstance(value, bool) else scalar(value) if isinstance(value, str) else str(value)
 
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from onotrain.config.columns import DateColumn, DatePart
 from onotrain.data.tables.columns import as_text
-from onotrain.data.tables.dates import COMPACT, NO_DAY, order_of_parts, parse_dates
+from onotrain.data.tables.dates import COMPACT, are_times, order_of_parts, parse_dates
 from onotrain.data.tables.numeric import shift_and_spread
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry
 from onotrain.errors import DataError
 
 #: Parts that are taken if they are not all the same.
-_VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
+VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
 #: Parts of a date that go round, and how far [in their own units].
 CYCLES = {"month": 12.0, "weekday": 7.0, "day": 31.0, "hour": 24.0, "minute": 60.0}
 _DAY = np.timedelta64(1, "D").astype("timedelta64[us]").astype(np.int64)
@@ -48,16 +48,15 @@ class DateEncoder:
         """Return the encoder for the training part (`rows`) of a column."""
         dates = dates_of(table, column, options.format)
         dates = dates if rows is None else dates[rows]
-        found = _parts(dates[~np.isnat(dates)])
+        found = parts_of(dates[~np.isnat(dates)])
         if not found["trend"].size:
             raise DataError(
                 f"{table.source}: column {column.name!r} has no value in the training data", hint="ignore it"
             )
         parts = options.parts
         if parts is None:
-            varying: list[DatePart] = [part for part in _VARYING if np.ptp(found[part]) > 0]
-            times = bool((dates[~np.isnat(dates)].astype("M8[D]") == NO_DAY).all())
-            parts = tuple(varying) if times and varying else ("trend", *varying)
+            varying: list[DatePart] = [part for part in VARYING if np.ptp(found[part]) > 0]
+            parts = tuple(varying) if varying and are_times(dates) else ("trend", *varying)
         standard = {part: shift_and_spread("standard", found[part]) for part in ("trend", "year")}
         written = options.format or order_of_parts(column.categories or ())
         return cls(tuple(parts or ()), written, standard["trend"], standard["year"])
@@ -72,12 +71,11 @@ class DateEncoder:
         """Write to ``out (n, columns)``; a missing date is at the mean, and nowhere in any cycle."""
         dates = dates_of(table, column, self.written)
         lost = np.isnat(dates)
-        found = _parts(np.where(lost, np.datetime64(0, "us"), dates))
+        found = parts_of(np.where(lost, np.datetime64(0, "us"), dates))
         target = 0
         for part in self.parts:
             if part in CYCLES:
-                angle = 2 * np.pi * found[part] / CYCLES[part]
-                out[:, target], out[:, target + 1] = np.where(lost, 0, np.sin(angle)), np.where(lost, 0, np.cos(angle))
+                out[:, target : target + 2] = np.where(lost[:, None], 0.0, around(part, found[part]))
                 target += 2
             else:
                 mean, std = self.trend if part == "trend" else self.year
@@ -93,6 +91,12 @@ class DateEncoder:
         """Return the encoder that `to_dict` wrote."""
         trend, year = ((float(data[part][0]), float(data[part][1])) for part in ("trend", "year"))
         return cls(tuple(str(part) for part in data["parts"]), data["written"], trend, year)
+
+
+def around(part: str, values: np.ndarray) -> np.ndarray:
+    """Return sine and cosine of a part that goes round: ``(n, 2)``."""
+    angle = 2 * np.pi * values / CYCLES[part]
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
 
 
 def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
@@ -122,8 +126,8 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
     return np.append(found, np.datetime64("NaT", "us"))[column.values]
 
 
-def _parts(dates: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the parts of dates, float64."""
+def parts_of(dates: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the parts of dates (datetime64, none missing), float64."""
     micros = dates.astype("datetime64[us]").astype(np.int64)
     days = micros // _DAY
     within = micros - days * _DAY

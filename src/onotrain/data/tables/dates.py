@@ -27,7 +27,7 @@ _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 #: Digits alone, which are numbers unless all of them are such dates.
 COMPACT = "%Y%m%d"
 #: Day that a time without a date gets.
-NO_DAY = np.datetime64("1900-01-01", "us")
+_NO_DAY = np.datetime64("1900-01-01", "us")
 _TIME = re.compile(r"\d{1,2}(:\d\d){1,2}(\.\d+)?( ?[ap]m)?", re.IGNORECASE)
 
 
@@ -85,6 +85,12 @@ def are_compact(values: np.ndarray) -> bool:
         return False
     different = np.unique(values)
     return len(different) > 2 and _all([str(int(value)) for value in different], COMPACT) is not None
+
+
+def are_times(dates: np.ndarray) -> bool:
+    """Return whether dates (datetime64 ``(n,)``) are times of day alone; missing ones do not count."""
+    known = dates[~np.isnat(dates)]
+    return bool(len(known) and (known.astype("M8[D]") == _NO_DAY).all())
 
 
 def _may_be_date(text: str) -> bool:

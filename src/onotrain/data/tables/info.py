@@ -9,26 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.config.columns import ColumnOptions, NumericColumn, TextTable
+from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn, TextTable
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
-from onotrain.data.tables.dates import COMPACT, NO_DAY, form_of
+from onotrain.data.tables.dates import COMPACT, are_times, form_of
 from onotrain.data.tables.kinds import is_numbers
 from onotrain.data.tables.roles import (
     Roles,
     choose_roles,
     formats_of,
-    missing_targets,
     no_features,
     rows_of,
     section_of,
     targets_dataset,
 )
 from onotrain.data.tables.table import Column, Table
-from onotrain.data.tables.values import entry, remedy
+from onotrain.data.tables.values import entry, missing_targets, remedy
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, count, figure
 
@@ -198,7 +197,7 @@ def _top(table: Table, column: Column, role: str) -> tuple[int, str]:
         except DataError:
             return len(column.categories or ()), ""
         known = dates[~np.isnat(dates)]
-        if (known.astype("M8[D]") == NO_DAY).all():
+        if are_times(known):
             first, last = (np.datetime_as_string(each, "s")[11:] for each in (known.min(), known.max()))
             return len(np.unique(known)), f"{first} to {last}"
         return len(np.unique(known)), f"{np.datetime_as_string(known.min(), 'm')} to {known.max().astype('M8[m]')}"
@@ -222,5 +221,7 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
             entry |= {"missing": "median", "indicator": True}
         if column.written and options.name in ("numeric", "date"):
             entry["format"] = column.written
+        if isinstance(options, DateColumn) and options.parts is not None:
+            entry["parts"] = list(options.parts)
         found[column.name] = entry
     return found

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from onotrain.config.columns import DatePart
 from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
 from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 
@@ -41,10 +42,13 @@ class Guess:
         See `onotrain.config.columns`.
     why
         What is remarkable, in words; empty if nothing is.
+    parts
+        Of a date, what is learned from; None: all that vary.
     """
 
     kind: Kind
     why: str = ""
+    parts: tuple[DatePart, ...] | None = None
 
 
 def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:

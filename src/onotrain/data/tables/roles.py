@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -19,8 +20,9 @@ from onotrain.config.columns import (
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
+from onotrain.data.tables.seasons import with_parts
 from onotrain.data.tables.table import Column, Table, coded, matching
-from onotrain.data.tables.values import numbers
+from onotrain.data.tables.values import missing_targets, numbers
 from onotrain.errors import DataError
 
 #: Names that say what is to be predicted; ``y`` does not where it stands between x and z.
@@ -119,10 +121,13 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     candidates = [name for name in (features or names) if name not in targets and name not in excluded]
     open_names = [name for name in candidates if name not in kinds_given]
     guesses = guess_kinds(table.select([*open_names, *targets]), targets)
+    with suppress(DataError):  # of targets that are wrong others say so
+        values = target_values(table, targets, kinds_given)
+        guesses = guesses if values is None else with_parts(guesses, table, values)
     if features is not None:  # who names a column wants it
         guesses = {name: _wanted(guess, table[name]) for name, guess in guesses.items()}
     kinds: dict[str, ColumnOptions] = {
-        name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
+        name: kinds_given[name] if name in kinds_given else _options_of(guesses[name]) for name in candidates
     }
     for name in names:  # an id may be named beside the features
         if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
@@ -143,6 +148,11 @@ def no_features(source: str) -> DataError:
 def section_of(kind: str) -> ColumnOptions:
     """Return the options of a kind of column, all at their defaults."""
     return _SECTIONS[kind](name=kind)
+
+
+def _options_of(guess: Guess) -> ColumnOptions:
+    options = section_of(guess.kind)
+    return options.model_copy(update={"parts": guess.parts}) if isinstance(options, DateColumn) else options
 
 
 def _wanted(guess: Guess, column: Column) -> Guess:
@@ -231,15 +241,6 @@ class TablePlaces:
         """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
         names = self.targets if column is None else self.features[column : column + 1]
         return self.table.where(row, self.table[names[0]] if names else self.table.columns[0])
-
-
-def missing_targets(values: np.ndarray) -> np.ndarray:
-    """Return which samples lack a target, or one of several: bool ``(n,)``."""
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return np.isnan(values.reshape(len(values), -1)).any(axis=1)
 
 
 def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:

@@ -13,7 +13,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 
 from onotrain.data.tables.date import dates_of
-from onotrain.data.tables.dates import NO_DAY, other_order
+from onotrain.data.tables.dates import are_times, other_order
 from onotrain.data.tables.dialect import MISSING
 from onotrain.data.tables.kinds import guess_kind
 from onotrain.data.tables.table import Column, Table, shown
@@ -34,7 +34,7 @@ def with_kinds(table: Table) -> tuple[Table, list[str]]:
     for column in table:
         if not column.is_date and guess_kind(column).kind == "date":
             dates = dates_of(table, column, None)
-            if not (dates[~np.isnat(dates)].astype("M8[D]") == NO_DAY).all():
+            if not are_times(dates):
                 orders = other_order(column.categories or ())
                 if orders:
                     notes.append(f"column {column.name!r}: read as {orders[0]}, though {orders[1]} fits as well")
