@@ -18,11 +18,12 @@ from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import Config, LossOptions
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data import DataSpec, prepare
+from onotrain.data import DataSpec
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
 from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
+from onotrain.data.prepare import prepare
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import sample_weights, training_weights
 from onotrain.errors import ConfigError, DataError, UsageError
@@ -117,8 +118,12 @@ def test_a_loss_that_takes_no_weights() -> None:
     assert model.loss.weighs_rows
     model.loss = Plain(LossOptions(name="plain"), 2, load_kernels("float32"))
     with pytest.raises(UsageError, match="loss plain takes no weights of samples") as caught:
-        model.loss.check_weights()
+        model.loss.check_weights(rows=True, outputs=False)
     assert "row_weights" in str(caught.value)
+    with pytest.raises(UsageError, match="loss plain takes no weights of outputs") as caught:
+        model.loss.check_weights(rows=False, outputs=True)
+    assert "output_weights" in str(caught.value)
+    model.loss.check_weights(rows=False, outputs=False)
 
 
 def table(path: Path, rows: list[int], weights: list[float], values: bool = False) -> str:
@@ -173,15 +178,17 @@ def test_validation_has_weights_of_its_own(tmp_path: Path, validation: Any) -> N
     """Those of the samples, not of the classes; weighted and plain metrics differ."""
     source = table(tmp_path / "t.csv", list(range(12)) * 2, np.linspace(0.1, 5, 24).tolist())
     table(tmp_path / "held-out.csv", list(range(12)), np.linspace(0.1, 5, 12).tolist())
-    section = builders.config(
+    made = builders.config(
         3,
+        loss={"name": "cross_entropy", "class_weights": "balanced"},
         data={
             "train": source,
             "weights": "w",
             "validation": validation if isinstance(validation, float) else str(tmp_path / validation),
         },
-    ).data
-    arrays = prepare.prepare(section, "multiclass", 3, "float64", 10**9, "balanced").arrays
+    )
+    section = made.data
+    arrays = prepare(section, "multiclass", 3, "float64", 10**9, made.loss).arrays
     own = np.linspace(0.1, 5, 24 if isinstance(validation, float) else 12)
     expected = own[arrays["validation_index"]] if "validation_index" in arrays else own
     np.testing.assert_allclose(arrays["validation_weights"], expected, rtol=1e-6)

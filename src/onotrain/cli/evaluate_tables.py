@@ -79,12 +79,17 @@ def _scores(evaluation: Evaluation) -> Any:
 
 
 def _outputs(evaluation: Evaluation) -> Any:
-    """Return the table of errors and R2 of each output, with units where they are known."""
+    """Return the table of errors and R2 of each output, with units where they are known.
+
+    Where targets are missing it has the number of those that are measured.
+    """
+    missing = any(output.samples != evaluation.samples for output in evaluation.outputs)
+    measured = [[f"{output.samples:,}"] if missing else [] for output in evaluation.outputs]
     rows = [
-        [output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2)]
-        for output in evaluation.outputs
+        [output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2), *counts]
+        for output, counts in zip(evaluation.outputs, measured, strict=True)
     ]
-    columns = ["output", "unit", "mae", "rmse", "r2"]
+    columns = ["output", "unit", "mae", "rmse", "r2", *(["samples"] if missing else [])]
     return table("", columns, rows, text=["unit"], least=["mae"], optional=["unit"])
 
 

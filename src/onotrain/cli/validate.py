@@ -83,15 +83,14 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     from onotrain.memory import available_bytes
 
     data, files = config.data, list[Path]()
-    weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
     try:
         files = [Path(name).expanduser() for name in expand(data.files)]
         if not data.is_built_in and sum(file.stat().st_size for file in files if file.is_file()) > LARGEST_BYTES:
             return None, f"{data.name} (large, not read)"
         with files_progress() as progress:
             prepared = prepare(
-                data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited,
-                reader=FileReader(progress),
+                data, config.task, config.model.outputs, config.training.dtype, available_bytes(), config.loss,
+                inherited, reader=FileReader(progress),
             )  # fmt: skip
     except DataError as error:
         if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say

@@ -51,7 +51,7 @@ def convert(
     progress: Progress | None = None,
     memory_bytes: int | None = None,
 ) -> int:
-    """Write a data set as HDF5 (``x``, ``y``, names as attributes); `docs/data.md` describes the file.
+    """Write a data set as HDF5 (``x``, ``y``, names and units as attributes); `docs/data.md` describes the file.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def convert(
         with hdf5_writer.new_file(path, len(samples), samples.dtype, dataset, chunk, compression) as writer:
             order = None if shuffle_seed is None else shuffled(len(samples), shuffle_seed)
             if dataset.targets is not None:
-                writer.write_targets(dataset.targets if order is None else dataset.targets[order])
+                writer.write_targets(dataset.targets if order is None else dataset.targets[order], dataset.target_units)
             memory = (available_bytes() // 2 if memory_bytes is None else memory_bytes) // row_bytes
             if order is None:
                 memory = _BLOCK_BYTES // row_bytes

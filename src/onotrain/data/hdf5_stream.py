@@ -50,6 +50,7 @@ class Hdf5Stream:
     def __init__(self, spec: DataSpec, *, finite: bool = True) -> None:
         from onotrain.data.hdf5 import find_arrays, open_file
 
+        spec = _only(spec)
         if detect_format(spec) != "hdf5":
             raise DataError(
                 f"{spec.path}: only HDF5 files are streamed", hint="convert it first: `onotrain data convert`"
@@ -143,6 +144,12 @@ class Hdf5Stream:
         self.close()
 
 
+def _only(spec: DataSpec) -> DataSpec:
+    """Return the file that a pattern or a directory stands for, if it is one."""
+    files = files_of(spec)
+    return files[0] if len(files) == 1 else spec
+
+
 def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
     """Return a file that is to be read in blocks, opened; None if it is to be read whole.
 
@@ -160,7 +167,7 @@ def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -
     DataError
         Streaming is asked for, and the file is not HDF5.
     """
-    several = len(files_of(spec)) > 1
+    several, spec = len(files_of(spec)) > 1, _only(spec)
     if wanted is False or (wanted == "auto" and (several or detect_format(spec) != "hdf5" or is_table(spec))):
         return None
     if several:

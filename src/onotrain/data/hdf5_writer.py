@@ -26,12 +26,11 @@ class Writer:
         """Write the rows from `begin` on."""
         self._features[begin : begin + len(block)] = block.reshape(len(block), *self._features.shape[1:])
 
-    def write_targets(self, targets: np.ndarray) -> None:
-        """Write all targets: int64, float32 or text."""
-        if targets.dtype.kind == "U":
-            self._file.create_dataset("y", data=_fixed_text(targets))
-        else:
-            self._file.create_dataset("y", data=targets)
+    def write_targets(self, targets: np.ndarray, units: tuple[str, ...] | None = None) -> None:
+        """Write all targets: int64, float64 or text; and their units, one for each output, where they are known."""
+        written = self._file.create_dataset("y", data=_fixed_text(targets) if targets.dtype.kind == "U" else targets)
+        if units is not None:
+            written.attrs["units"] = _fixed_text(np.array(units))
 
 
 @contextlib.contextmanager

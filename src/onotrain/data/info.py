@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onotrain.data.class_names import is_one_hot
 from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.sources import expanded, files_of, format_of, load_dataset
-from onotrain.data.targets import is_one_hot
 
 _BLOCK_BYTES = 1 << 24
 

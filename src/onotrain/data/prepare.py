@@ -12,11 +12,12 @@ import numpy as np
 from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.description import DataDescription
-from onotrain.data.for_network import check_features, encode, read_prepared
+from onotrain.data.for_network import check_features, read_prepared
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
 from onotrain.data.identity import digest_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
+from onotrain.data.missing_targets import check_streamed, labelled_samples, left_out
 from onotrain.data.normalization import Normalization
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import Samples, blocks_of, samples_of
@@ -25,10 +26,9 @@ from onotrain.data.sources import expanded, format_of, is_table, load_dataset, r
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table, shown
-from onotrain.data.targets import TargetCodec
-from onotrain.data.weights import ClassWeights, sample_weights, training_weights
+from onotrain.data.units import units_of
+from onotrain.data.wanted import Wanted
 from onotrain.errors import DataError
-from onotrain.text import count
 
 #: Samples of a block that a normalisation is computed from.
 _BLOCK_ROWS = 4096
@@ -52,6 +52,7 @@ class Prepared:
         parts are cut from it; for validation and test either ``<part>_index``, or ``<part>_features`` (unless streamed)
         and ``<part>_targets``, or nothing.  Where samples or classes have weights, ``weights`` of all samples in the
         training file, 1 in the mean over the training part; where samples have, ``<part>_weights`` of the others.
+        Where outputs have weights or targets are missing, ``output_weights`` (see `measured_weights`).
     description
         Shapes, names, and how features and targets are scaled, fitted on the training part.
     notes
@@ -64,7 +65,7 @@ class Prepared:
 
 
 def prepare(
-    section: Any, task: str, outputs: int, dtype: str, memory: int, class_weights: ClassWeights = None,
+    section: Any, task: str, outputs: int, dtype: str, memory: int, loss: Any = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
     reader: ReadFiles = in_turn,
 ) -> Prepared:  # fmt: skip
@@ -80,8 +81,8 @@ def prepare(
         Compute dtype.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
-    class_weights
-        Of the ``loss`` section.
+    loss
+        The ``loss`` section, for its weights of classes and outputs; None: there are none.
     inherited
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held
@@ -97,7 +98,7 @@ def prepare(
     held = held or {}
     spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = _prepare_table if is_table(spec) else _prepare_arrays
-    prepared = reading(section, spec, _Wanted(task, outputs, dtype, memory, class_weights, inherited, held, reader))
+    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader))
     _check_counts(prepared.arrays, spec.path)
     return replace(prepared, notes=(*prepared.notes, *_unseen_classes(prepared)))
 
@@ -115,47 +116,6 @@ def _unseen_classes(prepared: Prepared) -> Iterator[str]:
         yield f"no sample of class {shown_names} is trained on: add samples, or use data.split.by: class"
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What training asks of the data; see `prepare`."""
-
-    task: str
-    outputs: int
-    dtype: str
-    memory: int
-    class_weights: ClassWeights
-    inherited: Inherited | None
-    held: Mapping[str, Dataset | Table]
-    reader: ReadFiles
-
-    def targets(
-        self, section: Any, dataset: Dataset, table: Table | None = None
-    ) -> tuple[TargetCodec, dict[str, np.ndarray]]:
-        """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on."""
-        kept = self.inherited and self.inherited.codec_of(self.task, self.outputs, dataset, section)
-        codec = kept or TargetCodec.fit(self.task, self.outputs, dataset)
-        classes = None
-        if self.task in ("multiclass", "binary"):
-            classes = codec.encode(dataset).reshape(-1).astype(np.int64)
-        arrays = parts.cut(section, len(dataset), classes, table, dataset.source)
-        if codec is not kept or self.task != "regression":
-            codec = codec.scaled(section.normalize_targets, dataset, arrays.get(parts.TRAIN))
-        targets, own = encode(codec, dataset, self.dtype), sample_weights(dataset)
-        counted = training_weights(own, self.class_weights, codec, targets, arrays.get(parts.TRAIN), dataset.source)
-        weights = {} if counted is None else {"weights": counted.astype(self.dtype)}
-        if own is not None:
-            for name, index in arrays.items():
-                if name.endswith("_index") and name != parts.TRAIN:
-                    weights[name.replace("_index", "_weights")] = own[index].astype(self.dtype)
-        return codec, {"targets": targets, **arrays, **weights}
-
-    def labels(self, part: str, codec: TargetCodec, dataset: Dataset) -> dict[str, np.ndarray]:
-        """Return targets and weights of a part that has samples of its own."""
-        own = sample_weights(dataset)
-        weights = {} if own is None else {f"{part}_weights": own.astype(self.dtype)}
-        return {f"{part}_targets": encode(codec, dataset, self.dtype), **weights}
-
-
 def _apart(section: Any) -> Iterator[tuple[str, Any]]:
     """Yield the parts that have samples of their own, and where these are."""
     for part, where in (("validation", section.validation), ("test", section.test)):
@@ -163,19 +123,20 @@ def _apart(section: Any) -> Iterator[tuple[str, Any]]:
             yield part, where
 
 
-def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream = _read(section, spec, stack, wanted.memory, wanted.reader)
-        codec, arrays = wanted.targets(section, train)
+        train, train_stream, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
+        codec, arrays, more = wanted.targets(section, train)
+        notes += more
         arrays |= {} if train_stream else {"features": train.features}
-        memory, notes = wanted.memory - train.features.nbytes, list[str]()
+        memory = wanted.memory - train.features.nbytes
         for part, where in _apart(section):
             of_part = DataSpec(SOURCE, held=wanted.held.get(part))
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream = _read(section, of_part, stack, memory, wanted.reader)
+            held_out, stream, _ = _read(section, of_part, stack, memory, wanted.reader)
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -195,19 +156,19 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
         digest = f"{digest_of([train.targets])}:{digest_of([_features_at(train, train_stream, rows)])}"
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=digest, target_units=train.target_units, inherited=kept is not None,
+        digest=digest, target_units=units_of(section.units, codec, train), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 
 
-def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
+def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
     table = read_table(spec, texts=texts, formats=formats_of(section.columns), reader=wanted.reader)
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
-    codec, arrays = wanted.targets(section, labels, table)
+    codec, arrays, more = wanted.targets(section, labels, table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
     kept, kinds = None, roles.kinds
@@ -228,28 +189,28 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: _Wanted) -> Prepared:
             reader=wanted.reader,
         )  # fmt: skip
         arrays |= {f"{part}_features": features, **wanted.labels(part, codec, found)}
-    notes = [*table.notes, *roles.notes()]
-    if dropped:
-        notes.append(f"{count(dropped, 'sample')} without a target left out")
+    notes = [*table.notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more]
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
         preparation=preparation, digest=digest_of([column.values for column in table]),
-        target_units=labels.target_units, inherited=kept is not None,
+        target_units=units_of(section.units, codec, labels), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes))
 
 
 def _read(
     section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
-) -> tuple[Dataset, Hdf5Stream | None]:
-    """Return a data set, checked, or the targets of one that is streamed."""
+) -> tuple[Dataset, Hdf5Stream | None, list[str]]:
+    """Return a data set, checked, or the targets of one that is streamed, and notes."""
     spec = expanded(spec)
-    stream = open_stream(spec, section.stream, memory)
+    stream, policy = open_stream(spec, section.stream, memory), section.missing_targets
     if stream is not None:
-        return stack.enter_context(stream).targets_only(), stream
-    dataset = load_dataset(spec, reader)
+        labels = stack.enter_context(stream).targets_only()
+        check_streamed(labels, policy)
+        return labels, stream, []
+    dataset, dropped = labelled_samples(load_dataset(spec, reader), policy)
     check_finite(dataset)
-    return dataset, None
+    return dataset, None, left_out(dropped, policy)
 
 
 def _features_at(dataset: Dataset, stream: Hdf5Stream | None, rows: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
 from onotrain.data.tables.joining import Origins, name_of_all
 from onotrain.data.tables.table import shown
+from onotrain.data.units import joined_units
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
@@ -210,7 +211,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
         weights=_joined_weights(datasets),
-        target_units=_common_units(datasets),
+        target_units=joined_units(datasets),
     )
 
 
@@ -260,23 +261,6 @@ def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
         lacking = next(each.source for each in datasets if each.weights is None)
         raise DataError(f"{lacking}: samples have no weights, but those of other files have")
     return np.concatenate(weights) if weights else None
-
-
-def _common_units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
-    """Return the unit of each target, which some files may leave out."""
-    known = [each for each in datasets if each.target_units is not None]
-    if not known:
-        return None
-    units = list(known[0].target_units or ())
-    for each in known[1:]:
-        for column, unit in enumerate(each.target_units or ()):
-            if unit and units[column] and unit != units[column]:
-                raise DataError(
-                    f"{each.source}: target {column} is in {unit}, but in {units[column]} in files before it",
-                    hint="convert it to the same units",
-                )
-            units[column] = units[column] or unit
-    return tuple(units)
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -53,6 +53,8 @@ class StreamFeed:
         As for `onotrain.data.feed.ArrayFeed`.
     weights
         How much each row counts, ``(rows,)`` in the dtype to compute in; None: all alike.
+    output_weights
+        As for `onotrain.data.feed.ArrayFeed`.
     """
 
     def __init__(
@@ -68,9 +70,10 @@ class StreamFeed:
         seed: int,
         kernels: Kernels,
         weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
-        self._weights, self.weighted = weights, weights is not None
+        self._weights, self.weighted, self.output_weights = weights, weights is not None, output_weights
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
         block_bytes = stream.block_rows * stream.features * stream.dtype.itemsize
         # A batch may begin in one window and end in the next, but not reach into a third.

@@ -127,7 +127,10 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
             hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
         )
     shape = "x".join(str(extent) for extent in info.feature_shape)
-    return Facts(info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets)
+    return Facts(
+        info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
+        (*_left_out(info.targets),),
+    )  # fmt: skip
 
 
 def _left_out(targets: TargetInfo | None) -> list[str]:
@@ -151,10 +154,10 @@ def task_of(facts: Facts) -> Task:
             f"{facts.source}: no targets to learn from",
             hint="name them with --targets: an array (HDF5, NPZ), a column of a table or the label file (NPY, IDX)",
         )
-    if targets.missing and facts.columns is None:
+    if targets.missing == facts.samples:
         raise DataError(
-            f"{facts.source}: {targets.missing} of {facts.samples} samples have no target",
-            hint="remove these samples, or name other targets with --targets",
+            f"{facts.source}: all {facts.samples:,} samples have no target, or lack one of several",
+            hint="name other targets with --targets; data.missing_targets: mask trains on those that are there",
         )
     width = 1 if len(targets.shape) == 1 else targets.shape[1]
     if targets.kind == "labels":
@@ -201,7 +204,7 @@ def epochs(samples: int, batch: int) -> int:
     return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
-def template(spec: DataSpec, facts: Facts) -> str:
+def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None = None) -> str:
     """Return a commented configuration (YAML) for a data set.
 
     Parameters
@@ -210,11 +213,13 @@ def template(spec: DataSpec, facts: Facts) -> str:
         How the data are read; what is not a default is written out.
     facts
         What they look like.
+    units
+        Of the targets of a regression: one for all, or by name.
 
     Raises
     ------
     DataError
-        There is nothing to learn from, or too few samples.
+        There is nothing to learn from, too few samples, or no such target to have a unit.
     """
     samples = facts.samples
     if samples < 2:
@@ -238,6 +243,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
         *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
           if regression else []),
+        *_unit_lines(facts, task, units),
         *_column_lines(facts),
         "",
         "model:",
@@ -269,19 +275,34 @@ def template(spec: DataSpec, facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unit_lines(facts: Facts, task: Task, units: str | Mapping[str, str] | None) -> list[str]:
+    """Return the key ``units``, if units are given."""
+    if units is None:
+        return []
+    if task.loss != "mse":
+        raise DataError(f"{facts.source}: units are given, but the targets are classes, which have none")
+    if isinstance(units, str):
+        return [f"  units: {scalar(units)}"]
+    names = (facts.targets and facts.targets.names) or facts.target_names or tuple(map(str, range(task.outputs)))
+    unknown = [name for name in units if name not in names]
+    if unknown:
+        raise DataError(f"{facts.source}: a unit is given for {unknown[0]!r}, expected one of {', '.join(names[:20])}")
+    return [f"  units: {{{', '.join(f'{scalar(name)}: {scalar(unit)}' for name, unit in units.items())}}}"]
+
+
 def _column_lines(facts: Facts) -> list[str]:
     """Return the section ``columns`` of a table, a line for each column."""
-    if facts.columns is None:
-        return []
-    lines = [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
-    for name, kind in facts.columns.items():
+    lines = [] if facts.columns is None else [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
+    for name, kind in (facts.columns or {}).items():
         options = {key: value for key, value in kind.items() if key != "name"}
         text = kind["name"]
         if options:
             text = "{" + ", ".join([f"name: {text}", *(f"{k}: {_plain(v)}" for k, v in options.items())]) + "}"
         lines.append(f"    {scalar(name)}: {text}")
     if facts.targets is not None and facts.targets.missing:
-        lines.append(_noted("  missing_targets: drop", f"{count(facts.targets.missing, 'sample')} without a target"))
+        several = len(facts.targets.shape) > 1 and facts.targets.shape[1] > 1
+        what = "a target; mask: use those that they have" if several else "a target"
+        lines.append(_noted("  missing_targets: drop", f"{count(facts.targets.missing, 'sample')} without {what}"))
     return lines
 
 

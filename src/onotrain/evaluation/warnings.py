@@ -18,7 +18,7 @@ _MOST_NAMES = 5
 
 
 def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
-    """Return the sums that warnings are made of; `origin` is any row of the targets.  None: there are no warnings."""
+    """Return the sums that warnings are made of, None without warnings; `origin` is any target of each output."""
     if has_confusion(task):
         return ClassCounts(max(2, outputs))
     return errors(origin) if task == "regression" else None
@@ -67,8 +67,8 @@ def _constant(sums: np.ndarray, names: Sequence[str]) -> str | None:
         return None
     what = "is the mean over the other outputs" if len(constant) < len(names) else "has no value"
     return (
-        f"r2 {what}: the targets of {', '.join(constant[:_MOST_NAMES])} do not vary in these samples.  What to do: go "
-        "by mae or rmse, or take samples in which they vary"
+        f"r2 {what}: the targets of {', '.join(constant[:_MOST_NAMES])} do not vary in these samples, or are missing.  "
+        "What to do: go by mae or rmse, or take samples in which they vary"
     )
 
 

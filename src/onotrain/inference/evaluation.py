@@ -14,11 +14,12 @@ from onotrain.config import metrics as known
 from onotrain.data import DataSpec
 from onotrain.data.reading import Progress, no_progress
 from onotrain.data.samples import Samples
+from onotrain.data.weights import output_weights
 from onotrain.errors import UsageError
 from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.confusion import Confusion, ConfusionCounts
 from onotrain.evaluation.curves import CurvesOf, PairsOf
-from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.evaluator import Evaluator, origin_of
 from onotrain.evaluation.metrics import has_confusion, make_metrics
 from onotrain.evaluation.ranking import Scores, check_size
 from onotrain.evaluation.value_scores import PerOutput
@@ -142,15 +143,16 @@ class _Job:
         self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
         self._tables, self._threshold, self._drawable = tables, threshold, drawable
         loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
-        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
+        origin, outputs = origin_of(samples, metadata.codec.in_units), predictor.output.shown_names
         self._watched = watched(loss.task, loss.outputs, origin)
         measures = make_metrics(
-            names, loss, origin, of=predictor.output.shown_names,
+            names, loss, origin, of=outputs,
             weighted=samples.weights(0, 1) is not None, threshold=threshold is not None,
         )  # fmt: skip
         self._evaluator = Evaluator(
             predictor.model, samples, metadata.normalization, measures, predictor.kernels,
             scaling=metadata.codec.scaling,
+            output_weights=output_weights(getattr(metadata.config.loss, "output_weights", None), outputs, source.name),
         )  # fmt: skip
 
     def run(self, warnings: Sequence[str]) -> Evaluation:

@@ -13,6 +13,7 @@ from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, read_prepared
 from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
@@ -113,7 +114,8 @@ def _in_memory(
     """Read everything once on each node."""
 
     def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
-        dataset = load_dataset(spec, reader)
+        policy = metadata.config.data.missing_targets if labelled else "error"
+        dataset, _ = labelled_samples(load_dataset(spec, reader), policy)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
@@ -165,7 +167,12 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, sp
         file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
 
-    labels = _once_per_node(world, lambda _: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+    def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        dataset = file.targets_only()
+        check_streamed(dataset, metadata.config.data.missing_targets)
+        return _labels(metadata, dataset), ""
+
+    labels = _once_per_node(world, make)[0] if labelled else {}
     passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
     return Source(
         file.source,

@@ -21,9 +21,10 @@ from onotrain.data.sample_pool import Pool
 from onotrain.data.samples import samples_of
 from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.stream_feed import StreamFeed
+from onotrain.data.weights import output_weights
 from onotrain.errors import DataError, UsageError, on_all_ranks
 from onotrain.evaluation import metrics
-from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.evaluator import Evaluator, origin_of
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.parallel.agreement import agreed
@@ -64,12 +65,11 @@ class RunData:
     ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
-        weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
             task, dtype = config.task, training.dtype
-            prepared = prepare(data, task, outputs, dtype, memory, weights, inherited, held, reader)
+            prepared = prepare(data, task, outputs, dtype, memory, config.loss, inherited, held, reader)
             return prepared.arrays, (prepared.description, prepared.notes)
 
         with agreed(world.comm):
@@ -105,11 +105,14 @@ class RunData:
         """
         arrays, data, training = self._arrays, self._config.data, self._config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
-        weights = arrays.get("weights")
+        weights, by_output = arrays.get("weights"), arrays.get("output_weights")
         if "features" in arrays:
             self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
             features = arrays["features"]
-            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
+            return ArrayFeed(
+                features, targets, index, normalization, training.seed, self._kernels, self.pool, weights,
+                by_output,
+            )  # fmt: skip
         if data.partition.name != "none":
             raise UsageError(
                 f"{data.name}: is streamed, for it does not fit in every node's memory; partition "
@@ -127,6 +130,7 @@ class RunData:
             feed = StreamFeed(
                 self._world.node, partial(allocate, self._world.node), stream, targets, index,
                 data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
+                by_output,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
@@ -152,11 +156,13 @@ class RunData:
             stream = self._stack.enter_context(Hdf5Stream(spec))
         weights, codec = arrays.get(f"{part}_weights"), self.description.codec
         samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream, weights)
-        origin = np.atleast_1d(codec.in_units(samples.targets(0, 1))[0])
         names = codec.shown_names(self.description.target_names)
+        own = output_weights(getattr(self._config.loss, "output_weights", None), names, data.name)
+        origin = origin_of(samples, codec.in_units)
         wanted = metrics.make_metrics(
             self._config.training.metrics, model.loss, origin, of=names, weighted=weights is not None
         )
         return Evaluator(
-            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling
-        )
+            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling,
+            output_weights=own,
+        )  # fmt: skip

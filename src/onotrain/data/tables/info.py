@@ -12,6 +12,7 @@ import numpy as np
 from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn, TextTable
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
+from onotrain.data.missing_targets import none_left, without_target
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
@@ -27,7 +28,7 @@ from onotrain.data.tables.roles import (
     targets_dataset,
 )
 from onotrain.data.tables.table import Column, Table
-from onotrain.data.tables.values import entry, missing_targets, remedy
+from onotrain.data.tables.values import entry, remedy
 from onotrain.errors import DataError
 from onotrain.text import DIGITS, count, figure
 
@@ -132,9 +133,9 @@ def describe_table(
     try:
         dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
-            lost = missing_targets(dataset.targets)
+            lost = without_target(dataset.targets, "drop")
             if lost.all():
-                raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
+                raise none_left(table.source, roles.targets, dataset.targets)
             known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:

@@ -19,10 +19,11 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
+from onotrain.data.missing_targets import REMEDY, none_left, without_target
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
 from onotrain.data.tables.seasons import with_parts
 from onotrain.data.tables.table import Column, Table, coded, matching
-from onotrain.data.tables.values import missing_targets, numbers
+from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
 
 #: Names that say what is to be predicted; ``y`` does not where it stands between x and z.
@@ -244,14 +245,14 @@ class TablePlaces:
 
 
 def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples that have a target, and how many have none.
+    """Return the samples whose targets the policy takes, and how many are left out.
 
     Parameters
     ----------
     table, roles, given
         See `choose_roles`.
     policy
-        ``error`` or ``drop`` (``data.missing_targets``).
+        ``data.missing_targets``.
 
     Raises
     ------
@@ -259,22 +260,19 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         Some have none, and that is an error; or none has one.
     """
     values = target_values(table, roles.targets, given)
-    lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
+    lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
     count = int(lost.sum())
     if not count:
         return table, 0
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if count == len(table):
-        raise DataError(
-            f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty",
-            hint="name another target with data.targets (of a command: --targets)",
-        )
+    if count == len(table) and values is not None:
+        raise none_left(table.source, roles.targets, values)
     if policy == "error":
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
             + ("" if count == 1 else f" (the first of {count:,})"),
-            hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
+            hint=f"{REMEDY}, or name another target with data.targets",
         )
     return rows_of(table, np.flatnonzero(~lost)), count
 

@@ -14,11 +14,11 @@ from scipy.special import fdtrc
 
 from onotrain.config.columns import DatePart
 from onotrain.data.classes import are_classes
+from onotrain.data.missing_targets import without_target
 from onotrain.data.tables.date import VARYING, around, dates_of, parts_of
 from onotrain.data.tables.dates import are_times
 from onotrain.data.tables.kinds import Guess
 from onotrain.data.tables.table import Table
-from onotrain.data.tables.values import missing_targets
 from onotrain.seeds import generator
 
 #: How probable a dependence at least as strong may be by chance.
@@ -58,7 +58,7 @@ def seasonal_parts(dates: np.ndarray, targets: np.ndarray) -> tuple[DatePart, ..
     targets
         Text or numbers ``(n,)``, or numbers ``(n, k)``; samples that lack one do not count.
     """
-    rows = np.flatnonzero(~(np.isnat(dates) | missing_targets(targets)))
+    rows = np.flatnonzero(~(np.isnat(dates) | without_target(targets, "drop")))
     if len(rows) > _SAMPLES:
         rows = rows[generator(0, "seasons").integers(len(rows), size=_SAMPLES)]
     if not len(rows):

@@ -103,12 +103,3 @@ def entry(text: str) -> str:
 def first_of(count: int) -> str:
     """Return what to add to the place of the first of several."""
     return "" if count == 1 else f" (the first of {count:,})"
-
-
-def missing_targets(values: np.ndarray) -> np.ndarray:
-    """Return which samples lack a target, or one of several: bool ``(n,)``."""
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return np.isnan(values).any(axis=tuple(range(1, values.ndim)))
