@@ -129,7 +129,7 @@ def test_units_and_names_that_differ(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "part-2.h5", "r+") as file:
         file["y"].attrs["units"] = "mm"
     for read in (load_dataset, Hdf5Stream):
-        with pytest.raises(DataError, match=r"part-2.h5: target 0 is in mm, but in m in .*part-0.h5"):
+        with pytest.raises(DataError, match=r"part-2.h5: target 'y' is in mm, but in m in .*part-0.h5"):
             read(spec)
     with h5py.File(tmp_path / "part-1.h5", "r+") as file:
         file.attrs["feature_names"] = list("abd")
@@ -234,6 +234,22 @@ def test_a_stored_table_is_prepared_as_one_in_memory(
         made = prepared(train, stream=True, dtype=dtype, **keys)
         assert "features" not in made.arrays
         assert_same(made, prepared(train, stream=False, dtype=dtype, **keys))
+
+
+@pytest.mark.parametrize("columns", [{}, {"cost": {"name": "numeric", "format": "$1,234.5"}, "share": "numeric"}])
+def test_numbers_that_are_written_as_text_are_numbers_in_every_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 64)
+    values = np.random.default_rng(3).uniform(0, 5000, (4, 60))
+    for number, some in enumerate(values):
+        table = {"cost": [f"${v:,.2f}" for v in some], "share": [f"{v / 50:.1f}%" for v in some], "y": some**0.5}
+        pq.write_table(pa.table(table), tmp_path / f"part-{number}.parquet", row_group_size=16)
+    keys = {"columns": columns, "targets": "y"}
+    made = prepared(str(tmp_path / "part-*.parquet"), stream=True, **keys)
+    assert_same(made, prepared(str(tmp_path / "part-*.parquet"), stream=False, **keys))
+    assert made.description.feature_names == ("cost", "share")
+    assert np.corrcoef(features_of(made, "train")[:, 0], values.reshape(-1))[0, 1] > 0.999999
 
 
 @pytest.mark.parametrize("files", [1, 7])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onotrain.config.columns import TextTable
 from onotrain.data import DataSpec, TargetCodec, load_dataset
 from onotrain.data.tables.blocks import blocks
-from onotrain.data.tables.dialect import look_at
+from onotrain.data.tables.dialect_guess import look_at
 from onotrain.errors import DataError
 from tables import columns, prepared, read, refused, write
 

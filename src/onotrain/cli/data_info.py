@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from onotrain.cli.display import count
 from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
 from onotrain.data.sources import expanded, is_table
-from onotrain.text import figure
+from onotrain.data.tables.table import shown
+from onotrain.text import count, figure
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -47,7 +47,7 @@ def _table_facts(found: TableInfo) -> Iterator[tuple[str, str]]:
     yield "columns", f"{len(found.columns):,}, of which {found.features:,} would be learned from"
     lost = sum(column.missing for column in found.columns)
     if lost:
-        yield "missing", f"{lost:,} entries"
+        yield "missing", count(lost, "entry", "entries")
     yield from _target_facts(found.targets)
     if found.roles.targets:
         yield (
@@ -66,6 +66,18 @@ def _target_facts(targets: TargetInfo | None) -> Iterator[tuple[str, str]]:
     yield "targets", f"{_target_kind(targets)}, {targets.dtype} of shape {shape}"
     if targets.missing:
         yield "", f"{count(targets.missing, 'sample')} without target"
+    single = [name for name, samples in targets.class_counts or () if samples == 1 and targets.kind == "classes"]
+    if single:
+        yield (
+            "",
+            (
+                f"{count(len(single), 'class', 'classes')} of one sample: {shown(single)}; none can be learned and "
+                "validated: add samples, join classes that are alike, or leave them out"
+            ),
+        )
+    constant = [name for name, low, high, *_ in targets.ranges if low == high]
+    if constant:
+        yield "", f"{shown(constant)} never changes: there is nothing to learn, and R2 has no value"
 
 
 def _target_kind(targets: TargetInfo) -> str:

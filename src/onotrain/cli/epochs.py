@@ -7,7 +7,7 @@ from typing import Any
 
 from onotrain import __version__
 from onotrain.data.reading import FilesRead
-from onotrain.text import figure, wrapped
+from onotrain.text import count, figure, wrapped
 from onotrain.training.observers import RunStart
 
 #: Stands beside the best epoch.
@@ -19,11 +19,6 @@ _SHORT = {"loss": "loss", "accuracy": "acc"}
 _LEAST = ("lr", "samples/s", "seconds")
 #: And last.
 _MOST = ("acc", "val r2", "val acc", "val loss")
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 rank`` or ``12,345 samples``."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration(seconds: float) -> str:

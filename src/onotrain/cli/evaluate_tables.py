@@ -25,8 +25,8 @@ _HEADING, _NAME = 8, 16
 
 def show(evaluation: Evaluation) -> None:
     """Print metrics, and the tables that are not too large."""
-    from onotrain.cli.display import count
     from onotrain.cli.terminal import console, terminal_columns
+    from onotrain.text import count
 
     screen = console(terminal_columns())
     screen.print(f"{evaluation.source}: {count(evaluation.samples, 'sample')}", markup=False, soft_wrap=True)
@@ -50,7 +50,7 @@ def _has_unit(metric: str) -> bool:
 
 def _tables(evaluation: Evaluation) -> Iterator[Any]:
     """Yield what follows the metrics."""
-    from onotrain.cli.display import count
+    from onotrain.text import count
 
     if 1 < len(evaluation.outputs) <= _MOST_CLASSES:
         yield _outputs(evaluation)

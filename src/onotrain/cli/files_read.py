@@ -6,7 +6,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
-from onotrain.cli.epochs import count, duration
+from onotrain.cli.epochs import duration
+from onotrain.text import count
 
 __all__ = ["FilesBar", "FilesLines", "FilesProgress"]
 

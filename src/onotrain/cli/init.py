@@ -50,7 +50,7 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], units: Seque
     from onotrain.data.reading import FileReader
     from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
-    from onotrain.text import wrapped
+    from onotrain.text import printable, wrapped
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
@@ -65,5 +65,5 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], units: Seque
     columns = text_columns()
     click.echo(wrapped(text.splitlines()[0].removeprefix("# "), columns, 2, first=f"{output}: "))
     for note in facts.notes:
-        click.echo(wrapped(note, columns, 8, first="  note: "))
+        click.echo(wrapped(printable(note), columns, 8, first="  note: "))
     click.echo(f"next: onotrain train {output}")

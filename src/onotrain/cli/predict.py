@@ -84,9 +84,9 @@ def command(
 
 def _lines(report: PredictionReport) -> str:
     """Return what came of it."""
-    from onotrain.cli.display import count, duration
+    from onotrain.cli.display import duration
     from onotrain.cli.terminal import text_columns
-    from onotrain.text import wrapped
+    from onotrain.text import count, wrapped
 
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from onotrain.cli.subcommand import Subcommand, overrides
+from onotrain.text import count
 
 EXAMPLES = """
 onotrain validate configs/digits.yaml
@@ -56,7 +57,6 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
 
 def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
-    from onotrain.cli.display import count
     from onotrain.text import figure
     from onotrain.training.warm_start import WarmStart
 
@@ -98,12 +98,12 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
-    return prepared.description, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
+    size = f"{count(samples, 'sample')} of {count(features, 'feature')}"
+    return prepared.description, f"{data.name}: {size}; validation: {validation}"
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
     """Yield the widths of the network and, where the data are known, how many parameters it has and begins with."""
-    from onotrain.cli.display import count
     from onotrain.cli.network import model_of
 
     if description is None:

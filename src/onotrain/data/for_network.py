@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def labelled_table(
 
 def table_for(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], stream: bool | str = False,
-    memory: int | None = None, reader: ReadFiles = in_turn,
+    memory: int | None = None, reader: ReadFiles = in_turn, formats: Mapping[str, str] | None = None,
 ) -> Table:  # fmt: skip
     """Return the columns that a network needs, from a table or from an array of numbers.
 
@@ -101,6 +101,8 @@ def table_for(
         Whether Parquet files stay on the disk, as a `StoredTable`; see `onotrain.data.streaming.open_stream`.
     reader
         Reads the files that are read whole.
+    formats
+        How numbers are written, by column, beside those of the preparation.
 
     Raises
     ------
@@ -115,12 +117,13 @@ def table_for(
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
-    wanted = {*needed, *preparation.ids} | ({spec.weights} if spec.weights is not None else set())
-    store = stored_table(spec, stream, texts=preparation.texts, columns=wanted)
+    columns = {*needed, *preparation.ids} | ({spec.weights} if spec.weights is not None else set())
+    formats, texts = {**(formats or {}), **preparation.formats}, preparation.texts
+    store = stored_table(spec, stream, texts=texts, columns=columns, formats=formats)
     if store is not None and (stream is True or is_large(len(store) * _bytes_of(store, preparation), memory)):
         table: Table = store
     else:
-        table = read_table(spec, wanted=wanted, texts=preparation.texts, reader=reader)
+        table = read_table(spec, wanted=columns, texts=texts, formats=formats, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(

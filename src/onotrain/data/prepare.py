@@ -25,8 +25,8 @@ from onotrain.data.sources import expanded, format_of, is_table, load_dataset, r
 from onotrain.data.streaming import is_large, notes_on, open_stream, stored_table, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import choose_roles, labelled_only, targets_dataset
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
+from onotrain.data.tables.table import Table, shown
 from onotrain.data.units import units_of
 from onotrain.data.wanted import Wanted
 from onotrain.errors import DataError, UsageError
@@ -112,7 +112,20 @@ def prepare(
             f"{section.partition.name} needs samples in memory",
             hint="set data.stream: false, if a node has the memory, or use data.partition: none",
         )
-    return prepared
+    return replace(prepared, notes=(*prepared.notes, *_unseen_classes(prepared)))
+
+
+def _unseen_classes(prepared: Prepared) -> Iterator[str]:
+    """Yield a note on classes of which no sample is trained on."""
+    codec, targets = prepared.description.codec, prepared.arrays["targets"]
+    if codec.task != "multiclass":
+        return
+    trained = targets[prepared.arrays.get(parts.TRAIN, slice(None))]
+    none = np.flatnonzero(np.bincount(trained.reshape(-1).astype(np.int64), minlength=codec.outputs) == 0)
+    if len(none):
+        names = codec.class_names or tuple(map(str, range(codec.outputs)))
+        shown_names = shown([names[number] for number in none])
+        yield f"no sample of class {shown_names} is trained on: add samples, or use data.split.by: class"
 
 
 def _apart(section: Any) -> Iterator[tuple[str, Any]]:
@@ -166,9 +179,12 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
 def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are columns of a table."""
     texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
-    store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts)
+    formats = formats_of(section.columns)
+    store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts, formats=formats)
     stays = store is not None and (section.stream is True or is_large(store.nbytes, wanted.memory))
-    table = store if store is not None and stays else read_table(spec, texts=texts, reader=wanted.reader)
+    table = (
+        store if store is not None and stays else read_table(spec, texts=texts, formats=formats, reader=wanted.reader)
+    )
     roles = choose_roles(table, spec, section.columns)
     table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
@@ -197,7 +213,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
             arrays[f"{part}_features"] = preparation.transform(samples, wanted.dtype)
         arrays |= wanted.labels(part, codec, found)
     notes = [
-        *table.notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more,
+        *table.all_notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more,
         *notes_on(streams.get("train"), section.window_mib),
     ]  # fmt: skip
     description = DataDescription(
@@ -220,7 +236,8 @@ def _part_of_table(
         )
     of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part))
     stream = False if of_part.held is not None else section.stream
-    table = table_for(of_part, preparation, targets, stream, memory, wanted.reader)
+    formats = formats_of(section.columns)
+    table = table_for(of_part, preparation, targets, stream, memory, wanted.reader, formats)
     return labelled_table(table, preparation, targets, spec.weights, section.columns, section.missing_targets)
 
 

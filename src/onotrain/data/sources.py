@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -52,16 +52,19 @@ def load_dataset(spec: DataSpec, reader: ReadFiles = in_turn) -> Dataset:
 
 
 def read_table(
-    spec: DataSpec, *, wanted: Collection[str] | None = None, texts: Collection[str] = (), reader: ReadFiles = in_turn
-) -> Table:
+    spec: DataSpec, *, wanted: Collection[str] | None = None, texts: Collection[str] = (),
+    formats: Mapping[str, str] | None = None, reader: ReadFiles = in_turn,
+) -> Table:  # fmt: skip
     """Read a table, of one file or several; see `onotrain.data.tables.loading.read_table`."""
     files = files_of(spec)
-    tables = reader(partial(_read_file, wanted=wanted, texts=texts), files)
+    tables = reader(partial(_read_file, wanted=wanted, texts=texts, formats=formats), files)
     note = readers.format_note(files[0])
     table = tables[0] if len(tables) == 1 else concatenate(tables)
     return table if note is None else replace(table, notes=(note, *table.notes))
 
 
-def _read_file(spec: DataSpec, *, wanted: Collection[str] | None, texts: Collection[str]) -> Table:
+def _read_file(
+    spec: DataSpec, *, wanted: Collection[str] | None, texts: Collection[str], formats: Mapping[str, str] | None
+) -> Table:
     """Read the table in one file."""
-    return read_one_table(spec, readers.detect_format(spec), wanted=wanted, texts=texts)
+    return read_one_table(spec, readers.detect_format(spec), wanted=wanted, texts=texts, formats=formats)

@@ -58,8 +58,9 @@ def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -
 
 
 def stored_table(
-    spec: DataSpec, wanted: bool | str, *, texts: Collection[str] = (), columns: Collection[str] | None = None
-) -> StoredTable | None:
+    spec: DataSpec, wanted: bool | str, *, texts: Collection[str] = (), columns: Collection[str] | None = None,
+    formats: Mapping[str, str] | None = None,
+) -> StoredTable | None:  # fmt: skip
     """Return a table that may stay on the disk; None if it is to be read whole.
 
     Parameters
@@ -68,7 +69,7 @@ def stored_table(
         Of any table.
     wanted
         True, False, or ``auto``: whether it stays is then a question of the memory (`is_large`).
-    texts, columns
+    texts, columns, formats
         See `onotrain.data.tables.loading.read_table`.
 
     Raises
@@ -82,7 +83,7 @@ def stored_table(
     if _formats(spec) == {"parquet"}:
         from onotrain.data.tables.stored import stored
 
-        table = stored([each.path for each in files_of(spec)], texts, columns)
+        table = stored([each.path for each in files_of(spec)], texts, columns, formats or {})
         note = format_note(files_of(spec)[0])
         if table is not None and note is not None:
             table = replace(table, notes=(note, *table.notes))

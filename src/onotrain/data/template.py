@@ -14,6 +14,7 @@ from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
+from onotrain.text import count
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -64,6 +65,8 @@ class Facts:
         Section ``data.columns``, of a table.
     target_names
         Columns that are predicted, of a table.
+    csv
+        How a text table is written.
     """
 
     source: str
@@ -75,6 +78,7 @@ class Facts:
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Mapping[str, Any]] | None = None
     target_names: tuple[str, ...] = ()
+    csv: TextTable | None = None
 
 
 def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
@@ -94,7 +98,10 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
 
         table = describe_table(spec, reader=reader)
         if table.problem:
-            raise DataError(table.problem, hint="`onotrain data info` shows all columns")
+            raise DataError(
+                table.problem,
+                hint="`onotrain data info` shows all columns; --features, --targets, --exclude and --csv choose others",
+            )
         bad = next(
             (column for column in table.columns if column.infinite and column.name in table.roles.features), None
         )
@@ -103,14 +110,14 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
                 f"{table.source}: column {bad.name!r}: {bad.why}",
                 hint="correct or remove these samples, or exclude the column",
             )
-        wrong = [column for column in table.columns if column.role == "numeric" and "no numbers" in column.why]
+        wrong = [column for column in table.columns if column.role == "numeric" and column.remedy]
         if wrong:
-            raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint="correct them first")
+            raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint=wrong[0].remedy)
         kinds = kinds_of(table)
-        learned = [name for name, kind in kinds.items() if kind["name"] not in ("id", "ignore")]
+        learned = table.roles.features
         return Facts(
-            table.source, table.samples, len(learned), f"{len(learned)} columns", False, table.targets,
-            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets,
+            table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
+            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
         )  # fmt: skip
     info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
@@ -130,7 +137,7 @@ def _left_out(targets: TargetInfo | None) -> list[str]:
     """Return a note on samples that are left out for want of a target."""
     if targets is None or not targets.missing:
         return []
-    return [f"{targets.missing:,} samples lack a target and are left out (data.missing_targets)"]
+    return [f"{count(targets.missing, 'sample')} without a target left out (data.missing_targets)"]
 
 
 def task_of(facts: Facts) -> Task:
@@ -226,7 +233,7 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if facts.pixels else "standard"
     lines = [
-        f"# {samples:,} samples of {facts.shape}; {task.name}.",
+        f"# {count(samples, 'sample')} of {facts.shape}; {task.name}.",
         "# Check it with: onotrain validate FILE; every key is explained in docs/configuration.md.",
         "",
         "data:",
@@ -294,15 +301,15 @@ def _column_lines(facts: Facts) -> list[str]:
         lines.append(f"    {scalar(name)}: {text}")
     if facts.targets is not None and facts.targets.missing:
         several = len(facts.targets.shape) > 1 and facts.targets.shape[1] > 1
-        what = "lack a target; mask: use those that they have" if several else "have no target"
-        lines.append(_noted("  missing_targets: drop", f"{facts.targets.missing:,} samples {what}"))
+        what = "a target; mask: use those that they have" if several else "a target"
+        lines.append(_noted("  missing_targets: drop", f"{count(facts.targets.missing, 'sample')} without {what}"))
     return lines
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         return _list(value)
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else scalar(value) if isinstance(value, str) else str(value)
 
 
 def _noted(code: str, comment: str) -> str:
@@ -318,7 +325,8 @@ def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
         if value is not None:
             one = value if isinstance(value, str) else value[0] if len(value) == 1 and key != "exclude" else None
             lines.append(f"  {key}: {_list(value) if one is None else scalar(one)}")
-    csv = {key: value for key, value in spec.csv.model_dump().items() if value != TextTable.model_fields[key].default}
+    settings = (facts.csv or spec.csv).model_dump()
+    csv = {key: value for key, value in settings.items() if value != TextTable.model_fields[key].default}
     if csv:
         parts = (
             f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items()

@@ -23,7 +23,7 @@ from onotrain.evaluation.evaluator import Evaluator, origin_of
 from onotrain.evaluation.metrics import has_confusion, make_metrics
 from onotrain.evaluation.ranking import Scores, check_size
 from onotrain.evaluation.value_scores import PerOutput
-from onotrain.evaluation.warnings import constant_outputs, warnings_of, watched
+from onotrain.evaluation.warnings import warnings_of, watched
 from onotrain.inference.evaluation_result import ClassScore, Evaluation, OutputScore
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
@@ -188,10 +188,6 @@ class _Job:
         names = self._predictor.output.shown_names
         scaled = self._predictor.metadata.codec.scaling is not None
         found = warnings_of(self._watched, sums, names, scaled=scaled)
-        constant = constant_outputs(sums, names) if self._predictor.output.regression else []
-        if constant and len(constant) < len(names) and any(m.name == "r2" for m in evaluator.measures):
-            which = ", ".join(constant[:5])
-            found.append(f"r2 is the mean over the other outputs: the targets of {which} do not vary or are missing")
         return found
 
     def _of_classes(self, sums: np.ndarray | None, counts: ConfusionCounts | None) -> dict[str, Any]:

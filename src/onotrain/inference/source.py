@@ -20,6 +20,7 @@ from onotrain.data.sources import expanded, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.roles import formats_of
 from onotrain.data.tables.table import Table
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
@@ -139,7 +140,7 @@ def _prepared(
     def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
         like = spec_of(data, replace(spec, features=None, targets=None))
-        table = table_for(like, preparation, wanted, stream, reader=reader)
+        table = table_for(like, preparation, wanted, stream, reader=reader, formats=formats_of(data.columns))
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain.config.columns import DateColumn, DatePart
-from onotrain.data.tables.dates import order_of_parts, parse_dates
+from onotrain.data.tables.columns import as_text
+from onotrain.data.tables.dates import COMPACT, are_times, order_of_parts, parse_dates
 from onotrain.data.tables.numeric import shift_and_spread
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry
@@ -55,7 +56,7 @@ class DateEncoder:
         parts = options.parts
         if parts is None:
             varying: list[DatePart] = [part for part in VARYING if np.ptp(found[part]) > 0]
-            parts = ("trend", *varying)
+            parts = tuple(varying) if varying and are_times(dates) else ("trend", *varying)
         standard = {part: shift_and_spread("standard", found[part]) for part in ("trend", "year")}
         written = options.format or order_of_parts(column.categories or ())
         return cls(tuple(parts or ()), written, standard["trend"], standard["year"])
@@ -108,11 +109,9 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
     """
     if column.is_date:
         return column.values.astype("datetime64[us]")
-    if column.categories is None:
-        raise DataError(
-            f"{table.where(0, column)}: column {column.name!r} holds numbers, expected dates",
-            hint="numbers that stand for times are numeric (data.columns)",
-        )
+    if column.categories is None:  # digits alone
+        column, written = as_text(column), written or COMPACT
+    assert column.categories is not None
     found = parse_dates(column.categories, written)
     if found is None:
         each = [parse_dates([text], written) for text in column.categories]
@@ -121,7 +120,8 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r} is {entry(column.categories[code])!r}, expected a date"
             + (f" such as {written}" if written else " written as all others of the column"),
-            hint="say how dates are written with `format` of this column (data.columns)",
+            hint="say how dates are written with `format` of this column (data.columns); numbers that stand for times "
+            "are numeric",
         )
     return np.append(found, np.datetime64("NaT", "us"))[column.values]
 

@@ -10,6 +10,7 @@ from itertools import accumulate
 
 import numpy as np
 
+from onotrain.config.number_format import NumberFormat
 from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, shown
 from onotrain.errors import DataError
@@ -85,7 +86,7 @@ def concatenate(tables: Sequence[Table]) -> Table:
     origins = Origins(tuple(accumulate(len(table) for table in tables)))
     places = FilePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return Table(tuple(columns), name, places, notes)
+    return Table(tuple(columns), name, places, notes, first.csv)
 
 
 def name_of_all(sources: Sequence[str]) -> str:
@@ -123,6 +124,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             hint="convert it to the same units",
         )
     unit = next(iter(known), None)
+    written = _written(columns, sources)
     full = [column for column in columns if not column.missing.all()]
     dates = [column.is_date for column in full]
     if any(dates) and not all(dates):
@@ -133,7 +135,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             f"{sources[columns.index(full[0])]}"
         )
     if any(column.is_text for column in full):
-        return _joined_text(columns, field, unit)
+        return replace(_joined_text(columns, field, unit), written=written)
     dtype = np.result_type(*(column.values.dtype for column in full or columns))
     if len(full) < len(columns) and dtype.kind in "biu":  # a column of nothing but missing values
         dtype = np.dtype(np.float64)
@@ -143,7 +145,27 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
         rows = slice(begin, begin + len(column))
         begin = rows.stop
         values[rows] = as_type(column, dtype).values
-    return Column(columns[0].name, values, units=unit, field=field)
+    return Column(columns[0].name, values, units=unit, field=field, written=written)
+
+
+def _written(columns: Sequence[Column], sources: Sequence[str]) -> str | None:
+    """Return how the numbers of a column are written in all files that say so, with or without thousands marked.
+
+    Raises
+    ------
+    DataError
+        The decimal marks differ, so that 1.250 is one number here and another there.
+    """
+    known = [(column.written, source) for column, source in zip(columns, sources, strict=True) if column.written]
+    forms = [NumberFormat.of_example(written) for written, _ in known]
+    for form, (written, source) in zip(forms, known, strict=True):
+        if form is not None and forms[0] is not None and form.decimal != forms[0].decimal:
+            raise DataError(
+                f"{source}: column {columns[0].name!r} is written as {written!r}, "
+                f"but as {known[0][0]!r} in {known[0][1]}",
+                hint="say how 1234.5 is written with `format` of this column (data.columns)",
+            )
+    return max((written for written, _ in known), key=len, default=None)
 
 
 def as_type(column: Column, dtype: np.dtype | None) -> Column:

@@ -71,6 +71,8 @@ class Roles:
         for name, guess in self.guesses.items():
             if guess.kind in ("ignore", "id"):
                 notes.append(f"column {name!r} is not learned from: {guess.why}")
+            elif guess.kind == "date" and guess.why:
+                notes.append(f"column {name!r}: {guess.why}")
         other = [f"{name} ({guess.kind})" for name, guess in self.guesses.items()
                  if guess.kind in ("categorical", "boolean", "date")]  # fmt: skip
         if other:
@@ -78,7 +80,7 @@ class Roles:
         return notes
 
 
-def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions]) -> Roles:
+def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions], *, anyway: bool = False) -> Roles:
     """Return what each column is there for.
 
     Parameters
@@ -89,6 +91,8 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
         Names features and targets, or leaves them open.
     given
         What is known of columns, by name or pattern (``data.columns``).
+    anyway
+        Accept a table of which no column is left to learn from.
 
     Raises
     ------
@@ -130,12 +134,16 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
         if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
             kinds[name] = kinds_given[name]
     roles = Roles(kinds, targets if spec.labelled else (), guesses, why, spec.weights)
-    if not roles.features:
-        raise DataError(
-            f"{source}: no column is left for the features",
-            hint="name them with data.features (of a command: --features)",
-        )
+    if not roles.features and not anyway:
+        raise no_features(source)
     return roles
+
+
+def no_features(source: str) -> DataError:
+    """Return the error for a table of which no column is left to learn from."""
+    return DataError(
+        f"{source}: no column is left for the features", hint="name them with data.features (of a command: --features)"
+    )
 
 
 def section_of(kind: str) -> ColumnOptions:
@@ -186,6 +194,11 @@ def _guess_targets(free: Sequence[str], names: Sequence[str], unlearned: set[str
     if last is None or last not in free:
         return (), ""
     return (last,), "the last column"
+
+
+def formats_of(given: Mapping[str, ColumnOptions]) -> dict[str, str]:
+    """Return how numbers are written, by column, where ``data.columns`` says so."""
+    return {name: kind.format for name, kind in given.items() if isinstance(kind, NumericColumn) and kind.format}
 
 
 def target_values(table: Table, names: Sequence[str], given: Mapping[str, ColumnOptions]) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from onotrain.config.columns import DatePart
 from onotrain.data.classes import are_classes
 from onotrain.data.missing_targets import without_target
 from onotrain.data.tables.date import VARYING, around, dates_of, parts_of
+from onotrain.data.tables.dates import are_times
 from onotrain.data.tables.kinds import Guess
 from onotrain.data.tables.table import Table
 from onotrain.seeds import generator
@@ -38,11 +39,13 @@ def with_parts(guesses: Mapping[str, Guess], table: Table, targets: np.ndarray) 
 
 
 def _with_parts(guess: Guess, dates: np.ndarray, targets: np.ndarray) -> Guess:
+    if are_times(dates):  # nothing but parts that go round
+        return guess
     parts = seasonal_parts(dates, targets)
     why = "the target depends on no part that goes round"
     if parts:
         why = f"of the parts that go round, the target depends on {', '.join(parts)}"
-    return replace(guess, why=why, parts=("trend", *parts))
+    return replace(guess, why=f"{guess.why}; {why}" if guess.why else why, parts=("trend", *parts))
 
 
 def seasonal_parts(dates: np.ndarray, targets: np.ndarray) -> tuple[DatePart, ...]:

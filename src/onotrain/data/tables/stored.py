@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
 
-from onotrain.data.tables.arrow import Parquet, choose_fields, no_samples, opened, read_arrow, width
-from onotrain.data.tables.columns import as_text
+from onotrain.data.dataset import DataSpec
+from onotrain.data.tables.arrow import Parquet, choose_fields, no_samples, opened, width
 from onotrain.data.tables.joining import FilePlaces, Origins, check_columns, concatenate, name_of_all
+from onotrain.data.tables.loading import read_table
 from onotrain.data.tables.table import Column, Places, SomeRows, Table
 
 __all__ = ["StoredFile", "StoredTable", "stored"]
@@ -52,6 +53,8 @@ class StoredTable(Table):
         Bytes of a value of each column in memory.
     texts
         Columns that are read as text.
+    formats
+        How numbers are written, by column, where it is known.
     kept
         int64 numbers of the rows that are samples, or None for all.
     types
@@ -62,9 +65,11 @@ class StoredTable(Table):
     labels: tuple[str, ...] = ()
     widths: dict[str, int] = field(default_factory=dict)
     texts: frozenset[str] = frozenset()
+    formats: Mapping[str, str] = field(default_factory=dict)
     kept: np.ndarray | None = None
     types: dict[str, np.dtype | None] = field(default_factory=dict)
     _loaded: dict[str, Column] = field(default_factory=dict)
+    _noted: dict[str, None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.stored_rows if self.kept is None else len(self.kept)
@@ -83,6 +88,11 @@ class StoredTable(Table):
     def on_disk(self) -> bool:
         """Whether most columns are on the disk."""
         return True
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Notes, those on the columns that were loaded so far included."""
+        return (*self.notes, *(note for note in self._noted if note not in self.notes))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,29 +132,31 @@ class StoredTable(Table):
         return [each for each, end in zip(behind, ends, strict=True) if each == name or end <= _LOADED_BYTES]
 
     def _load(self, names: Collection[str]) -> dict[str, Column]:
-        tables = [read_arrow(file.path, names) for file in self.files]
+        tables = [
+            read_table(DataSpec(file.path), "parquet", wanted=names, texts=self.texts, formats=self.formats)
+            for file in self.files
+        ]
         numbers = {name: number for number, name in enumerate(self.files[0].fields.values())}
         found: dict[str, Column] = {}
-        for column in concatenate([_texts(table, self.texts) for table in tables]):
+        for column in concatenate(tables):
             self.types[column.name] = None if column.is_text else column.values.dtype
             if len(self.files) > 1:  # their columns are numbered anew
                 column = replace(column, field=numbers[column.name])
             found[column.name] = column if self.kept is None else column.take(self.kept)
+        self._noted.update(dict.fromkeys(note for table in tables for note in table.notes))
         return found
 
 
-def _texts(table: Table, texts: Collection[str]) -> Table:
-    return replace(table, columns=tuple(as_text(column) if column.name in texts else column for column in table))
-
-
-def stored(paths: Sequence[str], texts: Collection[str], wanted: Collection[str] | None) -> StoredTable | None:
+def stored(
+    paths: Sequence[str], texts: Collection[str], wanted: Collection[str] | None, formats: Mapping[str, str]
+) -> StoredTable | None:
     """Look at Parquet files, and read nothing but what they say of themselves; None if one is no Parquet file.
 
     Parameters
     ----------
     paths
         Of the files, which have the same columns in any order.
-    texts, wanted
+    texts, wanted, formats
         See `onotrain.data.tables.loading.read_table`.
 
     Raises
@@ -173,7 +185,10 @@ def stored(paths: Sequence[str], texts: Collection[str], wanted: Collection[str]
         numbers = tuple(range(len(labels)))
         places = FilePlaces(origins, labels, tuple(paths), (None,) * len(files), (numbers,) * len(files))
     most = {name: max(each[name] for each in widths) for name in labels}
-    return StoredTable((), name_of_all(paths), places, tuple(notes), tuple(files), labels, most, frozenset(texts))
+    return StoredTable(
+        (), name_of_all(paths), places, tuple(notes), files=tuple(files), labels=labels, widths=most,
+        texts=frozenset(texts), formats=formats,
+    )  # fmt: skip
 
 
 def _empty(name: str) -> Column:

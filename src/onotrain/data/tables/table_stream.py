@@ -13,12 +13,15 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
+from onotrain.config.number_format import NumberFormat
 from onotrain.data import streams
 from onotrain.data.paths import reason
 from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.data.tables.arrow import BATCH_ROWS, Parquet, columns_of, opened
+from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.joining import as_type
 from onotrain.data.tables.naming import nfc_names
+from onotrain.data.tables.number_formats import with_format
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.stored import StoredFile, StoredTable
 from onotrain.data.tables.table import Column, Table
@@ -55,6 +58,8 @@ class TableStream:
         self.features = len(preparation.names)
         self._preparation, self._types, self._lenient = preparation, types, lenient
         self._inputs = frozenset(preparation.inputs)
+        forms = {name: NumberFormat.of_example(form) for name, form in preparation.formats.items()}
+        self._formats = {name: form for name, form in forms.items() if form is not None}
         self._texts, self._kept, self._stored = table.texts, table.kept, table.files
         #: Of each row group: number of its file, number in it, and its first row there.
         self._groups = [
@@ -141,6 +146,8 @@ class TableStream:
 
     def _as_in_all_files(self, column: Column) -> Column:
         """Return a column of the type that it has in the whole table, if that holds the values; else as it is."""
+        if column.name in self._formats:
+            return with_format(as_text(column), self._formats[column.name])
         if column.name in self._texts:
             return as_type(column, None)
         if column.name not in self._types:

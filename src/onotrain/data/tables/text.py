@@ -17,14 +17,17 @@ import pyarrow as pa
 
 from onotrain.config.columns import TextTable
 from onotrain.data.tables.blocks import Block, blocks, size_of_block
-from onotrain.data.tables.dialect import Dialect, look_at
+from onotrain.data.tables.dialect import Dialect
+from onotrain.data.tables.dialect_guess import look_at
 from onotrain.data.tables.growing import GrowingNumbers, GrowingText, arrays_of_numbers
 from onotrain.data.tables.parser import Parser
 from onotrain.data.tables.records import Lines, TextPlaces, problem, records_of
-from onotrain.data.tables.table import Column, Table, is_code
+from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 from onotrain.errors import DataError
 
 _SAMPLE_ROWS = 200
+#: So many digits are exact in float64.
+_DIGITS = 15
 
 
 def read_text(
@@ -68,7 +71,7 @@ def read_text(
     dialect = look_at(path, kind, given)
     names = [name for name in dialect.names if wanted is None or name in wanted]
     if not names:
-        return Table((), path, TextPlaces(dialect), dialect.guesses)
+        return Table((), path, TextPlaces(dialect), dialect.guesses, dialect.settings)
     text = {name for name in names if name in texts} | _texts_of_sample(dialect, names)
     size = block_bytes or size_of_block(len(dialect.names))
     surprises: set[str] | None = None
@@ -81,7 +84,8 @@ def read_text(
     if columns and not len(columns[0]):
         raise DataError(f"{path}: no samples")
     places = TextPlaces(dialect)
-    return Table(tuple(c for c in columns if not _is_left_over(dialect, c)), path, places, dialect.guesses)
+    kept = tuple(c for c in columns if not _is_left_over(dialect, c))
+    return Table(kept, path, places, dialect.guesses, dialect.settings)
 
 
 def _is_left_over(dialect: Dialect, column: Column) -> bool:
@@ -95,15 +99,17 @@ def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     """Return the columns that hold something else than numbers in the first records."""
     wanted = [(c, name) for c, name in enumerate(dialect.names) if name in names]
     found: set[str] = set()
+    digits: dict[str, set[str]] = {}
     with Lines(dialect) as lines:
-        sample = islice(records_of(dialect, lines), _SAMPLE_ROWS)
-        for _, fields in sample:
-            found.update(
-                name for c, name in wanted
-                if c < len(fields) and not dialect.is_missing(fields[c])
-                and (dialect.number(fields[c]) is None or is_code(fields[c]))
-            )  # fmt: skip
-    return found
+        for _, fields in islice(records_of(dialect, lines), _SAMPLE_ROWS):
+            for c, name in wanted:
+                if name in found or c >= len(fields) or dialect.is_missing(field := fields[c]):
+                    continue
+                if dialect.number(field) is None or is_code(field):
+                    found.add(name)
+                elif len(field) > _DIGITS or name in digits:
+                    digits.setdefault(name, set()).add(field)
+    return found | {name for name, known in digits.items() if lose_digits(known)}
 
 
 def _read_columns(
@@ -152,7 +158,8 @@ def _rows_of_file(dialect: Dialect, nbytes: int, rows: int) -> int:
 
 def _finished(dialect: Dialect, name: str, column: GrowingNumbers | GrowingText, as_text: bool) -> Column:
     """Return a column that is read to its end; text with thousands marks as numbers."""
-    made = column.column(name, dialect.names.index(name))
+    field = dialect.names.index(name)
+    made = replace(column.column(name, field), units=dialect.unit_of(field))
     if made.categories is None:
         return made
     numbers = [np.nan if (number := dialect.number(word)) is None else number for word in made.categories]
