@@ -35,7 +35,7 @@ def test_one_entry_that_is_no_number_is_named_with_its_place(entry: str, capsys:
         err = capsys.readouterr().err
         text = entry.strip('"')
         assert f"t.csv:5:3: column 'temp' is '{text}', expected a number" in err
-        assert "data.csv.missing" in err or command[0] == "init"
+        assert "csv: {missing: [default," in " ".join(err.split()) or command[0] == "init"
     assert not Path("config.yaml").exists()
 
 

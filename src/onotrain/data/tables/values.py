@@ -90,8 +90,8 @@ def remedy(table: Table, column: Column) -> str:
     quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
     plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
     return (
-        f"correct them, or take them for missing values (data.csv.missing): `missing: [default, {quoted}]` under csv, "
-        f"of a command --csv 'missing=[default, {plain}]'; {categories}"
+        f"correct them, or take them for missing values: `csv: {{missing: [default, {quoted}]}}` in the data section, "
+        f"--csv 'missing=[default, {plain}]' on the command line; {categories}"
     )
 
 
