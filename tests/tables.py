@@ -24,10 +24,10 @@ def write(folder: Path, text: str | bytes, name: str = "a.csv") -> str:
     return str(folder / name)
 
 
-def read(path: str, **csv: Any) -> Table:
-    """Read all columns of a text table; `csv` is what is known of its dialect."""
+def read(path: str, *, block_bytes: int | None = None, **csv: Any) -> Table:
+    """Read all columns of a text table, `block_bytes` at once; `csv` is what is known of its dialect."""
     kind = "tsv" if ".tsv" in Path(path).name else "csv"
-    return read_text(path, kind, TextTable.model_validate(csv))
+    return read_text(path, kind, TextTable.model_validate(csv), block_bytes=block_bytes)
 
 
 def columns(table: Table) -> dict[str, list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from unicodedata import combining, east_asian_width
 
 #: Significant digits of every number that was measured or computed.
 DIGITS = 5
@@ -32,11 +33,41 @@ def figure(value: float, *, short: bool = False) -> str:
     return f"{value:#.{DIGITS}g}".removesuffix(".")
 
 
-def cut(text: str, width: int) -> str:
-    """Return a name in at most `width` characters, with an ellipsis in place of its end."""
-    if len(text) <= width:
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as ``1 rank`` or ``12,345 samples``."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def printable(text: str) -> str:
+    """Return text in which line breaks and other characters that move or colour what is shown are escaped."""
+    if text.isprintable():
         return text
-    return text[: width - len(_ELLIPSIS)] + _ELLIPSIS if width > len(_ELLIPSIS) else text[:width]
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+
+
+def width_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a wide character, none for a combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in "WF") for c in text)
+
+
+def _head(text: str, width: int) -> str:
+    """Return the beginning of a text that takes at most `width` columns."""
+    if text.isascii():
+        return text[: max(width, 0)]
+    end = 0
+    for end in range(len(text) + 1):
+        if width_of(text[:end]) > width:
+            return text[: end - 1]
+    return text[:end]
+
+
+def cut(text: str, width: int) -> str:
+    """Return a name in at most `width` columns, with an ellipsis in place of its end."""
+    if width_of(text) <= width:
+        return text
+    return _head(text, width - len(_ELLIPSIS)) + _ELLIPSIS if width > len(_ELLIPSIS) else _head(text, width)
 
 
 def cut_between_words(text: str, width: int) -> str:
@@ -44,9 +75,9 @@ def cut_between_words(text: str, width: int) -> str:
 
     If there is a comma, what follows one is left out as a whole.
     """
-    if len(text) <= width:
+    if width_of(text) <= width:
         return text
-    part = text[: width - len(_ELLIPSIS)]
+    part = _head(text, width - len(_ELLIPSIS))
     kept = part.rpartition(", ")[0]
     if kept:
         return f"{kept}, {_ELLIPSIS}"
@@ -57,9 +88,9 @@ def cut_between_words(text: str, width: int) -> str:
 def cut_in_the_middle(text: str, width: int) -> str:
     """Return a name in at most `width` characters, with an ellipsis in place of its middle."""
     kept = width - len(_ELLIPSIS)
-    if len(text) <= width or kept < 2:
+    if width_of(text) <= width or kept < 2:
         return cut(text, width)
-    return text[: kept - kept // 2] + _ELLIPSIS + text[-(kept // 2) :]
+    return _head(text, kept - kept // 2) + _ELLIPSIS + _head(text[::-1], kept // 2)[::-1]
 
 
 def cut_apart(names: Sequence[str], width: int) -> list[str]:

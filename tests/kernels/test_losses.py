@@ -10,15 +10,17 @@ from onotrain._kernels import Kernels, reference
 
 SHAPES = [(0, 3), (1, 1), (3, 2), (7, 10), (16, 64), (5, 257), (2, 1000)]
 
-# name -> call of (kernels, logits, targets, row_weights, weight, dlogits, loss_sums)
+# name -> call of (kernels, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 LOSSES: dict[str, Callable] = {
-    "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.0, *a[3:]),
-    "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.1, *a[3:]),
+    "softmax": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.0, *a[4:]),
+    "smoothed": lambda k, *a: k.softmax_cross_entropy(*a[:3], 0.1, *a[4:]),
     "binary": lambda k, *a: k.binary_cross_entropy(*a),
     "squared": lambda k, *a: k.squared_error(*a),
     "absolute": lambda k, *a: k.absolute_error(*a),
-    "huber": lambda k, *a: k.huber(*a[:3], 0.7, *a[3:]),
+    "huber": lambda k, *a: k.huber(*a[:4], 0.7, *a[4:]),
 }
+#: Those whose outputs are independent of each other.
+BY_OUTPUT = ["binary", "squared", "absolute", "huber"]
 
 
 def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: int) -> np.ndarray:
@@ -29,10 +31,10 @@ def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: 
     return normal(rng, dtype, r, o)
 
 
-def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True, row_weights=None):
+def run(k: Kernels, name: str, logits, targets, weight=0.25, gradient=True, row_weights=None, output_weights=None):
     dlogits = unset(logits.dtype, *logits.shape) if gradient else None
     loss_sums = np.array([2.0, 1.0])
-    LOSSES[name](k, logits, targets, row_weights, weight, dlogits, loss_sums)
+    LOSSES[name](k, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
     return dlogits, loss_sums
 
 
@@ -68,6 +70,85 @@ def test_weights_of_rows(kernels, rng, name, r, o):
     ones, sums_of_ones = run(kernels, name, logits, targets, row_weights=np.ones(r, kernels.dtype))
     np.testing.assert_array_equal(ones, plain)
     np.testing.assert_allclose(sums_of_ones, sums, rtol=1e-12)
+
+
+def some_missing(rng: np.random.Generator, targets: np.ndarray) -> np.ndarray:
+    """Return targets a third of which is NaN."""
+    return np.where(rng.random(targets.shape) < 1 / 3, np.nan, targets).astype(targets.dtype)
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+@pytest.mark.parametrize("weigh_rows", [False, True])
+@pytest.mark.parametrize(("r", "o"), [*SHAPES, (3, 700)])
+def test_weights_of_outputs_and_targets_that_are_missing(kernels, rng, name, weigh_rows, r, o):
+    """Each output's loss and gradient times its weight; what is not measured, or of weight 0, counts for nothing."""
+    logits, whole = normal(rng, kernels.dtype, r, o), targets_of(name, rng, kernels.dtype, r, o)
+    targets = some_missing(rng, whole)
+    outputs = rng.choice([0.0, 0.5, 1.0, 3.0], o).astype(kernels.dtype)
+    logits[:, outputs == 0] = np.nan  # does not show
+    rows = rng.choice([0.5, 2.0], r).astype(kernels.dtype) if weigh_rows else None
+    options = {"row_weights": rows, "output_weights": outputs}
+    got, loss_sums = run(kernels, name, logits, targets, **options)
+    expected, expected_sums = run(reference, name, logits, targets, **options)
+    assert_matches_reference(got, expected)
+    np.testing.assert_allclose(loss_sums, expected_sums, **TOLERANCE[kernels.dtype.name])
+    alone = run(kernels, name, logits, targets, gradient=False, **options)[1]
+    np.testing.assert_allclose(alone, loss_sums, rtol=1e-13)
+
+    measured, each = ~np.isnan(targets), np.ones(r) if rows is None else rows
+    plain, _ = run(kernels, name, np.nan_to_num(logits), whole)
+    np.testing.assert_allclose(got, plain * np.where(measured, outputs, 0) * each[:, None], rtol=1e-5, atol=1e-6)
+    losses = np.zeros((r, o))
+    for place in np.argwhere(measured & (outputs > 0)):
+        one = tuple(slice(k, k + 1) for k in place)
+        losses[one] = run(kernels, name, logits[one].copy(), targets[one].copy())[1][0] - 2
+    np.testing.assert_allclose(loss_sums[0] - 2, each @ losses @ outputs.astype(float), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+def test_outputs_of_weight_one_are_as_without_weights(kernels, rng, name):
+    logits, targets = normal(rng, kernels.dtype, 5, 40), targets_of(name, rng, kernels.dtype, 5, 40)
+    got, sums = run(kernels, name, logits, targets, output_weights=np.ones(40, kernels.dtype))
+    plain, plain_sums = run(kernels, name, logits, targets)
+    np.testing.assert_array_equal(got, plain)
+    np.testing.assert_allclose(sums, plain_sums, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+def test_a_missing_target_shows_where_outputs_have_no_weights(kernels, name):
+    targets = np.array([[0.0, np.nan]], kernels.dtype)
+    assert np.isnan(run(kernels, name, np.zeros_like(targets), targets)[1][0])
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+def test_a_logit_that_is_not_finite_shows_where_its_target_is_measured(kernels, name):
+    logits, ones = np.array([[np.nan, 0.0]], kernels.dtype), np.ones(2, kernels.dtype)
+    for targets, seen in (([[1.0, np.nan]], True), ([[np.nan, 1.0]], False)):
+        got, sums = run(kernels, name, logits, np.array(targets, kernels.dtype), output_weights=ones)
+        assert np.isnan(sums[0]) == np.isnan(got).any() == seen
+
+
+@pytest.mark.parametrize("name", BY_OUTPUT)
+def test_gradients_of_weighted_outputs_are_those_of_the_loss(double_kernels, rng, name):
+    logits, targets = normal(rng, np.float64, 4, 5), targets_of(name, rng, np.float64, 4, 5)
+    targets = some_missing(rng, targets)
+    options = {"row_weights": rng.uniform(0.5, 2, 4), "output_weights": rng.uniform(0, 3, 5)}
+    for kink in (0.0, 0.7, -0.7):
+        logits[abs(logits - targets - kink) < 0.01] += 0.05
+
+    def loss() -> float:
+        return 0.25 * run(double_kernels, name, logits, targets, gradient=False, **options)[1][0]
+
+    gradient, _ = run(double_kernels, name, logits, targets, **options)
+    np.testing.assert_allclose(gradient, central_differences(loss, logits), rtol=1e-6, atol=1e-6)
+
+
+def test_rows_count_by_the_part_of_what_is_measured(kernels):
+    logits = np.array([[1, -1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]], kernels.dtype)
+    targets = np.array([[1, np.nan, 0, 0], [np.nan, np.nan, np.nan, 1], [np.nan] * 4], kernels.dtype)
+    for k in (kernels, reference):
+        _, sums = run(k, "binary", logits, targets, output_weights=np.array([1, 1, 1, 5], kernels.dtype))
+        assert sums[1] == pytest.approx(1 + 2 / 3 + 1 + 0)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -153,7 +234,7 @@ def test_the_sum_of_many_small_losses_does_not_drift(kernels):
     """A float32 sum of a million equal terms would be wrong in the fourth digit."""
     logits = np.full((1000, 1000), np.sqrt(0.1), kernels.dtype)
     loss_sums = np.zeros(2)
-    kernels.squared_error(logits, np.zeros_like(logits), None, 1.0, None, loss_sums)
+    kernels.squared_error(logits, np.zeros_like(logits), None, None, 1.0, None, loss_sums)
     np.testing.assert_allclose(loss_sums[0], 1e6 * float(logits[0, 0]) ** 2, rtol=1e-7)
 
 
@@ -171,14 +252,16 @@ def test_a_class_outside_the_logits_is_refused_before_anything_is_written(kernel
 def test_wrong_shapes_and_dtypes_are_refused(kernels, rng, name):
     targets = targets_of(name, rng, kernels.dtype, 4, 3)
     dlogits, weights = np.zeros((4, 3), kernels.dtype), np.ones(4, kernels.dtype)
-    right = [np.zeros((4, 3), kernels.dtype), targets, weights, 1.0, dlogits, np.zeros(2)]
+    outputs = np.ones(3, kernels.dtype)
+    right = [np.zeros((4, 3), kernels.dtype), targets, weights, outputs, 1.0, dlogits, np.zeros(2)]
     LOSSES[name](kernels, *right)
     wrong = {
         0: [np.zeros((5, 3), kernels.dtype), np.zeros((4, 3), np.float16), np.zeros((4, 6), kernels.dtype)[:, ::2]],
         1: [targets[:3], targets.astype(np.int64)],
         2: [weights[:3], np.ones(4, np.float16), np.ones((4, 1), kernels.dtype), np.ones(8, kernels.dtype)[::2]],
-        4: [np.zeros((4, 4), kernels.dtype), np.zeros((3, 3), kernels.dtype), np.zeros((3, 4), kernels.dtype).T],
-        5: [np.zeros(3), np.zeros(2, np.float32)],
+        3: [outputs[:2], np.ones(3, np.float16), np.ones(6, kernels.dtype)[::2]] if name in BY_OUTPUT else [],
+        5: [np.zeros((4, 4), kernels.dtype), np.zeros((3, 3), kernels.dtype), np.zeros((3, 4), kernels.dtype).T],
+        6: [np.zeros(3), np.zeros(2, np.float32)],
     }
     for place, arrays in wrong.items():
         for array in arrays:

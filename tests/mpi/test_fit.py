@@ -117,7 +117,8 @@ def test_what_init_would_choose(world: World) -> None:
     fitted = onotrain.fit(x, y, comm=world.comm, training={"epochs": 8}, optimizer={"learning_rate": 0.01})
     made = fitted.predictor.metadata.config
     assert made.loss.name == "cross_entropy" and made.model.outputs == 3 and made.data.normalize == "standard"
-    assert (made.training.epochs, made.optimizer.learning_rate, made.optimizer.weight_decay) == (8, 0.01, 1e-5)
+    assert (made.training.epochs, made.optimizer.learning_rate) == (8, 0.01)
+    assert made.optimizer.weight_decay == float(f"{1 / len(y):.0e}")
     assert fitted.summary["validation_accuracy"] > 0.7
     target = 1e6 * x[:, 0] + 3e6
     fitted = onotrain.fit({"a": x[:, 0], "b": x[:, 1]}, target, comm=world.comm, training={"epochs": 30})
@@ -183,3 +184,32 @@ def test_ranks_that_disagree(world: World) -> None:
     refused(world, DataError, "rank 1 have other columns", wide, y, SETTINGS, rows="own")
     short = y if world.rank != 1 else y[:3]
     refused(world, DataError, "3 targets for 120 samples", x, short, SETTINGS, rows="own")
+
+
+@pytest.mark.parametrize("kind", ["array", "table", "column"])
+@pytest.mark.parametrize("rows", ["same", "own"])
+def test_weights_of_samples(world: World, kind: str, rows: str) -> None:
+    """They go with the rows of each rank, and count as copies of samples would."""
+    x, y = samples()
+    counts = np.random.default_rng(1).integers(0, 4, len(x))
+    settings = SETTINGS | {"training": {"epochs": 2, "batch_size": 1000, "dtype": "float64"}}
+    copies = alone(world, np.repeat(x, counts, axis=0), np.repeat(y, counts), settings)
+    own = share(world, len(x)) if rows == "own" else slice(None)
+    table = {f"f{k}": column for k, column in enumerate(x[own].T)}
+    weights: Any = 0.5 * counts[own]
+    given = {"array": (x[own], weights), "table": (table, weights), "column": ({**table, "w": weights}, "w")}[kind]
+    fitted = onotrain.fit(given[0], y[own], settings, weights=given[1], comm=world.comm, rows=rows)
+    np.testing.assert_allclose(fitted.predictor.parameters, copies.predictor.parameters, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_that_are_refused(world: World) -> None:
+    x, y = samples()
+    bad = np.ones(len(y))
+    for value in (-1.0, np.nan, np.inf):
+        bad[5] = value
+        refused(world, DataError, "row 5: the sample's weight is", x, y, SETTINGS, weights=bad)
+    refused(world, DataError, "all weights of samples are 0", x, y, SETTINGS, weights=np.zeros(len(y)))
+    refused(world, DataError, "3 weights for 120 samples", x, y, SETTINGS, weights=[1, 2, 3])
+    named = SETTINGS | {"data": {"weights": "w"}}
+    refused(world, UsageError, "data.weights names 'w', but an array", x, y, named)
+    assert onotrain.fit(x, y, named, weights=np.ones(len(y)), comm=world.comm).summary["finished"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builders import mapping, records, relu
+from builders import mapping, records, relu, write_digits
 from onotrain.parallel.world import World
 from onotrain.training import train
 from onotrain.training.observers import Observer, Stop
@@ -58,8 +58,16 @@ def fields(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+def write_two_files(world: World, place: Path) -> str:
+    """Write the digits in two files, and return their pattern.  *Collective*."""
+    for number in range(2):
+        write_digits(world, place / f"digits-{number}.h5", 200)
+    return f"{place}/digits-*.h5"
+
+
 def test_every_field_is_documented_and_written(world: World, place: Path) -> None:
-    for name, sections in RUNS.items():
+    files = {"two files": {"data": {"train": write_two_files(world, place)}}}
+    for name, sections in (RUNS | files).items():
         sections = {**sections, "data": {"validation": 0.2, **sections.get("data", {})}}
         made = mapping(relu(8), 10, **{**sections, "training": {"epochs": 2, **sections.get("training", {})}})
         train(made, world.comm, output=place / name)
@@ -67,7 +75,7 @@ def test_every_field_is_documented_and_written(world: World, place: Path) -> Non
     train(warm, world.comm, output=place / "warm", observers=[Ended()])
     if world.rank == 0:
         found: dict[str, set[str]] = {name: set() for name in ("metrics.jsonl", "summary.json", "environment.json")}
-        for name in (*RUNS, "warm"):
+        for name in (*RUNS, *files, "warm"):
             for record in records(place / name):
                 found["metrics.jsonl"].update(fields(record))
             for file in ("summary.json", "environment.json"):

@@ -14,7 +14,7 @@ import pytest
 import builders
 from builders import at_start, mapping, refused, relu, two_nodes, watch_sends, write_digits
 from onotrain import memory
-from onotrain.data import hdf5_stream
+from onotrain.data import streaming, streams
 from onotrain.errors import (
     ConfigError,
     DataError,
@@ -164,7 +164,7 @@ def test_a_node_with_less_memory_decides_for_all_whether_to_stream(
     """Else the nodes would take their samples in different orders, and meet in different collectives."""
     write_digits(nodes, place / "digits.h5")
     left = 1000 if nodes.node_index else 1 << 40
-    for module in (hdf5_stream, run_data):
+    for module in (streaming, run_data):
         monkeypatch.setattr(module, "available_bytes", lambda: left)
     made: list[str] = []
     at_start(monkeypatch, lambda components: made.append(type(components.feed).__name__))
@@ -245,7 +245,7 @@ def test_another_order_of_the_samples_within_an_epoch_is_refused(
     world: World, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of an epoch some samples would be seen twice; between two epochs windows may change."""
-    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", 50 * 64)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", 50 * 64)
     path = place / "digits.h5"
     write_digits(world, path)
     streamed = {"train": str(path), "validation": None, "stream": True, "window_mib": 1}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onotrain import _kernels
-from onotrain.data import hdf5_stream
+from onotrain.data import streams
 from onotrain.data.batches import batches
 from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed
@@ -70,7 +70,7 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
     world: World, file: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, split: bool
 ) -> None:
     """Three epochs from the middle of the first; batches straddle windows, the read-ahead crosses epochs."""
-    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
     index = np.flatnonzero(np.arange(ROWS) % 5) if split else None
     assert Hdf5Stream(DataSpec(str(file))).block_rows == BLOCK_ROWS
     feed = stream_feed(world, file, batch_size, index=index)
@@ -106,7 +106,7 @@ def test_a_rank_that_lags_finds_its_samples(
     world: World, file: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     """Without a word between the steps, as in local SGD: nobody overwrites a window that another still needs."""
-    monkeypatch.setattr(hdf5_stream, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
+    monkeypatch.setattr(streams, "BLOCK_BYTES", BLOCK_ROWS * COLUMNS * 4)
 
     def late(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
         def gather(*arguments: Any) -> None:

@@ -149,3 +149,9 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run(["validate", str(path), "--set", "data.train=nothing.csv"]) == 0
     assert "?-8-10" in capsys.readouterr().out
+    assert run(["validate", str(path), "--set", f"data.train={tmp_path}/part-*.csv"]) == 0
+    assert "cannot be read yet" in capsys.readouterr().out
+    for number, row in enumerate(("1,2,b", "1,oops")):
+        (tmp_path / f"part-{number}.csv").write_text("p,q,kind\n0.5,1,a\n" + f"{row}\n" * 4)
+    assert run(["validate", str(path), "--set", f"data.train={tmp_path}/part-*.csv"]) == 3  # as `train` would
+    assert "part-1.csv:3" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onotrain.cli.program import run
 from onotrain.config import load_config
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data.template import batch_size, epochs, hidden_widths, scalar
+from onotrain.data.template import batch_size, epochs, hidden_widths, learning_rate, scalar, weight_decay
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +92,15 @@ def test_sizes_are_sane(samples: int, columns: int, outputs: int) -> None:
     assert 5 <= epochs(samples, batch) <= 100
     first, second = hidden_widths(columns, outputs)
     assert 32 <= second <= first <= 512
+    assert 1e-3 <= learning_rate(batch) <= 2e-3
+    assert 1e-9 <= weight_decay(samples) <= 1e-2
+
+
+@pytest.mark.parametrize(("samples", "rate", "decay"), [(150, 1e-3, 7e-3), (1000, 1.4e-3, 1e-3), (60000, 2e-3, 2e-5)])
+def test_rate_and_penalty_follow_from_the_number_of_samples(samples: int, rate: float, decay: float) -> None:
+    """The rate goes with the square root of the batch, which goes with the samples; the penalty with 1 / samples."""
+    np.savez("d.npz", x=np.arange(float(samples)), y=np.arange(samples) % 3)
+    assert run(["init", "d.npz"]) == 0
+    config = load_config("config.yaml")
+    assert (config.optimizer.learning_rate, config.optimizer.weight_decay) == (rate, decay)
+    assert config.model.bias_initializer.name == "xavier_uniform"

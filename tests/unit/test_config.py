@@ -114,7 +114,7 @@ def test_canonical_json_is_pinned() -> None:
     assert config.canonical_json().startswith(
         '{"checkpoint":{"every_epochs":1,"every_seconds":null,"every_steps":null,"keep":3},"communication":{"codec":'
         '{"name":"none"}},"data":{"columns":{},"csv":{"comment":null,"decimal":null,"delimiter":null,"encoding":null,'
-        '"header":null,"missing":null,"quote":"\\"","thousands":null},"exclude":null,"features":null,"format":"auto",'
+        '"header":null,"missing":null,"quote":"\\"","skip":null,"thousands":null,"units_row":null},"exclude":null,"features":null,"format":"auto",'
     )
 
 

@@ -155,8 +155,8 @@ ONE_MISTAKE = [
      "1:55: data.validation: only one file of labels can be named, and data.targets is that of 'x'; give a fraction, "
      "or files that hold their labels (`onotrain data convert SRC DST --targets LABELS`)"),
     ("validation: 0.2", "format: csv", "1:31: data.format: is for files; data.train is the built-in data set 'digits'"),
-    ("validation: 0.2", "stream: true", "1:31: data.stream: only HDF5 can be streamed (got true with the built-in data set 'digits')"),
-    ("train: digits", "train: a, format: csv, stream: true", "1:39: data.stream: only HDF5 can be streamed (got true with format csv)"),
+    ("validation: 0.2", "stream: true", "1:31: data.stream: only HDF5 and Parquet can be streamed (got true with the built-in data set 'digits')"),
+    ("train: digits", "train: a, format: csv, stream: true", "1:39: data.stream: only HDF5 and Parquet can be streamed (got true with format csv)"),
     ("validation: 0.2", "normalize: {mean: 0, std: 0}", "1:49: data.normalize.std: must be greater than 0 (got 0)"),
     ("validation: 0.2", "normalize: {mean: 0, std: [1, -2]}", "1:53: data.normalize.std.1: must be greater than 0 (got -2)"),
     ("validation: 0.2", "normalize: {mean: [0, 0, 0], std: [1, 1]}",

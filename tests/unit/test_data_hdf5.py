@@ -245,7 +245,7 @@ class TestStream:
                 stream.read(0, 51, np.empty((51, 12), stream.dtype))
 
     def test_blocks_are_whole_chunks(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("onotrain.data.hdf5_stream.BLOCK_BYTES", 10 * 48)
+        monkeypatch.setattr("onotrain.data.streams.BLOCK_BYTES", 10 * 48)
         with h5py.File(path, "w") as file:
             file.create_dataset("x", data=X, chunks=(4, 4, 3))
         with Hdf5Stream(DataSpec(str(path))) as stream:
@@ -253,7 +253,7 @@ class TestStream:
 
     def test_only_hdf5(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", X)
-        with pytest.raises(DataError, match="only HDF5 files are streamed"):
+        with pytest.raises(DataError, match="only arrays in HDF5 files and Parquet files are streamed"):
             Hdf5Stream(DataSpec(str(tmp_path / "a.npy")))
 
 

@@ -1,21 +1,20 @@
-"""Several files as one data set: which they are, how they are put together, and who reads them."""
+"""Several files as one data set: which they are, and how they are put together."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from onotrain.config.columns import TextTable
-from onotrain.data import Dataset, DataSpec, load_dataset
+from onotrain.data import Dataset
 from onotrain.data.dataset import make_dataset
 from onotrain.data.several import concatenate_datasets, expand, is_several, natural
-from onotrain.data.shares import gathered, read_share
 from onotrain.data.tables.joining import concatenate
 from onotrain.data.tables.table import Column, Table, coded
 from onotrain.data.tables.text import read_text
@@ -257,46 +256,15 @@ class TestDatasets:
         with pytest.raises(DataError, match=message):
             concatenate_datasets([dataset("a"), other])
 
-
-class TestShares:
-    def files(self, tmp_path: Path, count: int) -> list[str]:
-        paths = []
-        for number in range(count):
-            path = tmp_path / f"part-{number}.h5"
-            with h5py.File(path, "w") as file:
-                file["x"], file["y"] = np.full((2, 3), number, "f4"), [number, number]
-            paths.append(str(path))
-        return paths
-
-    @pytest.mark.parametrize("size", [1, 2, 3, 7])
-    def test_each_byte_is_read_once_on_a_node(self, tmp_path: Path, size: int) -> None:
-        paths = self.files(tmp_path, 5)
-        reads: list[str] = []
-        reports: list[list[tuple[int, int]]] = [[] for _ in range(size)]
-
-        def read(path: str) -> Dataset:
-            reads.append(path)
-            return load_dataset(DataSpec(path))
-
-        shares = [
-            read_share(paths, rank, size, read, lambda *now, rank=rank: reports[rank].append(now))
-            for rank in range(size)
+    def test_weights_and_units_stay(self) -> None:
+        parts = [
+            make_dataset(np.zeros((2, 1)), np.zeros((2, 2)), name, weights=np.full(2, number), target_units=units)
+            for number, (name, units) in enumerate([("a", None), ("b", ("m", "")), ("c", ("", "Pa"))])
         ]
-        assert sorted(reads) == paths
-        assert sum(share.nbytes for share in shares) == sum(Path(path).stat().st_size for path in paths)
-        assert [progress[-1][0] for progress in reports] == [len(paths[rank::size]) for rank in range(size)]
-        assert all(done <= total == progress[-1][0] for progress in reports for done, total in progress)
-        whole = concatenate_datasets(gathered(shares))
-        assert whole.targets is not None
-        assert whole.targets.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-
-    def test_errors(self, tmp_path: Path) -> None:
-        paths = self.files(tmp_path, 2)
-        with pytest.raises(ValueError, match="rank 2 of 2"):
-            read_share(paths, 2, 2, str)
-        for ranks in ([0, 0], [0], [0, 1, 1]):
-            with pytest.raises(ValueError, match="parts of 2 files"):
-                gathered([read_share(paths, rank, 2, str) for rank in ranks])
-        Path(paths[1]).write_bytes(b"nothing")
-        with pytest.raises(DataError, match="part-1.h5: not a usable HDF5 file"):
-            read_share(paths, 1, 2, lambda path: load_dataset(DataSpec(path)))
+        whole = concatenate_datasets(parts)
+        assert whole.weights is not None and whole.weights.tolist() == [0, 0, 1, 1, 2, 2]
+        assert whole.target_units == ("m", "Pa")
+        with pytest.raises(DataError, match="d: target 0 is in mm, but in m in [a-z]"):
+            concatenate_datasets([*parts, replace(parts[1], source="d", target_units=("mm", ""))])
+        with pytest.raises(DataError, match="b: samples have no weights, but those of other files have"):
+            concatenate_datasets([parts[0], replace(parts[1], weights=None)])

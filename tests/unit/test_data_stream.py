@@ -24,6 +24,11 @@ def shuffle(start: int, n: int, key: int, out: np.ndarray) -> None:
     out[:] = np.random.default_rng(key).permutation(n)[start : start + len(out)]
 
 
+def even(rows: int, block_rows: int) -> np.ndarray:
+    """Return the edges of blocks of the same size."""
+    return np.array([*range(0, rows, block_rows), rows])
+
+
 def order_of(order: BlockOrder, cuts: list[int] | None = None) -> list[int]:
     """Return the rows of the file in the order of the epoch, read in chunks that end at `cuts`."""
     rows: list[int] = []
@@ -49,7 +54,7 @@ class TestBlockOrder:
         rows, block_rows, window_blocks = sizes
         index = np.array(sorted(data.draw(st.sets(st.integers(0, rows - 1), min_size=1))))
         for chosen in (None, index):
-            order = BlockOrder(rows, block_rows, window_blocks, epoch, partial(key, 1), shuffle, chosen)
+            order = BlockOrder(even(rows, block_rows), window_blocks, epoch, partial(key, 1), shuffle, chosen)
             got = order_of(order)
             assert sorted(got) == (list(range(rows)) if chosen is None else index.tolist())
             cuts = data.draw(st.lists(st.integers(0, order.samples), max_size=5))
@@ -58,7 +63,7 @@ class TestBlockOrder:
     @given(SIZES)
     def test_windows(self, sizes: tuple[int, int, int]) -> None:
         rows, block_rows, window_blocks = sizes
-        windows = BlockOrder(rows, block_rows, window_blocks, 0, partial(key, 0), shuffle).windows
+        windows = BlockOrder(even(rows, block_rows), window_blocks, 0, partial(key, 0), shuffle).windows
         blocks = [block for window in windows for block in window.blocks]
         assert sorted(blocks) == [(b, min(b + block_rows, rows)) for b in range(0, rows, block_rows)]
         counts = [len(window.blocks) for window in windows]
@@ -70,14 +75,14 @@ class TestBlockOrder:
         for index in (None, np.array([1, 5, 6, 20])):
             n = 30 if index is None else 4
             for block_rows in (30, 7):
-                got = order_of(BlockOrder(30, block_rows, 5, 2, partial(key, 9), shuffle, index))
+                got = order_of(BlockOrder(even(30, block_rows), 5, 2, partial(key, 9), shuffle, index))
                 positions = np.empty(n, np.int64)
                 shuffle(0, n, key(9, "order", 2), positions)
                 assert got == (positions if index is None else index[positions]).tolist()
 
     def test_epochs_and_seeds_differ(self) -> None:
         orders = {
-            tuple(order_of(BlockOrder(100, 5, 4, epoch, partial(key, seed), shuffle)))
+            tuple(order_of(BlockOrder(even(100, 5), 4, epoch, partial(key, seed), shuffle)))
             for epoch in range(5)
             for seed in range(5)
         }
@@ -86,21 +91,21 @@ class TestBlockOrder:
     def test_blocks_meet_in_other_windows(self) -> None:
         together = set()
         for epoch in range(30):
-            for window in BlockOrder(40, 5, 2, epoch, partial(key, 0), shuffle).windows:
+            for window in BlockOrder(even(40, 5), 2, epoch, partial(key, 0), shuffle).windows:
                 together.add(window.blocks)
         assert len(together) == 8 * 7 / 2
 
     def test_wrong_arguments(self) -> None:
-        order = BlockOrder(10, 3, 2, 0, partial(key, 0), shuffle)
+        order = BlockOrder(even(10, 3), 2, 0, partial(key, 0), shuffle)
         with pytest.raises(IndexError, match="position 10 of an epoch of 10"):
             order.window_at(10)
         with pytest.raises(IndexError, match="positions 3 to 11"):
             next(order.chunks(3, 11))
-        with pytest.raises(ValueError, match="0 rows"):
-            BlockOrder(0, 3, 2, 0, partial(key, 0), shuffle)
+        with pytest.raises(ValueError, match="0 blocks"):
+            BlockOrder(even(0, 3), 2, 0, partial(key, 0), shuffle)
 
     def test_windows_without_a_sample_are_passed_over(self) -> None:
-        order = BlockOrder(100, 10, 1, 0, partial(key, 0), shuffle, np.array([3, 4, 77]))
+        order = BlockOrder(even(100, 10), 1, 0, partial(key, 0), shuffle, np.array([3, 4, 77]))
         assert sorted(order_of(order)) == [3, 4, 77]
         assert sorted(window.samples for window in order.windows)[-2:] == [1, 2]
 
@@ -153,7 +158,7 @@ class TestInfo:
         x = np.random.default_rng(0).uniform(0, 99, (83, 5)).astype(dtype)
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["x"], file["y"] = x, np.arange(83) % 4
-        monkeypatch.setattr("onotrain.data.hdf5_stream.BLOCK_BYTES", 200)
+        monkeypatch.setattr("onotrain.data.streams.BLOCK_BYTES", 200)
         info = describe(DataSpec(str(tmp_path / "a.h5")))
         assert (info.format, info.samples, info.features, info.dtype) == ("hdf5", 83, 5, str(x.dtype))
         wide = x.astype("f8")

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onotrain.data import DataSpec
 from onotrain.data.tables.dates import parse_dates
+from onotrain.data.tables.info import describe_table, kinds_of
 from onotrain.data.tables.memory import table_of
 from onotrain.errors import DataError
 from tables import fitted, prepared, read, write
@@ -96,3 +98,56 @@ def test_a_date_that_is_none_is_named_with_its_place(tmp_path: Path) -> None:
     given = {"t": {"name": "date", "format": "%Y|%d|%m"}}
     path = write(tmp_path, "t,y\n2024|25|12,1\n2024|01|02,2\n2024|03|02,4\n")
     assert fitted(read(path, delimiter=","), given).names[0] == "t trend"
+
+
+@pytest.mark.parametrize(
+    ("texts", "first"),
+    [
+        (["Mon Jan 04 2021", "Tue Jan 05 2021"], "2021-01-04T00:00"),
+        (["4-Jan-21", "15-Feb-21"], "2021-01-04T00:00"),
+        (["2021W05", "2021-W07"], "2021-02-01T00:00"),
+        (["2021-01-04T12:30:00Z", "2021-01-04T12:30:00.5+02:00"], "2021-01-04T12:30"),
+        (["2021-01-04 12:30:00 +0100", "2021-01-05 12:30:00 +0000"], "2021-01-04T11:30"),
+        (["1/4/21 5:30 PM", "1/14/21 5:30 AM"], "2021-01-04T17:30"),
+        (["Mon, 04 Jan 2021 12:30:00 +0000", "Tue, 05 Jan 2021 12:30:00 -0100"], "2021-01-04T12:30"),
+        (["Mon Jan  4 12:30:05 2021", "Tue Jan  5 12:30:05 2021"], "2021-01-04T12:30"),
+        (["12:30", "7:05"], "1900-01-01T12:30"),
+        (["12:30:05.5", "12:31:00.25"], "1900-01-01T12:30"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_other_usual_forms(texts: list[str], first: str) -> None:
+    found = parse_dates(texts)
+    assert found is not None and str(found[0].astype("M8[m]")) == first
+
+
+@pytest.mark.parametrize("texts", [["3:1", "2:2"], ["25:30", "12:00"], ["12:30", "2021-01-04"]])
+def test_what_is_no_time(texts: list[str]) -> None:
+    assert parse_dates(texts) is None
+
+
+def test_a_time_of_day_is_cyclic(tmp_path: Path) -> None:
+    """Midnight lies halfway between 18:00 and 6:00, and there is no trend."""
+    made = fitted(read(write(tmp_path, "t,y\n00:00,1\n06:00,2\n18:00,3\n12:00,4\n")), {"t": "date"})
+    assert made.names == ("t hour sin", "t hour cos")
+
+
+def test_eight_digits_are_days_where_all_are(tmp_path: Path) -> None:
+    days = [f"202101{day:02d}" for day in (4, 5, 6, 7)]
+    path = write(tmp_path, "day,seconds,y\n" + "".join(f"{d},{1609459200 + k},{k}\n" for k, d in enumerate(days)))
+    guesses = describe_table(DataSpec(path)).roles.guesses
+    assert guesses["day"].kind == "date" and "20210104" in guesses["day"].why and guesses["seconds"].kind == "numeric"
+    other = write(tmp_path, "day,y\n" + "".join(f"{d},1.5\n" for d in [*days, "20210199"]), "b.csv")
+    assert describe_table(DataSpec(other)).roles.guesses["day"].kind == "numeric"
+    assert fitted(read(path), {"day": "date"}).names[0] == "day trend"
+
+
+def test_an_order_that_is_not_known_is_noted_and_can_be_changed(tmp_path: Path) -> None:
+    path = write(tmp_path, "when,y\n" + "".join(f"{1 + k % 12:02d}/{1 + k // 4:02d}/2021,{k}.5\n" for k in range(40)))
+    info = describe_table(DataSpec(path))
+    assert "read as %m/%d/%Y, though %d/%m/%Y fits as well" in info.roles.guesses["when"].why
+    assert any("%d/%m/%Y fits as well" in note for note in info.roles.notes())
+    assert kinds_of(info)["when"]["format"] == "%m/%d/%Y"
+    clear = write(tmp_path, "when,y\n" + "".join(f"{13 + k % 12}/01/2021,{k}.5\n" for k in range(40)), "b.csv")
+    info = describe_table(DataSpec(clear))
+    assert "fits as well" not in info.roles.guesses["when"].why and kinds_of(info)["when"]["format"] == "%d/%m/%Y"

@@ -129,3 +129,34 @@ def test_words_for_rows() -> None:
 
     with pytest.raises(UsageError, match="rows is 'all'"):
         check_rows("all")
+
+
+def test_weights_of_samples() -> None:
+    """Numbers, or of a table a column; they lie beside the samples in all that ranks send each other."""
+    of_array = InMemory.of(np.zeros((3, 2)), [1, 2, 3], [1, 0, 2])
+    assert of_array.arrays()["weights"].tolist() == [1.0, 0.0, 2.0]
+    held = of_array.held()
+    assert isinstance(held, Dataset) and held.weights is not None and held.weights.tolist() == [1, 0, 2]
+    twice = of_array.with_arrays(lambda name: np.repeat(of_array.arrays()[name], 2, axis=0)).held()
+    assert isinstance(twice, Dataset) and twice.weights is not None and twice.weights.tolist() == [1, 1, 0, 0, 2, 2]
+    named = InMemory.of(COLUMNS, [1, 2, 3], "p")
+    assert named.weight_column == "p" and list(named.arrays()) == ["p", "q", "target"]
+    beside = InMemory.of({**COLUMNS, "weights": [0, 0, 0]}, [1, 2, 3], np.array([1, 0, 2]))
+    assert beside.weight_column == "weights_" and beside.arrays()["weights_"].tolist() == [1, 0, 2]
+    assert beside.with_arrays(beside.arrays().__getitem__).weight_column == "weights_"
+
+
+@pytest.mark.parametrize(
+    ("x", "weights", "message"),
+    [
+        (np.zeros((3, 2)), [1, 2], "2 weights for 3 samples"),
+        (COLUMNS, [1, 2], "2 weights for 3 samples"),
+        (np.zeros((3, 2)), [[1], [2], [3]], r"weights have shape \(3, 1\), expected one number for each sample"),
+        (np.zeros((3, 2)), ["a", "b", "c"], "weights are no numbers"),
+        (np.zeros((3, 2)), "w", "an array of features has no columns with names"),
+        (COLUMNS, "w", "no column 'w' with weights"),
+    ],
+)
+def test_weights_that_are_none(x: Any, weights: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        InMemory.of(x, [1, 2, 3], weights)

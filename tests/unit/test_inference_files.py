@@ -13,7 +13,7 @@ import pytest
 
 import networks
 import onotrain
-from onotrain.data import DataSpec, hdf5_stream
+from onotrain.data import DataSpec, streaming
 from onotrain.data.samples import ArraySamples, StreamSamples
 from onotrain.errors import DataError, OnotrainError, UsageError
 from onotrain.evaluation.class_scores import PerClass
@@ -69,7 +69,7 @@ def test_large_files_are_streamed_by_themselves(tmp_path: Path, monkeypatch: pyt
         file.create_dataset("x", data=x, chunks=(512, 5))
     spec, network = DataSpec(str(tmp_path / "x.h5")), onotrain.load(net)
     for memory, kind in ((10**9, ArraySamples), (x.nbytes, StreamSamples)):
-        monkeypatch.setattr(hdf5_stream, "available_bytes", lambda memory=memory: memory)
+        monkeypatch.setattr(streaming, "available_bytes", lambda memory=memory: memory)
         with ExitStack() as stack:
             assert isinstance(open_source(stack, None, network.metadata, spec, "auto", labelled=False).samples, kind)
         np.testing.assert_array_equal(predicted(net, spec), network.predict(x))
@@ -136,10 +136,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, x: np.ndarray, message: st
     assert {path.name for path in tmp_path.iterdir()} == {"net.h5", "x.h5"}
 
 
-def test_only_hdf5_is_streamed(tmp_path: Path) -> None:
+def test_what_is_not_streamed_is_refused(tmp_path: Path) -> None:
     net = save(tmp_path, "multiclass")
     np.save(tmp_path / "x.npy", samples(3))
-    with pytest.raises(DataError, match="only HDF5 files are streamed"):
+    with pytest.raises(DataError, match="only arrays in HDF5 files and Parquet files are streamed"):
         predicted(net, DataSpec(str(tmp_path / "x.npy")), stream=True)
 
 

@@ -118,7 +118,7 @@ def test_a_rank_forgets_slices() -> None:
         gradient_ready=None,
         bind=bind,
     )
-    feed: Any = SimpleNamespace(samples=ROWS, fill=fill, weighted=False)
+    feed: Any = SimpleNamespace(samples=ROWS, fill=fill, weighted=False, output_weights=None)
     gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection())
     gradient.allocate()
     for step, (begin, end) in enumerate(slices()):

@@ -98,6 +98,18 @@ def test_variance_of_initialisers(name: str, variance: Any, distribution: str) -
         assert np.abs(weight).max() <= math.sqrt(3 * expected)
 
 
+def test_biases_may_have_the_variance_of_their_layers_weights() -> None:
+    """Glorot: bound sqrt(6 / (inputs + outputs)) of the layer, whatever the shape of a bias."""
+    made = builders.config({"dense": 4000}, {"dense": 3}, model={"bias_initializer": "xavier_uniform"})
+    net = builders.model(made, 6)
+    parameters = net.layout.zeros()
+    net.initialize(parameters, seed=1)
+    bias = net.layout.views(parameters)["dense_0/bias"]
+    bound = math.sqrt(6 / 4006)
+    assert 0.99 * bound < np.abs(bias).max() <= bound
+    assert bias.var() == pytest.approx(bound**2 / 3, rel=0.1)
+
+
 def test_first_values_depend_on_seed_and_name_alone() -> None:
     """A network's first layers start alike whatever follows them."""
     draws = {key: generator(*key).normal() for key in [(0, "a"), (0, "b"), (1, "a")]}

@@ -37,8 +37,8 @@ def regression(samples: int, **given: Any) -> Evaluation:
     targets = rng.normal(size=(samples, 3))
     targets[:, 1] = 10.0 ** rng.uniform(0, 4, samples)
     predictions = targets * 1.01
-    n, zeros = float(samples), np.zeros(3)
-    errors = PerOutput(n, np.ones(3) * n, np.square(targets - predictions).sum(0), zeros, np.square(targets).sum(0))
+    n, zeros = np.full(3, float(samples)), np.zeros(3)
+    errors = PerOutput(n, n, np.square(targets - predictions).sum(0), zeros, np.square(targets).sum(0))
     return Evaluation(
         "a.csv", samples, {}, output_names=("T", "cost in $ and $", "third"), per_output=errors,
         drawable=Pairs(targets, predictions, samples), **given,

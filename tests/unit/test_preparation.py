@@ -175,7 +175,7 @@ def test_kinds_that_a_column_is_not(tmp_path: Path) -> None:
     path = write(tmp_path, "a,b,y\n1,x,1\n2,y,2\n3,x,3\n4,y,5\n")
     for options, message in [
         ({"b": "numeric"}, r":2:2: column 'b' is 'x', expected a number \(the first of 4\)"),
-        ({"a": "date"}, ":2:1: column 'a' holds numbers, expected dates"),
+        ({"a": "date"}, ":2:1: column 'a' is '1', expected a date"),
         ({"b": "date"}, ":2:2: column 'b' is 'x', expected a date"),
         ({"a": "boolean"}, "column 'a' has 4 different values, expected 2"),
         ({"a": {"name": "numeric", "scale": "log", "missing": "mean"}, "q": "numeric"}, "no column 'q'"),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from onotrain.config.columns import TextTable
 from onotrain.data import DataSpec, TargetCodec, load_dataset
-from onotrain.data.tables import text as text_reader
+from onotrain.data.tables.blocks import blocks
+from onotrain.data.tables.dialect_guess import look_at
 from onotrain.errors import DataError
 from tables import columns, prepared, read, refused, write
 
@@ -79,15 +86,86 @@ def test_what_can_be_said(
     assert columns(read(write(tmp_path, text), **given)) == expected
 
 
-def test_blocks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_join(tmp_path: Path) -> None:
     """Wherever a block ends: within a number, a quoted line break, a row of nothing; text may come late."""
     rows = [f'{k},"{"x" * (k % 5)}\n{k % 3}"' for k in range(1500)]
     path = write(tmp_path, "a,b\n" + "\n,,\n".join(rows).replace(",,", ",") + "\nlate,z\n")
     whole = columns(read(path))
     assert whole["a"][-1] == "late"
     assert whole["b"][:3] == ["0", "x\n1", "xx\n2"]
-    monkeypatch.setattr(text_reader, "BLOCK_BYTES", 1000)
-    assert columns(read(path)) == whole
+    for block_bytes in (1, 7, 1000):
+        assert columns(read(path, block_bytes=block_bytes)) == whole
+
+
+@pytest.mark.parametrize("block_bytes", [1, 16, 64, 1 << 20])
+@pytest.mark.parametrize(
+    "cell",
+    ['27" monitor', '27"', 'a 5"x7" frame', '"5"" pipe"', '"two\nlines"', '"x,""y"', '""', ' "a, "" b"', '"a"b'],
+)
+def test_quotes_open_fields_only_at_their_beginning(tmp_path: Path, cell: str, block_bytes: int) -> None:
+    """Wherever a block ends, the csv module is the oracle; an inch mark holds no records back."""
+    lines = "".join(f"{k},{cell if k % 3 else 'plain'},z{k}\n" for k in range(40))
+    path = write(tmp_path, "n,what,s\n" + lines)
+    expected = list(csv.reader(io.StringIO(lines), skipinitialspace=True))
+    found = columns(read(path, block_bytes=block_bytes))
+    assert found["n"] == list(range(40))
+    assert found["what"] == [what.strip() or None for _, what, _ in expected]
+    assert found["s"] == [last for _, _, last in expected]
+
+
+def test_an_inch_mark_does_not_make_blocks_longer(tmp_path: Path) -> None:
+    path = write(tmp_path, "n,what\n" + "".join("{k},27{inch}\n".format(k=k, inch='"' * (k == 7)) for k in range(999)))
+    found = list(map(bytes, blocks(look_at(path, "csv", TextTable(header=True)), 100)))
+    assert max(map(len, found)) < 120
+    assert all(block.endswith(b"\n") for block in found)
+    assert b"".join(found).count(b"\n") == 999
+
+
+@pytest.mark.parametrize("block_bytes", [1, 50, 1 << 20])
+def test_a_quote_that_is_never_closed(tmp_path: Path, block_bytes: int) -> None:
+    """Its record is blamed, and not an inch mark before it."""
+    path = write(tmp_path, 'n,what\n1,27"\n' + "2,x\n" * 50 + '3,"y\n' + "4,z\n" * 50)
+    with pytest.raises(DataError, match=":53:1: a quote is never closed"):
+        read(path, block_bytes=block_bytes)
+
+
+def test_comments_do_not_open_quotes(tmp_path: Path) -> None:
+    path = write(tmp_path, "a,b\n" + '1,x\n# see\n#,"never closed\n' * 30 + "2,y")
+    for block_bytes in (1, 20, 1 << 20):
+        assert columns(read(path, comment="#", block_bytes=block_bytes))["a"] == [1] * 30 + [2]
+
+
+@given(rows=st.lists(st.lists(st.floats(), min_size=3, max_size=3), min_size=1), block_bytes=st.integers(1, 200))
+def test_numbers_are_those_of_python(rows: list[list[float]], block_bytes: int) -> None:
+    """To the bit, however the file is cut; also with more digits than a float64 holds."""
+    texts = [[repr(a), f"{b:.25g}", f"{c:.3e}"] for a, b, c in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder), "a,b,c\n" + "".join(",".join(row) + "\n" for row in texts))
+        table = read(path, block_bytes=block_bytes)
+    expected = np.array([[float(text) for text in row] for row in texts])
+    found = np.stack([column.values for column in table], axis=1)
+    missing = np.isnan(expected)
+    assert np.array_equal(np.isnan(found), missing)
+    assert np.array_equal(found[~missing].view(np.uint64), expected[~missing].view(np.uint64))
+
+
+def test_records_without_numbers(tmp_path: Path) -> None:
+    """One of nothing but delimiters is none; one that lacks all its numbers is."""
+    path = write(tmp_path, "a,b,c\n" + "1,2,x\n,,\n,3,y\nNA,,z\n" * 20)
+    for block_bytes in (1, 20, 1 << 20):
+        found = columns(read(path, block_bytes=block_bytes))
+        assert found == {"a": [1, None, None] * 20, "b": [2, 3, None] * 20, "c": ["x", "y", "z"] * 20}
+
+
+@pytest.mark.parametrize("word", ["NA", "-", "n/a", "nan", "-999", "0"])
+def test_a_missing_value_may_come_late(tmp_path: Path, word: str) -> None:
+    """Words that stand for one are looked for from the first on, those that are numbers always."""
+    said = {"missing": ["-999", "0"]} if word.strip("-").isdigit() else {}
+    path = write(tmp_path, "a,b\n" + "".join(f"{k},{word if k == 500 else k}\n" for k in range(1, 900)))
+    for block_bytes in (50, 1 << 20):
+        table = read(path, block_bytes=block_bytes, **said)
+        assert np.flatnonzero(table.columns[1].missing).tolist() == [499]
+        assert not table.columns[1].is_text
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,15 @@ from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import Config, LossOptions
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data import DataSpec, prepare, readers
+from onotrain.data import DataSpec
 from onotrain.data.batches import Batch
 from onotrain.data.dataset import Dataset, make_dataset
 from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
+from onotrain.data.prepare import prepare
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import sample_weights, training_weights
 from onotrain.errors import ConfigError, DataError, UsageError
-from onotrain.inference import source
 from onotrain.inference.evaluation import evaluate
 from onotrain.nn.losses import Loss
 from onotrain.training import train
@@ -118,26 +118,12 @@ def test_a_loss_that_takes_no_weights() -> None:
     assert model.loss.weighs_rows
     model.loss = Plain(LossOptions(name="plain"), 2, load_kernels("float32"))
     with pytest.raises(UsageError, match="loss plain takes no weights of samples") as caught:
-        model.loss.check_weights()
+        model.loss.check_weights(rows=True, outputs=False)
     assert "row_weights" in str(caught.value)
-
-
-@pytest.fixture
-def weighed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights in column w of each table, until a key of the configuration names them."""
-    targets_dataset, read_table, weights = prepare.targets_dataset, prepare.read_table, {}
-
-    def read(spec: Any, **options: Any) -> Any:
-        table = read_table(spec, **options)
-        rows = np.loadtxt(spec.path, delimiter=",", skiprows=1, usecols=3)
-        weights[table.source] = rows
-        return table
-
-    def with_weights(table: Any, *more: Any) -> Dataset:
-        return replace(targets_dataset(table, *more), weights=weights[table.source])
-
-    monkeypatch.setattr(prepare, "read_table", read)
-    monkeypatch.setattr(prepare, "targets_dataset", with_weights)
+    with pytest.raises(UsageError, match="loss plain takes no weights of outputs") as caught:
+        model.loss.check_weights(rows=False, outputs=True)
+    assert "output_weights" in str(caught.value)
+    model.loss.check_weights(rows=False, outputs=False)
 
 
 def table(path: Path, rows: list[int], weights: list[float], values: bool = False) -> str:
@@ -156,7 +142,7 @@ def trained(tmp_path: Path, source: str, loss: Any, **training: Any) -> np.ndarr
     """Return the parameters after a few steps over the whole data."""
     made = builders.mapping(
         {"dense": {"units": 4, "activation": "tanh"}}, 1 if loss == "mse" else 3,
-        data={"train": source, "exclude": ["w"]}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
+        data={"train": source, "weights": "w"}, loss=loss, optimizer={"name": "sgd", "learning_rate": 0.5},
         training={"epochs": 5, "batch_size": 100, "dtype": "float64", **training},
     )  # fmt: skip
     output = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
@@ -164,7 +150,6 @@ def trained(tmp_path: Path, source: str, loss: Any, **training: Any) -> np.ndarr
     return load(output).parameters
 
 
-@pytest.mark.usefixtures("weighed")
 @pytest.mark.parametrize("loss", ["cross_entropy", "mse"])
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_a_weight_does_what_copies_do(tmp_path: Path, loss: str, accumulation: int) -> None:
@@ -178,7 +163,6 @@ def test_a_weight_does_what_copies_do(tmp_path: Path, loss: str, accumulation: i
     assert abs(trained(tmp_path, unweighted, loss) - expected).max() > 1e-3
 
 
-@pytest.mark.usefixtures("weighed")
 def test_balanced_classes_do_what_weights_do(tmp_path: Path) -> None:
     rows = [0, 3, 6, 9, 0, 3, 1, 4, 2]  # six, two and one of the classes
     plain = table(tmp_path / "plain.csv", rows, [1.0] * 9)
@@ -189,20 +173,22 @@ def test_balanced_classes_do_what_weights_do(tmp_path: Path) -> None:
     np.testing.assert_allclose(named, balanced, rtol=1e-12)
 
 
-@pytest.mark.usefixtures("weighed")
 @pytest.mark.parametrize("validation", [0.5, "held-out.csv"])
 def test_validation_has_weights_of_its_own(tmp_path: Path, validation: Any) -> None:
     """Those of the samples, not of the classes; weighted and plain metrics differ."""
     source = table(tmp_path / "t.csv", list(range(12)) * 2, np.linspace(0.1, 5, 24).tolist())
     table(tmp_path / "held-out.csv", list(range(12)), np.linspace(0.1, 5, 12).tolist())
-    section = builders.config(
+    made = builders.config(
         3,
+        loss={"name": "cross_entropy", "class_weights": "balanced"},
         data={
             "train": source,
+            "weights": "w",
             "validation": validation if isinstance(validation, float) else str(tmp_path / validation),
         },
-    ).data
-    arrays = prepare.prepare(section, "multiclass", 3, "float64", 10**9, "balanced").arrays
+    )
+    section = made.data
+    arrays = prepare(section, "multiclass", 3, "float64", 10**9, made.loss).arrays
     own = np.linspace(0.1, 5, 24 if isinstance(validation, float) else 12)
     expected = own[arrays["validation_index"]] if "validation_index" in arrays else own
     np.testing.assert_allclose(arrays["validation_weights"], expected, rtol=1e-6)
@@ -222,16 +208,14 @@ def test_weighted_metrics_need_weights(tmp_path: Path) -> None:
         train(made, output=tmp_path / "run")
 
 
-def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_reports_both_forms_where_there_are_weights(tmp_path: Path) -> None:
     net = networks.save(tmp_path / "net.h5", networks.example("multiclass"))
     rng = np.random.default_rng(0)
     weights = rng.choice([0.0, 1.0, 5.0], 700)
-    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700))
+    np.savez(tmp_path / "t.npz", x=rng.normal(size=(700, 5)).astype("f4"), y=rng.integers(0, 3, 700), w=weights)
     plain = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
     assert not any(name.startswith("weighted") for name in plain.metrics)
-    given = lambda spec: replace(readers.load_dataset(spec), weights=weights)  # noqa: E731
-    monkeypatch.setattr(source, "load_dataset", given)
-    found = evaluate(net, DataSpec(str(tmp_path / "t.npz")))
+    found = evaluate(net, DataSpec(str(tmp_path / "t.npz"), weights="w"))
     assert {name: found.metrics[name] for name in plain.metrics} == plain.metrics
     network, data = load(net), np.load(tmp_path / "t.npz")
     guess = network.predict_classes(data["x"])

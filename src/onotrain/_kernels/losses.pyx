@@ -5,6 +5,8 @@ Dimensions: r rows of the batch on this rank, o outputs.
 The loss of one sample is the sum over its outputs, times the weight of its row unless `row_weights` is None.  A kernel
 adds the sum over its rows to ``loss_sums[0]`` and the number of right rows, whatever they weigh, to ``loss_sums[1]``,
 and writes `weight` times the gradient unless `dlogits` is None.
+
+With `output_weights` each output counts by its weight, and a target that is NaN, or an output of weight 0, for nothing.
 """
 
 from cython cimport floating
@@ -145,12 +147,18 @@ cdef inline floating huber_of(floating error, floating delta, floating* slope) n
     return delta * (size - half * delta) if size > delta else half * error * error
 
 
+cdef inline bint counts(floating target, floating weight) noexcept nogil:
+    """Whether a target is measured, and its output counts."""
+    return target == target and weight > 0
+
+
 cdef void add_loss(
     Kind kind,
     floating delta,
     Py_ssize_t n,
     const floating* z,          # IN  (n,)
     const floating* target,     # IN  (n,)
+    const floating* weights,    # IN  (n,), of the outputs, or NULL
     floating weight,
     floating* dz,               # OUT (n,) or NULL
     double* loss_sums,              # IN, OUT
@@ -174,6 +182,14 @@ cdef void add_loss(
         else:
             for c in range(count):
                 loss[c] = huber_of(z[first + c] - target[first + c], delta, &slope[c])
+        if weights != NULL:
+            for c in range(count):
+                if counts(target[first + c], weights[first + c]):
+                    loss[c] *= weights[first + c]
+                    slope[c] *= weights[first + c]
+                else:  # no product: what is left out may be NaN
+                    loss[c] = 0
+                    slope[c] = 0
         loss_sums[0] += total(loss, count)
         if dz != NULL:
             for c in range(count):
@@ -186,32 +202,42 @@ cdef void add_weighted_loss(
     floating delta,
     Py_ssize_t r,
     Py_ssize_t o,
-    const floating* z,              # IN  (r, o)
-    const floating* target,         # IN  (r, o)
-    const floating* row_weights,    # IN  (r,)
+    const floating* z,                # IN  (r, o)
+    const floating* target,           # IN  (r, o)
+    const floating* row_weights,      # IN  (r,) or NULL
+    const floating* output_weights,   # IN  (o,) or NULL
     double weight,
-    floating* dz,                   # OUT (r, o) or NULL
-    double* loss_sums,              # IN, OUT
+    floating* dz,                     # OUT (r, o) or NULL
+    double* loss_sums,                # IN, OUT
 ) noexcept nogil:
-    """Losses that treat every output alike, row by row."""
+    """Losses of which rows or outputs count by their weights, row by row."""
     cdef Py_ssize_t q
-    cdef double loss
+    cdef double loss, own = 1
     for q in range(r):
         loss = 0
-        add_loss(kind, delta, o, z, target, <floating> (weight * row_weights[q]), dz, &loss)
-        loss_sums[0] += row_weights[q] * loss
+        if row_weights != NULL:
+            own = row_weights[q]
+        add_loss(kind, delta, o, z, target, output_weights, <floating> (weight * own), dz, &loss)
+        loss_sums[0] += own * loss
         z += o
         target += o
         if dz != NULL:
             dz += o
 
 
+cdef inline const floating* in_1d(const floating[::1] values) noexcept nogil:
+    """First of some values, or NULL of none."""
+    return &values[0] if values is not None and values.shape[0] > 0 else NULL
+
+
 cdef int check(
     const floating[:, ::1] logits, const floating[:, ::1] targets, const floating[::1] row_weights,
-    floating[:, ::1] dlogits, double[::1] loss_sums
+    const floating[::1] output_weights, floating[:, ::1] dlogits, double[::1] loss_sums
 ) except -1:
     if row_weights is not None:
         expect("length of row_weights", row_weights.shape[0], logits.shape[0])
+    if output_weights is not None:
+        expect("length of output_weights", output_weights.shape[0], logits.shape[1])
     expect("rows of targets", targets.shape[0], logits.shape[0])
     expect("columns of targets", targets.shape[1], logits.shape[1])
     if dlogits is not None:
@@ -222,21 +248,22 @@ cdef int check(
 
 cdef int checked_loss(
     Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets,
-    const floating[::1] row_weights, double weight, floating[:, ::1] dlogits, double[::1] loss_sums,
+    const floating[::1] row_weights, const floating[::1] output_weights, double weight, floating[:, ::1] dlogits,
+    double[::1] loss_sums,
 ) except -1:
-    check(logits, targets, row_weights, dlogits, loss_sums)
-    if row_weights is not None:
-        if logits.shape[0] > 0:
-            with nogil:
-                add_weighted_loss(
-                    kind, <floating> delta, logits.shape[0], logits.shape[1], in_2d(logits), in_2d(targets),
-                    &row_weights[0], weight, out_2d(dlogits), &loss_sums[0],
-                )
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1]
+    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
+    if row_weights is None and output_weights is None:
+        with nogil:
+            add_loss(
+                kind, <floating> delta, r * o, in_2d(logits), in_2d(targets), NULL, <floating> weight, out_2d(dlogits),
+                &loss_sums[0],
+            )
         return 0
     with nogil:
-        add_loss(
-            kind, <floating> delta, logits.shape[0] * logits.shape[1], in_2d(logits), in_2d(targets),
-            <floating> weight, out_2d(dlogits), &loss_sums[0],
+        add_weighted_loss(
+            kind, <floating> delta, r, o, in_2d(logits), in_2d(targets), in_1d(row_weights), in_1d(output_weights),
+            weight, out_2d(dlogits), &loss_sums[0],
         )
     return 0
 
@@ -245,59 +272,86 @@ def binary_cross_entropy(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
     const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
-    """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are."""
-    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c, right = 0
+    """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are.
+
+    With `output_weights`: by the part of its measured targets, however much their outputs weigh.
+    """
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], c, right = 0
     cdef const floating* z = in_2d(logits)
     cdef const floating* target = in_2d(targets)
-    check(logits, targets, row_weights, dlogits, loss_sums)
-    if n == 0:
+    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
+    if r == 0 or o == 0:
         return
     with nogil:
-        for c in range(n):
-            right += (z[c] > 0) == (target[c] > 0.5)
-        loss_sums[1] += <double> right / <double> logits.shape[1]
-    checked_loss[floating](BINARY_CROSS_ENTROPY, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
+        if output_weights is None:
+            for c in range(r * o):
+                right += (z[c] > 0) == (target[c] > 0.5)
+            loss_sums[1] += <double> right / <double> o
+        else:
+            loss_sums[1] += right_of_measured(r, o, z, target)
+    checked_loss[floating](
+        BINARY_CROSS_ENTROPY, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums
+    )
+
+
+cdef double right_of_measured(Py_ssize_t r, Py_ssize_t o, const floating* z, const floating* target) noexcept nogil:
+    """Sum over the rows of the part of their measured targets that are right."""
+    cdef Py_ssize_t q, c, right, measured
+    cdef double rows = 0
+    for q in range(r):
+        right = 0
+        measured = 0
+        for c in range(q * o, (q + 1) * o):
+            if target[c] == target[c]:
+                measured += 1
+                right += (z[c] > 0) == (target[c] > 0.5)
+        rows += <double> right / <double> max(measured, 1)
+    return rows
 
 
 def squared_error(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
     const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``(z - t)^2``."""
-    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
+    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 def absolute_error(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
     const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``|z - t|``, with slope 0 at 0."""
-    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, row_weights, weight, dlogits, loss_sums)
+    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 def huber(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
     const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
     double delta,
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
 ):
     """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
-    checked_loss[floating](HUBER, delta, logits, targets, row_weights, weight, dlogits, loss_sums)
+    checked_loss[floating](HUBER, delta, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 def softmax(

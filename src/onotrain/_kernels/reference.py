@@ -345,6 +345,14 @@ def _weighed(values: Array, row_weights: Array | None) -> Array:
     return values * (row_weights if values.ndim == 1 else row_weights[:, np.newaxis])
 
 
+def _by_output(values: Array, targets: Array, output_weights: Array | None) -> Array:
+    """Return values ``(r, o)`` times the weights of their outputs, if there are any, and 0 for targets that are NaN."""
+    if output_weights is None:
+        return values
+    expect("output_weights", output_weights, targets.shape[1], dtype=targets.dtype)
+    return np.where(np.isnan(targets) | ~(output_weights > 0), targets.dtype.type(0), values * output_weights)
+
+
 @silent
 def softmax_cross_entropy(
     logits: Array,
@@ -398,52 +406,80 @@ def softmax_cross_entropy(
 
 @silent
 def binary_cross_entropy(
-    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    output_weights: Array | None,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
 ) -> None:
     """Add the binary cross-entropy of sigmoid(logits), summed over the outputs, and write its gradient.
 
-    A row counts as right by the part of its outputs with ``(logit > 0) == (target > 0.5)``.
+    A row counts as right by the part of its outputs with ``(logit > 0) == (target > 0.5)``, where outputs have weights
+    by the part of its measured targets, whatever they weigh.
 
     Parameters
     ----------
     logits, targets, dlogits
         ``(r, o)``; targets in [0, 1]; dlogits may be None.
+    output_weights
+        ``(o,)``: how much the loss of each output counts, while targets that are NaN, and outputs of weight 0, do not;
+        None: 1, and every target does.
     row_weights, weight, loss_sums
         As in `softmax_cross_entropy`.
     """
     _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     losses = np.where(logits <= 0, 0, logits) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    right = (logits > 0) == (targets > 0.5)
-    loss_sums += _weighed(losses, row_weights).sum(dtype=np.float64), right.sum() / max(logits.shape[1], 1)
+    losses = _by_output(losses, targets, output_weights)
+    measured = ~np.isnan(targets) if output_weights is not None else np.ones(targets.shape, bool)
+    right = ((logits > 0) == (targets > 0.5)) & measured
+    loss_sums[0] += _weighed(losses, row_weights).sum(dtype=np.float64)
+    loss_sums[1] += (right.sum(axis=1) / np.maximum(measured.sum(axis=1), 1)).sum()
     if dlogits is not None:
-        dlogits[...] = _weighed(weight * (_logistic(logits) - targets), row_weights)
+        slopes = _by_output(_logistic(logits) - targets, targets, output_weights)
+        dlogits[...] = _weighed(weight * slopes, row_weights)
 
 
 @silent
 def squared_error(
-    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    output_weights: Array | None,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
 ) -> None:
     """Add ``(z - t)^2``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
-    loss_sums[0] += np.sum(_weighed(error * error, row_weights), dtype=np.float64)
+    losses = _by_output(error * error, targets, output_weights)
+    loss_sums[0] += np.sum(_weighed(losses, row_weights), dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = _weighed(weight * 2 * error, row_weights)
+        dlogits[...] = _weighed(weight * _by_output(2 * error, targets, output_weights), row_weights)
 
 
 @silent
 def absolute_error(
-    logits: Array, targets: Array, row_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    output_weights: Array | None,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
 ) -> None:
     """Add ``|z - t|``, summed over the outputs, and write its gradient, 0 at 0; shapes as in `binary_cross_entropy`."""
     _expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
     error = logits - targets
-    loss_sums[0] += np.sum(_weighed(np.abs(error), row_weights), dtype=np.float64)
+    losses = _by_output(np.abs(error), targets, output_weights)
+    loss_sums[0] += np.sum(_weighed(losses, row_weights), dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = _weighed(weight * np.sign(error), row_weights)
+        dlogits[...] = _weighed(weight * _by_output(np.sign(error), targets, output_weights), row_weights)
 
 
 @silent
@@ -451,6 +487,7 @@ def huber(
     logits: Array,
     targets: Array,
     row_weights: Array | None,
+    output_weights: Array | None,
     delta: float,
     weight: float,
     dlogits: Array | None,
@@ -465,9 +502,11 @@ def huber(
     error = logits - targets
     size = np.abs(error)
     losses = np.where(size > delta, delta * (size - 0.5 * delta), 0.5 * error * error)
+    losses = _by_output(losses, targets, output_weights)
     loss_sums[0] += _weighed(losses, row_weights).sum(dtype=np.float64)
     if dlogits is not None:
-        dlogits[...] = _weighed(weight * np.clip(error, -delta, delta), row_weights)
+        slopes = _by_output(np.clip(error, -delta, delta), targets, output_weights)
+        dlogits[...] = _weighed(weight * slopes, row_weights)
 
 
 @silent

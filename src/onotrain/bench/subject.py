@@ -15,9 +15,9 @@ import numpy as np
 from onotrain._kernels import Kernels
 from onotrain.config import Config, load_config
 from onotrain.data import Normalization, TargetCodec
-from onotrain.data.hdf5_stream import open_stream
 from onotrain.data.prepare import prepare
 from onotrain.data.selection import spec_of
+from onotrain.data.streaming import open_stream
 from onotrain.errors import UsageError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import available_bytes

@@ -76,7 +76,7 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 def _header(machine: dict[str, Any], subject: Subject) -> list[str]:
     """Return the facts that the numbers depend on."""
-    from onotrain.cli.display import count
+    from onotrain.text import count
 
     facts, ranks = subject.describe(), machine["ranks"]
     pools = ", ".join(f"{b['library']} {b['version']}, {count(b['threads'], 'thread')}" for b in machine["blas"][:1])

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
-from onotrain.cli.display import count
 from onotrain.cli.tables import FittedTable, table
+from onotrain.text import count
 
 Result = dict[str, Any]
 

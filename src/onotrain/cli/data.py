@@ -39,16 +39,19 @@ def info(paths: Sequence[str], spec: Callable[..., DataSpec]) -> None:
     arrays: shapes, types and spread.  Of targets: balance of the classes, or the range of each.
     """
     from onotrain.cli import data_info
+    from onotrain.cli.display import files_progress
     from onotrain.cli.terminal import console, terminal_columns, text_columns
-    from onotrain.text import wrapped
+    from onotrain.data.reading import FileReader
+    from onotrain.text import printable, wrapped
 
     out, columns = console(terminal_columns()), text_columns()
     for number, path in enumerate(paths):
-        facts, tables = data_info.describe(spec(path))
+        with files_progress() as progress:
+            facts, tables = data_info.describe(spec(path), FileReader(progress))
         if number:
             out.print()
         for name, fact in facts:
-            out.print(wrapped(fact, columns, 10, first=f"{name:<10}"), markup=False, soft_wrap=True)
+            out.print(wrapped(printable(fact), columns, 10, first=f"{name:<10}"), markup=False, soft_wrap=True)
         for table in tables:
             out.print()
             out.print(table)
@@ -73,6 +76,7 @@ class _Seed(click.ParamType):
     examples="""
 onotrain data convert samples.csv samples.h5 --targets species
 onotrain data convert digits digits.h5
+onotrain data convert prices.csv prices.parquet
 onotrain data convert large.h5 shuffled.h5 --shuffle 7
 """,
 )
@@ -95,26 +99,37 @@ def convert(
     force: bool,
     spec: Callable[..., DataSpec],
 ) -> None:
-    """Write any data file as HDF5, which is read fastest and can be streamed when it is larger than the memory.
+    """Write a data file in another format, which the suffix of DST says.
+
+    As HDF5 numbers are read fastest, and can be streamed when they are larger than the memory.  A table is written as
+    CSV, TSV, Parquet, Arrow or HDF5 with its text, dates and missing values.
 
     A random order makes the windows in which streamed data are shuffled alike.
     """
-    from onotrain.cli.display import count
     from onotrain.data.convert import convert as write
+    from onotrain.data.convert import convert_table, takes_columns
     from onotrain.errors import UsageError
+    from onotrain.known_names import TABLES, format_of_file
+    from onotrain.text import count, printable
 
-    if destination.suffix.lower() not in (".h5", ".hdf5"):
+    if destination.suffix.lower() not in (".h5", ".hdf5") and format_of_file(destination.name) not in TABLES:
         raise UsageError(
-            f"{destination}: HDF5 under another suffix would not be read as such; expected .h5 or .hdf5",
+            f"{destination}: no format that is written; expected .h5, .hdf5, .csv, .tsv, .parquet or .arrow",
             hint=f"write {destination.stem}.h5",
         )
     if destination.exists() and not force:
         raise UsageError(f"{destination}: exists already", hint="use another name, or --force to overwrite it")
-    with _bar("samples") as report:
-        samples = write(
-            spec(source, part), destination, shuffle_seed=shuffle, compression="gzip" if compress else None,
-            progress=lambda done, total: report(str(destination), done, total),
-        )  # fmt: skip
+    compression = "gzip" if compress else None
+    if part == "train" and takes_columns(spec(source), destination):
+        samples, notes = convert_table(spec(source), destination, shuffle_seed=shuffle, compression=compression)
+        for note in notes:
+            click.echo(f"note: {printable(note)}")
+    else:
+        with _bar("samples") as report:
+            samples = write(
+                spec(source, part), destination, shuffle_seed=shuffle, compression=compression,
+                progress=lambda done, total: report(str(destination), done, total),
+            )  # fmt: skip
     click.echo(f"{destination}: {count(samples, 'sample')}")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from onotrain.cli.display import count
 from onotrain.cli.tables import table
 from onotrain.data.info import DataInfo, TargetInfo
 from onotrain.data.info import describe as describe_arrays
-from onotrain.data.sources import is_table
-from onotrain.text import figure
+from onotrain.data.sources import expanded, is_table
+from onotrain.data.tables.table import shown
+from onotrain.text import count, figure
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
+    from onotrain.data.reading import ReadFiles
     from onotrain.data.tables.info import ColumnInfo, TableInfo
 
 #: Rows of the tables of columns and classes that are shown.
@@ -26,14 +27,15 @@ _LEAST = ("std", "mean")
 _BAR = 20
 
 
-def describe(spec: DataSpec) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
+def describe(spec: DataSpec, reader: ReadFiles) -> tuple[Iterable[tuple[str, str]], Iterable[Any]]:
     """Return facts (name, text), and tables to be printed."""
+    spec = expanded(spec)
     if not is_table(spec):
-        found = describe_arrays(spec)
+        found = describe_arrays(spec, reader)
         return _facts(found), _tables(found)
     from onotrain.data.tables.info import describe_table
 
-    columns = describe_table(spec)
+    columns = describe_table(spec, reader=reader)
     return _table_facts(columns), _table_tables(columns)
 
 
@@ -45,7 +47,7 @@ def _table_facts(found: TableInfo) -> Iterator[tuple[str, str]]:
     yield "columns", f"{len(found.columns):,}, of which {found.features:,} would be learned from"
     lost = sum(column.missing for column in found.columns)
     if lost:
-        yield "missing", f"{lost:,} entries"
+        yield "missing", count(lost, "entry", "entries")
     yield from _target_facts(found.targets)
     if found.roles.targets:
         yield (
@@ -64,6 +66,18 @@ def _target_facts(targets: TargetInfo | None) -> Iterator[tuple[str, str]]:
     yield "targets", f"{_target_kind(targets)}, {targets.dtype} of shape {shape}"
     if targets.missing:
         yield "", f"{count(targets.missing, 'sample')} without target"
+    single = [name for name, samples in targets.class_counts or () if samples == 1 and targets.kind == "classes"]
+    if single:
+        yield (
+            "",
+            (
+                f"{count(len(single), 'class', 'classes')} of one sample: {shown(single)}; none can be learned and "
+                "validated: add samples, join classes that are alike, or leave them out"
+            ),
+        )
+    constant = [name for name, low, high, *_ in targets.ranges if low == high]
+    if constant:
+        yield "", f"{shown(constant)} never changes: there is nothing to learn, and R2 has no value"
 
 
 def _target_kind(targets: TargetInfo) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from onotrain.cli.epochs import EpochLines, count, duration, header
-from onotrain.cli.terminal import console, terminal_stream, text_columns
+from onotrain.cli.epochs import EpochLines, duration, header
+from onotrain.cli.files_read import FilesBar, FilesLines, FilesProgress
+from onotrain.cli.terminal import console, terminal_columns, terminal_stream, text_columns
+from onotrain.data.reading import Progress, no_progress
 from onotrain.text import figure, wrapped
-from onotrain.training.observers import Observer, RunStart, StepEnd
+from onotrain.training.observers import Observer, Reading, RunStart, StepEnd
 
-__all__ = ["Bar", "Lines", "Warnings", "count", "duration", "warn"]
+__all__ = ["Bar", "Lines", "Warnings", "duration", "files_progress", "warn"]
 
 #: Shortest time between two drawings of the bar [s].
 INTERVAL_S = 0.1
@@ -24,6 +27,20 @@ def warn(message: str) -> None:
     """Print a warning where errors go, whole at the width of the terminal."""
     text = wrapped(message, text_columns(stderr=True), 2, first="onotrain: ")
     print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def files_progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Give what shows files being read: a bar on a terminal, else lines where errors go, for results go to output."""
+    if quiet:
+        yield no_progress
+        return
+    columns = terminal_columns()
+    progress = FilesProgress(FilesLines(warn) if columns is None else FilesBar(columns))
+    try:
+        yield progress
+    finally:
+        progress.close()
 
 
 class Warnings(Observer):
@@ -53,6 +70,11 @@ class Lines(Warnings):
     def __init__(self, *, epochs: bool = True, columns: int | None = None) -> None:
         self._show_epochs, self._columns = epochs, columns
         self._line = EpochLines(0)
+        self._files = FilesProgress(FilesLines(self.print))
+
+    def reading(self, reading: Reading) -> None:
+        """Show how far it is, if it takes long."""
+        self._files(reading.done, reading.files)
 
     def started(self, start: RunStart) -> None:
         """Print the header."""
@@ -90,6 +112,7 @@ class Bar(Lines):
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        self._files = FilesProgress(FilesBar(columns))
         self._task: Any = None
         self._due = 0.0
 
@@ -98,6 +121,7 @@ class Bar(Lines):
 
     def close(self) -> None:
         """Take the bar away."""
+        self._files.close()
         if self._task is not None:
             self._task = None
             self._progress.stop()

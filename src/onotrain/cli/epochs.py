@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from onotrain import __version__
-from onotrain.text import figure, wrapped
+from onotrain.data.reading import FilesRead
+from onotrain.text import count, figure, wrapped
 from onotrain.training.observers import RunStart
 
 #: Stands beside the best epoch.
@@ -20,11 +21,6 @@ _LEAST = ("lr", "samples/s", "seconds")
 _MOST = ("acc", "val r2", "val acc", "val loss")
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun, such as ``1 rank`` or ``12,345 samples``."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def duration(seconds: float) -> str:
     """Return a time for people: ``0.12 s``, ``9.1 s``, ``3:09 min``, ``2:03:09 h``."""
     if seconds < 60:
@@ -32,6 +28,25 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+def _files(start: RunStart) -> list[tuple[str, str]]:
+    """Return the fact of how several files were read; nothing of one file."""
+    if start.files_read is None or start.files_read.files < 2:
+        return []
+    return [("files", files_read(start.files_read))]
+
+
+def megabytes(nbytes: int) -> str:
+    """Return a size for people: ``0.31 MB``, ``57 MB``, ``1,250 MB`` (1 MB = 1e6 bytes)."""
+    size = nbytes / 1e6
+    return f"{size:,.0f} MB" if size >= 9.95 else f"{size:.2g} MB"
+
+
+def files_read(read: FilesRead) -> str:
+    """Return in words what it took to read files."""
+    ranks = count(sum(files > 0 for files in read.ranks_files), "rank")
+    return f"{count(read.files, 'file')}, {megabytes(read.nbytes)}, read by {ranks} in {duration(read.seconds)}"
 
 
 def header(start: RunStart, columns: int | None = None) -> str:
@@ -45,6 +60,7 @@ def header(start: RunStart, columns: int | None = None) -> str:
     facts = [
         ("network", f"{start.network}, {count(start.parameters, 'parameter')}"),
         ("data", f"{count(start.samples, 'sample')} to train on, {validation} to validate on"),
+        *_files(start),
         *(("note", note) for note in start.notes),
         ("training", f"{count(start.epochs, 'epoch')} of {count(start.steps_per_epoch, 'step')}, "
          f"{count(start.batch_size, 'sample')} a step"),

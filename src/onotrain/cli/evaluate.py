@@ -11,6 +11,7 @@ import click
 
 from onotrain.cli.samples import names_in, samples, spec_of, stream_of, threshold_of
 from onotrain.cli.subcommand import Subcommand
+from onotrain.cli.units import units_by_name
 
 if TYPE_CHECKING:
     from onotrain.inference.evaluation import Evaluation
@@ -60,7 +61,7 @@ def command(
     Prints the metrics, for classes the confusion matrix with precision, recall and F1, for values the errors of each
     output; the same numbers for any number of ranks.  DATA is a built-in data set or a file.
     """
-    from onotrain.cli.display import warn
+    from onotrain.cli.display import files_progress, warn
     from onotrain.cli.evaluate_tables import show
     from onotrain.inference.evaluation import evaluate
     from onotrain.parallel import launcher
@@ -70,9 +71,12 @@ def command(
     wanted = None if metrics is None else names_in(metrics)
     spec = spec_of(data, format_, features, part, targets)
     chosen = threshold_of(threshold, "best_f1")
-    evaluation = evaluate(
-        run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=_units_of(units), drawable=plot is not None
-    )
+    known = units_by_name(units)
+    with files_progress() as reading:
+        evaluation = evaluate(
+            run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=known, drawable=plot is not None,
+            reading=reading,
+        )  # fmt: skip
     if launcher.rank() > 0:
         return
     if plot is not None:
@@ -85,17 +89,6 @@ def command(
             click.echo(f"\ndrawn to {plot}")
     for warning in evaluation.warnings:  # last, where they are seen
         warn(f"warning: {warning}")
-
-
-def _units_of(values: Sequence[str]) -> dict[str, str]:
-    """Return units by name, from texts such as ``pressure=Pa``."""
-    found = {}
-    for value in values:
-        name, equals, unit = value.partition("=")
-        if not equals or not name or not unit:
-            raise click.UsageError(f"--units is {value!r}, expected NAME=UNIT, such as pressure=Pa")
-        found[name] = unit
-    return found
 
 
 def _check_plot(plot: Path) -> None:

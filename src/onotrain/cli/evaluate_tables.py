@@ -25,8 +25,8 @@ _HEADING, _NAME = 8, 16
 
 def show(evaluation: Evaluation) -> None:
     """Print metrics, and the tables that are not too large."""
-    from onotrain.cli.display import count
     from onotrain.cli.terminal import console, terminal_columns
+    from onotrain.text import count
 
     screen = console(terminal_columns())
     screen.print(f"{evaluation.source}: {count(evaluation.samples, 'sample')}", markup=False, soft_wrap=True)
@@ -50,7 +50,7 @@ def _has_unit(metric: str) -> bool:
 
 def _tables(evaluation: Evaluation) -> Iterator[Any]:
     """Yield what follows the metrics."""
-    from onotrain.cli.display import count
+    from onotrain.text import count
 
     if 1 < len(evaluation.outputs) <= _MOST_CLASSES:
         yield _outputs(evaluation)
@@ -79,12 +79,17 @@ def _scores(evaluation: Evaluation) -> Any:
 
 
 def _outputs(evaluation: Evaluation) -> Any:
-    """Return the table of errors and R2 of each output, with units where they are known."""
+    """Return the table of errors and R2 of each output, with units where they are known.
+
+    Where targets are missing it has the number of those that are measured.
+    """
+    missing = any(output.samples != evaluation.samples for output in evaluation.outputs)
+    measured = [[f"{output.samples:,}"] if missing else [] for output in evaluation.outputs]
     rows = [
-        [output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2)]
-        for output in evaluation.outputs
+        [output.name, output.unit, _known(output.mae), _known(output.rmse), _known(output.r2), *counts]
+        for output, counts in zip(evaluation.outputs, measured, strict=True)
     ]
-    columns = ["output", "unit", "mae", "rmse", "r2"]
+    columns = ["output", "unit", "mae", "rmse", "r2", *(["samples"] if missing else [])]
     return table("", columns, rows, text=["unit"], least=["mae"], optional=["unit"])
 
 

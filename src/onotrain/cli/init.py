@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 onotrain init samples.csv
-onotrain init flow.h5 --features x --targets temperature --output flow.yaml
+onotrain init flow.h5 --targets temperature --units K --output flow.yaml
 onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
 """
 
@@ -31,23 +31,33 @@ onotrain init train-images-idx3-ubyte --targets train-labels-idx1-ubyte
     help="Configuration to write.  [default: config.yaml]",
 )
 @source_options
+@click.option(
+    "--units",
+    multiple=True,
+    metavar="UNIT|NAME=UNIT,...",
+    help="Unit of the targets of a regression, or of each by name; repeatable.",
+)
 @click.option("--force", is_flag=True, help="Overwrite the configuration if there is one.")
-def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool) -> None:
+def command(data: str, output: Path, spec: Callable[..., DataSpec], units: Sequence[str], force: bool) -> None:
     """Look at a data file and write a commented configuration that trains on it.
 
     DATA is a file, or `digits` or `mnist`.  The task follows from the targets: text and whole numbers are classes,
     columns of zeros and ones are labels, other numbers are predicted as they are.
     """
+    from onotrain.cli.display import files_progress
     from onotrain.cli.terminal import text_columns
+    from onotrain.cli.units import units as units_of
+    from onotrain.data.reading import FileReader
     from onotrain.data.template import facts_of, template
     from onotrain.errors import ResourceError, UsageError
-    from onotrain.text import wrapped
+    from onotrain.text import printable, wrapped
 
     if output.exists() and not force:
         raise UsageError(f"{output}: exists already", hint="use another --output, or --force to overwrite it")
     wanted = spec(data)
-    facts = facts_of(wanted)
-    text = template(wanted, facts)
+    with files_progress() as progress:
+        facts = facts_of(wanted, FileReader(progress))
+    text = template(wanted, facts, units_of(units))
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -55,5 +65,5 @@ def command(data: str, output: Path, spec: Callable[..., DataSpec], force: bool)
     columns = text_columns()
     click.echo(wrapped(text.splitlines()[0].removeprefix("# "), columns, 2, first=f"{output}: "))
     for note in facts.notes:
-        click.echo(wrapped(note, columns, 8, first="  note: "))
+        click.echo(wrapped(printable(note), columns, 8, first="  note: "))
     click.echo(f"next: onotrain train {output}")

@@ -140,8 +140,8 @@ def _show(facts: Mapping[str, Any]) -> None:
 
 def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the facts that are one line each."""
-    from onotrain.cli.display import count, duration
-    from onotrain.text import figure
+    from onotrain.cli.display import duration
+    from onotrain.text import count, figure
 
     yield ("run", facts["run"]) if "run" in facts else ("checkpoint", f"{facts['checkpoint']} ({size(facts['bytes'])})")
     summary = facts.get("summary")

@@ -65,9 +65,13 @@ def command(
             f"`onotrain evaluate {run} LABELLED --threshold best_f1`, and give the value that it prints"
         )
     chosen = threshold_of(threshold)
-    with _progress(quiet) as begin:
+    from onotrain.cli.display import files_progress
+
+    with files_progress(quiet=quiet) as reading, _progress(quiet) as begin:
         spec = spec_of(data, format_, features, part)
-        report = predict_file(run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen)
+        report = predict_file(
+            run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen, reading=reading
+        )
     if report is None:
         return
     from onotrain.cli.display import warn
@@ -80,9 +84,9 @@ def command(
 
 def _lines(report: PredictionReport) -> str:
     """Return what came of it."""
-    from onotrain.cli.display import count, duration
+    from onotrain.cli.display import duration
     from onotrain.cli.terminal import text_columns
-    from onotrain.text import wrapped
+    from onotrain.text import count, wrapped
 
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]

@@ -10,7 +10,7 @@ import click
 
 from onotrain import __version__
 from onotrain.cli.subcommand import Group, nearest, show_help_without_subcommand
-from onotrain.cli.terminal import discard_output, lost_output
+from onotrain.cli.terminal import discard_output, lost_output, terminal_columns
 from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, ResourceError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
 
@@ -86,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
             return EXIT_OK
         discard_output()  # help and the like are for one rank to print
     threads.set_default()
-    return guard.run(lambda: _invoke(list(arguments), subcommand, local))
+    return guard.run(lambda: _invoke(list(arguments), subcommand, local), columns=lambda: terminal_columns(stderr=True))
 
 
 def _invoke(arguments: list[str], subcommand: str | None, local: bool) -> None:

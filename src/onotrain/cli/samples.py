@@ -26,7 +26,7 @@ def samples(function: _F) -> _F:
             "--stream",
             type=click.Choice(list(_STREAM)),
             default="auto",
-            help="Leave HDF5 on the disk while reading it; auto: if it is large beside the memory.",
+            help="Leave HDF5 or Parquet on the disk while reading it; auto: if it is large beside the memory.",
         ),
         click.option(
             "--part",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from onotrain.text import cut, cut_apart, cut_between_words, wrapped
+from onotrain.text import cut, cut_apart, cut_between_words, printable, width_of, wrapped
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -45,6 +45,7 @@ def table(
     optional
         Columns that are only there where any of their cells is not empty.
     """
+    columns, rows = [printable(name) for name in columns], [[printable(cell) for cell in row] for row in rows]
     kept = [k for k, name in enumerate(columns) if name not in optional or any(row[k] for row in rows)]
     if len(kept) < len(columns):
         columns, rows = [columns[k] for k in kept], [[row[k] for k in kept] for row in rows]
@@ -78,7 +79,7 @@ class FittedTable:
 
     def _fitted(self, width: int) -> tuple[list[int], list[int]]:
         """Return the columns that are shown, and the width of each."""
-        natural = [max(len(name), self._widest(k)) for k, name in enumerate(self.columns)]
+        natural = [max(width_of(name), self._widest(k)) for k, name in enumerate(self.columns)]
         order = [self.columns.index(name) for name in self.least if name in self.columns]
         order += [number for number in reversed(range(1, len(self.columns))) if number not in order]
         kept = list(range(len(self.columns)))
@@ -110,8 +111,8 @@ class FittedTable:
 
     def _widest(self, number: int) -> int:
         """Return the characters of the longest cell of a column."""
-        footer = [len(self.footer[number])] if self.footer else []
-        return max([*(len(row[number]) for row in self.rows), *footer], default=0)
+        footer = [width_of(self.footer[number])] if self.footer else []
+        return max([*(width_of(row[number]) for row in self.rows), *footer], default=0)
 
     def _made(self, kept: Sequence[int], widths: Sequence[int]) -> Table:
         from rich import box

@@ -94,10 +94,10 @@ def _display(progress: str, quiet: bool) -> Warnings:
 
 def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
     """Print what came out of the run, and what to do next: each command on a line of its own, to be copied."""
-    from onotrain.cli.display import count, duration
+    from onotrain.cli.display import duration
     from onotrain.cli.terminal import text_columns
     from onotrain.runs.run_directory import RunDirectory
-    from onotrain.text import wrapped
+    from onotrain.text import count, wrapped
 
     made = f"{count(summary['steps'], 'step')} in {duration(summary['train_seconds'])} of training"
     end = "done:" if summary.get("finished") else "stopped after"

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from onotrain.cli.subcommand import Subcommand, overrides
+from onotrain.text import count
 
 EXAMPLES = """
 onotrain validate configs/digits.yaml
@@ -56,7 +57,6 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
 
 def _facts(config: Any) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
-    from onotrain.cli.display import count
     from onotrain.text import figure
     from onotrain.training.warm_start import WarmStart
 
@@ -75,28 +75,35 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
 
 def _data(config: Any, inherited: Any) -> tuple[Any, str]:
     """Return the description of the data, None if it is not known yet, and what they look like."""
+    from onotrain.cli.display import files_progress
     from onotrain.data.prepare import prepare
+    from onotrain.data.reading import FileReader
+    from onotrain.data.several import expand
     from onotrain.errors import DataError
     from onotrain.memory import available_bytes
 
-    data, path = config.data, Path(config.data.files[0]).expanduser()
-    if not data.is_built_in and path.is_file() and path.stat().st_size > LARGEST_BYTES:
-        return None, f"{data.name} (large, not read)"
+    data, files = config.data, list[Path]()
     try:
-        weights, dtype = getattr(config.loss, "class_weights", None), config.training.dtype
-        prepared = prepare(data, config.task, config.model.outputs, dtype, available_bytes(), weights, inherited)
+        files = [Path(name).expanduser() for name in expand(data.files)]
+        if not data.is_built_in and sum(file.stat().st_size for file in files if file.is_file()) > LARGEST_BYTES:
+            return None, f"{data.name} (large, not read)"
+        with files_progress() as progress:
+            prepared = prepare(
+                data, config.task, config.model.outputs, config.training.dtype, available_bytes(), config.loss,
+                inherited, reader=FileReader(progress),
+            )  # fmt: skip
     except DataError as error:
-        if path.is_file() and not data.is_built_in:  # what training would say
+        if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     validation = "none" if data.validation is None else data.validation
-    return prepared.description, f"{data.name}: {samples:,} samples of {features:,} features; validation: {validation}"
+    size = f"{count(samples, 'sample')} of {count(features, 'feature')}"
+    return prepared.description, f"{data.name}: {size}; validation: {validation}"
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
     """Yield the widths of the network and, where the data are known, how many parameters it has and begins with."""
-    from onotrain.cli.display import count
     from onotrain.cli.network import model_of
 
     if description is None:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict
 
-from onotrain.config.base import Count, Problem, Section, Share, Text, Texts
+from onotrain.config.base import Count, CountOrZero, Problem, Section, Share, Text, Texts
 from onotrain.config.choices import ByType, OneOf
+from onotrain.config.number_format import NumberFormat
 
 Scaling = Literal["none", "standard", "minmax", "robust", "log", "quantile"]
 DatePart = Literal["year", "month", "weekday", "day", "hour", "minute", "trend"]
@@ -46,11 +47,21 @@ class NumericColumn(ColumnOptions):
     clip: Annotated[tuple[float, ...], Strict(False)] | None = Field(
         None, description="Least and largest value, in the units of the column; what lies outside is moved there."
     )
+    format: Text | None = Field(
+        None,
+        description="How 1234.5 is written, such as `$1,234.5` or `1.234,5 mm`: marks between thousands may be left "
+        "out, and what stands around the number is its unit; null: it is guessed.",
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Yield limits that are none, and an indicator of what cannot be."""
         if self.clip is not None and (len(self.clip) != 2 or self.clip[0] >= self.clip[1]):
             yield Problem(("clip",), f"must be two numbers that go up (got {list(self.clip)})")
+        if self.format is not None and NumberFormat.of_example(self.format) is None:
+            yield Problem(
+                ("format",),
+                f"must show how 1234.5 is written, such as '$1,234.5' or '1.234,5 m' (got {self.format!r})",
+            )
         if self.indicator and self.missing == "error":
             yield Problem(
                 ("indicator",), "needs a value for what is missing: set missing to mean, median or a constant"
@@ -116,13 +127,20 @@ class TextTable(Section):
         None, description="Character between two fields; a space stands for any run of blanks."
     )
     decimal: Literal[".", ","] | None = Field(None, description="Decimal mark.")
-    thousands: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Mark between thousands, which is left out."
+    thousands: Annotated[str, Field(max_length=1)] | None = Field(
+        None, description="Mark between thousands, which is left out; empty: none."
     )
-    comment: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="Character that a line with a comment begins with."
+    comment: Annotated[str, Field(max_length=1)] | None = Field(
+        None, description="Character that a line with a comment begins with; empty: none."
     )
     header: bool | None = Field(None, description="Whether the first line holds the names of the columns.")
+    skip: CountOrZero | None = Field(
+        None, description="Lines at the beginning that are left out, such as titles above the header."
+    )
+    units_row: bool | None = Field(
+        None,
+        description="Whether the line beneath the header holds the units of the columns; one with numbers does not.",
+    )
     quote: Annotated[str, Field(max_length=1)] = Field('"', description="Character around text; empty: none.")
     encoding: Text | None = Field(
         None, description="Character set, such as `latin-1`; null: UTF-8, or as the file says."
@@ -130,5 +148,5 @@ class TextTable(Section):
     missing: Texts | None = Field(
         None,
         description="What stands for a missing value besides an empty field, in any case; null: NA, N/A, #N/A, NaN, "
-        "NaT, null, None, ?, -, -- and a single point.",
+        "NaT, null, None, ?, -, -- and a single point, for all of which `default` stands in a list.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from glob import has_magic
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_serializer
@@ -194,11 +195,24 @@ class Data(Section):
         "as in the other run (`from`), as its first layer expects, or as they fit these data (`fit`); `auto`: as in "
         "the other run if columns and settings are the same.",
     )
-    missing_targets: Literal["error", "drop"] = Field(
-        "error", description="Samples without a target: an error, or left out."
+    missing_targets: Literal["error", "drop", "mask"] = Field(
+        "error",
+        description="Targets that are missing or NaN: `error`; `drop`, leave out samples that lack one of them; "
+        "`mask`, of several outputs those that were not measured count neither in the loss nor in metrics (samples "
+        "without any are left out).",
+    )
+    units: Annotated[
+        Text | Annotated[dict[Text, Text], AfterValidator(FixedMapping)] | None,
+        ByType("a unit, a mapping of targets to units or null"),
+    ] = Field(
+        None,
+        description="Units of the targets of a regression, for metrics, predictions and pictures: one for all, or by "
+        "the targets' names.  By default as the file says.",
     )
     stream: Annotated[Literal["auto"] | bool, ByType("auto, true or false")] = Field(
-        "auto", description="Read HDF5 window by window instead of all at once; `auto`: if it does not fit in memory."
+        "auto",
+        description="Read HDF5 and Parquet window by window instead of all at once; `auto`: if they do not fit in "
+        "memory.",
     )
     window_mib: Count = Field(
         256, description="Size of the windows within which streamed samples are shuffled [MiB]; a node holds two."
@@ -218,6 +232,12 @@ class Data(Section):
     def name(self) -> str:
         """The training data, for messages."""
         return self.files[0] + (f" and {len(self.files) - 1} more" if len(self.files) > 1 else "")
+
+    @property
+    def target_columns(self) -> tuple[str, ...] | None:
+        """Names of the targets, if `targets` is a list of names; None where only the data can tell them."""
+        named = self.targets
+        return named if isinstance(named, tuple) and not any(has_magic(name) for name in named) else None
 
     @property
     def has_validation(self) -> bool:
@@ -244,6 +264,11 @@ class Data(Section):
                     f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a "
                     "path",
                 )
+        if isinstance(self.units, dict) and self.target_columns is not None:
+            for name in self.units:
+                if name not in self.target_columns:
+                    expected = ", ".join(self.target_columns[:10])
+                    yield Problem(("units", name), f"is no target; expected some of {expected}", is_key=True)
         shares = [share for share in (self.validation, self.test) if isinstance(share, float)]
         if sum(shares) >= 1:
             yield Problem(
@@ -264,9 +289,9 @@ class Data(Section):
             for key, unset in (("format", "auto"), ("features", None), ("targets", None)):
                 if getattr(self, key) != unset:
                     yield Problem((key,), f"is for files; data.train is the built-in data set {self.train!r}")
-        if self.stream is True and (self.is_built_in or self.format not in ("auto", "hdf5")):
+        if self.stream is True and (self.is_built_in or self.format not in ("auto", "hdf5", "parquet")):
             what = f"the built-in data set {self.train!r}" if self.is_built_in else f"format {self.format}"
-            yield Problem(("stream",), f"only HDF5 can be streamed (got true with {what})")
+            yield Problem(("stream",), f"only HDF5 and Parquet can be streamed (got true with {what})")
         elif self.stream is True and self.partition.name != "none":
             yield Problem(
                 ("stream",),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, Strict, field_serializer
 
-from onotrain.config.base import FixedMapping, NotNegative, Positive, Problem, Share
+from onotrain.config.base import FixedMapping, NotEmpty, NotNegative, Positive, Problem, Share
 from onotrain.config.choices import ByType, OneOf
 from onotrain.config.options import LossOptions, Task, has_options
 from onotrain.config.plugins import Plugins
@@ -21,6 +21,45 @@ ClassWeights = Annotated[
     Literal["balanced"] | Annotated[dict[str, NotNegative], AfterValidator(FixedMapping)],
     ByType("balanced or a mapping of classes to weights"),
 ]
+OutputWeights = Annotated[
+    Annotated[tuple[NotNegative, ...], Strict(False), NotEmpty]
+    | Annotated[dict[str, NotNegative], AfterValidator(FixedMapping)],
+    ByType("a list of weights or a mapping of outputs to weights"),
+]
+
+
+class ByOutput(LossOptions):
+    """Base of losses that are a sum over independent outputs."""
+
+    output_weights: OutputWeights | None = Field(
+        None,
+        description="How much each output counts in the loss: a list, one number for each, or numbers by the outputs' "
+        "names, 1 for the others.  Scaled so that their mean is 1.",
+    )
+
+    @field_serializer("output_weights")
+    def _plain(self, value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield weights of which none counts."""
+        if isinstance(self.output_weights, tuple) and not any(self.output_weights):
+            yield Problem(("output_weights",), "are all 0; expected a number above 0 for one output at least")
+
+    def problems_with(self, others: Any) -> Iterator[Problem]:
+        """Yield another number of weights than of outputs, and names of none of the targets, where these are known."""
+        weights, outputs = self.output_weights, None if others.model is None else others.model.outputs
+        if isinstance(weights, tuple) and outputs is not None and len(weights) != outputs:
+            yield Problem(
+                ("output_weights",),
+                f"must be one number for each of the network's {outputs} outputs (got {len(weights)})",
+            )
+        known = None if others.data is None else others.data.target_columns
+        if isinstance(weights, dict) and known is not None and len(known) == outputs:
+            for name in weights:
+                if name not in known:
+                    expected = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
+                    yield Problem(("output_weights", name), f"is no target; expected some of {expected}", is_key=True)
 
 
 class CrossEntropy(LossOptions):
@@ -38,7 +77,7 @@ class CrossEntropy(LossOptions):
         return "multiclass"
 
 
-class BinaryCrossEntropy(LossOptions):
+class BinaryCrossEntropy(ByOutput):
     """Yes or no for every output."""
 
     activation = "sigmoid"
@@ -50,6 +89,7 @@ class BinaryCrossEntropy(LossOptions):
 
     def problems_with(self, others: Any) -> Iterator[Problem]:
         """Yield weights of classes where a sample has several."""
+        yield from super().problems_with(others)
         if self.class_weights is not None and others.model is not None and others.model.outputs > 1:
             yield Problem(
                 ("class_weights",),
@@ -63,19 +103,19 @@ class BinaryCrossEntropy(LossOptions):
         return "binary" if outputs == 1 else "multilabel"
 
 
-class MeanSquaredError(LossOptions):
+class MeanSquaredError(ByOutput):
     """Squared difference."""
 
     name: Literal["mse"] = Field(description="Squared difference, summed over the outputs of a sample.")
 
 
-class MeanAbsoluteError(LossOptions):
+class MeanAbsoluteError(ByOutput):
     """Absolute difference."""
 
     name: Literal["mae"] = Field(description="Absolute difference, summed over the outputs of a sample.")
 
 
-class Huber(LossOptions):
+class Huber(ByOutput):
     """Squared for small differences, absolute for large ones."""
 
     name: Literal["huber"] = Field(description="Squared difference below `delta`, absolute above.")

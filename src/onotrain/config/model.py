@@ -62,7 +62,8 @@ Initializer = Annotated[
     FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer")
 ]
 BiasInitializer = Annotated[
-    ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer", number=("constant", "value"))
+    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer,
+    OneOf("initializer", number=("constant", "value")),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -121,6 +122,12 @@ def no_array(names: Sequence[str], wanted: str, what: str, source: str) -> DataE
 def column_names(name: str, columns: int, axes: int) -> list[str]:
     """Return names for the columns of an array: its own if it has one axis, else ``name[0]``, ``name[1]``, ..."""
     return [_composed(name)] if axes == 1 else [f"{_composed(name)}[{column}]" for column in range(columns)]
+
+
+def name_of_one(array: Any, names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the name of an array of one column for this column; None of others."""
+    single = array is not None and names and (array.ndim == 1 or array.shape[1:] == (1,))
+    return (_composed(names[0].rpartition("/")[2]),) if single and names else None
 
 
 def side_by_side(arrays: Sequence[np.ndarray], names: Sequence[str], source: str) -> tuple[np.ndarray, list[str]]:

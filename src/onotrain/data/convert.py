@@ -1,4 +1,4 @@
-"""Any data set to HDF5, in order or shuffled, in bounded memory where the source is HDF5 itself."""
+"""Any data set to HDF5, in order or shuffled, in bounded memory where the source is HDF5 itself; tables to tables."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from onotrain.data.dataset import Dataset, DataSpec
+from onotrain.data.dataset import Dataset, DataSpec, listed
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.sources import files_of, format_of, load_dataset
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
+from onotrain.data.tables.kinds import is_numbers
+from onotrain.data.tables.roles import choose_roles
 from onotrain.errors import DataError
+from onotrain.known_names import TABLES, format_of_file
 from onotrain.memory import available_bytes
 
 #: Size of a chunk in the file [bytes]: large enough to read quickly, small enough that many fit in a shuffle window.
@@ -27,7 +30,8 @@ Progress = Callable[[int, int], None]
 @contextlib.contextmanager
 def _opened(data: DataSpec | Dataset) -> Iterator[tuple[Samples, Dataset]]:
     """Open samples, with a data set that has their targets and names."""
-    if isinstance(data, DataSpec) and format_of(data) == "hdf5" and len(files_of(data)) == 1:
+    data = expanded(data) if isinstance(data, DataSpec) else data
+    if isinstance(data, DataSpec) and format_of(data) == "hdf5" and not is_table(data):
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(data, finite=False) as stream:
@@ -47,7 +51,7 @@ def convert(
     progress: Progress | None = None,
     memory_bytes: int | None = None,
 ) -> int:
-    """Write a data set as HDF5 (``x``, ``y``, names as attributes); `docs/data.md` describes the file.
+    """Write a data set as HDF5 (``x``, ``y``, names and units as attributes); `docs/data.md` describes the file.
 
     Parameters
     ----------
@@ -89,7 +93,7 @@ def convert(
         with hdf5_writer.new_file(path, len(samples), samples.dtype, dataset, chunk, compression) as writer:
             order = None if shuffle_seed is None else shuffled(len(samples), shuffle_seed)
             if dataset.targets is not None:
-                writer.write_targets(dataset.targets if order is None else dataset.targets[order])
+                writer.write_targets(dataset.targets if order is None else dataset.targets[order], dataset.target_units)
             memory = (available_bytes() // 2 if memory_bytes is None else memory_bytes) // row_bytes
             if order is None:
                 memory = _BLOCK_BYTES // row_bytes
@@ -99,6 +103,59 @@ def convert(
                 if progress is not None:
                     progress(begin + len(block), len(samples))
         return len(samples)
+
+
+def convert_table(
+    spec: DataSpec, out_path: str | os.PathLike[str], *, shuffle_seed: int | None = None, compression: str | None = None
+) -> tuple[int, list[str]]:
+    """Write the columns of a table in another format, with their kinds (`onotrain.data.tables.writing`).
+
+    Parameters
+    ----------
+    spec
+        Of a table; features and targets name the columns that are wanted, if any are.
+    out_path, shuffle_seed, compression
+        See `convert`.
+
+    Returns
+    -------
+    samples, notes
+        Number of samples written, and what was decided for the user or was not kept.
+
+    Raises
+    ------
+    DataError
+        The source cannot be read, is no table, or holds what the format does not.
+    ResourceError
+        Disk or memory is too small.
+    """
+    from onotrain.data.tables.table import matching
+    from onotrain.data.tables.writing import selected, with_kinds, write_table
+
+    if not is_table(spec):
+        raise DataError(
+            f"{spec.path}: arrays, which may have any shape; a text table, Parquet or Arrow holds columns",
+            hint="convert to HDF5 (.h5)",
+        )
+    table = read_table(spec)
+    wanted = [*(listed(spec.features) or ()), *(listed(spec.targets) or ())]
+    names = matching(table.names, wanted, table.source, "features") if wanted else None
+    excluded = matching(table.names, spec.exclude, table.source, "exclude") if spec.exclude else ()
+    table, notes = with_kinds(selected(table, names, excluded))
+    if shuffle_seed is not None:
+        table = table.take(shuffled(len(table), shuffle_seed))
+    return len(table), notes + write_table(table, Path(out_path).expanduser(), compression)
+
+
+def takes_columns(spec: DataSpec, out_path: str | os.PathLike[str]) -> bool:
+    """Return whether `convert_table` is for it: a conversion to a table, or of columns that are no numbers."""
+    if format_of_file(str(out_path)) in TABLES:
+        return True
+    if not is_table(spec):
+        return False
+    table = read_table(spec)
+    features = [table[name] for name in choose_roles(table, spec, {}, anyway=True).features]
+    return not features or not all(map(is_numbers, features))
 
 
 def shuffled(rows: int, seed: int) -> np.ndarray:

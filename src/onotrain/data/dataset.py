@@ -43,6 +43,8 @@ class DataSpec:
         Whether uint8 features are pixels; None: see `are_pixels`.
     more
         Further files of the same data set; `path` may also be a pattern or a directory (`onotrain.data.sources`).
+    expanded
+        Whether `path` and `more` are the files themselves, and neither patterns nor directories.
     weights
         Name of the column or array that says how much each sample counts; None: all count alike.
     held
@@ -59,6 +61,7 @@ class DataSpec:
     csv: TextTable = field(default_factory=lambda: TextTable.model_validate({}))
     pixels: bool | None = None
     more: tuple[str, ...] = ()
+    expanded: bool = field(default=False, compare=False)
     weights: str | None = None
     held: Any = field(default=None, compare=False, repr=False)
 

@@ -29,6 +29,9 @@ class Feed(Protocol):
     pools: tuple[int, ...]
     #: Whether samples have weights.
     weighted: bool
+    #: How much each output counts in the loss of these samples, ``(outputs,)``; None: all alike, and no target is
+    #: missing.
+    output_weights: np.ndarray | None
 
     def fill(
         self,
@@ -69,6 +72,8 @@ class ArrayFeed:
         positions of this rank, the only ones that it may ask for.
     weights
         How much each sample counts, ``(n,)`` in the dtype to compute in; None: all alike.
+    output_weights
+        How much each output counts, ``(outputs,)`` in this dtype; None: all alike, and no target is missing.
     """
 
     def __init__(
@@ -81,9 +86,10 @@ class ArrayFeed:
         kernels: Kernels,
         pool: Pool | None = None,
         weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         self._features, self._targets, self._pool, self._weights = features, targets, pool, weights
-        self.weighted = weights is not None
+        self.weighted, self.output_weights = weights is not None, output_weights
         self._index = index if pool is None else pool.index
         self._kernels, self._seed = kernels, seed
         self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset, DataSpec
-from onotrain.data.sources import is_table, load_dataset, read_table
+from onotrain.data.hdf5_stream import not_streamed
+from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.sources import expanded, is_table, load_dataset, read_table
+from onotrain.data.streaming import is_large, stored_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, labelled_only, of_arrays, section_of, targets_dataset
 from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
+
+if TYPE_CHECKING:
+    from onotrain.data.tables.stored import StoredTable
 
 
 def encode(codec: TargetCodec, dataset: Dataset, dtype: str) -> np.ndarray:
@@ -38,68 +44,86 @@ def check_features(source: str, columns: int, inputs: int, names: tuple[str, ...
         )
 
 
-def read_prepared(
-    spec: DataSpec, preparation: Preparation, targets: Sequence[str], given: Any, dtype: str, missing: str,
-    *, lenient: bool = False,
-) -> tuple[np.ndarray, Dataset, Table]:  # fmt: skip
-    """Read a table for a network that was trained on one.
+def labelled_table(
+    table: Table, preparation: Preparation, targets: Sequence[str], weights: str | None, given: Any, missing: str
+) -> tuple[Table, Dataset]:
+    """Return the samples of a table that a network can take, and their targets.
+
+    Parameters
+    ----------
+    table
+        Of `table_for`.
+    preparation
+        Of the training data.
+    targets
+        Columns with the targets; none if they are not wanted.
+    weights
+        Column that says how much each sample counts, if it is there; None: all count alike.
+    given
+        Section ``data.columns`` of the training.
+    missing
+        ``error`` or ``drop``: what becomes of samples without a target.
+
+    Returns
+    -------
+    table : Table
+        The samples, those without a target left out.
+    dataset : Dataset
+        With the targets as in the file.
+
+    Raises
+    ------
+    DataError
+        An entry is not what it should be.
+    """
+    roles = Roles(
+        {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
+        weights=weights if weights in table.names else None,
+    )  # fmt: skip
+    if targets:
+        table, _ = labelled_only(table, roles, given, missing)
+    return table, targets_dataset(table, roles, given)
+
+
+def table_for(
+    spec: DataSpec, preparation: Preparation, targets: Sequence[str], stream: bool | str = False,
+    memory: int | None = None, reader: ReadFiles = in_turn, formats: Mapping[str, str] | None = None,
+) -> Table:  # fmt: skip
+    """Return the columns that a network needs, from a table or from an array of numbers.
 
     Parameters
     ----------
     spec
         Any format; an array must have the columns that were learned from, in their order.
-    preparation
-        Of the training data.
-    targets
-        Columns with the targets; none if they are not wanted.
-    given
-        Section ``data.columns`` of the training.
-    dtype
-        Compute dtype.
-    missing
-        ``error`` or ``drop``: what becomes of samples without a target.
-    lenient
-        Give NaN where a value is missing that must not be.
-
-    Returns
-    -------
-    features : ndarray
-        ``(n, d)``, ready for the network.
-    dataset : Dataset
-        With the targets as in the file.
-    table : Table
-        The columns that were needed, and ids.
-
-    Raises
-    ------
-    DataError
-        A column is not there, or an entry is not what it should be.
-    """
-    table = table_for(spec, preparation, targets)
-    roles = Roles(
-        {name: section_of("numeric") for name in preparation.inputs}, tuple(targets), {},
-        weights=spec.weights if spec.weights in table.names else None,
-    )  # fmt: skip
-    if targets:
-        table, _ = labelled_only(table, roles, given, missing)
-    return preparation.transform(table, dtype, lenient=lenient), targets_dataset(table, roles, given), table
-
-
-def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) -> Table:
-    """Read the columns that a network needs, from a table or from an array of numbers.
+    preparation, targets
+        See `labelled_table`.
+    stream, memory
+        Whether Parquet files stay on the disk, as a `StoredTable`; see `onotrain.data.streaming.open_stream`.
+    reader
+        Reads the files that are read whole.
+    formats
+        How numbers are written, by column, beside those of the preparation.
 
     Raises
     ------
     DataError
         Some are missing.
     """
+    spec = expanded(spec)
     if not is_table(spec):
-        dataset = load_dataset(replace(spec, labelled=bool(targets)))
+        if stream is True:
+            raise not_streamed(spec)
+        dataset = load_dataset(replace(spec, labelled=bool(targets)), reader)
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
         return of_arrays(dataset, preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
-    extra = () if spec.weights is None else (spec.weights,)
-    table = read_table(spec, wanted={*needed, *preparation.ids, *extra}, texts=preparation.texts)
+    columns = {*needed, *preparation.ids} | ({spec.weights} if spec.weights is not None else set())
+    formats, texts = {**(formats or {}), **preparation.formats}, preparation.texts
+    store = stored_table(spec, stream, texts=texts, columns=columns, formats=formats)
+    if store is not None and (stream is True or is_large(len(store) * _bytes_of(store, preparation), memory)):
+        table: Table = store
+    else:
+        table = read_table(spec, wanted=columns, texts=texts, formats=formats, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
         raise DataError(
@@ -108,3 +132,8 @@ def table_for(spec: DataSpec, preparation: Preparation, targets: Sequence[str]) 
             + (f" and the target {shown(targets)}" if targets else ""),
         )
     return table
+
+
+def _bytes_of(table: StoredTable, preparation: Preparation) -> int:
+    """Return the bytes of a sample in memory, prepared or not."""
+    return max(sum(table.widths.values()), 8 * len(preparation.names))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, column_names, no_array, side_by_side
+from onotrain.data.array_names import choose_arrays, column_names, name_of_one, no_array, side_by_side
 from onotrain.data.dataset import (
     Dataset,
     DataSpec,
@@ -106,11 +106,19 @@ class Arrays:
 
     def read_rows(self, begin: int, end: int, out: np.ndarray) -> None:
         """Read rows of features into ``out`` ``(end - begin, d)`` of its type, little by little."""
-        first = 0
+        for data, columns in self._placed():
+            _read_rows(data, begin, end, out[:, columns], transposed=self.transposed)
+
+    def hold_pixels(self, features: np.ndarray, given: bool | None) -> bool:
+        """Return whether the features that were read are pixels; `given`: what is known."""
+        return all(are_pixels(features[:, columns], self.feature_shape, given) for _, columns in self._placed())
+
+    def _placed(self) -> Iterator[tuple[h5py.Dataset, slice]]:
+        """Yield the arrays of features, and which columns in memory are theirs."""
+        end = 0
         for data in self.features:
-            width = len(data) if self.transposed else math.prod(data.shape[1:])
-            _read_rows(data, begin, end, out[:, first : first + width], transposed=self.transposed)
-            first += width
+            begin, end = end, end + (len(data) if self.transposed else math.prod(data.shape[1:]))
+            yield data, slice(begin, end)
 
     def read_targets(self, path: str) -> np.ndarray | None:
         """Read all targets as int64, float64 or text; None if there are none.
@@ -159,7 +167,8 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
     return Arrays(
         x, y, shape,
         _columns(x, shapes) if len(x) > 1 else _names(file, "feature_names", path),
-        _columns(y, [data.shape[1:] for data in y]) if len(y) > 1 else _names(file, "target_names", path),
+        _columns(y, [data.shape[1:] for data in y]) if len(y) > 1 else _names(file, "target_names", path)
+        or name_of_one(y[0] if y else None, [name_of(data) for data in y]),
         _names(file, "class_names", path),
         all(are_pixels(data, shape, spec.pixels) for data in x),
         transposed, _units(y, path, transposed=transposed), (note,) if transposed else (),
@@ -234,12 +243,16 @@ def read_hdf5(spec: DataSpec) -> Dataset:
         Larger than the memory that is left.
     """
     with open_file(spec.path) as file:
-        arrays = find_arrays(file, spec)
+        # Whether flat uint8 are pixels is seen in memory: to look at them in the file would be to read them twice.
+        arrays = find_arrays(file, replace(spec, pixels=True) if spec.pixels is None else spec)
         check_memory(
             math.prod(arrays.shape) * arrays.dtype.itemsize, spec.path, hint="stream the data: set data.stream to true"
         )
         features = np.empty(arrays.shape, arrays.dtype)
         arrays.read_rows(0, len(features), features)
+        pixels = arrays.hold_pixels(features, spec.pixels)
+        if features.dtype == np.uint8 and not pixels:  # they become float32
+            check_memory(4 * features.size, spec.path)
         return make_dataset(
             features,
             arrays.read_targets(spec.path),
@@ -248,7 +261,7 @@ def read_hdf5(spec: DataSpec) -> Dataset:
             feature_names=arrays.feature_names,
             target_names=arrays.target_names,
             class_names=arrays.class_names,
-            pixels=arrays.pixels,
+            pixels=pixels,
             weights=None if arrays.weights is None else arrays.weights[()],
             target_units=arrays.target_units,
         )

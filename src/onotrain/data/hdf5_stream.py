@@ -1,45 +1,52 @@
-"""An HDF5 file that stays on the disk and is read in blocks.
+"""HDF5 files of arrays that stay on the disk and are read in blocks, one file after another.
 
-libhdf5 is imported when such a file is opened: all ranks import this module, and few runs stream.
+libhdf5 is imported when such files are opened: all ranks import this module, and few runs stream.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
 from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from onotrain.data import streams
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
 from onotrain.data.paths import reason
-from onotrain.data.readers import detect_format, is_table
+from onotrain.data.readers import detect_format
+from onotrain.data.several import column_order, concatenate_datasets
 from onotrain.data.sources import files_of
+from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.errors import DataError
-from onotrain.memory import available_bytes
 
-#: Fewest bytes in memory of the samples of a block, so that a disk or network file system reads in long strokes.
-BLOCK_BYTES = 1 << 22
+if TYPE_CHECKING:
+    from onotrain.data.hdf5 import Arrays
 
 
 class Hdf5Stream:
-    """Reads rows of an HDF5 file; a context manager, or `close` it.
+    """Reads rows of HDF5 files (`onotrain.data.streams.Stream`); a context manager, or `close` it.
 
     Parameters
     ----------
     spec
-        Of an HDF5 file.
+        Of HDF5 files.
     finite
         Refuse NaN and infinite features; False hands them out, to be looked at or copied.
 
     Attributes
     ----------
-    rows, features
-        Number of samples, and of features of a sample.
     dtype
-        Of the features in memory: uint8 (pixels) or float32.
-    block_rows
-        Samples of a block, a multiple of the file's chunks.
+        Of the features in memory: uint8 (pixels), float32 or float64.
+    edges
+        Blocks are whole chunks; files that are smaller than a block share one.
+    feature_shape, feature_names, target_names, class_names
+        As of the data set in memory.
 
     Raises
     ------
@@ -48,30 +55,40 @@ class Hdf5Stream:
     """
 
     def __init__(self, spec: DataSpec, *, finite: bool = True) -> None:
-        from onotrain.data.hdf5 import find_arrays, open_file
+        self._specs, self._finite = files_of(spec), finite
+        for each in self._specs:
+            if detect_format(each) != "hdf5":
+                raise not_streamed(each)
+        self._files = OpenFiles(partial(_opened, self._specs))
+        try:
+            found = [self._header(number) for number in range(len(self._specs))]
+            whole = concatenate_datasets([header for header, _ in found])
+        except BaseException:
+            self._files.close()
+            raise
+        self.source, self.dtype, self.feature_shape = whole.source, whole.features.dtype, whole.feature_shape
+        self.feature_names, self.target_names = whole.feature_names, whole.target_names
+        self.class_names = whole.class_names
+        self._orders = [column_order(found[0][0], header) for header, _ in found]
+        self._ends = list(accumulate(len(header) for header, _ in found))
+        self.rows, self.features = self._ends[-1], int(np.prod(self.feature_shape))
+        wanted = max(1, streams.BLOCK_BYTES // (self.features * self.dtype.itemsize))
+        self.edges = joined_blocks(_strokes([(len(header), chunk) for header, chunk in found], wanted), wanted)
+        self.block_rows = int(np.diff(self.edges).max())
 
-        if detect_format(spec) != "hdf5":
-            raise DataError(
-                f"{spec.path}: only HDF5 files are streamed", hint="convert it first: `onotrain data convert`"
-            )
-        self.source, self._finite = spec.path, finite
-        with contextlib.ExitStack() as stack:
-            self._arrays = find_arrays(stack.enter_context(open_file(spec.path)), spec)
-            self._close = stack.pop_all()
-        self.rows, self.features = self._arrays.shape
-        self.dtype = self._arrays.dtype
-        self.feature_shape = self._arrays.feature_shape
-        self.feature_names = self._arrays.feature_names
-        self.target_names = self._arrays.target_names
-        self.class_names = self._arrays.class_names
-        chunk = self._arrays.chunk_rows
-        wanted = max(1, BLOCK_BYTES // (self.features * self.dtype.itemsize))
-        self.block_rows = min(-(-wanted // chunk) * chunk, self.rows)
+    def _header(self, number: int) -> tuple[Dataset, int]:
+        """Return what a file says of its samples, without features and targets, and the rows of a chunk."""
+        arrays = self._files[number]
+        without = Dataset(
+            np.empty((arrays.shape[0], 0), arrays.dtype), None, arrays.feature_shape, self._specs[number].path,
+            arrays.feature_names, arrays.target_names, arrays.class_names, target_units=arrays.target_units,
+        )  # fmt: skip
+        return without, arrays.chunk_rows
 
     @property
     def nbytes(self) -> int:
         """Size that the features would have in memory [bytes]."""
-        return math.prod(self._arrays.shape) * self.dtype.itemsize
+        return self.rows * self.features * self.dtype.itemsize
 
     def read(self, begin: int, end: int, out_features: np.ndarray) -> None:
         """Read the rows ``[begin, end)``.
@@ -79,34 +96,50 @@ class Hdf5Stream:
         Parameters
         ----------
         begin, end
-            Rows of the file.
+            Rows of all files.
         out_features
             `dtype` ``(end - begin, features)``, written.
 
         Raises
         ------
         DataError
-            The file is damaged there, or a value is not finite though it should be.
+            A file is damaged there, or another one than before, or a value is not finite though it should be.
         """
         if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
             raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
+        for number, first, last in spans(self._ends, begin, end):
+            out, out_features = out_features[: last - first], out_features[last - first :]
+            self._read_file(number, first, last, out)
+
+    def _read_file(self, number: int, begin: int, end: int, out: np.ndarray) -> None:
+        source, arrays, order = self._specs[number].path, self._files[number], self._orders[number]
+        rows = self._ends[number] - (self._ends[number - 1] if number else 0)
+        if arrays.shape != (rows, self.features):
+            raise DataError(
+                f"{source}: features have the shape {arrays.shape}, but had {(rows, self.features)} when the run began",
+                hint="files must stay as they are while they are streamed",
+            )
         try:
-            self._arrays.read_rows(begin, end, out_features)
+            if order is None:
+                arrays.read_rows(begin, end, out)
+            else:
+                as_stored = np.empty(out.shape, arrays.dtype)
+                arrays.read_rows(begin, end, as_stored)
+                out[:] = as_stored[:, order]
         except (OSError, RuntimeError) as error:
             raise DataError(
-                f"{self.source}: rows {begin} to {end} cannot be read: {reason(error)}",
-                hint="copy or create the file again",
+                f"{source}: rows {begin} to {end} cannot be read: {reason(error)}", hint="copy or create the file again"
             ) from error
         if self._finite:
-            self._check_finite(begin, out_features)
+            self._check_finite(source, begin, out)
 
-    def _check_finite(self, begin: int, features: np.ndarray) -> None:
+    def _check_finite(self, source: str, begin: int, features: np.ndarray) -> None:
         if self.dtype.kind != "f" or np.isfinite(features).all():
             return
         wrong = np.argwhere(~np.isfinite(features))
         row, column = wrong[0]
         name = column if self.feature_names is None else self.feature_names[column]
-        place = f"{self.source}: row {begin + row}, column {name}"
+        place = f"{source}: row {begin + row}, column {name}"
         raise not_finite(place, features[row, column], len(wrong))
 
     def targets_only(self) -> Dataset:
@@ -114,27 +147,27 @@ class Hdf5Stream:
 
         Targets take little memory beside the features, so they are not streamed.
         """
+        return concatenate_datasets([self._targets_of(number) for number in range(len(self._specs))])
+
+    def _targets_of(self, number: int) -> Dataset:
+        (header, _), source, arrays = self._header(number), self._specs[number].path, self._files[number]
         try:
-            targets = self._arrays.read_targets(self.source)
+            weights = None if arrays.weights is None else arrays.weights[()]
+            return replace(header, targets=arrays.read_targets(source), weights=weights)
         except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(f"{self.source}: targets cannot be read: {reason(error)}") from error
-        return Dataset(
-            features=np.empty((self.rows, 0), self.dtype),
-            targets=targets,
-            feature_shape=self.feature_shape,
-            source=self.source,
-            feature_names=self.feature_names,
-            target_names=self.target_names,
-            class_names=self.class_names,
-            weights=None if self._arrays.weights is None else self._arrays.weights[()],
-            target_units=self._arrays.target_units,
-        )
+            raise DataError(f"{source}: targets cannot be read: {reason(error)}") from error
+
+    def again(self) -> Self:
+        """Return the same with open files of its own."""
+        other = copy(self)
+        other._files = self._files.again()
+        return other
 
     def close(self) -> None:
-        """Close the file."""
-        self._close.close()
+        """Close the files."""
+        self._files.close()
 
-    def __enter__(self) -> Hdf5Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -143,30 +176,25 @@ class Hdf5Stream:
         self.close()
 
 
-def open_stream(spec: DataSpec, wanted: bool | str, memory: int | None = None) -> Hdf5Stream | None:
-    """Return a file that is to be read in blocks, opened; None if it is to be read whole.
+def not_streamed(spec: DataSpec) -> DataError:
+    """Return the error for data that are to be streamed, and cannot be."""
+    return DataError(
+        f"{spec.path}: only arrays in HDF5 files and Parquet files are streamed",
+        hint="convert it first: `onotrain data convert`",
+    )
 
-    Parameters
-    ----------
-    spec
-        Any file or built-in data set.
-    wanted
-        True, False, or ``auto``: an HDF5 file that would take more than half of the memory that is left.
-    memory
-        What is left [bytes]; default: of this machine, now.
 
-    Raises
-    ------
-    DataError
-        Streaming is asked for, and the file is not HDF5.
-    """
-    several = len(files_of(spec)) > 1
-    if wanted is False or (wanted == "auto" and (several or detect_format(spec) != "hdf5" or is_table(spec))):
-        return None
-    if several:
-        raise DataError(f"{spec.path}: several files cannot be streamed yet", hint="join them: `onotrain data convert`")
-    stream = Hdf5Stream(spec)
-    if wanted is True or stream.nbytes > (available_bytes() if memory is None else memory) // 2:
-        return stream
-    stream.close()
-    return None
+@contextlib.contextmanager
+def _opened(specs: Sequence[DataSpec], number: int) -> Iterator[Arrays]:
+    """Open one of several files."""
+    from onotrain.data.hdf5 import find_arrays, open_file
+
+    with open_file(specs[number].path) as file:
+        yield find_arrays(file, specs[number])
+
+
+def _strokes(files: Sequence[tuple[int, int]], wanted: int) -> Iterator[int]:
+    """Yield rows of whole chunks, at least `wanted` where a file has as many, of files of (rows, rows of a chunk)."""
+    for rows, chunk in files:
+        step = -(-wanted // chunk) * chunk
+        yield from (min(step, rows - begin) for begin in range(0, rows, step))

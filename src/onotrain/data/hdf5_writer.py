@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -26,12 +26,11 @@ class Writer:
         """Write the rows from `begin` on."""
         self._features[begin : begin + len(block)] = block.reshape(len(block), *self._features.shape[1:])
 
-    def write_targets(self, targets: np.ndarray) -> None:
-        """Write all targets: int64, float32 or text."""
-        if targets.dtype.kind == "U":
-            self._file.create_dataset("y", data=_fixed_text(targets))
-        else:
-            self._file.create_dataset("y", data=targets)
+    def write_targets(self, targets: np.ndarray, units: tuple[str, ...] | None = None) -> None:
+        """Write all targets: int64, float64 or text; and their units, one for each output, where they are known."""
+        written = self._file.create_dataset("y", data=_fixed_text(targets) if targets.dtype.kind == "U" else targets)
+        if units is not None:
+            written.attrs["units"] = _fixed_text(np.array(units))
 
 
 @contextlib.contextmanager
@@ -89,3 +88,18 @@ def _fixed_text(text: np.ndarray) -> np.ndarray:
     """
     encoded = np.char.encode(text, "utf-8")
     return encoded.astype(h5py.string_dtype("utf-8", max(encoded.dtype.itemsize, 1)))
+
+
+def write_columns(path: Path, columns: Sequence[tuple[str, np.ndarray, str | None]]) -> None:
+    """Write columns (name, numbers or text ``(n,)``, units) as one compound data set, ``table``.
+
+    Data sets of their own could have names that stand for features and targets.
+    """
+    stored = [_fixed_text(values) if values.dtype.kind == "U" else values for _, values, _ in columns]
+    rows = np.empty(len(stored[0]), [(name, each.dtype) for (name, _, _), each in zip(columns, stored, strict=True)])
+    for (name, _, _), each in zip(columns, stored, strict=True):
+        rows[name] = each
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        data = file.create_dataset("table", data=rows)
+        if any(units for _, _, units in columns):
+            data.attrs["units"] = _fixed_text(np.array([units or "" for _, _, units in columns]))

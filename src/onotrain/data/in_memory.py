@@ -33,15 +33,19 @@ class InMemory:
         Of these columns.
     values
         Targets of an array of features, ``(n,)`` or ``(n, outputs)``; None if there are none.
+    weights
+        How much each sample counts: of an array of features float64 ``(n,)``, of a table the name of a column; None if
+        all count alike.
     """
 
     features: np.ndarray | tuple[Column, ...]
     targets: tuple[Column, ...] = ()
     names: tuple[str, ...] = ()
     values: np.ndarray | None = None
+    weights: np.ndarray | str | None = None
 
     @classmethod
-    def of(cls, x: Any, y: Any) -> InMemory:
+    def of(cls, x: Any, y: Any, weights: Any = None) -> InMemory:
         """Return what a program hands over.
 
         Parameters
@@ -52,6 +56,8 @@ class InMemory:
         y
             Targets: ``(n,)`` or ``(n, outputs)``, numbers or text; a mapping or data frame of columns; the name of a
             column of `x`, or a tuple of names; or None: a column of `x` that looks like it.
+        weights
+            How much each sample counts, ``(n,)``; or the name of a column of `x`; or None: all count alike.
 
         Raises
         ------
@@ -60,7 +66,18 @@ class InMemory:
         """
         columns = _columns_of(x)
         if columns is None:
-            return cls._of_arrays(np.asarray(x), y)
+            made = cls._of_arrays(np.asarray(x), y)
+            return made if weights is None else replace(made, weights=_numbers(weights, len(made.features)))
+        if isinstance(weights, str) and weights not in [column.name for column in columns]:
+            shown = ", ".join(column.name for column in columns[:20])
+            raise DataError(f"{SOURCE}: no column {weights!r} with weights", hint=f"columns: {shown}")
+        if weights is not None and not isinstance(weights, str):
+            name = _free("weights", [column.name for column in columns])
+            columns, weights = (*columns, column_of(name, _numbers(weights, len(columns[0])))), name
+        return replace(cls._of_table(columns, y), weights=weights)
+
+    @classmethod
+    def _of_table(cls, columns: tuple[Column, ...], y: Any) -> InMemory:
         known = [column.name for column in columns]
         if y is None or isinstance(y, str | tuple):
             names = () if y is None else (y,) if isinstance(y, str) else tuple(str(name) for name in y)
@@ -106,7 +123,8 @@ class InMemory:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all values as arrays along the samples, text as text, by names of which none occurs twice."""
         if not isinstance(self.features, tuple):
-            return {"x": self.features} | ({} if self.values is None else {"y": self.values})
+            rest = {"y": self.values, "weights": self.weights}
+            return {"x": self.features} | {name: each for name, each in rest.items() if isinstance(each, np.ndarray)}
         columns = (*self.features, *self.targets)
         return {column.name: column.texts() if column.is_text else column.values for column in columns}
 
@@ -120,7 +138,8 @@ class InMemory:
         """Return the same with what `change` makes of the name of each of the `arrays`."""
         if not isinstance(self.features, tuple):
             values = None if self.values is None else change("y")
-            return replace(self, features=change("x"), values=values)
+            weights = None if self.weights is None else change("weights")
+            return replace(self, features=change("x"), values=values, weights=weights)
         features, targets = (
             tuple(column_of(column.name, change(column.name)) for column in columns)
             for columns in (self.features, self.targets)
@@ -137,7 +156,13 @@ class InMemory:
         """
         if isinstance(self.features, tuple):
             return Table((*self.features, *self.targets), SOURCE)
-        return make_dataset(self.features, self.values, SOURCE, target_names=self.names or None)
+        weights = None if isinstance(self.weights, str) else self.weights
+        return make_dataset(self.features, self.values, SOURCE, target_names=self.names or None, weights=weights)
+
+    @property
+    def weight_column(self) -> str | None:
+        """Column of a table that says how much each sample counts."""
+        return self.weights if isinstance(self.weights, str) else None
 
 
 def _columns_of(x: Any) -> tuple[Column, ...] | None:
@@ -169,6 +194,22 @@ def _plain(y: Any) -> np.ndarray:
         return values
     column = column_of(_TARGET, values.reshape(-1))
     return (column.texts() if column.is_text else column.values).reshape(values.shape)
+
+
+def _numbers(weights: Any, samples: int) -> np.ndarray:
+    """Return weights as float64 ``(n,)``."""
+    if isinstance(weights, str):
+        raise DataError(
+            f"{SOURCE}: weights is {weights!r}, but an array of features has no columns with names; give an array"
+        )
+    try:
+        found = np.asarray(weights, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{SOURCE}: weights are no numbers: {error}") from error
+    if found.ndim != 1:
+        raise DataError(f"{SOURCE}: weights have shape {found.shape}, expected one number for each sample")
+    _check_lengths(samples, len(found), "weights")
+    return found
 
 
 def _free(name: str, taken: list[str]) -> str:

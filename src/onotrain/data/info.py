@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onotrain.data.class_names import is_one_hot
+from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
-from onotrain.data.sources import files_of, format_of, load_dataset
-from onotrain.data.targets import is_one_hot
+from onotrain.data.sources import expanded, format_of, load_dataset
 
-#: Whole numbers are taken for classes up to this many different values; more of them, up to MOST_CLASSES, only if they
-#: count from 0 or 1 without a gap and come this often each.
-FEW_CLASSES, MOST_CLASSES, _OFTEN = 20, 10_000, 3
 _BLOCK_BYTES = 1 << 24
 
 
@@ -115,25 +114,26 @@ class DataInfo:
         return float(self.minimum[known].min()), float(self.maximum[known].max()), center, variance**0.5
 
 
-def describe(spec: DataSpec) -> DataInfo:
+def describe(spec: DataSpec, reader: ReadFiles = in_turn) -> DataInfo:
     """Look at arrays of features and targets (`onotrain.data.tables.info` looks at tables).
 
     Missing, NaN and infinite values are counted, not refused.
 
-    HDF5 files are read in blocks and may be larger than the memory.
+    One HDF5 file is read in blocks and may be larger than the memory; several files are read by `reader`.
 
     Raises
     ------
     DataError
         It cannot be read at all.
     """
+    spec = expanded(spec)
     kind = format_of(spec)
-    if kind == "hdf5" and len(files_of(spec)) == 1:
+    if kind == "hdf5":
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:
             return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
-    return describe_dataset(load_dataset(spec), kind)
+    return describe_dataset(load_dataset(spec, reader), kind)
 
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:
@@ -228,21 +228,3 @@ def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int]
     if not are_classes(values, len(labels)):
         return None
     return tuple((str(int(value)), int(count)) for value, count in zip(values, counts, strict=True))
-
-
-def are_classes(values: np.ndarray, samples: int) -> bool:
-    """Return whether numbers look like classes: few whole ones, or all from 0 or 1 on, each of them often.
-
-    Parameters
-    ----------
-    values
-        The different ones, sorted.
-    samples
-        How many samples have them.
-    """
-    if not len(values) or (values != np.floor(values)).any():
-        return False
-    if len(values) <= FEW_CLASSES:
-        return 2 * len(values) <= samples
-    in_order = values[0] in (0, 1) and values[-1] - values[0] == len(values) - 1
-    return bool(in_order and len(values) <= MOST_CLASSES and samples >= _OFTEN * len(values))

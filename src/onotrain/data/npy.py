@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, no_array, side_by_side
+from onotrain.data.array_names import choose_arrays, name_of_one, no_array, side_by_side
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file, reason
 from onotrain.errors import DataError
@@ -171,7 +171,7 @@ def read_npz(spec: DataSpec) -> Dataset:
                 spec.path,
                 class_names=_names(archive, members, "class_names", spec.path),
                 feature_names=columns or _names(archive, members, "feature_names", spec.path),
-                target_names=outputs or _names(archive, members, "target_names", spec.path),
+                target_names=outputs or _names(archive, members, "target_names", spec.path) or name_of_one(y, targets),
                 pixels=spec.pixels,
                 weights=_read_members(archive, members, (spec.weights,), spec.path)[0] if spec.weights else None,
             )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.streams import Stream
 
 
 class Samples(Protocol):
@@ -64,11 +64,11 @@ class ArraySamples:
 
 
 class StreamSamples:
-    """Samples whose features stay in an HDF5 file: all its rows, or the sorted ones of `index`; weights in memory."""
+    """Samples whose features stay in files: all their rows, or the sorted ones of `index`; weights in memory."""
 
     def __init__(
         self,
-        stream: Hdf5Stream,
+        stream: Stream,
         targets: np.ndarray,
         index: np.ndarray | None = None,
         weights: np.ndarray | None = None,
@@ -117,7 +117,7 @@ def samples_of(
     features: np.ndarray | None,
     targets: np.ndarray,
     index: np.ndarray | None,
-    stream: Hdf5Stream | None,
+    stream: Stream | None,
     weights: np.ndarray | None = None,
 ) -> Samples:
     """Return samples whose features are in memory, or else in `stream`; weights are of the samples in `index`."""

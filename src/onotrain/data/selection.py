@@ -83,7 +83,7 @@ def like_training(
     kind = format_of(spec)
     if kind not in ("csv", "tsv"):
         return spec
-    from onotrain.data.tables.dialect import look_at
+    from onotrain.data.tables.dialect_guess import look_at
 
     dialect = look_at(spec.path, kind, spec.csv)
     if not dialect.header or feature_names is None:

@@ -17,11 +17,12 @@ from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
 from onotrain.data.tables.joining import Origins, name_of_all
 from onotrain.data.tables.table import shown
+from onotrain.data.units import joined_units
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["concatenate_datasets", "expand", "is_several", "natural"]
+__all__ = ["column_order", "concatenate_datasets", "expand", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -195,9 +196,12 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     features = np.empty((rows, first.features.shape[1]), dtype)
     ends = tuple(accumulate(map(len, datasets)))
     for end, each in zip(ends, datasets, strict=True):
-        features[end - len(each) : end] = _in_order(first, each)
+        order = column_order(first, each) if each.features.shape[1] else None
+        features[end - len(each) : end] = each.features if order is None else each.features[:, order]
     targets, class_names = _joined_targets(datasets)
-    without_samples = tuple(replace(each, features=each.features[:0].copy(), targets=None) for each in datasets)
+    without_samples = tuple(
+        replace(each, features=each.features[:0].copy(), targets=None, weights=None) for each in datasets
+    )
     return Dataset(
         features=features,
         targets=targets,
@@ -207,6 +211,8 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
         target_names=first.target_names,
         class_names=class_names,
         positions=_Places(Origins(ends), without_samples),
+        weights=_joined_weights(datasets),
+        target_units=joined_units(datasets),
     )
 
 
@@ -241,12 +247,21 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
 
 
-def _in_order(first: Dataset, other: Dataset) -> np.ndarray:
-    """Return features in the order of the first data set's names."""
+def column_order(first: Dataset, other: Dataset) -> list[int] | None:
+    """Return the columns of a data set in the order of the first one's names; None: as they are."""
     if not first.feature_names or not other.feature_names or first.feature_names == other.feature_names:
-        return other.features
+        return None
     place = {name: column for column, name in enumerate(other.feature_names)}
-    return other.features[:, [place[name] for name in first.feature_names]]
+    return [place[name] for name in first.feature_names]
+
+
+def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:
+    """Return the weights of all samples; None if they have none."""
+    weights = [each.weights for each in datasets if each.weights is not None]
+    if weights and len(weights) < len(datasets):
+        lacking = next(each.source for each in datasets if each.weights is None)
+        raise DataError(f"{lacking}: samples have no weights, but those of other files have")
+    return np.concatenate(weights) if weights else None
 
 
 def _joined_targets(datasets: Sequence[Dataset]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

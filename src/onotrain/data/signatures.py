@@ -12,6 +12,7 @@ from pathlib import Path
 
 from onotrain.data.paths import GZIP_MAGIC
 from onotrain.errors import DataError
+from onotrain.text import cut
 
 __all__ = ["format_of_content"]
 
@@ -24,6 +25,7 @@ _IDX = re.compile(rb"\0\0[\x08\x09\x0b-\x0e][\x01-\x08]", re.DOTALL)
 #: Control characters that occur in no text.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OF_EXCEL = "export the sheet: File, Save as, CSV UTF-8 (in LibreOffice: Text CSV)"
 _AS_CSV = "write it again as CSV or Parquet"
 #: What is known, and is not read: what it is, and what to do.
 _REFUSED = {
@@ -31,13 +33,16 @@ _REFUSED = {
     b"CDF\x02": ("a file of the classic netCDF format", "convert it: nccopy -k nc4 FILE NEW.nc"),
     b"CDF\x05": ("a file of the classic netCDF format", "convert it: nccopy -k nc4 FILE NEW.nc"),
     b"MATLAB 5.0 MAT-file": ("a MATLAB file of version 5", "save it with save(FILE, '-v7.3'), which is HDF5"),
-    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Excel workbook", "save it as CSV"),
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Excel workbook", _OF_EXCEL),
     b"SQLite format 3\0": ("an SQLite data base", _AS_CSV),
     b"FEA1": ("a Feather file of version 1", "write it again as version 2"),
     **{
         bytes((0x80, protocol)): ("a pickle of Python objects, which can run code", "write its arrays as NPZ or HDF5")
         for protocol in range(2, 6)
     },
+    b"\xfd7zXZ\0": ("a file compressed with xz", "unpack it: unxz FILE"),
+    b"\x28\xb5\x2f\xfd": ("a file compressed with zstd", "unpack it: unzstd FILE"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", "unpack it"),
     b"\x0e\x03\x13\x01": ("an HDF4 file", "convert it: h4toh5 FILE NEW.h5"),
 }
 
@@ -87,13 +92,16 @@ def _of_archive(file: Path, path: str | os.PathLike[str]) -> str | None:
     if any(name.endswith(".npy") for name in names):
         return "npz"
     if any(name.startswith("xl/") for name in names):
-        raise DataError(f"{path}: an Excel workbook, which is not read", hint="save it as CSV")
+        raise DataError(f"{path}: an Excel workbook, which is not read", hint=_OF_EXCEL)
     if any(name.endswith("data.pkl") for name in names):
         raise DataError(
             f"{path}: holds pickled Python objects, which are not loaded because they can run code",
             hint="write its arrays as NPZ or HDF5",
         )
-    return None
+    raise DataError(
+        f"{path}: a ZIP archive of {cut(', '.join(names), 60) or 'nothing'}, which is not read",
+        hint="unpack it: unzip FILE; or compress the file inside with gzip",
+    )
 
 
 def _decompressed(head: bytes) -> bytes:

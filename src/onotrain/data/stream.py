@@ -1,8 +1,8 @@
-"""The order of the samples of a file that is larger than the memory.
+"""The order of the samples of files that are larger than the memory.
 
-Blocks of the file, permuted anew in each epoch, are dealt to windows that fit in memory; inside a window the samples
-are permuted one by one.  All of it is a function of (seed, epoch) and of the file, never of the number of ranks.  A
-file that fits in one window is shuffled exactly as if it lay in memory.  `docs/data.md` says how good the shuffle is.
+Blocks of the files, permuted anew in each epoch, are dealt to windows that fit in memory; inside a window the samples
+are permuted one by one.  All of it is a function of (seed, epoch) and of the files, never of the number of ranks.  What
+fits in one window is shuffled exactly as if it lay in memory.  `docs/data.md` says how good the shuffle is.
 """
 
 from __future__ import annotations
@@ -71,10 +71,8 @@ class BlockOrder:
 
     Parameters
     ----------
-    rows
-        Rows of the file.
-    block_rows
-        Rows of a block; the last block may be shorter.
+    edges
+        int64, rising from 0 to the number of rows: where the blocks begin and end.
     window_blocks
         Most blocks of a window; windows are made equally large.
     epoch
@@ -89,27 +87,24 @@ class BlockOrder:
 
     def __init__(
         self,
-        rows: int,
-        block_rows: int,
+        edges: np.ndarray,
         window_blocks: int,
         epoch: int,
         key: Callable[..., int],
         shuffle: Shuffle,
         index: np.ndarray | None = None,
     ) -> None:
-        if min(rows, block_rows, window_blocks) < 1:
-            raise ValueError(f"{rows} rows in blocks of {block_rows}, {window_blocks} blocks a window")
+        if min(len(edges) - 1, window_blocks) < 1:
+            raise ValueError(f"{len(edges) - 1} blocks, {window_blocks} blocks a window")
         self._shuffle, self._index = shuffle, index
-        self.samples = rows if index is None else len(index)
-        self.windows = self._deal(rows, block_rows, window_blocks, epoch, key)
+        self.samples = int(edges[-1]) if index is None else len(index)
+        self.windows = self._deal(edges, window_blocks, epoch, key)
         self._begins = np.array([window.begin for window in self.windows])
         self._buffer_rows: tuple[int, np.ndarray | None] = (-1, None)
 
-    def _deal(
-        self, rows: int, block_rows: int, window_blocks: int, epoch: int, key: Callable[..., int]
-    ) -> tuple[Window, ...]:
+    def _deal(self, edges: np.ndarray, window_blocks: int, epoch: int, key: Callable[..., int]) -> tuple[Window, ...]:
         """Deal the permuted blocks to windows."""
-        blocks = -(-rows // block_rows)
+        blocks = len(edges) - 1
         count = -(-blocks // window_blocks)
         order = np.empty(blocks, np.int64)
         self._shuffle(0, blocks, key("blocks", epoch), order)
@@ -118,7 +113,7 @@ class BlockOrder:
         for number in range(count):
             # Ascending within a window: the disk is read in one direction, and a single window is the file itself.
             mine = np.sort(order[blocks * number // count : blocks * (number + 1) // count])
-            spans = tuple((int(b) * block_rows, min(int(b + 1) * block_rows, rows)) for b in mine)
+            spans = tuple((int(edges[b]), int(edges[b + 1])) for b in mine)
             samples = sum(self._samples_in(*span) for span in spans)
             purpose = ("order", epoch, number) if number else ("order", epoch)
             windows.append(Window(number, position, samples, spans, key(*purpose)))

@@ -1,6 +1,6 @@
-"""Batches from a file that is larger than the node's memory.
+"""Batches from files that are larger than the node's memory.
 
-The node holds two windows of the file in shared memory: one that its ranks take samples from, and one that they read
+The node holds two windows of them in shared memory: one that its ranks take samples from, and one that they read
 meanwhile in the background, each rank its share of the blocks, so that every block is read by one rank of the node.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.data.batches import Batch
-from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
 from onotrain.data.stream import BlockOrder
+from onotrain.data.streams import Stream
 from onotrain.errors import UsageError, on_all_ranks
 from onotrain.seeds import key
 
@@ -28,7 +28,7 @@ _Place = tuple[int, int]
 
 
 class StreamFeed:
-    """Samples of a streamed file; see `onotrain.data.feed.Feed`.
+    """Samples that are streamed; see `onotrain.data.feed.Feed`.
 
     *Collective* over the node: made, and asked for the same batches, by all its ranks, which wait for each other where
     a window takes the place of another.
@@ -40,26 +40,28 @@ class StreamFeed:
     allocate
         Returns zeroed arrays of these shapes and dtypes in memory that they share.  *Collective* over the node.
     stream
-        The file, opened by this rank.
+        What is streamed, opened by this rank.
     targets
         Encoded targets of all rows.
     index
         Sorted rows to train on, or None for all.
     window_mib
-        Memory for one window; there are two unless the file fits in one [MiB].
+        Memory for one window; there are two unless all fits in one [MiB].
     batch_size
         Largest batch; a window holds at least as many samples.
     normalization, seed, kernels
         As for `onotrain.data.feed.ArrayFeed`.
     weights
         How much each row counts, ``(rows,)`` in the dtype to compute in; None: all alike.
+    output_weights
+        As for `onotrain.data.feed.ArrayFeed`.
     """
 
     def __init__(
         self,
         node: Any,
         allocate: Callable[[Mapping[str, tuple[tuple[int, ...], np.dtype]]], dict[str, np.ndarray]],
-        stream: Hdf5Stream,
+        stream: Stream,
         targets: np.ndarray,
         index: np.ndarray | None,
         window_mib: int,
@@ -68,34 +70,29 @@ class StreamFeed:
         seed: int,
         kernels: Kernels,
         weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
-        self._weights, self.weighted = weights, weights is not None
+        self._weights, self.weighted, self.output_weights = weights, weights is not None, output_weights
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
-        block_bytes = stream.block_rows * stream.features * stream.dtype.itemsize
+        largest = np.sort(np.diff(stream.edges))[::-1]
+        window_rows = window_mib * _MIB // (stream.features * stream.dtype.itemsize)
         # A batch may begin in one window and end in the next, but not reach into a third.
-        least = (
-            -(-batch_size * (stream.rows // (stream.rows if index is None else len(index)) + 1) // stream.block_rows)
-            + 1
-        )
-        blocks = max(least, window_mib * _MIB // block_bytes)
-        self.order = lru_cache(maxsize=2)(
-            partial(self._order, stream.rows, stream.block_rows, blocks, partial(key, seed), index)
-        )
+        batch_rows = batch_size * (stream.rows // (stream.rows if index is None else len(index)) + 1)
+        least = int(np.searchsorted(np.cumsum(largest[::-1]), batch_rows)) + 2
+        blocks = max(least, int(np.searchsorted(np.cumsum(largest), window_rows, side="right")))
+        self.order = lru_cache(maxsize=2)(partial(self._order, stream.edges, blocks, partial(key, seed), index))
         self.samples, self.windows = self.order(0).samples, len(self.order(0).windows)
         self.pools: tuple[int, ...] = ()
-        rows = min(blocks * stream.block_rows, stream.rows)
-        buffer = (rows, stream.features), stream.dtype
+        buffer = (int(largest[:blocks].sum()), stream.features), stream.dtype
         self._buffers = list(allocate({str(n): buffer for n in range(min(2, self.windows))}).values())
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stream")
         self._reading: dict[_Place, Future[None]] = {}
         self._loaded: list[_Place | None] = [None, None]
         self._rows_of: list[np.ndarray] = [np.empty(0, np.int64)] * 2
 
-    def _order(
-        self, rows: int, block_rows: int, blocks: int, keys: Any, index: np.ndarray | None, epoch: int
-    ) -> BlockOrder:
-        return BlockOrder(rows, block_rows, blocks, epoch, keys, self._kernels.shuffle_positions, index)
+    def _order(self, edges: np.ndarray, blocks: int, keys: Any, index: np.ndarray | None, epoch: int) -> BlockOrder:
+        return BlockOrder(edges, blocks, epoch, keys, self._kernels.shuffle_positions, index)
 
     def fill(
         self,
@@ -131,7 +128,7 @@ class StreamFeed:
                 np.take(self._weights, numbers, out=weights[rows], mode="clip")
 
     def _place(self, epoch: int, number: int) -> _Place:
-        """Return what tells windows apart; a file that fits in one window is the same in every epoch."""
+        """Return what tells windows apart; what fits in one window is the same in every epoch."""
         return (epoch, number) if len(self.order(epoch).windows) > 1 else (0, 0)
 
     def _following(self, epoch: int, number: int) -> _Place:
@@ -169,6 +166,6 @@ class StreamFeed:
             offset += end - begin
 
     def close(self) -> None:
-        """Wait for what is being read, and close the file."""
+        """Wait for what is being read, and close the files."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._stream.close()

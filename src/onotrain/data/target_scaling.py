@@ -36,7 +36,7 @@ class TargetScaling:
         setting
             ``none``, ``standard``, ``minmax``, ``log``, or a section with mean and std.
         targets
-            float64 ``(n, outputs)``, finite.
+            float64 ``(n, outputs)``; what is NaN was not measured, and each output has one value at least.
         rows
             int64 numbers of the training samples, or None for all.
 
@@ -53,12 +53,12 @@ class TargetScaling:
         known = targets if rows is None else targets[rows]
         log = setting == "log"
         y = np.log(known) if log else known
-        lowest, highest = y.min(axis=0), y.max(axis=0)
+        lowest, highest = np.nanmin(y, axis=0), np.nanmax(y, axis=0)
         if setting == "minmax":
             shift, spread = lowest, highest - lowest
         else:
-            shift = y.mean(axis=0)
-            spread = np.sqrt(np.square(y - shift).mean(axis=0))
+            shift = np.nanmean(y, axis=0)
+            spread = np.sqrt(np.nanmean(np.square(y - shift), axis=0))
         varies = (highest > lowest) & (spread > 0)
         return cls(shift, np.where(varies, spread, 1.0), log)
 

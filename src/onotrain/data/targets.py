@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from onotrain.data.class_names import are_numbers, as_written, class_names, one_column, texts
 from onotrain.data.dataset import Dataset
-from onotrain.data.tables.table import texts_of
+from onotrain.data.missing_targets import REMEDY
 from onotrain.data.target_scaling import TargetScaling
 from onotrain.errors import DataError
 
@@ -33,12 +33,15 @@ class TargetCodec:
         Names of the classes in the order of their numbers (two for ``binary``), or None if these are 0, 1, 2, ...
     scaling
         Of a regression's targets; None: they are learned as they are.
+    masked
+        Whether a target that is NaN was not measured, and counts for nothing.
     """
 
     task: str
     outputs: int
     class_names: tuple[str, ...] | None = None
     scaling: TargetScaling | None = None
+    masked: bool = False
 
     @classmethod
     def fit(cls, task: str, outputs: int, dataset: Dataset) -> TargetCodec:
@@ -92,7 +95,7 @@ class TargetCodec:
         values = self._values(_two_axes(_required(dataset)), dataset)
         if setting == "log":
             self._check(
-                (values > 0).all(axis=1), np.where(values > 0, np.nan, values), dataset, "a number above 0 (log)"
+                ~(values <= 0).any(axis=1), np.where(values <= 0, values, np.nan), dataset, "a number above 0 (log)"
             )
         return replace(self, scaling=TargetScaling.fit(setting, values, rows))
 
@@ -102,16 +105,18 @@ class TargetCodec:
         Returns
         -------
         ndarray
-            int32 ``(n,)`` for ``multiclass``, float64 ``(n, outputs)``, scaled, otherwise.
+            int32 ``(n,)`` for ``multiclass``, float64 ``(n, outputs)``, scaled, otherwise; NaN for what was not
+            measured.
 
         Raises
         ------
         DataError
-            No targets, another shape, a label outside the classes, or a value that is NaN; names file and row.
+            No targets, another shape, a label outside the classes, or a value that is NaN and must not be; names file
+            and row.
         """
         targets = _required(dataset)
         if self.task in ("multiclass", "binary"):
-            labels = _one_column(targets, dataset)
+            labels = one_column(targets, dataset)
             if self.task == "binary" and labels.dtype.kind == "f" and self.class_names is None:
                 return self._values(labels[:, None], dataset)
             one_hot = targets.ndim == 2 and targets.shape[1] > 1
@@ -152,8 +157,8 @@ class TargetCodec:
         """Return int64 numbers of the classes of labels ``(n,)``."""
         if labels.dtype.kind == "U":
             return self._by_name(labels, dataset)
-        if dataset.class_names is None and _are_numbers(self.class_names):
-            return self._by_name(_texts(labels), dataset)
+        if dataset.class_names is None and are_numbers(self.class_names):
+            return self._by_name(texts(labels), dataset)
         if labels.dtype.kind == "f":
             whole = np.isfinite(labels) & (np.floor(labels) == labels)
             # Beyond 2**53 nothing is a class number anyway, and the conversion would overflow.
@@ -176,7 +181,7 @@ class TargetCodec:
             )
         names = np.array(self.class_names)
         if labels.dtype.kind == "U" and not np.isin(labels, names).all():  # 3.0 is the class 3
-            labels = _as_written(labels, self.class_names)
+            labels = as_written(labels, self.class_names)
         order = np.argsort(names)
         found = order[np.minimum(np.searchsorted(names, labels, sorter=order), len(names) - 1)]
         self._check(names[found] == labels, labels, dataset)
@@ -198,6 +203,8 @@ class TargetCodec:
         valid = np.isfinite(targets)
         if self.task != "regression":
             valid &= (targets >= 0) & (targets <= 1)
+        if self.masked:
+            valid |= np.isnan(targets)
         self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
         return np.ascontiguousarray(targets, np.float64)
 
@@ -217,7 +224,10 @@ class TargetCodec:
         bad = values[~np.isnan(values)]
         got = bad[0] if len(bad) else np.nan
         expected = expected or ("a finite number" if self.task == "regression" else "a number from 0 to 1")
-        raise DataError(f"{dataset.where(row)}: the target is {got}, expected {expected}{more}")
+        raise DataError(
+            f"{dataset.where(row)}: the target is {got}, expected {expected}{more}",
+            hint=REMEDY if np.isnan(got) else None,
+        )
 
     def _expected(self) -> str:
         if self.class_names is None:
@@ -228,7 +238,8 @@ class TargetCodec:
         """Return it as JSON-able data."""
         names = None if self.class_names is None else list(self.class_names)
         scaling = {} if self.scaling is None else {"scaling": self.scaling.to_dict()}
-        return {"task": self.task, "outputs": self.outputs, "class_names": names, **scaling}
+        masked = {"masked": True} if self.masked else {}
+        return {"task": self.task, "outputs": self.outputs, "class_names": names, **scaling, **masked}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TargetCodec:
@@ -244,7 +255,7 @@ class TargetCodec:
         names = data["class_names"]
         scaling = None if data.get("scaling") is None else TargetScaling.from_dict(data["scaling"])
         names = None if names is None else tuple(str(name) for name in names)
-        return cls(data["task"], int(data["outputs"]), names, scaling)
+        return cls(data["task"], int(data["outputs"]), names, scaling, bool(data.get("masked", False)))
 
 
 def _required(dataset: Dataset) -> np.ndarray:
@@ -257,85 +268,3 @@ def _required(dataset: Dataset) -> np.ndarray:
 
 def _two_axes(targets: np.ndarray) -> np.ndarray:
     return targets if targets.ndim == 2 else targets[:, None]
-
-
-def _one_column(targets: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """Return class labels ``(n,)``; of one-hot columns the number of the one."""
-    if targets.ndim == 1:
-        return targets
-    if targets.shape[1] == 1:
-        return targets[:, 0]
-    if is_one_hot(targets):
-        return np.asarray(targets).argmax(axis=1)
-    raise DataError(
-        f"{dataset.source}: targets have shape {targets.shape}, expected one class label a sample",
-        hint="for several labels a sample use the loss binary_cross_entropy, for numbers mse; columns of one-hot "
-        "targets must have exactly one 1 in each row",
-    )
-
-
-def is_one_hot(targets: np.ndarray) -> bool:
-    """Return whether each row ``(n, k)`` has exactly one 1 and zeros else."""
-    if targets.ndim != 2 or targets.shape[1] < 2 or targets.dtype.kind not in "iuf":
-        return False
-    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(axis=1) == 1).all())
-
-
-def class_names(targets: np.ndarray, dataset: Dataset, expected: int, *, soft: bool = False) -> tuple[str, ...] | None:
-    """Return the names of the classes of targets, in the order of their numbers; None if they are 0, 1, 2, ...
-
-    Parameters
-    ----------
-    targets
-        Text or numbers ``(n,)``, or ``(n, k)``.
-    dataset
-        That they are of.
-    expected
-        Number of classes.
-    soft
-        Whether numbers from 0 to 1 may be probabilities.
-    """
-    if targets.ndim == 2 and is_one_hot(targets):
-        return dataset.target_names or None
-    labels = _one_column(targets, dataset)
-    if labels.dtype.kind == "U":
-        return tuple(str(name) for name in np.unique(labels))
-    values = np.unique(labels)
-    if not np.isfinite(values).all():
-        return None  # `encode` names the place
-    if soft and len(values) and values[0] >= 0 and values[-1] <= 1:
-        return None
-    whole = bool((values == np.floor(values)).all()) and bool((np.abs(values) < 2.0**53).all())
-    if not whole or (len(values) and values[0] >= 0 and values[-1] < expected):
-        return None
-    return tuple(_texts(values).tolist())
-
-
-def _are_numbers(names: tuple[str, ...] | None) -> bool:
-    """Return whether the names of classes are numbers, so that a number stands for the class of this name."""
-    try:
-        return names is not None and bool([float(name) for name in names])
-    except ValueError:
-        return False
-
-
-def _texts(labels: np.ndarray) -> np.ndarray:
-    """Return numbers as the shortest text: 3.0 as ``3``."""
-    values, places = np.unique(labels, return_inverse=True)
-    return texts_of(values)[places]
-
-
-def _as_written(labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Return text with numbers written as the names of classes are, where they stand for the same number."""
-    by_number = {}
-    for name in names:
-        with contextlib.suppress(ValueError):
-            by_number[float(name)] = name
-    values, places = np.unique(labels, return_inverse=True)
-    found = []
-    for value in values.tolist():
-        try:
-            found.append(by_number.get(float(value), value) if value not in names else value)
-        except ValueError:
-            found.append(value)
-    return np.array(found)[places]

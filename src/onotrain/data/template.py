@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from onotrain.config.columns import TextTable
 from onotrain.config.optimizer import UPDATE_RULES
+from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
+from onotrain.text import count
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -62,6 +65,8 @@ class Facts:
         Section ``data.columns``, of a table.
     target_names
         Columns that are predicted, of a table.
+    csv
+        How a text table is written.
     """
 
     source: str
@@ -73,10 +78,11 @@ class Facts:
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Mapping[str, Any]] | None = None
     target_names: tuple[str, ...] = ()
+    csv: TextTable | None = None
 
 
-def facts_of(spec: DataSpec) -> Facts:
-    """Look at a data file.
+def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
+    """Look at a data file, or at several, which `reader` reads.
 
     Raises
     ------
@@ -84,14 +90,18 @@ def facts_of(spec: DataSpec) -> Facts:
         It cannot be read, or cannot be trained on: what is missing or wrong in a way that no option helps.
     """
     from onotrain.data.info import describe
-    from onotrain.data.sources import is_table
+    from onotrain.data.sources import expanded, is_table
 
+    spec = expanded(spec)
     if is_table(spec):
         from onotrain.data.tables.info import describe_table, kinds_of
 
-        table = describe_table(spec)
+        table = describe_table(spec, reader=reader)
         if table.problem:
-            raise DataError(table.problem, hint="`onotrain data info` shows all columns")
+            raise DataError(
+                table.problem,
+                hint="`onotrain data info` shows all columns; --features, --targets, --exclude and --csv choose others",
+            )
         bad = next(
             (column for column in table.columns if column.infinite and column.name in table.roles.features), None
         )
@@ -100,16 +110,16 @@ def facts_of(spec: DataSpec) -> Facts:
                 f"{table.source}: column {bad.name!r}: {bad.why}",
                 hint="correct or remove these samples, or exclude the column",
             )
-        wrong = [column for column in table.columns if column.role == "numeric" and "no numbers" in column.why]
+        wrong = [column for column in table.columns if column.role == "numeric" and column.remedy]
         if wrong:
-            raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint="correct them first")
+            raise DataError(f"{table.source}: column {wrong[0].name!r}: {wrong[0].why}", hint=wrong[0].remedy)
         kinds = kinds_of(table)
-        learned = [name for name, kind in kinds.items() if kind["name"] not in ("id", "ignore")]
+        learned = table.roles.features
         return Facts(
-            table.source, table.samples, len(learned), f"{len(learned)} columns", False, table.targets,
-            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets,
+            table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
+            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
         )  # fmt: skip
-    info = describe(spec)
+    info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
     if bad_values:
         raise DataError(
@@ -117,14 +127,17 @@ def facts_of(spec: DataSpec) -> Facts:
             hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
         )
     shape = "x".join(str(extent) for extent in info.feature_shape)
-    return Facts(info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets)
+    return Facts(
+        info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
+        (*_left_out(info.targets),),
+    )  # fmt: skip
 
 
 def _left_out(targets: TargetInfo | None) -> list[str]:
     """Return a note on samples that are left out for want of a target."""
     if targets is None or not targets.missing:
         return []
-    return [f"{targets.missing:,} samples have no target and are left out (data.missing_targets)"]
+    return [f"{count(targets.missing, 'sample')} without a target left out (data.missing_targets)"]
 
 
 def task_of(facts: Facts) -> Task:
@@ -141,10 +154,10 @@ def task_of(facts: Facts) -> Task:
             f"{facts.source}: no targets to learn from",
             hint="name them with --targets: an array (HDF5, NPZ), a column of a table or the label file (NPY, IDX)",
         )
-    if targets.missing and facts.columns is None:
+    if targets.missing == facts.samples:
         raise DataError(
-            f"{facts.source}: {targets.missing} of {facts.samples} samples have no target",
-            hint="remove these samples, or name other targets with --targets",
+            f"{facts.source}: all {facts.samples:,} samples have no target, or lack one of several",
+            hint="name other targets with --targets; data.missing_targets: mask trains on those that are there",
         )
     width = 1 if len(targets.shape) == 1 else targets.shape[1]
     if targets.kind == "labels":
@@ -176,12 +189,22 @@ def batch_size(samples: int) -> int:
     return _power_of_two(min(max(samples // 50, 8), 128))
 
 
+def learning_rate(batch: int) -> float:
+    """Return Adam's first rate, which goes with the square root of the batch size, as the noise of gradients does."""
+    return min(1e-3 * math.sqrt(batch / 8), 2e-3)
+
+
+def weight_decay(samples: int) -> float:
+    """Return the L2 penalty: that of a prior of variance 1, which counts as much as one sample; at most 0.01."""
+    return min(1.0 / samples, 1e-2)
+
+
 def epochs(samples: int, batch: int) -> int:
     """Return how many epochs make enough steps, between 5 and 100."""
     return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
-def template(spec: DataSpec, facts: Facts) -> str:
+def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None = None) -> str:
     """Return a commented configuration (YAML) for a data set.
 
     Parameters
@@ -190,11 +213,13 @@ def template(spec: DataSpec, facts: Facts) -> str:
         How the data are read; what is not a default is written out.
     facts
         What they look like.
+    units
+        Of the targets of a regression: one for all, or by name.
 
     Raises
     ------
     DataError
-        There is nothing to learn from, or too few samples.
+        There is nothing to learn from, too few samples, or no such target to have a unit.
     """
     samples = facts.samples
     if samples < 2:
@@ -208,7 +233,7 @@ def template(spec: DataSpec, facts: Facts) -> str:
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if facts.pixels else "standard"
     lines = [
-        f"# {samples:,} samples of {facts.shape}; {task.name}.",
+        f"# {count(samples, 'sample')} of {facts.shape}; {task.name}.",
         "# Check it with: onotrain validate FILE; every key is explained in docs/configuration.md.",
         "",
         "data:",
@@ -218,10 +243,12 @@ def template(spec: DataSpec, facts: Facts) -> str:
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
         *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
           if regression else []),
+        *_unit_lines(facts, task, units),
         *_column_lines(facts),
         "",
         "model:",
         _noted("  initializer: xavier_uniform", "or kaiming_normal, lecun_normal, ..."),
+        _noted("  bias_initializer: xavier_uniform", "or 0: all units then bend at the mean of the data"),
         _noted("  layers:", "dense, activation or dropout"),
         *layers,
         _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
@@ -230,8 +257,8 @@ def template(spec: DataSpec, facts: Facts) -> str:
         "",
         "optimizer:",
         _noted("  name: adam", "or " + ", ".join(name for name in UPDATE_RULES if name != "adam")),
-        "  learning_rate: 1e-3",
-        _noted("  weight_decay: 1e-5", "L2; 0 turns it off"),
+        f"  learning_rate: {1e3 * learning_rate(batch):.2g}e-3",
+        _noted(f"  weight_decay: {weight_decay(samples):.0e}".replace("e-0", "e-"), "L2; 0 turns it off"),
         "",
         "schedule:",
         _noted("  name: cosine", "or constant, step, multi_step, exponential, plateau"),
@@ -248,24 +275,41 @@ def template(spec: DataSpec, facts: Facts) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unit_lines(facts: Facts, task: Task, units: str | Mapping[str, str] | None) -> list[str]:
+    """Return the key ``units``, if units are given."""
+    if units is None:
+        return []
+    if task.loss != "mse":
+        raise DataError(f"{facts.source}: units are given, but the targets are classes, which have none")
+    if isinstance(units, str):
+        return [f"  units: {scalar(units)}"]
+    names = (facts.targets and facts.targets.names) or facts.target_names or tuple(map(str, range(task.outputs)))
+    unknown = [name for name in units if name not in names]
+    if unknown:
+        raise DataError(f"{facts.source}: a unit is given for {unknown[0]!r}, expected one of {', '.join(names[:20])}")
+    return [f"  units: {{{', '.join(f'{scalar(name)}: {scalar(unit)}' for name, unit in units.items())}}}"]
+
+
 def _column_lines(facts: Facts) -> list[str]:
     """Return the section ``columns`` of a table, a line for each column."""
-    if facts.columns is None:
-        return []
-    lines = [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
-    for name, kind in facts.columns.items():
+    lines = [] if facts.columns is None else [_noted("  columns:", "numeric, categorical, boolean, date, id or ignore")]
+    for name, kind in (facts.columns or {}).items():
         options = {key: value for key, value in kind.items() if key != "name"}
         text = kind["name"]
         if options:
             text = "{" + ", ".join([f"name: {text}", *(f"{k}: {_plain(v)}" for k, v in options.items())]) + "}"
         lines.append(f"    {scalar(name)}: {text}")
     if facts.targets is not None and facts.targets.missing:
-        lines.append(_noted("  missing_targets: drop", f"{facts.targets.missing:,} samples have no target"))
+        several = len(facts.targets.shape) > 1 and facts.targets.shape[1] > 1
+        what = "a target; mask: use those that they have" if several else "a target"
+        lines.append(_noted("  missing_targets: drop", f"{count(facts.targets.missing, 'sample')} without {what}"))
     return lines
 
 
 def _plain(value: Any) -> str:
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        return _list(value)
+    return str(value).lower() if isinstance(value, bool) else scalar(value) if isinstance(value, str) else str(value)
 
 
 def _noted(code: str, comment: str) -> str:
@@ -281,7 +325,8 @@ def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
         if value is not None:
             one = value if isinstance(value, str) else value[0] if len(value) == 1 and key != "exclude" else None
             lines.append(f"  {key}: {_list(value) if one is None else scalar(one)}")
-    csv = {key: value for key, value in spec.csv.model_dump().items() if value != TextTable.model_fields[key].default}
+    settings = (facts.csv or spec.csv).model_dump()
+    csv = {key: value for key, value in settings.items() if value != TextTable.model_fields[key].default}
     if csv:
         parts = (
             f"{key}: {_list(value) if isinstance(value, tuple) else _scalar_of(value)}" for key, value in csv.items()

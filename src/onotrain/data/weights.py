@@ -1,9 +1,9 @@
-"""How much each sample counts in the loss: by its own weight, and by that of its class."""
+"""How much each sample counts in the loss, by its own weight and by that of its class, and how much each output."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,6 +86,76 @@ def training_weights(
             f"{source}: all samples to train on have weight 0", hint="change data.weights or loss.class_weights"
         )
     return weights / mean
+
+
+def output_weights(setting: Any, names: Sequence[str], source: str) -> np.ndarray | None:
+    """Return how much each output counts in the loss, 1 in the mean; None if all count alike.
+
+    Parameters
+    ----------
+    setting
+        ``loss.output_weights``: numbers in the order of the outputs, or by their names, 1 for the others; or None.
+    names
+        Of the outputs.
+    source
+        For messages.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        float64 ``(outputs,)``.
+
+    Raises
+    ------
+    DataError
+        There is no such output, or all have weight 0.
+    """
+    if setting is None:
+        return None
+    if isinstance(setting, Mapping):
+        unknown = [name for name in setting if name not in names]
+        if unknown:
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            raise DataError(f"{source}: loss.output_weights names the output {unknown[0]!r}, expected some of {shown}")
+        setting = [setting.get(name, 1.0) for name in names]
+    weights = np.array(setting, np.float64)
+    if not weights.any():
+        raise DataError(f"{source}: loss.output_weights: all outputs have weight 0")
+    return weights / weights.mean()
+
+
+def measured_weights(
+    own: np.ndarray | None, blocks: Iterable[tuple[np.ndarray, np.ndarray | None]]
+) -> np.ndarray | None:
+    """Return how much each output counts per sample that was measured, so that each has its weight in the mean.
+
+    That is ``u_j W / W_j``, of samples of weight W in all, of which the measured ones of output j weigh ``W_j``: the
+    loss, divided by the number of all samples, is then the sum over outputs of ``u_j`` times the mean over what was
+    measured, and nobody needs to count what a batch holds.
+
+    Parameters
+    ----------
+    own
+        ``u``, of `output_weights`.
+    blocks
+        Successive targets ``(n, outputs)``, NaN where not measured, and the weights of these samples.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        float64 ``(outputs,)``, 0 for outputs that are never measured; None if all count alike and all is measured.
+    """
+    total, lost = 0.0, np.zeros(1)
+    for targets, weights in blocks:
+        counts = np.ones(len(targets)) if weights is None else weights.astype(np.float64)
+        total += float(counts.sum())
+        lost = lost + counts @ np.isnan(targets)
+    if not lost.any():
+        return own
+    measured = total - lost
+    with np.errstate(divide="ignore"):
+        share = np.where(measured > 0, total / measured, 0.0)
+    return share if own is None else own * share
 
 
 def _of_classes(classes: ClassWeights, codec: TargetCodec, numbers: np.ndarray, source: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onotrain.evaluation.ranking import steps_of
+from onotrain.evaluation.ranking import of_class, steps_of
 from onotrain.evaluation.rows import Rows
 from onotrain.evaluation.statistics import Collection
 
@@ -66,23 +66,24 @@ class CurvesOf(Collection):
 
     def keep(self, rows: Rows) -> Any:
         """Return probabilities, and which class or labels are right."""
-        return rows.predictions.copy(), rows.truth if rows.loss.task == "multiclass" else rows.wanted.copy()
+        return rows.predictions.copy(), rows.truth if rows.loss.task == "multiclass" else rows.answers
 
     def result(self, kept: list[Any]) -> list[Curve]:
         """Return the curves."""
         scores, truth = (np.concatenate([part[place] for part in kept]) for place in (0, 1))
         if truth.ndim == 1:
             numbers = range(1, 2) if scores.shape[1] == 2 else range(scores.shape[1])
-            return [_curve(self.names[number], scores[:, number], truth == number) for number in numbers]
+            return [_curve(self.names[number], number, scores, truth) for number in numbers]
         names = self.names[-scores.shape[1] :]  # one output says whether a sample is of the second of two classes
-        return [_curve(name, scores[:, number], truth[:, number]) for number, name in enumerate(names)]
+        return [_curve(name, number, scores, truth) for number, name in enumerate(names)]
 
 
-def _curve(name: str, scores: np.ndarray, positive: np.ndarray) -> Curve:
-    right, wrong = steps_of(scores, positive, np.ones(len(scores)))[1:]
-    share, nothing = float(positive.mean()), np.empty(0)
+def _curve(name: str, number: int, all_scores: np.ndarray, truth: np.ndarray) -> Curve:
+    scores, positive, counts = of_class(number, all_scores, truth, np.ones(len(all_scores)))
+    share, nothing = float(positive.mean()) if len(positive) else np.nan, np.empty(0)
     if np.isnan(scores).any() or not 0 < share < 1:
         return Curve(name, nothing, nothing, nothing, share, np.nan, np.nan)
+    right, wrong = steps_of(scores, positive, counts)[1:]
     recall, rate, precision = right / right[-1], wrong / wrong[-1], right / (right + wrong)
     average = float(np.diff(recall, prepend=0.0) @ precision)
     area = float(np.diff(rate, prepend=0.0) @ (recall + np.concatenate([[0.0], recall[:-1]])) / 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,11 @@ from onotrain._kernels import Kernels
 from onotrain.data.normalization import Normalization
 from onotrain.data.samples import Samples
 from onotrain.data.target_scaling import TargetScaling
+from onotrain.data.weights import measured_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.evaluation.metrics import Measure
 from onotrain.evaluation.ranking import Scores, check_size
-from onotrain.evaluation.rows import Rows
+from onotrain.evaluation.rows import OutputWeights, Rows
 from onotrain.evaluation.statistics import Collection, Statistic
 from onotrain.evaluation.warnings import warnings_of, watched
 from onotrain.nn import Model
@@ -50,11 +51,13 @@ class Evaluator:
         Of the classes or outputs, for warnings; None: there are none.
     scaling
         Of the targets: metrics are in the units of the data, the loss is that of the scaled ones.
+    output_weights
+        How much each output counts in the loss, float64 ``(outputs,)``; None: all alike.
 
     Raises
     ------
     UsageError
-        A metric would keep too many scores.
+        A metric would keep too many scores, or the loss cannot leave out targets that are missing.
     """
 
     def __init__(
@@ -67,13 +70,16 @@ class Evaluator:
         *,
         names: Sequence[str] | None = None,
         scaling: TargetScaling | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         self.measures = measures
         #: What must not be overlooked in the last result.
         self.warnings: list[str] = []
         self._names, self._undo = names or (), None if scaling is None else scaling.undo
-        origin = samples.targets(0, 1) if self._undo is None else self._undo(samples.targets(0, 1))
-        self._watched = None if names is None else watched(model.loss.task, model.outputs, origin[0])
+        origin = origin_of(samples, self._undo or np.asarray)
+        self._watched = None if names is None else watched(model.loss.task, model.outputs, origin)
+        self._output_weights = _output_weights(samples, output_weights, model.dtype)
+        model.loss.check_weights(rows=False, outputs=self._output_weights.alike is not None)
         self._loss, self._samples = model.loss, samples
         self._forward = ForwardPass(model, normalization, kernels)
         for measure in measures:
@@ -152,7 +158,31 @@ class Evaluator:
         begin, end = chunk * PASS_ROWS, min((chunk + 1) * PASS_ROWS, len(self._samples))
         logits = self._forward.logits(*self._samples.features(begin, end))
         targets, weights = self._samples.targets(begin, end), self._samples.weights(begin, end)
-        return Rows(self._loss, logits, targets, weights, threshold, self._undo)
+        return Rows(self._loss, logits, targets, weights, threshold, self._undo, self._output_weights)
+
+
+def origin_of(samples: Samples, in_units: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the first target of each output that was measured, in the units of the data, ``(outputs,)``.
+
+    Of one that is never measured it is 0.
+    """
+    origin = np.atleast_1d(in_units(samples.targets(0, 1))[0])
+    for begin in range(1, len(samples), PASS_ROWS):
+        if not np.isnan(origin).any():
+            break
+        for row in in_units(samples.targets(begin, min(begin + PASS_ROWS, len(samples)))):
+            origin = np.where(np.isnan(origin), row, origin)
+    return np.nan_to_num(origin)
+
+
+def _output_weights(samples: Samples, own: np.ndarray | None, dtype: np.dtype) -> OutputWeights:
+    """Return how much each output counts in the loss of these samples, so that its mean is over what was measured."""
+    if samples.targets(0, 1).ndim == 1:
+        return OutputWeights()
+    places = [(begin, min(begin + PASS_ROWS, len(samples))) for begin in range(0, len(samples), PASS_ROWS)]
+    alike = measured_weights(own, ((samples.targets(*place), None) for place in places))
+    weighted = measured_weights(own, ((samples.targets(*place), samples.weights(*place)) for place in places))
+    return OutputWeights(*(None if found is None else found.astype(dtype) for found in (alike, weighted)))
 
 
 def _compact(collection: Collection, parts: list[tuple[int, Any]]) -> None:

@@ -51,7 +51,7 @@ class Metric(Protocol):
         logits
             Shape ``(r, outputs)``; of a regression what is predicted.
         targets
-            As the loss takes them.
+            As the loss takes them; NaN where one was not measured, with ``data.missing_targets: mask`` alone.
         loss_sums
             Sum of losses and number of right rows.
         """
@@ -75,7 +75,7 @@ class Subject(NamedTuple):
     """What metrics are made for."""
 
     loss: Loss
-    #: Any row of the targets.
+    #: Any target of each output.
     origin: np.ndarray
     #: Names of the classes (two for ``binary``), labels or outputs; their numbers where they have none.
     names: tuple[str, ...]
@@ -114,10 +114,10 @@ _Made = tuple[Statistic | Collection, Callable[[Any], float]]
 _Make = Callable[[Subject, known.Name, "int | None"], _Made]
 
 
-def _mean(entry: int) -> _Make:
+def _mean(entry: int, over: int) -> _Make:
     def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
         statistic = Means(name.weighted, subject.threshold and entry == 2)
-        return statistic, lambda sums: float(sums[entry]) / float(sums[0])
+        return statistic, lambda sums: float(sums[entry]) / float(sums[over])
 
     return make
 
@@ -193,8 +193,8 @@ def _values(entry: str, mean: Callable[[np.ndarray], float]) -> _Make:
 
 
 _BUILT_IN: dict[str, _Make] = {
-    "loss": _mean(1),
-    "accuracy": _mean(2),
+    "loss": _mean(1, over=0),
+    "accuracy": _mean(2, over=3),
     "top_k": _top_k,
     "balanced_accuracy": _counts(class_scores.balanced_accuracy),
     **{ratio: _score(ratio) for ratio in class_scores.RATIOS},
@@ -213,7 +213,7 @@ _BUILT_IN: dict[str, _Make] = {
 
 
 def errors(origin: np.ndarray, weighted: bool = False) -> Errors:
-    """Return the statistic of errors of values; `origin` is any row of the targets."""
+    """Return the statistic of errors of values; `origin` is any target of each output."""
     return Errors(tuple(np.asarray(origin, np.float64).reshape(-1).tolist()), weighted)
 
 
@@ -235,7 +235,7 @@ def make_metrics(
     loss
         Of the network.
     origin
-        Any target row.
+        Any target of each output.
     of
         Names of the classes (two for ``binary``), labels or outputs; None for their numbers.
     weighted

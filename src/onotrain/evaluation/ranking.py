@@ -41,7 +41,7 @@ class Scores(Collection):
     def keep(self, rows: Rows) -> Any:
         """Return probabilities, targets and how much each row counts."""
         counts = rows.counts(True) if self.weighted else None
-        truth = rows.truth if rows.loss.task == "multiclass" else rows.wanted
+        truth = rows.truth if rows.loss.task == "multiclass" else rows.answers
         scores = rows.predictions
         return (scores.copy() if scores is rows.logits else scores), truth, counts
 
@@ -49,11 +49,30 @@ class Scores(Collection):
         """Return the measures of every class."""
         scores, truth = (np.concatenate([part[place] for part in kept]) for place in (0, 1))
         counts = np.concatenate([part[2] for part in kept]) if self.weighted else np.ones(len(scores))
-        found = [
-            _measures(scores[:, number], truth == number if truth.ndim == 1 else truth[:, number], counts)
-            for number in range(scores.shape[1])
-        ]
+        found = [_measures(*of_class(number, scores, truth, counts)) for number in range(scores.shape[1])]
         return Ranking(*np.array(found, np.float64).T)
+
+
+def of_class(
+    number: int, scores: np.ndarray, truth: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the scores of a class or label, which samples are of it, and how much they count: of those measured.
+
+    Parameters
+    ----------
+    number
+        Of the class or label.
+    scores
+        ``(n, classes)``.
+    truth
+        Classes ``(n,)``, or answers ``(n, labels)`` (see `Rows.answers`).
+    counts
+        ``(n,)``.
+    """
+    if truth.ndim == 1:
+        return scores[:, number], truth == number, counts
+    known = truth[:, number] >= 0
+    return scores[known, number], truth[known, number] == 1, counts[known]
 
 
 def check_size(name: str, samples: int, outputs: int) -> None:
@@ -74,7 +93,7 @@ def check_size(name: str, samples: int, outputs: int) -> None:
 
 def _measures(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> tuple[float, float, float]:
     """Return ROC AUC, average precision and best threshold of one class; equal scores are one step of the curves."""
-    if np.isnan(scores).any():
+    if not len(scores) or np.isnan(scores).any():
         return np.nan, np.nan, np.nan
     limits, right, wrong = steps_of(scores, positive, counts)
     taken, positives, negatives = right + wrong, right[-1], wrong[-1]

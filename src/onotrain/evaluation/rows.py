@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.nn.losses import Loss
+from onotrain.nn.losses import Loss, some_weights
+
+
+class OutputWeights(NamedTuple):
+    """How much each output counts in the loss of some samples, ``(outputs,)`` in the logits' dtype; None: all alike."""
+
+    #: Where samples count alike.
+    alike: np.ndarray | None = None
+    #: Where they count by their weights.
+    weighted: np.ndarray | None = None
 
 
 class Rows:
@@ -29,6 +39,8 @@ class Rows:
         one.
     undo
         Brings what a regression learns and gives into the units of the data; None: it is.
+    output_weights
+        How much each output counts in the loss.
     """
 
     def __init__(
@@ -39,9 +51,10 @@ class Rows:
         weights: np.ndarray | None = None,
         threshold: float | np.ndarray | None = None,
         undo: Callable[[np.ndarray], np.ndarray] | None = None,
+        output_weights: OutputWeights | None = None,
     ) -> None:
         self.loss, self.logits, self.targets, self.weights, self.threshold = loss, logits, targets, weights, threshold
-        self._undo = undo
+        self._undo, self._output_weights = undo, output_weights or OutputWeights()
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -54,12 +67,36 @@ class Rows:
             raise ValueError("a weighted metric of samples without weights")
         return self.weights.astype(np.float64)
 
+    def answered(self, weighted: bool) -> float:
+        """Return how much all rows count, each by the part of its targets that is measured."""
+        counts = self.counts(weighted)
+        return float(counts.sum() if self.measured is None else counts @ self.measured.mean(axis=1))
+
+    @cached_property
+    def measured(self) -> np.ndarray | None:
+        """Which targets were measured, bool ``(r, outputs)``; None: all."""
+        if self.targets.ndim == 1:
+            return None
+        missing = np.isnan(self.targets)
+        return ~missing if missing.any() else None
+
     @cached_property
     def loss_sums(self) -> np.ndarray:
         """Sum of the losses and number of right rows, float64 ``(2,)``; rows count alike."""
         sums = np.zeros(2)
-        self.loss(self.logits, self.targets, 0.0, None, sums)
+        given = some_weights(None, self._output_weights.alike)
+        self.loss(self.logits, self.targets, 0.0, None, sums, **given)
         return sums
+
+    @cached_property
+    def weighted_loss(self) -> float:
+        """Sum of the losses, in which each row counts by its weight; NaN if the loss takes no weights."""
+        if not self.loss.weighs_rows:
+            return float("nan")
+        sums = np.zeros(2)
+        given = some_weights(self.weights, self._output_weights.weighted)
+        self.loss(self.logits, self.targets, 0.0, None, sums, **given)
+        return float(sums[0])
 
     @cached_property
     def predictions(self) -> np.ndarray:
@@ -81,8 +118,14 @@ class Rows:
 
     @cached_property
     def wanted(self) -> np.ndarray:
-        """Whether the answer of each output should be yes, bool ``(r, outputs)``."""
+        """Whether the answer of each output should be yes, bool ``(r, outputs)``; of what was not measured: no."""
         return self.targets > 0.5
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """The same as int8: 1 for yes, 0 for no, -1 for what was not measured."""
+        answers = self.wanted.astype(np.int8)
+        return answers if self.measured is None else np.where(self.measured, answers, np.int8(-1))
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -103,7 +146,8 @@ class Rows:
 
     @cached_property
     def right(self) -> np.ndarray:
-        """Part of the row's answers that are right, float64 ``(r,)``."""
+        """Part of the row's answers that are right, float64 ``(r,)``; what was not measured is not right."""
         if self.loss.task == "multilabel":
-            return (self.yes == self.wanted).mean(axis=1)
+            right = self.yes == self.wanted
+            return (right if self.measured is None else right & self.measured).mean(axis=1)
         return ((self.predicted == self.truth) & ~self.broken).astype(np.float64)

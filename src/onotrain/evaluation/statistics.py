@@ -48,23 +48,25 @@ class Collection(ABC):
 
 @dataclass(frozen=True)
 class Means(Statistic):
-    """Number (or weight) of the samples, and sums of what the loss kernels count: the loss, and right rows."""
+    """Number (or weight) of the samples, sums of loss and right answers, and what answers there are.
+
+    The last is the number again, unless targets are missing: then rows count by the part that was measured.
+    """
 
     weighted: bool = False
     #: Whether answers are judged by a threshold, which the loss does not know.
     threshold: bool = False
-    size = 3
+    size = 4
 
     def sums(self, rows: Rows) -> np.ndarray:
-        """Return ``(n, loss, right)``."""
-        if not self.weighted:
-            loss, right = rows.loss_sums
-            return np.array([len(rows), loss, rows.right.sum() if self.threshold else right])
-        counts, sums = rows.counts(True), np.full(2, np.nan)
-        if rows.loss.weighs_rows:
-            sums[:] = 0.0
-            rows.loss(rows.logits, rows.targets, 0.0, None, sums, rows.weights)
-        return np.array([counts.sum(), sums[0], 0.0 if rows.loss.task == "regression" else counts @ rows.right])
+        """Return ``(n, loss, right, answered)``."""
+        quantities = rows.loss.task == "regression"
+        counts, answered = rows.counts(self.weighted), rows.answered(self.weighted)
+        if self.weighted:
+            return np.array([counts.sum(), rows.weighted_loss, 0.0 if quantities else counts @ rows.right, answered])
+        loss, right = rows.loss_sums
+        own = not quantities and (self.threshold or rows.measured is not None)
+        return np.array([len(rows), loss, rows.right.sum() if own else right, answered])
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ class ClassCounts(Statistic):
         """Return ``(n, support..., predicted..., right...)``."""
         counts = rows.counts(self.weighted)
         if rows.loss.task == "multilabel":
-            by_label = [counts @ answers for answers in (rows.wanted, rows.yes, rows.wanted & rows.yes)]
+            yes = rows.yes if rows.measured is None else rows.yes & rows.measured
+            by_label = [counts @ answers for answers in (rows.wanted, yes, rows.wanted & yes)]
             return np.concatenate([[counts.sum()], *by_label])
         right = rows.right > 0
         classes = [(rows.truth, counts), (rows.predicted, counts), (rows.truth[right], counts[right])]
@@ -123,7 +126,7 @@ class ProbabilityErrors(Statistic):
         """Return ``(n, log loss, squares)``."""
         counts = rows.counts(self.weighted)
         log_losses, squares = _of_classes(rows) if rows.loss.task == "multiclass" else _of_answers(rows)
-        return np.array([counts.sum(), counts @ log_losses, counts @ squares])
+        return np.array([rows.answered(self.weighted), counts @ log_losses, counts @ squares])
 
 
 def _of_classes(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
@@ -137,10 +140,15 @@ def _of_classes(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_answers(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Return log losses and squared errors of answers, their means over a row, float64 ``(r,)``."""
+    """Return log losses and squared errors of answers, their means over a row, float64 ``(r,)``.
+
+    What was not measured adds 0.
+    """
     z, t, p = rows.logits.astype(np.float64), rows.targets.astype(np.float64), rows.predictions.astype(np.float64)
-    log_losses = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z)))
-    return log_losses.mean(axis=1), np.square(p - t).mean(axis=1)
+    log_losses, squares = np.maximum(z, 0) - z * t + np.log1p(np.exp(-np.abs(z))), np.square(p - t)
+    if rows.measured is not None:
+        log_losses, squares = (np.where(rows.measured, term, 0.0) for term in (log_losses, squares))
+    return log_losses.mean(axis=1), squares.mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -159,6 +167,9 @@ class Calibration(Statistic):
             yes = p.astype(np.float64).reshape(-1)
             confidence, right = np.maximum(yes, 1 - yes), ((yes > 0.5) == rows.wanted.reshape(-1)).astype(np.float64)
             counts = np.repeat(counts, p.shape[1])
+            if rows.measured is not None:
+                known = rows.measured.reshape(-1)
+                confidence, right, counts = confidence[known], right[known], counts[known]
         sound = np.isfinite(confidence)
         if not sound.all():  # no bin holds them: the result must not be a number
             return np.full(self.size, np.nan)
@@ -169,13 +180,13 @@ class Calibration(Statistic):
 
 @dataclass(frozen=True)
 class Errors(Statistic):
-    """Errors of values, and the variation of their targets, per output.
+    """Errors of values, and the variation of their targets, per output, over the samples of which it was measured.
 
     Parameters
     ----------
     origin
-        Any target row, such as the first: sums of squares are taken about it, for a large mean would swallow the
-        variance.
+        Any target of each output, such as the first: sums of squares are taken about it, for a large mean would swallow
+        the variance.
     """
 
     origin: tuple[float, ...]
@@ -183,15 +194,18 @@ class Errors(Statistic):
 
     @property
     def size(self) -> int:
-        """Number of samples, and four for each output."""
-        return 1 + 4 * len(self.origin)
+        """Five for each output."""
+        return 5 * len(self.origin)
 
     def sums(self, rows: Rows) -> np.ndarray:
-        """Return ``(n, absolute..., squared..., shifted targets..., their squares...)``."""
+        """Return ``(n..., absolute..., squared..., shifted targets..., their squares...)``."""
         shifted = rows.values - np.asarray(self.origin)
         errors = rows.predictions.astype(np.float64) - rows.values
+        known = np.ones(errors.shape) if rows.measured is None else rows.measured.astype(np.float64)
+        if rows.measured is not None:
+            errors, shifted = (np.where(rows.measured, values, 0.0) for values in (errors, shifted))
         terms = (np.abs(errors), np.square(errors), shifted, np.square(shifted))
         if not self.weighted:
-            return np.concatenate([[len(rows)], *(term.sum(axis=0) for term in terms)])
+            return np.concatenate([known.sum(axis=0), *(term.sum(axis=0) for term in terms)])
         counts = rows.counts(True)
-        return np.concatenate([[counts.sum()], *(counts @ term for term in terms)])
+        return np.concatenate([counts @ known, *(counts @ term for term in terms)])

@@ -9,10 +9,10 @@ import numpy as np
 
 
 class PerOutput(NamedTuple):
-    """Sums of `onotrain.evaluation.statistics.Errors`, float64 ``(outputs,)`` but for the first."""
+    """Sums of `onotrain.evaluation.statistics.Errors`, float64 ``(outputs,)``."""
 
-    #: Number (or weight) of the samples.
-    samples: float
+    #: Number (or weight) of the samples of which it was measured.
+    samples: np.ndarray
     #: Sum of absolute errors.
     absolute: np.ndarray
     #: Sum of squared errors.
@@ -25,36 +25,42 @@ class PerOutput(NamedTuple):
     @classmethod
     def of(cls, sums: np.ndarray) -> PerOutput:
         """Return the parts of the sums."""
-        return cls(float(sums[0]), *sums[1:].reshape(4, -1))
+        return cls(*sums.reshape(5, -1))
 
     @property
     def mae(self) -> np.ndarray:
         """Mean absolute error of every output."""
-        return self.absolute / self.samples
+        return _ratio(self.absolute, self.samples)
 
     @property
     def rmse(self) -> np.ndarray:
         """Root of the mean squared error of every output."""
-        return np.sqrt(self.squared / self.samples)
+        return np.sqrt(_ratio(self.squared, self.samples))
 
     @property
     def r2(self) -> np.ndarray:
         """Part of the variance of every output's targets that is explained; NaN where they do not vary."""
-        total = self.second - self.first**2 / self.samples
+        total = self.second - _ratio(self.first**2, self.samples)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(total > 0, 1.0 - self.squared / total, np.nan)
 
 
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return means; NaN where there is nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums / counts)
+
+
 def mae(sums: np.ndarray) -> float:
-    """Return the mean absolute error over samples and outputs."""
+    """Return the mean absolute error over what was measured of samples and outputs."""
     errors = PerOutput.of(sums)
-    return float(errors.absolute.sum() / (errors.samples * len(errors.absolute)))
+    return float(_ratio(errors.absolute.sum(), errors.samples.sum()))
 
 
 def rmse(sums: np.ndarray) -> float:
-    """Return the root of the mean squared error over samples and outputs."""
+    """Return the root of the mean squared error over what was measured of samples and outputs."""
     errors = PerOutput.of(sums)
-    return math.sqrt(float(errors.squared.sum() / (errors.samples * len(errors.squared))))
+    return math.sqrt(float(_ratio(errors.squared.sum(), errors.samples.sum())))
 
 
 def r2(sums: np.ndarray) -> float:

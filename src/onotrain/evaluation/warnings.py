@@ -18,7 +18,7 @@ _MOST_NAMES = 5
 
 
 def watched(task: Task, outputs: int, origin: np.ndarray) -> Statistic | None:
-    """Return the sums that warnings are made of; `origin` is any row of the targets.  None: there are no warnings."""
+    """Return the sums that warnings are made of, None without warnings; `origin` is any target of each output."""
     if has_confusion(task):
         return ClassCounts(max(2, outputs))
     return errors(origin) if task == "regression" else None
@@ -43,10 +43,33 @@ def warnings_of(
     if statistic is None or sums is None:
         return []
     if isinstance(statistic, ClassCounts):
-        found = _one_class(PerClass.of(sums), names)
+        found = [_one_class(PerClass.of(sums), names), _few_samples(PerClass.of(sums), names)]
     else:
-        found = _worse_than_mean(sums, names, scaled=scaled)
-    return [] if found is None else [found]
+        found = [_worse_than_mean(sums, names, scaled=scaled), _constant(sums, names)]
+    return [warning for warning in found if warning is not None]
+
+
+def _few_samples(counts: PerClass, names: Sequence[str]) -> str | None:
+    few = np.flatnonzero(counts.support < 2)
+    if not len(few) or counts.samples < 2:
+        return None
+    shown = ", ".join(f"{names[number]!r} ({int(counts.support[number])})" for number in few[:_MOST_NAMES])
+    more = f" and {len(few) - _MOST_NAMES} more" if len(few) > _MOST_NAMES else ""
+    return (
+        f"classes with fewer than two of these samples: {shown}{more}; metrics say nothing of them.  What to do: add "
+        "samples, hold back a larger part, or join classes that are alike"
+    )
+
+
+def _constant(sums: np.ndarray, names: Sequence[str]) -> str | None:
+    constant = [names[int(number)] for number in np.flatnonzero(np.isnan(PerOutput.of(sums).r2))]
+    if not constant:
+        return None
+    what = "is the mean over the other outputs" if len(constant) < len(names) else "has no value"
+    return (
+        f"r2 {what}: the targets of {', '.join(constant[:_MOST_NAMES])} do not vary in these samples, or are missing.  "
+        "What to do: go by mae or rmse, or take samples in which they vary"
+    )
 
 
 def _one_class(counts: PerClass, names: Sequence[str]) -> str | None:
@@ -79,8 +102,3 @@ def _worse_than_mean(sums: np.ndarray, names: Sequence[str], *, scaled: bool) ->
         f"R2 IS BELOW 0 for {shown}{more}: the mean of the targets would be a better prediction than the network's.  "
         f"What to do: {advice}"
     )
-
-
-def constant_outputs(sums: np.ndarray, names: Sequence[str]) -> list[str]:
-    """Return the outputs whose targets do not vary, which have no R2; `sums` are those of `Errors`."""
-    return [names[int(number)] for number in np.flatnonzero(np.isnan(PerOutput.of(sums).r2))]

@@ -12,20 +12,22 @@ import numpy as np
 
 from onotrain.config import metrics as known
 from onotrain.data import DataSpec
+from onotrain.data.reading import Progress, no_progress
 from onotrain.data.samples import Samples
+from onotrain.data.weights import output_weights
 from onotrain.errors import UsageError
 from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.confusion import Confusion, ConfusionCounts
 from onotrain.evaluation.curves import CurvesOf, PairsOf
-from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.evaluator import Evaluator, origin_of
 from onotrain.evaluation.metrics import has_confusion, make_metrics
 from onotrain.evaluation.ranking import Scores, check_size
 from onotrain.evaluation.value_scores import PerOutput
-from onotrain.evaluation.warnings import constant_outputs, warnings_of, watched
+from onotrain.evaluation.warnings import warnings_of, watched
 from onotrain.inference.evaluation_result import ClassScore, Evaluation, OutputScore
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
-from onotrain.inference.source import Source, Stream, open_source
+from onotrain.inference.source import Source, Wanted, open_source
 from onotrain.parallel import threads
 from onotrain.parallel.world import World
 
@@ -42,10 +44,11 @@ def evaluate(
     data: DataSpec,
     metrics: Sequence[str] | None = None,
     *,
-    stream: Stream = "auto",
+    stream: Wanted = "auto",
     threshold: Threshold = None,
     units: Mapping[str, str] | None = None,
     drawable: bool = False,
+    reading: Progress = no_progress,
 ) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
 
@@ -69,6 +72,8 @@ def evaluate(
         Of outputs of a regression, by name; default: as in the training file.
     drawable
         Keep what pictures are made of, up to `onotrain.evaluation.ranking.MOST_SCORES` numbers.
+    reading
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -93,7 +98,7 @@ def evaluate(
             raise UsageError(f"metric 'confusion' needs one class a sample, which loss {loss.name!r} has not")
         known_units = _units(predictor, units or {})
     with ExitStack() as stack:
-        source = open_source(stack, world, predictor.metadata, data, stream, labelled=True)
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=True, progress=reading)
         with together(world):
             chosen = _default(predictor, source.samples) if wanted is None else wanted
             tables = metrics is None or "confusion" in metrics
@@ -138,15 +143,16 @@ class _Job:
         self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
         self._tables, self._threshold, self._drawable = tables, threshold, drawable
         loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
-        origin = metadata.codec.in_units(samples.targets(0, 1))[0]
+        origin, outputs = origin_of(samples, metadata.codec.in_units), predictor.output.shown_names
         self._watched = watched(loss.task, loss.outputs, origin)
         measures = make_metrics(
-            names, loss, origin, of=predictor.output.shown_names,
+            names, loss, origin, of=outputs,
             weighted=samples.weights(0, 1) is not None, threshold=threshold is not None,
         )  # fmt: skip
         self._evaluator = Evaluator(
             predictor.model, samples, metadata.normalization, measures, predictor.kernels,
             scaling=metadata.codec.scaling,
+            output_weights=output_weights(getattr(metadata.config.loss, "output_weights", None), outputs, source.name),
         )  # fmt: skip
 
     def run(self, warnings: Sequence[str]) -> Evaluation:
@@ -182,9 +188,6 @@ class _Job:
         names = self._predictor.output.shown_names
         scaled = self._predictor.metadata.codec.scaling is not None
         found = warnings_of(self._watched, sums, names, scaled=scaled)
-        constant = constant_outputs(sums, names) if self._predictor.output.regression else []
-        if constant and len(constant) < len(names) and any(m.name == "r2" for m in evaluator.measures):
-            found.append(f"r2 is the mean over the other outputs: the targets of {', '.join(constant[:5])} do not vary")
         return found
 
     def _of_classes(self, sums: np.ndarray | None, counts: ConfusionCounts | None) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class OutputScore:
     r2: float
     #: Of targets, mae and rmse; empty if it is not known.
     unit: str = ""
+    #: Number of samples of which it was measured.
+    samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ class Evaluation:
             return []
         columns = (self.per_output.mae, self.per_output.rmse, self.per_output.r2)
         units = self.output_units or ("",) * len(self.output_names)
-        return [OutputScore(*row) for row in zip(self.output_names, *(c.tolist() for c in columns), units, strict=True)]
+        counts = self.per_output.samples.astype(np.int64)
+        rows = zip(self.output_names, *(c.tolist() for c in columns), units, counts.tolist(), strict=True)
+        return [OutputScore(*row) for row in rows]
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as data for JSON; what is not a number is None.
@@ -134,7 +138,9 @@ class Evaluation:
             mapping["threshold"] = list(self.threshold) if isinstance(self.threshold, tuple) else self.threshold
         if self.per_output is not None:
             mapping["outputs"] = [
-                _entries(output, ("mae", "rmse", "r2")) | ({"unit": output.unit} if output.unit else {})
+                _entries(output, ("mae", "rmse", "r2"))
+                | ({"unit": output.unit} if output.unit else {})
+                | ({"samples": output.samples} if output.samples != self.samples else {})
                 for output in self.outputs
             ]
         many = len(self.class_names) > MOST_DENSE_CLASSES

@@ -10,13 +10,14 @@ from pathlib import Path
 from time import perf_counter
 
 from onotrain.data import DataSpec
+from onotrain.data.reading import Progress, no_progress
 from onotrain.files import AtomicFile
 from onotrain.inference import distributed
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.outputs import Ids
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import SINKS, Sink, check_output
-from onotrain.inference.source import Stream, open_source
+from onotrain.inference.source import Wanted, open_source
 from onotrain.parallel.world import World
 
 
@@ -51,9 +52,10 @@ def predict_file(
     data: DataSpec,
     output: str | os.PathLike[str],
     *,
-    stream: Stream = "auto",
+    stream: Wanted = "auto",
     begin: Begin = lambda samples: lambda rows: None,
     threshold: float | None = None,
+    reading: Progress = no_progress,
 ) -> PredictionReport | None:
     """Predict all samples of a data file with the network of `run`, on all ranks of the job.
 
@@ -74,6 +76,8 @@ def predict_file(
     threshold
         Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart; None:
         the more probable answer.
+    reading
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def predict_file(
         predictor.output = predictor.output.with_threshold(threshold)
     writes = world is None or world.rank == 0
     with ExitStack() as stack:
-        source = open_source(stack, world, predictor.metadata, data, stream, labelled=False)
+        source = open_source(stack, world, predictor.metadata, data, stream, labelled=False, progress=reading)
         rows = len(source.samples)
         with together(world):
             file, sink = _open(stack, path, predictor, rows, source.ids) if writes else (None, None)

@@ -64,7 +64,7 @@ class CsvSink:
         self._waiting: dict[int, tuple[int, bytes]] = {}
         self._next_row = 0
         first = {"multiclass": ["class"], "binary": ["class"], "multilabel": ["labels"]}.get(outputs.task, [])
-        file.write(_line([*ids, *first, *outputs.columns]).encode())
+        file.write(_line(_titles(ids, [*first, *outputs.columns])).encode())
         self._prefixes = [_line([name]).removesuffix("\n") + "," for name in outputs.shown_names]
 
     def write(self, begin: int, block: np.ndarray) -> None:
@@ -100,6 +100,16 @@ class CsvSink:
 
     def finish(self) -> None:
         """Do nothing: the last chunk has released all others."""
+
+
+def _titles(ids: Sequence[str] | Ids, predicted: Sequence[str]) -> list[str]:
+    """Return the names of all columns, each once: those of ids that predictions have, too, become ``id_<name>``."""
+    titles: list[str] = []
+    for name in ids:
+        while name in predicted or name in titles:
+            name = f"id_{name}"
+        titles.append(name)
+    return [*titles, *predicted]
 
 
 def _texts(block: np.ndarray, outputs: Outputs) -> list[list[str]]:

@@ -11,16 +11,22 @@ import numpy as np
 
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.dataset import Dataset, listed
-from onotrain.data.for_network import check_features, encode, read_prepared
-from onotrain.data.hdf5_stream import Hdf5Stream, open_stream
+from onotrain.data.for_network import check_features, encode, labelled_table, table_for
+from onotrain.data.missing_targets import check_streamed, labelled_samples
+from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import load_dataset
+from onotrain.data.sources import expanded, load_dataset
+from onotrain.data.streaming import open_stream, table_stream
+from onotrain.data.streams import Stream
+from onotrain.data.tables.preparation import Preparation
+from onotrain.data.tables.roles import formats_of
+from onotrain.data.tables.table import Table
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
 from onotrain.parallel.agreement import broadcast
-from onotrain.parallel.shared_memory import share
+from onotrain.parallel.reading import NodeReader, share_read
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 
@@ -28,7 +34,7 @@ from onotrain.runs.metadata import ModelMetadata
 _MOST_PASSES = 64
 _NONE = np.empty(0)
 
-Stream = Literal["auto"] | bool
+Wanted = Literal["auto"] | bool
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,9 @@ class Source:
 
 
 def open_source(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Stream, *, labelled: bool
-) -> Source:
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, *, labelled: bool,
+    progress: Progress = no_progress,
+) -> Source:  # fmt: skip
     """Open the samples of a file, and read their targets if they are wanted; *collective*.
 
     Parameters
@@ -63,9 +70,11 @@ def open_source(
     spec
         What to read; what it leaves open is as in the training file (`onotrain.data.selection`).
     stream
-        Leave an HDF5 file on the disk and let each rank read what it needs; ``auto``: if it is large.
+        Leave HDF5 or Parquet files on the disk and let each rank read what it needs; ``auto``: if they are large.
     labelled
         Whether targets are wanted.
+    progress
+        Learns, on rank 0, how many files have been read.
 
     Returns
     -------
@@ -80,39 +89,33 @@ def open_source(
         Larger than the node's memory.
     """
     if metadata.preparation is not None:
-        return _prepared(world, metadata, spec, labelled)
+        return _prepared(stack, world, metadata, spec, stream, labelled, progress)
 
-    def choose() -> tuple[DataSpec, bool]:
+    def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
-        chosen = like_training(metadata.config.data, replace(spec, labelled=labelled), *names)
+        chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
         chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
-        return chosen, _streams(chosen, stream)
+        return chosen, open_stream(chosen, stream)
 
-    chosen, streams = choose() if world is None else broadcast(world.comm, choose)
-    return (_streamed if streams else _in_memory)(stack, world, metadata, chosen, labelled)
-
-
-def _streams(spec: DataSpec, stream: Stream) -> bool:
-    """Return whether a file stays on the disk."""
-    file = open_stream(spec, stream)
+    chosen, file = choose() if world is None else broadcast(world.comm, choose)
     if file is None:
-        return False
-    file.close()
-    return True
+        return _in_memory(world, metadata, chosen, labelled, progress)
+    return _streamed(stack, world, metadata, file, labelled)
 
 
 def _in_memory(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool
+    world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool, progress: Progress
 ) -> Source:
     """Read everything once on each node."""
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        dataset = load_dataset(spec)
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        policy = metadata.config.data.missing_targets if labelled else "error"
+        dataset, _ = labelled_samples(load_dataset(spec, reader), policy)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
-    arrays, name = _once_per_node(world, make)
+    arrays, name = _once_per_node(world, make, progress)
     return Source(name, ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights")))
 
 
@@ -124,55 +127,81 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
 
-def _prepared(world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
-    """Read a table once on each node, for a network that was trained on one."""
-    data, preparation = metadata.config.data, metadata.preparation
+def _prepared(
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool,
+    progress: Progress,
+) -> Source:  # fmt: skip
+    """Read a table once on each node, or leave it on the disk, for a network that was trained on one."""
+    data, preparation, dtype = metadata.config.data, metadata.preparation, metadata.config.training.dtype
     assert preparation is not None
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make() -> tuple[dict[str, np.ndarray], str]:
-        wanted = listed(spec.targets) or metadata.target_names or ()
-        features, dataset, table = read_prepared(
-            spec_of(data, replace(spec, features=None, targets=None)), preparation, wanted if labelled else (),
-            data.columns, metadata.config.training.dtype, data.missing_targets, lenient=not labelled,
-        )  # fmt: skip
-        labels = _labels(metadata, dataset) if labelled else {}
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
+        wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
+        like = spec_of(data, replace(spec, features=None, targets=None))
+        table = table_for(like, preparation, wanted, stream, reader=reader, formats=formats_of(data.columns))
+        table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
-        lacking = np.isnan(features).any(axis=1)
-        if lacking.any():
-            row = int(np.argmax(lacking))
-            lost = next((c for c in table if c.name in preparation.complete and c.missing[row]), table.columns[0])
-            found.update(incomplete=int(lacking.sum()), first_incomplete=table.where(row, lost))
-        return {"features": features, **labels}, dataset.source
+        found.update(_incomplete(table, preparation))
+        labels = _labels(metadata, dataset) if labelled else {}
+        if table.on_disk:
+            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled))
+        features = preparation.transform(table, dtype, lenient=not labelled)
+        return {"features": features, **labels}, (dataset.source, None)
 
-    arrays, name = _once_per_node(world, make)
+    arrays, (name, file) = _once_per_node(world, make, progress)
+    if file is not None:
+        return _of_stream(stack, name, file, arrays, **found)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
     return Source(name, samples, **found)
 
 
-def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, labelled: bool) -> Source:
-    """Open the file on every rank; read the targets once on each node."""
+def _incomplete(table: Table, preparation: Preparation) -> dict[str, Any]:
+    """Return how many samples lack a value that must be there, and where the first one lies."""
+    lost, columns = np.zeros(len(table), bool), []
+    for name in preparation.complete:
+        missing = table[name].missing
+        if missing.any():
+            columns.append((int(np.argmax(missing)), name))
+            lost |= missing
+    if not columns:
+        return {}
+    row, name = min(columns, key=lambda each: each[0])
+    return {"incomplete": int(lost.sum()), "first_incomplete": table.where(row, table[name])}
+
+
+def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, file: Any, labelled: bool) -> Source:
+    """Read the targets once on each node."""
     with together(world):
-        file = stack.enter_context(Hdf5Stream(spec))
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
 
-    labels = _once_per_node(world, lambda: (_labels(metadata, file.targets_only()), ""))[0] if labelled else {}
+    def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
+        dataset = file.targets_only()
+        check_streamed(dataset, metadata.config.data.missing_targets)
+        return _labels(metadata, dataset), ""
+
+    labels = _once_per_node(world, make)[0] if labelled else {}
+    return _of_stream(stack, file.source, file, labels)
+
+
+def _of_stream(stack: ExitStack, name: str, file: Stream, labels: Mapping[str, np.ndarray], **found: Any) -> Source:
+    """Return samples that each rank reads from the disk."""
+    stack.callback(file.close)
     passes = min(-(-file.block_rows // PASS_ROWS), _MOST_PASSES)
-    return Source(
-        file.source,
-        StreamSamples(file, labels.get("targets", _NONE), weights=labels.get("weights")),
-        passes * PASS_ROWS,
-    )
+    samples = StreamSamples(file, labels.get("targets", _NONE), weights=labels.get("weights"))
+    return Source(name, samples, passes * PASS_ROWS, **found)
 
 
-_Make = Callable[[], tuple[dict[str, np.ndarray], str]]
+_Made = tuple[dict[str, np.ndarray], Any]
 
 
-def _once_per_node(world: World | None, make: _Make) -> tuple[dict[str, np.ndarray], str]:
+def _once_per_node(world: World | None, make: Callable[[ReadFiles], _Made], progress: Progress = no_progress) -> _Made:
+    """Return what `make` makes of files, which all ranks of a node read; *collective*."""
     if world is None:
-        return make()
-    result: tuple[dict[str, np.ndarray], str] = ({}, "")
+        return make(FileReader(progress))
+    result: _Made = ({}, None)
     with together(world):
-        result = share(world.node, make)
+        reader = NodeReader(world.node, progress)
+        result = share_read(reader, world.node, lambda: make(reader))
     return result

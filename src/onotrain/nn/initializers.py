@@ -1,4 +1,4 @@
-"""How weights start.
+"""How weights and biases start.
 
 Each tensor draws from a generator keyed by (seed, name of the tensor), so that its first values depend neither on the
 number of ranks nor on the other layers.
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-#: Variance of a weight as a function of (fan_in, fan_out).
+#: Variance of a weight or bias as a function of (fan_in, fan_out).
 _VARIANCES: dict[str, Callable[[int, int], float]] = {
     "xavier": lambda fan_in, fan_out: 2.0 / (fan_in + fan_out),
     "kaiming": lambda fan_in, fan_out: 2.0 / fan_in,
@@ -25,30 +25,32 @@ _VARIANCES: dict[str, Callable[[int, int], float]] = {
 }
 
 
-def initialize(spec: Any, weight: np.ndarray, rng: np.random.Generator) -> None:
-    """Fill `weight` in place.
+def initialize(spec: Any, tensor: np.ndarray, rng: np.random.Generator, fans: tuple[int, int] | None = None) -> None:
+    """Fill `tensor` in place.
 
     Parameters
     ----------
     spec
         An initialiser of the configuration: a ``name`` and, for ``constant``, ``uniform`` and ``normal``, its numbers.
-    weight
-        Shape ``(fan_out, fan_in)``, or ``(outputs,)`` for a bias.
+    tensor
+        A weight ``(fan_out, fan_in)``, or a bias ``(fan_out,)``.
     rng
         Source of the random numbers.
+    fans
+        Outputs and inputs of the layer; None: those of the weight.
     """
     if spec.name == "constant":
-        weight[...] = spec.value
+        tensor[...] = spec.value
     elif spec.name == "uniform":
-        weight[...] = rng.uniform(spec.low, spec.high, weight.shape)
+        tensor[...] = rng.uniform(spec.low, spec.high, tensor.shape)
     elif spec.name == "normal":
-        weight[...] = rng.normal(spec.mean, spec.std, weight.shape)
+        tensor[...] = rng.normal(spec.mean, spec.std, tensor.shape)
     else:
         family, distribution = spec.name.rsplit("_", 1)
-        fan_out, fan_in = weight.shape
+        fan_out, fan_in = fans or tensor.shape
         std = math.sqrt(_VARIANCES[family](fan_in, fan_out))
         if distribution == "uniform":
             bound = math.sqrt(3.0) * std
-            weight[...] = rng.uniform(-bound, bound, weight.shape)
+            tensor[...] = rng.uniform(-bound, bound, tensor.shape)
         else:
-            weight[...] = rng.normal(0.0, std, weight.shape)
+            tensor[...] = rng.normal(0.0, std, tensor.shape)

@@ -121,10 +121,11 @@ class Dense:
         return [("weight", (self.outputs, self.inputs)), *bias]
 
     def initialize(self, tensors: Mapping[str, np.ndarray], seed: int) -> None:
-        """Draw the weight; set the bias."""
+        """Draw the weight and the bias."""
         initialize(self._initializer, tensors["weight"], generator(seed, f"{self.name}/weight"))
         if self._has_bias:
-            initialize(self._bias_initializer, tensors["bias"], generator(seed, f"{self.name}/bias"))
+            fans = self.outputs, self.inputs
+            initialize(self._bias_initializer, tensors["bias"], generator(seed, f"{self.name}/bias"), fans)
 
     def bind(
         self, parameters: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray] | None, *, shared: bool

@@ -63,6 +63,7 @@ class Loss(ABC):
         dlogits: np.ndarray | None,
         loss_sums: np.ndarray,
         row_weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         """Add the loss of the rows to ``loss_sums[0]`` and the right ones to ``loss_sums[1]``; write the gradient.
 
@@ -82,6 +83,10 @@ class Loss(ABC):
             ``(r,)`` in the logits' dtype: what loss and gradient of each row are multiplied with, not whether it is
             right.  Passed only where samples have weights: a loss of another package that has no such parameter works
             where they have none (`weighs_rows`).
+        output_weights
+            ``(outputs,)`` in the logits' dtype: what loss and gradient of each output are multiplied with.  Targets
+            that are NaN then count for nothing.  Passed only where outputs have weights or targets are missing
+            (`weighs_outputs`).
         """
         ...
 
@@ -90,15 +95,26 @@ class Loss(ABC):
         """Whether it takes `row_weights`."""
         return "row_weights" in signature(type(self).__call__).parameters
 
-    def check_weights(self) -> None:
-        """Refuse samples with weights if the loss takes none.
+    @property
+    def weighs_outputs(self) -> bool:
+        """Whether it takes `output_weights`."""
+        return "output_weights" in signature(type(self).__call__).parameters
+
+    def check_weights(self, *, rows: bool, outputs: bool) -> None:
+        """Refuse weights of samples (`rows`) or of outputs if the loss takes none.
 
         Raises
         ------
         UsageError
-            It is so.
+            There are such weights.
         """
-        if not self.weighs_rows:
+        if outputs and not self.weighs_outputs:
+            raise UsageError(
+                f"loss {self.name} takes no weights of outputs, without which no target may be missing",
+                hint="use data.missing_targets: drop, or give its __call__ a parameter output_weights "
+                "(see onotrain.nn.losses.Loss)",
+            )
+        if rows and not self.weighs_rows:
             raise UsageError(
                 f"loss {self.name} takes no weights of samples, and these have some",
                 hint="leave out data.weights, or give its __call__ a parameter row_weights "
@@ -116,6 +132,12 @@ class Loss(ABC):
         out = np.empty_like(logits)
         self.activate(logits, out)
         return out
+
+
+def some_weights(row_weights: np.ndarray | None, output_weights: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return those weights that there are, by argument of a `Loss`: one of another package may take none."""
+    given = {"row_weights": row_weights, "output_weights": output_weights}
+    return {name: weights for name, weights in given.items() if weights is not None}
 
 
 def build(options: LossOptions, outputs: int, kernels: Kernels) -> Loss:
@@ -140,9 +162,10 @@ class _KernelLoss(Loss):
         dlogits: np.ndarray | None,
         loss_sums: np.ndarray,
         row_weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         """Run the kernel."""
-        self._gradient(logits, targets, row_weights, weight, dlogits, loss_sums)
+        self._gradient(logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:
@@ -150,20 +173,26 @@ def _copy(logits: np.ndarray, out: np.ndarray) -> None:
 
 
 _Array = np.ndarray
-_Gradient = Callable[[_Array, _Array, "_Array | None", float, "_Array | None", _Array], None]
+_Gradient = Callable[[_Array, _Array, "_Array | None", "_Array | None", float, "_Array | None", _Array], None]
 
 
 def _cross_entropy(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, smoothing = kernels.softmax_cross_entropy, spec.label_smoothing
-    return lambda logits, targets, row_weights, weight, dlogits, loss_sums: kernel(
-        logits, targets, row_weights, smoothing, weight, dlogits, loss_sums
+    return lambda logits, targets, row_weights, output_weights, weight, dlogits, loss_sums: kernel(
+        logits,
+        targets,
+        row_weights,
+        smoothing,
+        weight,
+        dlogits,
+        loss_sums,  # its outputs are not independent
     )
 
 
 def _huber(kernels: Kernels, spec: Any) -> _Gradient:
     kernel, delta = kernels.huber, spec.delta
-    return lambda logits, targets, row_weights, weight, dlogits, loss_sums: kernel(
-        logits, targets, row_weights, delta, weight, dlogits, loss_sums
+    return lambda logits, targets, row_weights, output_weights, weight, dlogits, loss_sums: kernel(
+        logits, targets, row_weights, output_weights, delta, weight, dlogits, loss_sums
     )
 
 

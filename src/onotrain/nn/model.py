@@ -182,6 +182,7 @@ class Model:
         accumulate: bool,
         gradient_ready: Callable[[int], None] | None = None,
         row_weights: np.ndarray | None = None,
+        output_weights: np.ndarray | None = None,
     ) -> None:
         """Compute this rank's part of the gradient of the global batch's mean loss.
 
@@ -204,6 +205,8 @@ class Model:
             Called after every layer with where in the flat vector gradients begin that this call will not touch again.
         row_weights
             How much each row counts, ``(r,)`` in the model's dtype; None: all alike.
+        output_weights
+            How much each output counts, ``(outputs,)``; None: all alike, and no target is missing.
         """
         place = draw.first_row if self._packed else 0, len(x)
         stages = self._passes.get(place)
@@ -215,10 +218,7 @@ class Model:
         for layer, _, slope, out, *_ in stages:
             layer.forward(y, draw, slope, out)
             y = out
-        if row_weights is None:  # a loss of another package may take none
-            self.loss(y, targets, weight, stages[-1].dy, loss_sums)
-        else:
-            self.loss(y, targets, weight, stages[-1].dy, loss_sums, row_weights)
+        self.loss(y, targets, weight, stages[-1].dy, loss_sums, **losses.some_weights(row_weights, output_weights))
         for layer, inputs, slope, _, dy, dx, offset in reversed(stages[self._trained_inputs :]):
             layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
             if gradient_ready is not None:

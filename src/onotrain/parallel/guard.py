@@ -13,6 +13,7 @@ from typing import TextIO
 
 from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
 from onotrain.parallel import launcher
+from onotrain.text import wrapped
 
 #: How long a rank that fails before MPI has started lets rank 0 go first, and the others start MPI [s].
 _GRACE_S = 1.0
@@ -39,8 +40,11 @@ def _world() -> tuple[int, bool]:
     return launcher.rank(), launcher.may_have_others()
 
 
-def _say(stream: TextIO, message: str) -> None:
-    stream.write(f"onotrain: {message}\n")
+def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
+    lines = f"onotrain: {message}".split("\n")
+    indents = [len(line) - len(line.lstrip()) for line in lines]
+    shown = [wrapped(line[n:], columns, n + 2, first=line[:n]) for line, n in zip(lines, indents, strict=True)]
+    stream.write("\n".join(shown) + "\n")
     stream.flush()
 
 
@@ -87,12 +91,14 @@ def _leave(rank: int, code: int) -> int:
     return code
 
 
-def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
+def run(
+    body: Callable[[], None], stream: TextIO | None = None, columns: Callable[[], int | None] = lambda: None
+) -> int:
     """Run `body` and return the exit code of the process; ends the whole job if only this rank failed.
 
     An error that every rank raises (`OnotrainError.agreed`) is printed by rank 0, whose exit code is the job's.  An
     error of this rank alone is printed here and aborts the job: its peers are in a collective that this rank will never
-    enter.
+    enter.  `columns` returns the width of the terminal that messages are shown on, or None.
     """
     stream = stream or sys.stderr
     try:
@@ -104,7 +110,7 @@ def run(body: Callable[[], None], stream: TextIO | None = None) -> int:
             sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
         if rank == 0 or alone:
             notes = getattr(error, "__notes__", [])  # such as what else went wrong on the way out
-            _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]))
+            _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]), columns())
         if alone:
             _abort(error.exit_code)
         return _leave(rank, error.exit_code) if others else error.exit_code

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -49,7 +49,8 @@ def fit(
     y: Any = None,
     config: Config | Mapping[str, Any] | str | os.PathLike[str] | None = None,
     *,
-    validation: tuple[Any, Any] | float | None = None,
+    weights: Any = None,
+    validation: tuple[Any, ...] | float | None = None,
     comm: Comm | None = None,
     rows: Literal["same", "own"] = "same",
     output: str | os.PathLike[str] | None = None,
@@ -73,8 +74,12 @@ def fit(
     config
         A `Config`, a mapping of the same shape, or the path of a YAML file, whose ``data`` may leave out where the
         samples are; None: what ``onotrain init`` writes for such data.
+    weights
+        How much each sample counts in the loss: numbers ``(n,)``, finite and not negative; or, of a table, the name of
+        one of its columns; None: all count alike, unless the configuration names a column (``data.weights``).
     validation
-        Samples ``(x, y)`` to validate on, or the fraction that is cut off for it; None: as `config` says.
+        Samples ``(x, y)`` or ``(x, y, weights)`` to validate on, or the fraction that is cut off for it; None: as
+        `config` says.
     comm
         Communicator of the ranks to train on; default: all of the job, or this process alone without ``mpirun``.
     rows
@@ -103,10 +108,10 @@ def fit(
         world = stack.enter_context(World.connect(comm))
         with agreed(world.comm):
             check_rows(rows)
-        parts = _parts(world, x, y, validation, rows)
+        parts = _parts(world, (x, y, weights), validation, rows)
         resolved = _agree(world, parts, validation, config, changes, rows, keep=output is not None)
         place = Path(output) if output is not None else _temporary(world, stack)
-        held = {part: samples for part, (samples, _) in parts.items()}
+        held = {part: samples.held for part, samples in parts.items()}
         try:
             result = run(resolved, world.comm, output=place, overwrite=overwrite, observers=observers, held=held)
         except NumericsError as error:
@@ -117,36 +122,46 @@ def fit(
         return Fitted(predictor, result.summary, None if output is None else result.output)
 
 
-def _parts(
-    world: World, x: Any, y: Any, validation: Any, rows: str
-) -> dict[str, tuple[Dataset | Table, tuple[str, ...]]]:
-    """Return the samples of each part, and names of target columns.  *Collective*: the same parts on all ranks."""
-    given = {"train": (x, y)}
+class _Part(NamedTuple):
+    """Samples of a part."""
+
+    held: Dataset | Table
+    #: Of the columns to be predicted.
+    names: tuple[str, ...]
+    #: Of the column with weights.
+    weights: str | None
+
+
+def _parts(world: World, train: tuple[Any, Any, Any], validation: Any, rows: str) -> dict[str, _Part]:
+    """Return the samples of each part.  *Collective*: the same parts on all ranks."""
+    given: dict[str, tuple[Any, ...]] = {"train": train}
     with agreed(world.comm):
         if isinstance(validation, tuple):
-            if len(validation) != 2:
-                raise UsageError(f"validation is a tuple of {len(validation)}, expected (x, y) or a fraction")
+            if len(validation) not in (2, 3):
+                raise UsageError(
+                    f"validation is a tuple of {len(validation)}, expected (x, y), (x, y, weights) or a fraction"
+                )
             given["validation"] = validation
     found = {}
-    for part, (features, targets) in given.items():
+    for part, samples in given.items():
         with agreed(world.comm):
-            mine = InMemory.of(features, targets)
+            mine = InMemory.of(*samples)
         whole = of_all_ranks(world, mine, rows)
         with agreed(world.comm):
-            found[part] = whole.held(), whole.names
+            found[part] = _Part(whole.held(), whole.names, whole.weight_column)
     return found
 
 
 def _agree(
-    world: World, parts: Mapping[str, tuple[Dataset | Table, tuple[str, ...]]], validation: Any, config: Any,
-    changes: Mapping[str, Any], rows: str, *, keep: bool,
+    world: World, parts: Mapping[str, _Part], validation: Any, config: Any, changes: Mapping[str, Any], rows: str, *,
+    keep: bool,
 ) -> Config:  # fmt: skip
     """Return the configuration, which rank 0 makes.  *Collective*."""
 
     def make() -> Config:
-        samples, names = parts["train"]
+        samples, names, weights = parts["train"]
         if config is None:
-            spec = DataSpec(SOURCE, held=samples, targets=names or None)
+            spec = DataSpec(SOURCE, held=samples, targets=names or None, weights=weights)
             mapping = read_yaml(template(spec, facts_of(spec))).data
         elif isinstance(config, str | os.PathLike):
             mapping = load_config(config).to_mapping()
@@ -156,12 +171,21 @@ def _agree(
         data |= {"train": SOURCE, "stream": False}
         if isinstance(samples, Table) and names:
             data["targets"] = list(names)
+        if weights is not None:
+            data["weights"] = weights
+        elif not isinstance(samples, Table) and samples.weights is not None:  # they take the place of a named array
+            data.pop("weights", None)
         if validation is not None:
             data["validation"] = SOURCE if isinstance(validation, tuple) else float(validation)
         made = changed(dict(mapping) | {"data": data}, changes)
         if not keep:  # nobody could go on from them
             made = changed(made, {"checkpoint": {"every_epochs": _NEVER, "every_steps": None, "every_seconds": None}})
         resolved = Config.from_mapping(made)
+        if resolved.data.weights is not None and not isinstance(samples, Table):
+            raise UsageError(
+                f"data.weights names {resolved.data.weights!r}, but an array of features has no columns with names",
+                hint="give the weights to fit: fit(x, y, config, weights=...)",
+            )
         if rows == "own" and resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
             raise UsageError("simulate.ranks_per_node needs rows='same': samples are gathered on real nodes")
         return resolved

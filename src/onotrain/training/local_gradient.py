@@ -50,15 +50,14 @@ class LocalGradient:
     Raises
     ------
     UsageError
-        Samples have weights, and the loss takes none.
+        Samples or outputs have weights, or targets are missing, and the loss takes no such weights.
     """
 
     def __init__(
         self, config: Config, world: World, model: Model, strategy: Strategy, feed: Feed, injection: Injection
     ) -> None:
         training = config.training
-        if feed.weighted:
-            model.loss.check_weights()
+        model.loss.check_weights(rows=feed.weighted, outputs=feed.output_weights is not None)
         self._world, self._model, self._strategy, self._feed = world, model, strategy, feed
         self._injection, self._count = injection, training.gradient_accumulation
         self._batch_size = min(training.batch_size, feed.samples)
@@ -115,6 +114,7 @@ class LocalGradient:
             self._model.gradient(
                 x, targets, weight, draw, statistics.losses,
                 accumulate=accumulate, gradient_ready=ready, row_weights=weights,
+                output_weights=self._feed.output_weights,
             )  # fmt: skip
             statistics.samples += end - begin
         seconds = clock.now() - start - (clock.elsewhere - elsewhere)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from onotrain.data.reading import FilesRead
 from onotrain.errors import ObserverError, OnotrainError
 
 
@@ -31,6 +32,8 @@ class RunStart:
     notes: tuple[str, ...] = ()
     #: Metric that early stopping watches; the record of an epoch then says whether it is the best so far.
     watched: str | None = None
+    #: What it took to read the files of the data.
+    files_read: FilesRead | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class StepEnd:
     gradient_norm: float
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How far the files of a data set have been read, before the run starts."""
+
+    done: int
+    files: int
+
+
 class Observer:
     """Base of all observers; does nothing.
 
@@ -57,6 +68,9 @@ class Observer:
     def watches_steps(self) -> bool:
         """Whether it has a `stepped` of its own; no `StepEnd` is made for those that have not."""
         return type(self).stepped is not Observer.stepped
+
+    def reading(self, reading: Reading) -> None:
+        """Learn that files of a data set are about to be read, or that one has been read."""
 
     def started(self, start: RunStart) -> None:
         """Learn that the first step is about to be made."""
@@ -132,6 +146,10 @@ class Observers(Observer):
                 failure = ObserverError(what, hint="it may raise onotrain.Stop to end a run")
                 failure.__cause__ = error
                 self.failure = self.failure or failure
+
+    def reading(self, reading: Reading) -> None:
+        """Tell all."""
+        self._tell("reading", reading)
 
     def started(self, start: RunStart) -> None:
         """Tell all."""

@@ -13,20 +13,22 @@ from onotrain._kernels import Kernels
 from onotrain.config import Config
 from onotrain.data.description import DataDescription
 from onotrain.data.feed import ArrayFeed, Feed
-from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.inherited import Inherited
 from onotrain.data.prepare import prepare
+from onotrain.data.reading import Progress, no_progress
 from onotrain.data.sample_pool import Pool
 from onotrain.data.samples import samples_of
-from onotrain.data.selection import spec_of, spec_of_part
 from onotrain.data.stream_feed import StreamFeed
+from onotrain.data.streams import Stream
+from onotrain.data.weights import output_weights
 from onotrain.errors import DataError, UsageError, on_all_ranks
 from onotrain.evaluation import metrics
-from onotrain.evaluation.evaluator import Evaluator
+from onotrain.evaluation.evaluator import Evaluator, origin_of
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.parallel.agreement import agreed
-from onotrain.parallel.shared_memory import allocate, share
+from onotrain.parallel.reading import NodeReader, share_read
+from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
 from onotrain.training.sample_pools import make_pool
@@ -47,6 +49,8 @@ class RunData:
         How the run prepared its data whose parameters this one begins with.
     held
         Samples in memory, which are taken in place of files: see `onotrain.data.prepare.prepare`.
+    progress
+        Learns, on rank 0, how many files have been read.
 
     Raises
     ------
@@ -56,20 +60,23 @@ class RunData:
 
     def __init__(
         self, world: World, config: Config, kernels: Kernels, stack: ExitStack, inherited: Inherited | None = None,
-        held: Mapping[str, Any] | None = None,
+        held: Mapping[str, Any] | None = None, progress: Progress = no_progress,
     ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
         data, training, outputs = config.data, config.training, config.model.outputs
-        weights = getattr(config.loss, "class_weights", None)
         memory = min(world.comm.allgather(available_bytes()))
 
-        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...]]]:
-            prepared = prepare(data, config.task, outputs, training.dtype, memory, weights, inherited, held)
-            return prepared.arrays, (prepared.description, prepared.notes)
+        def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...], Mapping[str, Stream]]]:
+            task, dtype = config.task, training.dtype
+            prepared = prepare(data, task, outputs, dtype, memory, config.loss, inherited, held, reader)
+            return prepared.arrays, (prepared.description, prepared.notes, prepared.streams)
 
         with agreed(world.comm):
-            self._arrays, (read, notes) = share(world.node, read_data)
+            reader = NodeReader(world.node, progress)
+            self._arrays, (read, notes, self._streams) = share_read(reader, world.node, read_data)
         self._check_same(read)
+        #: What it took to read the files.
+        self.files_read = reader.report(world)
         #: What was decided for the user, in words.
         self.notes: tuple[str, ...] = notes
         #: One for all: a node with another processor may have rounded the means otherwise.
@@ -93,21 +100,18 @@ class RunData:
         Raises
         ------
         UsageError
-            The data are streamed, and partition or strategy need them in memory.
+            The data are streamed, and the strategy needs them in memory.
         """
         arrays, data, training = self._arrays, self._config.data, self._config.training
         targets, index, normalization = arrays["targets"], arrays.get("train_index"), self.description.normalization
-        weights = arrays.get("weights")
+        weights, by_output = arrays.get("weights"), arrays.get("output_weights")
         if "features" in arrays:
             self.pool = make_pool(self._world, self._config, arrays, strategy.batches.local, self._kernels)
             features = arrays["features"]
-            return ArrayFeed(features, targets, index, normalization, training.seed, self._kernels, self.pool, weights)
-        if data.partition.name != "none":
-            raise UsageError(
-                f"{data.name}: is streamed, for it does not fit in every node's memory; partition "
-                f"{data.partition.name} needs samples in memory",
-                hint="set data.stream: false, if a node has the memory, or use data.partition: none",
-            )
+            return ArrayFeed(
+                features, targets, index, normalization, training.seed, self._kernels, self.pool, weights,
+                by_output,
+            )  # fmt: skip
         if not strategy.batches.bulk_synchronous:
             raise UsageError(
                 f"{data.name}: streamed samples need ranks that make every step together, which those of strategy "
@@ -115,10 +119,10 @@ class RunData:
                 hint="set data.stream: false, if a node has the memory, or use a synchronous strategy",
             )
         with agreed(self._world.comm):
-            stream = self._stack.enter_context(Hdf5Stream(spec_of(data)))
             feed = StreamFeed(
-                self._world.node, partial(allocate, self._world.node), stream, targets, index,
+                self._world.node, partial(allocate, self._world.node), self._streams["train"].again(), targets, index,
                 data.window_mib, training.batch_size, normalization, training.seed, self._kernels, weights,
+                by_output,
             )  # fmt: skip
         self._stack.callback(feed.close)
         return feed
@@ -130,7 +134,7 @@ class RunData:
 
     def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
         """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""
-        arrays, data = self._arrays, self._config.data
+        arrays = self._arrays
         held_out = "" if f"{part}_index" in arrays else f"{part}_"
         targets = arrays["targets"] if not held_out else arrays.get(f"{part}_targets")
         if targets is None:
@@ -138,17 +142,17 @@ class RunData:
         features = arrays.get(f"{held_out}features")
         stream = None
         if features is None:
-            description, where = self.description, getattr(data, part) if held_out else None
-            inputs = int(np.prod(description.feature_shape))
-            spec = spec_of_part(data, where, description, inputs) if held_out else spec_of(data)
-            stream = self._stack.enter_context(Hdf5Stream(spec))
+            stream = self._streams[part if held_out else "train"].again()
+            self._stack.callback(stream.close)
         weights, codec = arrays.get(f"{part}_weights"), self.description.codec
         samples = samples_of(features, targets, arrays.get(f"{part}_index"), stream, weights)
-        origin = np.atleast_1d(codec.in_units(samples.targets(0, 1))[0])
         names = codec.shown_names(self.description.target_names)
+        own = output_weights(getattr(self._config.loss, "output_weights", None), names, self._config.data.name)
+        origin = origin_of(samples, codec.in_units)
         wanted = metrics.make_metrics(
             self._config.training.metrics, model.loss, origin, of=names, weighted=weights is not None
         )
         return Evaluator(
-            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling
-        )
+            model, samples, self.description.normalization, wanted, self._kernels, names=names, scaling=codec.scaling,
+            output_weights=own,
+        )  # fmt: skip

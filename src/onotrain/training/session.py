@@ -33,12 +33,12 @@ from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
-from onotrain.training.observers import RunStart
+from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
-from onotrain.training.summary import summary_of
+from onotrain.training.summary import files_summary, summary_of
 from onotrain.training.trainer import Components, Trainer
 from onotrain.training.warm_start import begin, freeze_notes
 
@@ -54,7 +54,7 @@ class Session:
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype)
         self._warm, inherited = begin(world, config, writer.found)
-        self.data = RunData(world, config, self.kernels, stack, inherited, held)
+        self.data = RunData(world, config, self.kernels, stack, inherited, held, self._read_some)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         with agreed(world.comm):  # a loss of another package may refuse
             self.model: Model = self.metadata.model(self.kernels)
@@ -72,6 +72,9 @@ class Session:
         self._notes: tuple[str, ...] = ()
         self._start()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
+
+    def _read_some(self, done: int, files: int) -> None:
+        self.writer.observer.reading(Reading(done, files))
 
     def _close_strategy(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         """Give back what the strategy holds.  *Collective*, hence not done for an error that one rank has alone."""
@@ -200,6 +203,7 @@ class Session:
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
                 notes=(*self._notes, *freeze_notes(self.model.layout), *self.data.notes),
+                files_read=self.data.files_read,
                 watched=None if stopping is None else stopping.metric,
                 **self._place(),
             )
@@ -249,6 +253,7 @@ class Session:
         return {
             **summary_of(progress, directory.metrics(), samples, restored=restored),
             **self._place(),
+            **files_summary(self.data.files_read),
             **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),
             **({} if progress.origin is None else {"origin": progress.origin}),
             "parameters": self.model.layout.parameter_count,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onotrain.data.reading import FilesRead
 from onotrain.text import figure
 from onotrain.training.run_position import Progress
 
@@ -51,6 +52,21 @@ def summary_of(
         "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
         "ranks_seconds": seconds,
         "ranks_bytes": _total(records, "ranks_bytes"),
+    }
+
+
+def files_summary(read: FilesRead) -> dict[str, Any]:
+    """Return what it took to read several files; nothing of one file."""
+    if read.files < 2:
+        return {}
+    return {
+        "files_read": {
+            "files": read.files,
+            "bytes": read.nbytes,
+            "seconds": read.seconds,
+            "ranks_files": list(read.ranks_files),
+            "ranks_bytes": list(read.ranks_bytes),
+        }
     }
 
 

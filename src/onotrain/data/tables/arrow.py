@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from onotrain.data.paths import existing_file, reason
 from onotrain.data.tables.columns import NumberColumn, TextColumn
 from onotrain.data.tables.naming import nfc_names, places_of
-from onotrain.data.tables.table import Table, shown
+from onotrain.data.tables.table import Column, Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["read_arrow"]
+__all__ = ["Parquet", "choose_fields", "columns_of", "no_samples", "opened", "read_arrow", "width"]
 
 #: Rows that are decoded at once.
 BATCH_ROWS = 1 << 15
@@ -27,7 +27,7 @@ _BUFFER_BYTES = 1 << 16
 _PARQUET_MAGIC, _FILE_MAGIC = b"PAR1", b"ARROW1"
 
 
-class _Source(Protocol):
+class Source(Protocol):
     """A file that yields batches of some of its columns."""
 
     @property
@@ -37,22 +37,33 @@ class _Source(Protocol):
 
 
 @dataclass(frozen=True)
-class _Parquet:
+class Parquet:
+    """A Parquet file."""
+
     file: pq.ParquetFile
     schema: pa.Schema
 
     def rows(self, fields: list[int]) -> int:
+        """Return the number of rows."""
         return self.file.metadata.num_rows
 
-    def batches(self, fields: list[int]) -> Iterator[pa.RecordBatch]:
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Rows of the row groups."""
+        metadata = self.file.metadata
+        return tuple(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+
+    def batches(self, fields: list[int], group: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield batches of some columns, of all row groups or of one."""
+        groups = range(self.file.num_row_groups) if group is None else [group]
         # A name also stands for those that begin with it and a point, so what comes is looked up once more.
         names = [self.schema.field(field).name for field in fields]
         first = {name: place for place, name in reversed(list(enumerate(self.schema.names)))}
         if any(first[self.schema.field(field).name] != field for field in fields):  # a name that occurs twice
-            for batch in self.file.iter_batches(BATCH_ROWS):
+            for batch in self.file.iter_batches(BATCH_ROWS, groups):
                 yield batch.select(fields)
         else:
-            for batch in self.file.iter_batches(BATCH_ROWS, columns=names):
+            for batch in self.file.iter_batches(BATCH_ROWS, groups, names):
                 yield batch.select(names)
 
 
@@ -86,7 +97,7 @@ class _Ipc:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[_Source]:
+def opened(path: str) -> Iterator[Source]:
     """Open a file for reading.
 
     Raises
@@ -103,7 +114,7 @@ def _opened(path: str) -> Iterator[_Source]:
             words = [field.name for field in schema if _is_text(field.type)]
             # Without a buffer of its own for each column, whole row groups, which may be the whole file, are held.
             with pq.ParquetFile(file, read_dictionary=words, buffer_size=_BUFFER_BYTES, pre_buffer=False) as parquet:
-                yield _Parquet(parquet, schema)
+                yield Parquet(parquet, schema)
         else:
             of_file = magic == _FILE_MAGIC
             read = pa.ipc.open_file if of_file else pa.ipc.open_stream
@@ -141,33 +152,59 @@ def read_arrow(path: str, wanted: Collection[str] | None = None) -> Table:
     ResourceError
         Larger than the memory that is left.
     """
-    with _opened(path) as source:
-        names = nfc_names(source.schema.names)
-        fields = places_of(names, wanted)
-        nested = [field for field in fields if _refused(source.schema.field(field).type)]
-        if nested and (wanted is not None or nested == fields):
-            field = nested[0]
-            raise DataError(
-                f"{path}: the column {names[field]!r} is of type {source.schema.field(field).type}, "
-                "expected numbers, text, truth values or times",
-                hint="write its parts as columns of their own, or leave it out",
-            )
-        fields = [field for field in fields if field not in nested]
-        notes = (f"left out, because their types are nested: {shown([names[f] for f in nested])}",) if nested else ()
-        rows = source.rows(fields) if fields else 0
+    with opened(path) as source:
+        fields, notes = choose_fields(source.schema, path, wanted)
+        rows = source.rows(list(fields)) if fields else 0
         if fields and not rows:
-            raise DataError(f"{path}: no samples")
-        types = [_plain(source.schema.field(field).type) for field in fields]
-        check_memory(rows * sum(_width(kind) for kind in types), path)
-        columns = [TextColumn(rows) if _is_text(kind) else NumberColumn(rows, _dtype(kind)) for kind in types]
-        for batch in source.batches(fields) if fields else ():
-            for column, array, kind in zip(columns, batch.columns, types, strict=True):
-                _append(column, array, kind)
-        done = tuple(
-            column.column(names[field], field, _units(source.schema.field(field)))
-            for column, field in zip(columns, fields, strict=True)
+            raise no_samples(path)
+        hint = "stream the data: set data.stream to true" if isinstance(source, Parquet) else None
+        check_memory(rows * sum(width(source.schema.field(field).type) for field in fields), path, hint=hint)
+        return Table(columns_of(source.batches(list(fields)) if fields else (), source.schema, fields, rows), path,
+                     notes=notes)  # fmt: skip
+
+
+def choose_fields(
+    schema: pa.Schema, path: str, wanted: Collection[str] | None
+) -> tuple[dict[int, str], tuple[str, ...]]:
+    """Return the names of the columns to read by their numbers in the file, and what there is to be noted.
+
+    Raises
+    ------
+    DataError
+        A wanted column, or every one, is nested.
+    """
+    names = nfc_names(schema.names)
+    fields = places_of(names, wanted)
+    nested = [field for field in fields if _refused(schema.field(field).type)]
+    if nested and (wanted is not None or nested == fields):
+        field = nested[0]
+        raise DataError(
+            f"{path}: the column {names[field]!r} is of type {schema.field(field).type}, "
+            "expected numbers, text, truth values or times",
+            hint="write its parts as columns of their own, or leave it out",
         )
-        return Table(done, path, notes=notes)
+    notes = (f"left out, because their types are nested: {shown([names[f] for f in nested])}",) if nested else ()
+    return {field: names[field] for field in fields if field not in nested}, notes
+
+
+def no_samples(path: str) -> DataError:
+    """Return the error for a file without rows."""
+    return DataError(f"{path}: no samples")
+
+
+def columns_of(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, fields: Mapping[int, str], rows: int
+) -> tuple[Column, ...]:
+    """Return the columns of batches, which hold `fields` (number in the file, and name) and `rows` in all."""
+    types = [_plain(schema.field(field).type) for field in fields]
+    columns = [TextColumn(rows) if _is_text(kind) else NumberColumn(rows, _dtype(kind)) for kind in types]
+    for batch in batches:
+        for column, array, kind in zip(columns, batch.columns, types, strict=True):
+            _append(column, array, kind)
+    return tuple(
+        column.column(name, field, _units(schema.field(field)))
+        for column, (field, name) in zip(columns, fields.items(), strict=True)
+    )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -205,8 +242,9 @@ def _dtype(kind: pa.DataType) -> Any:
     return None
 
 
-def _width(kind: pa.DataType) -> int:
-    """Return the bytes of a value in memory."""
+def width(kind: pa.DataType) -> int:
+    """Return the bytes of a column's value in memory."""
+    kind = _plain(kind)
     return 4 if _is_text(kind) else int(_dtype(kind).itemsize)
 
 

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain.config.columns import DateColumn, DatePart
-from onotrain.data.tables.dates import order_of_parts, parse_dates
+from onotrain.data.tables.columns import as_text
+from onotrain.data.tables.dates import COMPACT, are_times, order_of_parts, parse_dates
 from onotrain.data.tables.numeric import shift_and_spread
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry
 from onotrain.errors import DataError
 
 #: Parts that are taken if they are not all the same.
-_VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
+VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
 #: Parts of a date that go round, and how far [in their own units].
 CYCLES = {"month": 12.0, "weekday": 7.0, "day": 31.0, "hour": 24.0, "minute": 60.0}
 _DAY = np.timedelta64(1, "D").astype("timedelta64[us]").astype(np.int64)
@@ -47,15 +48,15 @@ class DateEncoder:
         """Return the encoder for the training part (`rows`) of a column."""
         dates = dates_of(table, column, options.format)
         dates = dates if rows is None else dates[rows]
-        found = _parts(dates[~np.isnat(dates)])
+        found = parts_of(dates[~np.isnat(dates)])
         if not found["trend"].size:
             raise DataError(
                 f"{table.source}: column {column.name!r} has no value in the training data", hint="ignore it"
             )
         parts = options.parts
         if parts is None:
-            varying: list[DatePart] = [part for part in _VARYING if np.ptp(found[part]) > 0]
-            parts = ("trend", *varying)
+            varying: list[DatePart] = [part for part in VARYING if np.ptp(found[part]) > 0]
+            parts = tuple(varying) if varying and are_times(dates) else ("trend", *varying)
         standard = {part: shift_and_spread("standard", found[part]) for part in ("trend", "year")}
         written = options.format or order_of_parts(column.categories or ())
         return cls(tuple(parts or ()), written, standard["trend"], standard["year"])
@@ -70,12 +71,11 @@ class DateEncoder:
         """Write to ``out (n, columns)``; a missing date is at the mean, and nowhere in any cycle."""
         dates = dates_of(table, column, self.written)
         lost = np.isnat(dates)
-        found = _parts(np.where(lost, np.datetime64(0, "us"), dates))
+        found = parts_of(np.where(lost, np.datetime64(0, "us"), dates))
         target = 0
         for part in self.parts:
             if part in CYCLES:
-                angle = 2 * np.pi * found[part] / CYCLES[part]
-                out[:, target], out[:, target + 1] = np.where(lost, 0, np.sin(angle)), np.where(lost, 0, np.cos(angle))
+                out[:, target : target + 2] = np.where(lost[:, None], 0.0, around(part, found[part]))
                 target += 2
             else:
                 mean, std = self.trend if part == "trend" else self.year
@@ -93,6 +93,12 @@ class DateEncoder:
         return cls(tuple(str(part) for part in data["parts"]), data["written"], trend, year)
 
 
+def around(part: str, values: np.ndarray) -> np.ndarray:
+    """Return sine and cosine of a part that goes round: ``(n, 2)``."""
+    angle = 2 * np.pi * values / CYCLES[part]
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
+
+
 def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
     """Return a column as datetime64[us].
 
@@ -103,11 +109,9 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
     """
     if column.is_date:
         return column.values.astype("datetime64[us]")
-    if column.categories is None:
-        raise DataError(
-            f"{table.where(0, column)}: column {column.name!r} holds numbers, expected dates",
-            hint="numbers that stand for times are numeric (data.columns)",
-        )
+    if column.categories is None:  # digits alone
+        column, written = as_text(column), written or COMPACT
+    assert column.categories is not None
     found = parse_dates(column.categories, written)
     if found is None:
         each = [parse_dates([text], written) for text in column.categories]
@@ -116,13 +120,14 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r} is {entry(column.categories[code])!r}, expected a date"
             + (f" such as {written}" if written else " written as all others of the column"),
-            hint="say how dates are written with `format` of this column (data.columns)",
+            hint="say how dates are written with `format` of this column (data.columns); numbers that stand for times "
+            "are numeric",
         )
     return np.append(found, np.datetime64("NaT", "us"))[column.values]
 
 
-def _parts(dates: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the parts of dates, float64."""
+def parts_of(dates: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the parts of dates (datetime64, none missing), float64."""
     micros = dates.astype("datetime64[us]").astype(np.int64)
     days = micros // _DAY
     within = micros - days * _DAY

@@ -1,37 +1,21 @@
-"""How a text table is written: delimiter, decimal mark, comments, header; guessed from its beginning unless given."""
+"""How a text table is written: delimiter, decimal mark, comments, header."""
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
+from functools import cached_property
 
 from onotrain.config.columns import TextTable
-from onotrain.data.paths import opened
-from onotrain.data.tables.header import is_header, unique_names
+from onotrain.config.number_format import NumberFormat
 from onotrain.errors import DataError
 
 #: What stands for a missing value unless ``data.csv.missing`` says so, in lower case.
 MISSING = frozenset(
     ("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "nat", "null", "none", "?", "-", "--", ".", "#value!", "#null!")
 )
-_SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
-_SAMPLE_LINES = 20
-_SAMPLE_RECORDS = 200
-_DELIMITERS = ",;\t|"
-#: Character set of text that is not UTF-8.
-WESTERN = "cp1252"
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-_COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
-_POINT_NUMBER = re.compile(r"[+-]?\d*\.\d*([eE][+-]?\d+)?")
-_POINT_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
-#: Most lines before the data that are looked at.
-_MOST_PREAMBLE = 1000
+_USUAL = "default"
 
 
 @dataclass(frozen=True)
@@ -50,6 +34,10 @@ class Dialect:
         Whether the file has a header.
     preamble
         Lines before the data, the header's included.
+    units
+        Of the columns, where a row beneath the header says them.
+    settings
+        Section ``data.csv`` that says all of this.
     guesses
         What was not given, in words.
     """
@@ -66,6 +54,12 @@ class Dialect:
     header: bool = False
     preamble: int = 0
     guesses: tuple[str, ...] = ()
+    units: tuple[str, ...] | None = None
+    settings: TextTable | None = None
+
+    def unit_of(self, number: int) -> str | None:
+        """Return the unit of a column, by its number; None if the file says none."""
+        return self.units[number] or None if self.units is not None and number < len(self.units) else None
 
     @property
     def blanks(self) -> bool:
@@ -75,8 +69,8 @@ class Dialect:
     def number(self, text: str) -> float | None:
         """Return the number that a field stands for; None if it is none."""
         text = text.strip()
-        if self.thousands:
-            text = text.replace(self.thousands, "")
+        if self.thousands and self.thousands in text:
+            return self._grouped.number(text)  # 1.234.567 is a number, and 01.02.2021 none
         if self.decimal != ".":
             if "." in text:
                 return None
@@ -87,6 +81,10 @@ class Dialect:
             return float(text)
         except ValueError:
             return None
+
+    @cached_property
+    def _grouped(self) -> NumberFormat:
+        return NumberFormat(decimal=self.decimal, thousands=self.thousands or "")
 
     def is_missing(self, text: str) -> bool:
         """Return whether a field stands for a missing value."""
@@ -111,103 +109,10 @@ def is_blank(fields: Sequence[str]) -> bool:
     return not any(field.strip() for field in fields)
 
 
-def look_at(path: str, kind: str, given: TextTable) -> Dialect:
-    """Find out how a text table is written.
-
-    Parameters
-    ----------
-    path
-        Of the file, gzipped or not.
-    kind
-        ``tsv``: separated by tabs; ``csv``: by what fits best.
-    given
-        What is not to be guessed (section ``data.csv``).
-
-    Raises
-    ------
-    DataError
-        No data, or not text.
-    """
-    encoding, lines = _beginning(path, given.encoding)
-    guesses = [f"it is no UTF-8 and is read as Western text ({WESTERN})"] if encoding == WESTERN else []
-    start = 0
-    while start < len(lines) and not lines[start].strip():
-        start += 1
-    delimiter = given.delimiter or ("\t" if kind == "tsv" else None)
-    said = re.fullmatch(r'"?sep=(.)"?', lines[start].strip("\r\n")) if start < len(lines) else None
-    if said:
-        delimiter, start = delimiter or said[1], start + 1
-    comment = given.comment
-    if comment is None and any(line.startswith("#") and not line.startswith("#N/A") for line in lines[start:][:1]):
-        comment = "#"
-        guesses.append("comments begin with '#'")
-    dialect = Dialect(
-        path, delimiter or ",", given.quote, given.decimal or ".", given.thousands, comment or None, encoding,
-        MISSING if given.missing is None else frozenset({"", *(text.strip().lower() for text in given.missing)}),
-    )  # fmt: skip
-    remarks, comments = [], 0
-    while start < len(lines) and (dialect.is_comment(lines[start]) or not lines[start].strip()):
-        if lines[start].strip():
-            remarks.append(lines[start])
-        start += 1
-    body = [line for line in lines[start:] if not dialect.is_comment(line) and line.strip()]
-    comments = start
-    if not body:
-        raise DataError(f"{path}: no data, only blank lines{' and comments' if remarks else ''}")
-    if delimiter is None:
-        dialect = replace(dialect, delimiter=_delimiter(dialect, body))
-        if dialect.delimiter != ",":
-            guesses.append(f"fields are separated by {_SPOKEN.get(dialect.delimiter, repr(dialect.delimiter))}")
-    if comment is None and any(line.startswith("#") for line in body):
-        dialect, body = _with_comments(dialect, body, guesses)
-    if given.decimal is None and dialect.delimiter != "," and _decimal_comma(dialect, body):
-        dialect = replace(dialect, decimal=",")
-        guesses.append("numbers have a decimal comma")
-        if given.thousands is None and _thousands_points(dialect, body):
-            dialect = replace(dialect, thousands=".")
-            guesses.append("points stand between thousands")
-    return _with_header(dialect, body, remarks, comments, given.header, guesses)
-
-
-_SPOKEN = {"\t": "tabs", " ": "blanks", ";": "semicolons", "|": "bars"}
-
-
-def _beginning(path: str, given: str | None) -> tuple[str, list[str]]:
-    """Return the encoding of a file and its first lines."""
-    with opened(path) as (stream, _):
-        raw = stream.read(_SAMPLE_BYTES)
-        while max(raw.count(b"\n"), raw.count(b"\r")) < _SAMPLE_LINES and len(raw) < _MOST_SAMPLE_BYTES:
-            more = stream.read(_SAMPLE_BYTES)  # a line may be as long as that in tables of many columns
-            if not more:
-                break
-            raw += more
-        whole = not stream.read(1)
-    encoding = given or next((name for mark, name in _BYTE_ORDER_MARKS.items() if raw.startswith(mark)), "utf-8")
-    try:
-        text = codecs.getincrementaldecoder(encoding)().decode(raw, final=whole)
-    except LookupError:
-        raise DataError(f"{path}: unknown encoding {encoding!r} (data.csv.encoding)") from None
-    except UnicodeDecodeError as error:
-        text = _western(raw) if given is None and encoding == "utf-8" else ""
-        if not text:
-            raise not_text(path, encoding, raw, error.start) from error
-        encoding = WESTERN
-    lines = list(io.StringIO(text, newline=""))
-    for number, line in enumerate(lines, 1):
-        if "\0" in line:
-            raise DataError(f"{path}:{number}:1: the line holds a zero byte; this is not a text file")
-    if not whole and len(lines) > 1:
-        del lines[-1]  # it may be cut
-    return encoding, lines
-
-
-def _western(raw: bytes) -> str:
-    """Return bytes as Western text, as older programs write it; empty if some stand for nothing there."""
-    try:
-        text = raw.decode(WESTERN)
-    except UnicodeDecodeError:
-        return ""
-    return text if all(c.isprintable() or c in "\t\r\n\xa0" for c in text) else ""
+def missing_words(given: Sequence[str] | None) -> frozenset[str]:
+    """Return what stands for a missing value, in lower case; ``default`` for what does if nothing is given."""
+    words = frozenset({"", *(text.strip().lower() for text in given or ())})
+    return MISSING if given is None else (words - {_USUAL}) | MISSING if _USUAL in words else words
 
 
 def not_text(path: str, encoding: str, raw: bytes, start: int) -> DataError:
@@ -217,104 +122,3 @@ def not_text(path: str, encoding: str, raw: bytes, start: int) -> DataError:
         f"{path}:{line}:{column}: not {encoding.upper().removesuffix('-SIG')} text: byte {raw[start]:#04x}",
         hint="save the file as UTF-8, or say what it is with data.csv.encoding (of a command: --csv encoding=latin-1)",
     )
-
-
-def _records(dialect: Dialect, body: Sequence[str]) -> list[list[str]]:
-    try:
-        return list(islice((fields for fields in dialect.fields(body) if not is_blank(fields)), _SAMPLE_RECORDS))
-    except csv.Error:
-        return []
-
-
-def _delimiter(dialect: Dialect, body: Sequence[str]) -> str:
-    """Return the delimiter that cuts all records alike, and leaves fields that none of the others would cut."""
-    best, best_score = ",", (0.0, 0.0, 0)
-    for mark in (*_DELIMITERS, " "):
-        found = _records(replace(dialect, delimiter=mark), body)
-        counts = Counter(len(fields) for fields in found)
-        if not counts:
-            continue
-        width, alike = counts.most_common(1)[0]
-        if width < 2 or (mark == " " and alike < len(found)):
-            continue
-        cells = [field for fields in found for field in fields]
-        clean = sum(not any(other in cell for other in _DELIMITERS) or bool(_COMMA_NUMBER.fullmatch(cell.strip()))
-                    for cell in cells) / len(cells)  # fmt: skip
-        if mark == " ":  # names hold blanks, too: numbers alone are written in columns
-            clean *= sum(dialect.number(cell) is not None for cell in cells) / len(cells)
-        score = (round(alike / len(found), 2), round(clean, 2), -(*_DELIMITERS, " ").index(mark))
-        if score > best_score:
-            best, best_score = mark, score
-    return best
-
-
-def _with_comments(dialect: Dialect, body: list[str], guesses: list[str]) -> tuple[Dialect, list[str]]:
-    """Take lines with ``#`` for comments if they are no records: they have another number of fields."""
-    width = Counter(len(fields) for fields in _records(dialect, body)).most_common(1)[0][0]
-    remarks = [line for line in body if line.startswith("#")]
-    if any(len(fields) == width for fields in _records(dialect, remarks)):
-        return dialect, body
-    guesses.append("comments begin with '#'")
-    return replace(dialect, comment="#"), [line for line in body if not line.startswith("#")]
-
-
-def _decimal_comma(dialect: Dialect, body: Sequence[str]) -> bool:
-    cells = [field.strip() for fields in _records(dialect, body)[1:] for field in fields]
-    return any(_COMMA_NUMBER.fullmatch(cell) for cell in cells) and not any(
-        _POINT_NUMBER.fullmatch(cell) and cell != "." and not _POINT_THOUSANDS.fullmatch(cell) for cell in cells
-    )
-
-
-def _thousands_points(dialect: Dialect, body: Sequence[str]) -> bool:
-    """Return whether points stand between thousands, the decimal mark being a comma."""
-    return any(_POINT_THOUSANDS.fullmatch(field.strip()) for fields in _records(dialect, body)[1:] for field in fields)
-
-
-def _with_header(
-    dialect: Dialect, body: Sequence[str], remarks: Sequence[str], before: int, given: bool | None, guesses: list[str]
-) -> Dialect:
-    """Add the names of the columns."""
-    try:
-        found = list(islice((each for each in dialect.fields(body) if not is_blank(each)), _SAMPLE_RECORDS))
-    except csv.Error as error:
-        raise DataError(f"{dialect.path}: {error}", hint="check the quotes and the delimiter") from error
-    if not found:
-        raise DataError(f"{dialect.path}: no data, only blank lines")
-    first, header = found[0], given
-    widths = Counter(len(fields) for fields in found[1:])
-    width = max(widths, key=lambda number: (widths[number], number == len(first)), default=len(first))
-    if header is None:
-        header = len(first) == width - 1 or is_header(first, found[1:], dialect.number, dialect.is_missing)
-        if header and any(dialect.number(name) is not None for name in first):
-            guesses.append("the first line is a header, though it holds numbers (header: false if it is a sample)")
-    names: Sequence[str]
-    if header:
-        if len(found) == 1:
-            raise DataError(f"{dialect.path}: no samples, only the header line ({', '.join(first)[:60]})")
-        open_end = all(not fields[-1].strip() for fields in found[1:] if len(fields) == width)
-        names = first if len(first) != width - 1 else [*first, ""] if open_end else ["", *first]
-        before += _lines_of_first(dialect, body)
-    else:
-        names = _commented_header(dialect, remarks, width) or [str(number + 1) for number in range(width)]
-        if given is None and names[0] == "1":
-            guesses.append("there is no header; columns are called 1, 2, ...")
-    return replace(dialect, names=unique_names(names), header=bool(header), preamble=before, guesses=tuple(guesses))
-
-
-def _lines_of_first(dialect: Dialect, body: Sequence[str]) -> int:
-    """Return how many lines the first record takes: a quoted name may hold a line break."""
-    if dialect.blanks:
-        return 1
-    reader = dialect.fields(body)
-    while is_blank(next(reader)):
-        pass
-    return int(reader.line_num)  # type: ignore[attr-defined]
-
-
-def _commented_header(dialect: Dialect, remarks: Sequence[str], width: int) -> list[str] | None:
-    """Return the names in the last comment before the data, as `numpy.savetxt` writes them."""
-    for line in remarks[-1:]:
-        for fields in _records(dialect, [line.lstrip("#% ")]):
-            if len(fields) == width and all(dialect.number(field) is None for field in fields):
-                return fields
-    return None

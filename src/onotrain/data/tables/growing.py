@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from onotrain.data.tables.table import MISSING_CODE, Column
 _GROWTH = 1.3
 #: An array may keep this share of memory that it does not need.
 _SLACK = 0.02
+#: Columns share arrays of about this size [bytes]: NumPy asks for huge pages for those, which are much faster to fill.
+_SHARED_BYTES = 1 << 25
 
 
 class _Array:
-    """An array that is longer than what is in it; memory that was never written takes no room."""
+    """An array that is longer than what is in it; memory that was never written takes no space."""
 
-    def __init__(self, rows: int, dtype: Any) -> None:
-        self._values = np.empty(rows, dtype)
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
         self.filled = 0
 
     def extend(self, rows: int) -> np.ndarray:
@@ -39,11 +42,17 @@ class _Array:
         return kept if self.filled >= (1 - _SLACK) * len(self._values) else kept.copy()
 
 
-class GrowingNumbers:
-    """A column of float64; nulls are NaN."""
+def arrays_of_numbers(rows: int) -> Iterator[np.ndarray]:
+    """Yield arrays of float64 for one column after the other."""
+    while True:
+        yield from np.empty((max(_SHARED_BYTES // (8 * rows), 1), rows))
 
-    def __init__(self, rows: int) -> None:
-        self._array = _Array(rows, np.float64)
+
+class GrowingNumbers:
+    """A column of float64, first in an array that is given; nulls are NaN."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._array = _Array(values)
 
     def add(self, chunk: Any) -> None:
         """Append an Arrow array of float64."""
@@ -58,7 +67,7 @@ class GrowingText:
     """A column of text, as codes of what is in it."""
 
     def __init__(self, rows: int) -> None:
-        self._array = _Array(rows, np.int32)
+        self._array = _Array(np.empty(rows, np.int32))
         self._code_of: dict[str | None, int] = {}
 
     def add(self, chunk: Any, is_missing: Any) -> None:

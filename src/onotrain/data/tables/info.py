@@ -9,16 +9,27 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.config.columns import ColumnOptions, NumericColumn
+from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn, TextTable
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
-from onotrain.data.sources import format_of, read_table
+from onotrain.data.missing_targets import none_left, without_target
+from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
+from onotrain.data.tables.dates import COMPACT, are_times, form_of
 from onotrain.data.tables.kinds import is_numbers
-from onotrain.data.tables.roles import Roles, choose_roles, missing_targets, rows_of, targets_dataset
+from onotrain.data.tables.roles import (
+    Roles,
+    choose_roles,
+    formats_of,
+    no_features,
+    section_of,
+    targets_dataset,
+)
 from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.values import entry, remedy
 from onotrain.errors import DataError
-from onotrain.text import DIGITS, figure
+from onotrain.text import DIGITS, count, figure
 
 _TOP = 4
 
@@ -49,6 +60,10 @@ class ColumnInfo:
     different: int
     summary: str
     units: str | None = None
+    #: How its numbers or dates are written, where that is not plain.
+    written: str | None = None
+    #: What to do about entries that are no numbers.
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,8 @@ class TableInfo:
         None if there are none.
     problem
         Why it cannot be trained on as it is; empty if it can.
+    csv
+        How a text table is written, with nothing left open.
     """
 
     source: str
@@ -81,6 +98,7 @@ class TableInfo:
     roles: Roles
     targets: TargetInfo | None
     problem: str = ""
+    csv: TextTable | None = None
 
     @property
     def features(self) -> int:
@@ -88,7 +106,9 @@ class TableInfo:
         return len(self.roles.features)
 
 
-def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = None) -> TableInfo:
+def describe_table(
+    spec: DataSpec, given: Mapping[str, ColumnOptions] | None = None, reader: ReadFiles = in_turn
+) -> TableInfo:
     """Look at a table; nothing but an unreadable file is refused.
 
     Parameters
@@ -97,27 +117,32 @@ def describe_table(spec: DataSpec, given: Mapping[str, ColumnOptions] | None = N
         Which file, and what is known of it.
     given
         What is known of columns.
+    reader
+        Reads the files.
 
     Raises
     ------
     DataError
         It cannot be read at all, or a column that is named is not there.
     """
-    table, given, kind = read_table(spec), given or {}, format_of(spec)
-    roles = choose_roles(table, spec, given)
+    spec, given = expanded(spec), given or {}
+    table, kind = read_table(spec, formats=formats_of(given), reader=reader), format_of(spec)
+    roles = choose_roles(table, spec, given, anyway=True)
     problem, targets = "", None
     try:
         dataset = targets_dataset(table, roles, given)
         if dataset.targets is not None:
-            lost = missing_targets(dataset.targets)
+            lost = without_target(dataset.targets, "drop")
             if lost.all():
-                raise DataError(f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty")
-            known = rows_of(table, np.flatnonzero(~lost)) if lost.any() else table
+                raise none_left(table.source, roles.targets, dataset.targets)
+            known = table.take(np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:
         problem = error.message
+    if not roles.features:
+        problem = problem or no_features(table.source).message
     columns = tuple(_describe(table, column, roles) for column in table)
-    return TableInfo(table.source, kind, len(table), table.notes, columns, roles, targets, problem)
+    return TableInfo(table.source, kind, len(table), table.notes, columns, roles, targets, problem, table.csv)
 
 
 def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
@@ -129,8 +154,11 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
         role, why = options.name, "" if guess is None else guess.why
     else:
         role, why = "unused", ""
-    missing, infinite = int(column.missing.sum()), 0
-    if is_numbers(column):
+    missing, infinite, written, advice = int(column.missing.sum()), 0, column.written, ""
+    if role == "date" and not column.is_date:
+        written = form_of(column.categories) if column.categories else COMPACT
+    as_text = column.is_text and role in ("id", "categorical")
+    if is_numbers(column) and role != "date" and not as_text:
         values, bad = column.as_numbers()
         infinite = int(np.isinf(values).sum())
         if infinite:
@@ -140,11 +168,15 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
         different, summary = len(np.unique(finite)), _range(finite)
         if bad.any():
             row = int(np.argmax(bad))
-            text = str(column.texts(np.array([row]))[0])[:20]
-            why = f"{int(bad.sum()):,} entries are no numbers, such as {text!r} ({table.where(row, column)})"
+            text = entry(str(column.texts(np.array([row]))[0]))
+            place = table.where(row, column)
+            many = f"{count(int(bad.sum()), 'entry is no number', 'entries are no numbers')}"
+            why = f"{many}, such as {text!r} ({place})"
+            advice = remedy(table, column)
     else:
         different, summary = _top(table, column, role)
-    return ColumnInfo(column.name, role, why, missing, infinite, different, summary, column.units)
+    return ColumnInfo(column.name, role, why, missing, infinite, different, summary, column.units,
+                      written, advice)  # fmt: skip
 
 
 def _range(values: np.ndarray) -> str:
@@ -165,10 +197,13 @@ def _top(table: Table, column: Column, role: str) -> tuple[int, str]:
         except DataError:
             return len(column.categories or ()), ""
         known = dates[~np.isnat(dates)]
+        if are_times(known):
+            first, last = (np.datetime_as_string(each, "s")[11:] for each in (known.min(), known.max()))
+            return len(np.unique(known)), f"{first} to {last}"
         return len(np.unique(known)), f"{np.datetime_as_string(known.min(), 'm')} to {known.max().astype('M8[m]')}"
     names, counts = np.unique(column.texts()[~column.missing], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_TOP]
-    shown = ", ".join(f"{names[c]} ({counts[c]:,})" for c in order) + (", ..." if len(names) > _TOP else "")
+    shown = ", ".join(f"{entry(str(names[c]))} ({counts[c]:,})" for c in order) + (", ..." if len(names) > _TOP else "")
     return len(names), shown
 
 
@@ -177,10 +212,16 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for column in info.columns:
         options = info.roles.kinds.get(column.name)
+        if options is None and column.role == "target" and column.written:
+            options = section_of("numeric")
         if options is None:
             continue
         entry: dict[str, Any] = {"name": options.name}
-        if isinstance(options, NumericColumn) and column.missing:
+        if isinstance(options, NumericColumn) and column.missing and column.role != "target":
             entry |= {"missing": "median", "indicator": True}
+        if column.written and options.name in ("numeric", "date"):
+            entry["format"] = column.written
+        if isinstance(options, DateColumn) and options.parts is not None:
+            entry["parts"] = list(options.parts)
         found[column.name] = entry
     return found

@@ -5,17 +5,18 @@ from __future__ import annotations
 import difflib
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
 
+from onotrain.config.number_format import NumberFormat
 from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.table import MISSING_CODE, Column, Places, Table, shown
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-__all__ = ["Origins", "concatenate", "name_of_all"]
+__all__ = ["Origins", "FilePlaces", "as_type", "check_columns", "concatenate", "name_of_all"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Origins:
 
 
 @dataclass(frozen=True)
-class _TablePlaces:
+class FilePlaces:
     """Places in the tables that a whole one was made of (`onotrain.data.tables.table.Places`)."""
 
     origins: Origins
@@ -76,16 +77,16 @@ def concatenate(tables: Sequence[Table]) -> Table:
     first = tables[0]
     if len(tables) == 1:
         return first
-    _check_columns(tables)
+    check_columns(tables)
     sources = tuple(table.source for table in tables)
     name = name_of_all(sources)
     check_memory(sum(column.values.nbytes for table in tables for column in table), name)
     columns = [_joined([table[label] for table in tables], field, sources) for field, label in enumerate(first.names)]
     fields = tuple(tuple(table[name].field for name in first.names) for table in tables)
     origins = Origins(tuple(accumulate(len(table) for table in tables)))
-    places = _TablePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
+    places = FilePlaces(origins, first.names, sources, tuple(table.places for table in tables), fields)
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    return Table(tuple(columns), name, places, notes)
+    return Table(tuple(columns), name, places, notes, first.csv)
 
 
 def name_of_all(sources: Sequence[str]) -> str:
@@ -93,7 +94,8 @@ def name_of_all(sources: Sequence[str]) -> str:
     return f"{sources[0]} and {len(sources) - 1} more" if len(sources) > 1 else sources[0]
 
 
-def _check_columns(tables: Sequence[Table]) -> None:
+def check_columns(tables: Sequence[Table]) -> None:
+    """Refuse tables that have not the columns of the first one, in any order."""
     first = tables[0]
     for table in tables[1:]:
         missing = [name for name in first.names if name not in table.names]
@@ -122,6 +124,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             hint="convert it to the same units",
         )
     unit = next(iter(known), None)
+    written = _written(columns, sources)
     full = [column for column in columns if not column.missing.all()]
     dates = [column.is_date for column in full]
     if any(dates) and not all(dates):
@@ -132,7 +135,7 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
             f"{sources[columns.index(full[0])]}"
         )
     if any(column.is_text for column in full):
-        return _joined_text(columns, field, unit)
+        return replace(_joined_text(columns, field, unit), written=written)
     dtype = np.result_type(*(column.values.dtype for column in full or columns))
     if len(full) < len(columns) and dtype.kind in "biu":  # a column of nothing but missing values
         dtype = np.dtype(np.float64)
@@ -141,11 +144,39 @@ def _joined(columns: Sequence[Column], field: int, sources: Sequence[str]) -> Co
     for column in columns:
         rows = slice(begin, begin + len(column))
         begin = rows.stop
-        if column in full or not len(column):
-            values[rows] = column.values
-        else:
-            values[rows] = np.datetime64("NaT") if dtype.kind == "M" else np.nan
-    return Column(columns[0].name, values, units=unit, field=field)
+        values[rows] = as_type(column, dtype).values
+    return Column(columns[0].name, values, units=unit, field=field, written=written)
+
+
+def _written(columns: Sequence[Column], sources: Sequence[str]) -> str | None:
+    """Return how the numbers of a column are written in all files that say so, with or without thousands marked.
+
+    Raises
+    ------
+    DataError
+        The decimal marks differ, so that 1.250 is one number here and another there.
+    """
+    known = [(column.written, source) for column, source in zip(columns, sources, strict=True) if column.written]
+    forms = [NumberFormat.of_example(written) for written, _ in known]
+    for form, (written, source) in zip(forms, known, strict=True):
+        if form is not None and forms[0] is not None and form.decimal != forms[0].decimal:
+            raise DataError(
+                f"{source}: column {columns[0].name!r} is written as {written!r}, "
+                f"but as {known[0][0]!r} in {known[0][1]}",
+                hint="say how 1234.5 is written with `format` of this column (data.columns)",
+            )
+    return max((written for written, _ in known), key=len, default=None)
+
+
+def as_type(column: Column, dtype: np.dtype | None) -> Column:
+    """Return a column with values of a type, which is that of the column or holds them all; None: as text."""
+    if dtype is None:
+        return as_text(column)
+    if len(column) and column.missing.all():
+        return replace(
+            column, values=np.full(len(column), "NaT" if dtype.kind == "M" else np.nan, dtype), categories=None
+        )
+    return replace(column, values=column.values.astype(dtype, copy=False))
 
 
 def _joined_text(columns: Sequence[Column], field: int, units: str | None) -> Column:

@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from onotrain.data.tables.dates import parse_dates
-from onotrain.data.tables.table import Column, Table, is_code
+from onotrain.config.columns import DatePart
+from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
+from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
 
@@ -41,17 +42,20 @@ class Guess:
         See `onotrain.config.columns`.
     why
         What is remarkable, in words; empty if nothing is.
+    parts
+        Of a date, what is learned from; None: all that vary.
     """
 
     kind: Kind
     why: str = ""
+    parts: tuple[DatePart, ...] | None = None
 
 
 def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:
     """Return what each column that is no target looks like, by name."""
-    copies = _copies(table, targets)
+    goals = [table[name] for name in targets if name in table.names]
     return {
-        column.name: copies.get(column.name) or guess_kind(column, first=column.field == 0)
+        column.name: _copy(column, goals) or guess_kind(column, first=column.field == 0)
         for column in table
         if column.name not in targets
     }
@@ -77,6 +81,12 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
         )
     if lowest == highest and not missing.any():
         return Guess("ignore", "every value is the same")
+    if values.dtype.kind in "iu" and highest >= 2**53:
+        different = len(np.unique(values))
+        if len(np.unique(values.astype(np.float64))) < different:
+            return _long(column.name, different == len(column))
+    if are_compact(values):
+        return Guess("date", f"numbers such as {lowest:.0f} are taken for days ({COMPACT})")
     if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
         return Guess("id", "every value is another one")
     return Guess("numeric")
@@ -88,6 +98,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     if is_numbers(column):
         if any(map(is_code, names)):
             return Guess("categorical" if 2 * different <= known else "id", "codes with zeros in front")
+        if lose_digits(names):
+            return _long(column.name, different == known)
         if different > _FEW or 2 * different > known:
             return Guess("numeric")
         bad = [name for name, number in zip(names, column.numbers if column.numbers is not None else (), strict=False)
@@ -98,7 +110,8 @@ def _guess_text(column: Column, known: int) -> Guess:
     if different == 1 and known == len(column):
         return Guess("ignore", "every value is the same")
     if parse_dates(names) is not None:
-        return Guess("date")
+        orders = other_order(names)
+        return Guess("date", f"read as {orders[0]}, though {orders[1]} fits as well (format)" if orders else "")
     if different == known and known > 2:
         return Guess("id", "every value is another one")
     if different > max(MOST_CATEGORIES, 2) and different > _NAMES_SHARE * known:
@@ -108,6 +121,12 @@ def _guess_text(column: Column, known: int) -> Guess:
             "categorical", f"{different:,} different values, of which the {MOST_CATEGORIES} most frequent count"
         )
     return Guess("categorical")
+
+
+def _long(name: str, all_differ: bool) -> Guess:
+    """Return what whole numbers are that float64 does not tell apart."""
+    why = "whole numbers with more digits than float64 holds"
+    return Guess("id" if all_differ or _is_id_name(name) else "categorical", why)
 
 
 def _is_id_name(name: str) -> bool:
@@ -130,14 +149,10 @@ def counts_rows(values: np.ndarray) -> bool:
     return bool((values == values[0] + np.arange(len(values))).all())
 
 
-def _copies(table: Table, targets: Sequence[str]) -> dict[str, Guess]:
-    """Return columns that say the same as a target."""
-    found: dict[str, Guess] = {}
-    for target in (table[name] for name in targets if name in table.names):
-        for column in table:
-            if column.name not in targets and _same(column, target):
-                found[column.name] = Guess("ignore", f"it is a copy of the target {target.name!r}")
-    return found
+def _copy(column: Column, targets: Sequence[Column]) -> Guess | None:
+    """Return what a column is that says the same as a target."""
+    target = next((target for target in targets if _same(column, target)), None)
+    return None if target is None else Guess("ignore", f"it is a copy of the target {target.name!r}")
 
 
 def _same(one: Column, other: Column) -> bool:

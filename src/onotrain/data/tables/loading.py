@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from onotrain.data.dataset import DataSpec
 from onotrain.data.tables.columns import as_text
+from onotrain.data.tables.number_formats import with_formats
 from onotrain.data.tables.table import Table
 from onotrain.errors import DataError
 
 
 def read_table(
-    spec: DataSpec, kind: str, *, wanted: Collection[str] | None = None, texts: Collection[str] = ()
-) -> Table:
+    spec: DataSpec, kind: str, *, wanted: Collection[str] | None = None, texts: Collection[str] = (),
+    formats: Mapping[str, str] | None = None,
+) -> Table:  # fmt: skip
     """Read a table.
 
     Parameters
@@ -26,12 +29,28 @@ def read_table(
         Columns to read; None for all.
     texts
         Columns to be read as text, whatever they look like.
+    formats
+        How numbers are written, by column, where it is known; else it is guessed.
 
     Raises
     ------
     DataError, ResourceError
         See the readers.
     """
+    formats = formats or {}
+    table = _read(spec, kind, wanted, {*texts, *formats})
+    known = {name: form for name in table.names if (form := _of_name(name, formats)) is not None}
+    if any(not table[name].is_text for name in known if name not in formats):  # of a pattern
+        table = _read(spec, kind, wanted, {*texts, *known})
+    return with_formats(table, texts, known)
+
+
+def _of_name(name: str, formats: Mapping[str, str]) -> str | None:
+    """Return the format of a column: that of its name before that of a pattern."""
+    return formats.get(name) or next((form for word, form in formats.items() if fnmatchcase(name, word)), None)
+
+
+def _read(spec: DataSpec, kind: str, wanted: Collection[str] | None, texts: Collection[str]) -> Table:
     if isinstance(spec.held, Table):
         return spec.held
     if kind not in ("csv", "tsv"):

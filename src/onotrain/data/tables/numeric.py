@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain.config.columns import NumericColumn
+from onotrain.config.number_format import NumberFormat
+from onotrain.data.tables.number_formats import with_format
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
@@ -35,6 +37,8 @@ class NumericEncoder:
         ``linear``, ``log`` or ``quantile``.
     quantiles
         Of the training data, where the curve is ``quantile``.
+    written
+        How numbers are written where they are text (`onotrain.config.number_format`); None: as programs write them.
     """
 
     kind: ClassVar[str] = "numeric"
@@ -45,11 +49,12 @@ class NumericEncoder:
     clip: tuple[float, float] | None = None
     curve: str = "linear"
     quantiles: tuple[float, ...] = ()
+    written: str | None = None
 
     @classmethod
     def fit(cls, options: NumericColumn, scale: Any, table: Table, column: Column, rows: np.ndarray | None) -> Any:
         """Return the encoder for the training part (`rows`) of a column; `scale` is a scaling, or (mean, std)."""
-        values = numbers(table, column, missing=options.missing != "error")
+        values = numbers(table, _as_written(column, options.format), missing=options.missing != "error")
         known = values if rows is None else values[rows]
         finite = known[~np.isnan(known)]
         if not finite.size:
@@ -79,7 +84,8 @@ class NumericEncoder:
             bent = cls(0.0, 1.0, fill, options.indicator, clip, "quantile", tuple(points.tolist()))
         x = bent.bend(known)
         shift, spread = shift_and_spread(scale, x)
-        return cls(shift, spread, fill, options.indicator, clip, bent.curve, bent.quantiles)
+        written = options.format or column.written
+        return cls(shift, spread, fill, options.indicator, clip, bent.curve, bent.quantiles, written)
 
     def bend(self, values: np.ndarray) -> np.ndarray:
         """Return values before shift and scale, float64."""
@@ -106,6 +112,7 @@ class NumericEncoder:
 
     def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
         """Write to ``out (n, columns)``; if `lenient`, NaN where a value is missing that must not be."""
+        column = _as_written(column, self.written)
         values = numbers(table, column, missing=lenient or self.fill is not None)
         out[:, 0] = (self.bend(values) - self.shift) / self.scale
         if self.indicator:
@@ -116,7 +123,7 @@ class NumericEncoder:
         return {
             "shift": self.shift, "scale": self.scale, "fill": self.fill, "indicator": self.indicator,
             "clip": None if self.clip is None else list(self.clip), "curve": self.curve,
-            "quantiles": list(self.quantiles),
+            "quantiles": list(self.quantiles), "written": self.written,
         }  # fmt: skip
 
     @classmethod
@@ -126,8 +133,14 @@ class NumericEncoder:
         return cls(
             float(data["shift"]), float(data["scale"]), None if data["fill"] is None else float(data["fill"]),
             bool(data["indicator"]), None if clip is None else (float(clip[0]), float(clip[1])), str(data["curve"]),
-            tuple(float(point) for point in data["quantiles"]),
+            tuple(float(point) for point in data["quantiles"]), data.get("written"),
         )  # fmt: skip
+
+
+def _as_written(column: Column, written: str | None) -> Column:
+    """Return text as numbers where it is known how they are written."""
+    form = NumberFormat.of_example(written) if written and column.is_text and column.numbers is None else None
+    return column if form is None else with_format(column, form)
 
 
 def shift_and_spread(scale: Any, x: np.ndarray) -> tuple[float, float]:

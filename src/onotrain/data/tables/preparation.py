@@ -99,6 +99,12 @@ class Preparation:
         return (*self.ids, *(name for name, encoder in self.encoders if encoder.kind in ("categorical", "boolean")))
 
     @property
+    def formats(self) -> dict[str, str]:
+        """How numbers are written, by column."""
+        numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))
+        return {name: encoder.written for name, encoder in numeric if encoder.written}
+
+    @property
     def complete(self) -> tuple[str, ...]:
         """Columns that may have no missing values."""
         numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))

@@ -91,14 +91,6 @@ def records(dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
         yield from records_of(dialect, lines)
 
 
-def check_quotes(dialect: Dialect, end: bytes) -> None:
-    """Refuse a file whose `end` holds a quote that is never closed, not one within a field such as ``5" pipe``."""
-    if dialect.quote and end.count(dialect.quote.encode()) % 2:
-        error = problem(dialect, "")
-        if "never closed" in error.message:
-            raise error
-
-
 def problem(dialect: Dialect, reason: str) -> DataError:
     """Read the file record by record, and return the error for the first one that is wrong."""
     width = len(dialect.names)

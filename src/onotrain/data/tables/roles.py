@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -18,7 +19,9 @@ from onotrain.config.columns import (
     NumericColumn,
 )
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
+from onotrain.data.missing_targets import REMEDY, none_left, without_target
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
+from onotrain.data.tables.seasons import with_parts
 from onotrain.data.tables.table import Column, Table, coded, matching
 from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
@@ -68,6 +71,8 @@ class Roles:
         for name, guess in self.guesses.items():
             if guess.kind in ("ignore", "id"):
                 notes.append(f"column {name!r} is not learned from: {guess.why}")
+            elif guess.kind == "date" and guess.why:
+                notes.append(f"column {name!r}: {guess.why}")
         other = [f"{name} ({guess.kind})" for name, guess in self.guesses.items()
                  if guess.kind in ("categorical", "boolean", "date")]  # fmt: skip
         if other:
@@ -75,7 +80,7 @@ class Roles:
         return notes
 
 
-def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions]) -> Roles:
+def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions], *, anyway: bool = False) -> Roles:
     """Return what each column is there for.
 
     Parameters
@@ -86,6 +91,8 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
         Names features and targets, or leaves them open.
     given
         What is known of columns, by name or pattern (``data.columns``).
+    anyway
+        Accept a table of which no column is left to learn from.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
             named = tuple(name for name in named if name in names)
         targets = tuple(matching(names, named, source, "targets"))
     else:
-        free = [column for column in table if column.name not in excluded and column.name not in (features or ())]
+        free = [name for name in names if name not in excluded and name not in (features or ())]
         unlearned = {name for name, kind in kinds_given.items() if isinstance(kind, (IdColumn, IgnoredColumn))}
         targets, why = _guess_targets(free, names, unlearned | excluded)
     both = [name for name in targets if features is not None and name in features]
@@ -115,21 +122,28 @@ def choose_roles(table: Table, spec: DataSpec, given: Mapping[str, ColumnOptions
     candidates = [name for name in (features or names) if name not in targets and name not in excluded]
     open_names = [name for name in candidates if name not in kinds_given]
     guesses = guess_kinds(table.select([*open_names, *targets]), targets)
+    with suppress(DataError):  # of targets that are wrong others say so
+        values = target_values(table, targets, kinds_given)
+        guesses = guesses if values is None else with_parts(guesses, table, values)
     if features is not None:  # who names a column wants it
-        guesses = {name: _wanted(guess, table[name]) for name, guess in guesses.items()}
+        guesses = {name: _wanted(guess, table, name) for name, guess in guesses.items()}
     kinds: dict[str, ColumnOptions] = {
-        name: kinds_given[name] if name in kinds_given else section_of(guesses[name].kind) for name in candidates
+        name: kinds_given[name] if name in kinds_given else _options_of(guesses[name]) for name in candidates
     }
     for name in names:  # an id may be named beside the features
         if name not in kinds and name not in targets and isinstance(kinds_given.get(name), IdColumn):
             kinds[name] = kinds_given[name]
     roles = Roles(kinds, targets if spec.labelled else (), guesses, why, spec.weights)
-    if not roles.features:
-        raise DataError(
-            f"{source}: no column is left for the features",
-            hint="name them with data.features (of a command: --features)",
-        )
+    if not roles.features and not anyway:
+        raise no_features(source)
     return roles
+
+
+def no_features(source: str) -> DataError:
+    """Return the error for a table of which no column is left to learn from."""
+    return DataError(
+        f"{source}: no column is left for the features", hint="name them with data.features (of a command: --features)"
+    )
 
 
 def section_of(kind: str) -> ColumnOptions:
@@ -137,9 +151,15 @@ def section_of(kind: str) -> ColumnOptions:
     return _SECTIONS[kind](name=kind)
 
 
-def _wanted(guess: Guess, column: Column) -> Guess:
+def _options_of(guess: Guess) -> ColumnOptions:
+    options = section_of(guess.kind)
+    return options.model_copy(update={"parts": guess.parts}) if isinstance(options, DateColumn) else options
+
+
+def _wanted(guess: Guess, table: Table, name: str) -> Guess:
     if guess.kind not in ("ignore", "id"):
         return guess
+    column = table[name]
     return Guess("categorical" if column.is_text and not is_numbers(column) else "numeric")
 
 
@@ -156,25 +176,29 @@ def _by_name(names: Sequence[str], given: Mapping[str, ColumnOptions], source: s
     return found
 
 
-def _guess_targets(free: Sequence[Column], names: Sequence[str], unlearned: set[str]) -> tuple[tuple[str, ...], str]:
+def _guess_targets(free: Sequence[str], names: Sequence[str], unlearned: set[str]) -> tuple[tuple[str, ...], str]:
     """Return the column that is to be predicted, and why it is taken."""
     lower = {name.lower() for name in names}
     coordinates = {"x", "z"} <= lower
     usual = [
-        column.name for column in free
-        if column.name.lower() in TARGET_NAMES and not (coordinates and column.name.lower() == "y")
+        name for name in free if name.lower() in TARGET_NAMES and not (coordinates and name.lower() == "y")
     ]  # fmt: skip
     if usual:
         return (usual[0],), "by its name"
     if len(names) < 2:
         return (), ""
     for end in (names[-1], names[0]):
-        if end.lower() == _PERHAPS and any(column.name == end for column in free):
+        if end.lower() == _PERHAPS and end in free:
             return (end,), "by its name"
     last = next((name for name in reversed(names) if name not in unlearned), None)
-    if last is None or all(column.name != last for column in free):
+    if last is None or last not in free:
         return (), ""
     return (last,), "the last column"
+
+
+def formats_of(given: Mapping[str, ColumnOptions]) -> dict[str, str]:
+    """Return how numbers are written, by column, where ``data.columns`` says so."""
+    return {name: kind.format for name, kind in given.items() if isinstance(kind, NumericColumn) and kind.format}
 
 
 def target_values(table: Table, names: Sequence[str], given: Mapping[str, ColumnOptions]) -> np.ndarray | None:
@@ -217,27 +241,18 @@ class TablePlaces:
     def place(self, row: int, column: int | None) -> str:
         """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
         names = self.targets if column is None else self.features[column : column + 1]
-        return self.table.where(row, self.table[names[0]] if names else self.table.columns[0])
-
-
-def missing_targets(values: np.ndarray) -> np.ndarray:
-    """Return which samples lack a target, or one of several: bool ``(n,)``."""
-    if values.dtype.kind == "U":
-        return values == ""
-    if values.dtype.kind != "f":
-        return np.zeros(len(values), bool)
-    return np.isnan(values.reshape(len(values), -1)).any(axis=1)
+        return self.table.where(row, self.table[names[0] if names else self.table.names[0]])
 
 
 def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples that have a target, and how many have none.
+    """Return the samples whose targets the policy takes, and how many are left out.
 
     Parameters
     ----------
     table, roles, given
         See `choose_roles`.
     policy
-        ``error`` or ``drop`` (``data.missing_targets``).
+        ``data.missing_targets``.
 
     Raises
     ------
@@ -245,42 +260,21 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
         Some have none, and that is an error; or none has one.
     """
     values = target_values(table, roles.targets, given)
-    lost = np.zeros(len(table), bool) if values is None else missing_targets(values)
+    lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
     count = int(lost.sum())
     if not count:
         return table, 0
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if count == len(table):
-        raise DataError(
-            f"{table.source}: no sample has a target: {', '.join(roles.targets)} is empty",
-            hint="name another target with data.targets (of a command: --targets)",
-        )
+    if count == len(table) and values is not None:
+        raise none_left(table.source, roles.targets, values)
     if policy == "error":
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
             + ("" if count == 1 else f" (the first of {count:,})"),
-            hint="leave such samples out with `data.missing_targets: drop`, or name another target with data.targets",
+            hint=f"{REMEDY}, or name another target with data.targets",
         )
-    return rows_of(table, np.flatnonzero(~lost)), count
-
-
-def rows_of(table: Table, rows: np.ndarray) -> Table:
-    """Return some rows of a table, whose places are still those of the file."""
-    places = None if table.places is None else _SomeRows(table, rows)
-    return replace(table, columns=tuple(column.take(rows) for column in table), places=places)
-
-
-@dataclass(frozen=True)
-class _SomeRows:
-    """Places of some rows of a table."""
-
-    table: Table
-    rows: np.ndarray
-
-    def place(self, row: int, column: int) -> str:
-        assert self.table.places is not None
-        return self.table.places.place(int(self.rows[row]), column)
+    return table.take(np.flatnonzero(~lost)), count
 
 
 def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 import numpy as np
 
+from onotrain.config.columns import TextTable
 from onotrain.errors import DataError
 
 #: Code of a missing value in a column of text.
@@ -44,6 +45,8 @@ class Column:
         Number of the column in its file.
     numbers
         Of a column of text: the number that each category stands for, NaN where it is none; None: as Python reads it.
+    written
+        How numbers are written in the file (`onotrain.config.number_format`); None: as programs write them.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Column:
     units: str | None = None
     field: int = 0
     numbers: np.ndarray | None = None
+    written: str | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -110,6 +114,14 @@ def is_code(text: str) -> bool:
     return len(text) > 1 and text[0] == "0" and text.isdigit()
 
 
+def lose_digits(texts: Collection[str]) -> bool:
+    """Return whether all texts are whole numbers, of which float64 does not tell some apart."""
+    different = {text.strip() for text in texts}
+    if not different or not all(len(text) > 15 and text.isdigit() for text in different):
+        return False
+    return len({float(text) for text in different}) < len(different)
+
+
 def texts_of(values: np.ndarray) -> np.ndarray:
     """Return numbers or dates as the shortest text that stands for them; missing ones are empty."""
     if values.dtype.kind == "f":
@@ -132,6 +144,18 @@ def coded(texts: Sequence[str] | np.ndarray) -> tuple[np.ndarray, tuple[str, ...
     return codes, tuple(str(name) for name in names)
 
 
+@dataclass(frozen=True)
+class SomeRows:
+    """Places of some rows of a table (`Places`)."""
+
+    places: Places
+    rows: np.ndarray
+
+    def place(self, row: int, column: int) -> str:
+        """Return the place of an entry, `row` being the place in `rows`."""
+        return self.places.place(int(self.rows[row]), column)
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Columns of the same length.
@@ -146,12 +170,15 @@ class Table:
         Finds the lines of a text file; None for other files.
     notes
         What was guessed about the file, in words, to be shown.
+    csv
+        How a text table is written, with nothing left open; None of other files.
     """
 
     columns: tuple[Column, ...]
     source: str
     places: Places | None = None
     notes: tuple[str, ...] = field(default=())
+    csv: TextTable | None = None
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -164,6 +191,16 @@ class Table:
         """Names of the columns."""
         return tuple(column.name for column in self.columns)
 
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """Notes on the table and its columns."""
+        return self.notes
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether most columns are on the disk."""
+        return False
+
     def __getitem__(self, name: str) -> Column:
         return self.columns[self.names.index(name)]
 
@@ -171,6 +208,16 @@ class Table:
         """Return a table of these columns."""
         by_name = {column.name: column for column in self.columns}
         return replace(self, columns=tuple(by_name[name] for name in names))
+
+    def take(self, rows: np.ndarray) -> Table:
+        """Return some rows, whose places are still those of the file."""
+        places = None if self.places is None else SomeRows(self.places, rows)
+        return replace(self, columns=tuple(column.take(rows) for column in self), places=places)
+
+    def type_of(self, name: str) -> np.dtype | None:
+        """Return the type of the values of a column; None for text."""
+        column = self[name]
+        return None if column.is_text else column.values.dtype
 
     def where(self, row: int, column: Column) -> str:
         """Return the place of an entry for a message."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import numpy as np
 
 from onotrain.data.tables.table import Column, Table
@@ -10,6 +13,10 @@ from onotrain.text import cut
 
 #: Characters of an entry that a message shows.
 _CHARACTERS = 43
+#: So many rows at the end may be totals.
+_LAST = 3
+#: Different entries that a hint names.
+_WORDS = 3
 
 _MISSING_HINT = (
     "set `missing` of this column to mean, median or a constant (data.columns), or remove these samples; "
@@ -42,7 +49,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
         raise DataError(
             f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))!r}, "
             f"expected a number{first_of(count)}",
-            hint=_not_a_number(column, count),
+            hint=_not_a_number(table, column, count),
         )
     infinite = np.isinf(values)
     if infinite.any():
@@ -62,14 +69,29 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     return values
 
 
-def _not_a_number(column: Column, count: int) -> str:
+def _not_a_number(table: Table, column: Column, count: int) -> str:
     if 2 * count >= len(column):
         return (
             "make it a category or leave it out: data.columns, --exclude; `onotrain init` writes a kind for each column"
         )
+    return remedy(table, column)
+
+
+def remedy(table: Table, column: Column) -> str:
+    """Return what to do about entries of a column of numbers that are none."""
+    categories = "a column of categories is `categorical` in data.columns"
+    if table.csv is None:
+        return f"correct them in the file; {categories}"
+    bad = column.as_numbers()[1]
+    if len(bad) > 4 * _LAST and not bad[:-_LAST].any():
+        return f"remove the last lines if they are no samples, such as totals; {categories}"
+    codes = dict.fromkeys(column.values[bad].tolist())
+    words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
+    quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
+    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
     return (
-        "correct it, or name it in data.csv.missing if it stands for a missing value; "
-        "a column of categories is `categorical` in data.columns"
+        f"correct them, or take them for missing values: `csv: {{missing: [default, {quoted}]}}` in the data section, "
+        f"--csv 'missing=[default, {plain}]' on the command line; {categories}"
     )
 
 

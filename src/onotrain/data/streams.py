@@ -1,0 +1,131 @@
+"""What training and prediction know of data that stay on the disk, and what all kinds of them share."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from itertools import accumulate
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import numpy as np
+
+#: Fewest bytes in memory of the samples of a block, so that a disk or network file system reads in long strokes.
+BLOCK_BYTES = 1 << 22
+#: Files of a stream that are open at a time.
+MOST_OPEN = 32
+
+T = TypeVar("T")
+
+
+class Stream(Protocol):
+    """Samples that stay in files and are read row by row; it can be pickled, and opens its files again when it reads.
+
+    Attributes
+    ----------
+    source
+        For messages.
+    rows, features
+        Number of samples, and of features of a sample.
+    dtype
+        Of the features in memory.
+    edges
+        int64, rising from 0 to `rows`: where blocks, which are best read whole, begin and end.
+    block_rows
+        Rows that are well read at once.
+    """
+
+    source: str
+    rows: int
+    features: int
+    dtype: np.dtype
+    edges: np.ndarray
+    block_rows: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size that the features would have in memory [bytes]."""
+        ...
+
+    def read(self, begin: int, end: int, out_features: np.ndarray) -> None:
+        """Read the rows ``[begin, end)`` into an array `dtype` ``(end - begin, features)``."""
+        ...
+
+    def again(self) -> Self:
+        """Return the same with open files of its own, for another thread."""
+        ...
+
+    def close(self) -> None:
+        """Close the files."""
+        ...
+
+
+class OpenFiles(Generic[T]):
+    """Files that are opened when they are asked for, and of which those used last stay open.
+
+    Parameters
+    ----------
+    opener
+        Opens the file of a number.
+    """
+
+    def __init__(self, opener: Callable[[int], AbstractContextManager[T]]) -> None:
+        self._opener = opener
+        self._open: OrderedDict[int, tuple[T, ExitStack]] = OrderedDict()
+
+    def __getitem__(self, number: int) -> T:
+        if number not in self._open:
+            while len(self._open) >= MOST_OPEN:
+                self._open.popitem(last=False)[1][1].close()
+            with ExitStack() as stack:
+                self._open[number] = stack.enter_context(self._opener(number)), stack.pop_all()
+        self._open.move_to_end(number)
+        return self._open[number][0]
+
+    def again(self) -> OpenFiles[T]:
+        """Return the same files, none of them open."""
+        return OpenFiles(self._opener)
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            self._open.popitem()[1][1].close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_opener": self._opener, "_open": OrderedDict()}
+
+
+def spans(ends: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (number, begin, end) of the parts that rows ``[begin, end)`` lie in; a part's rows count from 0.
+
+    Parameters
+    ----------
+    ends
+        Row after the last one of each part.
+    """
+    number = bisect_right(ends, begin)
+    while begin < end:
+        first = ends[number - 1] if number else 0
+        stop = min(end, ends[number])
+        if begin < stop:
+            yield number, begin - first, stop - first
+        begin, number = stop, number + 1
+
+
+def joined_blocks(sizes: Iterable[int], least: int) -> np.ndarray:
+    """Return the edges (int64) of blocks of at least `least` rows, but for the last one.
+
+    Parameters
+    ----------
+    sizes
+        Rows of what is not to be cut, one after the other; several make a block.
+    least
+        Fewest rows of a block.
+    """
+    edges = [0]
+    for end in accumulate(sizes):
+        if end - edges[-1] >= least:
+            edges.append(end)
+        last = end
+    return np.array([*edges, last] if last > edges[-1] else edges, np.int64)
