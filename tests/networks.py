@@ -80,7 +80,13 @@ TASKS: dict[str, dict[str, Any]] = {
         "class_names": ("no", "yes"),
     },
     "multilabel": {
-        "layers": [{"dense": {"units": 8, "activation": "leaky_relu", "negative_slope": 0.2}}, {"dense": 3}],
+        "layers": [
+            {"dense": {"units": 8, "activation": "leaky_relu", "negative_slope": 0.2}},
+            {"dense": {"units": 6, "activation": "silu"}},
+            {"dense": {"units": 6, "activation": "elu"}},
+            {"activation": "softplus"},
+            {"dense": 3},
+        ],
         "loss": "binary_cross_entropy",
         "task": "multilabel",
         "target_names": ("red", "green", "blue"),
@@ -110,6 +116,9 @@ _FUNCTIONS: dict[str, Any] = {
     "sigmoid": lambda z, slope: 1 / (1 + np.exp(-z)),
     "tanh": lambda z, slope: np.tanh(z),
     "gelu": lambda z, slope: z * (1 + np.vectorize(math.erf)(z / math.sqrt(2))) / 2,
+    "silu": lambda z, slope: z / (1 + np.exp(-z)),
+    "elu": lambda z, slope: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+    "softplus": lambda z, slope: np.log1p(np.exp(z)),
 }
 
 

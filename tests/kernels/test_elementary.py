@@ -10,7 +10,6 @@ from scipy import special
 
 from kernels.oracle import unset
 from onotrain import _kernels
-from onotrain._kernels import reference
 from onotrain.known_names import ACTIVATIONS
 
 #: Type -> where exp leaves its range, and the smallest power of ten.

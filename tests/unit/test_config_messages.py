@@ -87,7 +87,7 @@ ONE_MISTAKE = [
      f"expected {RULES}"),
     ("activation: relu", "activation: rellu", "4:38: model.layers.0.dense.activation: unknown name (got 'rellu'); did you mean 'relu'?"),
     ("activation: relu", "activation: 3",
-     "4:38: model.layers.0.dense.activation: must be identity, relu, leaky_relu, sigmoid, tanh or gelu (got 3)"),
+     "4:38: model.layers.0.dense.activation: must be identity, relu, leaky_relu, sigmoid, tanh, gelu, silu, elu or softplus (got 3)"),
     ("activation: relu", "initializer: xavier", "4:39: model.layers.0.dense.initializer: unknown initializer (got 'xavier'); did you mean 'xavier_normal'?"),
     ("    - dense: 10", "    - dens: 10", "5:7: model.layers.1.dens: unknown kind of layer; did you mean 'dense'?"),
     ("    - dense: 10", "    - conv: 10", "5:7: model.layers.1.conv: unknown kind of layer; expected dense, activation or dropout"),

@@ -27,7 +27,10 @@ def activation(layer: dict[str, Any]) -> Any:
     nn = torch.nn
     if layer["name"] == "leaky_relu":
         return nn.LeakyReLU(layer["negative_slope"])
-    return {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU}[layer["name"]]()
+    return {
+        "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU, "elu": nn.ELU,
+        "softplus": nn.Softplus,
+    }[layer["name"]]()  # fmt: skip
 
 
 def sequential(described: dict[str, Any], dtype: Any) -> Any:

@@ -16,6 +16,7 @@
 
 #define REAL float
 #define INTEGER int32_t
+#define UNSIGNED uint32_t
 #define NAME(f) f##_float
 #define R(x) x##f
 #define MANTISSA_BITS 23
@@ -52,6 +53,7 @@
 #include "functions.h"
 #undef REAL
 #undef INTEGER
+#undef UNSIGNED
 #undef NAME
 #undef R
 #undef MANTISSA_BITS
@@ -77,6 +79,7 @@
 
 #define REAL double
 #define INTEGER int64_t
+#define UNSIGNED uint64_t
 #define NAME(f) f##_double
 #define R(x) x
 #define MANTISSA_BITS 52
@@ -112,6 +115,7 @@
 #include "functions.h"
 #undef REAL
 #undef INTEGER
+#undef UNSIGNED
 #undef NAME
 #undef R
 #endif
@@ -148,30 +152,30 @@ INLINE REAL NAME(with_sign)(REAL x, REAL y) {
     return NAME(of_bits)((NAME(bits_of)(x) & ~sign) | (NAME(bits_of)(y) & sign));
 }
 
-/* 2^n of a whole number, within the exponents of normal numbers. */
-INLINE REAL NAME(power_of_2)(REAL n) {
-    return NAME(of_bits)((INTEGER) ((uint64_t) (NAME(bits_of)(n + MAGIC) - MAGIC_BITS + BIAS) << MANTISSA_BITS));
-}
+/* 2^k, within the exponents of normal numbers. */
+INLINE REAL NAME(power_of_2)(INTEGER k) { return NAME(of_bits)((INTEGER) ((UNSIGNED) (k + BIAS) << MANTISSA_BITS)); }
 
 INLINE REAL NAME(exp)(REAL x) {
     /* exp(x) = 2^n exp(r), |r| <= log(2) / 2. */
     const REAL low = x < EXP_LEAST ? EXP_LEAST : x;
     const REAL z = low > EXP_MOST ? EXP_MOST : low;
-    const REAL n = (z * R(1.44269504088896341) + MAGIC) - MAGIC;
+    const REAL shifted = z * R(1.44269504088896341) + MAGIC, n = shifted - MAGIC;
     const REAL r = (z - n * LOG2_HIGH) - n * LOG2_LOW;
     const REAL p = POLYNOMIAL(r, EXP_TERMS) * r * r + r + R(1.0);
-    /* Two factors, for 2^n alone leaves the range before the result does. */
-    const REAL half = (n * R(0.5) + MAGIC) - MAGIC;
-    return p * NAME(power_of_2)(half) * NAME(power_of_2)(n - half);
+    /* Two factors, for 2^n alone leaves the range before the result does.  What is shifted is positive: of signed 64 bits
+     * there is no vector code below AVX-512. */
+    const INTEGER k = NAME(bits_of)(shifted) - MAGIC_BITS;
+    const INTEGER half = (INTEGER) ((UNSIGNED) (k + 2 * BIAS) >> 1) - BIAS;
+    return p * NAME(power_of_2)(half) * NAME(power_of_2)(k - half);
 }
 
 /* exp(x) - 1 for x up to EXPM1_MOST, which larger ones are taken for. */
 INLINE REAL NAME(expm1)(REAL x) {
     const REAL low = x < EXPM1_LEAST ? EXPM1_LEAST : x;
     const REAL z = low > EXPM1_MOST ? EXPM1_MOST : low;
-    const REAL n = (z * R(1.44269504088896341) + MAGIC) - MAGIC;
+    const REAL shifted = z * R(1.44269504088896341) + MAGIC, n = shifted - MAGIC;
     const REAL r = (z - n * LOG2_HIGH) - n * LOG2_LOW;
-    const REAL scale = NAME(power_of_2)(n);
+    const REAL scale = NAME(power_of_2)(NAME(bits_of)(shifted) - MAGIC_BITS);
     return scale * (POLYNOMIAL(r, EXP_TERMS) * r * r + r) + (scale - R(1.0));
 }
 
@@ -200,9 +204,9 @@ INLINE REAL NAME(log)(REAL x) {
     const INTEGER mantissa = (INTEGER) 1 << MANTISSA_BITS;
     /* A whole number in the last bits of MAGIC: conversions of 64 bits are no vector code below AVX-512.  The bias keeps
      * what is shifted positive. */
-    const INTEGER exponent = (INTEGER) ((uint64_t) (bits - ROOT_HALF_BITS + ((INTEGER) BIAS << MANTISSA_BITS)) >> MANTISSA_BITS) & (2 * BIAS + 1);
+    const INTEGER exponent = (INTEGER) ((UNSIGNED) (bits - ROOT_HALF_BITS + ((INTEGER) BIAS << MANTISSA_BITS)) >> MANTISSA_BITS) & (2 * BIAS + 1);
     const REAL n = NAME(of_bits)(exponent + MAGIC_BITS) - (MAGIC + BIAS) - (denormal ? R(1.0) * (MANTISSA_BITS + 1) : R(0.0));
-    const REAL f = NAME(of_bits)(bits - (INTEGER) ((uint64_t) (exponent - BIAS) * (uint64_t) mantissa)) - R(1.0);
+    const REAL f = NAME(of_bits)(bits - (INTEGER) ((UNSIGNED) (exponent - BIAS) * (UNSIGNED) mantissa)) - R(1.0);
     const REAL s = f / (R(2.0) + f);
     const REAL found = NAME(log_sum)(f, s, POLYNOMIAL(s * s, LOG_TERMS), n);
     const REAL infinity = (REAL) __builtin_inf();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onotrain.inference.predictor import Predictor
 from onotrain.nn.layers import Activation, Dense
 
 #: Activations that are one operator of ONNX.
-_OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu", "softplus": "Softplus"}
+_OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
 def add_normalization(graph: GraphBuilder, predictor: Predictor, value: str, dtype: Any) -> str:
@@ -47,18 +48,44 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
 def _activation(graph: GraphBuilder, value: str, activation: Activation, dtype: np.dtype) -> str:
     if activation.name == "identity":
         return value
-    if activation.name == "silu":
-        return graph.node("Mul", [value, graph.node("Sigmoid", [value])])
-    if activation.name != "gelu":
-        options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
-        return graph.node(_OPERATORS[activation.name], [value], **options)
-    # x (1 + erf(x / sqrt 2)) / 2; the operator Gelu is only in operator set 20.
+    if activation.name in _COMPOSED:
+        return _COMPOSED[activation.name](graph, value, dtype)
+    options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
+    return graph.node(_OPERATORS[activation.name], [value], **options)
+
+
+def _gelu(graph: GraphBuilder, value: str, dtype: np.dtype) -> str:
+    """``x (1 + erf(x / sqrt 2)) / 2``; the operator Gelu is only in operator set 20."""
     inner = graph.node("Mul", [value, graph.constant(math.sqrt(0.5), dtype)])
     # onnxruntime has the error function only in single precision.
     erf = graph.node("Erf", [inner if dtype == np.float32 else graph.cast(inner, np.float32)])
     erf = erf if dtype == np.float32 else graph.cast(erf, dtype)
     share = graph.node("Add", [erf, graph.constant(1.0, dtype)])
     return graph.node("Mul", [graph.node("Mul", [value, share]), graph.constant(0.5, dtype)])
+
+
+def _silu(graph: GraphBuilder, value: str, dtype: np.dtype) -> str:
+    return graph.node("Mul", [value, graph.node("Sigmoid", [value])])
+
+
+def _elu(graph: GraphBuilder, value: str, dtype: np.dtype) -> str:
+    """``max(x, 0) + exp(min(x, 0)) - 1``: onnxruntime has the operator only in single precision."""
+    zero, one = graph.constant(0.0, dtype), graph.constant(1.0, dtype)
+    below = graph.node("Sub", [graph.node("Exp", [graph.node("Min", [value, zero])]), one])
+    return graph.node("Add", [graph.node("Max", [value, zero]), below])
+
+
+def _softplus(graph: GraphBuilder, value: str, dtype: np.dtype) -> str:
+    """``max(x, 0) + log(1 + exp(-|x|))``, for the same reason."""
+    e = graph.node("Exp", [graph.node("Neg", [graph.node("Abs", [value])])])
+    log = graph.node("Log", [graph.node("Add", [e, graph.constant(1.0, dtype)])])
+    return graph.node("Add", [graph.node("Max", [value, graph.constant(0.0, dtype)]), log])
+
+
+#: Activations that are several operators.
+_COMPOSED: dict[str, Callable[[GraphBuilder, str, np.dtype], str]] = {
+    "gelu": _gelu, "silu": _silu, "elu": _elu, "softplus": _softplus,
+}  # fmt: skip
 
 
 def add_answers(graph: GraphBuilder, predictor: Predictor, value: str, outputs: tuple[Port, ...]) -> None:
