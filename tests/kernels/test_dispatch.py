@@ -33,7 +33,8 @@ def test_every_kernel_has_the_parameters_of_its_reference(build):
         assert "empty" not in str([expected.return_annotation, *(p.annotation for p in expected.parameters.values())])
         # Specialisations of compiled kernels have no signature, the functions that they are made of do.
         made_of = [vars(module)[name] for module in modules if name in vars(module)] or [getattr(kernels, name)]
-        assert list(inspect.signature(made_of[0]).parameters) == list(expected.parameters), name
+        parameters = [each for each in inspect.signature(made_of[0]).parameters if each != "record"]
+        assert parameters == list(expected.parameters), name
         assert (getattr(kernels, name) is getattr(_kernels.Kernels, name)) == (build == "reference"), name
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import builders
 from builders import ELEMENTWISE, OPTIMIZERS
-from onotrain.nn import Draw, Model
+from onotrain.nn import Model
 from onotrain.parallel.world import World
 from onotrain.strategies import AllReduce, BatchShape, Context, SharedActivations, StepStatistics, build
 
@@ -49,8 +49,8 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         x = model.rows(begin, end)
         x[:] = features[begin:end]
         statistics.clear()
-        draw = Draw(seed=7, step=number, first_row=begin)
-        model.gradient(x, classes[begin:end], 1.0 / samples, draw, statistics.losses, accumulate=False)
+        program = model.record(x, classes[begin:end], statistics.losses, seed=7, begin=begin)
+        program.run(number, begin, 1.0 / samples)
         strategy.step(0.01, number, samples, statistics, synchronize=False)
         all_statistics.append(tuple(statistics.values))
     return all_statistics

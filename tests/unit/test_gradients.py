@@ -9,7 +9,6 @@ import pytest
 
 import builders
 from onotrain import _kernels
-from onotrain.nn import Draw
 
 ROWS, INPUTS = 6, 5
 STEP = 1e-3
@@ -67,8 +66,8 @@ class Case:
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:
         """Return the mean loss of the batch's rows and leave their part of the gradient."""
         loss_sums = np.zeros(2)
-        draw = Draw(seed=11, step=4, first_row=rows.start or 0)
-        self.model.gradient(self.x[rows], self.targets[rows], 1.0 / ROWS, draw, loss_sums, accumulate=accumulate)
+        program = self.model.record(self.x[rows], self.targets[rows], loss_sums, seed=11, accumulate=accumulate)
+        program.run(4, rows.start or 0, 1.0 / ROWS)
         return float(loss_sums[0]) / ROWS
 
 

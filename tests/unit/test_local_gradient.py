@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 import builders
 from onotrain.data.batches import Batch
-from onotrain.nn import Draw, Model
+from onotrain.nn import Model
 from onotrain.strategies import BatchShape, StepStatistics
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.telemetry import Telemetry
@@ -42,21 +41,8 @@ class Network:
         """Return the gradient of some rows as memory that was made for them has it."""
         self.model.reserve(end - begin)
         x, targets = FEATURES[begin:end].copy(), TARGETS[begin:end].copy()
-        self.model.gradient(x, targets, weight, Draw(0, 0, begin), np.zeros(2), accumulate=False)
+        self.model.record(x, targets, np.zeros(2), seed=0).run(0, begin, weight)
         return self.gradient
-
-
-def watch(model: Model, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[bool]]:
-    """Return what returns of the arrays that each pass left a loss and its gradient in whether they are in use."""
-    seen: list[weakref.ref[np.ndarray]] = []
-    loss: Any = model.loss
-
-    def watched(logits: np.ndarray, targets: np.ndarray, weight: float, dlogits: np.ndarray, sums: np.ndarray) -> None:
-        seen.extend([weakref.ref(logits), weakref.ref(dlogits)])
-        loss(logits, targets, weight, dlogits, sums)
-
-    monkeypatch.setattr(model, "loss", watched)
-    return lambda: in_use(seen)
 
 
 def in_use(seen: list[weakref.ref[np.ndarray]]) -> list[bool]:
@@ -68,26 +54,6 @@ def slices() -> Iterator[tuple[int, int]]:
     """Yield more slices than are remembered, and the first ones again."""
     sizes = [*range(1, ROWS + 1), 1, 2, 3]
     yield from ((ROWS - size, ROWS) for size in sizes)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_network_forgets_passes(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those over its own rows, and those over rows that ranks share."""
-    network, fresh = Network(), Network()
-    model = network.model
-    factors = {name: np.zeros(shape) for name, shape in model.factor_shapes(ROWS).items()} if packed else None
-    model.reserve(ROWS, factors)
-    used = watch(model, monkeypatch)
-    for begin, end in slices():
-        x = model.rows(begin, end)
-        x[:] = FEATURES[begin:end]
-        model.gradient(x, TARGETS[begin:end], 0.1, Draw(0, 0, begin), np.zeros(2), accumulate=False)
-        if not packed:  # else `factors` are what the gradient is made of
-            np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 0.1), rtol=1e-12, atol=1e-15)
-    if packed:
-        np.testing.assert_array_equal(model.rows(0, ROWS), FEATURES)
-    found = used()
-    assert not any(found[:2]) and 0 < sum(found) <= 2 * BOUND
 
 
 def test_a_rank_forgets_slices() -> None:

@@ -19,7 +19,6 @@ from onotrain import _kernels
 from onotrain.config import json_schema
 from onotrain.config.communication import TopKCodec
 from onotrain.errors import ConfigError
-from onotrain.nn import Draw
 from onotrain.strategies import codecs
 
 
@@ -31,7 +30,7 @@ def gradient(layers: list[Any], loss: str, parameters: list[Any], x: np.ndarray,
         view[...] = values
     model.reserve(len(x))
     model.bind(flat, gradients)
-    model.gradient(x, targets, 1.0 / len(x), Draw(0, 0, 0), loss_sums, accumulate=False)
+    model.record(x, targets, loss_sums, seed=0).run(0, 0, 1.0 / len(x))
     return loss_sums[0] / len(x), list(model.layout.views(gradients).values())
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import builders
 from onotrain import _kernels
-from onotrain.nn import Draw, Model, ParameterLayout
+from onotrain.nn import Model, ParameterLayout
 from onotrain.nn.initializers import initialize
 from onotrain.optim import Shard
 from onotrain.seeds import generator
@@ -142,10 +142,11 @@ def test_the_model_says_which_gradients_are_final() -> None:
     net.bind(parameters, gradient)
     net.reserve(6)
     seen: list[tuple[int, np.ndarray]] = []
-    net.gradient(
-        np.ones((6, 6)), np.zeros(6, np.int32), 1.0, Draw(1, 0, 0), np.zeros(2), accumulate=False,
+    program = net.record(
+        np.ones((6, 6)), np.zeros(6, np.int32), np.zeros(2), seed=1,
         gradient_ready=lambda offset: seen.append((offset, gradient[offset:].copy())),
     )  # fmt: skip
+    program.run(0, 0, 1.0)
     second = next(tensor.offset for tensor in net.layout if tensor.name == "dense_1/weight")
     assert [offset for offset, _ in seen] == [second, second, 0]
     for offset, values in seen:
@@ -199,10 +200,11 @@ def ten_steps() -> list[float]:
     optimizer = builders.optimizer(builders.config(optimizer=rule, training={"clip_norm": 1.0, "dtype": "float64"}))
     state = {name: net.layout.zeros() for name in optimizer.state_names}
     shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
-    losses = []
+    losses, loss_sums = [], np.zeros(2)
+    program = net.record(x, targets, loss_sums, seed=3)
     for step in range(10):
-        loss_sums = np.zeros(2)
-        net.gradient(x, targets, 1 / 20, Draw(seed=3, step=step, first_row=0), loss_sums, accumulate=False)
+        loss_sums[:] = 0
+        program.run(step, 0, 1 / 20)
         losses.append(float(loss_sums[0]) / 20)
         optimizer.update(shard, gradient[None], 0.02, step + 1, lambda values: None)
     return losses

@@ -104,7 +104,7 @@ def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
         functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
     of_dtype = {name: function[_C_NAMES[kind.name]] for name, function in functions.items() if name not in _UNIFORM}
     own = {"gather": _gather(functions["gather"], kind), "shuffle_positions": functions["shuffle_positions"]}
-    return Kernels(kind, build, of_dtype | own)
+    return Kernels(kind, build, of_dtype | own, import_module("onotrain._kernels.program").Program)
 
 
 def _gather(fused: Any, kind: np.dtype[Any]) -> Callable[..., None]:

@@ -15,6 +15,7 @@ from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
 from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
+from onotrain._kernels.program cimport Kernel, Moment, recorded
 
 
 cdef int check_activation(int activation) except -1:
@@ -23,13 +24,17 @@ cdef int check_activation(int activation) except -1:
     return 0
 
 
-cdef Draw make_draw(
-    double dropout, uint64_t seed, long long step, long long layer, long long first_row
-) except *:
+cdef Draw make_draw(double dropout, uint64_t seed, long long layer) except *:
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}, expected a rate of at least 0 and below 1")
     cdef uint32_t threshold = min(<uint32_t> (dropout * 65536 + 0.5), <uint32_t> 65535)
-    return Draw(seed, <uint32_t> step, <uint32_t> layer, <uint32_t> first_row, threshold)
+    return Draw(seed, 0, <uint32_t> layer, 0, threshold)
+
+
+cdef inline Draw at(Draw draw, const Moment* now) noexcept nogil:
+    """Return a draw for the first row of a step."""
+    draw.step, draw.row = <uint32_t> now.step, <uint32_t> now.first_row
+    return draw
 
 
 cdef int expect_shape(str what, const floating[:, ::1] a, Py_ssize_t rows, Py_ssize_t columns) except -1:
@@ -72,6 +77,29 @@ cdef void activate_rows(
         draw.row += 1
 
 
+cdef struct Forward:
+    int r
+    int i
+    int o
+    int activation
+    double negative_slope
+    Draw draw
+    const void* weight
+    const void* bias
+    void* slope
+    void* y
+
+
+cdef int run_dense_forward(const floating* x, const Forward* a, const Moment* now) noexcept nogil:
+    cdef Draw draw = at(a.draw, now)
+    cdef floating* slope = <floating*> a.slope
+    x_weight(a.r, a.i, a.o, x, <const floating*> a.weight, slope)
+    activate_rows(
+        a.r, a.o, <const floating*> a.bias, a.activation, <floating> a.negative_slope, draw, slope, <floating*> a.y
+    )
+    return 0
+
+
 def dense_forward(
     const floating[:, ::1] x not None,          # IN  (r, i)
     const floating[:, ::1] weight not None,     # IN  (o, i)
@@ -85,18 +113,56 @@ def dense_forward(
     long long first_row,
     floating[:, ::1] slope not None,            # OUT (r, o)
     floating[:, ::1] y not None,                # OUT (r, o)
+    bint record=False,
 ):
     """``y = dropout(activation(z))`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
-    cdef Draw draw = make_draw(dropout, seed, step, layer, first_row)
+    cdef Draw draw = make_draw(dropout, seed, layer)
+    cdef Moment now = Moment(step, first_row, 0)
+    cdef Forward a = Forward(
+        r, i, o, activation, negative_slope, draw, in_2d(weight), in_1d(bias), out_2d(slope), out_2d(y)
+    )
     check_activation(activation)
     expect("columns of weight", weight.shape[1], i)
     expect("length of bias", o if bias is None else bias.shape[0], o)
     expect_shape("slope", slope, r, o)
     expect_shape("y", y, r, o)
+    if record:
+        return recorded(
+            <Kernel> run_dense_forward[floating], in_2d(x), &a, sizeof(a), (x, weight, bias, slope, y), ""
+        )
     with nogil:
-        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(slope))
-        activate_rows(r, o, in_1d(bias), activation, <floating> negative_slope, draw, out_2d(slope), out_2d(y))
+        run_dense_forward(in_2d(x), &a, &now)
+
+
+cdef struct Backward:
+    int r
+    int i
+    int o
+    bint accumulate
+    bint shared
+    const void* weight
+    const void* slope
+    void* dy
+    void* dx
+    void* dw
+    void* db
+
+
+cdef int run_dense_backward(const floating* x, const Backward* a, const Moment* now) noexcept nogil:
+    cdef const floating* slope = <const floating*> a.slope
+    cdef floating* dy = <floating*> a.dy
+    if a.db == NULL:
+        multiply(<Py_ssize_t> a.r * a.o, slope, dy)
+    else:
+        if not a.accumulate:
+            memset(a.db, 0, a.o * sizeof(floating))
+        multiply_and_sum_rows(a.r, a.o, slope, dy, <floating*> a.db)
+    if a.dx != NULL:
+        dz_weight(a.r, a.i, a.o, dy, <const floating*> a.weight, <floating*> a.dx)
+    if a.dw != NULL:
+        dz_x(a.r, a.i, a.o, dy, x, a.accumulate, a.shared, <floating*> a.dw)
+    return 0
 
 
 def dense_backward(
@@ -109,12 +175,17 @@ def dense_backward(
     floating[:, ::1] dx,                        # OUT (r, i) or None
     floating[:, ::1] dw,                        # OUT (o, i) or None
     floating[::1] db,                           # OUT (o,) or None
+    bint record=False,
 ):
     """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of dz.
 
     `shared` says that other ranks read dw.
     """
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
+    cdef Moment now = Moment(0, 0, 0)
+    cdef Backward a = Backward(
+        r, i, o, accumulate, shared, in_2d(weight), in_2d(slope), out_2d(dy), out_2d(dx), out_2d(dw), out_1d(db)
+    )
     expect("columns of weight", weight.shape[1], i)
     expect_shape("slope", slope, r, o)
     expect_shape("dy", dy, r, o)
@@ -123,17 +194,12 @@ def dense_backward(
     if dw is not None:
         expect_shape("dw", dw, o, i)
     expect("length of db", o if db is None else db.shape[0], o)
+    if record:
+        return recorded(
+            <Kernel> run_dense_backward[floating], in_2d(x), &a, sizeof(a), (x, weight, slope, dy, dx, dw, db), ""
+        )
     with nogil:
-        if db is None:
-            multiply(<Py_ssize_t> r * o, in_2d(slope), out_2d(dy))
-        else:
-            if not accumulate and o > 0:
-                memset(out_1d(db), 0, o * sizeof(floating))
-            multiply_and_sum_rows(r, o, in_2d(slope), out_2d(dy), out_1d(db))
-        if dx is not None:
-            dz_weight(r, i, o, in_2d(dy), in_2d(weight), out_2d(dx))
-        if dw is not None:
-            dz_x(r, i, o, in_2d(dy), in_2d(x), accumulate, shared, out_2d(dw))
+        run_dense_backward(in_2d(x), &a, &now)
 
 
 cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
@@ -209,6 +275,26 @@ cdef void predict_rows(
             first += COLUMNS
 
 
+cdef struct ElementwiseForward:
+    Py_ssize_t r
+    Py_ssize_t i
+    int activation
+    double negative_slope
+    Draw draw
+    void* slope
+    void* y
+
+
+cdef int run_elementwise_forward(const floating* x, const ElementwiseForward* a, const Moment* now) noexcept nogil:
+    cdef Draw draw = at(a.draw, now)
+    cdef floating* slope = <floating*> a.slope
+    if a.r == 0 or a.i == 0:
+        return 0
+    memcpy(slope, x, a.r * a.i * sizeof(floating))
+    activate_rows(a.r, a.i, NULL, a.activation, <floating> a.negative_slope, draw, slope, <floating*> a.y)
+    return 0
+
+
 def elementwise_forward(
     const floating[:, ::1] x not None,          # IN  (r, i)
     int activation,
@@ -220,35 +306,53 @@ def elementwise_forward(
     long long first_row,
     floating[:, ::1] slope not None,            # OUT (r, i)
     floating[:, ::1] y not None,                # OUT (r, i)
+    bint record=False,
 ):
     """``y = dropout(activation(x))`` and ``slope = dy/dx``."""
     cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
-    cdef Draw draw = make_draw(dropout, seed, step, layer, first_row)
+    cdef Draw draw = make_draw(dropout, seed, layer)
+    cdef Moment now = Moment(step, first_row, 0)
+    cdef ElementwiseForward a = ElementwiseForward(r, i, activation, negative_slope, draw, out_2d(slope), out_2d(y))
     check_activation(activation)
     expect_shape("slope", slope, r, i)
     expect_shape("y", y, r, i)
-    if r == 0 or i == 0:
-        return
+    if record:
+        return recorded(<Kernel> run_elementwise_forward[floating], in_2d(x), &a, sizeof(a), (x, slope, y), "")
     with nogil:
-        memcpy(out_2d(slope), in_2d(x), r * i * sizeof(floating))
-        activate_rows(r, i, NULL, activation, <floating> negative_slope, draw, out_2d(slope), out_2d(y))
+        run_elementwise_forward(in_2d(x), &a, &now)
+
+
+cdef struct ElementwiseBackward:
+    Py_ssize_t n
+    const void* dy
+    void* dx
+
+
+cdef int run_elementwise_backward(const floating* slope, const ElementwiseBackward* a, const Moment* now) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef const floating* dy = <const floating*> a.dy
+    cdef floating* dx = <floating*> a.dx
+    for c in range(a.n):
+        dx[c] = dy[c] * slope[c]
+    return 0
 
 
 def elementwise_backward(
     const floating[:, ::1] slope not None,      # IN  (r, i)
     const floating[:, ::1] dy not None,         # IN  (r, i)
     floating[:, ::1] dx not None,               # OUT (r, i)
+    bint record=False,
 ):
     """``dx = dy * slope``."""
-    cdef Py_ssize_t r = slope.shape[0], i = slope.shape[1], c
-    cdef const floating* s = in_2d(slope)
-    cdef const floating* g = in_2d(dy)
-    cdef floating* out = out_2d(dx)
+    cdef Py_ssize_t r = slope.shape[0], i = slope.shape[1]
+    cdef Moment now = Moment(0, 0, 0)
+    cdef ElementwiseBackward a = ElementwiseBackward(r * i, in_2d(dy), out_2d(dx))
     expect_shape("dy", dy, r, i)
     expect_shape("dx", dx, r, i)
+    if record:
+        return recorded(<Kernel> run_elementwise_backward[floating], in_2d(slope), &a, sizeof(a), (slope, dy, dx), "")
     with nogil:
-        for c in range(r * i):
-            out[c] = g[c] * s[c]
+        run_elementwise_backward(in_2d(slope), &a, &now)
 
 
 def elementwise_predict(

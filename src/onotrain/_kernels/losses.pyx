@@ -13,8 +13,9 @@ from cython cimport floating
 from libc cimport math
 from libc.stdint cimport int32_t
 
-from onotrain._kernels.arrays cimport expect, in_2d, out_2d
+from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
 from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, total
+from onotrain._kernels.program cimport Kernel, Moment, recorded
 
 cdef enum:
     BLOCK = 256     # elements whose losses wait in the first-level cache for their sum
@@ -53,13 +54,60 @@ cdef Py_ssize_t exponentials(
     return best
 
 
-cdef Py_ssize_t first_outside(const int32_t[::1] targets, Py_ssize_t o) noexcept nogil:
+cdef Py_ssize_t first_outside(Py_ssize_t r, const int32_t* targets, Py_ssize_t o) noexcept nogil:
     """Place of the first target outside ``range(o)``, or -1."""
     cdef Py_ssize_t q
-    for q in range(targets.shape[0]):
+    for q in range(r):
         if targets[q] < 0 or targets[q] >= o:
             return q
     return -1
+
+
+cdef struct CrossEntropy:
+    Py_ssize_t r
+    Py_ssize_t o
+    double label_smoothing
+    const int32_t* targets
+    const void* row_weights
+    void* dlogits
+    double* loss_sums
+
+
+cdef int run_cross_entropy(const floating* z, const CrossEntropy* a, const Moment* now) noexcept nogil:
+    cdef Py_ssize_t o = a.o, q, c, best
+    cdef const floating* row_weights = <const floating*> a.row_weights
+    cdef floating* dz = <floating*> a.dlogits
+    cdef double hit = 1 - a.label_smoothing, miss = a.label_smoothing / o if o > 0 else 0, share = now.weight
+    cdef double denominator, loss, spread, losses = 0, right = 0
+    cdef floating factor, offset = <floating> (now.weight * miss)
+    cdef int32_t target
+    if first_outside(a.r, a.targets, o) >= 0:
+        return 1
+    for q in range(a.r):
+        target = a.targets[q]
+        best = exponentials(o, z, dz, &denominator)
+        loss = math.log(denominator) - hit * (<double> z[target] - <double> z[best])
+        if miss > 0:  # a logit of -inf has an infinite loss only if it is asked for
+            spread = 0
+            for c in range(o):
+                spread += <double> z[c] - <double> z[best]
+            loss -= miss * spread
+        if row_weights != NULL:
+            loss *= row_weights[q]
+            share = now.weight * row_weights[q]
+            offset = <floating> (share * miss)
+        losses += loss
+        right += best == target and loss == loss  # NaN is never right
+        if dz != NULL:
+            factor = <floating> (share / denominator)
+            for c in range(o):
+                dz[c] = dz[c] * factor - offset
+            dz[target] -= <floating> (share * hit)
+            dz += o
+        z += o
+    a.loss_sums[0] += losses
+    a.loss_sums[1] += right
+    return 0
 
 
 def softmax_cross_entropy(
@@ -70,56 +118,37 @@ def softmax_cross_entropy(
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
 ):
     """Cross-entropy of softmax(logits) with the class `targets`, a part of which is spread evenly over all classes.
 
     ``loss = -log softmax(z) . t`` with ``t = (1 - label_smoothing) onehot + label_smoothing / o``; a row is right if
     its first largest logit is the target's.
     """
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q, c, best, bad
-    cdef const floating* z = in_2d(logits)
-    cdef floating* dz = out_2d(dlogits)
-    cdef double denominator, loss, spread, losses = 0, right = 0
-    cdef double hit = 1 - label_smoothing, miss = label_smoothing / o if o > 0 else 0, share = weight
-    cdef floating factor, offset = <floating> (weight * miss)
-    cdef int32_t target
-    cdef bint weighted = row_weights is not None
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], bad
+    cdef const int32_t* target = &targets[0] if targets.shape[0] > 0 else NULL
+    cdef Moment now = Moment(0, 0, weight)
+    cdef int wrong
     expect("length of targets", targets.shape[0], r)
-    if weighted:
+    if row_weights is not None:
         expect("length of row_weights", row_weights.shape[0], r)
     expect("length of loss_sums", loss_sums.shape[0], 2)
     if dlogits is not None:
         expect("rows of dlogits", dlogits.shape[0], r)
         expect("columns of dlogits", dlogits.shape[1], o)
+    cdef CrossEntropy a = CrossEntropy(
+        r, o, label_smoothing, target, in_1d(row_weights), out_2d(dlogits), &loss_sums[0]
+    )
+    if record:
+        return recorded(
+            <Kernel> run_cross_entropy[floating], in_2d(logits), &a, sizeof(a),
+            (logits, targets, row_weights, dlogits, loss_sums), f"targets: expected classes below {o}",
+        )
     with nogil:
-        bad = first_outside(targets, o)
-    if bad >= 0:
+        wrong = run_cross_entropy(in_2d(logits), &a, &now)
+    if wrong:
+        bad = first_outside(r, target, o)
         raise IndexError(f"targets[{bad}]: got {targets[bad]}, expected a class below {o}")
-    with nogil:
-        for q in range(r):
-            target = targets[q]
-            best = exponentials(o, z, dz, &denominator)
-            loss = math.log(denominator) - hit * (<double> z[target] - <double> z[best])
-            if miss > 0:  # a logit of -inf has an infinite loss only if it is asked for
-                spread = 0
-                for c in range(o):
-                    spread += <double> z[c] - <double> z[best]
-                loss -= miss * spread
-            if weighted:
-                loss *= row_weights[q]
-                share = weight * row_weights[q]
-                offset = <floating> (share * miss)
-            losses += loss
-            right += best == target and loss == loss  # NaN is never right
-            if dz != NULL:
-                factor = <floating> (share / denominator)
-                for c in range(o):
-                    dz[c] = dz[c] * factor - offset
-                dz[target] -= <floating> (share * hit)
-                dz += o
-            z += o
-        loss_sums[0] += losses
-        loss_sums[1] += right
 
 
 cdef inline floating binary_cross_entropy_of(floating z, floating target, floating* slope) noexcept nogil:
@@ -225,11 +254,6 @@ cdef void add_weighted_loss(
             dz += o
 
 
-cdef inline const floating* in_1d(const floating[::1] values) noexcept nogil:
-    """First of some values, or NULL of none."""
-    return &values[0] if values is not None and values.shape[0] > 0 else NULL
-
-
 cdef int check(
     const floating[:, ::1] logits, const floating[:, ::1] targets, const floating[::1] row_weights,
     const floating[::1] output_weights, floating[:, ::1] dlogits, double[::1] loss_sums
@@ -246,63 +270,46 @@ cdef int check(
     return expect("length of loss_sums", loss_sums.shape[0], 2)
 
 
-cdef int checked_loss(
-    Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets,
-    const floating[::1] row_weights, const floating[::1] output_weights, double weight, floating[:, ::1] dlogits,
-    double[::1] loss_sums,
-) except -1:
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1]
-    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
-    if row_weights is None and output_weights is None:
-        with nogil:
-            add_loss(
-                kind, <floating> delta, r * o, in_2d(logits), in_2d(targets), NULL, <floating> weight, out_2d(dlogits),
-                &loss_sums[0],
-            )
+cdef struct OutputLoss:
+    Kind kind
+    double delta
+    Py_ssize_t r
+    Py_ssize_t o
+    const void* targets
+    const void* row_weights
+    const void* output_weights
+    void* dlogits
+    double* loss_sums
+
+
+cdef int run_output_loss(const floating* z, const OutputLoss* a, const Moment* now) noexcept nogil:
+    cdef const floating* target = <const floating*> a.targets
+    cdef const floating* row_weights = <const floating*> a.row_weights
+    cdef const floating* output_weights = <const floating*> a.output_weights
+    cdef floating* dz = <floating*> a.dlogits
+    if a.r == 0 or a.o == 0:
         return 0
-    with nogil:
+    if a.kind == BINARY_CROSS_ENTROPY:
+        a.loss_sums[1] += right_rows(a.r, a.o, z, target, output_weights != NULL)
+    if row_weights == NULL and output_weights == NULL:
+        add_loss(a.kind, <floating> a.delta, a.r * a.o, z, target, NULL, <floating> now.weight, dz, a.loss_sums)
+    else:
         add_weighted_loss(
-            kind, <floating> delta, r, o, in_2d(logits), in_2d(targets), in_1d(row_weights), in_1d(output_weights),
-            weight, out_2d(dlogits), &loss_sums[0],
+            a.kind, <floating> a.delta, a.r, a.o, z, target, row_weights, output_weights, now.weight, dz, a.loss_sums
         )
     return 0
 
 
-def binary_cross_entropy(
-    const floating[:, ::1] logits not None,     # IN  (r, o)
-    const floating[:, ::1] targets not None,    # IN  (r, o)
-    const floating[::1] row_weights,            # IN  (r,) or None
-    const floating[::1] output_weights,         # IN  (o,) or None
-    double weight,
-    floating[:, ::1] dlogits,                   # OUT (r, o) or None
-    double[::1] loss_sums not None,                 # IN, OUT (2,)
-):
-    """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are.
-
-    With `output_weights`: by the part of its measured targets, however much their outputs weigh.
-    """
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], c, right = 0
-    cdef const floating* z = in_2d(logits)
-    cdef const floating* target = in_2d(targets)
-    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
-    if r == 0 or o == 0:
-        return
-    with nogil:
-        if output_weights is None:
-            for c in range(r * o):
-                right += (z[c] > 0) == (target[c] > 0.5)
-            loss_sums[1] += <double> right / <double> o
-        else:
-            loss_sums[1] += right_of_measured(r, o, z, target)
-    checked_loss[floating](
-        BINARY_CROSS_ENTROPY, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums
-    )
-
-
-cdef double right_of_measured(Py_ssize_t r, Py_ssize_t o, const floating* z, const floating* target) noexcept nogil:
-    """Sum over the rows of the part of their measured targets that are right."""
-    cdef Py_ssize_t q, c, right, measured
+cdef double right_rows(
+    Py_ssize_t r, Py_ssize_t o, const floating* z, const floating* target, bint missing
+) noexcept nogil:
+    """Sum over the rows of the part of their targets that are right, of the measured ones if some are missing."""
+    cdef Py_ssize_t q, c, right = 0, measured
     cdef double rows = 0
+    if not missing:
+        for c in range(r * o):
+            right += (z[c] > 0) == (target[c] > 0.5)
+        return <double> right / <double> o
     for q in range(r):
         right = 0
         measured = 0
@@ -314,6 +321,45 @@ cdef double right_of_measured(Py_ssize_t r, Py_ssize_t o, const floating* z, con
     return rows
 
 
+cdef object output_loss(
+    Kind kind, double delta, const floating[:, ::1] logits, const floating[:, ::1] targets,
+    const floating[::1] row_weights, const floating[::1] output_weights, double weight, floating[:, ::1] dlogits,
+    double[::1] loss_sums, bint record,
+):
+    cdef Moment now = Moment(0, 0, weight)
+    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
+    cdef OutputLoss a = OutputLoss(
+        kind, delta, logits.shape[0], logits.shape[1], in_2d(targets), in_1d(row_weights), in_1d(output_weights),
+        out_2d(dlogits), &loss_sums[0],
+    )
+    if record:
+        return recorded(
+            <Kernel> run_output_loss[floating], in_2d(logits), &a, sizeof(a),
+            (logits, targets, row_weights, output_weights, dlogits, loss_sums), "",
+        )
+    with nogil:
+        run_output_loss(in_2d(logits), &a, &now)
+
+
+def binary_cross_entropy(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
+):
+    """Binary cross-entropy of sigmoid(logits); a row counts as right by the part of its outputs that are.
+
+    With `output_weights`: by the part of its measured targets, however much their outputs weigh.
+    """
+    return output_loss[floating](
+        BINARY_CROSS_ENTROPY, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )
+
+
 def squared_error(
     const floating[:, ::1] logits not None,     # IN  (r, o)
     const floating[:, ::1] targets not None,    # IN  (r, o)
@@ -322,9 +368,12 @@ def squared_error(
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
 ):
     """``(z - t)^2``."""
-    checked_loss[floating](SQUARED_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    return output_loss[floating](
+        SQUARED_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )
 
 
 def absolute_error(
@@ -335,9 +384,12 @@ def absolute_error(
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
 ):
     """``|z - t|``, with slope 0 at 0."""
-    checked_loss[floating](ABSOLUTE_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    return output_loss[floating](
+        ABSOLUTE_ERROR, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )
 
 
 def huber(
@@ -349,9 +401,12 @@ def huber(
     double weight,
     floating[:, ::1] dlogits,                   # OUT (r, o) or None
     double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
 ):
     """``e^2 / 2`` for ``|e| <= delta``, else ``delta (|e| - delta / 2)``, of the error ``e = z - t``."""
-    checked_loss[floating](HUBER, delta, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    return output_loss[floating](
+        HUBER, delta, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )
 
 
 def softmax(

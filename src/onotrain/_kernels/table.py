@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onotrain._kernels import reference, reference_codecs, reference_update
+from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
 
 
 class Kernels:
@@ -26,6 +27,8 @@ class Kernels:
         Name of the build.
     kernels
         Each of `NAMES`; None for the reference implementations.
+    program
+        Makes a program of calls that these kernels record; None: programs call the kernels from Python.
     """
 
     gemm = staticmethod(reference.gemm)
@@ -58,14 +61,37 @@ class Kernels:
     keep_rest = staticmethod(reference_codecs.keep_rest)
 
     def __init__(
-        self, dtype: np.dtype[Any], path: str, kernels: Mapping[str, Callable[..., Any]] | None = None
+        self,
+        dtype: np.dtype[Any],
+        path: str,
+        kernels: Mapping[str, Callable[..., Any]] | None = None,
+        program: Callable[[Sequence[Any]], Program] | None = None,
     ) -> None:
-        self.dtype, self.path = dtype, path
+        self.dtype, self.path, self._program = dtype, path, program
         if kernels is not None:
             vars(self).update({name: kernels[name] for name in NAMES})
 
+    def record(self, name: str, *arguments: Any) -> Any:
+        """Return a call of a kernel for a `program`: arguments are checked now, and kept.
+
+        Parameters
+        ----------
+        name
+            Of a kernel that takes ``record``, in a compiled build.
+        arguments
+            Of the kernel; `Live` ones are known only when the program runs.
+        """
+        kernel = getattr(self, name)
+        if self._program is None:
+            return PythonCall(kernel, *arguments)
+        return kernel(*(0 if isinstance(each, Live) else each for each in arguments), record=True)
+
+    def program(self, calls: Sequence[Any]) -> Program:
+        """Return a program of recorded calls, and of Python functions of step, first row and weight."""
+        return PythonProgram(calls) if self._program is None else self._program(calls)
+
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
-        """Return kernels with ``wrap(name, kernel)`` in the place of each."""
+        """Return kernels with ``wrap(name, kernel)`` in the place of each, also in programs."""
         return Kernels(self.dtype, self.path, {name: wrap(name, getattr(self, name)) for name in NAMES})
 
 

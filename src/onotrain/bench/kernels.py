@@ -19,7 +19,7 @@ from onotrain._kernels import empty
 from onotrain.bench.measure import Call, Say, Timing, measure
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
-from onotrain.nn import Draw, Model
+from onotrain.nn import Model
 from onotrain.optim import Optimizer, Shard
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
@@ -27,7 +27,7 @@ from onotrain.parallel.world import World
 
 #: Most bytes of samples to gather from.
 _SAMPLE_BYTES = 32 << 20
-_DRAW = Draw(seed=1, step=0, first_row=0)
+_SEED, _STEP, _FIRST_ROW = 1, 0, 0
 
 
 def run(
@@ -146,7 +146,7 @@ class _Bench:
         name, kind = f"{layer.name} {layer.inputs}-{layer.outputs}", layer.activation
         ahead = partial(
             kernels.dense_forward, x, weight, bias, kind.code, kind.negative_slope, layer.dropout,
-            *_DRAW[:2], index, _DRAW.first_row, slope, y,
+            _SEED, _STEP, index, _FIRST_ROW, slope, y,
         )  # fmt: skip
         back = partial(kernels.dense_backward, x, weight, ones, False, self._shared, dy, dx, dw, db)
         # The same arrays as the kernels': what differs is the arithmetic, not the memory.
@@ -168,7 +168,8 @@ class _Bench:
         model: Model = self._model
         model.reserve(rows)
         x, targets, loss_sums = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
-        call = partial(model.gradient, x, targets, 1.0 / rows, _DRAW, loss_sums, accumulate=False)
+        program = model.record(x, targets, loss_sums, seed=_SEED)
+        call = partial(program.run, _STEP, _FIRST_ROW, 1.0 / rows)
         name = f"{self._subject.describe()['network']}, forward + backward"
         return self._result("network", name, rows, [call, partial(_all, gemms)], operations, 0)
 

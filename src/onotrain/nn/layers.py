@@ -2,7 +2,9 @@
 
 Dimensions: ``r`` rows of the batch on this rank, ``i`` inputs, ``o`` outputs of a layer.
 
-A forward pass in training leaves in ``slope`` the derivative of the output by the pre-activation, dropout included; the
+In training, layers *record* kernels, which a program then runs in every step without Python between them.
+
+A forward pass leaves in ``slope`` the derivative of the output by the pre-activation, dropout included; the
 backward pass therefore needs neither the pre-activation, nor the mask, nor the name of the activation.
 
 A new kind of layer is a class with this interface, a line in `KINDS`, and its options in `onotrain.config`.
@@ -13,24 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels.recording import Live
 from onotrain.known_names import ACTIVATIONS, ActivationName
 from onotrain.nn.initializers import initialize
 from onotrain.seeds import generator
 
-
-class Draw(NamedTuple):
-    """What a dropout mask is a function of, besides the layer: the same for any number of ranks."""
-
-    seed: int
-    #: Optimiser step, counted from 0.
-    step: int
-    #: Row of the global batch at which this rank's rows begin.
-    first_row: int
+#: Takes the name of a kernel and its arguments, which are checked now, for a program that runs it later.
+Record = Callable[..., None]
 
 
 class Layer(Protocol):
@@ -58,14 +54,18 @@ class Layer(Protocol):
         """
         ...
 
-    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
-        """Write the output for ``x (r, i)`` to ``y (r, o)`` and its derivative to ``slope (r, o)``."""
+    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+        """Record what writes the output for ``x (r, i)`` to ``y (r, o)`` and its derivative to ``slope (r, o)``.
+
+        `seed` is that of the dropout masks.
+        """
         ...
 
     def backward(
-        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
-    ) -> None:
-        """Turn ``dy (r, o)`` (overwritten) into ``dx (r, i)``, if wanted, and the bound gradients of the parameters."""
+        self, record: Record, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *,
+        accumulate: bool,
+    ) -> None:  # fmt: skip
+        """Record what turns ``dy (r, o)`` (overwritten) into ``dx (r, i)``, if wanted, and into the bound gradients."""
         ...
 
     def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -142,18 +142,19 @@ class Dense:
         self.activation, self.dropout = activation or self.activation, dropout
         return True
 
-    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
-        """Write ``y`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
-        self._kernels.dense_forward(
-            x, self._weight, self._bias, self.activation.code, self.activation.negative_slope, self.dropout,
-            draw.seed, draw.step, self._index, draw.first_row, slope, y,
+    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+        """``y`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
+        record(
+            "dense_forward", x, self._weight, self._bias, self.activation.code, self.activation.negative_slope,
+            self.dropout, seed, Live.STEP, self._index, Live.FIRST_ROW, slope, y,
         )  # fmt: skip
 
     def backward(
-        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
-    ) -> None:
+        self, record: Record, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *,
+        accumulate: bool,
+    ) -> None:  # fmt: skip
         """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
-        self._kernels.dense_backward(x, self._weight, slope, accumulate, self._shared, dy, dx, self._dw, self._db)
+        record("dense_backward", x, self._weight, slope, accumulate, self._shared, dy, dx, self._dw, self._db)
 
     def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         """Return those of the weight and, if there is one, of the bias."""
@@ -192,19 +193,20 @@ class Elementwise:
     ) -> None:
         """Do nothing: there are no parameters."""
 
-    def forward(self, x: np.ndarray, draw: Draw, slope: np.ndarray, y: np.ndarray) -> None:
-        """Write ``y`` and ``slope = dy/dx``."""
-        self._kernels.elementwise_forward(
-            x, self.activation.code, self.activation.negative_slope, self.dropout,
-            draw.seed, draw.step, self._index, draw.first_row, slope, y,
+    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+        """``y`` and ``slope = dy/dx``."""
+        record(
+            "elementwise_forward", x, self.activation.code, self.activation.negative_slope, self.dropout,
+            seed, Live.STEP, self._index, Live.FIRST_ROW, slope, y,
         )  # fmt: skip
 
     def backward(
-        self, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *, accumulate: bool
-    ) -> None:
+        self, record: Record, x: np.ndarray, slope: np.ndarray, dy: np.ndarray, dx: np.ndarray | None, *,
+        accumulate: bool,
+    ) -> None:  # fmt: skip
         """``dx = dy * slope``."""
         if dx is not None:
-            self._kernels.elementwise_backward(slope, dy, dx)
+            record("elementwise_backward", slope, dy, dx)
 
     def factors(self, x: np.ndarray, dz: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
         """Return nothing: there are no parameters."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels.recording import Live
 from onotrain.config.loss import PLUGINS
 from onotrain.config.options import LossOptions, Task
 from onotrain.errors import UsageError
@@ -90,6 +91,23 @@ class Loss(ABC):
         """
         ...
 
+    def recorded(
+        self,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        dlogits: np.ndarray,
+        loss_sums: np.ndarray,
+        row_weights: np.ndarray | None,
+        output_weights: np.ndarray | None,
+    ) -> Any:
+        """Return the call of the loss with these arrays, for a program (`onotrain._kernels.Kernels.program`)."""
+        weights = some_weights(row_weights, output_weights)
+
+        def call(step: int, first_row: int, weight: float) -> None:
+            self(logits, targets, weight, dlogits, loss_sums, **weights)
+
+        return call
+
     @property
     def weighs_rows(self) -> bool:
         """Whether it takes `row_weights`."""
@@ -142,17 +160,17 @@ def some_weights(row_weights: np.ndarray | None, output_weights: np.ndarray | No
 
 def build(options: LossOptions, outputs: int, kernels: Kernels) -> Loss:
     """Return the loss of a ``loss`` section, for a last layer of `outputs` outputs."""
-    make = _KernelLoss if options.name in _GRADIENTS else PLUGINS.load(options.name)
+    make = _KernelLoss if options.name in _KERNELS else PLUGINS.load(options.name)
     loss: Loss = make(options, outputs, kernels)
     return loss
 
 
 class _KernelLoss(Loss):
-    """A loss that is a kernel with its options bound."""
+    """A loss that is a kernel, with its options among the arguments."""
 
     def __init__(self, options: Any, outputs: int, kernels: Kernels) -> None:
         super().__init__(options, outputs, kernels)
-        self._gradient = _GRADIENTS[self.name](kernels, options)
+        self._kernels, (self._kernel, self._arguments) = kernels, _KERNELS[self.name]
 
     def __call__(
         self,
@@ -165,41 +183,34 @@ class _KernelLoss(Loss):
         output_weights: np.ndarray | None = None,
     ) -> None:
         """Run the kernel."""
-        self._gradient(logits, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+        own = self._arguments(self.options, output_weights)
+        getattr(self._kernels, self._kernel)(logits, targets, row_weights, *own, weight, dlogits, loss_sums)
+
+    def recorded(
+        self,
+        logits: np.ndarray,
+        targets: np.ndarray,
+        dlogits: np.ndarray,
+        loss_sums: np.ndarray,
+        row_weights: np.ndarray | None,
+        output_weights: np.ndarray | None,
+    ) -> Any:
+        """Record the kernel."""
+        own = self._arguments(self.options, output_weights)
+        return self._kernels.record(self._kernel, logits, targets, row_weights, *own, Live.WEIGHT, dlogits, loss_sums)
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:
     np.copyto(out, logits)
 
 
-_Array = np.ndarray
-_Gradient = Callable[[_Array, _Array, "_Array | None", "_Array | None", float, "_Array | None", _Array], None]
-
-
-def _cross_entropy(kernels: Kernels, spec: Any) -> _Gradient:
-    kernel, smoothing = kernels.softmax_cross_entropy, spec.label_smoothing
-    return lambda logits, targets, row_weights, output_weights, weight, dlogits, loss_sums: kernel(
-        logits,
-        targets,
-        row_weights,
-        smoothing,
-        weight,
-        dlogits,
-        loss_sums,  # its outputs are not independent
-    )
-
-
-def _huber(kernels: Kernels, spec: Any) -> _Gradient:
-    kernel, delta = kernels.huber, spec.delta
-    return lambda logits, targets, row_weights, output_weights, weight, dlogits, loss_sums: kernel(
-        logits, targets, row_weights, output_weights, delta, weight, dlogits, loss_sums
-    )
-
-
-_GRADIENTS: dict[str, Callable[[Kernels, Any], _Gradient]] = {
-    "cross_entropy": _cross_entropy,
-    "binary_cross_entropy": lambda kernels, spec: kernels.binary_cross_entropy,
-    "mse": lambda kernels, spec: kernels.squared_error,
-    "mae": lambda kernels, spec: kernels.absolute_error,
-    "huber": _huber,
+#: Kernel of each loss, and its arguments between the weights of the rows and that of the gradient, made of the options
+#: and of the weights of the outputs.
+_KERNELS: dict[str, tuple[str, Callable[[Any, np.ndarray | None], tuple[Any, ...]]]] = {
+    # its outputs are not independent
+    "cross_entropy": ("softmax_cross_entropy", lambda options, weights: (options.label_smoothing,)),
+    "binary_cross_entropy": ("binary_cross_entropy", lambda options, weights: (weights,)),
+    "mse": ("squared_error", lambda options, weights: (weights,)),
+    "mae": ("absolute_error", lambda options, weights: (weights,)),
+    "huber": ("huber", lambda options, weights: (weights, options.delta)),
 }

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from onotrain._kernels import Kernels, empty
+from onotrain._kernels.recording import Program, PythonCall
 from onotrain.nn import losses
-from onotrain.nn.layers import KINDS, Draw, Layer, Stack
+from onotrain.nn.layers import KINDS, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
-
-#: Passes whose arrays are remembered: a run has a few numbers of rows, and more where a load balance changes slices.
-_PASSES = 64
 
 #: A layer with its parameters and, if there are any, its gradients, by suffix.
 _Bound = tuple[Layer, dict[str, np.ndarray], dict[str, np.ndarray] | None]
-
-
-class _Stage(NamedTuple):
-    """A layer with the arrays of a pass over some number of rows."""
-
-    layer: Layer
-    #: Its input; None for the first layer, whose input is the batch.
-    x: np.ndarray | None
-    slope: np.ndarray
-    y: np.ndarray
-    dy: np.ndarray
-    #: None for the first layer that is trained: nothing in front of it learns.
-    dx: np.ndarray | None
-    #: Where the layer's parameters begin in the flat vector; those of the layers behind it lie after them.
-    offset: int
 
 
 class Model:
@@ -60,6 +43,7 @@ class Model:
         self.inputs = inputs
         self.outputs = stack.width
         self.dtype = kernels.dtype
+        self._kernels = kernels
         self.loss = losses.build(loss, self.outputs, kernels)
         self.layout = ParameterLayout(
             ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()),
@@ -77,8 +61,6 @@ class Model:
         self._gradients: list[np.ndarray] = []
         #: Whether the arrays of a pass are rows of those of the whole batch.
         self._packed = False
-        #: By first reserved row and number of rows.
-        self._passes: dict[tuple[int, int], list[_Stage]] = {}
 
     def _begins(self) -> list[int]:
         """Return where each layer's parameters begin in the flat vector, or those of the layers behind it."""
@@ -147,10 +129,9 @@ class Model:
         self._outputs = [factors[f"output/{number}"] for number in numbers]
         self._gradients = [factors[f"dz/{number}"] for number in numbers]
         self._slopes = [empty((rows, layer.outputs), self.dtype) for layer in self.layers]
-        self._passes = {}
 
     def rows(self, begin: int, end: int) -> np.ndarray:
-        """Return where rows `begin` to `end` of a batch are to be put for `gradient`."""
+        """Return where rows `begin` to `end` of a batch are to be put for a program of `record`."""
         return self._x[begin:end] if self._packed else self._x[: end - begin]
 
     def factors(self, rows: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
@@ -162,29 +143,23 @@ class Model:
             for suffix, made_of in layer.factors(x[:rows], dz[:rows]).items()
         }
 
-    def _stages(self, begin: int, rows: int) -> list[_Stage]:
-        """Return the layers with their arrays for `rows` rows from row `begin` of the reserved ones on."""
-        slopes = [array[:rows] for array in self._slopes]
-        outputs, gradients = (
-            [array[begin : begin + rows] for array in arrays] for arrays in (self._outputs, self._gradients)
-        )
-        before = [None if index <= self._trained_inputs else gradients[index - 1] for index in range(len(slopes))]
-        return list(map(_Stage, self.layers, [None, *outputs], slopes, outputs, gradients, before, self._offsets))
-
-    def gradient(
+    def record(
         self,
         x: np.ndarray,
         targets: np.ndarray,
-        weight: float,
-        draw: Draw,
         loss_sums: np.ndarray,
         *,
-        accumulate: bool,
+        seed: int,
+        begin: int = 0,
+        accumulate: bool = False,
         gradient_ready: Callable[[int], None] | None = None,
         row_weights: np.ndarray | None = None,
         output_weights: np.ndarray | None = None,
-    ) -> None:
-        """Compute this rank's part of the gradient of the global batch's mean loss.
+    ) -> Program:
+        """Return a program that computes this rank's part of the gradient of the global batch's mean loss.
+
+        It works on the arrays that are given here, and on those of `bind` and `reserve`: after another one of these it
+        is of no use any more.
 
         Parameters
         ----------
@@ -193,33 +168,35 @@ class Model:
             of factors; 0 rows make a gradient of zeros.
         targets
             int32 ``(r,)`` for classes, else ``(r, outputs)``.
-        weight
-            1 / samples of the global batch.
-        draw
-            Key of the dropout masks.
         loss_sums
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
+        seed
+            Of the dropout masks.
+        begin
+            Row of the batch at which these rows begin.
         accumulate
             Add to the gradients of the batch's earlier micro-batches instead of overwriting them.
         gradient_ready
-            Called after every layer with where in the flat vector gradients begin that this call will not touch again.
+            Called after every layer with where in the flat vector gradients begin that this run will not touch again.
         row_weights
             How much each row counts, ``(r,)`` in the model's dtype; None: all alike.
         output_weights
             How much each output counts, ``(outputs,)``; None: all alike, and no target is missing.
         """
-        place = draw.first_row if self._packed else 0, len(x)
-        stages = self._passes.get(place)
-        if stages is None:
-            if len(self._passes) == _PASSES:
-                self._passes.clear()
-            stages = self._passes[place] = self._stages(*place)
-        y = x
-        for layer, _, slope, out, *_ in stages:
-            layer.forward(y, draw, slope, out)
-            y = out
-        self.loss(y, targets, weight, stages[-1].dy, loss_sums, **losses.some_weights(row_weights, output_weights))
-        for layer, inputs, slope, _, dy, dx, offset in reversed(stages[self._trained_inputs :]):
-            layer.backward(x if inputs is None else inputs, slope, dy, dx, accumulate=accumulate)
+        calls: list[Any] = []
+
+        def record(name: str, *arguments: Any) -> None:
+            calls.append(self._kernels.record(name, *arguments))
+
+        rows = slice(begin, begin + len(x)) if self._packed else slice(0, len(x))
+        slopes = [slope[: len(x)] for slope in self._slopes]
+        inputs, dys = [x, *(y[rows] for y in self._outputs)], [dy[rows] for dy in self._gradients]
+        for number, layer in enumerate(self.layers):
+            layer.forward(record, inputs[number], seed, slopes[number], inputs[number + 1])
+        calls.append(self.loss.recorded(inputs[-1], targets, dys[-1], loss_sums, row_weights, output_weights))
+        for number in range(len(self.layers) - 1, self._trained_inputs - 1, -1):
+            dx = dys[number - 1] if number > self._trained_inputs else None
+            self.layers[number].backward(record, inputs[number], slopes[number], dys[number], dx, accumulate=accumulate)
             if gradient_ready is not None:
-                gradient_ready(offset)
+                calls.append(PythonCall(gradient_ready, self._offsets[number]))
+        return self._kernels.program(calls)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from onotrain._kernels.recording import Program
 from onotrain.config import Config
 from onotrain.data.batches import Batch
 from onotrain.data.feed import Feed
 from onotrain.memory import check_memory
-from onotrain.nn import Draw, Model
+from onotrain.nn import Model
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.seeds import key
@@ -24,7 +24,7 @@ _SLICES = 8
 
 
 class _MicroBatch(NamedTuple):
-    """What one call of the model computes: this rank's slice of a batch, or a part of it."""
+    """What one program computes: this rank's slice of a batch, or a part of it."""
 
     #: Rows of the batch.
     begin: int
@@ -33,10 +33,8 @@ class _MicroBatch(NamedTuple):
     targets: np.ndarray
     #: How much each row counts; None: all alike.
     weights: np.ndarray | None
-    #: Whether it adds to the gradient of those before it.
-    accumulate: bool
-    #: That of the strategy for the last one, which makes gradients final.
-    gradient_ready: Callable[[int], None] | None
+    #: What is computed with them.
+    program: Program
 
 
 class LocalGradient:
@@ -64,6 +62,7 @@ class LocalGradient:
         self._dropout_seed = key(training.seed, "dropout")
         self._targets = np.empty(0)
         self._weights: np.ndarray | None = None
+        self._losses = np.zeros(2)
         #: By this rank's slice of a batch.
         self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
 
@@ -108,15 +107,12 @@ class LocalGradient:
         slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
         weight = slices.weight(samples)
         start, elsewhere = clock.now(), clock.elsewhere
-        for begin, end, x, targets, weights, accumulate, ready in self._of(slices.local(Batch(0, samples))):
+        self._losses[:] = 0
+        for begin, end, x, targets, weights, program in self._of(slices.local(Batch(0, samples))):
             self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets, weights)
-            draw = Draw(self._dropout_seed, step, begin)
-            self._model.gradient(
-                x, targets, weight, draw, statistics.losses,
-                accumulate=accumulate, gradient_ready=ready, row_weights=weights,
-                output_weights=self._feed.output_weights,
-            )  # fmt: skip
+            program.run(step, begin, weight)
             statistics.samples += end - begin
+        statistics.losses += self._losses
         seconds = clock.now() - start - (clock.elsewhere - elsewhere)
         slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
 
@@ -131,6 +127,10 @@ class LocalGradient:
             ready = self._strategy.gradient_ready if number == self._count - 1 else None
             x, targets = self._model.rows(rows.begin, rows.end), self._targets[: len(rows)]
             weights = None if self._weights is None else self._weights[: len(rows)]
-            found.append(_MicroBatch(rows.begin, rows.end, x, targets, weights, number > 0, ready))
+            program = self._model.record(
+                x, targets, self._losses, seed=self._dropout_seed, begin=rows.begin, accumulate=number > 0,
+                gradient_ready=ready, row_weights=weights, output_weights=self._feed.output_weights,
+            )  # fmt: skip
+            found.append(_MicroBatch(rows.begin, rows.end, x, targets, weights, program))
         self._micro_batches[local] = found
         return found
