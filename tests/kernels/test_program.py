@@ -48,7 +48,9 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
     }
     return {
         "dense_forward": [x, weight, bias, gelu, 0.0, *drawn, made(ROWS, OUTPUTS), made(ROWS, OUTPUTS)],
-        "dense_backward": [x, weight, slope, False, False, dy, made(ROWS, INPUTS), made(OUTPUTS, INPUTS), made(OUTPUTS)],
+        "dense_backward": [
+            x, weight, slope, False, False, dy, made(ROWS, INPUTS), made(OUTPUTS, INPUTS), made(OUTPUTS)
+        ],
         "elementwise_forward": [x, gelu, 0.0, *drawn, made(ROWS, INPUTS), made(ROWS, INPUTS)],
         "elementwise_backward": [slope, dy, made(ROWS, OUTPUTS)],
         "softmax_cross_entropy": [logits, classes, rows, 0.1, Live.WEIGHT, made(ROWS, OUTPUTS), np.zeros(2)],
