@@ -328,7 +328,9 @@ cdef struct ElementwiseBackward:
     void* dx
 
 
-cdef int run_elementwise_backward(const floating* slope, const ElementwiseBackward* a, const Moment* now) noexcept nogil:
+cdef int run_elementwise_backward(
+    const floating* slope, const ElementwiseBackward* a, const Moment* now
+) noexcept nogil:
     cdef Py_ssize_t c
     cdef const floating* dy = <const floating*> a.dy
     cdef floating* dx = <floating*> a.dx
