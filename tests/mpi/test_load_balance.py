@@ -10,7 +10,7 @@ import pytest
 
 from builders import mapping, records, relu
 from onotrain.errors import ConfigError, UsageError
-from onotrain.optim import Optimizer
+from onotrain.optim import Optimizer, RecordedUpdate
 from onotrain.parallel.world import World
 from onotrain.strategies import injection
 from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
@@ -93,13 +93,13 @@ def test_a_slow_rank_updates_less_too(world: World, place: Path, monkeypatch: py
     """Where it computes the gradient of its part of the parameters for all rows; a resumed run begins with that."""
     with_speeds(monkeypatch, [1000.0 / (1 + rank) for rank in range(world.size)])
     updated: list[int] = []
-    update = Optimizer.update_each
+    record = Optimizer.record
 
-    def remember(self: Optimizer, updates: Any, *arguments: Any) -> float:
+    def remember(self: Optimizer, updates: Any) -> RecordedUpdate:
         updated.append(sum(len(shard.parameters) for _, shard in updates))
-        return update(self, updates, *arguments)
+        return record(self, updates)
 
-    monkeypatch.setattr(Optimizer, "update_each", remember)
+    monkeypatch.setattr(Optimizer, "record", remember)
     train(config("throughput", {"epochs": 1}), world.comm, output=place / "run")
     sizes = world.comm.allgather(updated[-1])
     fair = apportion(sum(sizes), [2520 // (1 + rank) for rank in range(world.size)])

@@ -86,6 +86,23 @@ class Kernels:
             return PythonCall(kernel, *arguments)
         return kernel(*(0 if isinstance(each, Live) else each for each in arguments), record=True)
 
+    def record_update(
+        self, rule: Any, scalars: np.ndarray, grads: np.ndarray, inputs: np.ndarray | None, shared: bool,
+        state: tuple[np.ndarray, ...], out: np.ndarray, squares: np.ndarray,
+    ) -> Any:  # fmt: skip
+        """Return a call of `update` for a `program`: with the `scalars` (float64) of then, to ``squares[0]``.
+
+        Parameters are those of `update`; there are as many scalars now as then.
+        """
+        if self._program is not None:
+            known = tuple(scalars.tolist())
+            return self.update(rule, known, grads, inputs, shared, state, None, out, record=(scalars, squares))  # type: ignore[call-arg]
+
+        def call(step: int, first_row: int, weight: float) -> None:
+            squares[0] = self.update(rule, tuple(scalars.tolist()), grads, inputs, shared, state, None, out)
+
+        return call
+
     def program(self, calls: Sequence[Any]) -> Program:
         """Return a program of recorded calls, and of Python functions of step, first row and weight."""
         return PythonProgram(calls) if self._program is None else self._program(calls)

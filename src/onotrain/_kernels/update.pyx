@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, total_of_squares
+from onotrain._kernels.program cimport Kernel, Moment, recorded
 from onotrain._kernels.rules cimport MOST_SCALARS, SUM, Rule, Step, apply, rule_of
 from onotrain._kernels.tiles cimport SET, dz_x_tiles
 from onotrain._kernels.vectors cimport (
@@ -38,6 +39,7 @@ def update(
     tuple state not None,                       # IN, OUT (n,) each
     const floating[::1] param,                  # IN  (n,), or None: they are in out
     floating[::1] out not None,                 # IN, OUT (n,), may be a row of grads
+    tuple record=None,                          # scalars for later, and OUT (1,) for the sum of squares, float64
 ):
     """Apply an update rule: new parameters, or what the rule makes instead."""
     cdef Step step
@@ -54,7 +56,7 @@ def update(
         a = state[0]
     if len(state) > 1:
         b = state[1]
-    return checked[floating](step, grads, inputs, a, b, param, out)
+    return checked[floating](step, grads, inputs, a, b, param, out, record)
 
 
 def sum_gradients(
@@ -65,10 +67,49 @@ def sum_gradients(
     cdef Step step
     memset(&step, 0, sizeof(Step))
     step.rule = SUM
-    return checked[floating](step, grads, None, None, None, None, out)
+    return checked[floating](step, grads, None, None, None, None, out, None)
 
 
-cdef double checked(
+cdef struct Update:
+    Step step
+    Py_ssize_t n
+    Py_ssize_t i
+    Py_ssize_t o
+    const void* inputs
+    void* state1
+    void* state2
+    const void* param
+    void* out
+    const double* scalars   # of the step as it runs; NULL: those of `step`
+    Py_ssize_t own          # how many of them belong to the rule
+    double* squares
+
+
+cdef int run_update(const floating* rows, const Update* u, const Moment* now) noexcept nogil:
+    cdef Step step = u.step
+    cdef const floating* x = <const floating*> u.inputs
+    cdef floating* a = <floating*> u.state1
+    cdef floating* b = <floating*> u.state2
+    cdef const floating* p = <const floating*> u.param
+    cdef floating* out = <floating*> u.out
+    cdef unsigned rounding
+    cdef Py_ssize_t index
+    if u.scalars != NULL:
+        step.scale, step.penalty, step.shrink = u.scalars[0], u.scalars[1], u.scalars[2]
+        for index in range(u.own):
+            step.scalars[index] = u.scalars[COMMON_SCALARS + index]
+    rounding = flush_subnormals()
+    if x == NULL:
+        u.squares[0] = run(&step, u.n, rows, a, b, p, out)
+    else:
+        u.squares[0] = run_products(step, u.i, u.o, rows, x, a, b, p, out)
+    restore_rounding(rounding)
+    if step.shared:
+        end_of_stream()
+    return 0
+
+
+cdef object checked(
     Step step,
     const floating[:, :] grads,
     const floating[:, ::1] inputs,
@@ -76,11 +117,13 @@ cdef double checked(
     floating[::1] state2,           # or None
     const floating[::1] param,      # or None: out
     floating[::1] out,
-) except? -1:
-    """Check the shapes and run the rule."""
+    tuple record,
+):
+    """Check the shapes, and run the rule or record it."""
     cdef Py_ssize_t n = out.shape[0], k = grads.shape[0], i = 1 if inputs is None else inputs.shape[1]
     cdef double squares
-    cdef unsigned rounding
+    cdef double[::1] scalars = None, written = None
+    cdef Moment now = Moment(0, 0, 0)
     if k < 1:
         raise ValueError("grads: got no rows, expected at least one")
     if grads.shape[1] > 1 and grads.strides[1] != sizeof(floating):  # the rows may lie anywhere
@@ -104,15 +147,19 @@ cdef double checked(
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
     if i > BLOCK_INPUTS and i * <Py_ssize_t> sizeof(floating) % VECTOR_BYTES != 0:
         step.shared = False  # blocks begin within rows
+    cdef Update u = Update(step, n, i, grads.shape[1], x, a, b, p, o, NULL, 0, &squares)
+    if record is not None:
+        scalars, written = record
+        expect("length of squares", written.shape[0], 1)
+        if not COMMON_SCALARS <= scalars.shape[0] <= COMMON_SCALARS + MOST_SCALARS:
+            raise ValueError(f"scalars: got {scalars.shape[0]}")
+        u.scalars, u.own, u.squares = &scalars[0], scalars.shape[0] - COMMON_SCALARS, &written[0]
+        return recorded(
+            <Kernel> run_update[floating], rows, &u, sizeof(u),
+            (grads, inputs, state1, state2, param, out, scalars, written), "",
+        )
     with nogil:
-        rounding = flush_subnormals()
-        if x == NULL:
-            squares = run(&step, n, rows, a, b, p, o)
-        else:
-            squares = run_products(step, i, grads.shape[1], rows, x, a, b, p, o)
-        restore_rounding(rounding)
-        if step.shared:
-            end_of_stream()
+        run_update(rows, &u, &now)
     return squares
 
 

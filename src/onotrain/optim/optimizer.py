@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels.recording import Program
 from onotrain.config.optimizer import UpdateRule
 
 #: Sums a small float64 array in place over all shards of the parameters.  *Collective* over the owners of the shards.
@@ -74,6 +76,24 @@ class Gradient(NamedTuple):
     rows: np.ndarray
     #: None; or ``(r, i)``: the gradient is ``rows^T inputs``, n = o i.
     inputs: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class RecordedUpdate:
+    """Updates of some shards; see `Optimizer.record`."""
+
+    program: Program
+    #: Gives the scalars of the rule for a learning rate and the number of an update.
+    scalars_of: Callable[[float, int], tuple[float, ...]]
+    #: float64: those of the step at hand, and the sums of squares of the gradients of the shards.
+    scalars: np.ndarray
+    squares: np.ndarray
+
+    def run(self, learning_rate: float, number: int) -> float:
+        """Apply one update; parameters and result as of `Optimizer.update`."""
+        self.scalars[:] = self.scalars_of(learning_rate, number)
+        self.program.run(number, 0, 0.0)
+        return math.fsum(self.squares.tolist())
 
 
 class Optimizer:
@@ -145,19 +165,16 @@ class Optimizer:
         self._follow(gradients[0], shard, learning_rate, total)
         return squares
 
-    def update_each(self, parts: Sequence[tuple[Gradient, Shard]], learning_rate: float, number: int) -> float:
-        """Apply one update, which must be `elementwise`, to some shards.
-
-        Returns
-        -------
-        float
-            Sum of squares of their gradients, as of `update`.
-        """
-        scalars = self._scalars(1.0, learning_rate, number)
-        return math.fsum(
-            self._kernels.update(self._rule, scalars, *gradient, shard.shared, shard.state, None, shard.parameters)
-            for gradient, shard in parts
-        )
+    def record(self, parts: Sequence[tuple[Gradient, Shard]]) -> RecordedUpdate:
+        """Return updates, which must be `elementwise`, of some shards, to be run in every step."""
+        scalars, squares = np.array(self._scalars(1.0, 1.0, 1)), np.zeros((len(parts), 1))
+        calls = [
+            self._kernels.record_update(
+                self._rule, scalars, *gradient, shard.shared, shard.state, shard.parameters, out
+            )
+            for (gradient, shard), out in zip(parts, squares, strict=True)
+        ]
+        return RecordedUpdate(self._kernels.program(calls), partial(self._scalars, 1.0), scalars, squares.reshape(-1))
 
     def values_moved(self, rows: int) -> int:
         """Return how many values an update of `rows` gradient rows reads and writes for each parameter.

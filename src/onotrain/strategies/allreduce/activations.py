@@ -15,11 +15,9 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
-from onotrain.optim import Gradient, Shard
+from onotrain.optim import Gradient, RecordedUpdate, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.replica import ArenaReplica
@@ -44,7 +42,7 @@ class SharedActivations(Strategy):
         self.replica = ArenaReplica(self._arena, None, None, noted=[self.batches], notes=context.notes)
         self._model: Model | None = None
         #: What this rank updates with the rows of a whole batch and of an epoch's last one, and for which slices.
-        self._updates: dict[int, Sequence[tuple[Gradient, Shard]]] = {}
+        self._updates: dict[int, RecordedUpdate] = {}
         self._repartitions = 0
 
     @staticmethod
@@ -67,11 +65,11 @@ class SharedActivations(Strategy):
             self._repartitions, self._updates = self.batches.repartitions, {}
         updates = self._updates.get(samples)
         if updates is None:
-            updates = self._updates[samples] = self._updates_of(samples)
+            updates = self._updates[samples] = self._optimizer.record(self._updates_of(samples))
         self._arena.begin(number, statistics)
         now = self.telemetry.clock.now
         start = now()
-        squares = self._optimizer.update_each(updates, learning_rate, number)
+        squares = updates.run(learning_rate, number)
         self._injection.inject_delay(number, now() - start)
         self._arena.end(number, squares, statistics)
 
