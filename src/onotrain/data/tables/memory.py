@@ -79,15 +79,15 @@ def array_of(values: Any) -> np.ndarray:
     """Return values in memory as an array in which those that a masked array hides are missing."""
     if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
         return np.asarray(values)
-    kind = values.dtype.kind
-    if kind in "fc":
-        return values.filled(np.nan)
-    if kind in "iu":
-        return values.astype(np.float64).filled(np.nan)
-    if kind in "mM":
-        return values.filled(np.array("NaT", values.dtype))
-    found = np.asarray(values).astype(object)
-    found[np.ma.getmaskarray(values)] = None
+    found: np.ndarray = np.array(values)  # without the mask
+    fill: Any = np.nan
+    if found.dtype.kind in "iu":
+        found = found.astype(np.float64)
+    elif found.dtype.kind in "mM":
+        fill = np.array("NaT", found.dtype)
+    elif found.dtype.kind not in "fc":
+        found, fill = found.astype(object), None
+    found[np.ma.getmaskarray(values)] = fill
     return found
 
 
