@@ -29,6 +29,8 @@ _ID = re.compile(
 )
 #: Row numbers that programs add: nobody looks for them beside predictions.
 _INDEX = re.compile(r"^(index|row_?names?|row_?number|unnamed: 0|obs|__index_level_0__|column_1)$", re.IGNORECASE)
+#: A column without a name, as files or pandas call it.
+_NAMELESS = re.compile(r"^(column_1|unnamed: 0|__index_level_0__)$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
 
 
@@ -85,6 +87,10 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
         different = len(np.unique(values))
         if len(np.unique(values.astype(np.float64))) < different:
             return _long(column.name, different == len(column))
+    if first and _NAMELESS.search(column.name) and not missing.any() and (values == np.floor(values)).all():
+        # Whole rows of a table keep their numbers when others are left out, and when tables are put together.
+        different = len(np.unique(values)) == len(values)
+        return Guess("id" if different else "ignore", "a first column without a name numbers the rows")
     if are_compact(values):
         return Guess("date", f"numbers such as {lowest:.0f} are taken for days ({COMPACT})")
     if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():
