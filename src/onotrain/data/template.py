@@ -117,7 +117,8 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
         learned = table.roles.features
         return Facts(
             table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
-            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
+            (*table.notes, *table.roles.notes(), *_filled_in(kinds), *_left_out(table.targets)), kinds,
+            table.roles.targets, table.csv,
         )  # fmt: skip
     info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
@@ -131,6 +132,16 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
         info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
         (*_left_out(info.targets),),
     )  # fmt: skip
+
+
+def _filled_in(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note on what stands for missing values."""
+    names = [name for name, kind in kinds.items() if kind.get("missing") == "median"]
+    if not names:
+        return []
+    from onotrain.data.tables.table import shown
+
+    return [f"missing values of {shown(names)}: the median stands for them, and a column says where (missing)"]
 
 
 def _left_out(targets: TargetInfo | None) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from onotrain.config.columns import DatePart
 from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
+from onotrain.data.tables.echoes import echoes
 from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
@@ -56,11 +57,13 @@ class Guess:
 def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:
     """Return what each column that is no target looks like, by name."""
     goals = [table[name] for name in targets if name in table.names]
-    return {
+    guesses = {
         column.name: _copy(column, goals) or guess_kind(column, first=column.field == 0)
         for column in table
         if column.name not in targets
     }
+    plain = [table[name] for name, guess in guesses.items() if guess.kind not in ("id", "ignore") and not guess.why]
+    return guesses | {name: replace(guesses[name], why=why) for name, why in echoes(plain, goals).items()}
 
 
 def guess_kind(column: Column, *, first: bool = False) -> Guess:
