@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,7 @@ import pytest
 from commands import initialised
 from onotrain.cli.program import run
 from onotrain.config.data import NamedArrays
+from onotrain.text import figure
 
 X = np.random.default_rng(3).normal(size=(90, 4))
 Y = X @ [1.0, 2.0, -1.0, 0.5]
@@ -63,7 +65,9 @@ def test_parts_in_one_file(path: str, names: tuple[str, str], word: str, capsys:
     assert run(["data", "info", path]) == 0
     assert "not used: extra" in said(capsys)
     assert run(["train", "c.yaml", "--output", "r", "--set", "training.epochs=1", "--progress", "none"]) == 0
-    assert "50 samples to train on, 20 to validate on" in said(capsys)
+    out = said(capsys)
+    assert "50 samples to train on, 20 to validate on, 20 to test on" in out
+    assert f"test loss {figure(json.loads(Path('r/summary.json').read_text())['test_loss'])}" in out
 
 
 def test_a_test_part_alone_stays_for_the_end() -> None:
