@@ -56,6 +56,8 @@ class _Classes:
 
     @classmethod
     def of(cls, target: Column, known: np.ndarray) -> _Classes | None:
+        if len(np.unique(target.values[known[:_FIRST]])) > _MOST_CLASSES:
+            return None
         _, first, codes = np.unique(target.values[known], return_index=True, return_inverse=True)
         if not 2 <= len(first) <= _MOST_CLASSES or len(known) < _FOR_EACH * len(first):
             return None
