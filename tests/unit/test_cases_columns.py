@@ -85,6 +85,29 @@ def test_a_column_that_counts_the_rows_is_not_learned_from(capsys: pytest.Captur
     assert initialised("t.csv", "--features", "column_1,a").data.columns["column_1"].name == "numeric"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        ([7, 2, 9, 0, 4, 3], "id"),  # of a part of a table, or of a shuffled one
+        ([0, 1, 2, 5, 6, 9], "id"),
+        ([0, 1, 2, 0, 1, 2], "ignore"),  # of tables put one under the other
+        ([0.0, 0.5, 1.5, 2.0, 2.5, 3.0], "numeric"),  # times
+    ],
+)
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_whole_numbers_without_a_name_are_an_index(
+    numbers: list[float], kind: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pandas writes it after rows were left out, shuffled or put together."""
+    write("t.csv", f"{name},a,y", *((number, k**2 % 7 + 0.5, k + 0.25) for k, number in enumerate(numbers)))
+    assert initialised("t.csv").data.columns[name or "column_1"].name == kind
+    assert ("is not learned from: " in capsys.readouterr().out) == (kind != "numeric")
+    # Who names it wants it.
+    assert initialised("t.csv", "--features", f"{name or 'column_1'},a").data.columns[
+        name or "column_1"
+    ].name == "numeric"  # fmt: skip
+
+
 def records(run_directory: str) -> list[dict[str, float]]:
     from builders import records as of_run
 

@@ -19,6 +19,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from onotrain.config.columns import TextTable
+from onotrain.data.dataset import DataSpec
+from onotrain.data.for_network import table_for
 from onotrain.data.tables.memory import table_of
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.table import Table
@@ -226,6 +229,15 @@ def test_a_file_and_memory_give_the_same(tmp_path: Path) -> None:
     np.testing.assert_array_equal(preparation.transform(table_of(structured, preparation.inputs), "float64"), expected)
     with pytest.raises(DataError, match="2 of the columns that the network needs are missing: wet, seen"):
         table_of({"size": [1.0], "colour": ["red"]}, preparation.inputs)
+
+
+def test_a_file_without_a_header_gets_other_advice_than_one_that_lacks_columns(tmp_path: Path) -> None:
+    made, path = fitted(table(a=[1.0, 2], b=[1.0, 3]), {"a": "numeric", "b": "numeric"}), tmp_path / "new.csv"
+    for text, advice in (("0.5,2\n1.5,3\n", True), ("a,c\n0.5,2\n", False)):
+        path.write_text(text)
+        with pytest.raises(DataError, match="columns that the network needs are missing") as caught:
+            table_for(DataSpec(str(path), csv=TextTable(header=True)), made, ())
+        assert ("add it if it has none" in str(caught.value.hint)) == advice
 
 
 def test_a_missing_number_is_an_error_in_training_and_nan_in_a_prediction() -> None:

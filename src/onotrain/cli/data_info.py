@@ -132,6 +132,8 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
 
 def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
     yield "source", f"{found.source} ({found.format})"
+    for note in found.choices.notes:
+        yield "", note
     yield "samples", f"{found.samples:,}"
     shape = "x".join(str(extent) for extent in found.feature_shape)
     meaning = " (pixels: counted as 0 to 1; data.pixels: false if they are numbers)" if found.dtype == "uint8" else ""

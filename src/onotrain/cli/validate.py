@@ -97,9 +97,16 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
-    validation = "none" if data.validation is None else data.validation
     size = f"{count(samples, 'sample')} of {count(features, 'feature')}"
-    return prepared.description, f"{data.name}: {size}; validation: {validation}"
+    return prepared.description, f"{data.name}: {size}; validation: {_part(data.validation)}"
+
+
+def _part(where: Any) -> str:
+    """Return where samples of another part are: a share, a file, or arrays with names of their own."""
+    if where is None or isinstance(where, (str, float)):
+        return "none" if where is None else str(where)
+    names = [", ".join([name] if isinstance(name, str) else name) for name in (where.features, where.targets)]
+    return " and ".join(names) + ("" if where.path is None else f" of {where.path}")
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
 from onotrain.data.reading import ReadFiles, in_turn
-from onotrain.data.sources import expanded, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, stored_table
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, labelled_only, of_arrays, section_of, targets_dataset
@@ -126,10 +126,13 @@ def table_for(
         table = read_table(spec, wanted=columns, texts=texts, formats=formats, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
+        hint = f"the network was trained on {shown(preparation.inputs)}"
+        hint += f" and the target {shown(targets)}" if targets else ""
+        if len(missing) == len(needed) and format_of(spec) in ("csv", "tsv"):
+            hint += "; the first line of a text file must hold the names of its columns: add it if it has none"
         raise DataError(
             f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
-            hint=f"the network was trained on {shown(preparation.inputs)}"
-            + (f" and the target {shown(targets)}" if targets else ""),
+            hint=hint,
         )
     return table
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onotrain.data.array_choices import ArrayChoices, array_choices
 from onotrain.data.class_names import is_one_hot
 from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
@@ -83,6 +84,8 @@ class DataInfo:
         Columns with only one value.
     targets
         None if there are none.
+    choices
+        Which arrays of the file are taken.
     """
 
     source: str
@@ -100,6 +103,7 @@ class DataInfo:
     std: np.ndarray
     constant: tuple[int, ...]
     targets: TargetInfo | None
+    choices: ArrayChoices = ArrayChoices()
 
     @property
     def overall(self) -> tuple[float, float, float, float]:
@@ -132,8 +136,10 @@ def describe(spec: DataSpec, reader: ReadFiles = in_turn) -> DataInfo:
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:
-            return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
-    return describe_dataset(load_dataset(spec, reader), kind)
+            found = _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
+    else:
+        found = describe_dataset(load_dataset(spec, reader), kind)
+    return replace(found, choices=array_choices(spec, kind))
 
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:

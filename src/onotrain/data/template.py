@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onotrain.config.columns import TextTable
@@ -67,6 +67,8 @@ class Facts:
         Columns that are predicted, of a table.
     csv
         How a text table is written.
+    parts
+        Arrays for validation and test, where the file has them: features and targets.
     """
 
     source: str
@@ -79,6 +81,7 @@ class Facts:
     columns: Mapping[str, Mapping[str, Any]] | None = None
     target_names: tuple[str, ...] = ()
     csv: TextTable | None = None
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
@@ -117,7 +120,8 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
         learned = table.roles.features
         return Facts(
             table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
-            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
+            (*table.notes, *table.roles.notes(), *_filled_in(kinds), *_left_out(table.targets)), kinds,
+            table.roles.targets, table.csv,
         )  # fmt: skip
     info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
@@ -129,8 +133,18 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
     shape = "x".join(str(extent) for extent in info.feature_shape)
     return Facts(
         info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
-        (*_left_out(info.targets),),
+        (*info.choices.notes, *_left_out(info.targets)), parts=info.choices.parts,
     )  # fmt: skip
+
+
+def _filled_in(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note on what stands for missing values."""
+    names = [name for name, kind in kinds.items() if kind.get("missing") == "median"]
+    if not names:
+        return []
+    from onotrain.data.tables.table import shown
+
+    return [f"missing values of {shown(names)}: the median stands for them, and a column says where (missing)"]
 
 
 def _left_out(targets: TargetInfo | None) -> list[str]:
@@ -239,7 +253,7 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
         "data:",
         f"  train: {scalar(spec.path)}",
         *_source_lines(spec, facts),
-        _noted(f"  validation: {held_out}", "a part of the training data, or the path of a file"),
+        *_part_lines(facts, held_out),
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
         *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
           if regression else []),
@@ -315,6 +329,16 @@ def _plain(value: Any) -> str:
 def _noted(code: str, comment: str) -> str:
     """Return a line with a comment behind it, in the column of all comments."""
     return f"{code:<38} # {comment}" if comment else code
+
+
+def _part_lines(facts: Facts, held_out: str | float) -> list[str]:
+    """Return where samples for validation are, and those for test if the file has any."""
+    if not facts.parts:
+        return [_noted(f"  validation: {held_out}", "a part of the training data, or the path of a file")]
+    named = {part: f"{{features: {scalar(x)}, targets: {scalar(y)}}}" for part, (x, y) in facts.parts.items()}
+    if "validation" not in named:  # the test part stays for the end
+        named = {"validation": str(held_out), **named}
+    return [f"  {part}: {what}" for part, what in named.items()]
 
 
 def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:

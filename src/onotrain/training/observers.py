@@ -34,6 +34,8 @@ class RunStart:
     watched: str | None = None
     #: What it took to read the files of the data.
     files_read: FilesRead | None = None
+    #: Samples on which the network is tested once the run is over.
+    test_samples: int = 0
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,12 @@ class RunData:
         """Numbers of the samples of each part that was cut from the training file."""
         return {name: array for name, array in self._arrays.items() if name.endswith("_index")}
 
+    @property
+    def test_samples(self) -> int:
+        """How many samples wait for the end of the run."""
+        held_out = self._arrays.get("test_index", self._arrays.get("test_targets"))
+        return 0 if held_out is None else len(held_out)
+
     def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
         """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""
         arrays = self._arrays

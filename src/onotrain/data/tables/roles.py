@@ -71,7 +71,7 @@ class Roles:
         for name, guess in self.guesses.items():
             if guess.kind in ("ignore", "id"):
                 notes.append(f"column {name!r} is not learned from: {guess.why}")
-            elif guess.kind == "date" and guess.why:
+            elif guess.why:
                 notes.append(f"column {name!r}: {guess.why}")
         other = [f"{name} ({guess.kind})" for name, guess in self.guesses.items()
                  if guess.kind in ("categorical", "boolean", "date")]  # fmt: skip
