@@ -16,7 +16,7 @@ from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import expanded, load_dataset
+from onotrain.data.sources import expanded, is_table, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
@@ -94,7 +94,9 @@ def open_source(
     def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
-        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
+        chosen = replace(
+            chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels, weights=chosen.weights if labelled else None
+        )
         return chosen, open_stream(chosen, stream)
 
     chosen, file = choose() if world is None else broadcast(world.comm, choose)
@@ -140,6 +142,9 @@ def _prepared(
     def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
         like = spec_of(data, replace(spec, features=None, targets=None))
+        # Columns have the same names in tables of all formats; what is predicted needs no weights.
+        of_training = data.weights if is_table(like) else None
+        like = replace(like, weights=(spec.weights or of_training) if labelled else None)
         table = table_for(like, preparation, wanted, stream, reader=reader, formats=formats_of(data.columns))
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
