@@ -47,7 +47,7 @@ def cut(
         if isinstance(value, float)
     }
     if split.folds is not None:
-        return _fold(split, samples, classes, _groups(split, table, source))
+        return _fold(split, samples, classes, _groups(split, table, source), _key(split, table, source))
     if not wanted:
         return {}
     if split.by == "order":
@@ -72,7 +72,7 @@ def _at_random(
 
 def _in_order(wanted: Mapping[str, float], samples: int, key: np.ndarray | None) -> dict[str, np.ndarray]:
     """Take the last samples for testing, those before them for validation."""
-    order = np.arange(samples) if key is None else np.argsort(key, kind="stable")
+    order = _ordered(samples, key)
     end, parts = samples, {}
     for name in (TEST, VALIDATION):
         if name in wanted:
@@ -104,20 +104,21 @@ def _by_group(wanted: Mapping[str, float], groups: Any, seed: int, source: str) 
     return {TRAIN: np.flatnonzero(of_sample == -1), **found}
 
 
-def _fold(split: Any, samples: int, classes: np.ndarray | None, groups: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Take every k-th sample of each class, or group, in a random order."""
+def _fold(
+    split: Any, samples: int, classes: np.ndarray | None, groups: np.ndarray | None, key: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Take every k-th sample of each class, or group, in a random order; or one of k spans of the order."""
     if split.folds > samples:
         raise DataError(f"{samples} samples cannot be cut in {split.folds} folds (data.split.folds)")
     of_sample = np.arange(samples) if groups is None else groups
     items = int(of_sample.max()) + 1
     draw = np.random.Philox(np.random.SeedSequence(split.seed)).random_raw(items)
     kinds = classes if classes is not None and groups is None and split.by == "class" else np.zeros(items, np.int64)
-    order = np.lexsort((draw, kinds))
+    fold_of = np.empty(items, np.int64)
     if split.by == "order":
-        fold_of = np.arange(items) * split.folds // items
+        fold_of[_ordered(samples, key)] = np.arange(items) * split.folds // items
     else:
-        fold_of = np.empty(items, np.int64)
-        fold_of[order] = np.arange(items) % split.folds
+        fold_of[np.lexsort((draw, kinds))] = np.arange(items) % split.folds
     held_out = (fold_of == split.fold)[of_sample]
     return {TRAIN: np.flatnonzero(~held_out), VALIDATION: np.flatnonzero(held_out)}
 
@@ -143,7 +144,7 @@ def _groups(split: Any, table: Table | None, source: str) -> np.ndarray | None:
 
 def _key(split: Any, table: Table | None, source: str) -> np.ndarray | None:
     """Return what the samples are ordered by; None for the order in the file."""
-    if split.column is None:
+    if split.by != "order" or split.column is None:
         return None
     from onotrain.data.tables.date import dates_of
     from onotrain.data.tables.kinds import is_numbers
@@ -152,6 +153,11 @@ def _key(split: Any, table: Table | None, source: str) -> np.ndarray | None:
     column = _column(split, table, source)
     assert table is not None
     return numbers(table, column) if is_numbers(column) else dates_of(table, column, None)
+
+
+def _ordered(samples: int, key: np.ndarray | None) -> np.ndarray:
+    """Return the numbers of the samples in the order of their keys."""
+    return np.arange(samples) if key is None else np.argsort(key, kind="stable")
 
 
 def _read(path: str, samples: int) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data import parts
-from onotrain.data.dataset import Dataset, DataSpec, check_finite
+from onotrain.data.dataset import Dataset, DataSpec, check_finite, listed
 from onotrain.data.description import DataDescription
 from onotrain.data.for_network import check_features, labelled_table, table_for
 from onotrain.data.identity import digest_of, some_rows
@@ -178,7 +178,7 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
 
 def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are columns of a table."""
-    texts = [name for name, kind in section.columns.items() if kind.name in ("categorical", "boolean", "id")]
+    texts = _texts(section)
     formats = formats_of(section.columns)
     store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts, formats=formats)
     stays = store is not None and (section.stream is True or is_large(store.nbytes, wanted.memory))
@@ -222,6 +222,15 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         target_units=units_of(section.units, codec, labels), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
+
+
+def _texts(section: Any) -> dict[str, bool]:
+    """Return whether columns are read as text, by name or pattern; patterns are for features."""
+    no_features = dict.fromkeys(
+        (*(listed(section.targets) or ()), *([section.weights] if section.weights else ())), False
+    )
+    said = {name: kind.name in ("categorical", "boolean", "id") for name, kind in section.columns.items()}
+    return no_features | said
 
 
 def _part_of_table(

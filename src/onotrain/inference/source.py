@@ -95,7 +95,9 @@ def open_source(
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
         chosen = replace(
-            chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels, weights=chosen.weights if labelled else None
+            chosen,
+            pixels=metadata.feature_dtype == "uint8" or spec.pixels,
+            weights=chosen.weights if labelled else None,
         )
         return chosen, open_stream(chosen, stream)
 
