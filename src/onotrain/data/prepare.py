@@ -13,7 +13,7 @@ from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite, listed
 from onotrain.data.description import DataDescription
 from onotrain.data.for_network import check_features, labelled_table, table_for
-from onotrain.data.identity import digest_of, some_rows
+from onotrain.data.identity import digest_of, digest_of_table, identity_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
 from onotrain.data.missing_targets import check_streamed, labelled_samples, left_out
@@ -143,13 +143,14 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         notes += more
         arrays |= {} if train_stream else {"features": train.features}
         streams: dict[str, Stream] = {} if train_stream is None else {"train": train_stream}
-        memory = wanted.memory - train.features.nbytes
+        memory, digests = wanted.memory - train.features.nbytes, dict[str, str]()
         for part, where in _apart(section):
             of_part = DataSpec(SOURCE, held=wanted.held.get(part))
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
             held_out, stream, _ = _read(section, of_part, stack, memory, wanted.reader)
+            digests[part] = digest_of(_told(of_part, held_out, stream))
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -165,13 +166,10 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
-        # Of a file that may be streamed some samples stand for all, so that it may be streamed at one time and not at
-        # another.
-        rows = some_rows(len(train)) if format_of(spec) in ("hdf5", "netcdf") else slice(None)
-        digest = f"{digest_of([train.targets])}:{digest_of([_features_at(train, train_stream, rows)])}"
+        of_training = [digest_of([each]) if each is not None else "" for each in _told(spec, train, train_stream)]
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=digest, target_units=units_of(section.units, codec, train), inherited=kept is not None,
+        digest=identity_of(of_training, digests), target_units=units_of(section.units, codec, train), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
 
@@ -204,9 +202,10 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         streams["train"] = table_stream(samples, preparation, wanted.dtype, types)
     else:
         arrays["features"] = preparation.transform(table, wanted.dtype)
-    memory = wanted.memory - (nbytes if "features" in arrays else 0)
+    memory, digests = wanted.memory - (nbytes if "features" in arrays else 0), dict[str, str]()
     for part, where in _apart(section):
         samples, found = _part_of_table(section, spec, part, where, preparation, roles.targets, wanted, memory)
+        digests[part] = digest_of_table(samples)
         if samples.on_disk:
             streams[part] = table_stream(samples, preparation, wanted.dtype)
         else:
@@ -218,7 +217,7 @@ def _prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     ]  # fmt: skip
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
-        preparation=preparation, digest=digest_of(column.values for column in table),
+        preparation=preparation, digest=identity_of([digest_of(column.values for column in table)], digests),
         target_units=units_of(section.units, codec, labels), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
@@ -263,6 +262,16 @@ def _read(
     dataset, dropped = labelled_samples(load_dataset(spec, reader), policy)
     check_finite(dataset)
     return dataset, None, left_out(dropped, policy)
+
+
+def _told(spec: DataSpec, dataset: Dataset, stream: Stream | None) -> tuple[np.ndarray | None, ...]:
+    """Return the arrays by which samples are known again: targets, features and weights.
+
+    Of a file that may be streamed some samples stand for all, so that it may be streamed at one time and not at
+    another.
+    """
+    rows = some_rows(len(dataset)) if format_of(spec) in ("hdf5", "netcdf") else slice(None)
+    return dataset.targets, _features_at(dataset, stream, rows), dataset.weights
 
 
 def _features_at(dataset: Dataset, stream: Stream | None, rows: Any) -> np.ndarray:
