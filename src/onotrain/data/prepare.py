@@ -112,7 +112,15 @@ def prepare(
             f"{section.partition.name} needs samples in memory",
             hint="set data.stream: false, if a node has the memory, or use data.partition: none",
         )
-    return replace(prepared, notes=(*prepared.notes, *_unseen_classes(prepared)))
+    return replace(prepared, notes=(*prepared.notes, *_trained_on(prepared.arrays), *_unseen_classes(prepared)))
+
+
+def _trained_on(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield a note on each part in memory that has the samples of the training file."""
+    for part in ("validation", "test"):
+        names = ("features", f"{part}_features")
+        if all(name in arrays for name in names) and np.array_equal(*(arrays[name] for name in names)):
+            yield f"the {part} samples are those that are trained on; their metrics say nothing new"
 
 
 def _unseen_classes(prepared: Prepared) -> Iterator[str]:
@@ -155,8 +163,6 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
             arrays |= wanted.labels(part, codec, held_out)
-            if stream is None and train_stream is None and np.array_equal(held_out.features, train.features):
-                notes.append(f"the {part} samples are those that are trained on; their metrics say nothing new")
             if stream is None:
                 arrays[f"{part}_features"] = held_out.features
                 memory -= held_out.features.nbytes

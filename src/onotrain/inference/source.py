@@ -25,6 +25,7 @@ from onotrain.data.tables.table import Table
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
+from onotrain.memory import available_bytes
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.reading import NodeReader, share_read
 from onotrain.parallel.world import World
@@ -88,8 +89,10 @@ def open_source(
     ResourceError
         Larger than the node's memory.
     """
+    # Of any node, so that all leave the same files on the disk.
+    memory = None if world is None else min(world.comm.allgather(available_bytes()))
     if metadata.preparation is not None:
-        return _prepared(stack, world, metadata, spec, stream, labelled, progress)
+        return _prepared(stack, world, metadata, spec, stream, memory, labelled, progress)
 
     def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
@@ -99,7 +102,7 @@ def open_source(
             pixels=metadata.feature_dtype == "uint8" or spec.pixels,
             weights=chosen.weights if labelled else None,
         )
-        return chosen, open_stream(chosen, stream)
+        return chosen, open_stream(chosen, stream, memory)
 
     chosen, file = choose() if world is None else broadcast(world.comm, choose)
     if file is None:
@@ -132,8 +135,8 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _prepared(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool,
-    progress: Progress,
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, memory: int | None,
+    labelled: bool, progress: Progress,
 ) -> Source:  # fmt: skip
     """Read a table once on each node, or leave it on the disk, for a network that was trained on one."""
     data, preparation, dtype = metadata.config.data, metadata.preparation, metadata.config.training.dtype
@@ -147,7 +150,7 @@ def _prepared(
         # Columns have the same names in tables of all formats; what is predicted needs no weights.
         of_training = data.weights if is_table(like) else None
         like = replace(like, weights=(spec.weights or of_training) if labelled else None)
-        table = table_for(like, preparation, wanted, stream, reader=reader, formats=formats_of(data.columns))
+        table = table_for(like, preparation, wanted, stream, memory, reader, formats_of(data.columns))
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))
