@@ -11,6 +11,7 @@ import numpy as np
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
 from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, stored_table
 from onotrain.data.tables.preparation import Preparation
@@ -115,7 +116,7 @@ def table_for(
             raise not_streamed(spec)
         dataset = load_dataset(replace(spec, labelled=bool(targets)), reader)
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
-        return of_arrays(dataset, preparation.inputs, targets)
+        return of_arrays(in_order(dataset, preparation.inputs, targets), preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
     columns = {*needed, *preparation.ids} | ({spec.weights} if spec.weights is not None else set())
     formats, texts = {**(formats or {}), **preparation.formats}, preparation.texts

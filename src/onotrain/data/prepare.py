@@ -13,6 +13,7 @@ from onotrain.data import parts
 from onotrain.data.dataset import Dataset, DataSpec, check_finite, listed
 from onotrain.data.description import DataDescription
 from onotrain.data.for_network import check_features, labelled_table, table_for
+from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.identity import digest_of, digest_of_table, identity_of, some_rows
 from onotrain.data.in_memory import SOURCE
 from onotrain.data.inherited import Inherited
@@ -21,6 +22,7 @@ from onotrain.data.normalization import Normalization
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of, spec_of_part
+from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, notes_on, open_stream, stored_table, table_stream
 from onotrain.data.streams import Stream
@@ -118,8 +120,8 @@ def prepare(
 def _trained_on(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
     """Yield a note on each part in memory that has the samples of the training file."""
     for part in ("validation", "test"):
-        names = ("features", f"{part}_features")
-        if all(name in arrays for name in names) and np.array_equal(*(arrays[name] for name in names)):
+        own = arrays.get(f"{part}_features")
+        if own is not None and "features" in arrays and np.array_equal(own, arrays["features"]):
             yield f"the {part} samples are those that are trained on; their metrics say nothing new"
 
 
@@ -162,11 +164,13 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
+            held_out = in_order(held_out, train.feature_names, train.target_names)
             arrays |= wanted.labels(part, codec, held_out)
             if stream is None:
                 arrays[f"{part}_features"] = held_out.features
                 memory -= held_out.features.nbytes
             else:
+                stream.order_features(train.feature_names)
                 streams[part] = stream
         samples = samples_of(arrays.get("features"), arrays["targets"], arrays.get(parts.TRAIN), train_stream)
         pixels = _dtype(train, train_stream) == np.uint8
@@ -175,7 +179,8 @@ def _prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         of_training = [digest_of([each]) if each is not None else "" for each in _told(spec, train, train_stream)]
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
-        digest=identity_of(of_training, digests), target_units=units_of(section.units, codec, train), inherited=kept is not None,
+        digest=identity_of(of_training, digests), target_units=units_of(section.units, codec, train),
+        inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
 
@@ -257,7 +262,7 @@ def _part_of_table(
 
 def _read(
     section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
-) -> tuple[Dataset, Stream | None, list[str]]:
+) -> tuple[Dataset, Hdf5Stream | None, list[str]]:
     """Return a data set, checked, or the targets of one that is streamed, and notes."""
     spec = expanded(spec)
     stream, policy = open_stream(spec, section.stream, memory), section.missing_targets

@@ -22,7 +22,7 @@ from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["column_order", "concatenate_datasets", "expand", "is_several", "natural"]
+__all__ = ["column_order", "concatenate_datasets", "expand", "in_order", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -196,7 +196,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     features = np.empty((rows, first.features.shape[1]), dtype)
     ends = tuple(accumulate(map(len, datasets)))
     for end, each in zip(ends, datasets, strict=True):
-        order = column_order(first, each) if each.features.shape[1] else None
+        order = column_order(first.feature_names, each.feature_names) if each.features.shape[1] else None
         features[end - len(each) : end] = each.features if order is None else each.features[:, order]
     targets, class_names = _joined_targets(datasets)
     without_samples = tuple(
@@ -247,12 +247,31 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
 
 
-def column_order(first: Dataset, other: Dataset) -> list[int] | None:
-    """Return the columns of a data set in the order of the first one's names; None: as they are."""
-    if not first.feature_names or not other.feature_names or first.feature_names == other.feature_names:
+def column_order(names: Sequence[str] | None, own: Sequence[str] | None) -> list[int] | None:
+    """Return the columns that have names of their `own` in the order of others; None: as they are.
+
+    They are left as they are where one side has no names, or has other ones.
+    """
+    if not names or not own or tuple(names) == tuple(own) or sorted(names) != sorted(own):
         return None
-    place = {name: column for column, name in enumerate(other.feature_names)}
-    return [place[name] for name in first.feature_names]
+    place = {name: column for column, name in enumerate(own)}
+    return [place[name] for name in names]
+
+
+def in_order(dataset: Dataset, features: Sequence[str] | None, targets: Sequence[str] | None) -> Dataset:
+    """Return a data set whose columns, where they have these names, are in their order."""
+    order = column_order(features, dataset.feature_names)
+    if order is not None:
+        values = dataset.features[:, order] if dataset.features.shape[1] else dataset.features
+        dataset = replace(dataset, features=np.ascontiguousarray(values), feature_names=tuple(features or ()))
+    order = column_order(targets, dataset.target_names)
+    if order is None or dataset.targets is None or dataset.targets.shape[1:] != (len(order),):
+        return dataset
+    units = dataset.target_units
+    return replace(
+        dataset, targets=np.ascontiguousarray(dataset.targets[:, order]), target_names=tuple(targets or ()),
+        target_units=None if units is None else tuple(units[column] for column in order),
+    )  # fmt: skip
 
 
 def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
+from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, is_table, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
@@ -119,6 +120,7 @@ def _in_memory(
         policy = metadata.config.data.missing_targets if labelled else "error"
         dataset, _ = labelled_samples(load_dataset(spec, reader), policy)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
+        dataset = in_order(dataset, metadata.feature_names, metadata.target_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
@@ -185,9 +187,10 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, fi
     """Read the targets once on each node."""
     with together(world):
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
+        file.order_features(metadata.feature_names)
 
     def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
-        dataset = file.targets_only()
+        dataset = in_order(file.targets_only(), None, metadata.target_names)
         check_streamed(dataset, metadata.config.data.missing_targets)
         return _labels(metadata, dataset), ""
 
