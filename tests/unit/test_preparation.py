@@ -244,3 +244,11 @@ def test_a_pattern_reads_columns_as_their_names_do(tmp_path: Path, word: str) ->
     assert preparation_of(made).names == (*(f"code = {code}" for code in codes), "cost")
     assert made.arrays["features"][:, :4].tolist() == np.tile(np.eye(4), (3, 1)).tolist()
     assert made.arrays["targets"][:, 0].tolist() == [*range(12)]
+
+
+def test_classes_that_are_equal_numbers_stay_apart_in_other_files(tmp_path: Path) -> None:
+    """Where the target is said to be categorical: also of a validation file."""
+    text = "x,target\n" + "".join(f"{row % 5},{('1.0', '1.00', '3')[row % 3]}\n" for row in range(12))
+    path, other = write(tmp_path, text), write(tmp_path, text, "other.csv")
+    made = prepared(path, "multiclass", 3, columns={"target": "categorical"}, validation=other)
+    assert made.arrays["validation_targets"].tolist() == made.arrays["targets"].tolist() == [0, 1, 2] * 4

@@ -25,7 +25,7 @@ from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, format_of, load_dataset
 from onotrain.data.streaming import open_stream
 from onotrain.data.streams import Stream
-from onotrain.data.units import units_of
+from onotrain.data.units import check_units, units_of
 from onotrain.data.wanted import Wanted
 
 #: Samples of a block that a normalisation is computed from.
@@ -59,6 +59,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
             held_out = in_order(held_out, train.feature_names, train.target_names)
+            check_units(held_out, train.target_units)
             arrays |= wanted.labels(part, codec, held_out)
             if stream is None:
                 arrays[f"{part}_features"] = held_out.features

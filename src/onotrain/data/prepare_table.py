@@ -20,7 +20,7 @@ from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
 from onotrain.data.tables.table import Table
-from onotrain.data.units import units_of
+from onotrain.data.units import check_units, units_of
 from onotrain.data.wanted import Wanted
 from onotrain.errors import DataError
 
@@ -44,6 +44,8 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     if wanted.inherited is not None:
         kept = wanted.inherited.preparation_of(spec.path, roles.features, section)
         kinds = wanted.inherited.in_order(kinds)
+    if kept is not None:
+        kept.check_units(table)
     preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN))
     streams: dict[str, Stream] = {}
     nbytes = len(table) * len(preparation.names) * np.dtype(wanted.dtype).itemsize
@@ -61,6 +63,7 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
             streams[part] = table_stream(samples, preparation, wanted.dtype)
         else:
             arrays[f"{part}_features"] = preparation.transform(samples, wanted.dtype)
+        check_units(found, labels.target_units)
         arrays |= wanted.labels(part, codec, found)
     notes = [
         *table.all_notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more,
@@ -95,6 +98,5 @@ def _part_of_table(
         )
     of_part = DataSpec(where, section.format, csv=spec.csv, weights=spec.weights, held=wanted.held.get(part))
     stream = False if of_part.held is not None else section.stream
-    formats = formats_of(section.columns)
-    table = table_for(of_part, preparation, targets, stream, memory, wanted.reader, formats)
+    table = table_for(of_part, preparation, targets, stream, memory, wanted.reader, section.columns)
     return labelled_table(table, preparation, targets, spec.weights, section.columns, section.missing_targets)

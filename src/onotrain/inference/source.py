@@ -21,8 +21,8 @@ from onotrain.data.sources import expanded, is_table, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import formats_of
 from onotrain.data.tables.table import Table
+from onotrain.data.units import check_units
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
@@ -132,6 +132,8 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     """Return encoded targets, and the samples' weights if they have any."""
     dtype = metadata.config.training.dtype
     weights = sample_weights(dataset)
+    if metadata.config.data.units is None:  # else they are what a person calls them
+        check_units(dataset, metadata.target_units)
     found = {"targets": encode(metadata.codec, dataset, dtype)}
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
@@ -152,7 +154,7 @@ def _prepared(
         # Columns have the same names in tables of all formats; what is predicted needs no weights.
         of_training = data.weights if is_table(like) else None
         like = replace(like, weights=(spec.weights or of_training) if labelled else None)
-        table = table_for(like, preparation, wanted, stream, memory, reader, formats_of(data.columns))
+        table = table_for(like, preparation, wanted, stream, memory, reader, data.columns)
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))
