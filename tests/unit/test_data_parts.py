@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onotrain.errors import DataError
 from tables import prepared, write
 
 ORDER = np.random.default_rng(4).permutation(30)
@@ -73,3 +74,16 @@ def test_the_scaling_is_that_of_the_training_part(tmp_path: Path) -> None:
         values = made.arrays[name][made.arrays["train_index"]]
         assert (values.mean(), values.std()) == pytest.approx((0, 1), abs=1e-12)
         assert abs(made.arrays[name].mean()) > 0.5
+
+
+def test_an_order_of_dates_is_that_of_their_format(tmp_path: Path) -> None:
+    """Where a day may be taken for a month; a date that is missing has no place."""
+    dates = [f"{day:02d}/{month:02d}/2024" for month in range(1, 13) for day in range(1, 13)]
+    order = np.random.default_rng(1).permutation(len(dates))
+    text = "when,x,target\n" + "".join(f"{dates[row]},{row % 7},{row % 5}.5\n" for row in order)
+    data: dict[str, Any] = {"validation": 0.25, "split": {"by": "order", "column": "when"}}
+    data["columns"] = {"when": {"name": "date", "format": "%d/%m/%Y"}}
+    found = order[prepared(write(tmp_path, text), **data).arrays["validation_index"]]
+    assert sorted(found) == [*range(108, 144)]
+    with pytest.raises(DataError, match=r"a\.csv:2:1: column 'when' has a missing value"):
+        prepared(write(tmp_path, text.replace(dates[order[0]], "", 1)), **data)

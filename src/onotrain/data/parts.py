@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.config.columns import DateColumn
 from onotrain.data.split import stratified_split
-from onotrain.data.tables.table import Table, no_column
+from onotrain.data.tables.table import Table, by_name, no_column
 from onotrain.errors import DataError
 
 TRAIN, VALIDATION, TEST = "train_index", "validation_index", "test_index"
@@ -47,11 +48,11 @@ def cut(
         if isinstance(value, float)
     }
     if split.folds is not None:
-        return _fold(split, samples, classes, _groups(split, table, source), _key(split, table, source))
+        return _fold(split, samples, classes, _groups(split, table, source), _key(section, table, source))
     if not wanted:
         return {}
     if split.by == "order":
-        return _in_order(wanted, samples, _key(split, table, source))
+        return _in_order(wanted, samples, _key(section, table, source))
     if split.by == "group":
         return _by_group(wanted, _groups(split, table, source), split.seed, source)
     return _at_random(wanted, samples, classes if split.by == "class" else None, split.seed)
@@ -142,17 +143,33 @@ def _groups(split: Any, table: Table | None, source: str) -> np.ndarray | None:
     return np.unique(column.texts(), return_inverse=True)[1].astype(np.int64)
 
 
-def _key(split: Any, table: Table | None, source: str) -> np.ndarray | None:
-    """Return what the samples are ordered by; None for the order in the file."""
+def _key(section: Any, table: Table | None, source: str) -> np.ndarray | None:
+    """Return what the samples are ordered by; None for the order in the file.
+
+    Raises
+    ------
+    DataError
+        There is no such column, it is neither numbers nor dates, or an entry is missing.
+    """
+    split = section.split
     if split.by != "order" or split.column is None:
         return None
     from onotrain.data.tables.date import dates_of
     from onotrain.data.tables.kinds import is_numbers
     from onotrain.data.tables.values import numbers
 
-    column = _column(split, table, source)
+    column, kind = _column(split, table, source), by_name(split.column, section.columns)
     assert table is not None
-    return numbers(table, column) if is_numbers(column) else dates_of(table, column, None)
+    if is_numbers(column) and not isinstance(kind, DateColumn):
+        return numbers(table, column)
+    dates = dates_of(table, column, kind.format if isinstance(kind, DateColumn) else None)
+    if np.isnat(dates).any():
+        raise DataError(
+            f"{table.where(int(np.argmax(np.isnat(dates))), column)}: column {column.name!r} has a missing value, and "
+            "the samples are ordered by it (data.split.column)",
+            hint="remove these samples, or order them by another column",
+        )
+    return dates
 
 
 def _ordered(samples: int, key: np.ndarray | None) -> np.ndarray:
