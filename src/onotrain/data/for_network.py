@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onotrain.config.columns import CategoricalColumn, ColumnOptions
+from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
 from onotrain.data.reading import ReadFiles, in_turn
-from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, stored_table
+from onotrain.data.tables.labelled import labelled_only, of_arrays, targets_dataset
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import Roles, formats_of, labelled_only, of_arrays, section_of, targets_dataset
+from onotrain.data.tables.roles import Roles, formats_of, section_of
 from onotrain.data.tables.table import Table, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from onotrain.data import streams
+from onotrain.data.column_order import column_order
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
 from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
-from onotrain.data.several import column_order, concatenate_datasets
+from onotrain.data.several import concatenate_datasets
 from onotrain.data.sources import files_of
 from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.errors import DataError

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data import parts
+from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, DataSpec, check_finite
 from onotrain.data.description import DataDescription
 from onotrain.data.for_network import check_features
@@ -21,7 +22,6 @@ from onotrain.data.prepared import Prepared, parts_apart
 from onotrain.data.reading import ReadFiles
 from onotrain.data.samples import Samples, blocks_of, samples_of
 from onotrain.data.selection import spec_of_part
-from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, format_of, load_dataset
 from onotrain.data.streaming import open_stream
 from onotrain.data.streams import Stream
@@ -54,7 +54,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
             held_out, stream, _ = _read(section, of_part, stack, memory, wanted.reader)
-            digests[part] = digest_of(_told(of_part, held_out, stream))
+            digests[part] = digest_of(_known_by(of_part, held_out, stream))
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
@@ -71,7 +71,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
-        of_training = [digest_of([each]) if each is not None else "" for each in _told(spec, train, train_stream)]
+        of_training = [digest_of([each]) if each is not None else "" for each in _known_by(spec, train, train_stream)]
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
         digest=identity_of(of_training, digests), target_units=units_of(section.units, codec, train),
@@ -95,7 +95,7 @@ def _read(
     return dataset, None, left_out(dropped, policy)
 
 
-def _told(spec: DataSpec, dataset: Dataset, stream: Stream | None) -> tuple[np.ndarray | None, ...]:
+def _known_by(spec: DataSpec, dataset: Dataset, stream: Stream | None) -> tuple[np.ndarray | None, ...]:
     """Return the arrays by which samples are known again: targets, features and weights.
 
     Of a file that may be streamed some samples stand for all, so that it may be streamed at one time and not at

@@ -17,8 +17,9 @@ from onotrain.data.prepared import Prepared, parts_apart
 from onotrain.data.sources import read_table
 from onotrain.data.streaming import is_large, notes_on, stored_table, table_stream
 from onotrain.data.streams import Stream
+from onotrain.data.tables.labelled import labelled_only, targets_dataset
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import choose_roles, formats_of, labelled_only, targets_dataset
+from onotrain.data.tables.roles import choose_roles, formats_of
 from onotrain.data.tables.table import Table
 from onotrain.data.units import check_units, units_of
 from onotrain.data.wanted import Wanted

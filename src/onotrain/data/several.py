@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onotrain.data.column_order import column_order
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
 from onotrain.data.tables.joining import Origins, name_of_all
@@ -22,7 +23,7 @@ from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["column_order", "concatenate_datasets", "expand", "in_order", "is_several", "natural"]
+__all__ = ["concatenate_datasets", "expand", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -245,33 +246,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
         if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
-
-
-def column_order(names: Sequence[str] | None, own: Sequence[str] | None) -> list[int] | None:
-    """Return the columns that have names of their `own` in the order of others; None: as they are.
-
-    They are left as they are where one side has no names, or has other ones.
-    """
-    if not names or not own or tuple(names) == tuple(own) or sorted(names) != sorted(own):
-        return None
-    place = {name: column for column, name in enumerate(own)}
-    return [place[name] for name in names]
-
-
-def in_order(dataset: Dataset, features: Sequence[str] | None, targets: Sequence[str] | None) -> Dataset:
-    """Return a data set whose columns, where they have these names, are in their order."""
-    order = column_order(features, dataset.feature_names)
-    if order is not None:
-        values = dataset.features[:, order] if dataset.features.shape[1] else dataset.features
-        dataset = replace(dataset, features=np.ascontiguousarray(values), feature_names=tuple(features or ()))
-    order = column_order(targets, dataset.target_names)
-    if order is None or dataset.targets is None or dataset.targets.shape[1:] != (len(order),):
-        return dataset
-    units = dataset.target_units
-    return replace(
-        dataset, targets=np.ascontiguousarray(dataset.targets[:, order]), target_names=tuple(targets or ()),
-        target_units=None if units is None else tuple(units[column] for column in order),
-    )  # fmt: skip
 
 
 def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite
+from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
 from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.several import in_order
 from onotrain.data.sources import expanded, is_table, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
