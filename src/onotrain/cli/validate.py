@@ -113,7 +113,21 @@ def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, st
     inputs = math.prod(description.feature_shape)
     model = model_of(config, inputs)
     layout = model.layout
+    _check_metrics(config, model.loss, description)
     yield "network", f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(layout.parameter_count, 'parameter')}"
     if warm is not None:
         for note in warm.copy(config, description, layout, layout.zeros())[1]:
             yield "note", note
+
+
+def _check_metrics(config: Any, loss: Any, description: Any) -> None:
+    """Refuse metrics of classes and outputs that the data have not, as training does."""
+    import numpy as np
+
+    from onotrain.evaluation.metrics import make_metrics
+
+    if config.data.validation is None and config.data.split.folds is None and config.data.split.file is None:
+        return  # nothing is measured
+    names = description.codec.shown_names(description.target_names)
+    weighted = config.data.weights is not None
+    make_metrics(config.training.metrics, loss, np.zeros(loss.outputs), of=names, weighted=weighted)
