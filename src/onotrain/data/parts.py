@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.config.columns import DateColumn
+from onotrain.data.paths import reason
 from onotrain.data.split import stratified_split
 from onotrain.data.tables.table import Table, by_name, no_column
 from onotrain.errors import DataError
@@ -182,8 +183,10 @@ def _read(path: str, samples: int) -> dict[str, np.ndarray]:
     try:
         with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             parts = {name: file[name].astype(np.int64) for name in (TRAIN, VALIDATION, TEST) if name in file}
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", hint="`split.npz` of a run says which samples train") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a split: {error}", hint="`split.npz` of a run is one") from error
+        raise DataError(f"{path}: not a split: {reason(error)}", hint="`split.npz` of a run is one") from error
     every = np.concatenate(list(parts.values())) if parts else np.empty(0, np.int64)
     if TRAIN not in parts or len(np.unique(every)) != len(every) or every.min() < 0 or every.max() >= samples:
         raise DataError(
