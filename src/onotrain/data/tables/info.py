@@ -18,13 +18,13 @@ from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.dates import COMPACT, are_times, form_of
 from onotrain.data.tables.kinds import is_numbers
+from onotrain.data.tables.labelled import targets_dataset
 from onotrain.data.tables.roles import (
     Roles,
     choose_roles,
     formats_of,
     no_features,
     section_of,
-    targets_dataset,
 )
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry, remedy
