@@ -40,7 +40,7 @@ def test_validation_columns_without_names_are_not_guessed(folder: Path) -> None:
 
 def test_a_missing_validation_column_is_named(folder: Path) -> None:
     (folder / "held-out.csv").write_text("label,c,a\nx,3,1\n")
-    with pytest.raises(DataError, match="1 of the columns that the network needs are missing: b") as caught:
+    with pytest.raises(DataError, match="1 of the columns that the network needs is missing: b") as caught:
         prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 10**9)
     assert caught.value.hint == "the network was trained on a, b, c and the target label"
 

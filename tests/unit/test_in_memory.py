@@ -190,7 +190,7 @@ def test_columns_that_are_called_by_numbers() -> None:
 def test_tables_to_predict(x: Any) -> None:
     table = table_of(x, ["q", "p"])
     assert table.names == ("q", "p") and table["p"].values.tolist() == [1.5, 2.5, 3.5]
-    with pytest.raises(DataError, match="columns that the network needs are missing: z"):
+    with pytest.raises(DataError, match="columns that the network needs is missing: z"):
         table_of(x, ["p", "z"])
 
 

@@ -104,10 +104,13 @@ def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
     end = "stopped early after" if summary.get("stopped_early") else end
     said = [*_best(RunDirectory.open(output).metrics(), summary), *_tested(summary)]
     facts = "".join(f"; {fact}" for fact in said)
-    display.print(wrapped(f"{end} {made}{facts}", text_columns(), 2))
-    display.print(f"results in {output}")
-    display.print(f"next: onotrain evaluate {output} DATA")
-    display.print(f"      onotrain predict {output} DATA --output predictions.csv")
+    lines = [
+        wrapped(f"{end} {made}{facts}", text_columns(), 2),
+        f"results in {output}",
+        f"next: onotrain evaluate {output} DATA",
+        f"      onotrain predict {output} DATA --output predictions.csv",
+    ]
+    display.print("\n".join(lines))  # at once: a launcher puts nothing of the other stream between them
 
 
 def _tested(summary: Mapping[str, Any]) -> Iterator[str]:

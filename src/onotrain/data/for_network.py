@@ -18,7 +18,7 @@ from onotrain.data.streaming import is_large, stored_table
 from onotrain.data.tables.labelled import labelled_only, of_arrays, targets_dataset
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import Roles, formats_of, section_of
-from onotrain.data.tables.table import Table, shown
+from onotrain.data.tables.table import Table, lacking, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
 
@@ -136,7 +136,7 @@ def table_for(
         if len(missing) == len(needed) and format_of(spec) in ("csv", "tsv"):
             hint += "; the first line of a text file must hold the names of its columns: add it if it has none"
         raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+            lacking(spec.path, missing),
             hint=hint,
         )
     preparation.check_units(table)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onotrain.data.array_choices import ArrayChoices, array_choices
+from onotrain.data.array_names import are_places
 from onotrain.data.class_names import is_one_hot
 from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
@@ -194,9 +195,10 @@ def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
         counts = _class_counts(dataset, targets[finite])
         kind = "values" if counts is None else "classes"
     elif number is not None and np.isin(number[finite], (0.0, 1.0)).all():
-        names = dataset.target_names or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
-        counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
         kind = "classes" if is_one_hot(number) else "labels"
+        own = None if kind == "classes" and are_places(dataset.target_names) else dataset.target_names
+        names = own or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
+        counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
     return TargetInfo(
         kind=kind,
         dtype="text" if is_text else str(targets.dtype),

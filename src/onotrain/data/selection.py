@@ -11,7 +11,7 @@ from onotrain.data.dataset import Dataset, DataSpec, listed
 from onotrain.data.description import DataDescription
 from onotrain.data.readers import format_of_name
 from onotrain.data.sources import format_of
-from onotrain.data.tables.table import shown
+from onotrain.data.tables.table import lacking, shown
 from onotrain.errors import DataError
 
 #: Formats whose names mean the same: of arrays, or of columns.
@@ -95,8 +95,7 @@ def like_training(
     missing = [name for name in features if name not in dialect.names]
     if missing:
         raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}; "
-            f"the header has {shown(dialect.names)}"
+            f"{lacking(spec.path, missing)}; the header has {shown(dialect.names)}"
         )
     targets = spec.targets
     if targets is None and target_names and set(target_names) <= set(dialect.names):

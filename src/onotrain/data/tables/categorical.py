@@ -129,7 +129,7 @@ class BooleanEncoder:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{table.where(row, column)}: column {column.name!r} is {entry(str(texts[row]))!r}, expected "
+                f"{table.where(row, column)}: column {column.name!r} is {entry(str(texts[row]))}, expected "
                 f"{self.values[0]} or {self.values[1]}{first_of(int(wrong.sum()))}"
             )
         out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])

@@ -29,7 +29,7 @@ from onotrain.data.tables.roles import (
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry, remedy
 from onotrain.errors import DataError
-from onotrain.text import DIGITS, count, figure
+from onotrain.text import DIGITS, count, figure, quoted
 
 _TOP = 4
 
@@ -171,7 +171,7 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
             text = entry(str(column.texts(np.array([row]))[0]))
             place = table.where(row, column)
             many = f"{count(int(bad.sum()), 'entry is no number', 'entries are no numbers')}"
-            why = f"{many}, such as {text!r} ({place})"
+            why = f"{many}, such as {quoted(text)} ({place})"
             advice = remedy(table, column)
     else:
         different, summary = _top(table, column, role)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.tables.table import MISSING_CODE, Column, Table, coded, shown
+from onotrain.data.tables.table import MISSING_CODE, Column, Table, coded, lacking, shown
 from onotrain.errors import DataError
 
 _SOURCE = "samples"
@@ -36,7 +36,7 @@ def table_of(x: Any, names: Sequence[str]) -> Table:
         missing = [name for name in names if name not in columns]
         if missing:
             raise DataError(
-                f"{_SOURCE}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+                lacking(_SOURCE, missing),
                 hint=f"the network was trained on {shown(names)}",
             )
         return Table(tuple(column_of(name, columns[name]) for name in names), _SOURCE)

@@ -272,6 +272,12 @@ def no_column(names: Sequence[str], name: str, source: str, what: str) -> DataEr
     )
 
 
+def lacking(source: str, names: Sequence[str]) -> str:
+    """Return a message about columns that a network needs and a table does not have."""
+    are = "is" if len(names) == 1 else "are"
+    return f"{source}: {len(names)} of the columns that the network needs {are} missing: {shown(names)}"
+
+
 def shown(names: Sequence[str]) -> str:
     """Return names for a message, the first ones of many."""
     return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")

@@ -9,7 +9,7 @@ import numpy as np
 
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
-from onotrain.text import cut
+from onotrain.text import cut, quoted
 
 #: Characters of an entry that a message shows.
 _CHARACTERS = 43
@@ -47,7 +47,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     if bad.any():
         row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))!r}, "
+            f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))}, "
             f"expected a number{first_of(count)}",
             hint=_not_a_number(table, column, count),
         )
@@ -88,7 +88,7 @@ def remedy(table: Table, column: Column) -> str:
     codes = dict.fromkeys(column.values[bad].tolist())
     words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
     quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
-    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
+    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word, ensure_ascii=False) for word in words)
     return (
         f"correct them, or take them for missing values: `csv: {{missing: [default, {quoted}]}}` in the data section, "
         f"--csv 'missing=[default, {plain}]' on the command line; {categories}"
@@ -96,8 +96,8 @@ def remedy(table: Table, column: Column) -> str:
 
 
 def entry(text: str) -> str:
-    """Return an entry for a message, the beginning of a long one."""
-    return cut(text, _CHARACTERS)
+    """Return an entry in quotes for a message, the beginning of a long one."""
+    return quoted(cut(text, _CHARACTERS))
 
 
 def first_of(count: int) -> str:
