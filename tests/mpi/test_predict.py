@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import networks
+from onotrain.config.columns import TextTable
 from onotrain.data import DataSpec, streaming
 from onotrain.data.samples import ArraySamples
-from onotrain.data.tables.encoders import NumericEncoder
+from onotrain.data.tables.encoders import CategoricalEncoder, NumericEncoder
 from onotrain.data.tables.preparation import Preparation
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
 from onotrain.evaluation.forward_pass import PASS_ROWS
@@ -222,3 +223,24 @@ def test_nodes_with_more_and_less_memory_read_alike(
         distributed.predict(nodes, predictor, found, sink)
         if sink is not None:
             np.testing.assert_array_equal(sink.array, predictor.predict(samples()))
+
+
+def test_what_is_to_be_known_of_a_file_is_known_to_all_ranks(world: World, place: Path) -> None:
+    """Of one without a header, and with a category that the training data lacked."""
+    if world.rank == 0:
+        (place / "new.csv").write_text("".join(f"{k}.5,{'Titan' if k % 5 == 0 else 'steel'}\n" for k in range(20)))
+    world.barrier()
+    encoders = (("width", NumericEncoder(0.0, 1.0)), ("material", CategoricalEncoder(("glass", "steel"), True, False)))
+    made = networks.example("multiclass", preparation=Preparation(encoders, columns=("width", "material")))
+    predictor = Predictor.from_checkpoint(made, "test")
+    with World.connect(world.comm, 1) as nodes, ExitStack() as stack:
+        spec = DataSpec(str(place / "new.csv"), csv=TextTable(header=True))
+        found = source.open_source(stack, nodes, predictor.metadata, spec, "auto", labelled=False)
+        (notes,) = {*nodes.comm.allgather(found.notes)}
+    assert len(found.samples) == 20 and len(notes) == 2
+    assert notes[0].endswith(
+        "has no header: its columns are taken for width, material, in the order of the training file"
+    )
+    assert notes[1] == (
+        "4 samples have values of 'material' that the training data lacked: Titan; they are taken for `other`"
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onotrain.config.columns import CategoricalColumn, ColumnOptions
+from onotrain.data.by_position import ByPosition
 from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
@@ -91,6 +92,7 @@ def labelled_table(
 def table_for(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], stream: bool | str = False,
     memory: int | None = None, reader: ReadFiles = in_turn, given: Mapping[str, ColumnOptions] | None = None,
+    places: ByPosition | None = None,
 ) -> Table:  # fmt: skip
     """Return the columns that a network needs, from a table or from an array of numbers.
 
@@ -106,6 +108,8 @@ def table_for(
         Reads the files that are read whole.
     given
         Section ``data.columns`` of the training, for its targets.
+    places
+        Which column is which, where `spec` is a text table without a header.
 
     Raises
     ------
@@ -124,6 +128,8 @@ def table_for(
     given = given or {}
     formats = {**formats_of(given), **preparation.formats}
     texts = (*preparation.texts, *(name for name in targets if isinstance(given.get(name), CategoricalColumn)))
+    if places is not None and stream is not True:
+        return places.read(columns, texts, formats, reader)
     store = stored_table(spec, stream, texts=texts, columns=columns, formats=formats)
     if store is not None and (stream is True or is_large(len(store) * _bytes_of(store, preparation), memory)):
         table: Table = store
@@ -134,7 +140,10 @@ def table_for(
         hint = f"the network was trained on {shown(preparation.inputs)}"
         hint += f" and the target {shown(targets)}" if targets else ""
         if len(missing) == len(needed) and format_of(spec) in ("csv", "tsv"):
-            hint += "; the first line of a text file must hold the names of its columns: add it if it has none"
+            hint += (
+                "; the first line of a text file must hold the names of its columns: add it if it has none, or give "
+                f"all columns in this order: {shown(preparation.columns or preparation.inputs)}"
+            )
         raise DataError(
             lacking(spec.path, missing),
             hint=hint,

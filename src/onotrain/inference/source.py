@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite
+from onotrain.data.by_position import by_position
 from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
@@ -53,6 +54,8 @@ class Source:
     #: Samples that lack a value without which nothing can be predicted, and the place of the first; on rank 0 alone.
     incomplete: int = 0
     first_incomplete: str = ""
+    #: What a person must know of how they were read, in words.
+    notes: tuple[str, ...] = ()
 
 
 def open_source(
@@ -148,27 +151,29 @@ def _prepared(
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None, tuple[str, ...]]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
         like = spec_of(data, replace(spec, features=None, targets=None))
         # Columns have the same names in tables of all formats; what is predicted needs no weights.
         of_training = data.weights if is_table(like) else None
         like = replace(like, weights=(spec.weights or of_training) if labelled else None)
-        table = table_for(like, preparation, wanted, stream, memory, reader, data.columns)
+        places = by_position(like, preparation, wanted, metadata.target_names or ())
+        table = table_for(like, preparation, wanted, stream, memory, reader, data.columns, places)
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))
         labels = _labels(metadata, dataset) if labelled else {}
+        notes = (*([] if places is None else [places.note]), *preparation.unseen(table))
         if table.on_disk:
-            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled))
+            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled), notes)
         features = preparation.transform(table, dtype, lenient=not labelled)
-        return {"features": features, **labels}, (dataset.source, None)
+        return {"features": features, **labels}, (dataset.source, None, notes)
 
-    arrays, (name, file) = _once_per_node(world, make, progress)
+    arrays, (name, file, notes) = _once_per_node(world, make, progress)
     if file is not None:
-        return _of_stream(stack, name, file, arrays, **found)
+        return _of_stream(stack, name, file, arrays, notes=notes, **found)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
-    return Source(name, samples, **found)
+    return Source(name, samples, notes=notes, **found)
 
 
 def _incomplete(table: Table, preparation: Preparation) -> dict[str, Any]:

@@ -93,6 +93,19 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
     return _with_header(dialect, body, remarks, lines, start, given, guesses, titled=titled)
 
 
+def first_record(dialect: Dialect) -> list[str]:
+    """Return the fields of the first record of a text table without a header.
+
+    Raises
+    ------
+    DataError
+        There is none, or not text.
+    """
+    _, lines = _beginning(dialect.path, dialect.encoding)
+    body = [line for line in lines[dialect.preamble :] if not dialect.is_comment(line) and line.strip()]
+    return next((record for record in _records(dialect, body) if not is_blank(record)), [])
+
+
 _SPOKEN = {"\t": "tabs", " ": "blanks", ";": "semicolons", "|": "bars"}
 
 

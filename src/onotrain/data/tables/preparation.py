@@ -24,11 +24,14 @@ from onotrain.data.tables.encoders import (
     Encoder,
     NumericEncoder,
 )
-from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.table import Column, Table, shown
 from onotrain.data.units import other_unit
 from onotrain.errors import DataError
+from onotrain.text import count, cut, quoted
 
 _BLOCK_ROWS = 1 << 16
+#: Of a category in a message.
+_VALUE_CHARACTERS = 24
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,14 @@ class Preparation:
         Columns that name the samples.
     units
         By column, where the training data say so.
+    columns
+        All that the training file has, in its order: what those of a file without a header stand for.
     """
 
     encoders: tuple[tuple[str, Encoder], ...]
     ids: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -88,7 +94,8 @@ class Preparation:
                 units[name] = column.units
         if not encoders:
             raise DataError(f"{table.source}: no column is left for the features")
-        return cls(tuple(encoders), tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn)), units)
+        ids = tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn))
+        return cls(tuple(encoders), ids, units, table.names)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -124,6 +131,16 @@ class Preparation:
             if unit and unit != known:
                 raise other_unit(table.source, f"column {name!r}", unit, known)
 
+    def unseen(self, table: Table) -> tuple[str, ...]:
+        """Return a line for each column of categories that has values which the training data lacked."""
+        found = []
+        for name, encoder in self.encoders:
+            if isinstance(encoder, CategoricalEncoder):
+                samples, values = encoder.unseen(table[name])
+                if samples:
+                    found.append(_unseen(name, samples, values, other=encoder.other))
+        return tuple(found)
+
     def transform(self, table: Table, dtype: Any, *, lenient: bool = False) -> np.ndarray:
         """Return the matrix ``(n, d)`` of a table that has the `inputs` among its columns.
 
@@ -155,7 +172,8 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         columns = [{"column": name, "kind": encoder.kind, **encoder.to_dict()} for name, encoder in self.encoders]
-        return {"columns": columns, "ids": list(self.ids), **({"units": dict(self.units)} if self.units else {})}
+        units = {"units": dict(self.units)} if self.units else {}
+        return {"columns": columns, "ids": list(self.ids), "file_columns": list(self.columns), **units}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preparation:
@@ -168,7 +186,17 @@ class Preparation:
         """
         encoders = tuple((str(each["column"]), ENCODERS[each["kind"]].from_dict(each)) for each in data["columns"])
         units = {str(name): str(unit) for name, unit in data.get("units", {}).items()}
-        return cls(encoders, tuple(str(name) for name in data["ids"]), units)
+        ids, columns = (tuple(str(name) for name in data.get(key, ())) for key in ("ids", "file_columns"))
+        return cls(encoders, ids, units, columns)
+
+
+def _unseen(name: str, samples: int, values: Sequence[str], *, other: bool) -> str:
+    have, they = ("has a value", "it is") if samples == 1 else ("have values", "they are")
+    shown_values = shown([cut(value, _VALUE_CHARACTERS) for value in values])
+    return (
+        f"{count(samples, 'sample')} {have} of {quoted(name)} that the training data lacked: {shown_values}; "
+        f"{they} taken for {'`other`' if other else 'none of those that are known'}"
+    )
 
 
 def _too_large(table: Table, column: Column, out: np.ndarray) -> DataError:

@@ -87,11 +87,11 @@ def remedy(table: Table, column: Column) -> str:
         return f"remove the last lines if they are no samples, such as totals; {categories}"
     codes = dict.fromkeys(column.values[bad].tolist())
     words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
-    quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
-    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word, ensure_ascii=False) for word in words)
+    in_quotes = [json.dumps(word, ensure_ascii=False) for word in words]
+    plain = (word if re.fullmatch(r"[^,'\"\s]+", word) else text for word, text in zip(words, in_quotes, strict=True))
     return (
-        f"correct them, or take them for missing values: `csv: {{missing: [default, {quoted}]}}` in the data section, "
-        f"--csv 'missing=[default, {plain}]' on the command line; {categories}"
+        f"correct them, or take them for missing values: `csv: {{missing: [default, {', '.join(in_quotes)}]}}` in the "
+        f"data section, --csv 'missing=[default, {', '.join(plain)}]' on the command line; {categories}"
     )
 
 
