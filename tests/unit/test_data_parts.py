@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onotrain.data.parts import in_file
 from onotrain.errors import DataError
 from tables import prepared, write
 
@@ -87,3 +88,31 @@ def test_an_order_of_dates_is_that_of_their_format(tmp_path: Path) -> None:
     assert sorted(found) == [*range(108, 144)]
     with pytest.raises(DataError, match=r"a\.csv:2:1: column 'when' has a missing value"):
         prepared(write(tmp_path, text.replace(dates[order[0]], "", 1)), **data)
+
+
+@pytest.mark.parametrize("form", ["csv", "npz"])
+def test_a_split_counts_the_rows_of_the_file(tmp_path: Path, form: str) -> None:
+    """Where samples without a target are left out, too; given again, it cuts the same parts."""
+    x = np.random.default_rng(2).normal(size=40)
+    y = np.where(np.arange(40) % 3 == 1, np.nan, np.arange(40.0) ** 2)
+    path = str(tmp_path / f"a.{form}")
+    if form == "npz":
+        np.savez(path, x=x[:, None], y=y)
+    else:
+        rows = "".join(f"{a},{'' if np.isnan(b) else b}\n" for a, b in zip(x, y, strict=True))
+        write(tmp_path, "x,target\n" + rows)
+    made = prepared(path, missing_targets="drop", validation=0.25)
+    said = in_file(made.arrays)
+    trained, held_out = y[said["train_index"]], y[said["validation_index"]]
+    assert sorted([*trained, *held_out]) == [value for value in y if not np.isnan(value)]
+    np.testing.assert_array_equal(made.arrays["targets"][made.arrays["train_index"]].reshape(-1), trained)
+    np.savez(tmp_path / "split.npz", **said)
+    again = prepared(path, missing_targets="drop", split={"file": str(tmp_path / "split.npz")})
+    for name in ("train_index", "validation_index"):
+        np.testing.assert_array_equal(again.arrays[name], made.arrays[name])
+
+
+def test_a_split_file_that_is_missing(tmp_path: Path) -> None:
+    path = write(tmp_path, "x,target\n" + "".join(f"{k % 3},{k}\n" for k in range(9)))
+    with pytest.raises(DataError, match="nope.npz: no such file"):
+        prepared(path, split={"file": str(tmp_path / "nope.npz")})

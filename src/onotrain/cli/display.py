@@ -27,7 +27,7 @@ def warn(message: str) -> None:
     """Print a warning where errors go, whole at the width of the terminal."""
     text = wrapped(message, text_columns(stderr=True), 2, first="onotrain: ")
     sys.stdout.flush()  # what was printed before comes before
-    sys.stderr.write(f"{text}\n")  # in one write, into which a launcher puts nothing of the other stream
+    sys.stderr.write(f"{text}\n")  # in one write, so that a launcher puts nothing of the other stream in
     sys.stderr.flush()
 
 

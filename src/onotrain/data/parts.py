@@ -15,11 +15,14 @@ from onotrain.data.tables.table import Table, by_name, no_column
 from onotrain.errors import DataError
 
 TRAIN, VALIDATION, TEST = "train_index", "validation_index", "test_index"
+#: Rows of the training file that are samples, where some are left out.
+FILE_ROWS = "file_rows"
 
 
 def cut(
-    section: Any, samples: int, classes: np.ndarray | None, table: Table | None, source: str
-) -> dict[str, np.ndarray]:
+    section: Any, samples: int, classes: np.ndarray | None, table: Table | None, source: str,
+    file_rows: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return int64 numbers of the samples of each part that is cut from the training file: sorted and disjoint.
 
     Parameters
@@ -34,6 +37,8 @@ def cut(
         With the column that ``split.column`` names; None for arrays.
     source
         Name for messages.
+    file_rows
+        Rows of the file that are samples, which a file with a split counts by; None: all.
 
     Raises
     ------
@@ -42,7 +47,7 @@ def cut(
     """
     split = section.split
     if split.file is not None:
-        return _read(split.file, samples)
+        return _read(split.file, samples, file_rows)
     wanted = {
         name: value
         for name, value in ((VALIDATION, section.validation), (TEST, section.test))
@@ -178,8 +183,14 @@ def _ordered(samples: int, key: np.ndarray | None) -> np.ndarray:
     return np.arange(samples) if key is None else np.argsort(key, kind="stable")
 
 
-def _read(path: str, samples: int) -> dict[str, np.ndarray]:
-    """Return the parts that a file gives."""
+def in_file(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the rows of the training file of each part that was cut from it, of arrays as `Prepared` has them."""
+    rows = arrays.get(FILE_ROWS)
+    return {name: index if rows is None else rows[index] for name, index in arrays.items() if name.endswith("_index")}
+
+
+def _read(path: str, samples: int, file_rows: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the parts that a file gives by rows of the training file."""
     try:
         with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             parts = {name: file[name].astype(np.int64) for name in (TRAIN, VALIDATION, TEST) if name in file}
@@ -187,6 +198,8 @@ def _read(path: str, samples: int) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: no such file", hint="`split.npz` of a run says which samples train") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a split: {reason(error)}", hint="`split.npz` of a run is one") from error
+    if file_rows is not None:  # those of other rows are left out
+        parts = {name: np.searchsorted(file_rows, rows[np.isin(rows, file_rows)]) for name, rows in parts.items()}
     every = np.concatenate(list(parts.values())) if parts else np.empty(0, np.int64)
     if TRAIN not in parts or len(np.unique(every)) != len(every) or every.min() < 0 or every.max() >= samples:
         raise DataError(

@@ -42,8 +42,8 @@ def normalization_of(setting: Any, samples: Samples) -> Normalization:
 def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
-        train, train_stream, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
-        codec, arrays, more = wanted.targets(section, train)
+        train, train_stream, file_rows, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
+        codec, arrays, more = wanted.targets(section, train, file_rows)
         notes += more
         arrays |= {} if train_stream else {"features": train.features}
         streams: dict[str, Stream] = {} if train_stream is None else {"train": train_stream}
@@ -53,7 +53,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
             if of_part.held is None:
                 of_part = spec_of_part(section, where, train, _columns(train, train_stream))
             of_part = replace(of_part, pixels=_dtype(train, train_stream) == np.uint8)
-            held_out, stream, _ = _read(section, of_part, stack, memory, wanted.reader)
+            held_out, stream, *_ = _read(section, of_part, stack, memory, wanted.reader)
             digests[part] = digest_of(_known_by(of_part, held_out, stream))
             check_features(
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
@@ -82,17 +82,18 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
 
 def _read(
     section: Any, spec: DataSpec, stack: ExitStack, memory: int, reader: ReadFiles
-) -> tuple[Dataset, Hdf5Stream | None, list[str]]:
-    """Return a data set, checked, or the targets of one that is streamed, and notes."""
+) -> tuple[Dataset, Hdf5Stream | None, np.ndarray | None, list[str]]:
+    """Return a data set, checked, or the targets of one that is streamed, the rows that are samples, and notes."""
     spec = expanded(spec)
     stream, policy = open_stream(spec, section.stream, memory), section.missing_targets
     if stream is not None:
         labels = stack.enter_context(stream).targets_only()
         check_streamed(labels, policy)
-        return labels, stream, []
-    dataset, dropped = labelled_samples(load_dataset(spec, reader), policy)
+        return labels, stream, None, []
+    whole = load_dataset(spec, reader)
+    dataset, file_rows = labelled_samples(whole, policy)
     check_finite(dataset)
-    return dataset, None, left_out(dropped, policy)
+    return dataset, None, file_rows, left_out(len(whole) - len(dataset), policy)
 
 
 def _known_by(spec: DataSpec, dataset: Dataset, stream: Stream | None) -> tuple[np.ndarray | None, ...]:

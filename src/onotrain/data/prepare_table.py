@@ -36,9 +36,10 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         store if store is not None and stays else read_table(spec, texts=texts, formats=formats, reader=wanted.reader)
     )
     roles = choose_roles(table, spec, section.columns)
-    table, dropped = labelled_only(table, roles, section.columns, section.missing_targets)
+    rows = len(table)
+    table, file_rows = labelled_only(table, roles, section.columns, section.missing_targets)
     labels = targets_dataset(table, roles, section.columns)
-    codec, arrays, more = wanted.targets(section, labels, table)
+    codec, arrays, more = wanted.targets(section, labels, file_rows, table)
     setting = section.normalize
     scale = setting if isinstance(setting, str) else (setting.mean, setting.std)
     kept, kinds = None, roles.kinds
@@ -67,7 +68,7 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         check_units(found, labels.target_units)
         arrays |= wanted.labels(part, codec, found)
     notes = [
-        *table.all_notes, *roles.notes(), *left_out(dropped, section.missing_targets), *more,
+        *table.all_notes, *roles.notes(), *left_out(rows - len(table), section.missing_targets), *more,
         *notes_on(streams.get("train"), section.window_mib),
     ]  # fmt: skip
     description = DataDescription(

@@ -230,6 +230,13 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
         refuse("a sample has the shape", other.feature_shape, first.feature_shape)
     if (other.features.dtype == np.uint8) != (first.features.dtype == np.uint8):  # pixels beside other numbers
         refuse("features are of type", other.features.dtype, first.features.dtype)
+    if (other.targets is None) != (first.targets is None):
+        refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
+    if other.targets is not None and first.targets is not None:
+        if other.targets.shape[1:] != first.targets.shape[1:]:
+            refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
+        if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
+            refuse("targets are of type", other.targets.dtype, first.targets.dtype)
     for key in ("feature_names", "target_names"):
         names, expected = getattr(other, key), getattr(first, key)
         if (
@@ -239,13 +246,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             != (sorted(expected) if key == "feature_names" else expected)
         ):
             refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
-    if (other.targets is None) != (first.targets is None):
-        refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
-    if other.targets is not None and first.targets is not None:
-        if other.targets.shape[1:] != first.targets.shape[1:]:
-            refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
-        if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
-            refuse("targets are of type", other.targets.dtype, first.targets.dtype)
 
 
 def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:

@@ -12,6 +12,7 @@ from onotrain.config.columns import BooleanColumn, CategoricalColumn
 from onotrain.data.tables.table import Column, Table, coded, texts_of
 from onotrain.data.tables.values import entry, first_of
 from onotrain.errors import DataError
+from onotrain.text import quoted
 
 
 def _as_known(column: Column, known: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +143,7 @@ class BooleanEncoder:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{table.where(row, column)}: column {column.name!r} is {entry(str(texts[row]))}, expected "
+                f"{table.where(row, column)}: column {column.name!r} is {quoted(entry(str(texts[row])))}, expected "
                 f"{self.values[0]} or {self.values[1]}{first_of(int(wrong.sum()))}"
             )
         out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])

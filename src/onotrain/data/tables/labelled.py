@@ -30,8 +30,10 @@ class TablePlaces:
         return self.table.where(row, self.table[names[0] if names else self.table.names[0]])
 
 
-def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples whose targets the policy takes, and how many are left out.
+def labelled_only(
+    table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str
+) -> tuple[Table, np.ndarray | None]:
+    """Return the samples whose targets the policy takes, and their int64 rows in the table; None: all of them.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
     lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
     count = int(lost.sum())
     if not count:
-        return table, 0
+        return table, None
     row = int(np.argmax(lost))
     column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
     if count == len(table) and values is not None:
@@ -60,7 +62,8 @@ def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]
             + ("" if count == 1 else f" (the first of {count:,})"),
             hint=f"{REMEDY}, or name another target with data.targets",
         )
-    return table.take(np.flatnonzero(~lost)), count
+    kept = np.flatnonzero(~lost)
+    return table.take(kept), kept
 
 
 def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:

@@ -47,7 +47,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     if bad.any():
         row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))}, "
+            f"{table.where(row, column)}: column {column.name!r} is {_shown(column, row)}, "
             f"expected a number{first_of(count)}",
             hint=_not_a_number(table, column, count),
         )
@@ -95,9 +95,13 @@ def remedy(table: Table, column: Column) -> str:
     )
 
 
+def _shown(column: Column, row: int) -> str:
+    return quoted(entry(str(column.texts(np.array([row]))[0])))
+
+
 def entry(text: str) -> str:
-    """Return an entry in quotes for a message, the beginning of a long one."""
-    return quoted(cut(text, _CHARACTERS))
+    """Return an entry for a message, the beginning of a long one."""
+    return cut(text, _CHARACTERS)
 
 
 def first_of(count: int) -> str:
