@@ -230,6 +230,16 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
         refuse("a sample has the shape", other.feature_shape, first.feature_shape)
     if (other.features.dtype == np.uint8) != (first.features.dtype == np.uint8):  # pixels beside other numbers
         refuse("features are of type", other.features.dtype, first.features.dtype)
+    for key in ("feature_names", "target_names"):
+        names, expected = getattr(other, key), getattr(first, key)
+        if (
+            names
+            and expected
+            and (key == "feature_names" or len(names) == len(expected))  # else their shape is what is wrong
+            and (sorted(names) if key == "feature_names" else names)
+            != (sorted(expected) if key == "feature_names" else expected)
+        ):
+            refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
     if (other.targets is None) != (first.targets is None):
         refuse("targets are", *(("missing", "there") if other.targets is None else ("there", "none")))
     if other.targets is not None and first.targets is not None:
@@ -237,15 +247,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
         if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
-    for key in ("feature_names", "target_names"):
-        names, expected = getattr(other, key), getattr(first, key)
-        if (
-            names
-            and expected
-            and (sorted(names) if key == "feature_names" else names)
-            != (sorted(expected) if key == "feature_names" else expected)
-        ):
-            refuse(f"{key.replace('_', ' ')} are", shown(names), shown(expected))
 
 
 def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:

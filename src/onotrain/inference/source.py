@@ -153,7 +153,7 @@ def _prepared(
 
     def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None, tuple[str, ...]]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
-        like = spec_of(data, replace(spec, features=None, targets=None))
+        like = expanded(spec_of(data, replace(spec, features=None, targets=None)))
         # Columns have the same names in tables of all formats; what is predicted needs no weights.
         of_training = data.weights if is_table(like) else None
         like = replace(like, weights=(spec.weights or of_training) if labelled else None)

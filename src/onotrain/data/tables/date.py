@@ -119,8 +119,8 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
         code = next((code for code, date in enumerate(each) if date is None), 0)
         row = int(np.argmax(column.values == code))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {quoted(entry(column.categories[code]))}, expected a date"
-            + (f" such as {written}" if written else " written as all others of the column"),
+            f"{table.where(row, column)}: column {column.name!r} is {quoted(entry(column.categories[code]))}, "
+            "expected a date" + (f" such as {written}" if written else " written as all others of the column"),
             hint="say how dates are written with `format` of this column (data.columns); numbers that stand for times "
             "are numeric",
         )
