@@ -233,7 +233,7 @@ def test_metrics_are_those_of_what_is_measured(tmp_path: Path, loss: str, valida
     record, network = builders.records(run)[-1], load(run)
     if isinstance(validation, float):
         rows = np.load(run / "split.npz")["validation_index"]
-        x, y = X[~NONE][rows], Y[~NONE][rows]
+        x, y = X[rows], Y[rows]
     else:
         x, y = X[::-1][~NONE[::-1]], Y[::-1][~NONE[::-1]]
     p, known = network.predict(x), ~np.isnan(y)

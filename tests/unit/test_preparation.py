@@ -245,3 +245,22 @@ def test_a_missing_number_is_an_error_in_training_and_nan_in_a_prediction() -> N
     with pytest.raises(DataError, match="row 1, column 'a': column 'a' has a missing value"):
         made.transform(table(a=[1.0, np.nan]), "float32")
     assert np.isnan(made.transform(table(a=[1.0, np.nan]), "float32", lenient=True))[:, 0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("word", ["code", "co*"])
+def test_a_pattern_reads_columns_as_their_names_do(tmp_path: Path, word: str) -> None:
+    """Text that looks like numbers stays text; a name counts before a pattern, and targets are no features."""
+    codes = ["1.0", "1.00", "300", "3e2"]
+    text = "code,cost,coy\n" + "".join(f"{codes[row % 4]},{row + 0.5},{row}\n" for row in range(12))
+    made = prepared(write(tmp_path, text), columns={word: "categorical", "cost": "numeric"}, targets="coy")
+    assert preparation_of(made).names == (*(f"code = {code}" for code in codes), "cost")
+    assert made.arrays["features"][:, :4].tolist() == np.tile(np.eye(4), (3, 1)).tolist()
+    assert made.arrays["targets"][:, 0].tolist() == [*range(12)]
+
+
+def test_classes_that_are_equal_numbers_stay_apart_in_other_files(tmp_path: Path) -> None:
+    """Where the target is said to be categorical: also of a validation file."""
+    text = "x,target\n" + "".join(f"{row % 5},{('1.0', '1.00', '3')[row % 3]}\n" for row in range(12))
+    path, other = write(tmp_path, text), write(tmp_path, text, "other.csv")
+    made = prepared(path, "multiclass", 3, columns={"target": "categorical"}, validation=other)
+    assert made.arrays["validation_targets"].tolist() == made.arrays["targets"].tolist() == [0, 1, 2] * 4

@@ -15,7 +15,7 @@ from onotrain.data.tables.table import shown
 from onotrain.errors import DataError
 
 #: Formats whose names mean the same: of arrays, or of columns.
-_ALIKE = ({"hdf5", "npz"}, {"csv", "tsv"})
+_ALIKE = ({"hdf5", "netcdf", "npz"}, {"csv", "tsv"})
 
 
 def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:

@@ -44,6 +44,25 @@ def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, datase
     return tuple(setting.get(name, unit) for name, unit in zip(names, known, strict=True))
 
 
+def other_unit(source: str, what: str, unit: str, known: str) -> DataError:
+    """Return the error for values that are in another unit than in the training data."""
+    return DataError(
+        f"{source}: {what} is in {unit}, but in {known} in the training data",
+        hint="convert it to the same unit, or call the unit the same if it is",
+    )
+
+
+def check_units(dataset: Dataset, known: Sequence[str] | None) -> None:
+    """Refuse targets that the file says to be in other units than those of the training data (`known`)."""
+    units = dataset.target_units or ()
+    if known is None or len(units) != len(known):
+        return
+    for number, (unit, expected) in enumerate(zip(units, known, strict=True)):
+        if unit and expected and unit != expected:
+            name = dataset.target_names[number] if dataset.target_names else number
+            raise other_unit(dataset.source, f"target {name!r}", unit, expected)
+
+
 def joined_units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:
     """Return the units of the targets of data sets that are put together, where one of them says them.
 

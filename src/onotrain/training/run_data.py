@@ -11,6 +11,7 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
+from onotrain.data import parts
 from onotrain.data.description import DataDescription
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.inherited import Inherited
@@ -129,8 +130,8 @@ class RunData:
 
     @property
     def split(self) -> dict[str, np.ndarray]:
-        """Numbers of the samples of each part that was cut from the training file."""
-        return {name: array for name, array in self._arrays.items() if name.endswith("_index")}
+        """Rows of the training file of each part that was cut from it."""
+        return parts.in_file(self._arrays)
 
     @property
     def test_samples(self) -> int:

@@ -19,6 +19,7 @@ from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.dates import COMPACT, are_times, form_of
 from onotrain.data.tables.kinds import is_numbers
+from onotrain.data.tables.labelled import targets_dataset
 from onotrain.data.tables.patterns import with_patterns
 from onotrain.data.tables.roles import (
     Roles,
@@ -26,7 +27,6 @@ from onotrain.data.tables.roles import (
     formats_of,
     no_features,
     section_of,
-    targets_dataset,
 )
 from onotrain.data.tables.series import time_column
 from onotrain.data.tables.table import Column, Table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from onotrain.data.tables.encoders import (
     NumericEncoder,
 )
 from onotrain.data.tables.table import Column, Table
+from onotrain.data.units import other_unit
 from onotrain.errors import DataError
 
 _BLOCK_ROWS = 1 << 16
@@ -40,10 +41,13 @@ class Preparation:
         By the name of the column, in the order of the features.
     ids
         Columns that name the samples.
+    units
+        By column, where the training data say so.
     """
 
     encoders: tuple[tuple[str, Encoder], ...]
     ids: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def fit(
@@ -68,6 +72,7 @@ class Preparation:
             An entry is not what its column's kind says, or no column is left.
         """
         encoders: list[tuple[str, Encoder]] = []
+        units: dict[str, str] = {}
         for number, (name, options) in enumerate(kinds.items()):
             column = table[name]
             if isinstance(options, NumericColumn):
@@ -79,9 +84,11 @@ class Preparation:
                 encoders.append((name, BooleanEncoder.fit(options, table, column, rows)))
             elif isinstance(options, DateColumn):
                 encoders.append((name, DateEncoder.fit(options, table, column, rows)))
+            if column.units and isinstance(options, NumericColumn):
+                units[name] = column.units
         if not encoders:
             raise DataError(f"{table.source}: no column is left for the features")
-        return cls(tuple(encoders), tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn)))
+        return cls(tuple(encoders), tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn)), units)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -109,6 +116,13 @@ class Preparation:
         """Columns that may have no missing values."""
         numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))
         return tuple(name for name, encoder in numeric if encoder.fill is None)
+
+    def check_units(self, table: Table) -> None:
+        """Refuse a table that says a column to be in another unit than in the training data."""
+        for name, known in self.units.items():
+            unit = table[name].units
+            if unit and unit != known:
+                raise other_unit(table.source, f"column {name!r}", unit, known)
 
     def transform(self, table: Table, dtype: Any, *, lenient: bool = False) -> np.ndarray:
         """Return the matrix ``(n, d)`` of a table that has the `inputs` among its columns.
@@ -141,7 +155,7 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         columns = [{"column": name, "kind": encoder.kind, **encoder.to_dict()} for name, encoder in self.encoders]
-        return {"columns": columns, "ids": list(self.ids)}
+        return {"columns": columns, "ids": list(self.ids), **({"units": dict(self.units)} if self.units else {})}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preparation:
@@ -153,7 +167,8 @@ class Preparation:
             `data` is something else.
         """
         encoders = tuple((str(each["column"]), ENCODERS[each["kind"]].from_dict(each)) for each in data["columns"])
-        return cls(encoders, tuple(str(name) for name in data["ids"]))
+        units = {str(name): str(unit) for name, unit in data.get("units", {}).items()}
+        return cls(encoders, tuple(str(name) for name in data["ids"]), units)
 
 
 def _too_large(table: Table, column: Column, out: np.ndarray) -> DataError:

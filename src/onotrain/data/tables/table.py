@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from onotrain.config.columns import TextTable
 from onotrain.errors import DataError
+
+_T = TypeVar("_T")
 
 #: Code of a missing value in a column of text.
 MISSING_CODE = -1
@@ -247,6 +249,18 @@ def matching(names: Sequence[str], wanted: Sequence[str], source: str, what: str
                 elif not is_pattern:
                     raise DataError(f"{source}: data.{what} names the column {hit!r} twice")
     return found
+
+
+def by_name(name: str, words: Mapping[str, _T]) -> _T | None:
+    """Return what is said of a column: by its name before by a pattern; None if nothing is."""
+    if name in words:
+        return words[name]
+    return next((said for word, said in words.items() if fnmatchcase(name, word)), None)
+
+
+def text_columns(names: Iterable[str], texts: Collection[str]) -> set[str]:
+    """Return which columns are to be read as text: those of `texts`, or a mapping of names and patterns to whether."""
+    return {name for name in names if (by_name(name, texts) if isinstance(texts, Mapping) else name in texts)}
 
 
 def no_column(names: Sequence[str], name: str, source: str, what: str) -> DataError:
