@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from onotrain.data.dataset import Dataset
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
+from onotrain.known_names import place_of
 
 
 def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, dataset: Dataset) -> tuple[str, ...] | None:
@@ -36,12 +37,14 @@ def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, datase
     names = codec.shown_names(dataset.target_names)
     if isinstance(setting, str):
         return (setting,) * len(names)
-    unknown = [name for name in setting if name not in names]
-    if unknown:
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise DataError(f"{dataset.source}: data.units names the target {unknown[0]!r}, expected some of {shown}")
-    known = dataset.target_units or ("",) * len(names)
-    return tuple(setting.get(name, unit) for name, unit in zip(names, known, strict=True))
+    units = list(dataset.target_units or ("",) * len(names))
+    for name, unit in setting.items():
+        place = place_of(name, names)
+        if place is None:
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            raise DataError(f"{dataset.source}: data.units names the target {name!r}, expected some of {shown}")
+        units[place] = unit
+    return tuple(units)
 
 
 def other_unit(source: str, what: str, unit: str, known: str) -> DataError:
