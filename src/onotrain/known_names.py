@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Literal, NamedTuple, get_args
 
@@ -47,6 +48,17 @@ def format_of_file(path: str) -> FormatName | None:
     name = PurePath(path).name.lower()
     found = (format_name for suffix, format_name in SUFFIXES.items() if name.endswith(suffix))
     return next(found, "idx" if _IDX_NAME.search(name) else None)
+
+
+def place_of(name: str, names: Sequence[str]) -> int | None:
+    """Return which of some outputs, labels or classes a name means; None if there is none.
+
+    A number means the one at this place, from 0 on, if none is called so: those of arrays without names of their own
+    are called ``y[0]``, ``y[1]``, ...
+    """
+    if name in names:
+        return names.index(name)
+    return int(name) if name.isascii() and name.isdigit() and int(name) < len(names) else None
 
 
 #: Formats of networks for other programs; `onotrain.inference.export` writes them.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from unicodedata import combining, east_asian_width
+from unicodedata import category, combining, east_asian_width
 
 #: Significant digits of every number that was measured or computed.
 DIGITS = 5
@@ -38,11 +38,23 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def _is_shown(character: str) -> bool:
+    """Return whether a terminal shows a character: blanks of any width too, which Python's `repr` escapes."""
+    return character.isprintable() or category(character) == "Zs"
+
+
 def printable(text: str) -> str:
     """Return text in which line breaks and other characters that move or colour what is shown are escaped."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def quoted(text: str) -> str:
+    """Return text in quotes, as `repr` does, but with blanks of any width as they are."""
+    mark = repr(text)[0]
+    escaped = {mark: f"\\{mark}", "\\": "\\\\"}
+    return mark + "".join(escaped.get(c) or printable(c) for c in text) + mark
 
 
 def width_of(text: str) -> int:

@@ -196,7 +196,7 @@ def test_a_label_column_that_is_not_there(world: World, place: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "lines", "words"),
     [
-        ("a,b,c,label", csv_rows(features=3), ["v.csv: 1 of the columns that the network needs are missing: d"]),
+        ("a,b,c,label", csv_rows(features=3), ["v.csv: 1 of the columns that the network needs is missing: d"]),
         (
             "0.5,0.1,0.2,k1",
             csv_rows(features=3),

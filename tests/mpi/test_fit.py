@@ -99,6 +99,19 @@ def test_own_rows_are_the_rows_of_one_array(world: World, kind: str) -> None:
         np.testing.assert_allclose(same_everywhere(world, fitted, x), other.predict(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["arrays", "table"])
+def test_ranks_without_rows_of_their_own(world: World, kind: str) -> None:
+    """Rank 0 has all: as where one rank reads what it trains on."""
+    x, y = samples()
+    all_of_it = slice(0, len(y) if world.rank == 0 else 0)
+    given: Any = x[all_of_it] if kind == "arrays" else {"p": x[all_of_it, 0], "q": x[all_of_it, 1]}
+    fitted = onotrain.fit(given, y[all_of_it], SETTINGS, comm=world.comm, rows="own", validation=0.2)
+    same = onotrain.fit(
+        x if kind == "arrays" else {"p": x[:, 0], "q": x[:, 1]}, y, SETTINGS, comm=world.comm, validation=0.2
+    )
+    assert fitted.summary["parameters_sha256"] == same.summary["parameters_sha256"]
+
+
 def test_own_rows_of_other_types_become_the_type_of_all(world: World) -> None:
     x, y = samples()
     mine = share(world, len(y))
@@ -213,3 +226,14 @@ def test_weights_that_are_refused(world: World) -> None:
     named = SETTINGS | {"data": {"weights": "w"}}
     refused(world, UsageError, "data.weights names 'w', but an array", x, y, named)
     assert onotrain.fit(x, y, named, weights=np.ones(len(y)), comm=world.comm).summary["finished"]
+
+
+def test_arguments_of_another_kind(world: World) -> None:
+    x, y = samples()
+    watching: Any = onotrain.Observer()
+    refused(world, UsageError, "observers is a Observer, expected a list", x, y, SETTINGS, observers=watching)
+    refused(world, UsageError, "Observer is a class, not an observer", x, y, SETTINGS, observers=[onotrain.Observer])  # type: ignore[list-item]
+    table: Any = {"p": x[:, 0]}
+    for other in ("a fifth", table, [x, y]):
+        refused(world, UsageError, "validation is a", x, y, SETTINGS, validation=other)
+    refused(world, UsageError, "config is a int", x, y, 5)

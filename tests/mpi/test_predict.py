@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import networks
-from onotrain.data import DataSpec
+from onotrain.config.columns import TextTable
+from onotrain.data import DataSpec, streaming
 from onotrain.data.samples import ArraySamples
+from onotrain.data.tables.encoders import CategoricalEncoder, NumericEncoder
+from onotrain.data.tables.preparation import Preparation
 from onotrain.errors import CheckpointError, DataError, ResourceError, UsageError
 from onotrain.evaluation.forward_pass import PASS_ROWS
-from onotrain.inference import distributed, evaluation, job
+from onotrain.inference import distributed, evaluation, job, source
 from onotrain.inference.loading import load_everywhere
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.source import Source
@@ -189,3 +195,52 @@ def test_an_output_that_cannot_be_written(world: World, files: Path, monkeypatch
     assert caught.value.agreed
     world.barrier()
     assert sorted(path.name for path in files.iterdir()) == ["bad.h5", "data.h5", "net.h5"]
+
+
+@pytest.mark.mpi(min_size=2)
+@pytest.mark.parametrize("suffix", [".parquet", ".h5"])
+def test_nodes_with_more_and_less_memory_read_alike(
+    world: World, place: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows have the same numbers on all of them, which a rank that streams counts in larger chunks."""
+    columns = ("a", "b", "c", "d", "e")
+    if world.rank == 0:
+        table = {name: samples()[:, number] for number, name in enumerate(columns)}
+        pq.write_table(pa.table(table), place / "x.parquet")
+        with h5py.File(place / "x.h5", "w") as file:
+            file.create_dataset("x", data=samples(), chunks=(700, 5))
+    world.barrier()
+    encoders = tuple((name, NumericEncoder(0.0, 1.0)) for name in columns)
+    preparation = Preparation(encoders) if suffix == ".parquet" else None
+    predictor = Predictor.from_checkpoint(networks.example("multiclass", preparation=preparation), "test")
+    for module in (streaming, source):
+        monkeypatch.setattr(module, "available_bytes", lambda: (1 << 40) if world.rank == 0 else 1000)
+    with World.connect(world.comm, 1) as nodes, ExitStack() as stack:
+        spec = DataSpec(str(place / f"x{suffix}"))
+        found = source.open_source(stack, nodes, predictor.metadata, spec, "auto", labelled=False)
+        assert len({*nodes.comm.allgather((found.chunk, type(found.samples)))}) == 1
+        sink = Collect(ROWS, predictor.outputs) if nodes.rank == 0 else None
+        distributed.predict(nodes, predictor, found, sink)
+        if sink is not None:
+            np.testing.assert_array_equal(sink.array, predictor.predict(samples()))
+
+
+def test_what_is_to_be_known_of_a_file_is_known_to_all_ranks(world: World, place: Path) -> None:
+    """Of one without a header, and with a category that the training data lacked."""
+    if world.rank == 0:
+        (place / "new.csv").write_text("".join(f"{k}.5,{'Titan' if k % 5 == 0 else 'steel'}\n" for k in range(20)))
+    world.barrier()
+    encoders = (("width", NumericEncoder(0.0, 1.0)), ("material", CategoricalEncoder(("glass", "steel"), True, False)))
+    made = networks.example("multiclass", preparation=Preparation(encoders, columns=("width", "material")))
+    predictor = Predictor.from_checkpoint(made, "test")
+    with World.connect(world.comm, 1) as nodes, ExitStack() as stack:
+        spec = DataSpec(str(place / "new.csv"), csv=TextTable(header=True))
+        found = source.open_source(stack, nodes, predictor.metadata, spec, "auto", labelled=False)
+        (notes,) = {*nodes.comm.allgather(found.notes)}
+    assert len(found.samples) == 20 and len(notes) == 2
+    assert notes[0].endswith(
+        "has no header: its columns are taken for width, material, in the order of the training file"
+    )
+    assert notes[1] == (
+        "4 samples have values of 'material' that the training data lacked: Titan; they are taken for `other`"
+    )

@@ -22,7 +22,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 REGRESSION = "model: {layers: [{dense: 1}]}\nloss: mse\ntraining: {epochs: 1, batch_size: 4}\n"
 
 
-@pytest.mark.parametrize("entry", ["<0.05", "#NUM!", "1.783 mm"])
+@pytest.mark.parametrize("entry", ["<0.05", "#NUM!", "1.783 mm", "1.783\u202fmm"])
 def test_one_entry_that_is_no_number_is_named_with_its_place(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
     """By init too, which makes no classification of it."""
     values = ["1.783", "2.25", "0.5", entry, "1.25", "2.75"]
@@ -85,6 +85,29 @@ def test_a_column_that_counts_the_rows_is_not_learned_from(capsys: pytest.Captur
     assert initialised("t.csv", "--features", "column_1,a").data.columns["column_1"].name == "numeric"
 
 
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        ([7, 2, 9, 0, 4, 3], "id"),  # of a part of a table, or of a shuffled one
+        ([0, 1, 2, 5, 6, 9], "id"),
+        ([0, 1, 2, 0, 1, 2], "ignore"),  # of tables put one under the other
+        ([0.0, 0.5, 1.5, 2.0, 2.5, 3.0], "numeric"),  # times
+    ],
+)
+@pytest.mark.parametrize("name", ["", "Unnamed: 0"])
+def test_whole_numbers_without_a_name_are_an_index(
+    numbers: list[float], kind: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pandas writes it after rows were left out, shuffled or put together."""
+    write("t.csv", f"{name},a,y", *((number, k**2 % 7 + 0.5, k + 0.25) for k, number in enumerate(numbers)))
+    assert initialised("t.csv").data.columns[name or "column_1"].name == kind
+    assert ("is not learned from: " in capsys.readouterr().out) == (kind != "numeric")
+    # Who names it wants it.
+    assert initialised("t.csv", "--features", f"{name or 'column_1'},a").data.columns[
+        name or "column_1"
+    ].name == "numeric"  # fmt: skip
+
+
 def records(run_directory: str) -> list[dict[str, float]]:
     from builders import records as of_run
 
@@ -126,7 +149,7 @@ def test_an_everyday_table_is_trained_on(capsys: pytest.CaptureFixture[str]) -> 
     # A chosen column that is needed, and is not there.
     write("two.csv", "Port,Fare,Sex,Pclass", "X,9.5,male,3")
     assert run(["predict", "r", "two.csv", "-o", "p.csv"]) == 3
-    assert "columns that the network needs are missing: Age" in capsys.readouterr().err
+    assert "columns that the network needs is missing: Age" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

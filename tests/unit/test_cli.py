@@ -155,3 +155,26 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / f"part-{number}.csv").write_text("p,q,kind\n0.5,1,a\n" + f"{row}\n" * 4)
     assert run(["validate", str(path), "--set", f"data.train={tmp_path}/part-*.csv"]) == 3  # as `train` would
     assert "part-1.csv:3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("training.metrics=['f1[ten]']", "there is no class 'ten'"),
+        ("training.early_stopping={patience: 1, metric: 'validation_f1[ten]'}", "there is no class 'ten'"),
+        ("training.metrics=[weighted_f1]", "needs weights of the samples"),
+        ("training.metrics=['f1[9]']", ""),
+    ],
+)
+def test_validate_knows_the_classes_that_metrics_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str, said: str
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data: {train: digits, validation: 0.2}\nmodel: {layers: [{dense: 10}]}\n"
+        "loss: cross_entropy\ntraining: {epochs: 1, batch_size: 64}\n"
+    )
+    found = run(["validate", str(path), "--set", setting])
+    assert said in capsys.readouterr().err
+    output = ["--output", str(tmp_path / "run"), "--quiet"]
+    assert found == run(["train", str(path), "--set", setting, *output]) == (2 if said else 0)

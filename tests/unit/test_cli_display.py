@@ -121,6 +121,27 @@ def test_quiet_shows_warnings_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "onotrain: careful\n")
 
 
+def test_a_warning_comes_whole_and_behind_what_was_printed_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher forwards the two streams as they are written: what waits in a buffer would come too late."""
+    written: list[str] = []
+
+    class Raw(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object) -> int:
+            written.append(bytes(data).decode())  # type: ignore[call-overload]
+            return len(written[-1])
+
+    for name, lines in (("stdout", False), ("stderr", True)):
+        stream = io.TextIOWrapper(io.BufferedWriter(Raw()), encoding="utf-8", line_buffering=lines)
+        monkeypatch.setattr(sys, name, stream)
+    print("done: 3 steps")
+    display.warn("slow")
+    print("next", flush=True)
+    assert written == ["done: 3 steps\n", "onotrain: slow\n", "next\n"]
+
+
 class Clock:
     """A clock that stands still until a test moves it."""
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from onotrain.cli.program import run
 from onotrain.config import load_config
 from onotrain.config.yaml_reader import read_yaml
-from onotrain.data.template import batch_size, epochs, hidden_widths, learning_rate, scalar, weight_decay
+from onotrain.data.first_sizes import batch_size, epochs, hidden_widths, learning_rate, weight_decay
+from onotrain.data.yaml_text import scalar
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +91,7 @@ def test_sizes_are_sane(samples: int, columns: int, outputs: int) -> None:
     batch = batch_size(samples)
     assert 8 <= batch <= 128
     assert 5 <= epochs(samples, batch) <= 100
-    first, second = hidden_widths(columns, outputs)
+    first, second = hidden_widths(columns, outputs, samples)
     assert 32 <= second <= first <= 512
     assert 1e-3 <= learning_rate(batch) <= 2e-3
     assert 1e-9 <= weight_decay(samples) <= 1e-2

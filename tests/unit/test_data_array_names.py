@@ -15,11 +15,13 @@ from onotrain.data import Dataset, DataSpec, load_dataset
 from onotrain.data.array_names import (
     FEATURE_ARRAYS,
     TARGET_ARRAYS,
+    are_places,
     choose_arrays,
     side_by_side,
 )
 from onotrain.data.hdf5 import find_arrays, open_file
 from onotrain.data.hdf5_stream import Hdf5Stream
+from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
 
 N = 8
@@ -194,3 +196,36 @@ def test_units_of_targets(tmp_path: Path) -> None:
                 file["y"].attrs["units"] = stored
         with open_file(str(path)) as file:
             assert find_arrays(file, DataSpec(str(path))).target_units == expected
+
+
+def test_columns_of_the_only_array_of_targets_have_its_name(path: Path) -> None:
+    """Without the group, so that those of another part of the file are the same."""
+    many = np.random.default_rng(1).normal(size=(N, 3))
+    assert load(write(path, x=X, y=many)).target_names == ("y[0]", "y[1]", "y[2]")
+    assert load(path.with_name(write(path, x=X, Labels=many[:, :1]).name)).target_names == ("Labels",)
+
+
+def test_of_an_array_as_matlab_writes_it_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", x=X.T, y=np.random.default_rng(1).normal(size=(2, N)))
+    assert load(path).target_names == ("y[0]", "y[1]")
+
+
+def test_the_group_of_targets_is_no_part_of_their_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.h5", **{"train/x": X, "train/y": np.ones((N, 2))})
+    assert load(path).target_names == ("y[0]", "y[1]")
+
+
+def test_columns_of_one_one_that_have_only_places_are_numbered_classes(path: Path) -> None:
+    one_hot = np.eye(3, dtype=np.float32)[np.arange(N) % 3]
+    dataset = load(write(path, x=X, y=one_hot))
+    assert TargetCodec.fit("multiclass", 3, dataset).class_names is None
+    named = load(write(path, x=X, y=one_hot, target_names=np.array(["a", "b", "c"]))) if path.suffix == ".npz" else None
+    assert named is None or TargetCodec.fit("multiclass", 3, named).class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [(("y[0]", "y[1]"), True), (("y[0]",), True), (("y[1]", "y[0]"), False), (("a", "b"), False), ((), False)],
+)
+def test_names_that_say_places(names: tuple[str, ...], found: bool) -> None:
+    assert are_places(names) is found and not are_places(None)

@@ -40,6 +40,18 @@ def test_validation_columns_without_names_are_not_guessed(folder: Path) -> None:
 
 def test_a_missing_validation_column_is_named(folder: Path) -> None:
     (folder / "held-out.csv").write_text("label,c,a\nx,3,1\n")
-    with pytest.raises(DataError, match="1 of the columns that the network needs are missing: b") as caught:
+    with pytest.raises(DataError, match="1 of the columns that the network needs is missing: b") as caught:
         prepare(section(folder, validation=str(folder / "held-out.csv")), "multiclass", 2, "float32", 10**9)
     assert caught.value.hint == "the network was trained on a, b, c and the target label"
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+def test_a_part_that_is_the_training_file_is_noted(folder: Path, suffix: str) -> None:
+    """Whatever the file is called: its samples count."""
+    path = folder / f"train.{suffix}"
+    if suffix == "npz":
+        np.savez(path, x=np.arange(6.0).reshape(3, 2), y=np.array([0, 1, 0]))
+    (folder / f"copy.{suffix}").write_bytes(path.read_bytes())
+    made = section(folder, train=str(path), test=str(folder / f"copy.{suffix}"))
+    notes = prepare(made, "multiclass", 2, "float32", 10**9).notes
+    assert "the test samples are those that are trained on; their metrics say nothing new" in notes

@@ -62,11 +62,11 @@ def test_all_predictions_one_class(classes: Path) -> None:
 def test_r2_below_zero(values: Path) -> None:
     """Of the outputs that it is true of, by name; the one that does not vary is a note of its own."""
     warning, constant = json.loads((values / "summary.json").read_text())["warnings"]
-    assert constant.startswith("r2 is the mean over the other outputs: the targets of 2 do not vary")
-    assert warning.startswith("R2 IS BELOW 0 for 0 (-") and ", 1 (-" in warning and " 2 (" not in warning
+    assert constant.startswith("r2 is the mean over the other outputs: the targets of y[2] do not vary")
+    assert warning.startswith("R2 IS BELOW 0 for y[0] (-") and ", y[1] (-" in warning and "y[2]" not in warning
     assert "data.normalize_targets: standard" in warning
     found = evaluate(values, DataSpec(str(values.parent / "t.npz")))
-    assert len(found.warnings) == 2 and "the targets of 2 do not vary" in found.warnings[1]
+    assert len(found.warnings) == 2 and "the targets of y[2] do not vary" in found.warnings[1]
     assert [output.r2 < 0 for output in found.outputs[:2]] == [True, True] and np.isnan(found.outputs[2].r2)
     assert found.metrics["r2"] == np.mean([output.r2 for output in found.outputs[:2]])
     assert found.to_mapping()["outputs"][2]["r2"] is None

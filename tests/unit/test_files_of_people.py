@@ -143,7 +143,7 @@ def test_the_remedy_of_a_bad_entry_can_be_pasted(
     path = write(tmp_path, "a,b,y\n" + "".join(f"{k},{entries.get(k, k)},{k}\n" for k in range(40)))
     assert run(["init", path]) == 3
     err = capsys.readouterr().err
-    assert f"`missing: {yaml}`" in err and f"--csv 'missing={option}'" in err
+    assert f"csv: {{missing: {yaml}}}" in " ".join(err.split()) and f"--csv 'missing={option}'" in err
     assert run(["init", path, "--csv", f"missing={option}"]) == 0
     assert "missing: [default, " in Path("config.yaml").read_text() and run(["validate", "config.yaml"]) == 0
 

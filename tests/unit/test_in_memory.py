@@ -9,6 +9,7 @@ import pytest
 
 from onotrain.data.dataset import Dataset
 from onotrain.data.in_memory import InMemory
+from onotrain.data.tables.memory import column_of, table_of
 from onotrain.data.tables.table import Table
 from onotrain.errors import DataError, UsageError
 from onotrain.training.fitting import changed
@@ -20,11 +21,19 @@ class Frame:
     """What data frames have in common."""
 
     def __init__(self, columns: dict[str, Any]) -> None:
-        self.columns = list(columns)
+        self.columns = np.array(list(columns))  # as pandas' Index, neither true nor false
         self._values = columns
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
+
+
+class Numbered(Frame):
+    """A data frame of which some columns are called by numbers."""
+
+    def __init__(self, columns: dict[Any, Any]) -> None:
+        super().__init__(columns)
+        self.columns = np.array(list(columns), object)
 
 
 class Series(list[Any]):
@@ -93,6 +102,12 @@ def test_text_without_names_is_a_table() -> None:
         (np.zeros((3, 2)), None, "must be an array too"),
         (np.zeros((0, 2)), [], "no samples"),
         (np.zeros(3, "M8[D]"), [1, 2, 3], "expected real numbers"),
+        (3.0, [1.0], "features are a single number"),
+        (np.zeros((3, 2)), 1.0, "targets are a single value"),
+        (COLUMNS, 1.5, "targets are a single value"),
+        (COLUMNS, 7, "no column '7' to predict"),
+        (COLUMNS, ["p", "q"], r"give names of columns as a tuple: y=\('p', 'q'\)"),
+        ({1: [1, 2], "1": [3, 4]}, [1, 2], "two columns are called '1'"),
     ],
 )
 def test_what_does_not_fit(x: Any, y: Any, match: str) -> None:
@@ -160,3 +175,55 @@ def test_weights_of_samples() -> None:
 def test_weights_that_are_none(x: Any, weights: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         InMemory.of(x, [1, 2, 3], weights)
+
+
+def test_columns_that_are_called_by_numbers() -> None:
+    samples = InMemory.of(Numbered({"p": [1.5, 2.5], 7: [3.0, 4.0]}), 7)
+    assert samples.names == ("7",)
+    assert isinstance(table := samples.held(), Table) and table["7"].values.tolist() == [3.0, 4.0]
+    given = table_of(Numbered({"p": [1.5, 2.5], 7: [3.0, 4.0]}), ["7", "p"])
+    assert given["7"].values.tolist() == [3.0, 4.0] and given["p"].values.tolist() == [1.5, 2.5]
+    assert table_of({7: [3.0]}, ["7"])["7"].values.tolist() == [3.0]
+
+
+@pytest.mark.parametrize("x", [COLUMNS, Frame(COLUMNS), RECORDS], ids=["mapping", "frame", "records"])
+def test_tables_to_predict(x: Any) -> None:
+    table = table_of(x, ["q", "p"])
+    assert table.names == ("q", "p") and table["p"].values.tolist() == [1.5, 2.5, 3.5]
+    with pytest.raises(DataError, match="columns that the network needs is missing: z"):
+        table_of(x, ["p", "z"])
+
+
+HIDDEN = [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([1.0, 2.0, 3.0], ["1", "", "3"]),
+        ([1, 2, 3], ["1", "", "3"]),
+        (["a", "b", "c"], ["a", "", "c"]),
+        (np.array(["a", None, "c"], object), ["a", "", "c"]),
+        (np.array(["2020-01-01"] * 3, "M8[D]"), ["2020-01-01", "", "2020-01-01"]),
+        ([True, False, True], ["True", "", "True"]),
+    ],
+    ids=["float", "int", "text", "object", "date", "bool"],
+)
+def test_what_is_masked_is_missing(values: Any, texts: list[str]) -> None:
+    column = column_of("c", np.ma.masked_array(values, HIDDEN))
+    assert column.missing.tolist() == HIDDEN
+    assert [text[:10] for text in column.texts().tolist()] == texts
+
+
+def test_masked_arrays_of_numbers() -> None:
+    x = np.ma.masked_array(np.arange(6).reshape(3, 2), [[True, False], [False, False], [False, False]])
+    y = np.ma.masked_array([1, 2, 3], HIDDEN)
+    samples = InMemory.of(x, y)
+    assert isinstance(samples.features, np.ndarray) and samples.values is not None
+    assert np.isnan(samples.features).tolist() == [[True, False], [False, False], [False, False]]
+    assert np.isnan(samples.values).tolist() == HIDDEN
+    assert np.isnan(InMemory.of(np.zeros((3, 2)), [1, 2, 3], y).arrays()["weights"]).tolist() == HIDDEN
+    assert InMemory.of(np.ma.masked_array(np.arange(6).reshape(3, 2)), [1, 2, 3]).arrays()["x"].dtype.kind == "i"
+    hidden = np.ma.masked_array(RECORDS, [(True, False), (False, True), (False, False)])
+    assert isinstance(table := InMemory.of(hidden, "q").held(), Table)
+    assert table["p"].missing.tolist() == [True, False, False] and table["q"].missing.tolist() == HIDDEN

@@ -87,7 +87,7 @@ def test_what_is_not_measured_is_masked(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(found.arrays["targets"], Y[~NONE])
     counts = (~np.isnan(Y)).sum(axis=0)
     np.testing.assert_allclose(found.arrays["output_weights"], (~NONE).sum() / counts)
-    names = ("p", "q") if name in ("a.csv", "a.parquet") else ("0", "1")
+    names = ("p", "q") if name in ("a.csv", "a.parquet") else ("y[0]", "y[1]")
     assert f"{NONE.sum()} samples without any target are left out (data.missing_targets: mask)" in found.notes
     assert found.notes[-1].endswith(
         f"measured of {(~NONE).sum()} samples: {names[0]} {counts[0]}, {names[1]} {counts[1]}"
@@ -137,7 +137,7 @@ def test_an_output_that_is_never_measured(tmp_path: Path, rows: slice) -> None:
 
 def test_an_output_that_only_samples_of_no_weight_have(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=X, y=Y, w=np.isnan(Y[:, 0]).astype(float))
-    with pytest.raises(DataError, match="the target '0' is missing in all samples to train on"):
+    with pytest.raises(DataError, match=r"the target 'y\[0\]' is missing in all samples to train on"):
         prepared(tmp_path / "a.npz", "mask", weights="w")
 
 
@@ -233,7 +233,7 @@ def test_metrics_are_those_of_what_is_measured(tmp_path: Path, loss: str, valida
     record, network = builders.records(run)[-1], load(run)
     if isinstance(validation, float):
         rows = np.load(run / "split.npz")["validation_index"]
-        x, y = X[~NONE][rows], Y[~NONE][rows]
+        x, y = X[rows], Y[rows]
     else:
         x, y = X[::-1][~NONE[::-1]], Y[::-1][~NONE[::-1]]
     p, known = network.predict(x), ~np.isnan(y)
@@ -259,7 +259,7 @@ def test_an_output_that_validation_does_not_have(tmp_path: Path) -> None:
     record = builders.records(train(made, output=tmp_path / "run").output)[-1]
     assert np.isfinite([record["validation_loss"], record["validation_r2"]]).all()
     found = evaluate(tmp_path / "run", DataSpec(str(tmp_path / "held-out.npz")))
-    assert found.to_mapping()["outputs"][1] == {"name": "1", "mae": None, "rmse": None, "r2": None, "samples": 0}
+    assert found.to_mapping()["outputs"][1] == {"name": "y[1]", "mae": None, "rmse": None, "r2": None, "samples": 0}
 
 
 def test_metrics_of_labels_are_those_of_what_is_measured(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onotrain.data.ranges import is_wide
 from onotrain.evaluation.class_scores import PerClass
 from onotrain.evaluation.confusion import ConfusionCounts
 from onotrain.evaluation.curves import Pairs
@@ -16,7 +17,6 @@ from onotrain.evaluation.value_scores import PerOutput
 from onotrain.inference.evaluation import Evaluation
 from onotrain.reporting.curves import draw as draw_run
 from onotrain.reporting.evaluation import draw
-from onotrain.reporting.pictures import is_wide
 
 pytest.importorskip("matplotlib")
 EPOCHS = [

@@ -19,6 +19,9 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from onotrain.config.columns import TextTable
+from onotrain.data.dataset import DataSpec
+from onotrain.data.for_network import table_for
 from onotrain.data.tables.memory import table_of
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.table import Table
@@ -228,8 +231,36 @@ def test_a_file_and_memory_give_the_same(tmp_path: Path) -> None:
         table_of({"size": [1.0], "colour": ["red"]}, preparation.inputs)
 
 
+def test_a_file_without_a_header_gets_other_advice_than_one_that_lacks_columns(tmp_path: Path) -> None:
+    made, path = fitted(table(a=[1.0, 2], b=[1.0, 3]), {"a": "numeric", "b": "numeric"}), tmp_path / "new.csv"
+    for text, advice in (("0.5,2\n1.5,3\n", True), ("a,c\n0.5,2\n", False)):
+        path.write_text(text)
+        with pytest.raises(DataError, match="of the columns that the network needs (is|are) missing") as caught:
+            table_for(DataSpec(str(path), csv=TextTable(header=True)), made, ())
+        assert ("add it if it has none" in str(caught.value.hint)) == advice
+
+
 def test_a_missing_number_is_an_error_in_training_and_nan_in_a_prediction() -> None:
     made = fitted(table(a=[1.0, 2]), {"a": "numeric"})
     with pytest.raises(DataError, match="row 1, column 'a': column 'a' has a missing value"):
         made.transform(table(a=[1.0, np.nan]), "float32")
     assert np.isnan(made.transform(table(a=[1.0, np.nan]), "float32", lenient=True))[:, 0].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("word", ["code", "co*"])
+def test_a_pattern_reads_columns_as_their_names_do(tmp_path: Path, word: str) -> None:
+    """Text that looks like numbers stays text; a name counts before a pattern, and targets are no features."""
+    codes = ["1.0", "1.00", "300", "3e2"]
+    text = "code,cost,coy\n" + "".join(f"{codes[row % 4]},{row + 0.5},{row}\n" for row in range(12))
+    made = prepared(write(tmp_path, text), columns={word: "categorical", "cost": "numeric"}, targets="coy")
+    assert preparation_of(made).names == (*(f"code = {code}" for code in codes), "cost")
+    assert made.arrays["features"][:, :4].tolist() == np.tile(np.eye(4), (3, 1)).tolist()
+    assert made.arrays["targets"][:, 0].tolist() == [*range(12)]
+
+
+def test_classes_that_are_equal_numbers_stay_apart_in_other_files(tmp_path: Path) -> None:
+    """Where the target is said to be categorical: also of a validation file."""
+    text = "x,target\n" + "".join(f"{row % 5},{('1.0', '1.00', '3')[row % 3]}\n" for row in range(12))
+    path, other = write(tmp_path, text), write(tmp_path, text, "other.csv")
+    made = prepared(path, "multiclass", 3, columns={"target": "categorical"}, validation=other)
+    assert made.arrays["validation_targets"].tolist() == made.arrays["targets"].tolist() == [0, 1, 2] * 4

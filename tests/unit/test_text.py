@@ -9,7 +9,17 @@ from rich.console import Console
 
 from onotrain.cli.evaluate_tables import Matrix
 from onotrain.cli.tables import table
-from onotrain.text import cut, cut_apart, cut_between_words, cut_in_the_middle, figure, with_unit, wrapped
+from onotrain.text import (
+    cut,
+    cut_apart,
+    cut_between_words,
+    cut_in_the_middle,
+    figure,
+    printable,
+    quoted,
+    with_unit,
+    wrapped,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +38,18 @@ from onotrain.text import cut, cut_apart, cut_between_words, cut_in_the_middle, 
 )
 def test_a_figure_has_five_significant_digits(value: float, text: str, short: str) -> None:
     assert figure(value) == text and figure(value, short=True) == short
+
+
+@pytest.mark.parametrize("text", ["384\u202f436", "a\xa0b", "1\u20092", "\u3000"])
+def test_blanks_of_any_width_are_shown_as_they_are(text: str) -> None:
+    assert printable(text) == text and quoted(text) == f"'{text}'"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "it's", 'a "b"', 'it\'s "b"', "C:\\u202f", "a\nb\t", "\x1b[1m", "\u200b", "ü"]
+)
+def test_what_moves_or_colours_is_escaped_as_python_does(text: str) -> None:
+    assert quoted(text) == repr(text)
 
 
 def test_names_are_cut_and_stay_apart() -> None:

@@ -76,11 +76,11 @@ def test_the_configuration_counts_before_the_file(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"], file["y"] = X[:, :2], X[:, 2:]
         file["y"].attrs["units"] = ["m", "Pa"]
-    made = mapping(tmp_path / "a.h5", units={"0": "km"})
+    made = mapping(tmp_path / "a.h5", units={"y[0]": "km"})
     del made["data"]["targets"]
     section = Config.from_mapping(made).data
     assert prepare(section, "regression", 2, "float32", 10**9).description.target_units == ("km", "Pa")
-    with pytest.raises(DataError, match=r"data.units names the target 'z', expected some of 0, 1"):
+    with pytest.raises(DataError, match=r"data.units names the target 'z', expected some of y\[0\], y\[1\]"):
         prepare(section.model_copy(update={"units": {"z": "m"}}), "regression", 2, "float32", 10**9)
 
 

@@ -54,6 +54,8 @@ def _table_facts(found: TableInfo) -> Iterator[tuple[str, str]]:
             "",
             f"taken: {', '.join(found.roles.targets)} ({found.roles.why_targets or 'named'}); others: --targets NAME",
         )
+    for note in found.advice():
+        yield "order", note
     if found.problem:
         yield "problem", found.problem
 
@@ -78,6 +80,8 @@ def _target_facts(targets: TargetInfo | None) -> Iterator[tuple[str, str]]:
     constant = [name for name, low, high, *_ in targets.ranges if low == high]
     if constant:
         yield "", f"{shown(constant)} never changes: there is nothing to learn, and R2 has no value"
+    for note in targets.notes():
+        yield "", note
 
 
 def _target_kind(targets: TargetInfo) -> str:
@@ -112,8 +116,9 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
     counts = targets.class_counts
     if counts:
         width = max(count for _, count in counts) or 1
+        known = samples - targets.missing
         rows = [
-            [name, f"{count:,}", f"{100 * count / samples:.1f} %", "#" * round(_BAR * count / width)]
+            [name, f"{count:,}", f"{100 * count / known:.1f} %", "#" * round(_BAR * count / width)]
             for name, count in counts[:SHOWN_ROWS]
         ]
         title = _title("classes or labels", len(rows), len(counts))
@@ -132,6 +137,8 @@ def _target_tables(targets: TargetInfo | None, samples: int) -> Iterator[Any]:
 
 def _facts(found: DataInfo) -> Iterator[tuple[str, str]]:
     yield "source", f"{found.source} ({found.format})"
+    for note in found.choices.notes:
+        yield "", note
     yield "samples", f"{found.samples:,}"
     shape = "x".join(str(extent) for extent in found.feature_shape)
     meaning = " (pixels: counted as 0 to 1; data.pixels: false if they are numbers)" if found.dtype == "uint8" else ""
@@ -175,7 +182,7 @@ def _columns(found: DataInfo) -> list[int]:
 
 
 def _title(what: str, shown: int, known: int) -> str:
-    return what if shown == known else f"{shown} of {known} {what}"
+    return what if shown == known else f"{shown:,} of {known:,} {what}"
 
 
 def _many(number: int) -> str:

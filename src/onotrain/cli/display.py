@@ -26,7 +26,9 @@ DRAWING_SHARE = 0.01
 def warn(message: str) -> None:
     """Print a warning where errors go, whole at the width of the terminal."""
     text = wrapped(message, text_columns(stderr=True), 2, first="onotrain: ")
-    print(text, file=sys.stderr, flush=True)
+    sys.stdout.flush()  # what was printed before comes before
+    sys.stderr.write(f"{text}\n")  # in one write, so that a launcher puts nothing of the other stream in
+    sys.stderr.flush()
 
 
 @contextmanager

@@ -57,9 +57,10 @@ def header(start: RunStart, columns: int | None = None) -> str:
     place = f"{count(start.ranks, 'rank')} on {count(start.nodes, 'node')}"
     blas = count(threads.requested() or 1, "BLAS thread")
     validation = f"{start.validation_samples:,}" if start.validation_samples else "none"
+    tested = f", {start.test_samples:,} to test on" if start.test_samples else ""
     facts = [
         ("network", f"{start.network}, {count(start.parameters, 'parameter')}"),
-        ("data", f"{count(start.samples, 'sample')} to train on, {validation} to validate on"),
+        ("data", f"{count(start.samples, 'sample')} to train on, {validation} to validate on{tested}"),
         *_files(start),
         *(("note", note) for note in start.notes),
         ("training", f"{count(start.epochs, 'epoch')} of {count(start.steps_per_epoch, 'step')}, "

@@ -47,6 +47,7 @@ def command(
     data: str,
     format_: str,
     features: Sequence[str],
+    csv: Sequence[str],
     part: str | None,
     stream: str,
     targets: Sequence[str],
@@ -69,7 +70,7 @@ def command(
     if plot is not None:
         _check_plot(plot)
     wanted = None if metrics is None else names_in(metrics)
-    spec = spec_of(data, format_, features, part, targets)
+    spec = spec_of(data, format_, features, part, targets, csv)
     chosen = threshold_of(threshold, "best_f1")
     known = units_by_name(units)
     with files_progress() as reading:
@@ -87,6 +88,8 @@ def command(
         show(evaluation)
         if plot is not None:
             click.echo(f"\ndrawn to {plot}")
+    for note in evaluation.notes:
+        warn(note)
     for warning in evaluation.warnings:  # last, where they are seen
         warn(f"warning: {warning}")
 

@@ -78,7 +78,7 @@ def _table(what: str, ports: tuple[Port, ...]) -> Any:
     from onotrain.cli.tables import table
 
     rows = [[port.name, port.dtype, _shape(port), _meaning(port)] for port in ports[:SHOWN_PORTS]]
-    title = f"{what}s" if len(rows) == len(ports) else f"{len(rows)} of {len(ports):,} {what}s"
+    title = f"{what}s" if len(rows) == len(ports) else f"{len(rows):,} of {len(ports):,} {what}s"
     return table(title, ["name", "type", "shape", "meaning"], rows, text=["type", "shape", "meaning"])
 
 

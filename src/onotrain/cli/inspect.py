@@ -263,7 +263,9 @@ def _metrics(records: Sequence[Mapping[str, Any]], best: int | None) -> Any:
     ]
     titles = [name.replace("validation_", "val ").replace("_", " ") for name in names]
     title = (
-        "epochs" if len(shown) == len(records) else f"last {min(len(records), SHOWN_EPOCHS)} of {len(records)} epochs"
+        "epochs"
+        if len(shown) == len(records)
+        else f"last {min(len(records), SHOWN_EPOCHS):,} of {len(records):,} epochs"
     )
     title += "" if best is None else f"; {STAR} marks the best one, {best}"
     least = ["seconds", "samples/s", "learning rate", *reversed([t for t in titles if t not in _MOST])]

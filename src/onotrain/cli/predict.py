@@ -46,6 +46,7 @@ def command(
     data: str,
     format_: str,
     features: Sequence[str],
+    csv: Sequence[str],
     part: str | None,
     stream: str,
     output: Path,
@@ -68,7 +69,7 @@ def command(
     from onotrain.cli.display import files_progress
 
     with files_progress(quiet=quiet) as reading, _progress(quiet) as begin:
-        spec = spec_of(data, format_, features, part)
+        spec = spec_of(data, format_, features, part, csv=csv)
         report = predict_file(
             run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen, reading=reading
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from onotrain.cli.subcommand import features_and_format, names
+from onotrain.cli.subcommand import csv_option, features_and_format, names
 from onotrain.known_names import BUILT_IN
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _STREAM: dict[str, Any] = {"auto": "auto", "true": True, "false": False}
 
 
 def samples(function: _F) -> _F:
-    """Add RUN and DATA, and how to read DATA: `run`, `data`, `format_`, `features`, `part`, `stream`."""
+    """Add RUN and DATA, and how to read DATA: `run`, `data`, `format_`, `features`, `csv`, `part`, `stream`."""
     for decorate in (
         click.option(
             "--stream",
@@ -33,6 +33,7 @@ def samples(function: _F) -> _F:
             type=click.Choice(["train", "test"]),
             help=f"Part of a built-in data set.  [default: {_HELD_OUT}]",
         ),
+        csv_option,
         features_and_format,
         click.argument("data", metavar="DATA"),
         click.argument("run", metavar="RUN"),
@@ -47,17 +48,25 @@ def stream_of(word: str) -> Any:
 
 
 def spec_of(
-    data: str, format_: str, features: Sequence[str], part: str | None, targets: Sequence[str] = ()
-) -> DataSpec:
+    data: str, format_: str, features: Sequence[str], part: str | None, targets: Sequence[str] = (),
+    csv: Sequence[str] = (),
+) -> DataSpec:  # fmt: skip
     """Return which data the arguments mean; of built-in data with a test part that one."""
+    from onotrain.config import text_table_of
     from onotrain.data import DataSpec
+    from onotrain.errors import ConfigError, on_all_ranks
 
+    try:
+        table = text_table_of(csv)
+    except ConfigError as error:
+        raise on_all_ranks(error) from None
     return DataSpec(
         data,
         format_,
         names(features),
         names(targets),
         part=part or (BUILT_IN[data].held_out if data in BUILT_IN else "train"),
+        csv=table,
     )
 
 

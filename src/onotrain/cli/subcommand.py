@@ -88,6 +88,14 @@ def features_and_format(function: _F) -> _F:
     return format_(features(function))
 
 
+def csv_option(function: _F) -> _F:
+    """Add the option ``--csv``; the function gets `csv`."""
+    return click.option(
+        "--csv", multiple=True, metavar="KEY=VALUE",
+        help="How a CSV or TSV file is written, such as decimal=',' or header=false; keys: those of data.csv.",
+    )(function)  # fmt: skip
+
+
 def source_options(function: _F) -> _F:
     """Add the options that say how to read a file; the function gets `spec`, which makes a `DataSpec` of a path."""
 
@@ -107,10 +115,7 @@ def source_options(function: _F) -> _F:
         return function(*arguments, spec=spec, **others)
 
     for option in (
-        click.option(
-            "--csv", multiple=True, metavar="KEY=VALUE",
-            help="How a CSV or TSV file is written, such as decimal=',' or header=false; keys: those of data.csv.",
-        ),
+        csv_option,
         click.option("--exclude", multiple=True, metavar="NAME", help="Columns that are no features; patterns too."),
         click.option(
             "--targets", multiple=True, metavar="NAME", help="The same for targets; the label file of NPY and IDX."

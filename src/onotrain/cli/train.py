@@ -102,11 +102,25 @@ def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
     made = f"{count(summary['steps'], 'step')} in {duration(summary['train_seconds'])} of training"
     end = "done:" if summary.get("finished") else "stopped after"
     end = "stopped early after" if summary.get("stopped_early") else end
-    facts = "".join(f"; {fact}" for fact in _best(RunDirectory.open(output).metrics(), summary))
-    display.print(wrapped(f"{end} {made}{facts}", text_columns(), 2))
-    display.print(f"results in {output}")
-    display.print(f"next: onotrain evaluate {output} DATA")
-    display.print(f"      onotrain predict {output} DATA --output predictions.csv")
+    said = [*_best(RunDirectory.open(output).metrics(), summary), *_tested(summary)]
+    facts = "".join(f"; {fact}" for fact in said)
+    lines = [
+        wrapped(f"{end} {made}{facts}", text_columns(), 2),
+        f"results in {output}",
+        f"next: onotrain evaluate {output} DATA",
+        f"      onotrain predict {output} DATA --output predictions.csv",
+    ]
+    display.print("\n".join(lines))  # at once: a launcher puts nothing of the other stream between them
+
+
+def _tested(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what says most of how the network did on the test samples."""
+    from onotrain.text import figure
+
+    for key in ("test_accuracy", "test_loss"):
+        if isinstance(summary.get(key), float):
+            yield f"{key.replace('_', ' ')} {figure(summary[key])}"
+            return
 
 
 def _best(records: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> Iterator[str]:

@@ -97,9 +97,16 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
             raise
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
-    validation = "none" if data.validation is None else data.validation
     size = f"{count(samples, 'sample')} of {count(features, 'feature')}"
-    return prepared.description, f"{data.name}: {size}; validation: {validation}"
+    return prepared.description, f"{data.name}: {size}; validation: {_part(data.validation)}"
+
+
+def _part(where: Any) -> str:
+    """Return where samples of another part are: a share, a file, or arrays with names of their own."""
+    if where is None or isinstance(where, (str, float)):
+        return "none" if where is None else str(where)
+    names = [", ".join([name] if isinstance(name, str) else name) for name in (where.features, where.targets)]
+    return " and ".join(names) + ("" if where.path is None else f" of {where.path}")
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
@@ -113,7 +120,21 @@ def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, st
     inputs = math.prod(description.feature_shape)
     model = model_of(config, inputs)
     layout = model.layout
+    _check_metrics(config, model.loss, description)
     yield "network", f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(layout.parameter_count, 'parameter')}"
     if warm is not None:
         for note in warm.copy(config, description, layout, layout.zeros())[1]:
             yield "note", note
+
+
+def _check_metrics(config: Any, loss: Any, description: Any) -> None:
+    """Refuse metrics of classes and outputs that the data have not, as training does."""
+    import numpy as np
+
+    from onotrain.evaluation.metrics import make_metrics
+
+    if config.data.validation is None and config.data.split.folds is None and config.data.split.file is None:
+        return  # nothing is measured
+    names = description.codec.shown_names(description.target_names)
+    weighted = config.data.weights is not None
+    make_metrics(config.training.metrics, loss, np.zeros(loss.outputs), of=names, weighted=weighted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -124,10 +125,25 @@ def column_names(name: str, columns: int, axes: int) -> list[str]:
     return [_composed(name)] if axes == 1 else [f"{_composed(name)}[{column}]" for column in range(columns)]
 
 
-def name_of_one(array: Any, names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the name of an array of one column for this column; None of others."""
-    single = array is not None and names and (array.ndim == 1 or array.shape[1:] == (1,))
-    return (_composed(names[0].rpartition("/")[2]),) if single and names else None
+def names_of_one(array: Any, name: str, *, transposed: bool = False) -> tuple[str, ...]:
+    """Return names for the columns of the only array of targets: its own for a single one, else ``name[0]``, ...
+
+    Parameters
+    ----------
+    array
+        ``(n,)`` or ``(n, k)``; if `transposed` ``(k, n)``.
+    name
+        Its path in the file; groups are no part of the names, for those of ``test/y`` are those of ``train/y``.
+    """
+    columns = 1 if array.ndim < 2 else array.shape[0] if transposed else math.prod(array.shape[1:])
+    return tuple(column_names(name.rpartition("/")[2], columns, 1 if columns == 1 else 2))
+
+
+def are_places(names: Sequence[str] | None) -> bool:
+    """Return whether names say no more than the places of columns in one array: ``y[0]``, ``y[1]``, ..."""
+    if not names or not names[0].endswith("[0]"):
+        return False
+    return list(names) == column_names(names[0].removesuffix("[0]"), len(names), 2)
 
 
 def side_by_side(arrays: Sequence[np.ndarray], names: Sequence[str], source: str) -> tuple[np.ndarray, list[str]]:

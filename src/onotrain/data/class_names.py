@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 
+from onotrain.data.array_names import are_places
 from onotrain.data.dataset import Dataset
 from onotrain.data.tables.table import texts_of
 from onotrain.errors import DataError
@@ -48,7 +49,7 @@ def class_names(targets: np.ndarray, dataset: Dataset, expected: int, *, soft: b
         Whether numbers from 0 to 1 may be probabilities.
     """
     if targets.ndim == 2 and is_one_hot(targets):
-        return dataset.target_names or None
+        return None if are_places(dataset.target_names) else dataset.target_names or None
     labels = one_column(targets, dataset)
     if labels.dtype.kind == "U":
         return tuple(str(name) for name in np.unique(labels))

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onotrain.config.columns import CategoricalColumn, ColumnOptions
+from onotrain.data.by_position import ByPosition
+from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.hdf5_stream import not_streamed
 from onotrain.data.reading import ReadFiles, in_turn
-from onotrain.data.sources import expanded, is_table, load_dataset, read_table
+from onotrain.data.sources import expanded, format_of, is_table, load_dataset, read_table
 from onotrain.data.streaming import is_large, stored_table
+from onotrain.data.tables.labelled import labelled_only, of_arrays, targets_dataset
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import Roles, labelled_only, of_arrays, section_of, targets_dataset
-from onotrain.data.tables.table import Table, shown
+from onotrain.data.tables.roles import Roles, formats_of, section_of
+from onotrain.data.tables.table import Table, lacking, shown
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
 
@@ -87,7 +91,8 @@ def labelled_table(
 
 def table_for(
     spec: DataSpec, preparation: Preparation, targets: Sequence[str], stream: bool | str = False,
-    memory: int | None = None, reader: ReadFiles = in_turn, formats: Mapping[str, str] | None = None,
+    memory: int | None = None, reader: ReadFiles = in_turn, given: Mapping[str, ColumnOptions] | None = None,
+    places: ByPosition | None = None,
 ) -> Table:  # fmt: skip
     """Return the columns that a network needs, from a table or from an array of numbers.
 
@@ -101,13 +106,15 @@ def table_for(
         Whether Parquet files stay on the disk, as a `StoredTable`; see `onotrain.data.streaming.open_stream`.
     reader
         Reads the files that are read whole.
-    formats
-        How numbers are written, by column, beside those of the preparation.
+    given
+        Section ``data.columns`` of the training, for its targets.
+    places
+        Which column is which, where `spec` is a text table without a header.
 
     Raises
     ------
     DataError
-        Some are missing.
+        Some are missing, or in other units.
     """
     spec = expanded(spec)
     if not is_table(spec):
@@ -115,10 +122,14 @@ def table_for(
             raise not_streamed(spec)
         dataset = load_dataset(replace(spec, labelled=bool(targets)), reader)
         check_features(dataset.source, dataset.features.shape[1], len(preparation.inputs), preparation.inputs)
-        return of_arrays(dataset, preparation.inputs, targets)
+        return of_arrays(in_order(dataset, preparation.inputs, targets), preparation.inputs, targets)
     needed = [*preparation.inputs, *targets]
     columns = {*needed, *preparation.ids} | ({spec.weights} if spec.weights is not None else set())
-    formats, texts = {**(formats or {}), **preparation.formats}, preparation.texts
+    given = given or {}
+    formats = {**formats_of(given), **preparation.formats}
+    texts = (*preparation.texts, *(name for name in targets if isinstance(given.get(name), CategoricalColumn)))
+    if places is not None and stream is not True:
+        return places.read(columns, texts, formats, reader)
     store = stored_table(spec, stream, texts=texts, columns=columns, formats=formats)
     if store is not None and (stream is True or is_large(len(store) * _bytes_of(store, preparation), memory)):
         table: Table = store
@@ -126,11 +137,18 @@ def table_for(
         table = read_table(spec, wanted=columns, texts=texts, formats=formats, reader=reader)
     missing = [name for name in needed if name not in table.names]
     if missing:
+        hint = f"the network was trained on {shown(preparation.inputs)}"
+        hint += f" and the target {shown(targets)}" if targets else ""
+        if len(missing) == len(needed) and format_of(spec) in ("csv", "tsv"):
+            hint += (
+                "; the first line of a text file must hold the names of its columns: add it if it has none, or give "
+                f"all columns in this order: {shown(preparation.columns or preparation.inputs)}"
+            )
         raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
-            hint=f"the network was trained on {shown(preparation.inputs)}"
-            + (f" and the target {shown(targets)}" if targets else ""),
+            lacking(spec.path, missing),
+            hint=hint,
         )
+    preparation.check_units(table)
     return table
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, column_names, name_of_one, no_array, side_by_side
+from onotrain.data.array_names import choose_arrays, column_names, names_of_one, no_array, side_by_side
 from onotrain.data.dataset import (
     Dataset,
     DataSpec,
@@ -168,7 +168,7 @@ def find_arrays(file: h5py.File, spec: DataSpec) -> Arrays:
         x, y, shape,
         _columns(x, shapes) if len(x) > 1 else _names(file, "feature_names", path),
         _columns(y, [data.shape[1:] for data in y]) if len(y) > 1 else _names(file, "target_names", path)
-        or name_of_one(y[0] if y else None, [name_of(data) for data in y]),
+        or (names_of_one(y[0], name_of(y[0]), transposed=transposed) if y else None),
         _names(file, "class_names", path),
         all(are_pixels(data, shape, spec.pixels) for data in x),
         transposed, _units(y, path, transposed=transposed), (note,) if transposed else (),

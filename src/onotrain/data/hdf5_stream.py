@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from onotrain.data import streams
+from onotrain.data.column_order import column_order
 from onotrain.data.dataset import Dataset, DataSpec, not_finite
 from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
-from onotrain.data.several import column_order, concatenate_datasets
+from onotrain.data.several import concatenate_datasets
 from onotrain.data.sources import files_of
 from onotrain.data.streams import OpenFiles, joined_blocks, spans
 from onotrain.errors import DataError
@@ -69,7 +70,7 @@ class Hdf5Stream:
         self.source, self.dtype, self.feature_shape = whole.source, whole.features.dtype, whole.feature_shape
         self.feature_names, self.target_names = whole.feature_names, whole.target_names
         self.class_names = whole.class_names
-        self._orders = [column_order(found[0][0], header) for header, _ in found]
+        self._orders = [column_order(self.feature_names, header.feature_names) for header, _ in found]
         self._ends = list(accumulate(len(header) for header, _ in found))
         self.rows, self.features = self._ends[-1], int(np.prod(self.feature_shape))
         wanted = max(1, streams.BLOCK_BYTES // (self.features * self.dtype.itemsize))
@@ -84,6 +85,13 @@ class Hdf5Stream:
             arrays.feature_names, arrays.target_names, arrays.class_names, target_units=arrays.target_units,
         )  # fmt: skip
         return without, arrays.chunk_rows
+
+    def order_features(self, names: Sequence[str] | None) -> None:
+        """Give columns, where they have these names, in their order from now on."""
+        order = column_order(names, self.feature_names)
+        if order is not None:
+            self._orders = [order if own is None else [own[column] for column in order] for own in self._orders]
+            self.feature_names = tuple(names or ())
 
     @property
     def nbytes(self) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 import numpy as np
+
+from onotrain.data.tables.table import Column
 
 #: Of an array larger than this, equally spaced rows count [bytes].
 _MOST_BYTES = 1 << 28
@@ -14,6 +16,8 @@ _MOST_BYTES = 1 << 28
 
 #: Of features that may be streamed, samples that count.
 _ROWS = 64
+#: Digests of a training file, of which a table has one.
+_OF_TRAINING = 3
 
 
 def some_rows(samples: int) -> np.ndarray:
@@ -31,6 +35,25 @@ def digest_of(arrays: Iterable[np.ndarray | None]) -> str:
         step = max(1, array.nbytes // _MOST_BYTES)
         digest.update(np.ascontiguousarray(array[::step]).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def digest_of_table(table: Iterable[Column]) -> str:
+    """Return a digest of the values of columns, and of what the codes of text stand for."""
+    return digest_of(each for column in table for each in (column.values, np.array(column.categories or (), str)))
+
+
+def identity_of(train: Sequence[str], held_out: Mapping[str, str]) -> str:
+    """Return the digest of all data of a run.
+
+    Parameters
+    ----------
+    train
+        Digests of the training file: of a table, or of targets, features and weights.
+    held_out
+        By part, of samples of its own.
+    """
+    every = [*train, *[""] * (_OF_TRAINING - len(train)), *(held_out.get(part, "") for part in ("validation", "test"))]
+    return ":".join(every).rstrip(":")
 
 
 def known_to_both(one: str, other: str) -> tuple[str, str]:

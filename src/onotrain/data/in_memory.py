@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from onotrain.data.dataset import Dataset, make_dataset
-from onotrain.data.tables.memory import column_of
+from onotrain.data.tables.memory import array_of, column_of, named_columns
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError, UsageError
 
@@ -66,7 +66,7 @@ class InMemory:
         """
         columns = _columns_of(x)
         if columns is None:
-            made = cls._of_arrays(np.asarray(x), y)
+            made = cls._of_arrays(array_of(x), y)
             return made if weights is None else replace(made, weights=_numbers(weights, len(made.features)))
         if isinstance(weights, str) and weights not in [column.name for column in columns]:
             shown = ", ".join(column.name for column in columns[:20])
@@ -79,8 +79,8 @@ class InMemory:
     @classmethod
     def _of_table(cls, columns: tuple[Column, ...], y: Any) -> InMemory:
         known = [column.name for column in columns]
-        if y is None or isinstance(y, str | tuple):
-            names = () if y is None else (y,) if isinstance(y, str) else tuple(str(name) for name in y)
+        if y is None or isinstance(y, str | tuple | int | np.integer):
+            names = () if y is None else tuple(str(name) for name in (y if isinstance(y, tuple) else (y,)))
             lost = [name for name in names if name not in known]
             if lost:
                 raise DataError(f"{SOURCE}: no column {lost[0]!r} to predict", hint=f"columns: {', '.join(known[:20])}")
@@ -88,6 +88,11 @@ class InMemory:
         targets = _columns_of(y)
         if targets is None:
             values = _plain(y)
+            if values.dtype.kind == "U" and len(values) != len(columns[0]) and set(values.flat) <= set(known):
+                raise DataError(
+                    f"{SOURCE}: {len(values):,} targets for {len(columns[0]):,} samples",
+                    hint=f"give names of columns as a tuple: y={tuple(values.ravel().tolist())!r}",
+                )
             each = values[:, None] if values.ndim == 1 else values
             name = str(getattr(y, "name", None) or _TARGET)
             names = (name,) if each.shape[1] == 1 else tuple(f"{name}_{k}" for k in range(each.shape[1]))
@@ -105,6 +110,8 @@ class InMemory:
                 f"{SOURCE}: an array of features has no columns with names, so its targets must be an array too "
                 f"(got {'no targets' if y is None else repr(y)})"
             )
+        if not x.ndim:
+            raise DataError(f"{SOURCE}: features are a single number, expected an array (samples, ...)")
         columns = _columns_of(y)
         names = () if columns is None else tuple(column.name for column in columns)
         if columns is None:
@@ -112,7 +119,7 @@ class InMemory:
         else:
             each = [column.texts() if column.is_text else column.values for column in columns]
             values = each[0] if len(each) == 1 else np.stack(each, axis=1)
-        _check_lengths(len(x) if x.ndim else 0, len(values))
+        _check_lengths(len(x), len(values))
         return cls(x, (), names, values)
 
     @property
@@ -167,18 +174,12 @@ class InMemory:
 
 def _columns_of(x: Any) -> tuple[Column, ...] | None:
     """Return the columns of a table; None for an array of numbers."""
-    if isinstance(x, Mapping):
-        columns = {str(name): values for name, values in x.items()}
-    elif getattr(x, "columns", None) is not None:
-        columns = {str(name): x[name] for name in x.columns}
-    else:
-        array = np.asarray(x)
-        if array.dtype.names is not None:
-            columns = {name: array[name] for name in array.dtype.names}
-        elif array.ndim == 2 and array.dtype.kind in "OUSM":
-            columns = {f"column_{k}": array[:, k] for k in range(array.shape[1])}
-        else:
+    columns = named_columns(x)
+    if columns is None:
+        array = array_of(x)
+        if array.ndim != 2 or array.dtype.kind not in "OUSM":
             return None
+        columns = {f"column_{k}": array[:, k] for k in range(array.shape[1])}
     found = tuple(column_of(name, values) for name, values in columns.items())
     if not found:
         raise DataError(f"{SOURCE}: a table without columns")
@@ -189,7 +190,9 @@ def _columns_of(x: Any) -> tuple[Column, ...] | None:
 
 def _plain(y: Any) -> np.ndarray:
     """Return targets as numbers or text."""
-    values = np.asarray(y)
+    values = array_of(y)
+    if not values.ndim:
+        raise DataError(f"{SOURCE}: targets are a single value, expected one for each sample")
     if values.dtype.kind != "O":
         return values
     column = column_of(_TARGET, values.reshape(-1))
@@ -203,7 +206,7 @@ def _numbers(weights: Any, samples: int) -> np.ndarray:
             f"{SOURCE}: weights is {weights!r}, but an array of features has no columns with names; give an array"
         )
     try:
-        found = np.asarray(weights, np.float64)
+        found = array_of(weights).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{SOURCE}: weights are no numbers: {error}") from error
     if found.ndim != 1:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from onotrain.data.array_choices import ArrayChoices, array_choices
+from onotrain.data.array_names import are_places
 from onotrain.data.class_names import is_one_hot
 from onotrain.data.classes import are_classes
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.moments import Moments
+from onotrain.data.ranges import far_apart, is_logarithmic
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples, blocks_of
 from onotrain.data.sources import expanded, format_of, load_dataset
+from onotrain.text import figure
 
 _BLOCK_BYTES = 1 << 24
+#: Samples of the most frequent class for each of a rare one.
+_RARE = 20
+_SHOWN_RARE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +49,8 @@ class TargetInfo:
         Samples with a target that is missing, NaN or infinite.
     units
         Of each output, of values; None if the file says none.
+    logarithmic
+        Whether every output that changes asks for its logarithm (`onotrain.data.ranges.is_logarithmic`).
     """
 
     kind: str
@@ -52,6 +61,36 @@ class TargetInfo:
     ranges: tuple[tuple[str, float, float, float, float], ...]
     missing: int
     units: tuple[str, ...] | None = None
+    logarithmic: bool = False
+
+    def notes(self) -> list[str]:
+        """Return what is remarkable and what to do about it, in words."""
+        if self.logarithmic:
+            low = figure(min(lowest for _, lowest, *_ in self.ranges), short=True)
+            high = figure(max(highest for _, _, highest, *_ in self.ranges), short=True)
+            return [
+                f"the targets go from {low} to {high} and are near normal in the logarithm (normalize_targets: log): "
+                "errors count in proportion; standard counts them in units"
+            ]
+        rare = self.rare
+        if not rare:
+            return []
+        most = max(samples for _, samples in self.class_counts or ())
+        shown = ", ".join(f"{name} ({samples:,})" for name, samples in rare[:_SHOWN_RARE])
+        return [
+            f"rare classes: {shown}{', ...' if len(rare) > _SHOWN_RARE else ''} beside {most:,} of another; "
+            "loss.class_weights: balanced lets all count alike, and validation_balanced_accuracy sees them "
+            "(training.early_stopping), which accuracy does not"
+        ]
+
+    @property
+    def rare(self) -> tuple[tuple[str, int], ...]:
+        """Classes of which there is at most one sample for 20 of the most frequent one, the rarest first."""
+        if self.kind != "classes" or not self.class_counts:
+            return ()
+        most = max(samples for _, samples in self.class_counts)
+        found = [each for each in self.class_counts if 0 < each[1] * _RARE <= most]
+        return tuple(sorted(found, key=lambda each: each[1]))
 
     @property
     def one_hot(self) -> bool:
@@ -83,6 +122,8 @@ class DataInfo:
         Columns with only one value.
     targets
         None if there are none.
+    choices
+        Which arrays of the file are taken.
     """
 
     source: str
@@ -100,6 +141,7 @@ class DataInfo:
     std: np.ndarray
     constant: tuple[int, ...]
     targets: TargetInfo | None
+    choices: ArrayChoices = ArrayChoices()
 
     @property
     def overall(self) -> tuple[float, float, float, float]:
@@ -132,8 +174,10 @@ def describe(spec: DataSpec, reader: ReadFiles = in_turn) -> DataInfo:
         from onotrain.data.hdf5_stream import Hdf5Stream
 
         with Hdf5Stream(spec, finite=False) as stream:
-            return _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
-    return describe_dataset(load_dataset(spec, reader), kind)
+            found = _describe(stream.targets_only(), kind, StreamSamples(stream, np.empty(0)), stream.block_rows)
+    else:
+        found = describe_dataset(load_dataset(spec, reader), kind)
+    return replace(found, choices=array_choices(spec, kind))
 
 
 def describe_dataset(dataset: Dataset, kind: str = "memory") -> DataInfo:
@@ -153,6 +197,10 @@ def _describe(dataset: Dataset, kind: str, samples: Samples, rows: int) -> DataI
             infinite += np.isinf(block).sum(axis=0)
         moments.add(block)
     known = moments.count > 0
+    targets = describe_targets(dataset)
+    if targets is not None and far_apart(moments.minimum, moments.maximum).any():
+        # The logarithm of targets alone bends a power law, and columns of an array have no scale of their own.
+        targets = replace(targets, logarithmic=False)
     return DataInfo(
         source=dataset.source,
         format=kind,
@@ -168,7 +216,7 @@ def _describe(dataset: Dataset, kind: str, samples: Samples, rows: int) -> DataI
         mean=np.where(known, moments.mean, np.nan),
         std=np.where(known, moments.std, np.nan),
         constant=tuple(int(column) for column in np.flatnonzero(moments.minimum == moments.maximum)),
-        targets=describe_targets(dataset),
+        targets=targets,
     )
 
 
@@ -188,9 +236,10 @@ def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
         counts = _class_counts(dataset, targets[finite])
         kind = "values" if counts is None else "classes"
     elif number is not None and np.isin(number[finite], (0.0, 1.0)).all():
-        names = dataset.target_names or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
-        counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
         kind = "classes" if is_one_hot(number) else "labels"
+        own = None if kind == "classes" and are_places(dataset.target_names) else dataset.target_names
+        names = own or dataset.class_names or tuple(str(k) for k in range(targets.shape[1]))
+        counts = tuple(zip(names, (int(ones) for ones in np.where(finite, number, 0.0).sum(axis=0)), strict=False))
     return TargetInfo(
         kind=kind,
         dtype="text" if is_text else str(targets.dtype),
@@ -200,6 +249,7 @@ def describe_targets(dataset: Dataset, missing: int = 0) -> TargetInfo | None:
         ranges=() if number is None or kind != "values" else tuple(_ranges(dataset, number)),
         missing=missing,
         units=dataset.target_units if kind == "values" else None,
+        logarithmic=kind == "values" and number is not None and _are_logarithmic(number),
     )
 
 
@@ -214,6 +264,13 @@ def _ranges(dataset: Dataset, number: np.ndarray) -> Iterator[tuple[str, float, 
             mean = float(known.mean())
             spread = float(np.sqrt(np.square(known - mean).mean()))
             yield name, float(known.min()), float(known.max()), mean, spread
+
+
+def _are_logarithmic(number: np.ndarray) -> bool:
+    each = (column[np.isfinite(column)] for column in number.reshape(len(number), -1).T)
+    # What never changes says nothing, but must have a logarithm.
+    found = [None if len(column) and column.min() == column.max() > 0 else is_logarithmic(column) for column in each]
+    return any(found) and False not in found
 
 
 def _class_counts(dataset: Dataset, labels: np.ndarray) -> tuple[tuple[str, int], ...] | None:

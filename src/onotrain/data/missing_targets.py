@@ -47,10 +47,10 @@ def none_left(source: str, names: Sequence[str], values: np.ndarray) -> DataErro
     )
 
 
-def labelled_samples(dataset: Dataset, policy: str) -> tuple[Dataset, int]:
-    """Return the samples of a data set in memory that the policy keeps, and how many it leaves out.
+def labelled_samples(dataset: Dataset, policy: str) -> tuple[Dataset, np.ndarray | None]:
+    """Return the samples of a data set in memory that the policy keeps, and their int64 rows; None: all of them.
 
-    With ``error`` that is none: what encodes the targets names the place of the one that is missing.
+    With ``error`` all are kept: what encodes the targets names the place of the one that is missing.
 
     Raises
     ------
@@ -58,11 +58,11 @@ def labelled_samples(dataset: Dataset, policy: str) -> tuple[Dataset, int]:
         None is kept.
     """
     if policy == "error" or dataset.targets is None:
-        return dataset, 0
+        return dataset, None
     lost = without_target(dataset.targets, policy)
     rows = np.flatnonzero(~lost)
     if len(rows) == len(dataset):
-        return dataset, 0
+        return dataset, None
     if not len(rows):
         outputs = dataset.targets[:1].size
         raise none_left(dataset.source, dataset.target_names or tuple(map(str, range(outputs))), dataset.targets)
@@ -71,7 +71,7 @@ def labelled_samples(dataset: Dataset, policy: str) -> tuple[Dataset, int]:
         dataset, features=dataset.features[rows], targets=dataset.targets[rows], weights=weights,
         positions=_SomeRows(dataset, rows),
     )  # fmt: skip
-    return kept, int(lost.sum())
+    return kept, rows
 
 
 @dataclass(frozen=True)

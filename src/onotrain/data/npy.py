@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from onotrain.data.array_names import choose_arrays, name_of_one, no_array, side_by_side
+from onotrain.data.array_names import choose_arrays, names_of_one, no_array, side_by_side
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
 from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file, reason
 from onotrain.errors import DataError
@@ -171,7 +172,7 @@ def read_npz(spec: DataSpec) -> Dataset:
                 spec.path,
                 class_names=_names(archive, members, "class_names", spec.path),
                 feature_names=columns or _names(archive, members, "feature_names", spec.path),
-                target_names=outputs or _names(archive, members, "target_names", spec.path) or name_of_one(y, targets),
+                target_names=outputs or _names(archive, members, "target_names", spec.path) or _names_of(y, targets),
                 pixels=spec.pixels,
                 weights=_read_members(archive, members, (spec.weights,), spec.path)[0] if spec.weights else None,
             )
@@ -185,6 +186,10 @@ def _read_members(
     """Read one array, or several side by side with the names of their columns."""
     arrays = [_read_member(archive, members[name], path) for name in names]
     return (arrays[0], None) if len(arrays) == 1 else side_by_side(arrays, names, path)
+
+
+def _names_of(y: np.ndarray | None, names: Sequence[str]) -> tuple[str, ...] | None:
+    return None if y is None else names_of_one(y, names[0])
 
 
 def _check_not_transposed(features: np.ndarray, targets: np.ndarray, path: str) -> None:

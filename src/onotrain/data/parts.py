@@ -8,16 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.config.columns import DateColumn
+from onotrain.data.paths import reason
 from onotrain.data.split import stratified_split
-from onotrain.data.tables.table import Table, no_column
+from onotrain.data.tables.table import Table, by_name, no_column
 from onotrain.errors import DataError
 
 TRAIN, VALIDATION, TEST = "train_index", "validation_index", "test_index"
+#: Rows of the training file that are samples, where some are left out.
+FILE_ROWS = "file_rows"
 
 
 def cut(
-    section: Any, samples: int, classes: np.ndarray | None, table: Table | None, source: str
-) -> dict[str, np.ndarray]:
+    section: Any, samples: int, classes: np.ndarray | None, table: Table | None, source: str,
+    file_rows: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Return int64 numbers of the samples of each part that is cut from the training file: sorted and disjoint.
 
     Parameters
@@ -32,6 +37,8 @@ def cut(
         With the column that ``split.column`` names; None for arrays.
     source
         Name for messages.
+    file_rows
+        Rows of the file that are samples, which a file with a split counts by; None: all.
 
     Raises
     ------
@@ -40,18 +47,18 @@ def cut(
     """
     split = section.split
     if split.file is not None:
-        return _read(split.file, samples)
+        return _read(split.file, samples, file_rows)
     wanted = {
         name: value
         for name, value in ((VALIDATION, section.validation), (TEST, section.test))
         if isinstance(value, float)
     }
     if split.folds is not None:
-        return _fold(split, samples, classes, _groups(split, table, source))
+        return _fold(split, samples, classes, _groups(split, table, source), _key(section, table, source))
     if not wanted:
         return {}
     if split.by == "order":
-        return _in_order(wanted, samples, _key(split, table, source))
+        return _in_order(wanted, samples, _key(section, table, source))
     if split.by == "group":
         return _by_group(wanted, _groups(split, table, source), split.seed, source)
     return _at_random(wanted, samples, classes if split.by == "class" else None, split.seed)
@@ -72,7 +79,7 @@ def _at_random(
 
 def _in_order(wanted: Mapping[str, float], samples: int, key: np.ndarray | None) -> dict[str, np.ndarray]:
     """Take the last samples for testing, those before them for validation."""
-    order = np.arange(samples) if key is None else np.argsort(key, kind="stable")
+    order = _ordered(samples, key)
     end, parts = samples, {}
     for name in (TEST, VALIDATION):
         if name in wanted:
@@ -104,20 +111,21 @@ def _by_group(wanted: Mapping[str, float], groups: Any, seed: int, source: str) 
     return {TRAIN: np.flatnonzero(of_sample == -1), **found}
 
 
-def _fold(split: Any, samples: int, classes: np.ndarray | None, groups: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Take every k-th sample of each class, or group, in a random order."""
+def _fold(
+    split: Any, samples: int, classes: np.ndarray | None, groups: np.ndarray | None, key: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """Take every k-th sample of each class, or group, in a random order; or one of k spans of the order."""
     if split.folds > samples:
         raise DataError(f"{samples} samples cannot be cut in {split.folds} folds (data.split.folds)")
     of_sample = np.arange(samples) if groups is None else groups
     items = int(of_sample.max()) + 1
     draw = np.random.Philox(np.random.SeedSequence(split.seed)).random_raw(items)
     kinds = classes if classes is not None and groups is None and split.by == "class" else np.zeros(items, np.int64)
-    order = np.lexsort((draw, kinds))
+    fold_of = np.empty(items, np.int64)
     if split.by == "order":
-        fold_of = np.arange(items) * split.folds // items
+        fold_of[_ordered(samples, key)] = np.arange(items) * split.folds // items
     else:
-        fold_of = np.empty(items, np.int64)
-        fold_of[order] = np.arange(items) % split.folds
+        fold_of[np.lexsort((draw, kinds))] = np.arange(items) % split.folds
     held_out = (fold_of == split.fold)[of_sample]
     return {TRAIN: np.flatnonzero(~held_out), VALIDATION: np.flatnonzero(held_out)}
 
@@ -141,26 +149,57 @@ def _groups(split: Any, table: Table | None, source: str) -> np.ndarray | None:
     return np.unique(column.texts(), return_inverse=True)[1].astype(np.int64)
 
 
-def _key(split: Any, table: Table | None, source: str) -> np.ndarray | None:
-    """Return what the samples are ordered by; None for the order in the file."""
-    if split.column is None:
+def _key(section: Any, table: Table | None, source: str) -> np.ndarray | None:
+    """Return what the samples are ordered by; None for the order in the file.
+
+    Raises
+    ------
+    DataError
+        There is no such column, it is neither numbers nor dates, or an entry is missing.
+    """
+    split = section.split
+    if split.by != "order" or split.column is None:
         return None
     from onotrain.data.tables.date import dates_of
     from onotrain.data.tables.kinds import is_numbers
     from onotrain.data.tables.values import numbers
 
-    column = _column(split, table, source)
+    column, kind = _column(split, table, source), by_name(split.column, section.columns)
     assert table is not None
-    return numbers(table, column) if is_numbers(column) else dates_of(table, column, None)
+    if is_numbers(column) and not isinstance(kind, DateColumn):
+        return numbers(table, column)
+    dates = dates_of(table, column, kind.format if isinstance(kind, DateColumn) else None)
+    if np.isnat(dates).any():
+        raise DataError(
+            f"{table.where(int(np.argmax(np.isnat(dates))), column)}: column {column.name!r} has a missing value, and "
+            "the samples are ordered by it (data.split.column)",
+            hint="remove these samples, or order them by another column",
+        )
+    return dates
 
 
-def _read(path: str, samples: int) -> dict[str, np.ndarray]:
-    """Return the parts that a file gives."""
+def _ordered(samples: int, key: np.ndarray | None) -> np.ndarray:
+    """Return the numbers of the samples in the order of their keys."""
+    return np.arange(samples) if key is None else np.argsort(key, kind="stable")
+
+
+def in_file(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the rows of the training file of each part that was cut from it, of arrays as `Prepared` has them."""
+    rows = arrays.get(FILE_ROWS)
+    return {name: index if rows is None else rows[index] for name, index in arrays.items() if name.endswith("_index")}
+
+
+def _read(path: str, samples: int, file_rows: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the parts that a file gives by rows of the training file."""
     try:
         with np.load(os.path.expanduser(path), allow_pickle=False) as file:
             parts = {name: file[name].astype(np.int64) for name in (TRAIN, VALIDATION, TEST) if name in file}
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file", hint="`split.npz` of a run says which samples train") from error
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a split: {error}", hint="`split.npz` of a run is one") from error
+        raise DataError(f"{path}: not a split: {reason(error)}", hint="`split.npz` of a run is one") from error
+    if file_rows is not None:  # those of other rows are left out
+        parts = {name: np.searchsorted(file_rows, rows[np.isin(rows, file_rows)]) for name, rows in parts.items()}
     every = np.concatenate(list(parts.values())) if parts else np.empty(0, np.int64)
     if TRAIN not in parts or len(np.unique(every)) != len(every) or every.min() < 0 or every.max() >= samples:
         raise DataError(

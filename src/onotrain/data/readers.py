@@ -108,8 +108,9 @@ def load_dataset(spec: DataSpec) -> Dataset:
     elif kind == "idx":
         from onotrain.data.idx import read_idx as reader
     else:
+        from onotrain.data.tables.labelled import numeric_dataset
         from onotrain.data.tables.loading import read_table
-        from onotrain.data.tables.roles import choose_roles, numeric_dataset
+        from onotrain.data.tables.roles import choose_roles
 
         table = read_table(spec, kind)
         return numeric_dataset(table, choose_roles(table, spec, {}), {})

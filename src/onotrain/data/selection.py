@@ -11,11 +11,11 @@ from onotrain.data.dataset import Dataset, DataSpec, listed
 from onotrain.data.description import DataDescription
 from onotrain.data.readers import format_of_name
 from onotrain.data.sources import format_of
-from onotrain.data.tables.table import shown
+from onotrain.data.tables.table import lacking, shown
 from onotrain.errors import DataError
 
 #: Formats whose names mean the same: of arrays, or of columns.
-_ALIKE = ({"hdf5", "npz"}, {"csv", "tsv"})
+_ALIKE = ({"hdf5", "netcdf", "npz"}, {"csv", "tsv"})
 
 
 def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
@@ -46,11 +46,18 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         return other
     return replace(
         other,
-        csv=train.csv if other.csv == TextTable.model_validate({}) else other.csv,
+        csv=_joined(train.csv, other.csv),
         features=train.features if other.features is None else other.features,
         weights=train.weights if other.weights is None else other.weights,
         targets=train.targets if other.targets is None else other.targets,
     )
+
+
+def _joined(train: TextTable, given: TextTable) -> TextTable:
+    """Return how a text table is written: as is given, the rest as in the training file."""
+    said = {key: getattr(given, key) for key in given.model_fields_set}
+    above = {"skip": 0, "units_row": False} if given.header is False else {}  # what belongs to the header goes with it
+    return train.model_copy(update={**above, **said})
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -94,10 +101,7 @@ def like_training(
     features = listed(spec.features) or feature_names
     missing = [name for name in features if name not in dialect.names]
     if missing:
-        raise DataError(
-            f"{spec.path}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}; "
-            f"the header has {shown(dialect.names)}"
-        )
+        raise DataError(f"{lacking(spec.path, missing)}; the header has {shown(dialect.names)}")
     targets = spec.targets
     if targets is None and target_names and set(target_names) <= set(dialect.names):
         targets = target_names

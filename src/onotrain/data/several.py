@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onotrain.data.column_order import column_order
 from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.readers import detect_format
 from onotrain.data.tables.joining import Origins, name_of_all
@@ -22,7 +23,7 @@ from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import check_memory
 
-__all__ = ["column_order", "concatenate_datasets", "expand", "is_several", "natural"]
+__all__ = ["concatenate_datasets", "expand", "is_several", "natural"]
 
 _DIGITS = re.compile(r"(\d+)")
 #: A format that a directory may hold beside files of labels, read-me files and the like is the one of most files.
@@ -196,7 +197,7 @@ def concatenate_datasets(datasets: Sequence[Dataset]) -> Dataset:
     features = np.empty((rows, first.features.shape[1]), dtype)
     ends = tuple(accumulate(map(len, datasets)))
     for end, each in zip(ends, datasets, strict=True):
-        order = column_order(first, each) if each.features.shape[1] else None
+        order = column_order(first.feature_names, each.feature_names) if each.features.shape[1] else None
         features[end - len(each) : end] = each.features if order is None else each.features[:, order]
     targets, class_names = _joined_targets(datasets)
     without_samples = tuple(
@@ -234,6 +235,7 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
         if (
             names
             and expected
+            and (key == "feature_names" or len(names) == len(expected))  # else their shape is what is wrong
             and (sorted(names) if key == "feature_names" else names)
             != (sorted(expected) if key == "feature_names" else expected)
         ):
@@ -245,14 +247,6 @@ def _check_alike(first: Dataset, other: Dataset) -> None:
             refuse("the targets of a sample have the shape", other.targets.shape[1:], first.targets.shape[1:])
         if (other.targets.dtype.kind == "U") != (first.targets.dtype.kind == "U"):
             refuse("targets are of type", other.targets.dtype, first.targets.dtype)
-
-
-def column_order(first: Dataset, other: Dataset) -> list[int] | None:
-    """Return the columns of a data set in the order of the first one's names; None: as they are."""
-    if not first.feature_names or not other.feature_names or first.feature_names == other.feature_names:
-        return None
-    place = {name: column for column, name in enumerate(other.feature_names)}
-    return [place[name] for name in first.feature_names]
 
 
 def _joined_weights(datasets: Sequence[Dataset]) -> np.ndarray | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from onotrain.config.columns import TextTable
 from onotrain.config.optimizer import UPDATE_RULES
+from onotrain.data.first_sizes import batch_size, epochs, hidden_widths, learning_rate, patience, weight_decay
 from onotrain.data.reading import ReadFiles, in_turn
+from onotrain.data.yaml_text import scalar
 from onotrain.errors import DataError
 from onotrain.known_names import BUILT_IN
 from onotrain.text import count
@@ -19,9 +19,6 @@ from onotrain.text import count
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
     from onotrain.data.info import TargetInfo
-
-#: Optimiser steps that a first run should make, about.
-_STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -67,6 +64,10 @@ class Facts:
         Columns that are predicted, of a table.
     csv
         How a text table is written.
+    parts
+        Arrays for validation and test, where the file has them: features and targets.
+    time
+        Column of time that orders rows of which neighbours are alike.
     """
 
     source: str
@@ -79,6 +80,13 @@ class Facts:
     columns: Mapping[str, Mapping[str, Any]] | None = None
     target_names: tuple[str, ...] = ()
     csv: TextTable | None = None
+    parts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    time: str | None = None
+
+    @property
+    def used(self) -> int:
+        """Samples that have a target, and are learned from."""
+        return self.samples - (0 if self.targets is None else self.targets.missing)
 
 
 def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
@@ -117,7 +125,8 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
         learned = table.roles.features
         return Facts(
             table.source, table.samples, len(learned), count(len(learned), "column"), False, table.targets,
-            (*table.notes, *table.roles.notes(), *_left_out(table.targets)), kinds, table.roles.targets, table.csv,
+            (*table.notes, *table.roles.notes(), *table.advice(), *_filled_in(kinds), *_straightened(kinds),
+             *_of_targets(table.targets)), kinds, table.roles.targets, table.csv, time=table.time,
         )  # fmt: skip
     info = describe(spec, reader)
     bad_values = int((info.missing + info.infinite).sum())
@@ -129,15 +138,38 @@ def facts_of(spec: DataSpec, reader: ReadFiles = in_turn) -> Facts:
     shape = "x".join(str(extent) for extent in info.feature_shape)
     return Facts(
         info.source, info.samples, info.features, f"{shape} features", info.dtype == "uint8", info.targets,
-        (*_left_out(info.targets),),
+        (*info.choices.notes, *_of_targets(info.targets)), parts=info.choices.parts,
     )  # fmt: skip
 
 
-def _left_out(targets: TargetInfo | None) -> list[str]:
-    """Return a note on samples that are left out for want of a target."""
-    if targets is None or not targets.missing:
+def _filled_in(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note on what stands for missing values."""
+    names = [name for name, kind in kinds.items() if kind.get("missing") == "median"]
+    if not names:
         return []
-    return [f"{count(targets.missing, 'sample')} without a target left out (data.missing_targets)"]
+    from onotrain.data.tables.table import shown
+
+    return [f"missing values of {shown(names)}: the median stands for them, and a column says where (missing)"]
+
+
+def _straightened(kinds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a note on columns that are scaled as the logarithms of the targets ask for."""
+    scaled = [f"{name} ({kind['scale']})" for name, kind in kinds.items() if "scale" in kind]
+    if not scaled:
+        return []
+    from onotrain.data.tables.table import shown
+
+    return [
+        f"columns as wide as the targets get a scale of their own, for a power law is straight then: {shown(scaled)}"
+    ]
+
+
+def _of_targets(targets: TargetInfo | None) -> list[str]:
+    """Return notes on the targets, and on samples that are left out for want of one."""
+    if targets is None:
+        return []
+    missing = f"{count(targets.missing, 'sample')} without a target left out (data.missing_targets)"
+    return [*targets.notes(), *([missing] if targets.missing else [])]
 
 
 def task_of(facts: Facts) -> Task:
@@ -166,42 +198,14 @@ def task_of(facts: Facts) -> Task:
         return Task(f"regression of {'one value' if width == 1 else f'{width} values'}", "mse", width)
     counts = targets.class_counts
     if len(counts) < 2:
-        raise DataError(
-            f"{facts.source}: all {facts.samples} samples have the same target, expected at least 2 classes"
-        )
-    if targets.dtype == "text" and 2 * len(counts) > facts.samples:
+        raise DataError(f"{facts.source}: all {facts.used:,} samples have the same target, expected at least 2 classes")
+    if targets.dtype == "text" and 2 * len(counts) > facts.used:
         raise DataError(
             f"{facts.source}: the target {', '.join(facts.target_names) or ''} is text with {len(counts):,} different "
-            f"values in {facts.samples:,} samples: these are no classes",
+            f"values in {facts.used:,} samples: these are no classes",
             hint="name another target with --targets",
         )
     return Task(f"classification in {len(counts)} classes", "cross_entropy", len(counts))
-
-
-def hidden_widths(features: int, outputs: int) -> list[int]:
-    """Return widths of two hidden layers: powers of two that narrow from the features to the outputs."""
-    first = _power_of_two(min(max(2 * max(features, outputs) // 3, 32), 512))
-    return [first, max(first // 2, 32)]
-
-
-def batch_size(samples: int) -> int:
-    """Return a batch that gives an epoch some 50 steps, within the sizes that train well [samples]."""
-    return _power_of_two(min(max(samples // 50, 8), 128))
-
-
-def learning_rate(batch: int) -> float:
-    """Return Adam's first rate, which goes with the square root of the batch size, as the noise of gradients does."""
-    return min(1e-3 * math.sqrt(batch / 8), 2e-3)
-
-
-def weight_decay(samples: int) -> float:
-    """Return the L2 penalty: that of a prior of variance 1, which counts as much as one sample; at most 0.01."""
-    return min(1.0 / samples, 1e-2)
-
-
-def epochs(samples: int, batch: int) -> int:
-    """Return how many epochs make enough steps, between 5 and 100."""
-    return min(max(round(_STEPS * batch / samples), 5), 100)
 
 
 def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None = None) -> str:
@@ -221,14 +225,17 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
     DataError
         There is nothing to learn from, too few samples, or no such target to have a unit.
     """
-    samples = facts.samples
-    if samples < 2:
-        raise DataError(f"{facts.source}: {samples} sample is too few to train and validate on, expected at least 2")
+    samples = facts.used
+    if samples == 1 or facts.samples < 2:
+        raise DataError(
+            f"{facts.source}: {count(samples, 'sample')} with a target is too few to train and validate on, "
+            "expected at least 2"
+        )
     task = task_of(facts)
-    widths, batch = hidden_widths(facts.features, task.outputs), batch_size(samples)
-    regression = task.loss == "mse"
+    widths, batch = hidden_widths(facts.features, task.outputs, samples), batch_size(samples)
     drop = ["    - dropout: 0.1"] if facts.pixels else []
     layers = [line for width in widths for line in (f"    - dense: {{units: {width}, activation: relu}}", *drop)]
+    passes = epochs(samples, batch)
     has_test = spec.path in BUILT_IN and BUILT_IN[spec.path].held_out == "test"
     held_out = "test" if has_test else 0.1 if samples >= 5000 else 0.2
     scaling = "none" if facts.pixels else "standard"
@@ -239,10 +246,9 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
         "data:",
         f"  train: {scalar(spec.path)}",
         *_source_lines(spec, facts),
-        _noted(f"  validation: {held_out}", "a part of the training data, or the path of a file"),
+        *_part_lines(facts, held_out),
         _noted(f"  normalize: {scaling}", "none (pixels are 0 to 1), standard, minmax or {mean: ..., std: ...}"),
-        *([_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
-          if regression else []),
+        *(_target_scaling_lines(facts) if task.loss == "mse" else []),
         *_unit_lines(facts, task, units),
         *_column_lines(facts),
         "",
@@ -254,6 +260,7 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
         _noted(f"    - dense: {{units: {task.outputs}}}", _outputs(facts)),
         "",
         f"loss: {task.loss}",
+        *_weight_lines(facts, task),
         "",
         "optimizer:",
         _noted("  name: adam", "or " + ", ".join(name for name in UPDATE_RULES if name != "adam")),
@@ -264,15 +271,40 @@ def template(spec: DataSpec, facts: Facts, units: str | Mapping[str, str] | None
         _noted("  name: cosine", "or constant, step, multi_step, exponential, plateau"),
         "",
         "training:",
-        f"  epochs: {epochs(samples, batch)}",
+        f"  epochs: {passes}",
         _noted(f"  batch_size: {batch}", "samples of one step, over all ranks together"),
         "  seed: 0",
+        *_stopping_lines(facts, passes),
         "",
         "checkpoint:",
         "  every_epochs: 1",
         "  keep: 3",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _target_scaling_lines(facts: Facts) -> list[str]:
+    """Return how targets of a regression are scaled."""
+    if facts.targets is not None and facts.targets.logarithmic:
+        return [_noted("  normalize_targets: log", "errors count in proportion; standard: in the targets' units")]
+    return [_noted("  normalize_targets: standard", "undone in predictions and metrics; or log, minmax, none")]
+
+
+def _weight_lines(facts: Facts, task: Task) -> list[str]:
+    """Return what lets rare classes count, for the user to switch on."""
+    if facts.targets is None or not facts.targets.rare:
+        return []
+    return [
+        "# Some classes are rare; this lets all count alike:",
+        f"# loss: {{name: {task.loss}, class_weights: balanced}}",
+    ]
+
+
+def _stopping_lines(facts: Facts, passes: int) -> list[str]:
+    """Return what stops training by a metric that sees rare classes, for the user to switch on."""
+    if facts.targets is None or not facts.targets.rare:
+        return []
+    return [f"  # early_stopping: {{metric: validation_balanced_accuracy, patience: {patience(passes)}}}"]
 
 
 def _unit_lines(facts: Facts, task: Task, units: str | Mapping[str, str] | None) -> list[str]:
@@ -317,6 +349,20 @@ def _noted(code: str, comment: str) -> str:
     return f"{code:<38} # {comment}" if comment else code
 
 
+def _part_lines(facts: Facts, held_out: str | float) -> list[str]:
+    """Return where samples for validation are, and those for test if the file has any."""
+    if not facts.parts:
+        lines = [_noted(f"  validation: {held_out}", "a part of the training data, or the path of a file")]
+        if facts.time is not None:
+            split = f"  # split: {{by: order, column: {scalar(facts.time)}}}"
+            lines.append(_noted(split, "validates on the last samples: neighbours in time are alike"))
+        return lines
+    named = {part: f"{{features: {scalar(x)}, targets: {scalar(y)}}}" for part, (x, y) in facts.parts.items()}
+    if "validation" not in named:  # the test part stays for the end
+        named = {"validation": str(held_out), **named}
+    return [f"  {part}: {what}" for part, what in named.items()]
+
+
 def _source_lines(spec: DataSpec, facts: Facts) -> list[str]:
     """Return the keys of ``data`` that say how to read the file, where they are not the defaults."""
     lines = [] if spec.format == "auto" else [f"  format: {spec.format}"]
@@ -350,18 +396,3 @@ def _outputs(facts: Facts) -> str:
 
 def _list(values: Sequence[str]) -> str:
     return f"[{', '.join(scalar(value) for value in values)}]"
-
-
-def scalar(text: str) -> str:
-    """Return text as a YAML scalar: plain where that is surely text, else quoted."""
-    plain = re.fullmatch(r"[A-Za-z/][\w./-]*", text, re.ASCII) and text.lower() not in _WORDS
-    return text if plain else json.dumps(text, ensure_ascii=False)
-
-
-#: Words that YAML takes for something else than text.
-_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
-
-
-def _power_of_two(number: int) -> int:
-    """Return the nearest power of two that is not larger than `number`."""
-    return 1 << (number.bit_length() - 1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from onotrain.data.dataset import Dataset
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
+from onotrain.known_names import place_of
 
 
 def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, dataset: Dataset) -> tuple[str, ...] | None:
@@ -36,12 +37,33 @@ def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, datase
     names = codec.shown_names(dataset.target_names)
     if isinstance(setting, str):
         return (setting,) * len(names)
-    unknown = [name for name in setting if name not in names]
-    if unknown:
-        shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-        raise DataError(f"{dataset.source}: data.units names the target {unknown[0]!r}, expected some of {shown}")
-    known = dataset.target_units or ("",) * len(names)
-    return tuple(setting.get(name, unit) for name, unit in zip(names, known, strict=True))
+    units = list(dataset.target_units or ("",) * len(names))
+    for name, unit in setting.items():
+        place = place_of(name, names)
+        if place is None:
+            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+            raise DataError(f"{dataset.source}: data.units names the target {name!r}, expected some of {shown}")
+        units[place] = unit
+    return tuple(units)
+
+
+def other_unit(source: str, what: str, unit: str, known: str) -> DataError:
+    """Return the error for values that are in another unit than in the training data."""
+    return DataError(
+        f"{source}: {what} is in {unit}, but in {known} in the training data",
+        hint="convert it to the same unit, or call the unit the same if it is",
+    )
+
+
+def check_units(dataset: Dataset, known: Sequence[str] | None) -> None:
+    """Refuse targets that the file says to be in other units than those of the training data (`known`)."""
+    units = dataset.target_units or ()
+    if known is None or len(units) != len(known):
+        return
+    for number, (unit, expected) in enumerate(zip(units, known, strict=True)):
+        if unit and expected and unit != expected:
+            name = dataset.target_names[number] if dataset.target_names else number
+            raise other_unit(dataset.source, f"target {name!r}", unit, expected)
 
 
 def joined_units(datasets: Sequence[Dataset]) -> tuple[str, ...] | None:

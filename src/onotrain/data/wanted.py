@@ -33,11 +33,11 @@ class Wanted:
     reader: ReadFiles
 
     def targets(
-        self, section: Any, dataset: Dataset, table: Table | None = None
+        self, section: Any, dataset: Dataset, file_rows: np.ndarray | None, table: Table | None = None
     ) -> tuple[TargetCodec, dict[str, np.ndarray], list[str]]:
         """Return the fitted codec, and targets, parts and weights; the training part is what it is fitted on.
 
-        Notes say what was decided for the user.
+        `file_rows` are the rows of the file that are samples; None: all.  Notes say what was decided for the user.
         """
         kept = self.inherited and self.inherited.codec_of(self.task, self.outputs, dataset, section)
         codec = kept or TargetCodec.fit(self.task, self.outputs, dataset)
@@ -45,7 +45,8 @@ class Wanted:
         names, notes, classes = codec.shown_names(dataset.target_names), list[str](), None
         if codec.classes:
             classes = codec.encode(dataset).reshape(-1).astype(np.int64)
-        arrays, own = parts.cut(section, len(dataset), classes, table, dataset.source), sample_weights(dataset)
+        arrays = parts.cut(section, len(dataset), classes, table, dataset.source, file_rows)
+        own = sample_weights(dataset)
         index = arrays.get(parts.TRAIN)
         if codec.masked and not codec.classes:
             plain = replace(codec, scaling=None).encode(dataset)
@@ -60,7 +61,8 @@ class Wanted:
                 if name.endswith("_index") and name != parts.TRAIN:
                     weights[name.replace("_index", "_weights")] = own[rows]
         made = {name: values.astype(self.dtype) for name, values in weights.items()}
-        return codec, {"targets": targets, **arrays, **made}, notes
+        samples = {} if file_rows is None else {parts.FILE_ROWS: file_rows}
+        return codec, {"targets": targets, **arrays, **made, **samples}, notes
 
     def _weights(
         self, codec: TargetCodec, targets: np.ndarray, own: np.ndarray | None, index: np.ndarray | None,

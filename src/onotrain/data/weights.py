@@ -10,6 +10,7 @@ import numpy as np
 from onotrain.data.dataset import Dataset
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
+from onotrain.known_names import place_of
 
 #: The setting ``loss.class_weights``.
 ClassWeights = Literal["balanced"] | Mapping[str, float] | None
@@ -113,11 +114,13 @@ def output_weights(setting: Any, names: Sequence[str], source: str) -> np.ndarra
     if setting is None:
         return None
     if isinstance(setting, Mapping):
-        unknown = [name for name in setting if name not in names]
-        if unknown:
-            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-            raise DataError(f"{source}: loss.output_weights names the output {unknown[0]!r}, expected some of {shown}")
-        setting = [setting.get(name, 1.0) for name in names]
+        by_name, setting = setting, [1.0] * len(names)
+        for name, weight in by_name.items():
+            place = place_of(name, names)
+            if place is None:
+                shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+                raise DataError(f"{source}: loss.output_weights names the output {name!r}, expected some of {shown}")
+            setting[place] = weight
     weights = np.array(setting, np.float64)
     if not weights.any():
         raise DataError(f"{source}: loss.output_weights: all outputs have weight 0")

@@ -29,6 +29,7 @@ from onotrain.evaluation.statistics import (
     Statistic,
     TopRight,
 )
+from onotrain.known_names import place_of
 from onotrain.nn.losses import Loss
 
 
@@ -279,11 +280,12 @@ def _number(name: str, parsed: known.Name, subject: Subject) -> int | None:
     """Return the number of the class, label or output that a metric is about; None for all."""
     if parsed.of is None:
         return None
-    if parsed.of not in subject.names:
+    place = place_of(parsed.of, subject.names)
+    if place is None:
         kind = {"regression": "output", "multilabel": "label"}.get(subject.loss.task, "class")
         shown = ", ".join(subject.names[:10]) + (", ..." if len(subject.names) > 10 else "")
         raise UsageError(f"metric {name!r}: there is no {kind} {parsed.of!r}; expected one of {shown}")
-    return subject.names.index(parsed.of)
+    return place
 
 
 def _unfit(name: str, loss: Loss) -> UsageError:

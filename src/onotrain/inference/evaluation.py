@@ -171,6 +171,7 @@ class _Job:
             metrics=evaluator.values(totals),
             threshold=tuple(used.tolist()) if isinstance(used, np.ndarray) else used,
             warnings=(*warnings, *self._warnings(evaluator, sums)),
+            notes=self._source.notes,
             drawable=totals.get(drawn),
             **(self._of_values(sums) if task == "regression" else self._of_classes(sums, totals.get(confusion))),
         )

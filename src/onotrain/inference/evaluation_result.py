@@ -70,6 +70,8 @@ class Evaluation:
         given.
     warnings
         To be shown to the user.
+    notes
+        What is to be known of how the samples were read, in words.
     output_units
         Units of the outputs of a regression, empty text where one is not known; empty if none is.
     drawable
@@ -86,6 +88,7 @@ class Evaluation:
     per_output: PerOutput | None = None
     threshold: float | tuple[float, ...] | None = None
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     output_units: tuple[str, ...] = ()
     drawable: Pairs | list[Curve] | None = None
 
@@ -149,8 +152,9 @@ class Evaluation:
             mapping["classes"] = [_entries(score, ("precision", "recall", "f1", "support")) for score in shown]
         if self.counts is not None:
             mapping["confusion"] = _sparse(self.counts) if many else self.counts.dense().tolist()
-        if self.warnings:
-            mapping["warnings"] = list(self.warnings)
+        for key, said in (("notes", self.notes), ("warnings", self.warnings)):
+            if said:
+                mapping[key] = list(said)
         return mapping
 
 

@@ -110,6 +110,7 @@ def predict_file(
         seconds = perf_counter() - started
     if not writes:
         return None
+    warnings = [*warnings, *source.notes]
     if source.incomplete:
         warnings = [*warnings, (
             f"{source.incomplete:,} of {rows:,} samples lack a value, the first at {source.first_incomplete}: "

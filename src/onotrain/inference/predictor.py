@@ -12,7 +12,7 @@ from onotrain import _kernels
 from onotrain._kernels import Kernels
 from onotrain.data.dataset import are_pixels
 from onotrain.data.normalization import Normalization
-from onotrain.data.tables.memory import table_of
+from onotrain.data.tables.memory import array_of, table_of
 from onotrain.errors import DataError
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
@@ -155,7 +155,7 @@ class Predictor:
         if preparation is not None:
             table = table_of(x, preparation.inputs)
             return preparation.transform(table, self.model.dtype, lenient=True)
-        x = np.asarray(x)
+        x = array_of(x)
         shape, inputs = self.metadata.feature_shape, self.model.inputs
         if x.dtype.kind not in "uifb":
             raise DataError(f"samples are of type {x.dtype}; expected numbers")

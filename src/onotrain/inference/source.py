@@ -10,21 +10,24 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data import DataSpec, check_finite
+from onotrain.data.by_position import by_position
+from onotrain.data.column_order import in_order
 from onotrain.data.dataset import Dataset, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
 from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
 from onotrain.data.samples import ArraySamples, Samples, StreamSamples
 from onotrain.data.selection import like_training, spec_of
-from onotrain.data.sources import expanded, load_dataset
+from onotrain.data.sources import expanded, is_table, load_dataset
 from onotrain.data.streaming import open_stream, table_stream
 from onotrain.data.streams import Stream
 from onotrain.data.tables.preparation import Preparation
-from onotrain.data.tables.roles import formats_of
 from onotrain.data.tables.table import Table
+from onotrain.data.units import check_units
 from onotrain.data.weights import sample_weights
 from onotrain.evaluation.forward_pass import PASS_ROWS
 from onotrain.inference.loading import together
+from onotrain.memory import available_bytes
 from onotrain.parallel.agreement import broadcast
 from onotrain.parallel.reading import NodeReader, share_read
 from onotrain.parallel.world import World
@@ -51,6 +54,8 @@ class Source:
     #: Samples that lack a value without which nothing can be predicted, and the place of the first; on rank 0 alone.
     incomplete: int = 0
     first_incomplete: str = ""
+    #: What a person must know of how they were read, in words.
+    notes: tuple[str, ...] = ()
 
 
 def open_source(
@@ -88,14 +93,20 @@ def open_source(
     ResourceError
         Larger than the node's memory.
     """
+    # Of any node, so that all leave the same files on the disk.
+    memory = None if world is None else min(world.comm.allgather(available_bytes()))
     if metadata.preparation is not None:
-        return _prepared(stack, world, metadata, spec, stream, labelled, progress)
+        return _prepared(stack, world, metadata, spec, stream, memory, labelled, progress)
 
     def choose() -> tuple[DataSpec, Stream | None]:
         names = (metadata.feature_names, metadata.target_names, metadata.inputs)
         chosen = like_training(metadata.config.data, replace(expanded(spec), labelled=labelled), *names)
-        chosen = replace(chosen, pixels=metadata.feature_dtype == "uint8" or spec.pixels)
-        return chosen, open_stream(chosen, stream)
+        chosen = replace(
+            chosen,
+            pixels=metadata.feature_dtype == "uint8" or spec.pixels,
+            weights=chosen.weights if labelled else None,
+        )
+        return chosen, open_stream(chosen, stream, memory)
 
     chosen, file = choose() if world is None else broadcast(world.comm, choose)
     if file is None:
@@ -112,6 +123,7 @@ def _in_memory(
         policy = metadata.config.data.missing_targets if labelled else "error"
         dataset, _ = labelled_samples(load_dataset(spec, reader), policy)
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
+        dataset = in_order(dataset, metadata.feature_names, metadata.target_names)
         check_finite(dataset)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
@@ -123,13 +135,15 @@ def _labels(metadata: ModelMetadata, dataset: Dataset) -> dict[str, np.ndarray]:
     """Return encoded targets, and the samples' weights if they have any."""
     dtype = metadata.config.training.dtype
     weights = sample_weights(dataset)
+    if metadata.config.data.units is None:  # else they are what a person calls them
+        check_units(dataset, metadata.target_units)
     found = {"targets": encode(metadata.codec, dataset, dtype)}
     return found if weights is None else {**found, "weights": weights.astype(dtype)}
 
 
 def _prepared(
-    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, labelled: bool,
-    progress: Progress,
+    stack: ExitStack, world: World | None, metadata: ModelMetadata, spec: DataSpec, stream: Wanted, memory: int | None,
+    labelled: bool, progress: Progress,
 ) -> Source:  # fmt: skip
     """Read a table once on each node, or leave it on the disk, for a network that was trained on one."""
     data, preparation, dtype = metadata.config.data, metadata.preparation, metadata.config.training.dtype
@@ -137,24 +151,29 @@ def _prepared(
 
     found: dict[str, Any] = {}  # stays with the rank that reads: rank 0 is one of them
 
-    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None]]:
+    def make(reader: ReadFiles) -> tuple[dict[str, np.ndarray], tuple[str, Stream | None, tuple[str, ...]]]:
         wanted = (listed(spec.targets) or metadata.target_names or ()) if labelled else ()
-        like = spec_of(data, replace(spec, features=None, targets=None))
-        table = table_for(like, preparation, wanted, stream, reader=reader, formats=formats_of(data.columns))
+        like = expanded(spec_of(data, replace(spec, features=None, targets=None)))
+        # Columns have the same names in tables of all formats; what is predicted needs no weights.
+        of_training = data.weights if is_table(like) else None
+        like = replace(like, weights=(spec.weights or of_training) if labelled else None)
+        places = by_position(like, preparation, wanted, metadata.target_names or ())
+        table = table_for(like, preparation, wanted, stream, memory, reader, data.columns, places)
         table, dataset = labelled_table(table, preparation, wanted, like.weights, data.columns, data.missing_targets)
         found["ids"] = {name: table[name].texts() for name in preparation.ids if name in table.names}
         found.update(_incomplete(table, preparation))
         labels = _labels(metadata, dataset) if labelled else {}
+        notes = (*([] if places is None else [places.note]), *preparation.unseen(table))
         if table.on_disk:
-            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled))
+            return labels, (dataset.source, table_stream(table, preparation, dtype, lenient=not labelled), notes)
         features = preparation.transform(table, dtype, lenient=not labelled)
-        return {"features": features, **labels}, (dataset.source, None)
+        return {"features": features, **labels}, (dataset.source, None, notes)
 
-    arrays, (name, file) = _once_per_node(world, make, progress)
+    arrays, (name, file, notes) = _once_per_node(world, make, progress)
     if file is not None:
-        return _of_stream(stack, name, file, arrays, **found)
+        return _of_stream(stack, name, file, arrays, notes=notes, **found)
     samples = ArraySamples(arrays["features"], arrays.get("targets", _NONE), weights=arrays.get("weights"))
-    return Source(name, samples, **found)
+    return Source(name, samples, notes=notes, **found)
 
 
 def _incomplete(table: Table, preparation: Preparation) -> dict[str, Any]:
@@ -175,9 +194,10 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, fi
     """Read the targets once on each node."""
     with together(world):
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
+        file.order_features(metadata.feature_names)
 
     def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
-        dataset = file.targets_only()
+        dataset = in_order(file.targets_only(), None, metadata.target_names)
         check_streamed(dataset, metadata.config.data.missing_targets)
         return _labels(metadata, dataset), ""
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.config.metrics import mode_of
+from onotrain.data.ranges import is_wide
 from onotrain.errors import DataError
-from onotrain.reporting.pictures import COLORS, GREY, PANEL, check, is_wide, picture
+from onotrain.reporting.pictures import COLORS, GREY, PANEL, check, picture
 from onotrain.text import figure as shown
 from onotrain.text import with_unit
 

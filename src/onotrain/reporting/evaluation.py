@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.data.ranges import most_are_wide
 from onotrain.evaluation.curves import Curve, Pairs
 from onotrain.inference.evaluation_result import Evaluation, OutputScore
-from onotrain.reporting.pictures import COLORS, GREY, PANEL, is_wide, picture, plain, shortened
+from onotrain.reporting.pictures import COLORS, GREY, PANEL, picture, plain, shortened
 from onotrain.text import cut, figure, with_unit
 
 #: Outputs that are drawn, and in one row.
@@ -50,7 +51,7 @@ def _parity(evaluation: Evaluation, pairs: Pairs, path: Path) -> None:
     if len(pairs.targets) < pairs.samples:
         title += f", {len(pairs.targets):,} of them drawn"
     if len(shown) < len(evaluation.outputs):
-        title += f"; {len(shown)} of {len(evaluation.outputs)} outputs"
+        title += f"; {len(shown):,} of {len(evaluation.outputs):,} outputs"
     with picture(path, title, width, height, "compressed") as canvas:
         panels = canvas.subplots(down, across, squeeze=False).ravel()
         cells = [
@@ -66,7 +67,7 @@ def _output(axes: Any, output: OutputScore, targets: np.ndarray, predictions: np
     """Draw one output; return the hexagons that count its samples, None where each is a point."""
     known = np.isfinite(targets) & np.isfinite(predictions)
     targets, predictions = targets[known], predictions[known]
-    wide = bool(len(targets)) and is_wide(np.quantile(targets, [0.01, 0.99]))
+    wide = most_are_wide(targets)
     moved = 0
     if wide:  # rounding may have taken the smallest targets below 0
         smallest = float(np.quantile(targets, 0.01)) / 10
@@ -160,7 +161,7 @@ def _all_curves(roc: Any, recall: Any, curves: list[Curve]) -> None:
     roc.set_ylabel("true positive rate")
     recall.set_xlabel("recall")
     recall.set_ylabel("precision")
-    several = f" (worst {len(worst)} of {len(curves)})" if len(worst) < len(curves) else ""
+    several = f" (worst {len(worst):,} of {len(curves):,})" if len(worst) < len(curves) else ""
     for axes, title in ((roc, "ROC AUC"), (recall, "average precision")):
         axes.set_xlim(-0.02, 1.02)
         axes.set_ylim(-0.02, 1.02)

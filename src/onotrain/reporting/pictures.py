@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from onotrain.errors import PlatformError, UsageError
 from onotrain.files import write_atomically
@@ -19,8 +17,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 GREY = "#9A9A9A"
 #: Width of a page of two columns [inches], and of one panel.
 WIDTH, PANEL = 7.2, 2.4
-#: Largest value over smallest from which on an axis is logarithmic.
-_WIDE = 100.0
 _STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType: journals refuse fonts of type 3
     "ps.fonttype": 42,
@@ -94,13 +90,6 @@ def picture(path: Path, title: str, width: float, height: float, layout: Any = "
         content = BytesIO()
         figure.savefig(content, format=path.suffix[1:])
     write_atomically(path, content.getvalue())
-
-
-def is_wide(values: Iterable[float]) -> bool:
-    """Return whether values ask for a logarithmic axis: all finite ones above 0, the largest 100 times the smallest."""
-    known = np.asarray(list(values), np.float64)
-    known = known[np.isfinite(known)]
-    return bool(len(known) and known.min() > 0 and known.max() > _WIDE * known.min())
 
 
 def plain(name: str) -> str:

@@ -111,7 +111,7 @@ def fit(
         parts = _parts(world, (x, y, weights), validation, rows)
         resolved = _agree(world, parts, validation, config, changes, rows, keep=output is not None)
         place = Path(output) if output is not None else _temporary(world, stack)
-        held = {part: samples.held for part, samples in parts.items()}
+        held = {part: samples.held for part, samples in parts.items() if samples.held is not None}
         try:
             result = run(resolved, world.comm, output=place, overwrite=overwrite, observers=observers, held=held)
         except NumericsError as error:
@@ -125,7 +125,8 @@ def fit(
 class _Part(NamedTuple):
     """Samples of a part."""
 
-    held: Dataset | Table
+    #: None on a rank for which another one prepares them.
+    held: Dataset | Table | None
     #: Of the columns to be predicted.
     names: tuple[str, ...]
     #: Of the column with weights.
@@ -136,6 +137,11 @@ def _parts(world: World, train: tuple[Any, Any, Any], validation: Any, rows: str
     """Return the samples of each part.  *Collective*: the same parts on all ranks."""
     given: dict[str, tuple[Any, ...]] = {"train": train}
     with agreed(world.comm):
+        if not isinstance(validation, tuple | int | float | np.integer | np.floating | None):
+            raise UsageError(
+                f"validation is a {type(validation).__name__}, expected (x, y), (x, y, weights) or a fraction",
+                hint="give samples as a tuple, also of a table: validation=(table, 'target')",
+            )
         if isinstance(validation, tuple):
             if len(validation) not in (2, 3):
                 raise UsageError(
@@ -147,8 +153,9 @@ def _parts(world: World, train: tuple[Any, Any, Any], validation: Any, rows: str
         with agreed(world.comm):
             mine = InMemory.of(*samples)
         whole = of_all_ranks(world, mine, rows)
-        with agreed(world.comm):
-            found[part] = _Part(whole.held(), whole.names, whole.weight_column)
+        with agreed(world.comm):  # a rank that is not the first of its node may have no rows of its own
+            held = whole.held() if rows == "same" or world.node.rank == 0 else None
+            found[part] = _Part(held, whole.names, whole.weight_column)
     return found
 
 
@@ -165,15 +172,17 @@ def _agree(
             mapping = read_yaml(template(spec, facts_of(spec))).data
         elif isinstance(config, str | os.PathLike):
             mapping = load_config(config).to_mapping()
-        else:
+        elif isinstance(config, Config | Mapping):
             mapping = config.to_mapping() if isinstance(config, Config) else dict(config)
+        else:
+            raise UsageError(f"config is a {type(config).__name__}, expected a Config, a mapping or a path")
         data = {key: value for key, value in dict(mapping.get("data") or {}).items() if key not in _OF_FILES}
         data |= {"train": SOURCE, "stream": False}
         if isinstance(samples, Table) and names:
             data["targets"] = list(names)
         if weights is not None:
             data["weights"] = weights
-        elif not isinstance(samples, Table) and samples.weights is not None:  # they take the place of a named array
+        elif isinstance(samples, Dataset) and samples.weights is not None:  # they take the place of a named array
             data.pop("weights", None)
         if validation is not None:
             data["validation"] = SOURCE if isinstance(validation, tuple) else float(validation)

@@ -98,7 +98,9 @@ def run(
         if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
             world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
         beginning = broadcast(world.comm, lambda: Beginning.of(resume=resume, overwrite=overwrite))
-        writer = RunWriter(world, resolved, _output(world, config, output), beginning, Observers(observers), stack)
+        with agreed(world.comm):  # those of rank 0 count
+            watching = Observers(observers if world.rank == 0 else ())
+        writer = RunWriter(world, resolved, _output(world, config, output), beginning, watching, stack)
         return Result(writer.output, Session(world, resolved, writer, stop, stack, held).run())
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from onotrain.data.reading import FilesRead
-from onotrain.errors import ObserverError, OnotrainError
+from onotrain.errors import ObserverError, OnotrainError, UsageError
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class RunStart:
     watched: str | None = None
     #: What it took to read the files of the data.
     files_read: FilesRead | None = None
+    #: Samples on which the network is tested once the run is over.
+    test_samples: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,12 @@ class Observers(Observer):
     """
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
-        self._observers = observers
+        if not isinstance(observers, Iterable):
+            raise UsageError(f"observers is a {type(observers).__name__}, expected a list of observers")
+        self._observers = tuple(observers)
+        for observer in self._observers:
+            if isinstance(observer, type):
+                raise UsageError(f"{observer.__name__} is a class, not an observer", hint=f"give {observer.__name__}()")
         self.stop_reason: str | None = None
         self.failure: OnotrainError | None = None
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config
+from onotrain.data import parts
 from onotrain.data.description import DataDescription
 from onotrain.data.feed import ArrayFeed, Feed
 from onotrain.data.inherited import Inherited
@@ -129,8 +130,14 @@ class RunData:
 
     @property
     def split(self) -> dict[str, np.ndarray]:
-        """Numbers of the samples of each part that was cut from the training file."""
-        return {name: array for name, array in self._arrays.items() if name.endswith("_index")}
+        """Rows of the training file of each part that was cut from it."""
+        return parts.in_file(self._arrays)
+
+    @property
+    def test_samples(self) -> int:
+        """How many samples wait for the end of the run."""
+        held_out = self._arrays.get("test_index", self._arrays.get("test_targets"))
+        return 0 if held_out is None else len(held_out)
 
     def evaluator(self, model: Model, part: str = "validation") -> Evaluator | None:
         """Return what judges the model on a part, ``validation`` or ``test``; None without samples for it."""

@@ -205,6 +205,7 @@ class Session:
                 notes=(*self._notes, *freeze_notes(self.model.layout), *self.data.notes),
                 files_read=self.data.files_read,
                 watched=None if stopping is None else stopping.metric,
+                test_samples=self.data.test_samples,
                 **self._place(),
             )
         )

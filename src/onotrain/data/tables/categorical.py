@@ -12,6 +12,7 @@ from onotrain.config.columns import BooleanColumn, CategoricalColumn
 from onotrain.data.tables.table import Column, Table, coded, texts_of
 from onotrain.data.tables.values import entry, first_of
 from onotrain.errors import DataError
+from onotrain.text import quoted
 
 
 def _as_known(column: Column, known: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -47,12 +48,15 @@ class CategoricalEncoder:
         That have a column of their own.
     other, missing
         Whether there is a column for all other values, and one for missing ones.
+    rare
+        Other values of the training data.
     """
 
     kind: ClassVar[str] = "categorical"
     values: tuple[str, ...]
     other: bool
     missing: bool
+    rare: tuple[str, ...] = ()
 
     @classmethod
     def fit(cls, options: CategoricalColumn, table: Table, column: Column, rows: np.ndarray | None) -> Any:
@@ -62,8 +66,8 @@ class CategoricalEncoder:
         order = np.lexsort((names, -counts))[: options.most]
         often = sorted(str(names[c]) for c in order if counts[c] >= options.rare * len(texts))
         values = tuple(often) if options.values is None else options.values
-        others = bool(set(map(str, names)) - set(values))
-        return cls(values, others, bool((texts == "").any()))
+        rare = tuple(sorted(set(map(str, names)) - set(values)))
+        return cls(values, bool(rare), bool((texts == "").any()), rare)
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return the names of the columns that it writes."""
@@ -83,14 +87,24 @@ class CategoricalEncoder:
         rows = np.flatnonzero(chosen >= 0)
         out[rows, chosen[rows]] = 1.0
 
+    def unseen(self, column: Column) -> tuple[int, list[str]]:
+        """Return how many entries have values that the training data lacked, and these values in sorted order."""
+        known = {*self.values, *self.rare, ""}
+        texts, codes = _as_known(column, (*self.values, *self.rare))
+        is_new = np.array([text not in known for text in texts.tolist()])
+        codes = codes[is_new[codes]]
+        return len(codes), sorted({str(text) for text in texts[np.unique(codes)]})
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
-        return {"values": list(self.values), "other": self.other, "missing": self.missing}
+        rare = {"rare": list(self.rare)} if self.rare else {}
+        return {"values": list(self.values), "other": self.other, "missing": self.missing, **rare}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CategoricalEncoder:
         """Return the encoder that `to_dict` wrote."""
-        return cls(tuple(str(value) for value in data["values"]), bool(data["other"]), bool(data["missing"]))
+        values, rare = (tuple(str(value) for value in data.get(key, ())) for key in ("values", "rare"))
+        return cls(values, bool(data["other"]), bool(data["missing"]), rare)
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ class BooleanEncoder:
         if wrong.any():
             row = int(np.argmax(wrong))
             raise DataError(
-                f"{table.where(row, column)}: column {column.name!r} is {entry(str(texts[row]))!r}, expected "
+                f"{table.where(row, column)}: column {column.name!r} is {quoted(entry(str(texts[row])))}, expected "
                 f"{self.values[0]} or {self.values[1]}{first_of(int(wrong.sum()))}"
             )
         out[:, 0] = np.where(texts == "", 0.5, texts == self.values[1])

@@ -15,6 +15,7 @@ from onotrain.data.tables.numeric import shift_and_spread
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry
 from onotrain.errors import DataError
+from onotrain.text import quoted
 
 #: Parts that are taken if they are not all the same.
 VARYING: tuple[DatePart, ...] = ("month", "weekday", "hour", "minute")
@@ -118,8 +119,8 @@ def dates_of(table: Table, column: Column, written: str | None) -> np.ndarray:
         code = next((code for code, date in enumerate(each) if date is None), 0)
         row = int(np.argmax(column.values == code))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {entry(column.categories[code])!r}, expected a date"
-            + (f" such as {written}" if written else " written as all others of the column"),
+            f"{table.where(row, column)}: column {column.name!r} is {quoted(entry(column.categories[code]))}, "
+            "expected a date" + (f" such as {written}" if written else " written as all others of the column"),
             hint="say how dates are written with `format` of this column (data.columns); numbers that stand for times "
             "are numeric",
         )

@@ -18,7 +18,7 @@ from onotrain.data.tables.header import is_header, unique_names
 from onotrain.data.tables.number_formats import guess_format
 from onotrain.data.tables.rows_above import titles, units_of
 from onotrain.errors import DataError
-from onotrain.text import cut
+from onotrain.text import cut, quoted
 
 _SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
 _SAMPLE_LINES = 20
@@ -91,6 +91,19 @@ def look_at(path: str, kind: str, given: TextTable) -> Dialect:
         kept = _without_titles(dialect, body, guesses)
         titled, body = len(kept) < len(body), kept
     return _with_header(dialect, body, remarks, lines, start, given, guesses, titled=titled)
+
+
+def first_record(dialect: Dialect) -> list[str]:
+    """Return the fields of the first record of a text table without a header.
+
+    Raises
+    ------
+    DataError
+        There is none, or not text.
+    """
+    _, lines = _beginning(dialect.path, dialect.encoding)
+    body = [line for line in lines[dialect.preamble :] if not dialect.is_comment(line) and line.strip()]
+    return next((record for record in _records(dialect, body) if not is_blank(record)), [])
 
 
 _SPOKEN = {"\t": "tabs", " ": "blanks", ";": "semicolons", "|": "bars"}
@@ -182,7 +195,7 @@ def _without_titles(dialect: Dialect, body: Sequence[str], guesses: list[str]) -
     kept = list(body[_lines_of(dialect, body, count) :])
     guesses.append(
         f"{count} {'line' if count == 1 else 'lines'} above the header {'is' if count == 1 else 'are'} left out, such "
-        f"as {cut(body[0].strip(), 40)!r} (skip: 0 if not)"
+        f"as {quoted(cut(body[0].strip(), 40))} (skip: 0 if not)"
     )
     return kept
 

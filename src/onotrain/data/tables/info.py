@@ -13,23 +13,27 @@ from onotrain.config.columns import ColumnOptions, DateColumn, NumericColumn, Te
 from onotrain.data.dataset import DataSpec
 from onotrain.data.info import TargetInfo, describe_targets
 from onotrain.data.missing_targets import none_left, without_target
+from onotrain.data.ranges import is_logarithmic
 from onotrain.data.reading import ReadFiles, in_turn
 from onotrain.data.sources import expanded, format_of, read_table
 from onotrain.data.tables.date import dates_of
 from onotrain.data.tables.dates import COMPACT, are_times, form_of
 from onotrain.data.tables.kinds import is_numbers
+from onotrain.data.tables.labelled import targets_dataset
+from onotrain.data.tables.patterns import with_patterns
 from onotrain.data.tables.roles import (
     Roles,
     choose_roles,
     formats_of,
     no_features,
     section_of,
-    targets_dataset,
 )
+from onotrain.data.tables.series import time_column
 from onotrain.data.tables.table import Column, Table
 from onotrain.data.tables.values import entry, remedy
+from onotrain.data.yaml_text import scalar
 from onotrain.errors import DataError
-from onotrain.text import DIGITS, count, figure
+from onotrain.text import DIGITS, count, figure, quoted
 
 _TOP = 4
 
@@ -64,6 +68,8 @@ class ColumnInfo:
     written: str | None = None
     #: What to do about entries that are no numbers.
     remedy: str = ""
+    #: What it asks for beside targets that are learned as logarithms; None: nothing but what all get.
+    scale: str | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class TableInfo:
         Why it cannot be trained on as it is; empty if it can.
     csv
         How a text table is written, with nothing left open.
+    time
+        Column of time that orders rows of which neighbours are alike; None if there is none.
     """
 
     source: str
@@ -99,6 +107,17 @@ class TableInfo:
     targets: TargetInfo | None
     problem: str = ""
     csv: TextTable | None = None
+    time: str | None = None
+
+    def advice(self) -> list[str]:
+        """Return what to look at before training, in words."""
+        if self.time is None:
+            return []
+        split = f"split: {{by: order, column: {scalar(self.time)}}}"
+        return [
+            f"the rows are in the order of {self.time!r} and neighbours are alike: samples drawn at random flatter the "
+            f"network; to validate on the last ones write {split} (section data)"
+        ]
 
     @property
     def features(self) -> int:
@@ -128,13 +147,14 @@ def describe_table(
     spec, given = expanded(spec), given or {}
     table, kind = read_table(spec, formats=formats_of(given), reader=reader), format_of(spec)
     roles = choose_roles(table, spec, given, anyway=True)
-    problem, targets = "", None
+    problem, targets, values = "", None, None
     try:
         dataset = targets_dataset(table, roles, given)
-        if dataset.targets is not None:
-            lost = without_target(dataset.targets, "drop")
+        values = dataset.targets
+        if values is not None:
+            lost = without_target(values, "drop")
             if lost.all():
-                raise none_left(table.source, roles.targets, dataset.targets)
+                raise none_left(table.source, roles.targets, values)
             known = table.take(np.flatnonzero(~lost)) if lost.any() else table
             targets = describe_targets(targets_dataset(known, roles, given), missing=int(lost.sum()))
     except DataError as error:
@@ -142,7 +162,8 @@ def describe_table(
     if not roles.features:
         problem = problem or no_features(table.source).message
     columns = tuple(_describe(table, column, roles) for column in table)
-    return TableInfo(table.source, kind, len(table), table.notes, columns, roles, targets, problem, table.csv)
+    time = time_column(table, roles, values)
+    return TableInfo(table.source, kind, len(table), table.notes, columns, roles, targets, problem, table.csv, time)
 
 
 def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
@@ -154,7 +175,7 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
         role, why = options.name, "" if guess is None else guess.why
     else:
         role, why = "unused", ""
-    missing, infinite, written, advice = int(column.missing.sum()), 0, column.written, ""
+    missing, infinite, written, advice, scale = int(column.missing.sum()), 0, column.written, "", None
     if role == "date" and not column.is_date:
         written = form_of(column.categories) if column.categories else COMPACT
     as_text = column.is_text and role in ("id", "categorical")
@@ -165,18 +186,25 @@ def _describe(table: Table, column: Column, roles: Roles) -> ColumnInfo:
             place = table.where(int(np.argmax(np.isinf(values))), column)
             why = f"infinite: {infinite:,} of the entries, the first at {place}"
         finite = values[np.isfinite(values)]
-        different, summary = len(np.unique(finite)), _range(finite)
+        different, summary, scale = len(np.unique(finite)), _range(finite), _straight(finite)
         if bad.any():
             row = int(np.argmax(bad))
             text = entry(str(column.texts(np.array([row]))[0]))
             place = table.where(row, column)
             many = f"{count(int(bad.sum()), 'entry is no number', 'entries are no numbers')}"
-            why = f"{many}, such as {text!r} ({place})"
+            why = f"{many}, such as {quoted(text)} ({place})"
             advice = remedy(table, column)
     else:
         different, summary = _top(table, column, role)
     return ColumnInfo(column.name, role, why, missing, infinite, different, summary, column.units,
-                      written, advice)  # fmt: skip
+                      written, advice, scale)  # fmt: skip
+
+
+def _straight(values: np.ndarray) -> str | None:
+    """Return the scaling that makes wide values near normal; ``log``, which is of 1 + x, does so above 1."""
+    if not is_logarithmic(values):
+        return None
+    return "log" if np.median(values) > 1 else "quantile"
 
 
 def _range(values: np.ndarray) -> str:
@@ -208,7 +236,7 @@ def _top(table: Table, column: Column, role: str) -> tuple[int, str]:
 
 
 def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
-    """Return ``data.columns`` as `onotrain init` writes it: a kind for every column, and options that it needs."""
+    """Return ``data.columns`` as `onotrain init` writes it: a kind for every column, or for many of one pattern."""
     found: dict[str, dict[str, Any]] = {}
     for column in info.columns:
         options = info.roles.kinds.get(column.name)
@@ -219,9 +247,12 @@ def kinds_of(info: TableInfo) -> dict[str, dict[str, Any]]:
         entry: dict[str, Any] = {"name": options.name}
         if isinstance(options, NumericColumn) and column.missing and column.role != "target":
             entry |= {"missing": "median", "indicator": True}
+        if isinstance(options, NumericColumn) and column.scale and info.targets and info.targets.logarithmic:
+            # A power law is a line between logarithms of both; of one alone it is bent more than before.
+            entry["scale"] = column.scale
         if column.written and options.name in ("numeric", "date"):
             entry["format"] = column.written
         if isinstance(options, DateColumn) and options.parts is not None:
             entry["parts"] = list(options.parts)
         found[column.name] = entry
-    return found
+    return with_patterns(found, [column.name for column in info.columns])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from onotrain.config.columns import DatePart
 from onotrain.data.tables.dates import COMPACT, are_compact, other_order, parse_dates
+from onotrain.data.tables.echoes import echoes
 from onotrain.data.tables.table import Column, Table, is_code, lose_digits
 
 Kind = Literal["numeric", "categorical", "boolean", "date", "id", "ignore"]
@@ -29,6 +30,8 @@ _ID = re.compile(
 )
 #: Row numbers that programs add: nobody looks for them beside predictions.
 _INDEX = re.compile(r"^(index|row_?names?|row_?number|unnamed: 0|obs|__index_level_0__|column_1)$", re.IGNORECASE)
+#: A column without a name, as files or pandas call it.
+_NAMELESS = re.compile(r"^(column_1|unnamed: 0|__index_level_0__)$", re.IGNORECASE)
 _CAMEL_ID = re.compile(r"[a-z](Id|ID)$")
 
 
@@ -54,11 +57,13 @@ class Guess:
 def guess_kinds(table: Table, targets: Sequence[str] = ()) -> dict[str, Guess]:
     """Return what each column that is no target looks like, by name."""
     goals = [table[name] for name in targets if name in table.names]
-    return {
+    guesses = {
         column.name: _copy(column, goals) or guess_kind(column, first=column.field == 0)
         for column in table
         if column.name not in targets
     }
+    plain = [table[name] for name, guess in guesses.items() if guess.kind not in ("id", "ignore") and not guess.why]
+    return guesses | {name: replace(guesses[name], why=why) for name, why in echoes(plain, goals).items()}
 
 
 def guess_kind(column: Column, *, first: bool = False) -> Guess:
@@ -85,6 +90,10 @@ def guess_kind(column: Column, *, first: bool = False) -> Guess:
         different = len(np.unique(values))
         if len(np.unique(values.astype(np.float64))) < different:
             return _long(column.name, different == len(column))
+    if first and _NAMELESS.search(column.name) and not missing.any() and (values == np.floor(values)).all():
+        # Whole rows of a table keep their numbers when others are left out, and when tables are put together.
+        different = len(np.unique(values)) == len(values)
+        return Guess("id" if different else "ignore", "a first column without a name numbers the rows")
     if are_compact(values):
         return Guess("date", f"numbers such as {lowest:.0f} are taken for days ({COMPACT})")
     if _is_id_name(column.name) and len(np.unique(values)) == len(column) and (values == np.floor(values)).all():

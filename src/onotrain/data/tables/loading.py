@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
 from onotrain.data.dataset import DataSpec
 from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.number_formats import with_formats
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.table import Table, by_name, text_columns
 from onotrain.errors import DataError
 
 
@@ -28,7 +27,7 @@ def read_table(
     wanted
         Columns to read; None for all.
     texts
-        Columns to be read as text, whatever they look like.
+        Columns to be read as text, whatever they look like; or a mapping of names and patterns to whether they are.
     formats
         How numbers are written, by column, where it is known; else it is guessed.
 
@@ -38,16 +37,13 @@ def read_table(
         See the readers.
     """
     formats = formats or {}
-    table = _read(spec, kind, wanted, {*texts, *formats})
-    known = {name: form for name in table.names if (form := _of_name(name, formats)) is not None}
-    if any(not table[name].is_text for name in known if name not in formats):  # of a pattern
-        table = _read(spec, kind, wanted, {*texts, *known})
-    return with_formats(table, texts, known)
-
-
-def _of_name(name: str, formats: Mapping[str, str]) -> str | None:
-    """Return the format of a column: that of its name before that of a pattern."""
-    return formats.get(name) or next((form for word, form in formats.items() if fnmatchcase(name, word)), None)
+    asked = text_columns(texts, texts) | set(formats)
+    table = _read(spec, kind, wanted, asked)
+    as_texts = text_columns(table.names, texts)
+    known = {name: form for name in table.names if (form := by_name(name, formats)) is not None}
+    if any(not table[name].is_text for name in {*as_texts, *known} - asked):  # of a pattern
+        table = _read(spec, kind, wanted, {*as_texts, *known})
+    return with_formats(table, as_texts, known)
 
 
 def _read(spec: DataSpec, kind: str, wanted: Collection[str] | None, texts: Collection[str]) -> Table:

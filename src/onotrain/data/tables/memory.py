@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.data.tables.table import MISSING_CODE, Column, Table, coded, shown
+from onotrain.data.tables.table import MISSING_CODE, Column, Table, coded, lacking, shown
 from onotrain.errors import DataError
 
 _SOURCE = "samples"
@@ -31,17 +31,16 @@ def table_of(x: Any, names: Sequence[str]) -> Table:
     """
     if isinstance(x, Table):
         return x
-    of_name = getattr(getattr(x, "dtype", None), "names", None) or getattr(x, "columns", None)
-    if isinstance(x, Mapping) or of_name is not None:
-        known = list(x.keys() if isinstance(x, Mapping) else map(str, of_name or ()))
-        missing = [name for name in names if name not in known]
+    columns = named_columns(x)
+    if columns is not None:
+        missing = [name for name in names if name not in columns]
         if missing:
             raise DataError(
-                f"{_SOURCE}: {len(missing)} of the columns that the network needs are missing: {shown(missing)}",
+                lacking(_SOURCE, missing),
                 hint=f"the network was trained on {shown(names)}",
             )
-        return Table(tuple(column_of(name, x[name]) for name in names), _SOURCE)
-    values = np.asarray(x)
+        return Table(tuple(column_of(name, columns[name]) for name in names), _SOURCE)
+    values = array_of(x)
     values = values[np.newaxis] if values.ndim == 1 and len(values) == len(names) else values
     if values.ndim != 2 or values.shape[1] != len(names):
         raise DataError(
@@ -51,9 +50,50 @@ def table_of(x: Any, names: Sequence[str]) -> Table:
     return Table(tuple(column_of(name, values[:, number]) for number, name in enumerate(names)), _SOURCE)
 
 
+def named_columns(x: Any) -> dict[str, Any] | None:
+    """Return the columns of a mapping, a data frame or a structured array by their names as text; None for others.
+
+    Raises
+    ------
+    DataError
+        Two names are the same text.
+    """
+    if isinstance(x, Mapping):
+        names = list(x)
+    elif getattr(x, "columns", None) is not None:
+        names = list(x.columns)
+    else:
+        x = x if isinstance(x, np.ndarray) else np.asarray(x)
+        if x.dtype.names is None:
+            return None
+        names = list(x.dtype.names)
+    columns: dict[str, Any] = {}
+    for name in names:
+        if str(name) in columns:
+            raise DataError(f"{_SOURCE}: two columns are called {str(name)!r}", hint="give every column its own name")
+        columns[str(name)] = x[name]
+    return columns
+
+
+def array_of(values: Any) -> np.ndarray:
+    """Return values in memory as an array in which those that a masked array hides are missing."""
+    if not isinstance(values, np.ma.MaskedArray) or not np.ma.is_masked(values):
+        return np.asarray(values)
+    found: np.ndarray = np.array(values)  # without the mask
+    fill: Any = np.nan
+    if found.dtype.kind in "iu":
+        found = found.astype(np.float64)
+    elif found.dtype.kind in "mM":
+        fill = np.array("NaT", found.dtype)
+    elif found.dtype.kind not in "fc":
+        found, fill = found.astype(object), None
+    found[np.ma.getmaskarray(values)] = fill
+    return found
+
+
 def column_of(name: str, values: Any) -> Column:
     """Return values in memory as a column: numbers, dates, bool, or anything else as text."""
-    array = np.asarray(values)
+    array = array_of(values)
     if array.ndim != 1:
         raise DataError(f"{_SOURCE}: column {name!r} has shape {array.shape}, expected (n,)")
     if array.dtype.kind in "iuf":

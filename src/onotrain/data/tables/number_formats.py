@@ -12,7 +12,7 @@ import numpy as np
 from onotrain.config.number_format import PLAIN, NumberFormat
 from onotrain.data.tables.dates import parse_dates
 from onotrain.data.tables.table import Column, Table, is_code
-from onotrain.text import cut
+from onotrain.text import cut, quoted
 
 #: Texts that a guess is made from, and the share of them that may be something else by mistake.
 _SAMPLE, _MISTAKES = 200, 0.05
@@ -95,7 +95,7 @@ def with_formats(table: Table, texts: Collection[str] = (), formats: Mapping[str
             categories = column.categories or ()
             first = categories[int(column.values[np.argmax(column.as_numbers()[1])])]
             notes.append(
-                f"column {column.name!r} is read as numbers: {cut(first, 24)!r} as {form.number(first)} "
+                f"column {column.name!r} is read as numbers: {quoted(cut(first, 24))} as {form.number(first)} "
                 f'(format: "{form.example}")'
             )
     return replace(table, columns=tuple(columns), notes=(*table.notes, *notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,14 @@ from onotrain.data.tables.encoders import (
     Encoder,
     NumericEncoder,
 )
-from onotrain.data.tables.table import Column, Table
+from onotrain.data.tables.table import Column, Table, shown
+from onotrain.data.units import other_unit
 from onotrain.errors import DataError
+from onotrain.text import count, cut, quoted
 
 _BLOCK_ROWS = 1 << 16
+#: Of a category in a message.
+_VALUE_CHARACTERS = 24
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,16 @@ class Preparation:
         By the name of the column, in the order of the features.
     ids
         Columns that name the samples.
+    units
+        By column, where the training data say so.
+    columns
+        All that the training file has, in its order: what those of a file without a header stand for.
     """
 
     encoders: tuple[tuple[str, Encoder], ...]
     ids: tuple[str, ...] = ()
+    units: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
 
     @classmethod
     def fit(
@@ -68,6 +78,7 @@ class Preparation:
             An entry is not what its column's kind says, or no column is left.
         """
         encoders: list[tuple[str, Encoder]] = []
+        units: dict[str, str] = {}
         for number, (name, options) in enumerate(kinds.items()):
             column = table[name]
             if isinstance(options, NumericColumn):
@@ -79,9 +90,12 @@ class Preparation:
                 encoders.append((name, BooleanEncoder.fit(options, table, column, rows)))
             elif isinstance(options, DateColumn):
                 encoders.append((name, DateEncoder.fit(options, table, column, rows)))
+            if column.units and isinstance(options, NumericColumn):
+                units[name] = column.units
         if not encoders:
             raise DataError(f"{table.source}: no column is left for the features")
-        return cls(tuple(encoders), tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn)))
+        ids = tuple(name for name, kind in kinds.items() if isinstance(kind, IdColumn))
+        return cls(tuple(encoders), ids, units, table.names)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -109,6 +123,23 @@ class Preparation:
         """Columns that may have no missing values."""
         numeric = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, NumericEncoder))
         return tuple(name for name, encoder in numeric if encoder.fill is None)
+
+    def check_units(self, table: Table) -> None:
+        """Refuse a table that says a column to be in another unit than in the training data."""
+        for name, known in self.units.items():
+            unit = table[name].units
+            if unit and unit != known:
+                raise other_unit(table.source, f"column {name!r}", unit, known)
+
+    def unseen(self, table: Table) -> tuple[str, ...]:
+        """Return a line for each column of categories that has values which the training data lacked."""
+        found = []
+        for name, encoder in self.encoders:
+            if isinstance(encoder, CategoricalEncoder):
+                samples, values = encoder.unseen(table[name])
+                if samples:
+                    found.append(_unseen(name, samples, values, other=encoder.other))
+        return tuple(found)
 
     def transform(self, table: Table, dtype: Any, *, lenient: bool = False) -> np.ndarray:
         """Return the matrix ``(n, d)`` of a table that has the `inputs` among its columns.
@@ -141,7 +172,8 @@ class Preparation:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         columns = [{"column": name, "kind": encoder.kind, **encoder.to_dict()} for name, encoder in self.encoders]
-        return {"columns": columns, "ids": list(self.ids)}
+        units = {"units": dict(self.units)} if self.units else {}
+        return {"columns": columns, "ids": list(self.ids), "file_columns": list(self.columns), **units}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Preparation:
@@ -153,7 +185,18 @@ class Preparation:
             `data` is something else.
         """
         encoders = tuple((str(each["column"]), ENCODERS[each["kind"]].from_dict(each)) for each in data["columns"])
-        return cls(encoders, tuple(str(name) for name in data["ids"]))
+        units = {str(name): str(unit) for name, unit in data.get("units", {}).items()}
+        ids, columns = (tuple(str(name) for name in data.get(key, ())) for key in ("ids", "file_columns"))
+        return cls(encoders, ids, units, columns)
+
+
+def _unseen(name: str, samples: int, values: Sequence[str], *, other: bool) -> str:
+    have, they = ("has a value", "it is") if samples == 1 else ("have values", "they are")
+    shown_values = shown([cut(value, _VALUE_CHARACTERS) for value in values])
+    return (
+        f"{count(samples, 'sample')} {have} of {quoted(name)} that the training data lacked: {shown_values}; "
+        f"{they} taken for {'`other`' if other else 'none of those that are known'}"
+    )
 
 
 def _too_large(table: Table, column: Column, out: np.ndarray) -> DataError:

@@ -18,11 +18,10 @@ from onotrain.config.columns import (
     IgnoredColumn,
     NumericColumn,
 )
-from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
-from onotrain.data.missing_targets import REMEDY, none_left, without_target
+from onotrain.data.dataset import DataSpec, listed
 from onotrain.data.tables.kinds import Guess, guess_kinds, is_numbers
 from onotrain.data.tables.seasons import with_parts
-from onotrain.data.tables.table import Column, Table, coded, matching
+from onotrain.data.tables.table import Table, matching
 from onotrain.data.tables.values import numbers
 from onotrain.errors import DataError
 
@@ -71,7 +70,7 @@ class Roles:
         for name, guess in self.guesses.items():
             if guess.kind in ("ignore", "id"):
                 notes.append(f"column {name!r} is not learned from: {guess.why}")
-            elif guess.kind == "date" and guess.why:
+            elif guess.why:
                 notes.append(f"column {name!r}: {guess.why}")
         other = [f"{name} ({guess.kind})" for name, guess in self.guesses.items()
                  if guess.kind in ("categorical", "boolean", "date")]  # fmt: skip
@@ -228,101 +227,3 @@ def _whole(values: np.ndarray) -> np.ndarray:
     if np.isfinite(values).all() and (np.floor(values) == values).all() and np.abs(values).max(initial=0) < 2.0**53:
         return values.astype(np.int64)
     return values
-
-
-@dataclass(frozen=True)
-class TablePlaces:
-    """Places of features and targets of a data set in the table that it comes from."""
-
-    table: Table
-    features: tuple[str, ...]
-    targets: tuple[str, ...]
-
-    def place(self, row: int, column: int | None) -> str:
-        """Return ``file:line:column`` of feature `column`, or of the target, of data row `row`."""
-        names = self.targets if column is None else self.features[column : column + 1]
-        return self.table.where(row, self.table[names[0] if names else self.table.names[0]])
-
-
-def labelled_only(table: Table, roles: Roles, given: Mapping[str, ColumnOptions], policy: str) -> tuple[Table, int]:
-    """Return the samples whose targets the policy takes, and how many are left out.
-
-    Parameters
-    ----------
-    table, roles, given
-        See `choose_roles`.
-    policy
-        ``data.missing_targets``.
-
-    Raises
-    ------
-    DataError
-        Some have none, and that is an error; or none has one.
-    """
-    values = target_values(table, roles.targets, given)
-    lost = np.zeros(len(table), bool) if values is None else without_target(values, policy)
-    count = int(lost.sum())
-    if not count:
-        return table, 0
-    row = int(np.argmax(lost))
-    column = next((table[n] for n in roles.targets if table[n].missing[row]), table[roles.targets[0]])
-    if count == len(table) and values is not None:
-        raise none_left(table.source, roles.targets, values)
-    if policy == "error":
-        raise DataError(
-            f"{table.where(row, column)}: column {column.name!r}, the target, has a missing value"
-            + ("" if count == 1 else f" (the first of {count:,})"),
-            hint=f"{REMEDY}, or name another target with data.targets",
-        )
-    return table.take(np.flatnonzero(~lost)), count
-
-
-def numeric_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
-    """Return the table as arrays, for what takes no other columns than numbers; missing ones are NaN.
-
-    Raises
-    ------
-    DataError
-        A feature is no number.
-    """
-    features = np.empty((len(table), len(roles.features)))
-    for number, name in enumerate(roles.features):
-        features[:, number] = numbers(table, table[name], missing=True)
-    return make_dataset(
-        features, target_values(table, roles.targets, given), table.source,
-        feature_names=roles.features, target_names=roles.targets or None,
-        positions=TablePlaces(table, roles.features, roles.targets), target_units=_units(table, roles),
-    )  # fmt: skip
-
-
-def _units(table: Table, roles: Roles) -> tuple[str, ...] | None:
-    """Return the units of the targets; None if the file says none."""
-    units = tuple(table[name].units or "" for name in roles.targets)
-    return units if any(units) else None
-
-
-def targets_dataset(table: Table, roles: Roles, given: Mapping[str, ColumnOptions]) -> Dataset:
-    """Return a data set of the targets alone, with features of no columns."""
-    return Dataset(
-        features=np.empty((len(table), 0), np.float32), targets=target_values(table, roles.targets, given),
-        feature_shape=(len(roles.features),), source=table.source, feature_names=roles.features,
-        target_names=roles.targets or None, positions=TablePlaces(table, roles.features, roles.targets),
-        weights=None if roles.weights is None else numbers(table, table[roles.weights]),
-        target_units=_units(table, roles),
-    )  # fmt: skip
-
-
-def of_arrays(dataset: Dataset, names: Sequence[str], targets: Sequence[str]) -> Table:
-    """Return arrays as the table of the columns that a network needs, its targets among them."""
-    columns = [
-        Column(name, dataset.features[:, number].astype(np.float64), field=number) for number, name in enumerate(names)
-    ]
-    values = dataset.targets
-    if targets and values is not None:
-        each = values[:, np.newaxis] if values.ndim == 1 else values
-        for number, name in enumerate(targets[: each.shape[1]]):
-            if each.dtype.kind == "U":
-                columns.append(Column(name, *coded(each[:, number])))
-            else:
-                columns.append(Column(name, each[:, number].astype(np.float64)))
-    return Table(tuple(columns), dataset.source)

@@ -63,13 +63,13 @@ def seasonal_parts(dates: np.ndarray, targets: np.ndarray) -> tuple[DatePart, ..
         rows = rows[generator(0, "seasons").integers(len(rows), size=_SAMPLES)]
     if not len(rows):
         return ()
-    y, parts = _responses(targets[rows]), parts_of(dates[rows])
+    y, parts = responses(targets[rows]), parts_of(dates[rows])
     time = parts["trend"] - parts["trend"].mean()
     trend = np.vander(time / (np.abs(time).max() or 1.0), _DEGREE + 1)
     return tuple(part for part in VARYING if _chance(y, trend, around(part, parts[part])) < _CHANCE)
 
 
-def _responses(targets: np.ndarray) -> np.ndarray:
+def responses(targets: np.ndarray) -> np.ndarray:
     """Return quantities as they are, classes as 0 and 1 for each: float64 ``(n, responses)``."""
     if targets.ndim == 1:
         values, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)

@@ -12,7 +12,7 @@ from onotrain.data.dataset import DataSpec
 from onotrain.data.tables.arrow import Parquet, choose_fields, no_samples, opened, width
 from onotrain.data.tables.joining import FilePlaces, Origins, check_columns, concatenate, name_of_all
 from onotrain.data.tables.loading import read_table
-from onotrain.data.tables.table import Column, Places, SomeRows, Table
+from onotrain.data.tables.table import Column, Places, SomeRows, Table, text_columns
 
 __all__ = ["StoredFile", "StoredTable", "stored"]
 
@@ -187,7 +187,7 @@ def stored(
     most = {name: max(each[name] for each in widths) for name in labels}
     return StoredTable(
         (), name_of_all(paths), places, tuple(notes), files=tuple(files), labels=labels, widths=most,
-        texts=frozenset(texts), formats=formats,
+        texts=frozenset(text_columns(labels, texts)), formats=formats,
     )  # fmt: skip
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from onotrain.config.columns import TextTable
 from onotrain.errors import DataError
+
+_T = TypeVar("_T")
 
 #: Code of a missing value in a column of text.
 MISSING_CODE = -1
@@ -249,6 +251,18 @@ def matching(names: Sequence[str], wanted: Sequence[str], source: str, what: str
     return found
 
 
+def by_name(name: str, words: Mapping[str, _T]) -> _T | None:
+    """Return what is said of a column: by its name before by a pattern; None if nothing is."""
+    if name in words:
+        return words[name]
+    return next((said for word, said in words.items() if fnmatchcase(name, word)), None)
+
+
+def text_columns(names: Iterable[str], texts: Collection[str]) -> set[str]:
+    """Return which columns are to be read as text: those of `texts`, or a mapping of names and patterns to whether."""
+    return {name for name in names if (by_name(name, texts) if isinstance(texts, Mapping) else name in texts)}
+
+
 def no_column(names: Sequence[str], name: str, source: str, what: str) -> DataError:
     """Return the error for a column that is not there."""
     near = difflib.get_close_matches(name, names, n=1)
@@ -256,6 +270,12 @@ def no_column(names: Sequence[str], name: str, source: str, what: str) -> DataEr
         f"{source}: no column {name!r} (data.{what}); the columns are {shown(names)}",
         hint=f"did you mean {near[0]!r}?" if near else None,
     )
+
+
+def lacking(source: str, names: Sequence[str]) -> str:
+    """Return a message about columns that a network needs and a table does not have."""
+    are = "is" if len(names) == 1 else "are"
+    return f"{source}: {len(names)} of the columns that the network needs {are} missing: {shown(names)}"
 
 
 def shown(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from onotrain.data.tables.table import Column, Table
 from onotrain.errors import DataError
-from onotrain.text import cut
+from onotrain.text import cut, quoted
 
 #: Characters of an entry that a message shows.
 _CHARACTERS = 43
@@ -47,7 +47,7 @@ def numbers(table: Table, column: Column, *, missing: bool = False) -> np.ndarra
     if bad.any():
         row, count = int(np.argmax(bad)), int(np.count_nonzero(bad))
         raise DataError(
-            f"{table.where(row, column)}: column {column.name!r} is {entry(str(column.texts(np.array([row]))[0]))!r}, "
+            f"{table.where(row, column)}: column {column.name!r} is {_shown(column, row)}, "
             f"expected a number{first_of(count)}",
             hint=_not_a_number(table, column, count),
         )
@@ -87,12 +87,16 @@ def remedy(table: Table, column: Column) -> str:
         return f"remove the last lines if they are no samples, such as totals; {categories}"
     codes = dict.fromkeys(column.values[bad].tolist())
     words = [(column.categories or ())[code] for code in list(codes)[:_WORDS]]
-    quoted = ", ".join(json.dumps(word, ensure_ascii=False) for word in words)
-    plain = ", ".join(word if re.fullmatch(r"[^,'\"\s]+", word) else json.dumps(word) for word in words)
+    in_quotes = [json.dumps(word, ensure_ascii=False) for word in words]
+    plain = (word if re.fullmatch(r"[^,'\"\s]+", word) else text for word, text in zip(words, in_quotes, strict=True))
     return (
-        f"correct them, or take them for missing values: `csv: {{missing: [default, {quoted}]}}` in the data section, "
-        f"--csv 'missing=[default, {plain}]' on the command line; {categories}"
+        f"correct them, or take them for missing values: `csv: {{missing: [default, {', '.join(in_quotes)}]}}` in the "
+        f"data section, --csv 'missing=[default, {', '.join(plain)}]' on the command line; {categories}"
     )
+
+
+def _shown(column: Column, row: int) -> str:
+    return quoted(entry(str(column.texts(np.array([row]))[0])))
 
 
 def entry(text: str) -> str:
