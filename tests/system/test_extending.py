@@ -61,11 +61,15 @@ def test_the_gradient_of_the_layer_is_right() -> None:
     x, weights, factor = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), rng.normal(size=3)
     dx, gradient = np.empty((4, 3)), np.ones(3)
     layer.bind({"factor": factor}, {"factor": gradient}, shared=False)
-    layer.backward(x, np.empty((4, 3)), weights.copy(), dx, accumulate=True)
+
+    def at_once(function: Any, *arguments: Any) -> None:
+        function(*arguments)
+
+    layer.backward(at_once, x, np.empty((4, 3)), weights.copy(), dx, accumulate=True)
 
     def value() -> float:
         y = np.empty((4, 3))
-        layer.forward(x, None, np.empty((4, 3)), y)
+        layer.forward(at_once, x, 0, np.empty((4, 3)), y)
         return float((weights * y).sum())
 
     for array, derivative in ((factor, gradient - 1.0), (x, dx)):

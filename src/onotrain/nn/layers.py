@@ -25,7 +25,8 @@ from onotrain.known_names import ACTIVATIONS, ActivationName
 from onotrain.nn.initializers import initialize
 from onotrain.seeds import generator
 
-#: Takes the name of a kernel and its arguments, which are checked now, for a program that runs it later.
+#: Takes the name of a kernel and its arguments, which are checked now, for a program that runs it later; or a Python
+#: function and its arguments, which divides the program.
 Record = Callable[..., None]
 
 

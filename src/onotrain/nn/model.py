@@ -185,8 +185,9 @@ class Model:
         """
         calls: list[Any] = []
 
-        def record(name: str, *arguments: Any) -> None:
-            calls.append(self._kernels.record(name, *arguments))
+        def record(what: str | Callable[..., Any], *arguments: Any) -> None:
+            call = self._kernels.record(what, *arguments) if isinstance(what, str) else PythonCall(what, *arguments)
+            calls.append(call)
 
         rows = slice(begin, begin + len(x)) if self._packed else slice(0, len(x))
         slopes = [slope[: len(x)] for slope in self._slopes]
