@@ -12,11 +12,12 @@ import pytest
 import builders
 from builders import SHAPES, changed, filled, mapping, records, relu
 from onotrain.errors import NumericsError, StoppedOnRequest
-from onotrain.nn import Model, ParameterLayout
+from onotrain.nn import ParameterLayout
 from onotrain.parallel.world import World
 from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.balance import LocalSlices
 from onotrain.training import train
+from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.stop_signals import StopRequest
 
 pytestmark = pytest.mark.mpi
@@ -296,16 +297,16 @@ def test_a_wish_of_one_rank_stops_all_in_the_next_averaging_round(
     """The run stops after step 5 of period 5, though it was asked to in step 2, and goes on as if it had not."""
     strategy = {"name": "local_sgd", "period": 5}
     expected = train(config(strategy=strategy), world.comm, output=place / "whole").summary
-    gradient = Model.gradient
+    gradient = LocalGradient.__call__
     calls = []
 
-    def signal_in_step_2(self: Model, *arguments: Any, **options: Any) -> None:
+    def signal_in_step_2(self: LocalGradient, *arguments: Any) -> None:
         calls.append(1)
-        gradient(self, *arguments, **options)
+        gradient(self, *arguments)
 
     asked = property(lambda self: "SIGTERM" if world.rank == world.size - 1 and len(calls) >= 1 else None, _ignore)
     with monkeypatch.context() as patch:
-        patch.setattr(Model, "gradient", signal_in_step_2)
+        patch.setattr(LocalGradient, "__call__", signal_in_step_2)
         patch.setattr(StopRequest, "signal", asked, raising=False)
         with pytest.raises(StoppedOnRequest, match="after step 5;"):
             train(config(strategy=strategy), world.comm, output=place / "run")

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -236,18 +237,23 @@ def test_8_a_nan_of_one_worker_ends_the_run_on_all_ranks(
     """No comparison with a NaN holds: early stopping and the switch were off from then on, and nobody was told."""
     options = (SYNCHRONOUS | LOCAL | APART)[strategy]
     enough_ranks(world, options)
-    gradient = Model.gradient
+    record = Model.record
 
-    def poisoned(self: Model, x: Any, targets: Any, weight: float, draw: Any, statistics: Any, **more: Any) -> None:
-        bad = draw.step == 9 and len(x)
-        if bad and what == "features":
-            x[0, 0] = np.nan
-        gradient(self, x, targets, weight, draw, statistics, **more)
-        if bad and what == "loss":
-            statistics[0] = np.nan
+    def poisoned(self: Model, x: Any, targets: Any, loss_sums: Any, **more: Any) -> Any:
+        program = record(self, x, targets, loss_sums, **more)
+
+        def run(step: int, first_row: int, weight: float) -> None:
+            bad = step == 9 and len(x)
+            if bad and what == "features":
+                x[0, 0] = np.nan
+            program.run(step, first_row, weight)
+            if bad and what == "loss":
+                loss_sums[0] = np.nan
+
+        return SimpleNamespace(run=run)
 
     if world.rank == world.size - 1:
-        monkeypatch.setattr(Model, "gradient", poisoned)
+        monkeypatch.setattr(Model, "record", poisoned)
     training = {"epochs": 9, "batch_size": 25, "early_stopping": {"metric": "train_loss", "patience": 8}}
     with pytest.raises(NumericsError, match="diverged at step") as caught:
         train(config(world, place, training=training, strategy=options), world.comm, output=place / "run")
