@@ -214,6 +214,27 @@ def measured(
 # Whole trainings ------------------------------------------------------------------------------------------------------
 
 
+#: Ways to come to the same parameters, for a test with `sections` of a configuration.
+in_every_way = pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"strategy": {"name": "allreduce", "share": "gradients"}},
+        {"strategy": "flat", "training": {"gradient_accumulation": 3}},
+        {"data": {"stream": True}},
+    ],
+    ids=["activations", "gradients", "accumulated", "streamed"],
+)
+
+
+def train_alone(world: World, made: Any, folder: Path) -> Path:
+    """Train on every rank by itself; return its run.  *Collective*."""
+    output, own = folder / f"alone-{world.rank}", world.comm.Split(world.rank)
+    train(made, own, output=output)
+    own.Free()
+    return output
+
+
 def records(run: Path) -> list[dict[str, Any]]:
     """Return the epochs of a run."""
     return [dict(record) for record in RunDirectory.open(run).metrics()]

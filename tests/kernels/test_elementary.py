@@ -14,9 +14,10 @@ from onotrain.known_names import ACTIVATIONS
 
 #: Type -> where exp leaves its range, and the smallest power of ten.
 EDGES = {"float32": (110.0, -44), "float64": (750.0, -320)}
-#: Errors of each activation [units in the last place], over its whole range and on every level.
-#: (in float64, half of that of gelu is the oracle's).
-BOUNDS = {"sigmoid": 2.5, "tanh": 2.5, "gelu": 10.0, "silu": 3.5, "elu": 1.5, "softplus": 2.0}
+#: Errors of each activation [units in the last place], over its whole range, and on every level.
+BOUNDS = {"sigmoid": 2.5, "tanh": 2.5, "gelu": 5.0, "silu": 3.5, "elu": 1.5, "softplus": 2.0}
+#: What the oracle of gelu, which has 53 bits, may be wrong by in float64 [units in the last place].
+_ORACLE = {("gelu", "float64"): 5.0}
 
 
 def grid(dtype: str) -> np.ndarray:
@@ -74,7 +75,11 @@ def test_activations_are_right_to_their_last_bits(compiled, activation, dtype):
     # A product x f(x) has the rounding error of f(x) times x: of denormal numbers that is more than a unit.
     error[np.abs(got - exact) <= np.abs(x) * np.finfo(dtype).smallest_subnormal] = 0
     worst = int(np.argmax(error))
-    assert error.max() <= BOUNDS[activation], (x[0, worst], got[0, worst], exact[0, worst])
+    assert error.max() <= BOUNDS[activation] + _ORACLE.get((activation, dtype), 0.0), (
+        x[0, worst],
+        got[0, worst],
+        exact[0, worst],
+    )
 
 
 @pytest.mark.parametrize("dtype", list(EDGES))

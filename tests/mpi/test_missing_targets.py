@@ -51,29 +51,12 @@ def config(source: Path, labels: bool = False, **sections: Any) -> dict[str, Any
     return builders.mapping(hidden, 3, data=data, loss=loss, training=training, **sections)
 
 
-def alone(world: World, made: Any, output: Path) -> Path:
-    """Train on every rank by itself.  *Collective*."""
-    own = world.comm.Split(world.rank)
-    train(made, own, output=output / f"alone-{world.rank}")
-    own.Free()
-    return output / f"alone-{world.rank}"
-
-
 @pytest.mark.parametrize("labels", [False, True])
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {},
-        {"strategy": {"name": "allreduce", "share": "gradients"}},
-        {"strategy": "flat", "training": {"gradient_accumulation": 3}},
-        {"data": {"stream": True}},
-    ],
-    ids=["activations", "gradients", "accumulated", "streamed"],
-)
+@builders.in_every_way
 def test_a_run_is_that_of_one_process(world: World, place: Path, labels: bool, sections: dict[str, Any]) -> None:
     source = write(world, place / "a.h5")
     made = config(source, labels, **sections)
-    one = alone(world, made, place)
+    one = builders.train_alone(world, made, place)
     train(made, world.comm, output=place / "all")
     world.barrier()
     np.testing.assert_allclose(load(place / "all").parameters, load(one).parameters, rtol=1e-9, atol=1e-12)
@@ -85,7 +68,7 @@ def test_a_run_is_that_of_one_process(world: World, place: Path, labels: bool, s
 def test_metrics_have_the_same_bits(world: World, place: Path) -> None:
     """Of one network, for this number of ranks and for one process."""
     source = write(world, place / "a.h5")
-    network = load(alone(world, config(source), place))
+    network = load(builders.train_alone(world, config(source), place))
     dataset = load_dataset(DataSpec(str(source), targets="y", weights="w"))
     metadata = network.metadata
     samples = ArraySamples(dataset.features, encode(metadata.codec, dataset, "float64"), weights=dataset.weights)

@@ -39,23 +39,11 @@ def trained(world: World, output: Path, made: Any) -> np.ndarray:
 def alone(world: World, place: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Return parameters and records of one process."""
     builders.write_digits(world, place / "digits.h5")
-    single = world.comm.Split(world.rank)
-    output = place / f"alone-{world.rank}"
-    train(config(place / "digits.h5"), single, output=output)
-    single.Free()
+    output = builders.train_alone(world, config(place / "digits.h5"), place)
     return load(output).parameters, builders.records(output)
 
 
-@pytest.mark.parametrize(
-    "sections",
-    [
-        {},
-        {"strategy": {"name": "allreduce", "share": "gradients"}},
-        {"strategy": "flat", "training": {"gradient_accumulation": 3}},
-        {"data": {"stream": True}},
-    ],
-    ids=["activations", "gradients", "accumulated", "streamed"],
-)
+@builders.in_every_way
 def test_a_run_is_that_of_one_process(world: World, place: Path, alone: Any, sections: dict[str, Any]) -> None:
     parameters, records = alone
     got = trained(world, place / "all", config(place / "digits.h5", **sections))

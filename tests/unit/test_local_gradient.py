@@ -85,11 +85,13 @@ def test_a_rank_forgets_slices() -> None:
         bind=bind,
     )
     feed: Any = SimpleNamespace(samples=ROWS, fill=fill, weighted=False, output_weights=None)
-    gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection())
+    statistics = StepStatistics()
+    gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection(), statistics)
     gradient.allocate()
     for step, (begin, end) in enumerate(slices()):
-        own, statistics = Batch(begin, end), StepStatistics()
-        gradient(Batch(0, ROWS), 0, step, statistics)
+        own = Batch(begin, end)
+        statistics.clear()
+        gradient(Batch(0, ROWS), 0, step)
         np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 1 / ROWS), rtol=1e-12, atol=1e-15)
         assert statistics.samples == end - begin and observed[-1] == (end - begin, 1.0)
     found = in_use(seen)

@@ -19,7 +19,8 @@ VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
-    "gemm": False, "random": False, "gather": True, "dense": True, "losses": True, "update": True, "codecs": True,
+    "gemm": False, "random": False, "gather": True, "dense": True, "softmax": True, "losses": True, "update": True,
+    "codecs": True,
 }  # fmt: skip
 #: Those that are not chosen by the dtype alone.
 _UNIFORM = ("gather", "shuffle_positions")

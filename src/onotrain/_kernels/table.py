@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onotrain._kernels import reference, reference_codecs, reference_update
+from onotrain._kernels import reference, reference_codecs, reference_losses, reference_update
 from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
 
 
@@ -40,13 +40,13 @@ class Kernels:
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)
-    softmax_cross_entropy = staticmethod(reference.softmax_cross_entropy)
-    binary_cross_entropy = staticmethod(reference.binary_cross_entropy)
-    squared_error = staticmethod(reference.squared_error)
-    absolute_error = staticmethod(reference.absolute_error)
-    huber = staticmethod(reference.huber)
-    softmax = staticmethod(reference.softmax)
-    sigmoid = staticmethod(reference.sigmoid)
+    softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
+    binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
+    squared_error = staticmethod(reference_losses.squared_error)
+    absolute_error = staticmethod(reference_losses.absolute_error)
+    huber = staticmethod(reference_losses.huber)
+    softmax = staticmethod(reference_losses.softmax)
+    sigmoid = staticmethod(reference_losses.sigmoid)
     update = staticmethod(reference_update.update)
     sum_gradients = staticmethod(reference_update.sum_gradients)
     sum_of_squares = staticmethod(reference_update.sum_of_squares)
@@ -98,10 +98,10 @@ class Kernels:
             known = tuple(scalars.tolist())
             return self.update(rule, known, grads, inputs, shared, state, None, out, record=(scalars, squares))  # type: ignore[call-arg]
 
-        def call(step: int, first_row: int, weight: float) -> None:
+        def update() -> None:
             squares[0] = self.update(rule, tuple(scalars.tolist()), grads, inputs, shared, state, None, out)
 
-        return call
+        return PythonCall(update)
 
     def program(self, calls: Sequence[Any]) -> Program:
         """Return a program of recorded calls, and of Python functions of step, first row and weight."""

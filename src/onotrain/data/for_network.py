@@ -144,10 +144,7 @@ def table_for(
                 "; the first line of a text file must hold the names of its columns: add it if it has none, or give "
                 f"all columns in this order: {shown(preparation.columns or preparation.inputs)}"
             )
-        raise DataError(
-            lacking(spec.path, missing),
-            hint=hint,
-        )
+        raise DataError(lacking(spec.path, missing), hint=hint)
     preparation.check_units(table)
     return table
 

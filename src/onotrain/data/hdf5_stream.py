@@ -23,7 +23,7 @@ from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
 from onotrain.data.several import concatenate_datasets
 from onotrain.data.sources import files_of
-from onotrain.data.streams import OpenFiles, joined_blocks, spans
+from onotrain.data.streams import OpenFiles, check_rows, joined_blocks, spans
 from onotrain.errors import DataError
 
 if TYPE_CHECKING:
@@ -113,8 +113,7 @@ class Hdf5Stream:
         DataError
             A file is damaged there, or another one than before, or a value is not finite though it should be.
         """
-        if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
-            raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
+        check_rows(self, begin, end, out_features)
         for number, first, last in spans(self._ends, begin, end):
             out, out_features = out_features[: last - first], out_features[last - first :]
             self._read_file(number, first, last, out)

@@ -96,6 +96,12 @@ class OpenFiles(Generic[T]):
         return {"_opener": self._opener, "_open": OrderedDict()}
 
 
+def check_rows(stream: Stream, begin: int, end: int, out_features: np.ndarray) -> None:
+    """Refuse to read other rows than a stream has, or into an array that does not fit them."""
+    if not 0 <= begin <= end <= stream.rows or out_features.shape != (end - begin, stream.features):
+        raise ValueError(f"rows {begin} to {end} of {stream.rows} into {out_features.shape}")
+
+
 def spans(ends: Sequence[int], begin: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield (number, begin, end) of the parts that rows ``[begin, end)`` lie in; a part's rows count from 0.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onotrain.data.dataset import Dataset
+from onotrain.data.output_names import by_output
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
-from onotrain.known_names import place_of
 
 
 def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, dataset: Dataset) -> tuple[str, ...] | None:
@@ -37,14 +37,8 @@ def units_of(setting: str | Mapping[str, str] | None, codec: TargetCodec, datase
     names = codec.shown_names(dataset.target_names)
     if isinstance(setting, str):
         return (setting,) * len(names)
-    units = list(dataset.target_units or ("",) * len(names))
-    for name, unit in setting.items():
-        place = place_of(name, names)
-        if place is None:
-            shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-            raise DataError(f"{dataset.source}: data.units names the target {name!r}, expected some of {shown}")
-        units[place] = unit
-    return tuple(units)
+    known = dataset.target_units or ("",) * len(names)
+    return tuple(by_output(setting, names, known, f"{dataset.source}: data.units names the target"))
 
 
 def other_unit(source: str, what: str, unit: str, known: str) -> DataError:

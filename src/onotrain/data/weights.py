@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.data.dataset import Dataset
+from onotrain.data.output_names import by_output
 from onotrain.data.targets import TargetCodec
 from onotrain.errors import DataError
-from onotrain.known_names import place_of
 
 #: The setting ``loss.class_weights``.
 ClassWeights = Literal["balanced"] | Mapping[str, float] | None
@@ -114,13 +114,7 @@ def output_weights(setting: Any, names: Sequence[str], source: str) -> np.ndarra
     if setting is None:
         return None
     if isinstance(setting, Mapping):
-        by_name, setting = setting, [1.0] * len(names)
-        for name, weight in by_name.items():
-            place = place_of(name, names)
-            if place is None:
-                shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-                raise DataError(f"{source}: loss.output_weights names the output {name!r}, expected some of {shown}")
-            setting[place] = weight
+        setting = by_output(setting, names, [1.0] * len(names), f"{source}: loss.output_weights names the output")
     weights = np.array(setting, np.float64)
     if not weights.any():
         raise DataError(f"{source}: loss.output_weights: all outputs have weight 0")

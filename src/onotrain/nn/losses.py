@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from typing import Any, ClassVar
 
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import Live
+from onotrain._kernels.recording import Live, PythonCall
 from onotrain.config.loss import PLUGINS
 from onotrain.config.options import LossOptions, Task
 from onotrain.errors import UsageError
@@ -101,12 +102,8 @@ class Loss(ABC):
         output_weights: np.ndarray | None,
     ) -> Any:
         """Return the call of the loss with these arrays, for a program (`onotrain._kernels.Kernels.program`)."""
-        weights = some_weights(row_weights, output_weights)
-
-        def call(step: int, first_row: int, weight: float) -> None:
-            self(logits, targets, weight, dlogits, loss_sums, **weights)
-
-        return call
+        weights: dict[str, Any] = some_weights(row_weights, output_weights)
+        return PythonCall(partial(self, **weights), logits, targets, Live.WEIGHT, dlogits, loss_sums)
 
     @property
     def weighs_rows(self) -> bool:

@@ -44,6 +44,8 @@ class LocalGradient:
     ----------
     config, world, model, strategy, feed, injection
         Of the run; see `onotrain.training.trainer.Components`.
+    statistics
+        Of the step at hand: losses, correct samples and samples are added.
 
     Raises
     ------
@@ -52,8 +54,9 @@ class LocalGradient:
     """
 
     def __init__(
-        self, config: Config, world: World, model: Model, strategy: Strategy, feed: Feed, injection: Injection
-    ) -> None:
+        self, config: Config, world: World, model: Model, strategy: Strategy, feed: Feed, injection: Injection,
+        statistics: StepStatistics,
+    ) -> None:  # fmt: skip
         training = config.training
         model.loss.check_weights(rows=feed.weighted, outputs=feed.output_weights is not None)
         self._world, self._model, self._strategy, self._feed = world, model, strategy, feed
@@ -62,7 +65,7 @@ class LocalGradient:
         self._dropout_seed = key(training.seed, "dropout")
         self._targets = np.empty(0)
         self._weights: np.ndarray | None = None
-        self._losses = np.zeros(2)
+        self._statistics = statistics
         #: By this rank's slice of a batch.
         self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
 
@@ -90,7 +93,7 @@ class LocalGradient:
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._micro_batches.clear()
 
-    def __call__(self, batch: Batch, epoch: int, step: int, statistics: StepStatistics) -> None:
+    def __call__(self, batch: Batch, epoch: int, step: int) -> None:
         """Leave this rank's gradient of `batch` where the strategy wants it, and count its rows.
 
         *Collective*: same batch, epoch and step on all ranks.
@@ -101,20 +104,16 @@ class LocalGradient:
             The global batch.
         epoch, step
             Counted from 0.
-        statistics
-            Losses, correct samples and samples are added.
         """
         slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
         weight = slices.weight(samples)
         start, elsewhere = clock.now(), clock.elsewhere
-        self._losses[:] = 0
         for begin, end, x, targets, weights, program in self._of(slices.local(Batch(0, samples))):
             self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets, weights)
             program.run(step, begin, weight)
-            statistics.samples += end - begin
-        statistics.losses += self._losses
+            self._statistics.samples += end - begin
         seconds = clock.now() - start - (clock.elsewhere - elsewhere)
-        slices.observe(statistics.samples, self._injection.inject_delay(step + 1, seconds))
+        slices.observe(self._statistics.samples, self._injection.inject_delay(step + 1, seconds))
 
     def _of(self, local: Batch) -> list[_MicroBatch]:
         """Return the micro-batches of this rank's slice of a batch."""
@@ -128,7 +127,7 @@ class LocalGradient:
             x, targets = self._model.rows(rows.begin, rows.end), self._targets[: len(rows)]
             weights = None if self._weights is None else self._weights[: len(rows)]
             program = self._model.record(
-                x, targets, self._losses, seed=self._dropout_seed, begin=rows.begin, accumulate=number > 0,
+                x, targets, self._statistics.losses, seed=self._dropout_seed, begin=rows.begin, accumulate=number > 0,
                 gradient_ready=ready, row_weights=weights, output_weights=self._feed.output_weights,
             )  # fmt: skip
             found.append(_MicroBatch(rows.begin, rows.end, x, targets, weights, program))

@@ -78,7 +78,13 @@ class Trainer:
         self._statistics = StepStatistics()
         self._regression = components.model.loss.task == "regression"
         self._gradient = LocalGradient(
-            config, components.world, components.model, components.strategy, feed, components.injection
+            config,
+            components.world,
+            components.model,
+            components.strategy,
+            feed,
+            components.injection,
+            self._statistics,
         )
         self._gradient.allocate()
         self._saved_at = self._now()
@@ -132,7 +138,7 @@ class Trainer:
             self._statistics.clear()
             if self.components.stop.signal is not None or self.components.observer.asks_to_stop:
                 self._statistics.ask_to_stop()
-            self._gradient(batch, progress.epoch, progress.steps, self._statistics)
+            self._gradient(batch, progress.epoch, progress.steps)
             number = progress.steps + 1
             synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
             self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from onotrain.config.number_format import NumberFormat
 from onotrain.data import streams
 from onotrain.data.paths import reason
-from onotrain.data.streams import OpenFiles, joined_blocks, spans
+from onotrain.data.streams import OpenFiles, check_rows, joined_blocks, spans
 from onotrain.data.tables.arrow import BATCH_ROWS, Parquet, columns_of, opened
 from onotrain.data.tables.columns import as_text
 from onotrain.data.tables.joining import as_type
@@ -96,8 +96,7 @@ class TableStream:
         DataError
             A file is damaged there, or another one than before, or an entry is not what its column's kind says.
         """
-        if not 0 <= begin <= end <= self.rows or out_features.shape != (end - begin, self.features):
-            raise ValueError(f"rows {begin} to {end} of {self.rows} into {out_features.shape}")
+        check_rows(self, begin, end, out_features)
         if begin == end:
             return
         first, last = (begin, end) if self._kept is None else (int(self._kept[begin]), int(self._kept[end - 1]) + 1)
