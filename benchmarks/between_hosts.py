@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 from hosts import Hosts, end
-from programs import Ours, Training, records, seconds_of
+from peers.training import Training
+from programs import Ours, config, records, seconds_of
 from results import machine, save, slug, table, today
 
 from onotrain.bench.measure import spread
@@ -118,20 +119,18 @@ def write_config(folder: Path, case: Case, form: Form, steps: int, epochs: int) 
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (samples, widths[0]), np.uint8)
         np.savez(data, x=x, y=np.arange(samples) % widths[-1])
-    ranks = HOSTS * case.ranks_per_host
-    training = Training(ranks, case.batch_size, epochs, widths, validation="null", data=str(data))
-    config = folder / "config.yaml"
-    config.write_text(f"{training.config()}\nstrategy: {form.strategy}\ncheckpoint: {{every_epochs: 1000}}\n")
-    return config
+    path = folder / "config.yaml"
+    path.write_text(f"{config(Training(str(data), widths, case.batch_size, epochs))}strategy: {form.strategy}\n")
+    return path
 
 
 def train(
     hosts: Hosts, ours: Ours, folder: Path, case: Case, form: Form, epochs: int
 ) -> tuple[int, list[dict[str, Any]]]:
     """Train; return the bytes that the first host sent, and the records of the epochs."""
-    config = write_config(folder, case, form, STEPS[case.rate], epochs)
+    path = write_config(folder, case, form, STEPS[case.rate], epochs)
     with tempfile.TemporaryDirectory(dir=folder) as output:
-        command = ours.command("train", config, "--output", f"{output}/run", "--quiet")
+        command = ours.command("train", path, "--output", f"{output}/run", "--quiet")
         sent = run(hosts, command, case.ranks_per_host, form.mpi)
         return sent, records(Path(output) / "run")
 

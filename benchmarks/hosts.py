@@ -16,7 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
-from programs import descendants
+from processes import descendants
 
 #: Settings for many ranks on one host would put all ranks on the first.
 UNWANTED = ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_hwloc_default_binding_policy")

@@ -1,4 +1,4 @@
-"""The two sides as programs: onotrain as a user starts it, and the peer in its own environment."""
+"""onotrain as a program, as a user starts it; and what all programs of the comparison have in common."""
 
 from __future__ import annotations
 
@@ -12,61 +12,52 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers.training import Training
+from processes import LIMIT_S, Failed, descendants, pss_kib, read, reason, run_program, without_limits
+from rows import Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTHS = (784, 512, 256, 128, 10)
-#: File with the first samples of MNIST.
-SUBSET = "subset.npz"
-#: No program of the comparison takes longer, unless it hangs [s].
-LIMIT_S = 900.0
 
 
-@dataclass(frozen=True)
-class Training:
-    """The same training on both sides: network, dropout, data, optimiser."""
+def config(training: Training) -> str:
+    """Return onotrain's configuration of a training without validation and without checkpoints on the way.
 
-    ranks: int
-    batch_size: int
-    epochs: int = 3
-    widths: tuple[int, ...] = WIDTHS
-    dropout: float = 0.2
-    validation: str = "test"
-    #: Of an epoch; None for all of MNIST.
-    samples: int | None = None
-    #: File of samples instead of MNIST.
-    data: str | None = None
+    Peers do neither while they are timed.
+    """
+    hidden: list[dict[str, Any]] = []
+    for width in training.widths[1:-1]:
+        hidden.append({"dense": {"units": width, "activation": training.activation}})
+        hidden += [{"dropout": training.dropout}] if training.dropout else []
+    data: dict[str, Any] = {"train": training.data, "validation": None}
+    if training.data.endswith(".npz"):
+        data |= {"features": "x", "targets": "y"}
+    if training.normalize:
+        data["normalize"] = dict(zip(("mean", "std"), training.normalize, strict=True))
+    sections = {
+        "data": data,
+        "model": {"initializer": "xavier_uniform", "layers": [*hidden, {"dense": training.widths[-1]}]},
+        "loss": training.loss,
+        "optimizer": {
+            "name": training.optimizer, "learning_rate": training.learning_rate, "weight_decay": training.weight_decay
+        },
+        "schedule": "constant" if training.halve_every is None
+        else {"name": "step", "every_epochs": training.halve_every, "factor": 0.5},
+        "training": {"epochs": training.epochs, "batch_size": training.batch_size, "seed": training.seed},
+        "checkpoint": {"every_epochs": 1_000_000},
+    }  # fmt: skip
+    return "".join(f"{name}: {json.dumps(section)}\n" for name, section in sections.items())
 
-    def config(self) -> str:
-        """Return onotrain's configuration."""
-        hidden = [
-            f"    - dense: {{units: {width}, activation: relu}}\n    - dropout: {self.dropout}"
-            for width in self.widths[1:-1]
-        ]
-        train = self.data or ("mnist" if self.samples is None else SUBSET)
-        return "\n".join(
-            [
-                f"data: {{train: {train}, validation: {self.validation}, normalize: {{mean: 0.1307, std: 0.3081}}}}",
-                "model:\n  layers:",
-                *hidden,
-                f"    - dense: {self.widths[-1]}",
-                "loss: cross_entropy",
-                "optimizer: {name: adam, learning_rate: 1e-3, weight_decay: 1e-5}",
-                "schedule: {name: step, every_epochs: 3, factor: 0.5}",
-                f"training: {{epochs: {self.epochs}, batch_size: {self.batch_size}}}",
-            ]
-        )
 
-    def values_per_rank(self) -> int:
-        """Return how many numbers a rank needs for itself: gradients, batch, and three arrays per activation."""
-        pairs = list(zip(self.widths, self.widths[1:], strict=False))
-        gradients = sum(inputs * outputs + outputs for inputs, outputs in pairs)
-        rows = -(-self.batch_size // self.ranks)
-        return gradients + rows * (self.widths[0] + 3 * sum(self.widths[1:]))
+def values_per_rank(training: Training, ranks: int) -> int:
+    """Return how many numbers a rank needs for itself: gradients, batch, and three arrays per activation."""
+    pairs = list(zip(training.widths, training.widths[1:], strict=False))
+    gradients = sum(inputs * outputs + outputs for inputs, outputs in pairs)
+    rows = -(-training.batch_size // ranks)
+    return gradients + rows * (training.widths[0] + 3 * sum(training.widths[1:]))
 
 
 def mnist() -> Path:
@@ -79,8 +70,12 @@ def mnist() -> Path:
 
 def mnist_arguments(output: str | Path, settings: Mapping[str, Any]) -> list[object]:
     """Return the arguments that train ``configs/mnist-mlp.yaml`` with other settings."""
-    changes = (word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}"))
-    return ["train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet", *changes]
+    return ["train", ROOT / "configs" / "mnist-mlp.yaml", "--output", output, "--quiet", *changes(settings)]
+
+
+def changes(settings: Mapping[str, Any]) -> list[str]:
+    """Return the arguments that change settings of a configuration."""
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -96,12 +91,18 @@ def seconds_of(epochs: Sequence[Mapping[str, Any]]) -> float:
     return statistics.median(seconds[1:] or seconds)
 
 
+def fastest(seconds: Sequence[float], together: int = 1) -> float:
+    """Return the shortest epoch, as the mean of so many in a row, without the first ones, which warm up."""
+    groups = [statistics.mean(seconds[begin : begin + together]) for begin in range(0, len(seconds), together)]
+    return min(groups[1:] or groups)
+
+
 class Ours:
     """onotrain, one BLAS thread a rank."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.folder = folder
+        self._environment = {**without_limits(), "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
     def command(self, *arguments: object, ranks: int = 1) -> list[str]:
         """Return the command line of ``onotrain ARGUMENTS``, under mpirun with more than one rank."""
@@ -109,50 +110,71 @@ class Ours:
         program = [str(script)] if script.exists() else [sys.executable, "-m", "onotrain"]
         return [*(["mpirun", "-n", str(ranks)] if ranks > 1 else []), *program, *map(str, arguments)]
 
+    def output(self, *arguments: object, ranks: int = 1) -> str:
+        """Run ``onotrain ARGUMENTS``; return what it prints, or raise `Failed`."""
+        return run_program(self.command(*arguments, ranks=ranks), self.folder, self._environment)
+
     def run(self, *arguments: object, ranks: int = 1) -> float:
-        """Run ``onotrain ARGUMENTS``; return the seconds from start to end."""
+        """Run ``onotrain ARGUMENTS``; return the seconds from start to end, or raise `Failed`."""
         start = time.perf_counter()
-        subprocess.run(
-            self.command(*arguments, ranks=ranks), cwd=self._folder, env=self._environment, check=True,
-            stdout=subprocess.DEVNULL, timeout=LIMIT_S,
-        )  # fmt: skip
+        self.output(*arguments, ranks=ranks)
         return time.perf_counter() - start
 
-    def train(self, training: Training) -> tuple[list[dict[str, Any]], float]:
-        """Train; return the records of the epochs, and the seconds of the whole command."""
-        (self._folder / "config.yaml").write_text(training.config())
-        if training.samples is not None:
-            _write_subset(training.samples, self._folder / SUBSET)
-        with tempfile.TemporaryDirectory(dir=self._folder) as output:
-            arguments = ("train", "config.yaml", "--output", f"{output}/run", "--quiet")
-            seconds = self.run(*arguments, ranks=training.ranks)
-            return records(Path(output) / "run"), seconds
+    def train(
+        self, training: Training, ranks: int, output: Path, settings: Mapping[str, Any] | None = None
+    ) -> tuple[list[dict[str, Any]], float]:
+        """Train with other settings; return the records of the epochs, and the seconds of the whole command."""
+        path = self.folder / "config.yaml"
+        path.write_text(config(training))
+        seconds = self.run("train", path, "--output", output, "--quiet", *changes(settings or {}), ranks=ranks)
+        return records(output), seconds
+
+    def outcome(self, training: Training, ranks: int, settings: Mapping[str, Any] | None = None) -> Outcome:
+        """Train; return the fastest epoch [s], and the score on the test data."""
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            run = Path(folder) / "run"
+            epochs, _ = self.train(training, ranks, run, settings)
+            score = self.score(run, training)
+        return Outcome(fastest([epoch["train_seconds"] for epoch in epochs], training.together), score)
+
+    def score(self, run: Path, training: Training) -> float:
+        """Return the accuracy, or R2, of a run on the test data of a training."""
+        metric = "accuracy" if training.loss == "cross_entropy" else "r2"
+        arrays = ("--features", "x_test", "--targets", "y_test")
+        found = self.output("evaluate", run, training.data, *arrays, "--metrics", metric, "--json")
+        return float(json.loads(found)["metrics"][metric])
+
+    def trained(self, training: Training, ranks: int, options: Sequence[str]) -> tuple[Path, float]:
+        """Train; return the file of the network, and the score of `onotrain predict` with options on the test data."""
+        network, predicted = self.folder / "network.npz", self.folder / "predicted.npy"
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            run = Path(folder) / "run"
+            self.train(training, ranks, run)
+            self.run("export", run, "--output", network)
+            self.run("predict", run, training.data, "--features", "x_test", "--output", predicted, "--quiet", *options)
+        with np.load(self.folder / training.data) as file:
+            return network, training.score(np.load(predicted), file["y_test"])
 
     def train_mnist(self, settings: Mapping[str, Any], ranks: int) -> tuple[list[dict[str, Any]], float]:
         """Train ``configs/mnist-mlp.yaml`` with other settings; return as `train` does."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as output:
+        with tempfile.TemporaryDirectory(dir=self.folder) as output:
             seconds = self.run(*mnist_arguments(f"{output}/run", settings), ranks=ranks)
             return records(Path(output) / "run"), seconds
 
-    def epoch_seconds(self, training: Training) -> float:
-        """Train; return the median epoch [s]."""
-        epochs, _ = self.train(training)
-        return seconds_of(epochs)
-
     def bench(self, *arguments: object, ranks: int) -> dict[str, Any]:
         """Run ``onotrain bench ARGUMENTS``; return its numbers."""
-        path = self._folder / "bench.json"
+        path = self.folder / "bench.json"
         self.run("bench", *arguments, "--json", path, ranks=ranks)
         found: dict[str, Any] = json.loads(path.read_text())
         path.unlink()
         return found
 
-    def memory_mib(self, training: Training) -> float:
+    def memory_mib(self, training: Training, ranks: int) -> float:
         """Return the memory of all ranks while they train [MiB]: what they share counts once (PSS)."""
-        (self._folder / "config.yaml").write_text(training.config())
-        output = self._folder / "run-memory"
-        command = self.command("train", "config.yaml", "--output", output, "--quiet", ranks=training.ranks)
-        process = subprocess.Popen(command, cwd=self._folder, env=self._environment, stderr=subprocess.PIPE, text=True)
+        (self.folder / "config.yaml").write_text(config(training))
+        output = self.folder / "run-memory"
+        command = self.command("train", "config.yaml", "--output", output, "--quiet", ranks=ranks)
+        process = subprocess.Popen(command, cwd=self.folder, env=self._environment, stderr=subprocess.PIPE, text=True)
         try:
             _wait_for_epochs(process, output, 1)
             samples = []
@@ -170,84 +192,16 @@ class Ours:
         return statistics.median(samples)
 
 
-def _write_subset(samples: int, path: Path) -> None:
-    """Write the first samples of MNIST."""
-    from onotrain.data import DataSpec, load_dataset
-
-    mnist = load_dataset(DataSpec("mnist"))
-    np.savez(path, x=mnist.features[:samples], y=mnist.targets[:samples])
-
-
 def _wait_for_epochs(process: subprocess.Popen[str], run: Path, epochs: int) -> None:
     deadline = time.monotonic() + LIMIT_S
     while len(records(run)) < epochs:
         if process.poll() is not None or time.monotonic() > deadline:
-            said = process.stderr.read() if process.poll() is not None and process.stderr else "no epoch ends"
-            raise RuntimeError(f"the training whose memory is measured: {said}")
+            raise Failed(
+                reason(process.stderr.read()) if process.poll() is not None and process.stderr else "no epoch ends"
+            )
         time.sleep(0.05)
 
 
-def _read(pid: int, name: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/{name}").read_bytes()
-    except OSError:  # it has ended
-        return b""
-
-
 def _is_rank(pid: int) -> bool:
-    words = _read(pid, "cmdline").split(b"\0")
+    words = read(pid, "cmdline").split(b"\0")
     return Path(os.fsdecode(words[0])).name not in ("mpirun", "prterun") and any(b"onotrain" in word for word in words)
-
-
-def descendants(pid: int) -> list[int]:
-    """Return the process itself and all that it has started, directly or not."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        # The name of the program, which may hold anything, ends with the last bracket; state and parent follow.
-        fields = _read(int(entry.name), "stat").rpartition(b")")[2].split()
-        if fields:
-            parents[int(entry.name)] = int(fields[1])
-    found = [pid]
-    for known in found:
-        found += [child for child, parent in parents.items() if parent == known]
-    return found
-
-
-def pss_kib(pid: int) -> int:
-    """Return the memory of a process [KiB]; pages that several processes map count for each by its share."""
-    for line in _read(pid, "smaps_rollup").splitlines():
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1])
-    return 0
-
-
-class Peer:
-    """PyTorch, in an environment of its own."""
-
-    def __init__(self, python: Path, data: Path) -> None:
-        self._python, self._data = python, data
-        self._scripts = ROOT / "benchmarks" / "peers"
-
-    def _run(self, *arguments: object) -> str:
-        done = subprocess.run(
-            [self._python, *map(str, arguments)], check=True, stdout=subprocess.PIPE, text=True, timeout=LIMIT_S
-        )
-        return done.stdout
-
-    def version(self) -> str:
-        """Return PyTorch's version."""
-        return self._run("-c", "import torch; print(torch.__version__)").strip()
-
-    def epoch_seconds(self, training: Training, world: int, batch: int, threads: int = 1) -> float:
-        """Train with `batch` samples for each of `world` processes; return the median epoch [s]."""
-        options = {"world": world, "batch": batch, "threads": threads, "epochs": training.epochs}
-        flags = [f"--{name}={value}" for name, value in options.items()]
-        flags += [] if training.samples is None else [f"--samples={training.samples}"]
-        flags += [f"--dropout={training.dropout}", "--widths", *map(str, training.widths)]
-        lines = self._run(self._scripts / "torch_mlp.py", f"--data={self._data}", *flags).splitlines()
-        return seconds_of([json.loads(line) for line in lines])
-
-    def predict_seconds(self, samples: int, threads: int) -> float:
-        """Predict `samples` samples in memory at the best of several batch sizes; return the seconds."""
-        words: Sequence[object] = (f"--samples={samples}", f"--threads={threads}", "--widths", *WIDTHS)
-        return float(json.loads(self._run(self._scripts / "torch_predict.py", *words))["seconds"])

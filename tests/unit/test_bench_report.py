@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onotrain.config import Config, load_config
@@ -22,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what imports a file of benchmarks/ by its name, for one test."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")]
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "peers"))
+    names = [path.stem for path in (ROOT / "benchmarks").glob("*.py")] + ["peers.training", "training", "sklearn_train"]
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -39,26 +44,47 @@ MACHINE = {
     "date": "2031-02-03", "cpu": "Abacus 9", "cores": 2, "caches": {"L1d": "32K", "L2": "1024K"},
     "kernels": "x86_64_v3", "mpi": "Open MPI v5.0.11, package: x",
     "blas": [{"library": "openblas", "version": "0.3.30"}],
-    "packages": {"numpy": "2.3.4"}, "python": "3.11.7", "torch": "2.13.0+cpu", "commit": "abc1234",
+    "packages": {"numpy": "2.3.4"}, "python": "3.11.7", "peers": {"torch": "2.13.0+cpu", "jax": "0.10.2"},
+    "commit": "abc1234",
 }  # fmt: skip
+
+
+#: Why a peer did not run.
+REASON = "scikit-learn has no dropout"
 
 
 def results(module: Any) -> list[Any]:
     rows = module("rows")
-    faster = rows.Row("ddp", "against DDP", 6.0, "times", side_unit="s an epoch")
-    small = rows.Row("memory", "memory of a rank", 80.0, "MiB", at_most=True)
-    row = rows.Row("cost", "what it costs", None, "steps")
-    share = rows.Row("gemm", "against bare products", 0.9, "", side_unit="ms")
+    side, absent, reading = rows.Outcome, rows.Absent, rows.Reading
+
+    def beside(eager: float, compiled: float) -> dict[str, Any]:
+        return {"eager": side(eager, 0.98), "compiled": side(compiled, 0.97), "sklearn": absent(REASON)}
+
+    seconds = "s an epoch"
     readings = {
-        faster: [rows.Reading.times_faster(ours, 12.0) for ours in (1.5, 2.0, 3.0)],
-        share: [rows.Reading(figure, 7.0, 6.3) for figure in (0.95, 0.85, 0.89)],
-        small: [rows.Reading(figure) for figure in (61.25, 70.0, 80.5)],
-        row: [rows.Reading(figure) for figure in (12.5, 120.4)],
-    }
+        rows.Row("fast", "against the best", 3.0, side_unit=seconds): [
+            reading(side(2.0, 0.981), beside(12.0, 8.0)), reading(side(1.0, 0.982), beside(6.0, 7.0)),
+            reading(side(2.0, 0.983), beside(12.0, 8.0)),
+        ],
+        rows.Row("eager", "against eager", 7.0, side_unit=seconds, beside=("eager",)): [
+            reading(side(2.0), beside(12.0, 8.0)), reading(side(1.0), beside(6.0, 7.0)),
+        ],
+        rows.Row("gemm", "against bare products", 0.9, "", side_unit="ms"): [
+            reading(side(ours), {"products": side(6.3)}) for ours in (7.0, 6.0, 7.2)
+        ],
+        rows.Row("memory", "memory of a rank", 80.0, "MiB", "at most"): [
+            reading.of(figure) for figure in (61.25, 70.0, 80.5)
+        ],
+        rows.Row("odd", "odd widths", 0.05, sense="within", side_unit=seconds): [
+            reading(side(1.0), {"even": side(0.98)})
+        ],
+        rows.Row("cost", "what it costs", None, "steps"): [reading.of(figure) for figure in (12.5, 120.4)],
+        rows.Row("bf16", "in bf16", 1.5, side_unit=seconds): [reading(absent("no such key"))],
+    }  # fmt: skip
     made = [rows.Result(row) for row in readings]
     for result in made:
-        for reading in readings[result.row]:
-            result.add(reading)
+        for each in readings[result.row]:
+            result.add(each)
     return made
 
 
@@ -70,21 +96,52 @@ def table_of(module: Any, found: list[Any]) -> str:
 def test_the_table(module: Any) -> None:
     lines = table_of(module, results(module)).splitlines()
     assert lines == [
-        "| what | target | median | min to max | met | ours | beside it |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        "| against DDP | at least 6 times | 6.00 times | 4.00 to 8.00 | yes | 2.00 s an epoch | 12.0 s an epoch |",
-        "| against bare products | at least 0.9 | 0.890 | 0.850 to 0.950 | **no** | 7.00 ms | 6.30 ms |",
-        "| memory of a rank | at most 80 MiB | 70.0 MiB | 61.2 to 80.5 | yes |  |  |",
-        "| what it costs |  | 66.5 steps | 12.5 to 120 |  |  |  |",
+        "| what | target | median | min to max | met | onotrain | best other |  | score | its score |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| against the best | at least 3 times | 4.00 times | 4.00 to 7.00 | yes | 2.00 s an epoch | compiled "
+        "| 8.00 s an epoch | 0.9820 | 0.9700 |",
+        "| against eager | at least 7 times | 6.00 times | 6.00 to 6.00 | **no** | 1.50 s an epoch | eager "
+        "| 9.00 s an epoch |  | 0.9800 |",
+        "| against bare products | at least 0.9 | 0.900 | 0.875 to 1.05 | yes | 7.00 ms | products | 6.30 ms |  |  |",
+        "| memory of a rank | at most 80 MiB | 70.0 MiB | 61.2 to 80.5 | yes |  |  |  |  |  |",
+        "| odd widths | the same within 5 % | 0.980 times | 0.980 to 0.980 | yes | 1.00 s an epoch | even "
+        "| 0.980 s an epoch |  |  |",
+        "| what it costs |  | 66.5 steps | 12.5 to 120 |  |  |  |  |  |  |",
+        "| in bf16 | at least 1.5 times | not measured |  |  |  |  |  |  |  |",
     ]
 
 
-@pytest.mark.parametrize(
-    ("figure", "at_most", "met"), [(0.9, False, True), (0.899, False, False), (0.9, True, True), (0.901, True, False)]
-)
-def test_a_target_is_met_where_it_is_reached(module: Any, figure: float, at_most: bool, met: bool) -> None:
+def test_all_that_ran_is_shown_and_why_the_rest_did_not(module: Any) -> None:
+    report, found = module("report"), results(module)
+    assert report.peers_table(found).splitlines() == [
+        "| median (score) | onotrain | eager | compiled |",
+        "| --- | --- | --- | --- |",
+        "| against the best [s an epoch] | 2.00 (0.9820) | 12.0 (0.9800) | 8.00 (0.9700) |",
+    ]
+    assert report.reasons(found).splitlines() == [f"- sklearn (fast): `{REASON}`", "- onotrain (bf16): `no such key`"]
+
+
+def test_the_opponent_is_the_best_by_its_median_that_ran_in_every_pair(module: Any) -> None:
     rows = module("rows")
-    assert rows.Result(rows.Row("r", "r", 0.9, "", at_most=at_most), [figure]).met is met
+    result = rows.Result(rows.Row("r", "r", 1.0, side_unit="s"))
+    assert (result.opponent, result.figures, result.median, result.met) == (None, [], None, None)
+    for slow, quick, now_and_then in ((4.0, 3.0, 1.0), (4.0, 9.0, None), (4.0, 3.0, 1.0)):
+        other = rows.Absent("out of luck") if now_and_then is None else rows.Outcome(now_and_then)
+        sides = {"slow": rows.Outcome(slow), "quick": rows.Outcome(quick), "now and then": other}
+        result.add(rows.Reading(rows.Outcome(2.0), sides))
+    assert result.opponent == "quick"
+    assert result.figures == [1.5, 4.5, 1.5] and result.median == 1.5 and result.met
+    assert result.absent == {"now and then": "out of luck"}
+
+
+@pytest.mark.parametrize(
+    ("figure", "sense", "target", "met"),
+    [(0.9, "at least", 0.9, True), (0.899, "at least", 0.9, False), (0.9, "at most", 0.9, True),
+     (0.901, "at most", 0.9, False), (1.05, "within", 0.0501, True), (0.94, "within", 0.05, False)],
+)  # fmt: skip
+def test_a_target_is_met_where_it_is_reached(module: Any, figure: float, sense: str, target: float, met: bool) -> None:
+    rows = module("rows")
+    assert rows.Result(rows.Row("r", "r", target, "", sense), [rows.Outcome(figure)]).met is met
 
 
 @pytest.mark.parametrize(
@@ -111,10 +168,12 @@ def test_the_page_gets_table_and_plot_and_keeps_the_rest(
         text = page.read_text()
         assert text.startswith(f"before\n{begin}\nMeasured on 2031-02-03: Abacus 9, 2 cores (L1d 32K, L2 1024K)")
         about = text.replace("\n", " ")
-        assert "`x86_64_v3`, Open MPI v5.0.11, openblas 0.3.30, NumPy 2.3.4, Python 3.11.7, PyTorch 2.13.0" in about
+        assert "`x86_64_v3`, Open MPI v5.0.11, openblas 0.3.30, NumPy 2.3.4, Python 3.11.7" in about
+        assert "PyTorch 2.13.0+cpu, JAX 0.10.2, commit `abc1234`" in about
         assert "commit `abc1234`; medians of 3 pairs." in about
         assert table_of(module, results(module)) in text
-        assert text.endswith(f"![Medians, pairs and targets](images/p.png)\n{end}\nafter\n")
+        assert "![Medians, pairs and targets](images/p.png)" in text and report.peers_table(results(module)) in text
+        assert text.endswith(f"`no such key`\n{end}\nafter\n")
         assert "old" not in text
     assert plot.read_bytes().startswith(b"\x89PNG")
 
@@ -156,7 +215,8 @@ def test_rows_are_drawn_by_what_their_axis_shows(module: Any) -> None:
         title.split(" (")[0]: [r.row.name for r in rows] for title, rows in module("report").panels(results(module))
     }
     assert shown == {
-        "times faster": ["ddp"], "against what is possible": ["gemm"], "share of what is allowed": ["memory"]
+        "times faster": ["fast", "eager"], "against what is possible": ["gemm"],
+        "share of what is allowed": ["memory", "odd"],
     }  # fmt: skip
 
 
@@ -164,8 +224,9 @@ def test_the_pages_of_the_repository_hold_the_tables_of_the_kept_results(module:
     """Which are made again without a new measurement."""
     page, report, slow, uneven = (module(name) for name in ("results", "report", "slow_network", "uneven"))
     strategies, kept = module("strategies"), {path.stem: page.load(path) for path in page.RESULTS.glob("*.json")}
-    measured = [module("rows").Result.from_dict(row) for row in kept["2026-11-21-intel-r-xeon-r-processor"]]
-    assert table_of(module, measured) in report.PAGE.read_text()
+    for file in page.RESULTS.glob("*-peers-*.json"):
+        measured = [module("rows").Result.from_dict(row) for row in page.load(file)]
+        assert table_of(module, measured) in report.PAGE.read_text()
     cases = {result["name"]: result for result in kept["2026-11-21-uneven"]}
     for table in (
         page.table(strategies.COLUMNS, map(strategies.cells, kept["2026-11-21-strategies"])),
@@ -180,42 +241,120 @@ def test_every_row_has_a_name_of_its_own_and_a_target(module: Any) -> None:
     cases = module("cases")
     assert len(cases.names()) == len(set(cases.names()))
     rows = {row.name: row for case in cases.CASES for row in case.rows}
-    assert {name for name, row in rows.items() if row.target is None} == {"saving-cost"}
-    assert {name for name, row in rows.items() if row.at_most} == {"update", "memory", "version", "fixed", "saving"}
+    assert {name for name, row in rows.items() if row.target is None} == {
+        "tiny-peers", "bare-64-gflops", "bare-64-peers", "bare-512-gflops", "bare-512-peers", "one-rank-peers",
+        "saving-cost",
+    }  # fmt: skip
+    assert {name for name, row in rows.items() if row.sense == "at most"} == {
+        "tiny", "bf16-accuracy", "update", "memory", "version", "fixed", "saving"
+    }  # fmt: skip
 
 
 def test_ours_trains_what_the_configuration_for_mnist_says(module: Any, tmp_path: Path) -> None:
-    path = tmp_path / "c.yaml"
-    path.write_text(module("programs").Training(ranks=2, batch_size=64, epochs=5).config())
+    path, programs = tmp_path / "c.yaml", module("programs")
+    path.write_text(programs.config(module("peers.training").Training("mnist")))
     ours, shipped = load_config(path).to_mapping(), load_config(ROOT / "configs" / "mnist-mlp.yaml").to_mapping()
-    assert Config.from_mapping({**ours, "checkpoint": shipped["checkpoint"]}) == Config.from_mapping(shipped)
+    same = {"checkpoint": shipped["checkpoint"], "data": {**ours["data"], "validation": "test"}}
+    assert Config.from_mapping({**ours, **same}) == Config.from_mapping(shipped)
+
+
+def test_all_trainings_are_configurations(module: Any, tmp_path: Path) -> None:
+    races, path = module("races"), tmp_path / "c.yaml"
+    for training in (races.MLP, races.BARE, races.VALUES, races.TINY, races.WIDE):
+        path.write_text(module("programs").config(training))
+        found = load_config(path)
+        assert found.training.epochs == training.epochs and found.optimizer.name == training.optimizer
+        assert type(training).from_json(training.to_json()) == training
+
+
+def test_operations_of_a_sample(module: Any) -> None:
+    assert module("races").operations((784, 512, 256, 128, 10)) == 2_596_352
+    assert module("races").operations((3, 2)) == 2 * 2 * 6
 
 
 def test_what_a_rank_needs_for_itself(module: Any) -> None:
-    training = module("programs").Training(ranks=2, batch_size=6, widths=(5, 4, 3))
+    training = module("peers.training").Training("mnist", batch_size=6, widths=(5, 4, 3))
     gradients, rows = 5 * 4 + 4 + 4 * 3 + 3, 3
-    assert training.values_per_rank() == gradients + rows * (5 + 3 * (4 + 3))
+    assert module("programs").values_per_rank(training, ranks=2) == gradients + rows * (5 + 3 * (4 + 3))
 
 
 def test_the_first_epoch_warms_up(module: Any) -> None:
     epochs = [{"train_seconds": seconds} for seconds in (9.0, 2.0, 3.0, 1.0)]
     assert module("programs").seconds_of(epochs) == 2.0
     assert module("programs").seconds_of(epochs[:1]) == 9.0
+    fastest = module("programs").fastest
+    assert fastest([0.1, 2.0, 3.0, 1.0]) == 1.0 and fastest([9.0]) == 9.0
+    assert fastest([0.1, 0.1, 2.0, 3.0, 1.0, 5.0], together=2) == 2.5
 
 
 def test_a_job_and_its_memory_are_found(module: Any) -> None:
-    programs = module("programs")
+    processes = module("processes")
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'], stdin=0)"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
-        while len(found := programs.descendants(process.pid)) < 2:
+        while len(found := processes.descendants(process.pid)) < 2:
             time.sleep(0.02)
         assert found[0] == process.pid and len(found) == 2
         # One that has just begun has hardly any memory.
-        while not all(programs.pss_kib(pid) > 500 for pid in found):
+        while not all(processes.pss_kib(pid) > 500 for pid in found):
             time.sleep(0.02)
         process.communicate(b"\n")
-    assert programs.descendants(process.pid) == [process.pid]
-    assert programs.pss_kib(process.pid) == 0
+    assert processes.descendants(process.pid) == [process.pid]
+    assert processes.pss_kib(process.pid) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("mpirun: x\nonotrain: training.precision: unknown key\n  hint: see y\n", "training.precision: unknown key"),
+        ("Traceback:\n  f()\ntorch.X.CppError: no compiler\n\nSet TORCH=1 for more\n", "torch.X.CppError: no compiler"),
+        ("scikit-learn has no dropout\n", "scikit-learn has no dropout"),
+        ("", "it said nothing"),
+    ],
+)
+def test_a_program_that_fails_says_why(module: Any, said: str, why: str, tmp_path: Path) -> None:
+    processes = module("processes")
+    script = "import sys; sys.stderr.write(sys.argv[1]); sys.exit(3)"
+    with pytest.raises(processes.Failed, match=f"^{re.escape(why)}$"):
+        processes.run_program([sys.executable, "-c", script, said], tmp_path, os.environ)
+    with pytest.raises(processes.Failed, match="No such file"):
+        processes.run_program([tmp_path / "python"], tmp_path, os.environ)
+
+
+def test_programs_run_on_as_many_cores_as_they_shall(module: Any, tmp_path: Path) -> None:
+    processes, before = module("processes"), os.sched_getaffinity(0)
+    script = "import os; print(len(os.sched_getaffinity(0)))"
+    with processes.pinned(1):
+        assert processes.run_program([sys.executable, "-c", script], tmp_path, os.environ) == "1\n"
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(processes.Failed, match="1000000 cores are needed"):
+        processes.first_cores(1_000_000)
+
+
+def test_a_peer_trains_what_it_can(module: Any, tmp_path: Path) -> None:
+    """scikit-learn, in place of all peers: what it prints is understood, and so is what it refuses."""
+    peers, races = module("peer_programs"), module("races")
+    venv, data = tmp_path / "venv", tmp_path / "values.npz"
+    (Path(f"{venv}-sklearn") / "bin").mkdir(parents=True)
+    launcher = Path(f"{venv}-sklearn") / "bin" / "python"
+    launcher.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    launcher.chmod(0o755)
+    x, y = module("samples").smooth(10, 3, 600)
+    np.savez(data, x=x[:500], y=y[:500], x_test=x[500:], y_test=y[500:])
+    training = dataclasses.replace(races.VALUES, data=str(data), epochs=30, learning_rate=2e-2)
+    found = peers.Peers(venv, tmp_path).train(peers.SKLEARN, training, 1)
+    assert found.value > 0 and 0.5 < found.score < 1.0
+    refused = peers.Peers(venv, tmp_path).train(peers.SKLEARN, dataclasses.replace(training, dropout=0.5), 1)
+    assert refused == module("rows").Absent(REASON)
+    missing = peers.Peers(venv, tmp_path).train(peers.JAX, training, 1)
+    assert "venv-jax" in missing.reason
+
+
+def test_scores(module: Any) -> None:
+    training = module("peers.training").Training
+    logits = np.array([[1.0, 2.0], [2.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    assert training("x").score(logits, np.array([1, 0, 0, 0])) == 0.75
+    predicted, y = np.array([[1.0, 0.0], [3.0, 0.0]]), np.array([[0.0, 0.0], [4.0, 2.0]])
+    assert training("x", loss="mse").score(predicted, y) == pytest.approx((1 - 2 / 8 + 1 - 4 / 2) / 2)
 
 
 def test_names_of_files_of_results(module: Any) -> None:
@@ -225,7 +364,8 @@ def test_names_of_files_of_results(module: Any) -> None:
 def test_rows_of_one_commit_are_kept_together(module: Any, tmp_path: Path) -> None:
     compare, rows = module("compare"), module("rows")
     version, fixed = (
-        rows.Result(rows.Row(name, name, 1.0, "s"), [value]) for name, value in [("version", 0.1), ("fixed", 2.0)]
+        rows.Result(rows.Row(name, name, 1.0, "s"), [rows.Outcome(value)])
+        for name, value in [("version", 0.1), ("fixed", 2.0)]
     )
     path, about = tmp_path / "results.json", {"commit": "abc"}
     module("results").save(path, {"machine": about, "pairs": 5}, compare.merged([fixed], path, about, 5))

@@ -1,0 +1,51 @@
+"""What a case is: rows that are measured together, pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from peer_programs import Peer, Peers
+from peers.training import Training
+from processes import pinned
+from programs import Ours
+from rows import Outcome, Reading, Row, Side
+
+#: Of the comparison: ranks, and threads of a peer.
+CORES = 2
+#: Unit of the sides of most rows.
+EPOCH = "s an epoch"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The programs of one pair of readings, the seed of all trainings in it, and whether it is a mere trial."""
+
+    ours: Ours
+    peers: Peers
+    seed: int
+    quick: bool
+
+    def of(self, training: Training) -> Training:
+        """Return a training as this pair has it."""
+        epochs = 2 * training.together if self.quick else training.epochs
+        return replace(training, seed=self.seed, epochs=epochs)
+
+    def train(self, training: Training, ranks: int, settings: Mapping[str, Any] | None = None) -> Outcome:
+        """Return what our training comes to on as many cores."""
+        with pinned(ranks):
+            return self.ours.outcome(self.of(training), ranks, settings)
+
+    def peers_train(self, peers: Sequence[Peer], training: Training, cores: int) -> dict[str, Side]:
+        """Return what the training of each peer comes to."""
+        with pinned(cores):
+            return {peer.name: self.peers.train(peer, self.of(training), cores) for peer in peers}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured together; `measure` returns a reading for each of the rows."""
+
+    rows: tuple[Row, ...]
+    measure: Callable[[Pair], Mapping[str, Reading]]

@@ -1,0 +1,77 @@
+"""What all sides train: the description, which peers get as JSON, and the samples of a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Training:
+    """A dense network, its optimiser, and the samples; batches are of an epoch's permutation, the last one smaller.
+
+    `data` is an NPZ file of the arrays x, y, x_test and y_test; images are bytes that `normalize` (mean and standard
+    deviation, black being 0 and white 1) turns into float32.  Weights begin as Glorot's, biases as 0.  Weight decay is
+    an L2 term of the gradient.
+    """
+
+    data: str
+    widths: tuple[int, ...] = (784, 512, 256, 128, 10)
+    batch_size: int = 64
+    epochs: int = 5
+    activation: str = "relu"
+    dropout: float = 0.2
+    loss: str = "cross_entropy"
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    #: The learning rate is halved every so many epochs; None: never.
+    halve_every: int | None = 3
+    normalize: tuple[float, float] | None = (0.1307, 0.3081)
+    seed: int = 0
+    #: Peers: epochs that are timed as one, for those which take no longer than a call of a framework.
+    together: int = 1
+
+    @classmethod
+    def from_json(cls, text: str) -> Training:
+        """Return what `to_json` has written."""
+        values = json.loads(text)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    def to_json(self) -> str:
+        """Return the description as JSON."""
+        return json.dumps(asdict(self))
+
+    def rate(self, epoch: int) -> float:
+        """Return the learning rate of an epoch, counted from 0."""
+        return self.learning_rate * 0.5 ** (epoch // self.halve_every if self.halve_every else 0)
+
+    def arrays(self) -> tuple[Array, Array, Array, Array]:
+        """Return x, y, x_test, y_test: float32, and int64 where targets are classes."""
+        with np.load(self.data) as file:
+            x, y, x_test, y_test = (file[name] for name in ("x", "y", "x_test", "y_test"))
+        if self.normalize:
+            mean, std = self.normalize
+            x, x_test = (((images.astype(np.float32) / 255) - mean) / std for images in (x, x_test))
+        kind = np.int64 if self.loss == "cross_entropy" else np.float32
+        return x.astype(np.float32), y.astype(kind), x_test.astype(np.float32), y_test.astype(kind)
+
+    def order(self, epoch: int, samples: int) -> Array:
+        """Return the order of the samples in an epoch."""
+        return np.random.default_rng([self.seed, epoch]).permutation(samples)
+
+    def score(self, predicted: Array, y: Array) -> float:
+        """Return the accuracy of logits, or R2 of values (the mean over outputs)."""
+        if self.loss == "cross_entropy":
+            return float(np.mean(predicted.argmax(1) == y))
+        return float(np.mean(1 - np.sum((predicted - y) ** 2, 0) / np.sum((y - y.mean(0)) ** 2, 0)))
+
+
+def say(**values: Any) -> None:
+    """Print a line for the program that compares."""
+    print(json.dumps(values), flush=True)
