@@ -12,6 +12,7 @@ shortest epoch after the first of a process.  The pairs of a case have different
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -79,6 +80,7 @@ def main() -> None:
     if pairs < 1:
         options.error(f"--pairs is {pairs}, expected at least 1")
     mnist()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left behind
     try:
         with tempfile.TemporaryDirectory() as folder, pinned(CORES):
             ours, peers = Ours(Path(folder)), Peers(args.environments, Path(folder))

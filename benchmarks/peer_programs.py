@@ -43,7 +43,8 @@ JAX_BF16 = Peer("JAX bf16", "jax", ("--precision=bf16",))
 JAX_BF16_512 = Peer("JAX bf16 512", "jax", ("--precision=bf16",), _WIDE)
 SKLEARN = Peer("scikit-learn", "sklearn")
 
-#: What multiplies float32; of "medium" the products are in bf16 where the processor has it.
+#: Of those that multiply in float32, the one whose products are in bf16 where the processor has them.
+ASIDE = (TORCH_MEDIUM.name,)
 FLOAT32 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED, JAX, JAX_512, SKLEARN)
 #: With dropout the generator matters; DDP is far too slow for small networks.
 ON_MNIST = (*FLOAT32, JAX_RBG, TORCH_DDP)

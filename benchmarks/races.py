@@ -8,7 +8,19 @@ from pathlib import Path
 
 from case import CORES, EPOCH, Case, Pair
 from peak import peak_gflops
-from peer_programs import FLOAT32, IN_BF16, JAX, JAX_512, ON_MNIST, PREDICTING, PREDICTING_BF16, TORCH, TORCH_DDP, Peer
+from peer_programs import (
+    ASIDE,
+    FLOAT32,
+    IN_BF16,
+    JAX,
+    JAX_512,
+    ON_MNIST,
+    PREDICTING,
+    PREDICTING_BF16,
+    TORCH,
+    TORCH_DDP,
+    Peer,
+)
 from peers.training import Training
 from processes import pinned
 from rows import Outcome, Reading, Row, Side
@@ -56,7 +68,7 @@ def _mnist(batch_size: int, target: float, ddp: float, process: float) -> Case:
     name, batch = f"mnist-{batch_size}", f"global batch {batch_size}"
     race = _race(
         replace(MLP, batch_size=batch_size), CORES, ON_MNIST,
-        Row(name, f"MNIST, {batch}, 2 ranks, against the best peer", target, side_unit=EPOCH),
+        Row(name, f"MNIST, {batch}, 2 ranks, against the best peer", target, side_unit=EPOCH, aside=ASIDE),
         Row(f"{name}-ddp", f"{batch}, against DDP of 2 processes", ddp, side_unit=EPOCH, beside=(TORCH_DDP.name,)),
         Row(f"{name}-process", f"{batch}, against one process with 2 threads", process, side_unit=EPOCH,
             beside=(TORCH.name,)),
@@ -72,7 +84,9 @@ def _mnist(batch_size: int, target: float, ddp: float, process: float) -> Case:
 
 def _values(batch_size: int, ranks: int, target: float) -> Case:
     who = "1 rank, against the best peer with 1 thread" if ranks == 1 else "2 ranks, against the best with 2 threads"
-    row = Row(f"values-{batch_size}-{ranks}", f"10-64-64-3, batch {batch_size}, {who}", target, side_unit=EPOCH)
+    row = Row(
+        f"values-{batch_size}-{ranks}", f"10-64-64-3, batch {batch_size}, {who}", target, side_unit=EPOCH, aside=ASIDE
+    )
     return _race(replace(VALUES, batch_size=batch_size), ranks, FLOAT32, row)
 
 
@@ -89,7 +103,7 @@ def _tiny() -> Case:
     return Case(
         (
             Row("tiny", what, 330.0, "us", "at most"),
-            Row("tiny-peers", f"{what}, against the best peer", None, side_unit="us a step"),
+            Row("tiny-peers", f"{what}, against the best peer", None, side_unit="us a step", aside=ASIDE),
         ),
         measure,
     )
@@ -126,7 +140,7 @@ def _bare(batch_size: int, target: float) -> Case:
         (
             Row(name, f"{what}: part of the cores' peak", target, "", side_unit=EPOCH),
             Row(f"{name}-gflops", f"{what}: speed", None, "GFLOP/s"),
-            Row(f"{name}-peers", f"{what}, against the best peer", None, side_unit=EPOCH),
+            Row(f"{name}-peers", f"{what}, against the best peer", None, side_unit=EPOCH, aside=ASIDE),
         ),
         measure,
     )
@@ -170,7 +184,8 @@ def _predict(name: str, what: str, peers: Sequence[Peer], *options: str) -> Case
         bare = {"bare products": Outcome(found["gemm_seconds"]["median"])}
         return {name: Reading(mine, beside), f"{name}-gemm": Reading(mine, bare)}
 
-    rows = [Row(name, f"predict {IMAGES:,} images{what}, against the best torch", 1.1, side_unit="s")]
+    aside = () if options else ASIDE
+    rows = [Row(name, f"predict {IMAGES:,} images{what}, against the best torch", 1.1, side_unit="s", aside=aside)]
     if not options:
         rows.append(Row(f"{name}-gemm", "speed of prediction by that of its bare products", 0.85, "", side_unit="s"))
     return Case(tuple(rows), measure)

@@ -194,6 +194,8 @@ def main() -> None:
     try:
         content = json.loads(args.results.read_text())
         results = [Result.from_dict(result) for result in content["results"]]
+        if not panels(results):
+            raise ValueError("no row with a target was measured")
         picture = args.plot.resolve().relative_to(args.page.resolve().parent)
         text = content_of(content["machine"], content["pairs"], results, picture)
         page = filled(args.page.read_text(), text, args.name)

@@ -18,7 +18,8 @@ class Row:
 
     `target` is what the figure shall be, by `sense`: at least so much, at most, or so near to 1; None for a figure
     that is only given.  `unit` is that of the figure.  A figure of two sides is how many times less the other side has:
-    `side_unit` is that of both, `beside` names the sides that count, and the best of them is the opponent; empty: all.
+    `side_unit` is that of both, `beside` names the other sides, empty for all that a case has, and the best of them is
+    the opponent, except for those that stand `aside`: they are only shown.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Row:
     sense: Literal["at least", "at most", "within"] = "at least"
     side_unit: str = ""
     beside: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ class Result:
 
     @property
     def opponent(self) -> str | None:
-        """The best of the others, by its median; None where there is none."""
-        return min(self.medians, key=lambda name: self.medians[name], default=None)
+        """The best of the others that count, by its median; None where there is none."""
+        rivals = {name: median for name, median in self.medians.items() if name not in self.row.aside}
+        return min(rivals, key=lambda name: rivals[name], default=None)
 
     @property
     def figures(self) -> list[float]:
@@ -141,7 +144,8 @@ class Result:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Result:
         """Return what `to_dict` made data of."""
-        row = Row(**{**{name: data[name] for name in Row.__dataclass_fields__}, "beside": tuple(data["beside"])})
+        sides = {name: tuple(data[name]) for name in ("beside", "aside")}
+        row = Row(**{**{name: data[name] for name in Row.__dataclass_fields__}, **sides})
         others = {name: _outcomes(lists) for name, lists in data["others"].items()}
         return cls(row, _outcomes(data["ours"]), others, data["absent"])
 

@@ -123,13 +123,14 @@ def test_all_that_ran_is_shown_and_why_the_rest_did_not(module: Any) -> None:
 
 def test_the_opponent_is_the_best_by_its_median_that_ran_in_every_pair(module: Any) -> None:
     rows = module("rows")
-    result = rows.Result(rows.Row("r", "r", 1.0, side_unit="s"))
+    result = rows.Result(rows.Row("r", "r", 1.0, side_unit="s", aside=("other precision",)))
     assert (result.opponent, result.figures, result.median, result.met) == (None, [], None, None)
     for slow, quick, now_and_then in ((4.0, 3.0, 1.0), (4.0, 9.0, None), (4.0, 3.0, 1.0)):
         other = rows.Absent("out of luck") if now_and_then is None else rows.Outcome(now_and_then)
         sides = {"slow": rows.Outcome(slow), "quick": rows.Outcome(quick), "now and then": other}
+        sides["other precision"] = rows.Outcome(0.1)
         result.add(rows.Reading(rows.Outcome(2.0), sides))
-    assert result.opponent == "quick"
+    assert result.opponent == "quick" and set(result.medians) == {"slow", "quick", "other precision"}
     assert result.figures == [1.5, 4.5, 1.5] and result.median == 1.5 and result.met
     assert result.absent == {"now and then": "out of luck"}
 
@@ -189,7 +190,11 @@ def test_a_file_of_results_has_what_the_table_needs_one_result_a_line(module: An
     assert table_of(module, back) == table_of(module, found)
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"machine": {}, "pairs": 1, "results": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"machine": {}, "pairs": 1, "results": []}',
+     '{"machine": {}, "pairs": 1, "results": [{"name": "x"}]}'],
+)  # fmt: skip
 def test_a_file_that_holds_no_results_is_one_message(
     module: Any, content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
