@@ -12,6 +12,7 @@ Black and Rogaway: Ciphers with arbitrary finite domains. CT-RSA 2002.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from onotrain._kernels cimport philox as _philox
+from onotrain._kernels.program cimport GO_ON, WRONG_VALUE, Kernel, Moment, at_step, recorded
 
 cdef enum:
     ROUNDS = 8
@@ -36,6 +37,25 @@ cdef inline uint64_t permute(uint64_t x, uint64_t a, const uint64_t* round_key) 
     return left * a + right
 
 
+cdef void shuffled(int64_t start, uint64_t n, uint64_t key, Py_ssize_t count, int64_t* out) noexcept nogil:
+    cdef uint64_t[ROUNDS] round_key
+    cdef uint64_t a = ceil_sqrt(n), x
+    cdef Py_ssize_t j
+    for j in range(ROUNDS):
+        round_key[j] = mix(key + <uint64_t> (j + 1) * <uint64_t> 0x9E3779B97F4A7C15)
+    for j in range(count):
+        x = permute(<uint64_t> (start + j), a, round_key)
+        while x >= n:
+            x = permute(x, a, round_key)
+        out[j] = <int64_t> x
+
+
+cdef int check_length(int64_t n) except -1:
+    if n >= <int64_t> 1 << 62:
+        raise ValueError(f"n: got {n}, expected less than 2^62")
+    return 0
+
+
 def shuffle_positions(
     int64_t start,
     int64_t n,
@@ -43,22 +63,59 @@ def shuffle_positions(
     int64_t[::1] out not None,      # OUT
 ):
     """``out[j] = P_key(start + j)``."""
-    cdef uint64_t[ROUNDS] round_key
-    cdef uint64_t a = 1, x
-    cdef Py_ssize_t j
     if start < 0 or n < 0 or out.shape[0] > n - start:
         raise ValueError(f"positions {start} to {start + out.shape[0]} do not lie in range({n})")
-    if n >= <int64_t> 1 << 62:
-        raise ValueError(f"n: got {n}, expected less than 2^62")
+    check_length(n)
+    if out.shape[0] > 0:
+        with nogil:
+            shuffled(start, n, key, out.shape[0], &out[0])
+
+
+cdef struct Order:
+    int64_t offset
+    int64_t every
+    int64_t own
+    int64_t n
+    Py_ssize_t r
+    const uint64_t* key
+    int64_t* out
+
+
+cdef int run_order(const void* _, const Order* a, const Moment* now) noexcept nogil:
+    cdef int64_t start = a.offset + now.position // a.every * a.own
+    if start < 0 or a.r > a.n - start:
+        return WRONG_VALUE
+    shuffled(start, a.n, a.key[0], a.r, a.out)
+    return GO_ON
+
+
+def batch_order(
+    int64_t position,
+    int64_t offset,
+    int64_t every,
+    int64_t own,
+    int64_t n,
+    const uint64_t[::1] key not None,   # IN  (1,)
+    int64_t[::1] out not None,          # OUT (r,)
+    bint record=False,
+):
+    """`shuffle_positions` from ``offset + position // every * own`` on, with the key of then."""
+    cdef Order a = Order(offset, every, own, n, out.shape[0], NULL, NULL)
+    cdef Moment now = at_step(0)
+    cdef int said
+    check_length(n)
+    if key.shape[0] != 1 or every < 1:
+        raise ValueError(f"expected one key (got {key.shape[0]}), and every (got {every}) of at least 1")
+    a.key = &key[0]
+    if out.shape[0] > 0:
+        a.out = &out[0]
+    if record:
+        return recorded(<Kernel> run_order, NULL, &a, sizeof(a), (key, out), f"positions beyond range({n})")
+    now.position = position
     with nogil:
-        for j in range(ROUNDS):
-            round_key[j] = mix(key + <uint64_t> (j + 1) * <uint64_t> 0x9E3779B97F4A7C15)
-        a = ceil_sqrt(<uint64_t> n)
-        for j in range(out.shape[0]):
-            x = permute(<uint64_t> (start + j), a, round_key)
-            while x >= <uint64_t> n:
-                x = permute(x, a, round_key)
-            out[j] = <int64_t> x
+        said = run_order(NULL, &a, &now)
+    if said == WRONG_VALUE:
+        raise IndexError(f"position {position}: expected positions below {n}")
 
 
 cdef uint64_t ceil_sqrt(uint64_t n) noexcept nogil:

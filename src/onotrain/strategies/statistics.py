@@ -33,6 +33,11 @@ class StepStatistics:
         #: Sum of losses and number of correct samples, as the loss kernels fill them.
         self.losses = self.values[:2]
 
+    @classmethod
+    def of(cls, values: np.ndarray) -> StepStatistics:
+        """Return the statistics of a vector of float64, in its memory."""
+        return cls(values.view(STATISTICS).reshape(()))
+
     @property
     def loss_sum(self) -> float:
         """Sum of the losses of the samples."""
