@@ -18,7 +18,7 @@ from onotrain.nn import Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
-from onotrain.strategies import StepStatistics, Strategy
+from onotrain.strategies import StepStatistics, StepSums, Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import Observers, StepEnd
@@ -196,25 +196,25 @@ class Trainer:
 
         `made` are the statistics of these steps, a row for each.
         """
-        progress, last = self.progress, StepStatistics.of(made[-1])
-        good = len(made) if last.finite else len(made) - 1
-        for loss_sum, right in made[:good, :2].tolist():
+        progress, observer, rows = self.progress, self.components.observer, made.tolist()
+        last, rate = StepSums(*rows[-1]), rates[len(rows) - 1]
+        good = len(rows) if last.finite else len(rows) - 1
+        for loss_sum, right, *_ in rows[:good]:
             progress.loss_sum += loss_sum
             progress.right += right
         progress.steps += good
         progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        rate = rates[len(made) - 1]
         if not last.finite:
             raise self._divergence(
                 f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
                 f"loss {last.loss_sum / max(1, last.samples):g}, "
                 f"squared gradient norm {last.gradient_squares:g}, learning rate {rate:g}"
             )
-        if self.components.observer.watches_steps and last.samples:
-            self.components.observer.stepped(self._step_end(made, rate))
-        if last.stop:
+        if observer.watches_steps and last.samples:
+            observer.stepped(self._step_end(StepSums(*map(sum, zip(*rows, strict=True))), last, rate))
+        if last.stop_requests:
             self._stop()
 
     def _stop(self) -> None:
@@ -232,17 +232,17 @@ class Trainer:
             )
         progress.stopped_by = comm.bcast(observer.stop_reason, root=0)
 
-    def _step_end(self, made: np.ndarray, rate: float) -> StepEnd:
-        """Return what observers learn of some steps."""
-        sums = StepStatistics.of(made.sum(axis=0))
+    def _step_end(self, sums: StepSums, last: StepSums, rate: float) -> StepEnd:
+        """Return what observers learn of some steps: of their sums, and of the last one."""
+        samples = int(sums.samples)
         return StepEnd(
             epoch=self.progress.epoch,
             step=self.progress.steps,
-            samples=sums.samples,
-            loss=sums.loss_sum / sums.samples,
-            accuracy=None if self._regression else sums.correct / sums.samples,
+            samples=samples,
+            loss=sums.loss_sum / samples,
+            accuracy=None if self._regression else sums.correct / samples,
             learning_rate=rate,
-            gradient_norm=math.sqrt(StepStatistics.of(made[-1]).gradient_squares),
+            gradient_norm=math.sqrt(last.gradient_squares),
         )
 
     def _divergence(self, how: str) -> OnotrainError:
