@@ -21,7 +21,7 @@ class Failed(RuntimeError):
 def reason(said: str) -> str:
     """Return the line of a program's error output that says most: a message of onotrain, an exception, or the last."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    for pattern in (r"onotrain: (.+)", r"([\w.]+(?:Error|Exception)\b.*)", "(.+)"):
+    for pattern in (r"onotrain: (?!internal error)(.+)", r"([\w.]+(?:Error|Exception)\b.*)", "(.+)"):
         if found := [match[1] for line in lines if (match := re.match(pattern, line))]:
             return found[-1]
     return "it said nothing"

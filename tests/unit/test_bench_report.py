@@ -312,6 +312,7 @@ def test_a_job_and_its_memory_are_found(module: Any) -> None:
     [
         ("mpirun: x\nonotrain: training.precision: unknown key\n  hint: see y\n", "training.precision: unknown key"),
         ("Traceback:\n  f()\ntorch.X.CppError: no compiler\n\nSet TORCH=1 for more\n", "torch.X.CppError: no compiler"),
+        ("onotrain: internal error on rank 1; report\nTraceback:\n  f()\nKeyError: 'x'\n", "KeyError: 'x'"),
         ("scikit-learn has no dropout\n", "scikit-learn has no dropout"),
         ("", "it said nothing"),
     ],
