@@ -17,6 +17,9 @@ from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
 from onotrain._kernels.program cimport Kernel, Moment, recorded
 
+cdef enum:
+    BLOCK = 1024    # numbers that prediction goes through at a time
+
 
 cdef int check_activation(int activation) except -1:
     if not 0 <= activation < ACTIVATION_COUNT:
@@ -52,29 +55,54 @@ cdef void activate_rows(
     floating* slope,            # IN z, OUT dy/dz  (r, o)
     floating* y,                # OUT (r, o)
 ) noexcept nogil:
-    """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache."""
-    cdef floating[COLUMNS] factor
+    """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache.
+
+    A block is a part of a wide row, or several narrow rows.
+    """
+    cdef floating[2 * COLUMNS] factor
+    cdef floating[COLUMNS] repeated
+    cdef const floating* biases = bias
     cdef floating scale = <floating> (65536. / (65536 - draw.threshold))
-    cdef Py_ssize_t _, first, n, c
-    for _ in range(r):
+    cdef Py_ssize_t together = max(<Py_ssize_t> 1, COLUMNS // max(<Py_ssize_t> 1, o)), rows, first, n, c
+    cdef uint32_t row = draw.row
+    if bias != NULL and together > 1:
+        for c in range(together):
+            memcpy(repeated + c * o, bias, o * sizeof(floating))
+        biases = repeated
+    while r > 0:
+        rows = min(together, r)
         first = 0
         while first < o:
-            n = min(<Py_ssize_t> COLUMNS, o - first)
+            n = rows * o if rows > 1 else min(<Py_ssize_t> COLUMNS, o - first)
             if bias != NULL:
-                for c in range(n):
-                    slope[c] += bias[first + c]
+                add(n, biases + first, slope)
             activate(activation, negative_slope, n, slope, y)
             if draw.threshold:
-                dropout_factors(&draw, <uint32_t> (first // COLUMNS), scale, factor)
+                for c in range(rows):  # each row overwrites what is too much of the one before
+                    draw.row = row + <uint32_t> c
+                    dropout_factors(&draw, <uint32_t> (first // COLUMNS), scale, factor + c * o)
                 # times 0 instead of set to 0: NaN must not vanish
-                for c in range(n):
-                    y[c] *= factor[c]
-                for c in range(n):
-                    slope[c] *= factor[c]
+                multiply(n, factor, y)
+                multiply(n, factor, slope)
             slope += n
             y += n
-            first += COLUMNS
-        draw.row += 1
+            first += n
+        row += <uint32_t> rows
+        r -= rows
+
+
+cdef inline void add(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y += x``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        y[c] += x[c]
+
+
+cdef inline void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y *= x``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        y[c] *= x[c]
 
 
 cdef struct Forward:
@@ -202,13 +230,6 @@ def dense_backward(
         run_dense_backward(in_2d(x), &a, &now)
 
 
-cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
-    """``y *= x``."""
-    cdef Py_ssize_t c
-    for c in range(n):
-        y[c] *= x[c]
-
-
 cdef void multiply_and_sum_rows(
     Py_ssize_t r,
     Py_ssize_t o,
@@ -259,20 +280,22 @@ cdef void predict_rows(
     floating negative_slope,
     floating* y,                # IN z, OUT activation(z + b)  (r, o)
 ) noexcept nogil:
-    cdef floating[COLUMNS] slope  # not asked for, and of no cost in the first-level cache
+    cdef floating[BLOCK] slope  # not asked for, and of no cost in the first-level cache
     cdef Draw keep_all
-    cdef Py_ssize_t _, first, n
+    cdef Py_ssize_t together = max(<Py_ssize_t> 1, BLOCK // max(<Py_ssize_t> 1, o)), rows, first, n
     memset(&keep_all, 0, sizeof(Draw))
-    for _ in range(r):
+    while r > 0:
+        rows = min(together, r)
         first = 0
         while first < o:
-            n = min(<Py_ssize_t> COLUMNS, o - first)
-            memcpy(slope, y, n * sizeof(floating))
+            n = min(<Py_ssize_t> BLOCK, o - first)
+            memcpy(slope, y, rows * n * sizeof(floating))
             activate_rows(
-                1, n, bias + first if bias != NULL else NULL, activation, negative_slope, keep_all, slope, y
+                rows, n, bias + first if bias != NULL else NULL, activation, negative_slope, keep_all, slope, y
             )
-            y += n
-            first += COLUMNS
+            y += rows * n
+            first += n
+        r -= rows
 
 
 cdef struct ElementwiseForward:

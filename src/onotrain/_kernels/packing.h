@@ -51,25 +51,25 @@ INLINE void NAME(transpose_rows)(const REAL *x, ptrdiff_t next_x, int add, REAL 
         NAME(store)(p, add ? NAME(load)(p) + (NAME(vector)) v[i] : (NAME(vector)) v[i]);
     }
 }
-#else
-#define CHUNK 4
 #endif
 
 /* y (n, m) = x (m, n)^T, or y += x^T. */
 static __attribute__((noinline)) void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, int add,
                                                       REAL *y, ptrdiff_t next_y) {
-    const ptrdiff_t columns = n - n % 4;
-    ptrdiff_t i = 0;
+    const ptrdiff_t rows = m - m % 4, columns = n - n % 4, line = 64 / sizeof(REAL);
+    for (ptrdiff_t left = 0; left < columns; left += line) { /* all of a cache line of x at once */
+        const ptrdiff_t right = left + line < columns ? left + line : columns;
+        ptrdiff_t i = 0;
 #if VECTOR_BYTES > 16
-    for (; i + LANES <= m; i += LANES)
-        for (ptrdiff_t j = 0; j < columns; j += CHUNK)
-            NAME(transpose_rows)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
+        for (; i + LANES <= m; i += LANES)
+            for (ptrdiff_t j = left; j < right; j += CHUNK)
+                NAME(transpose_rows)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
 #endif
-    for (; i + 4 <= m; i += 4)
-        for (ptrdiff_t j = 0; j < columns; j += 4)
-            NAME(transpose_four)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
-    const ptrdiff_t rows = i;
-    for (i = 0; i < m; i++)
+        for (; i < rows; i += 4)
+            for (ptrdiff_t j = left; j < right; j += 4)
+                NAME(transpose_four)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
+    }
+    for (ptrdiff_t i = 0; i < m; i++)
         for (ptrdiff_t j = i < rows ? columns : 0; j < n; j++) {
             REAL *p = y + j * next_y + i;
             *p = add ? *p + x[i * next_x + j] : x[i * next_x + j];

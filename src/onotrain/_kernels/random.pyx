@@ -11,7 +11,7 @@ Black and Rogaway: Ciphers with arbitrary finite domains. CT-RSA 2002.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from onotrain._kernels cimport philox as _philox
+from onotrain._kernels.philox cimport COUNTERS, philox_words
 
 cdef enum:
     ROUNDS = 8
@@ -81,8 +81,8 @@ def philox4x32(
     """Philox4x32-10 of one counter: the generator behind the dropout masks, in the open for its known answers."""
     if counter.shape[0] != 4 or key.shape[0] != 2 or out.shape[0] != 4:
         raise ValueError("expected a counter of 4 words, a key of 2 and an out of 4")
-    cdef uint32_t[4] x = [counter[0], counter[1], counter[2], counter[3]]
+    cdef uint32_t[4][COUNTERS] word
     with nogil:
-        _philox.philox(x, key[0], key[1])
+        philox_words(counter[0], counter[1], counter[2], counter[3], key[0], key[1], word)
         for j in range(4):
-            out[j] = x[j]
+            out[j] = word[j][0]

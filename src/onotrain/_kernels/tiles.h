@@ -34,7 +34,7 @@
 #define BLOCK_ROWS 96
 /* Terms of a sum that are added up in one go: that many rows of three vectors of b stay in the caches. */
 #define TERMS 128
-#define PANEL_BYTES (128 << 10)
+#define PANEL_BYTES (256 << 10)
 /* Rows of b so far apart meet in few sets of the caches, and are copied side by side. */
 #define FAR_BYTES 4096
 /* Transposing a number takes as long as that many multiply-adds. */
