@@ -38,9 +38,14 @@ INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const
     }
 }
 
+/* What is done with a block of z, rows `row` and columns `column` and following, while it is in the first-level cache. */
+typedef void (*NAME(follow))(const void *context, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t column, ptrdiff_t columns,
+                             REAL *z, ptrdiff_t next_z);
+
 /* x_weight with the rows of the batch along the vectors: z^T = w x^T. */
-static void NAME(x_weight_rows)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z) {
-    _Alignas(64) REAL columns[PANEL_BYTES / sizeof(REAL)], block[BLOCK_ROWS * MOST_VECTORS * LANES];
+static void NAME(x_weight_rows)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z,
+                                NAME(follow) follow, const void *context) {
+    _Alignas(64) REAL columns[PANEL_BYTES / sizeof(REAL)], block[GROUP_COLUMNS * MOST_VECTORS * LANES];
     ptrdiff_t width;
     for (ptrdiff_t top = 0; top < r; top += width) {
         const int vectors = next_vectors((r - top + LANES - 1) / LANES);
@@ -51,44 +56,66 @@ static void NAME(x_weight_rows)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REA
             const ptrdiff_t count = p + most < i ? most : i - p;
             if (rows < width) memset(columns, 0, count * width * sizeof(REAL));
             NAME(transpose)(rows, count, x + top * i + p, i, 0, columns, width);
-            for (ptrdiff_t j = 0; j < o; j += BLOCK_ROWS) {
-                const ptrdiff_t some = o - j < BLOCK_ROWS ? o - j : BLOCK_ROWS;
-                if (p > 0) NAME(transpose)(rows, some, z + top * o + j, o, 0, block, width);
+            for (ptrdiff_t j = 0; j < o; j += GROUP_COLUMNS) {
+                const ptrdiff_t some = o - j < GROUP_COLUMNS ? o - j : GROUP_COLUMNS;
+                REAL *part = z + top * o + j;
+                if (p > 0) NAME(transpose)(rows, some, part, o, 0, block, width);
                 NAME(panel)(some, vectors, LANES, count, w + j * i + p, i, columns, width, p > 0 ? CONTINUE : SET, ROWS_OF_A,
                             block, width);
-                NAME(transpose)(some, rows, block, width, 0, z + top * o + j, o);
+                NAME(transpose)(some, rows, block, width, 0, part, o);
+                if (p + most >= i) follow(context, top, rows, j, some, part, o);
             }
         }
     }
 }
 
-/* x_weight with the outputs along the vectors: z = x w^T. */
-static void NAME(x_weight_outputs)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z) {
-    _Alignas(64) REAL columns[PANEL_BYTES / sizeof(REAL)];
+/* Columns of w^T for the tiles, panel by panel: `some` rows of w from the first to the last, `count` numbers of each. */
+static void NAME(pack_outputs)(ptrdiff_t some, ptrdiff_t count, const REAL *w, ptrdiff_t next_w, REAL *packed) {
     ptrdiff_t width;
-    for (ptrdiff_t j = 0; j < o; j += width) {
-        const int vectors = next_vectors((o - j + LANES - 1) / LANES);
-        width = vectors * LANES;
-        const ptrdiff_t some = o - j < width ? o - j : width;
-        const ptrdiff_t most = PANEL_BYTES / (ptrdiff_t) sizeof(REAL) / width;
+    for (ptrdiff_t j = 0; j < some; j += width, packed += count * width) {
+        width = next_vectors((some - j + LANES - 1) / LANES) * LANES;
+        const ptrdiff_t columns = some - j < width ? some - j : width;
+        if (columns < width) memset(packed, 0, count * width * sizeof(REAL));
+        NAME(transpose)(columns, count, w + j * next_w, next_w, 0, packed, width);
+    }
+}
+
+/* x_weight with the outputs along the vectors: z = x w^T. */
+static void NAME(x_weight_outputs)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z,
+                                   NAME(follow) follow, const void *context) {
+    _Alignas(64) REAL packed[GROUP_BYTES / sizeof(REAL)];
+    const ptrdiff_t most = GROUP_BYTES / (ptrdiff_t) sizeof(REAL) / GROUP_COLUMNS;
+    for (ptrdiff_t j = 0; j < o; j += GROUP_COLUMNS) {
+        const ptrdiff_t some = o - j < GROUP_COLUMNS ? o - j : GROUP_COLUMNS;
         for (ptrdiff_t p = 0; p == 0 || p < i; p += most) {
             const ptrdiff_t count = p + most < i ? most : i - p;
-            if (some < width) memset(columns, 0, count * width * sizeof(REAL));
-            NAME(transpose)(some, count, w + j * i + p, i, 0, columns, width);
-            NAME(near_panel)(r, vectors, some - (width - LANES), count, x + p, i, columns, width, p > 0 ? CONTINUE : SET,
-                             z + j, o);
+            NAME(pack_outputs)(some, count, w + j * i + p, i, packed);
+            for (ptrdiff_t top = 0; top < r; top += GROUP_ROWS) {
+                const ptrdiff_t rows = r - top < GROUP_ROWS ? r - top : GROUP_ROWS;
+                REAL *part = z + top * o + j;
+                const REAL *panel = packed;
+                ptrdiff_t width;
+                for (ptrdiff_t c = 0; c < some; c += width, panel += count * width) {
+                    const int vectors = next_vectors((some - c + LANES - 1) / LANES);
+                    width = vectors * LANES;
+                    NAME(near_panel)(rows, vectors, some - c < width ? some - c - (width - LANES) : LANES, count,
+                                     x + top * i + p, i, panel, width, p > 0 ? CONTINUE : SET, part + c, o);
+                }
+                if (p + most >= i) follow(context, top, rows, j, some, part, o);
+            }
         }
     }
 }
 
-/* z (r, o) = x (r, i) w (o, i)^T. */
-static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z) {
+/* z (r, o) = x (r, i) w (o, i)^T, and what follows. */
+static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z,
+                                  NAME(follow) follow, const void *context) {
     const ptrdiff_t by_rows = NAME(filled)(r) * o * i + TRANSPOSE_COST * r * (i + o);
     const ptrdiff_t by_outputs = NAME(filled)(o) * r * i + TRANSPOSE_COST * o * i;
     if (by_rows < by_outputs)
-        NAME(x_weight_rows)(r, i, o, x, w, z);
+        NAME(x_weight_rows)(r, i, o, x, w, z, follow, context);
     else
-        NAME(x_weight_outputs)(r, i, o, x, w, z);
+        NAME(x_weight_outputs)(r, i, o, x, w, z, follow, context);
 }
 
 /* dx (r, i) = dz (r, o) w (o, i). */

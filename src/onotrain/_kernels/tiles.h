@@ -35,6 +35,11 @@
 /* Terms of a sum that are added up in one go: that many rows of three vectors of b stay in the caches. */
 #define TERMS 128
 #define PANEL_BYTES (256 << 10)
+/* Outputs of a layer that are computed beside each other, a multiple of a block of dropout's mask (philox.pxd), their
+ * packed weights, a share of the second-level cache, and the rows of the batch. */
+#define GROUP_COLUMNS 128
+#define GROUP_BYTES (512 << 10)
+#define GROUP_ROWS 48
 /* Rows of b so far apart meet in few sets of the caches, and are copied side by side. */
 #define FAR_BYTES 4096
 /* Transposing a number takes as long as that many multiply-adds. */
