@@ -17,7 +17,10 @@ cdef inline void x_weight(
     int r, int i, int o, const floating* x, const floating* weight, floating* z, void* follow,
     const void* context,
 ) noexcept nogil:
-    """``z (r, o) = x (r, i) weight (o, i)^T``, by blocks, with each of which `follow` (follow_float or follow_double) goes on."""
+    """``z (r, o) = x (r, i) weight (o, i)^T``, by blocks, each of which `follow` then goes on with.
+
+    `follow` is a follow_float or follow_double.
+    """
     if not prefer_tiles(r, i, x):
         matmul(False, True, r, o, i, <floating> 1, x, weight, <floating> 0, z)
         if floating is float:
