@@ -12,13 +12,14 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.activations cimport ACTIVATION_COUNT, activate
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
+from onotrain._kernels.elementary cimport LANES
 from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 cdef enum:
-    BLOCK = 1024    # numbers that prediction goes through at a time
+    BLOCK = 2048    # numbers of several rows that are gone through together
 
 
 cdef int check_activation(int activation) except -1:
@@ -61,36 +62,55 @@ cdef void activate_rows(
 
     A block is a part of a wide row, or several narrow rows.
     """
-    cdef floating[2 * COLUMNS] factor
-    cdef floating[COLUMNS] repeated
-    cdef const floating* biases = bias
+    cdef floating[COLUMNS] factor
     cdef floating scale = <floating> (65536. / (65536 - draw.threshold))
-    cdef Py_ssize_t together = COLUMNS // o if next_row == o and 0 < o <= COLUMNS else 1, rows, first, n, c
+    cdef Py_ssize_t together = BLOCK // o if next_row == o and 0 < o <= COLUMNS else 1, rows, first, n, c
     cdef uint32_t row = draw.row
-    if bias != NULL and together > 1:
-        for c in range(together):
-            memcpy(repeated + c * o, bias, o * sizeof(floating))
-        biases = repeated
     while r > 0:
         rows = min(together, r)
         first = 0
         while first < o:
-            n = rows * o if rows > 1 else min(<Py_ssize_t> COLUMNS, o - first)
+            n = min(<Py_ssize_t> COLUMNS, o - first)
             if bias != NULL:
-                add(n, biases + first, slope + first)
-            activate(activation, negative_slope, n, slope + first, y + first)
+                for c in range(rows):
+                    add(n, bias + first, slope + first + c * next_row)
+            activate_vectors(activation, negative_slope, rows * n, slope + first, y + first)
             if draw.threshold:
-                for c in range(rows):  # each row overwrites what is too much of the one before
+                for c in range(rows):
                     draw.row = row + <uint32_t> c
-                    dropout_factors(&draw, block + <uint32_t> (first // COLUMNS), scale, factor + c * o)
-                # times 0 instead of set to 0: NaN must not vanish
-                multiply(n, factor, y + first)
-                multiply(n, factor, slope + first)
+                    dropout_factors(&draw, block + <uint32_t> (first // COLUMNS), scale, factor)
+                    # times 0 instead of set to 0: NaN must not vanish
+                    multiply(n, factor, y + first + c * next_row)
+                    multiply(n, factor, slope + first + c * next_row)
             first += n
         slope += rows * next_row
         y += rows * next_row
         row += <uint32_t> rows
         r -= rows
+
+
+cdef void activate_vectors(
+    int activation, floating negative_slope, Py_ssize_t n, floating* slope, floating* y
+) noexcept nogil:
+    """`activate`, with the last n % LANES numbers as a whole vector: one by one they take longer than all others."""
+    cdef floating[LANES] z, last
+    cdef Py_ssize_t c, rest = n % LANES, whole = n - rest
+    if whole > 0:
+        activate_some(activation, negative_slope, whole, slope, y)
+    if rest > 0:
+        for c in range(LANES):
+            z[c] = 0
+        memcpy(z, slope + whole, rest * sizeof(floating))
+        activate_some(activation, negative_slope, LANES, z, last)
+        memcpy(slope + whole, z, rest * sizeof(floating))
+        memcpy(y + whole, last, rest * sizeof(floating))
+
+
+cdef void activate_some(
+    int activation, floating negative_slope, Py_ssize_t n, floating* slope, floating* y
+) noexcept nogil:
+    """`activate`, compiled once."""
+    activate(activation, negative_slope, n, slope, y)
 
 
 cdef inline void add(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
