@@ -53,21 +53,26 @@ INLINE void NAME(transpose_rows)(const REAL *x, ptrdiff_t next_x, int add, REAL 
 }
 #endif
 
-/* y (n, m) = x (m, n)^T, or y += x^T. */
+/* y (n, m) = x (m, n)^T, or y += x^T.  The last rows and columns that are set are set as parts of a whole block. */
 static __attribute__((noinline)) void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, int add,
                                                       REAL *y, ptrdiff_t next_y) {
-    const ptrdiff_t rows = m - m % 4, columns = n - n % 4, line = 64 / sizeof(REAL);
+    const int again = !add && m >= 4 && n >= 4;
+    const ptrdiff_t rows = again ? m : m - m % 4, columns = again ? n : n - n % 4, line = 64 / sizeof(REAL);
     for (ptrdiff_t left = 0; left < columns; left += line) { /* all of a cache line of x at once */
         const ptrdiff_t right = left + line < columns ? left + line : columns;
         ptrdiff_t i = 0;
 #if VECTOR_BYTES > 16
-        for (; i + LANES <= m; i += LANES)
-            for (ptrdiff_t j = left; j < right; j += CHUNK)
-                NAME(transpose_rows)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
+        for (; i + LANES <= rows || (again && i < rows && rows > LANES); i += LANES)
+            for (ptrdiff_t j = left; j < right; j += CHUNK) {
+                const ptrdiff_t row = i < m - LANES ? i : m - LANES, column = j < n - CHUNK ? j : n - CHUNK;
+                NAME(transpose_rows)(x + row * next_x + column, next_x, add, y + column * next_y + row, next_y);
+            }
 #endif
         for (; i < rows; i += 4)
-            for (ptrdiff_t j = left; j < right; j += 4)
-                NAME(transpose_four)(x + i * next_x + j, next_x, add, y + j * next_y + i, next_y);
+            for (ptrdiff_t j = left; j < right; j += 4) {
+                const ptrdiff_t row = i < m - 4 ? i : m - 4, column = j < n - 4 ? j : n - 4;
+                NAME(transpose_four)(x + row * next_x + column, next_x, add, y + column * next_y + row, next_y);
+            }
     }
     for (ptrdiff_t i = 0; i < m; i++)
         for (ptrdiff_t j = i < rows ? columns : 0; j < n; j++) {
