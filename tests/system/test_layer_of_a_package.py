@@ -113,7 +113,9 @@ def test_it_is_validated_inspected_exported_and_predicted_with(tmp_path: Path, s
     config = tmp_path / "c.yaml"
     config.write_text(json.dumps(toy_layer.configuration("norm", {"name": "allreduce"}, epochs=1)))
     assert launch.onotrain("validate", config, env=site).returncode == 0
-    assert launch.onotrain("train", config, "--output", "run", "--quiet", ranks=2, env=site, cwd=tmp_path).returncode == 0
+    assert (
+        launch.onotrain("train", config, "--output", "run", "--quiet", ranks=2, env=site, cwd=tmp_path).returncode == 0
+    )
     done = launch.onotrain("inspect", "run", "--json", env=site, cwd=tmp_path)
     assert [layer["name"] for layer in json.loads(done.stdout)["layers"]] == ["norm_0", "dense_0", "norm_1", "dense_1"]
     assert launch.onotrain("evaluate", "run", "digits", env=site, cwd=tmp_path).returncode == 0
