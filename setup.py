@@ -41,7 +41,7 @@ LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform(
 # encode is rounded by adding to a product, and is the reference's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
-LEVELLED = ("dense", "softmax", "losses", "update", "gather", "codecs")
+LEVELLED = ("dense", "softmax", "losses", "update", "order", "gather", "codecs")
 # No arithmetic of their own to speed up, or none that matters.
 SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync")
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself

@@ -84,6 +84,7 @@ def test_a_rank_forgets_slices() -> None:
             weight=lambda samples: 1.0 / samples,
             local=lambda batch: own,
             observe=lambda rows, seconds: observed.append((rows, seconds)),
+            repartitions=0,
         ),
         telemetry=Telemetry(lambda: next(ticks)),
         gradient_ready=None,
@@ -95,6 +96,7 @@ def test_a_rank_forgets_slices() -> None:
     gradient.allocate()
     for step, (begin, end) in enumerate(slices()):
         own = Batch(begin, end)
+        strategy.batches.repartitions = step
         statistics.clear()
         gradient(Batch(0, ROWS), step)
         np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 1 / ROWS), rtol=1e-12, atol=1e-15)

@@ -19,7 +19,7 @@ VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
-    "gemm": False, "random": False, "statistics": False, "gather": True, "dense": True, "softmax": True,
+    "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "softmax": True,
     "losses": True, "update": True, "codecs": True,
 }  # fmt: skip
 #: Those that are not chosen by the dtype alone.

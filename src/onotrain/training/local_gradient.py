@@ -60,8 +60,8 @@ class LocalGradient:
         self._targets = np.empty(0)
         self._weights: np.ndarray | None = None
         self._statistics = statistics
-        #: By samples of the batch and this rank's slice of it.
-        self._slices: dict[tuple[int, Batch], _Slice] = {}
+        #: By samples of the batch, and how often the ranks' slices have changed.
+        self._slices: dict[tuple[int, int], _Slice] = {}
 
     def allocate(self) -> None:
         """Allocate buffers as large as this rank's largest micro-batch, and bind the model to the strategy.
@@ -109,12 +109,12 @@ class LocalGradient:
 
     def _of(self, samples: int) -> _Slice:
         """Return this rank's slice of a batch."""
-        local = self._strategy.batches.local(Batch(0, samples))
-        if (samples, local) not in self._slices:
+        key = samples, self._strategy.batches.repartitions
+        if key not in self._slices:
             if len(self._slices) == _SLICES:
                 self._slices.clear()
-            self._slices[samples, local] = _Slice(len(local), self._model.kernels.program(self.record(samples)))
-        return self._slices[samples, local]
+            self._slices[key] = _Slice(self.rows(samples), self._model.kernels.program(self.record(samples)))
+        return self._slices[key]
 
     def rows(self, samples: int) -> int:
         """Return how many rows of a batch this rank computes."""
