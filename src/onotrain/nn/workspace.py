@@ -127,3 +127,8 @@ def private_bytes(plan: Plan, rows: int, *, shared: bool = False) -> int:
     """Return the bytes of a rank's own arrays for training, with those of `SharedWorkspace` left out or not."""
     names = shared_names(plan) if shared else ()
     return place({name: each for name, each in plan.training.items() if name not in names}, rows).nbytes
+
+
+def shared_bytes(plan: Plan, samples: int) -> int:
+    """Return the bytes of the arrays that ranks share for a batch of `samples`."""
+    return sum(plan.training[name].nbytes(samples) for name in shared_names(plan))

@@ -11,6 +11,7 @@ from onotrain.memory import check_memory
 from onotrain.optim import Shard
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.strategies.context import Context
+from onotrain.strategies.memory import Job
 from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.telemetry import Traffic
 
@@ -133,6 +134,12 @@ class WholeReplica(Replica):
         self._shard = Shard.of(
             [tensor.range for tensor in layout], slice(0, layout.size), parameters, state.values(), frozen=layout.frozen
         )
+
+    @staticmethod
+    def memory(job: Job) -> dict[str, int]:
+        """Return the bytes of it."""
+        messages = WorldSum.vectors(job.context) * job.vector
+        return {"parameters": job.vector, "state": job.state, "gradients": job.vector, "messages": messages}
 
     def update(self, learning_rate: float, number: int) -> float:
         """Update all parameters with the gradient, as one shard; return the sum of its squares."""

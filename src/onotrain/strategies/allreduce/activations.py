@@ -28,6 +28,7 @@ from onotrain.strategies.allreduce.replica import ArenaReplica
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
@@ -59,6 +60,12 @@ class SharedActivations(Strategy):
         """
         products = all(tensor.is_product for tensor in context.layout if tensor.trained)
         return products and context.world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return parameters, state and what gradients are made of once, and a rank's other activations."""
+        shared = {"parameters": job.vector, "state": job.state, "activations": job.shared_activations}
+        return Memory(shared, {"activations": job.activations(shared=True)})
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory that all ranks read.  *Collective*."""
