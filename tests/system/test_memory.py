@@ -15,7 +15,7 @@ import launch
 import memory_run
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-SERVER = {"name": "parameter_server"}
+SERVER, TRAINING = {"name": "parameter_server"}, {"epochs": 1, "batch_size": 1500}
 
 
 def configuration(folder: Path, width: int, strategy: Any, **sections: Any) -> Path:
@@ -27,7 +27,7 @@ def configuration(folder: Path, width: int, strategy: Any, **sections: Any) -> P
         "model": {"layers": layers},
         "loss": "cross_entropy",
         "optimizer": "adam",
-        "training": {"epochs": 1, "batch_size": 1500},
+        "training": TRAINING,
         "strategy": strategy,
         **sections,
     }
@@ -55,7 +55,7 @@ def measured(path: Path, ranks: int) -> int:
     [
         (1, "allreduce", {}),
         (2, "allreduce", {}),
-        (2, {"name": "allreduce", "share": "gradients"}, {"training": {"epochs": 1, "batch_size": 1500, "dtype": "float64"}}),
+        (2, {"name": "allreduce", "share": "gradients"}, {"training": {**TRAINING, "dtype": "float64"}}),
         (2, "flat", {"optimizer": "sgd"}),
         (2, {"name": "local_sgd", "period": 2, "inner_state": "keep", "outer": "nesterov"}, {}),
         (3, SERVER, {}),
