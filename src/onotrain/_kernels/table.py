@@ -1,4 +1,4 @@
-"""The kernels of one dtype from one build, as an object."""
+"""The kernels of one dtype and precision from one build, as an object."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 
 from onotrain._kernels import reference, reference_codecs, reference_losses, reference_update
 from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
+from onotrain.known_names import Precision
 
 
 class Kernels:
-    """All kernels of one dtype from one build.
+    """All kernels of one dtype and precision from one build.
 
     The class has their reference implementations, whose signatures and documentation type checkers and editors find
     here; an object of a compiled build has its own in their places.  Arrays are C-contiguous; outputs come last and
@@ -29,6 +30,8 @@ class Kernels:
         Each of `NAMES`; None for the reference implementations.
     program
         Makes a program of calls that these kernels record; None: programs call the kernels from Python.
+    precision
+        What their products are computed in.
     """
 
     gemm = staticmethod(reference.gemm)
@@ -66,8 +69,9 @@ class Kernels:
         path: str,
         kernels: Mapping[str, Callable[..., Any]] | None = None,
         program: Callable[[Sequence[Any]], Program] | None = None,
+        precision: Precision = "full",
     ) -> None:
-        self.dtype, self.path, self._program = dtype, path, program
+        self.dtype, self.path, self._program, self.precision = dtype, path, program, precision
         if kernels is not None:
             vars(self).update({name: kernels[name] for name in NAMES})
 
@@ -109,7 +113,8 @@ class Kernels:
 
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
         """Return kernels with ``wrap(name, kernel)`` in the place of each, also in programs."""
-        return Kernels(self.dtype, self.path, {name: wrap(name, getattr(self, name)) for name in NAMES})
+        wrapped = {name: wrap(name, getattr(self, name)) for name in NAMES}
+        return Kernels(self.dtype, self.path, wrapped, precision=self.precision)
 
 
 #: Names of the kernels.
