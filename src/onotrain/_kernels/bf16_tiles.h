@@ -25,12 +25,20 @@
 #define BF16_TILE_ROWS(vectors) ((vectors) == 3 ? 8 : (vectors) == 2 ? 12 : 16)
 #define BF16_MOST_TILE_ROWS 16
 
-/* A factor as it lies in memory: `next` elements from row to row. */
+/* Tiles that together fetch the lines of the panel of b to come: each of them one with each pair. */
+#define BF16_SHARES (BF16_VECTORS * BF16_TERMS / BF16_PAIRS)
+
+/* A factor as it lies in memory, from some term and lane on: a lane is a row of a or a column of b. */
 typedef struct {
     const float *x;
-    ptrdiff_t next;
+    ptrdiff_t next; /* elements from row to row */
     int across; /* whether the terms of a sum are in rows below each other, not along a row */
 } bf16_factor;
+
+INLINE bf16_factor bf16_from(bf16_factor f, ptrdiff_t term, ptrdiff_t lane) {
+    f.x += f.across ? term * f.next + lane : lane * f.next + term;
+    return f;
+}
 
 /* The first of n lanes. */
 INLINE __mmask16 bf16_first(ptrdiff_t n) { return n >= BF16_LANES ? 0xffff : n > 0 ? (__mmask16) ((1u << n) - 1) : 0; }
@@ -99,9 +107,10 @@ INLINE void bf16_pack(ptrdiff_t lanes, ptrdiff_t terms, const bf16_factor f, con
         }
 }
 
-/* Up to `height` rows of vectors of c, the last of which has these lanes. */
+/* Up to `height` rows of vectors of c, the last of which has these lanes; fetches lines of `ahead`, which will be packed. */
 INLINE void bf16_tile(ptrdiff_t rows, const int height, const int vectors, ptrdiff_t pairs, const uint32_t *a, const uint32_t *b,
-                      int mode, __mmask16 last, float *c, ptrdiff_t next_c) {
+                      bf16_factor ahead, int mode, __mmask16 last, float *c, ptrdiff_t next_c) {
+    const ptrdiff_t lines = ahead.across ? 1 : BF16_TERMS / BF16_LANES; /* of a row */
     __m512 sum[BF16_MOST_TILE_ROWS][BF16_VECTORS];
     UNROLL for (int i = 0; i < BF16_MOST_TILE_ROWS; i++) {
         if (i >= height) break;
@@ -112,6 +121,7 @@ INLINE void bf16_tile(ptrdiff_t rows, const int height, const int vectors, ptrdi
         }
     }
     for (ptrdiff_t q = 0; q < pairs; q++, a++, b += vectors * BF16_LANES) {
+        __builtin_prefetch(ahead.x + q / lines * ahead.next + q % lines * BF16_LANES, 0, 2);
         __m512bh v[BF16_VECTORS];
         UNROLL for (int j = 0; j < BF16_VECTORS; j++) if (j < vectors) v[j] = (__m512bh) _mm512_loadu_si512(b + j * BF16_LANES);
         UNROLL for (int i = 0; i < BF16_MOST_TILE_ROWS; i++) {
@@ -133,14 +143,22 @@ INLINE void bf16_tile(ptrdiff_t rows, const int height, const int vectors, ptrdi
     }
 }
 
+/* What the tile of this number fetches of a panel: a line each of many rows, or all of a few. */
+INLINE bf16_factor bf16_share(bf16_factor panel, ptrdiff_t tile) {
+    const ptrdiff_t share = tile < BF16_SHARES ? tile : BF16_SHARES - 1;
+    if (panel.across) return bf16_from(panel, share / BF16_VECTORS * BF16_PAIRS, share % BF16_VECTORS * BF16_LANES);
+    return bf16_from(panel, 0, share * (BF16_VECTORS * BF16_LANES / BF16_SHARES));
+}
+
 /* All m packed rows beside some vectors of columns. */
 #define BF16_PANEL(count) \
     case count: \
         for (ptrdiff_t i = 0; i < m; i += BF16_TILE_ROWS(count)) \
-            bf16_tile(m - i, BF16_TILE_ROWS(count), count, pairs, a + i * BF16_PAIRS, b, mode, last, c + i * next_c, next_c); \
+            bf16_tile(m - i, BF16_TILE_ROWS(count), count, pairs, a + i * BF16_PAIRS, b, \
+                      bf16_share(ahead, i / BF16_TILE_ROWS(count)), mode, last, c + i * next_c, next_c); \
         break
-static inline void bf16_panel(ptrdiff_t m, int vectors, ptrdiff_t pairs, const uint32_t *a, const uint32_t *b, int mode,
-                              __mmask16 last, float *c, ptrdiff_t next_c) {
+static inline void bf16_panel(ptrdiff_t m, int vectors, ptrdiff_t pairs, const uint32_t *a, const uint32_t *b, bf16_factor ahead,
+                              int mode, __mmask16 last, float *c, ptrdiff_t next_c) {
     switch (vectors) {
         BF16_PANEL(1);
         BF16_PANEL(2);
@@ -157,15 +175,14 @@ INLINE void bf16_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, bf16_factor 
     for (ptrdiff_t i = 0; i < m; i += BF16_ROWS)
         for (ptrdiff_t q = 0; q == 0 || q < depth; q += BF16_TERMS) {
             const ptrdiff_t some = m - i < BF16_ROWS ? m - i : BF16_ROWS, terms = depth - q < BF16_TERMS ? depth - q : BF16_TERMS;
-            const bf16_factor block = {a.x + (a.across ? q * a.next + i : i * a.next + q), a.next, a.across};
-            bf16_pack(some, terms, block, 0, rows, BF16_PAIRS);
+            bf16_pack(some, terms, bf16_from(a, q, i), 0, rows, BF16_PAIRS);
             int vectors;
             for (ptrdiff_t j = 0; j < n; j += vectors * BF16_LANES) {
                 vectors = next_vectors((n - j + BF16_LANES - 1) / BF16_LANES);
                 const ptrdiff_t width = vectors * BF16_LANES, lanes = n - j < width ? n - j : width;
-                const bf16_factor panel = {b.x + (b.across ? q * b.next + j : j * b.next + q), b.next, b.across};
-                bf16_pack(lanes, terms, panel, 1, columns, width);
-                bf16_panel(some, vectors, (terms + 1) / 2, rows, columns, q ? ADD : mode, bf16_first(lanes - width + BF16_LANES),
+                const bf16_factor ahead = j + width < n ? bf16_from(b, q, j + width) : bf16_from(b, q + BF16_TERMS, 0);
+                bf16_pack(lanes, terms, bf16_from(b, q, j), 1, columns, width);
+                bf16_panel(some, vectors, (terms + 1) / 2, rows, columns, ahead, q ? ADD : mode, bf16_first(lanes - width + BF16_LANES),
                            c + i * next_c + j, next_c);
             }
         }
