@@ -44,9 +44,10 @@ BF16 = {"x86_64_v4_bf16": [*V4, "-mavx512bf16"]} if "x86_64_v4" in LEVELS else {
 # encode is rounded by adding to a product, and is the reference's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
-LEVELLED = ("dense", "softmax", "losses", "update", "gather", "codecs")
+LEVELLED = ("dense", "softmax", "losses", "update", "order", "gather", "codecs")
 WITH_PRODUCTS = ("dense", "update")
-SINGLE = ("cpu", "gemm", "program", "random", "sync")  # no arithmetic of their own to speed up, or none that matters
+# No arithmetic of their own to speed up, or none that matters.
+SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync")
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
 
 DIRECTIVES = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 from typing import Any
 
@@ -11,11 +13,12 @@ import pytest
 from kernels.oracle import normal, unset
 from onotrain import _kernels
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import Live
+from onotrain._kernels.recording import Live, PythonCall
 from onotrain.known_names import ACTIVATIONS
 
 ROWS, INPUTS, OUTPUTS = 5, 37, 19
-NOW = {Live.STEP: 7, Live.FIRST_ROW: 3, Live.WEIGHT: 0.25}
+NOW = {Live.STEP: 7, Live.POSITION: 3}
+WEIGHT = 0.25
 
 
 def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
@@ -31,14 +34,15 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
         normal(rng, dtype, ROWS) ** 2,
         normal(rng, dtype, OUTPUTS) ** 2,
     )
-    drawn: list[Any] = [0.3, 11, Live.STEP, 2, Live.FIRST_ROW]
+    rows_of, bias_of = np.array([4, 0, 2]), normal(rng, dtype, INPUTS)
+    drawn: list[Any] = [0.3, 11, Live.STEP, 2, 3]
     gelu = ACTIVATIONS["gelu"]
 
     def made(*shape: int) -> np.ndarray:
         return unset(dtype, *shape)
 
     losses = {
-        name: [logits, slope, rows, outputs, *options, Live.WEIGHT, made(ROWS, OUTPUTS), np.zeros(2)]
+        name: [logits, slope, rows, outputs, *options, WEIGHT, made(ROWS, OUTPUTS), np.zeros(2)]
         for name, options in {
             "binary_cross_entropy": [],
             "squared_error": [],
@@ -53,7 +57,10 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
         ],
         "elementwise_forward": [x, gelu, 0.0, *drawn, made(ROWS, INPUTS), made(ROWS, INPUTS)],
         "elementwise_backward": [slope, dy, made(ROWS, OUTPUTS)],
-        "softmax_cross_entropy": [logits, classes, rows, 0.1, Live.WEIGHT, made(ROWS, OUTPUTS), np.zeros(2)],
+        "gather": [(100 * x).astype(np.uint8), rows_of, bias_of, bias_of, made(3, INPUTS)],
+        "take": [classes[:, None].view(np.uint8), rows_of, np.zeros((3, 4), np.uint8)],
+        "batch_order": [Live.POSITION, 2, 3, 2, 40, np.array([9], np.uint64), np.zeros(5, np.int64)],
+        "softmax_cross_entropy": [logits, classes, rows, 0.1, WEIGHT, made(ROWS, OUTPUTS), np.zeros(2)],
         **losses,
     }  # fmt: skip
 
@@ -89,9 +96,9 @@ def test_python_functions_run_between_kernels(kernels: Kernels, rng: np.random.G
     program = kernels.program(
         [kernels.record("elementwise_backward", x, ones, y), between, kernels.record("elementwise_backward", y, x, z)]
     )
-    program.run(1, 2, 0.5)
+    assert program.run(1, 2) == 1
     (now, first, second), *more = seen
-    assert now == (1, 2, 0.5) and not more
+    assert now == (1, 2, 0, False) and not more
     np.testing.assert_array_equal(first, x)
     assert np.isnan(second).all()
     np.testing.assert_array_equal(z, x * x)
@@ -107,7 +114,7 @@ def test_a_program_keeps_its_arrays(kernels: Kernels) -> None:
         ]
     )
     full(9)  # where the others were, if they are gone
-    program.run(0, 0, 0.0)
+    program.run(0)
     np.testing.assert_array_equal(y, [[15, 15]])
 
 
@@ -122,12 +129,84 @@ def test_arguments_are_checked_when_they_are_recorded(compiled: str) -> None:
 def test_a_class_that_is_none_is_an_error_when_it_runs(kernels: Kernels) -> None:
     targets, dlogits, sums = np.zeros(2, np.int32), np.zeros((2, 3), kernels.dtype), np.zeros(2)
     call = kernels.record(
-        "softmax_cross_entropy", np.zeros((2, 3), kernels.dtype), targets, None, 0.0, Live.WEIGHT, dlogits, sums
+        "softmax_cross_entropy", np.zeros((2, 3), kernels.dtype), targets, None, 0.0, WEIGHT, dlogits, sums
     )
     seen: list[int] = []
     program = kernels.program([call, lambda *now: seen.append(1)])
-    program.run(0, 0, 0.5)
+    program.run(0)
     targets[1] = 3
     with pytest.raises(IndexError, match="targets"):
-        program.run(0, 0, 0.5)
+        program.run(0)
     assert seen == [1]
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_program_makes_several_steps(kernels: Kernels, step: int) -> None:
+    """With the numbers of each, until a call says that it is the last one."""
+    seen: list[tuple[Any, ...]] = []
+
+    def note(*now: Any) -> bool:
+        seen.append(now)
+        return len(seen) == 4
+
+    program = kernels.program([PythonCall(note, Live.STEP, Live.POSITION, Live.INDEX, Live.LATE)])
+    assert program.run(step, 10, 3, 5) == 3
+    assert seen == [(step, 10, 0, False), (step + 1, 15, 1, False), (step + 2, 20, 2, False)]
+    assert program.run(7, steps=3, seconds=0) == 1
+    assert seen[3:] == [(7, 0, 0, True)]
+
+
+def shared(*rows: list[float]) -> np.ndarray:
+    """Return the numbers of ranks, in both places."""
+    return np.array([rows, rows], np.float64)
+
+
+def test_statistics_of_steps_are_summed_over_the_ranks(kernels: Kernels) -> None:
+    """This rank's are published and cleared; the run ends at a request, a late rank, or a number that is not finite."""
+    values, constant, totals = np.array([1.5, 0.0]), np.array([0.0, 2.0]), np.zeros((3, 2))
+    numbers = shared([0, 0, 9, 9], [10.0, 20, 0, 9])
+    program = kernels.program(
+        [
+            kernels.record("publish", values, constant, Live.LATE, Live.STEP, 0, numbers),
+            kernels.record("total", numbers, 1, Live.STEP, Live.INDEX, totals),
+        ]
+    )
+    assert program.run(0, steps=3) == 1  # the other rank asks to stop: its column 1 is 20
+    np.testing.assert_array_equal(totals[0], [11.5, 22.0])
+    np.testing.assert_array_equal(values, 0)
+    numbers[:, 1, 1], constant[1] = 0, 0
+    assert program.run(1, steps=3) == 3
+    np.testing.assert_array_equal(totals, [[10, 0]] * 3)
+    values[0] = np.inf
+    assert program.run(0, steps=3) == 1
+    assert program.run(0, steps=3, seconds=0) == 1
+    numbers[1, 1, 2] = 1  # another rank is late in steps with odd numbers
+    assert program.run(0, steps=3) == 2
+
+
+@pytest.mark.parametrize(("squares", "scale"), [(9.0, 0.5), (0.25, 1.0), (np.nan, 1.0)])
+def test_a_gradient_is_clipped_by_the_squares_of_all_ranks(kernels: Kernels, squares: float, scale: float) -> None:
+    mine, numbers, scalars = np.array([squares / 4, squares / 4]), shared([0, 0], [0, squares / 2]), np.zeros((2, 3))
+    program = kernels.program(
+        [
+            kernels.record("publish_sum", mine, Live.STEP, 0, 1, numbers),
+            kernels.record("clip", numbers, 1, 1.5, Live.STEP, Live.INDEX, scalars),
+        ]
+    )
+    program.run(5, steps=2)
+    np.testing.assert_allclose(scalars, [[scale, 0, 0]] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", _kernels.available()[:-1])
+def test_no_step_is_made_beyond_its_statistics(compiled: str) -> None:
+    compiled_kernels = _kernels.load("float32", compiled)
+    numbers, totals = shared([0, 0, 0]), np.zeros((2, 2))
+    program = compiled_kernels.program([compiled_kernels.record("total", numbers, 1, Live.STEP, Live.INDEX, totals)])
+    with pytest.raises(IndexError, match="more steps than rows of totals"):
+        program.run(0, steps=3)
+
+
+def test_signals_are_looked_for_between_steps(kernels: Kernels) -> None:
+    program = kernels.program([PythonCall(lambda step: os.kill(os.getpid(), signal.SIGINT), Live.STEP)])
+    with pytest.raises(KeyboardInterrupt):
+        program.run(0, steps=3)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from builders import mapping, records, relu
+from feeding import watch
 from onotrain.data.batches import Batch
-from onotrain.data.feed import ArrayFeed
 from onotrain.parallel.world import World
 from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
 from onotrain.training import train
@@ -57,12 +57,11 @@ class Watched:
         self.rows: list[int] = []
         self.weights: list[tuple[int, float]] = []
         self.synchronized: list[int] = []
-        fill, weight, exchange = ArrayFeed.fill, LocalSlices.weight, LocalSlices.exchange
+        weight, exchange = LocalSlices.weight, LocalSlices.exchange
 
-        def filled(feed: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: Any, *more: Any) -> None:
+        def fetched(epoch: int, part: Batch, x: Any, targets: Any) -> None:
             self.positions += [(epoch, position) for position in range(part.begin, part.end)]
             self.rows.append(len(part))
-            fill(feed, epoch, batch, part, x, *more)
 
         def weighed(slices: LocalSlices, samples: int) -> float:
             self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))
@@ -72,7 +71,7 @@ class Watched:
             self.synchronized.append(len(self.rows))
             exchange(slices)
 
-        monkeypatch.setattr(ArrayFeed, "fill", filled)
+        watch(monkeypatch, fetched)
         monkeypatch.setattr(LocalSlices, "weight", weighed)
         monkeypatch.setattr(LocalSlices, "exchange", exchanged)
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from onotrain.parallel.barrier import STATE, make_barrier
+from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.mpi
 def test_nobody_leaves_before_the_last_has_come(world: World) -> None:
     """Two thousand rounds: after each, every rank has written its number of the round; a late one makes all wait."""
     memory = allocate(world.node, {"state": STATE, "rounds": ((world.node.size,), np.int64)})
-    barrier = make_barrier(world, memory["state"])
+    barrier = Barrier(world, memory["state"])
     rng = np.random.default_rng(world.rank)
     for number in range(1, 2001):
         if rng.random() < 0.005:
@@ -34,7 +34,7 @@ def test_a_rank_that_waits_hears_signals(world: World) -> None:
     """The first rank comes when all others have heard one, and lets them go on: they are not deaf to TERM."""
     node = world.node
     memory = allocate(node, {"state": STATE, "heard": ((node.size,), np.int64)})
-    barrier, heard = make_barrier(world, memory["state"]), memory["heard"]
+    barrier, heard = Barrier(world, memory["state"]), memory["heard"]
 
     def hear(number: int, frame: object) -> None:
         heard[node.rank] = 1
@@ -53,4 +53,4 @@ def test_a_rank_that_waits_hears_signals(world: World) -> None:
 
 def test_too_little_memory_for_its_state(world: World) -> None:
     with pytest.raises(ValueError, match="expected 16"):
-        make_barrier(world, np.zeros(8, np.int64))()
+        Barrier(world, np.zeros(8, np.int64))()

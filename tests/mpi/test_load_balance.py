@@ -86,7 +86,7 @@ def test_a_resumed_run_goes_on_with_its_cut(world: World, place: Path, monkeypat
 
     monkeypatch.setattr(LocalSlices, "local", remember)
     train(few, world.comm, output=place / "run", resume=True)
-    assert seen == [cut[world.rank]] * (BALANCED_STEPS - 1)
+    assert set(seen) == {cut[world.rank]}
 
 
 def test_a_slow_rank_updates_less_too(world: World, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +95,9 @@ def test_a_slow_rank_updates_less_too(world: World, place: Path, monkeypatch: py
     updated: list[int] = []
     record = Optimizer.record
 
-    def remember(self: Optimizer, updates: Any) -> RecordedUpdate:
+    def remember(self: Optimizer, updates: Any, steps: int) -> RecordedUpdate | None:
         updated.append(sum(len(shard.parameters) for _, shard in updates))
-        return record(self, updates)
+        return record(self, updates, steps)
 
     monkeypatch.setattr(Optimizer, "record", remember)
     train(config("throughput", {"epochs": 1}), world.comm, output=place / "run")

@@ -12,10 +12,10 @@ import pytest
 
 import builders
 from builders import mapping, refused, relu
+from feeding import batches, fill
 from many_files import COLUMNS, ROWS, write_hdf5, write_parquet
 from onotrain import _kernels
 from onotrain.data import streams
-from onotrain.data.batches import batches
 from onotrain.data.dataset import DataSpec
 from onotrain.data.hdf5_stream import Hdf5Stream
 from onotrain.data.normalization import Normalization
@@ -106,7 +106,7 @@ def test_every_sample_once_an_epoch(
         for batch in batches(feed.samples, batch_size):
             part = batch.slice(world.rank, world.size)
             x, y = np.empty((len(part), 3)), np.empty(len(part), np.int32)
-            feed.fill(epoch, batch, part, x, y)
+            fill(feed, epoch, batch, part, x, y)
             np.testing.assert_array_equal(x, whole[y])
             for rows in world.comm.allgather(y.tolist()):
                 seen += rows

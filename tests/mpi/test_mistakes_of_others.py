@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 
 import builders
 from builders import at_start, filled, mapping, prepare, records
+from onotrain._kernels.recording import Live, PythonCall
 from onotrain.errors import NumericsError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.parallel.world import World
@@ -239,18 +239,15 @@ def test_8_a_nan_of_one_worker_ends_the_run_on_all_ranks(
     enough_ranks(world, options)
     record = Model.record
 
-    def poisoned(self: Model, x: Any, targets: Any, loss_sums: Any, **more: Any) -> Any:
-        program = record(self, x, targets, loss_sums, **more)
+    def poisoned(self: Model, x: Any, targets: Any, weight: float, loss_sums: Any, **more: Any) -> Any:
+        def poison(of: str, step: int) -> None:
+            if step == 9 and len(x) and what == of:
+                (x if what == "features" else loss_sums).flat[0] = np.nan
 
-        def run(step: int, first_row: int, weight: float) -> None:
-            bad = step == 9 and len(x)
-            if bad and what == "features":
-                x[0, 0] = np.nan
-            program.run(step, first_row, weight)
-            if bad and what == "loss":
-                loss_sums[0] = np.nan
-
-        return SimpleNamespace(run=run)
+        calls = record(self, x, targets, weight, loss_sums, **more)
+        return [
+            PythonCall(poison, "features", Live.STEP), *calls, PythonCall(poison, "loss", Live.STEP)
+        ]  # fmt: skip
 
     if world.rank == world.size - 1:
         monkeypatch.setattr(Model, "record", poisoned)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from builders import mapping, refused
+from feeding import watch
 from onotrain.data.batches import Batch
-from onotrain.data.feed import ArrayFeed
 from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 from onotrain.training import Result, run_data, train
@@ -51,16 +51,12 @@ def config(place: Path, partition: Any, strategy: Any = FEDERATED, **training: A
 def watched(world: World, monkeypatch: pytest.MonkeyPatch, *arguments: Any, **options: Any) -> tuple[Result, list[Any]]:
     """Train; return also the samples and labels that each rank got, by epoch."""
     got: dict[int, list[np.ndarray]] = {}
-    fill = ArrayFeed.fill
 
-    def remember(
-        self: ArrayFeed, epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray, *weights: Any
-    ) -> None:
-        fill(self, epoch, batch, part, x, targets, *weights)
+    def remember(epoch: int, part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         got.setdefault(epoch, []).append(np.stack([x[:, 0].astype(int), targets]))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ArrayFeed, "fill", remember)
+        watch(patch, remember)
         result = train(*arguments, world.comm, **options)
     mine = {epoch: np.concatenate(chunks, axis=1) for epoch, chunks in got.items()}
     return result, world.comm.allgather(mine)

@@ -49,8 +49,8 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         x = model.rows(begin, end)
         x[:] = features[begin:end]
         statistics.clear()
-        program = model.record(x, classes[begin:end], statistics.losses, seed=7, begin=begin)
-        program.run(number, begin, 1.0 / samples)
+        calls = model.record(x, classes[begin:end], 1.0 / samples, statistics.losses, seed=7, begin=begin)
+        model.kernels.program(calls).run(number)
         strategy.step(0.01, number, samples, statistics, synchronize=False)
         all_statistics.append(tuple(statistics.values))
     return all_statistics

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
+from feeding import batches, fill
 from onotrain import _kernels
 from onotrain.data import streams
-from onotrain.data.batches import batches
 from onotrain.data.dataset import DataSpec
 from onotrain.data.feed import ArrayFeed
 from onotrain.data.hdf5_stream import Hdf5Stream
@@ -82,7 +82,7 @@ def test_every_sample_once_an_epoch_in_the_order_of_the_seed(
             x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
             for chunk in part.micro_batches(2):
                 rows = slice(chunk.begin - part.begin, chunk.end - part.begin)
-                feed.fill(epoch, batch, chunk, x[rows], y[rows])
+                fill(feed, epoch, batch, chunk, x[rows], y[rows])
             np.testing.assert_array_equal(x[:, 0], y)
             np.testing.assert_array_equal(x[:, 1], y * COLUMNS + 1)
             for rows_of_rank in world.comm.allgather(y.tolist()):
@@ -121,7 +121,7 @@ def test_a_rank_that_lags_finds_its_samples(
         for batch in batches(feed.samples, batch_size):
             part = batch.slice(world.rank, world.size)
             x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
-            feed.fill(epoch, batch, part, x, y)
+            fill(feed, epoch, batch, part, x, y)
             np.testing.assert_array_equal(x[:, 0], y)
     feed.close()
 
@@ -149,7 +149,7 @@ def test_a_file_that_fits_in_one_window_is_in_the_order_of_memory(
             orders = []
             for source in (memory, feed):
                 x, y = np.empty((len(part), COLUMNS), np.float32), np.empty(len(part), np.int32)
-                source.fill(epoch, batch, part, x, y)
+                fill(source, epoch, batch, part, x, y)
                 orders.append(y)
             np.testing.assert_array_equal(*orders)
             world.barrier()

@@ -16,13 +16,13 @@ WAITING = """\
 import os, sys, time
 from pathlib import Path
 from onotrain.parallel import guard
-from onotrain.parallel.barrier import STATE, make_barrier
+from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 
 def main():
     world = World.connect()
-    barrier = make_barrier(world, allocate(world.node, {"state": STATE})["state"])
+    barrier = Barrier(world, allocate(world.node, {"state": STATE})["state"])
     Path(f"new.{world.rank}").write_text(str(os.getpid()))
     os.rename(f"new.{world.rank}", f"process.{world.rank}")
     if world.rank == int(sys.argv[1]):

@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feeding import batches, fill
 from onotrain import _kernels
-from onotrain.data.batches import Batch, batches
+from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.data.normalization import Normalization
 from onotrain.seeds import key
@@ -28,21 +29,13 @@ def test_batches_slices_and_micro_batches_partition_an_epoch(samples: int, size:
     assert position == samples
 
 
-@given(st.integers(1, 200), st.integers(1, 40), st.integers(0, 12))
-def test_an_epoch_goes_on_where_it_was(samples: int, size: int, done: int) -> None:
-    """Starting after some batches yields the remaining ones."""
-    every = list(batches(samples, size))
-    start = every[min(done, len(every)) - 1].end if done else 0
-    assert list(batches(samples, size, start)) == every[min(done, len(every)) :]
-
-
 def take(feed: ArrayFeed, epoch: int, batch: Batch, ranks: int) -> np.ndarray:
     """Return the targets that all ranks together get of a batch."""
     got = []
     for rank in range(ranks):
         part = batch.slice(rank, ranks)
         x, y = np.empty((len(part), 2), np.float32), np.empty(len(part), np.int32)
-        feed.fill(epoch, batch, part, x, y)
+        fill(feed, epoch, batch, part, x, y)
         np.testing.assert_array_equal(x[:, 0], y)
         np.testing.assert_allclose(x[:, 1], (y / 255 - 0.5) / 0.25, rtol=1e-5, atol=1e-6)
         got.append(y)

@@ -66,8 +66,11 @@ class Case:
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:
         """Return the mean loss of the batch's rows and leave their part of the gradient."""
         loss_sums = np.zeros(2)
-        program = self.model.record(self.x[rows], self.targets[rows], loss_sums, seed=11, accumulate=accumulate)
-        program.run(4, rows.start or 0, 1.0 / ROWS)
+        calls = self.model.record(
+            self.x[rows], self.targets[rows], 1.0 / ROWS, loss_sums, seed=11, begin=rows.start or 0,
+            accumulate=accumulate,
+        )  # fmt: skip
+        self.model.kernels.program(calls).run(4)
         return float(loss_sums[0]) / ROWS
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import builders
+from onotrain._kernels.recording import PythonCall
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
 from onotrain.strategies import BatchShape, StepStatistics
@@ -41,7 +42,8 @@ class Network:
         """Return the gradient of some rows as memory that was made for them has it."""
         self.model.reserve(end - begin)
         x, targets = FEATURES[begin:end].copy(), TARGETS[begin:end].copy()
-        self.model.record(x, targets, np.zeros(2), seed=0).run(0, begin, weight)
+        calls = self.model.record(x, targets, weight, np.zeros(2), seed=0, begin=begin)
+        self.model.kernels.program(calls).run(0)
         return self.gradient
 
 
@@ -67,9 +69,12 @@ def test_a_rank_forgets_slices() -> None:
         model.reserve(shape.rows)
         model.bind(network.parameters, network.gradient)
 
-    def fill(epoch: int, batch: Batch, part: Batch, x: np.ndarray, targets: np.ndarray, weights: None) -> None:
-        seen.extend([weakref.ref(x), weakref.ref(targets)])
+    def fill(part: Batch, x: np.ndarray, targets: np.ndarray) -> None:
         x[:], targets[:] = FEATURES[part.begin : part.end], TARGETS[part.begin : part.end]
+
+    def recorded(samples: int, part: Batch, x: np.ndarray, targets: np.ndarray, weights: None) -> list[Any]:
+        seen.extend([weakref.ref(x), weakref.ref(targets)])
+        return [PythonCall(fill, part, x, targets)]
 
     alone: Any = SimpleNamespace(comm=SimpleNamespace(rank=0, size=1), node=SimpleNamespace(size=1))
     ticks = map(float, count())
@@ -79,19 +84,21 @@ def test_a_rank_forgets_slices() -> None:
             weight=lambda samples: 1.0 / samples,
             local=lambda batch: own,
             observe=lambda rows, seconds: observed.append((rows, seconds)),
+            repartitions=0,
         ),
         telemetry=Telemetry(lambda: next(ticks)),
         gradient_ready=None,
         bind=bind,
     )
-    feed: Any = SimpleNamespace(samples=ROWS, fill=fill, weighted=False, output_weights=None)
+    feed: Any = SimpleNamespace(samples=ROWS, record=recorded, weighted=False, output_weights=None)
     statistics = StepStatistics()
     gradient = LocalGradient(CONFIG, alone, network.model, strategy, feed, Injection(), statistics)
     gradient.allocate()
     for step, (begin, end) in enumerate(slices()):
         own = Batch(begin, end)
+        strategy.batches.repartitions = step
         statistics.clear()
-        gradient(Batch(0, ROWS), 0, step)
+        gradient(Batch(0, ROWS), step)
         np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 1 / ROWS), rtol=1e-12, atol=1e-15)
         assert statistics.samples == end - begin and observed[-1] == (end - begin, 1.0)
     found = in_use(seen)

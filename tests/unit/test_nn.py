@@ -142,11 +142,11 @@ def test_the_model_says_which_gradients_are_final() -> None:
     net.bind(parameters, gradient)
     net.reserve(6)
     seen: list[tuple[int, np.ndarray]] = []
-    program = net.record(
-        np.ones((6, 6)), np.zeros(6, np.int32), np.zeros(2), seed=1,
+    calls = net.record(
+        np.ones((6, 6)), np.zeros(6, np.int32), 1.0, np.zeros(2), seed=1,
         gradient_ready=lambda offset: seen.append((offset, gradient[offset:].copy())),
     )  # fmt: skip
-    program.run(0, 0, 1.0)
+    net.kernels.program(calls).run(0)
     second = next(tensor.offset for tensor in net.layout if tensor.name == "dense_1/weight")
     assert [offset for offset, _ in seen] == [second, second, 0]
     for offset, values in seen:
@@ -201,10 +201,10 @@ def ten_steps() -> list[float]:
     state = {name: net.layout.zeros() for name in optimizer.state_names}
     shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
     losses, loss_sums = [], np.zeros(2)
-    program = net.record(x, targets, loss_sums, seed=3)
+    program = net.kernels.program(net.record(x, targets, 1 / 20, loss_sums, seed=3))
     for step in range(10):
         loss_sums[:] = 0
-        program.run(step, 0, 1 / 20)
+        program.run(step)
         losses.append(float(loss_sums[0]) / 20)
         optimizer.update(shard, gradient[None], 0.02, step + 1, lambda values: None)
     return losses

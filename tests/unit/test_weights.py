@@ -14,6 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 import builders
 import networks
+from feeding import fill
 from onotrain import load
 from onotrain._kernels import load as load_kernels
 from onotrain.config import Config, LossOptions
@@ -98,7 +99,7 @@ def test_a_feed_gives_each_sample_its_weight() -> None:
         load_kernels("float32"), weights=(numbers / 10).astype(np.float32),
     )  # fmt: skip
     x, y, w = np.empty((7, 1), np.float32), np.empty(7, np.int32), np.empty(7, np.float32)
-    feed.fill(1, Batch(5, 12), Batch(5, 12), x, y, w)
+    fill(feed, 1, Batch(5, 12), Batch(5, 12), x, y, w)
     assert feed.weighted and len(set(y.tolist())) == 7
     np.testing.assert_allclose(w, y / 10, rtol=1e-6)
 

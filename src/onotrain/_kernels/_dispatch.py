@@ -21,14 +21,14 @@ VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
-    "gemm": False, "random": False, "gather": True, "dense": True, "softmax": True, "losses": True, "update": True,
-    "codecs": True,
+    "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "softmax": True,
+    "losses": True, "update": True, "codecs": True,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")
 _BF16 = {"x86_64_v4": "x86_64_v4_bf16"}
 #: Kernels that are not chosen by the dtype alone.
-_UNIFORM = ("gather", "shuffle_positions")
+_UNIFORM = ("gather", "take", "shuffle_positions", "batch_order", "publish", "publish_sum", "total", "clip")
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
 
@@ -116,7 +116,7 @@ def load(dtype: DTypeLike, build: str | None = None, precision: Precision = "ful
         compiled = import_module(f"onotrain._kernels.{level}.{module}" if levelled else f"onotrain._kernels.{module}")
         functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
     of_dtype = {name: function[_C_NAMES[kind.name]] for name, function in functions.items() if name not in _UNIFORM}
-    own = {"gather": _gather(functions["gather"], kind), "shuffle_positions": functions["shuffle_positions"]}
+    own = {name: functions[name] for name in _UNIFORM} | {"gather": _gather(functions["gather"], kind)}
     return Kernels(kind, build, of_dtype | own, import_module("onotrain._kernels.program").Program, precision)
 
 
@@ -151,10 +151,13 @@ def _gather(fused: Any, kind: np.dtype[Any]) -> Callable[..., None]:
         np.dtype(name): fused[c_name, "double" if name == "float64" else own, own] for name, c_name in _STORAGE.items()
     }
 
-    def gather(source: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray, out: np.ndarray) -> None:
+    def gather(
+        source: np.ndarray, index: np.ndarray, shift: np.ndarray, scale: np.ndarray, out: np.ndarray,
+        record: bool = False,
+    ) -> Any:  # fmt: skip
         kernel = by_storage.get(source.dtype)
         if kernel is None:
             raise ValueError(f"source: got {source.dtype}, expected uint8, float32 or float64")
-        kernel(source, index, shift, scale, out)
+        return kernel(source, index, shift, scale, out, record)
 
     return gather

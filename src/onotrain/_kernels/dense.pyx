@@ -15,7 +15,7 @@ from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
 from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
-from onotrain._kernels.program cimport Kernel, Moment, recorded
+from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 
 cdef int check_activation(int activation) except -1:
@@ -24,16 +24,16 @@ cdef int check_activation(int activation) except -1:
     return 0
 
 
-cdef Draw make_draw(double dropout, uint64_t seed, long long layer) except *:
+cdef Draw make_draw(double dropout, uint64_t seed, long long layer, long long first_row) except *:
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: got {dropout}, expected a rate of at least 0 and below 1")
     cdef uint32_t threshold = min(<uint32_t> (dropout * 65536 + 0.5), <uint32_t> 65535)
-    return Draw(seed, 0, <uint32_t> layer, 0, threshold)
+    return Draw(seed, 0, <uint32_t> layer, <uint32_t> first_row, threshold)
 
 
 cdef inline Draw at(Draw draw, const Moment* now) noexcept nogil:
-    """Return a draw for the first row of a step."""
-    draw.step, draw.row = <uint32_t> now.step, <uint32_t> now.first_row
+    """Return a draw for a step."""
+    draw.step = <uint32_t> now.step
     return draw
 
 
@@ -117,8 +117,8 @@ def dense_forward(
 ):
     """``y = dropout(activation(z))`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
-    cdef Draw draw = make_draw(dropout, seed, layer)
-    cdef Moment now = Moment(step, first_row, 0)
+    cdef Draw draw = make_draw(dropout, seed, layer, first_row)
+    cdef Moment now = at_step(step)
     cdef Forward a = Forward(
         r, i, o, activation, negative_slope, draw, in_2d(weight), in_1d(bias), out_2d(slope), out_2d(y)
     )
@@ -182,7 +182,7 @@ def dense_backward(
     `shared` says that other ranks read dw.
     """
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
-    cdef Moment now = Moment(0, 0, 0)
+    cdef Moment now = at_step(0)
     cdef Backward a = Backward(
         r, i, o, accumulate, shared, in_2d(weight), in_2d(slope), out_2d(dy), out_2d(dx), out_2d(dw), out_1d(db)
     )
@@ -310,8 +310,8 @@ def elementwise_forward(
 ):
     """``y = dropout(activation(x))`` and ``slope = dy/dx``."""
     cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
-    cdef Draw draw = make_draw(dropout, seed, layer)
-    cdef Moment now = Moment(step, first_row, 0)
+    cdef Draw draw = make_draw(dropout, seed, layer, first_row)
+    cdef Moment now = at_step(step)
     cdef ElementwiseForward a = ElementwiseForward(r, i, activation, negative_slope, draw, out_2d(slope), out_2d(y))
     check_activation(activation)
     expect_shape("slope", slope, r, i)
@@ -347,7 +347,7 @@ def elementwise_backward(
 ):
     """``dx = dy * slope``."""
     cdef Py_ssize_t r = slope.shape[0], i = slope.shape[1]
-    cdef Moment now = Moment(0, 0, 0)
+    cdef Moment now = at_step(0)
     cdef ElementwiseBackward a = ElementwiseBackward(r * i, in_2d(dy), out_2d(dx))
     expect_shape("dy", dy, r, i)
     expect_shape("dx", dx, r, i)

@@ -13,7 +13,7 @@ from cython cimport floating
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
 from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, total
-from onotrain._kernels.program cimport Kernel, Moment, recorded
+from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 cdef enum:
     BLOCK = 256     # elements whose losses wait in the first-level cache for their sum
@@ -147,6 +147,7 @@ cdef int check(
 cdef struct OutputLoss:
     Kind kind
     double delta
+    double weight
     Py_ssize_t r
     Py_ssize_t o
     const void* targets
@@ -166,10 +167,10 @@ cdef int run_output_loss(const floating* z, const OutputLoss* a, const Moment* n
     if a.kind == BINARY_CROSS_ENTROPY:
         a.loss_sums[1] += right_rows(a.r, a.o, z, target, output_weights != NULL)
     if row_weights == NULL and output_weights == NULL:
-        add_loss(a.kind, <floating> a.delta, a.r * a.o, z, target, NULL, <floating> now.weight, dz, a.loss_sums)
+        add_loss(a.kind, <floating> a.delta, a.r * a.o, z, target, NULL, <floating> a.weight, dz, a.loss_sums)
     else:
         add_weighted_loss(
-            a.kind, <floating> a.delta, a.r, a.o, z, target, row_weights, output_weights, now.weight, dz, a.loss_sums
+            a.kind, <floating> a.delta, a.r, a.o, z, target, row_weights, output_weights, a.weight, dz, a.loss_sums
         )
     return 0
 
@@ -200,11 +201,11 @@ cdef object output_loss(
     const floating[::1] row_weights, const floating[::1] output_weights, double weight, floating[:, ::1] dlogits,
     double[::1] loss_sums, bint record,
 ):
-    cdef Moment now = Moment(0, 0, weight)
+    cdef Moment now = at_step(0)
     check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
     cdef OutputLoss a = OutputLoss(
-        kind, delta, logits.shape[0], logits.shape[1], in_2d(targets), in_1d(row_weights), in_1d(output_weights),
-        out_2d(dlogits), &loss_sums[0],
+        kind, delta, weight, logits.shape[0], logits.shape[1], in_2d(targets), in_1d(row_weights),
+        in_1d(output_weights), out_2d(dlogits), &loss_sums[0],
     )
     if record:
         return recorded(

@@ -1,12 +1,20 @@
 """Kernels whose arguments are checked and kept, to be run later, and many times, without the GIL."""
 
 cdef struct Moment:
-    # What changes from one run of a program to the next.
+    # What changes from one step to the next.
     long long step          # optimiser step, counted from 0
-    long long first_row     # row of the global batch at which this rank's rows begin
-    double weight           # 1 / samples of the global batch
+    long long position      # of the epoch, at which the global batch begins
+    long long index         # number of the step among those of the run, counted from 0
+    bint late               # whether the time of the run is over
 
-#: Runs on the arguments that were kept: `x`, an array, gives its dtype.  Returns 0, or not 0 if a value is wrong.
+cdef enum:
+    # What a kernel returns.
+    GO_ON = 0
+    WRONG_VALUE = 1
+    LAST_STEP = 2           # the run ends after this step
+    RAISED = -1             # a Python exception is set
+
+#: Runs on the arguments that were kept: `x`, an array, gives its dtype.
 ctypedef int (*Kernel)(const void* x, const void* arguments, const Moment* now) noexcept nogil
 
 
@@ -15,7 +23,8 @@ cdef class Call:
     cdef const void* x
     cdef void* arguments
     cdef tuple kept         # arrays that the arguments point to
-    cdef str complaint      # what a result other than 0 means
+    cdef str complaint      # what a wrong value means
 
 
 cdef Call recorded(Kernel kernel, const void* x, const void* arguments, size_t nbytes, tuple kept, str complaint)
+cdef Moment at_step(long long step) noexcept nogil

@@ -1,7 +1,11 @@
 """Programs: calls of kernels that were checked once, run one after the other in C."""
 
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
+
+from onotrain._kernels.clock cimport clock_seconds
 
 
 cdef class Call:
@@ -20,6 +24,11 @@ cdef Call recorded(Kernel kernel, const void* x, const void* arguments, size_t n
     memcpy(call.arguments, arguments, nbytes)
     call.kernel, call.x, call.kept, call.complaint = kernel, x, kept, complaint
     return call
+
+
+cdef Moment at_step(long long step) noexcept nogil:
+    """Return the moment of a kernel that is not recorded but run at once."""
+    return Moment(step, 0, 0, False)
 
 
 cdef class _Segment:
@@ -49,17 +58,22 @@ cdef class _Segment:
         free(self.x)
         free(self.arguments)
 
-    cdef int run(self, const Moment* now) except -1:
+    cdef int run(self, const Moment* now) except RAISED:
+        """Run all calls; return whether one of them says that this is the last step."""
         cdef Py_ssize_t n
-        cdef int wrong = 0
+        cdef int said, last = GO_ON
         with nogil:
             for n in range(self.count):
-                wrong = self.kernels[n](self.x[n], self.arguments[n], now)
-                if wrong:
+                said = self.kernels[n](self.x[n], self.arguments[n], now)
+                if said == LAST_STEP:
+                    last = LAST_STEP
+                elif said != GO_ON:
                     break
-        if wrong:
+            else:
+                said = GO_ON
+        if said == WRONG_VALUE:
             raise IndexError((<Call> self.calls[n]).complaint)
-        return 0
+        return RAISED if said == RAISED else last
 
 
 cdef class Program:
@@ -68,7 +82,8 @@ cdef class Program:
     Parameters
     ----------
     calls
-        Each a `Call`, or a Python function of step, first row and weight, which divides the program.
+        Each a `Call`, or a Python function of step, position, index and lateness (`Moment`), which divides the program
+            and may return True: this is the last step.
     """
 
     cdef list parts
@@ -87,26 +102,44 @@ cdef class Program:
         if together:
             self.parts.append(_Segment(together))
 
-    def run(self, long long step, long long first_row, double weight):
-        """Run all calls.
+    def run(self, long long step, long long position=0, long long steps=1, long long stride=0, double seconds=INFINITY):
+        """Run all calls once for each of some steps, between which signals are looked for.
 
         Parameters
         ----------
         step
-            Optimiser step, counted from 0.
-        first_row
-            Row of the global batch at which this rank's rows begin.
-        weight
-            1 / samples of the global batch.
+            The first optimiser step, counted from 0.
+        position
+            Position of the epoch at which the first global batch begins.
+        steps
+            Their number, if no call ends the run.
+        stride
+            Samples of a global batch.
+        seconds
+            How long until steps are `late`, which a call may take for a reason to end the run.
+
+        Returns
+        -------
+        int
+            Steps that were made.
 
         Raises
         ------
         IndexError
             An array holds a value that is wrong, such as the number of no class.
         """
-        cdef Moment now = Moment(step, first_row, weight)
-        for part in self.parts:
-            if isinstance(part, _Segment):
-                (<_Segment> part).run(&now)
-            else:
-                part(step, first_row, weight)
+        cdef Moment now = Moment(step, position, 0, False)
+        cdef double end = clock_seconds() + seconds
+        cdef bint last = False
+        while now.index < steps and not last:
+            PyErr_CheckSignals()
+            now.late = clock_seconds() >= end
+            for part in self.parts:
+                if isinstance(part, _Segment):
+                    last |= (<_Segment> part).run(&now) == LAST_STEP
+                else:
+                    last |= part(now.step, now.position, now.index, now.late) is True
+            now.step += 1
+            now.position += stride
+            now.index += 1
+        return now.index

@@ -9,7 +9,7 @@ from libc.stdint cimport int32_t
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
 from onotrain._kernels.elementary cimport exp, total
-from onotrain._kernels.program cimport Kernel, Moment, recorded
+from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 cdef enum:
     BLOCK = 256     # exponentials that wait in the first-level cache for their sum
@@ -55,6 +55,7 @@ cdef struct CrossEntropy:
     Py_ssize_t r
     Py_ssize_t o
     double label_smoothing
+    double weight
     const int32_t* targets
     const void* row_weights
     void* dlogits
@@ -65,9 +66,9 @@ cdef int run_cross_entropy(const floating* z, const CrossEntropy* a, const Momen
     cdef Py_ssize_t o = a.o, q, c, best
     cdef const floating* row_weights = <const floating*> a.row_weights
     cdef floating* dz = <floating*> a.dlogits
-    cdef double hit = 1 - a.label_smoothing, miss = a.label_smoothing / o if o > 0 else 0, share = now.weight
+    cdef double hit = 1 - a.label_smoothing, miss = a.label_smoothing / o if o > 0 else 0, share = a.weight
     cdef double denominator, loss, spread, losses = 0, right = 0
-    cdef floating factor, offset = <floating> (now.weight * miss)
+    cdef floating factor, offset = <floating> (a.weight * miss)
     cdef int32_t target
     if first_outside(a.r, a.targets, o) >= 0:
         return 1
@@ -82,7 +83,7 @@ cdef int run_cross_entropy(const floating* z, const CrossEntropy* a, const Momen
             loss -= miss * spread
         if row_weights != NULL:
             loss *= row_weights[q]
-            share = now.weight * row_weights[q]
+            share = a.weight * row_weights[q]
             offset = <floating> (share * miss)
         losses += loss
         right += best == target and loss == loss  # NaN is never right
@@ -115,7 +116,7 @@ def softmax_cross_entropy(
     """
     cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], bad
     cdef const int32_t* target = &targets[0] if targets.shape[0] > 0 else NULL
-    cdef Moment now = Moment(0, 0, weight)
+    cdef Moment now = at_step(0)
     cdef int wrong
     expect("length of targets", targets.shape[0], r)
     if row_weights is not None:
@@ -125,7 +126,7 @@ def softmax_cross_entropy(
         expect("rows of dlogits", dlogits.shape[0], r)
         expect("columns of dlogits", dlogits.shape[1], o)
     cdef CrossEntropy a = CrossEntropy(
-        r, o, label_smoothing, target, in_1d(row_weights), out_2d(dlogits), &loss_sums[0]
+        r, o, label_smoothing, weight, target, in_1d(row_weights), out_2d(dlogits), &loss_sums[0]
     )
     if record:
         return recorded(

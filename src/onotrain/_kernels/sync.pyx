@@ -1,12 +1,15 @@
-"""A barrier of the ranks that share memory.
+"""The barrier of the ranks that share memory.
 
 Sense-reversing: the last rank to arrive resets the count and moves the generation on, for which the others wait; first
 spinning, which costs well under a microsecond where every rank has a core, then giving the core away, without which
 ranks that outnumber the cores would wait for a whole time slice of the scheduler at every barrier.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetObject
 from libc.stdint cimport int64_t
+
+from onotrain._kernels.clock cimport clock_seconds
+from onotrain._kernels.program cimport GO_ON, RAISED, Kernel, Moment, at_step, recorded
 
 cdef extern from *:
     """
@@ -56,12 +59,47 @@ cdef extern from *:
     bint onotrain_spin(int64_t* generation, int64_t mine, int64_t spins) nogil
     bint onotrain_yield(int64_t* generation, int64_t mine, int64_t nanoseconds) nogil
 
-#: How long a waiting rank looks at the generation before it looks for signals, and calls `waiting` [ns].
 cdef enum:
+    #: How long a waiting rank looks at the generation before it looks for signals, and calls `waiting` [ns].
     LOOK_NS = 2000000
 
 
-def barrier(int64_t[::1] state not None, int64_t size, int64_t spins, waiting not None):
+cdef struct Barrier:
+    int64_t* state
+    int64_t size
+    int64_t spins
+    void* waiting
+    double* waited
+
+
+cdef int look(void* waiting) noexcept with gil:
+    """Look for signals, and call what is to be called meanwhile; RAISED: with the exception set."""
+    try:
+        PyErr_CheckSignals()
+        (<object> waiting)()
+    except BaseException as error:
+        PyErr_SetObject(type(error), error)
+        return RAISED
+    return GO_ON
+
+
+cdef int run_barrier(const void* _, const Barrier* a, const Moment* now) noexcept nogil:
+    cdef double began = clock_seconds()
+    cdef int64_t* generation = a.state + 8
+    cdef int64_t mine = onotrain_arrive(a.state, generation, a.size)
+    cdef bint done = onotrain_spin(generation, mine, a.spins)
+    while not done:
+        done = onotrain_yield(generation, mine, LOOK_NS)
+        if not done and look(a.waiting) == RAISED:
+            return RAISED
+    a.waited[0] += clock_seconds() - began
+    return GO_ON
+
+
+def barrier(
+    int64_t[::1] state not None, int64_t size, int64_t spins, waiting not None, double[::1] waited not None,
+    bint record=False,
+):
     """Wait for all ranks.  *Collective* over the `size` ranks that share `state`.
 
     Parameters
@@ -76,19 +114,20 @@ def barrier(int64_t[::1] state not None, int64_t size, int64_t spins, waiting no
     waiting
         Called without arguments every few milliseconds of a wait.  What it raises, or the handler of a signal, ends the
         wait; this rank counts as having come, so the barrier is of no use any more.
+    waited
+        The seconds are added to it, ``(1,)``.
     """
-    if state.shape[0] < 16:
-        raise ValueError(f"state: got {state.shape[0]} elements, expected 16")
-    cdef int64_t* count = &state[0]
-    cdef int64_t* generation = &state[8]
-    cdef int64_t mine
-    cdef bint done
+    if state.shape[0] < 16 or waited.shape[0] != 1:
+        raise ValueError(f"state and waited: got {state.shape[0]} and {waited.shape[0]} elements, expected 16 and 1")
+    cdef Barrier a = Barrier(&state[0], size, spins, <void*> waiting, &waited[0])
+    cdef Moment now = at_step(0)
+    cdef int said
+    if record:
+        return recorded(<Kernel> run_barrier, NULL, &a, sizeof(a), (state, waiting, waited), "")
     with nogil:
-        mine = onotrain_arrive(count, generation, size)
-        done = onotrain_spin(generation, mine, spins)
-    while not done:
-        with nogil:
-            done = onotrain_yield(generation, mine, LOOK_NS)
-        if not done:
-            PyErr_CheckSignals()
-            waiting()
+        said = run_barrier(NULL, &a, &now)
+    raise_if_set(said)
+
+
+cdef int raise_if_set(int said) except RAISED:
+    return said

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from onotrain._kernels import reference, reference_codecs, reference_losses, reference_update
+from onotrain._kernels import (
+    reference,
+    reference_batch,
+    reference_codecs,
+    reference_losses,
+    reference_statistics,
+    reference_update,
+)
 from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
 from onotrain.known_names import Precision
 
@@ -36,7 +43,9 @@ class Kernels:
 
     gemm = staticmethod(reference.gemm)
     shuffle_positions = staticmethod(reference.shuffle_positions)
+    batch_order = staticmethod(reference_batch.batch_order)
     gather = staticmethod(reference.gather)
+    take = staticmethod(reference_batch.take)
     dense_forward = staticmethod(reference.dense_forward)
     dense_backward = staticmethod(reference.dense_backward)
     dense_predict = staticmethod(reference.dense_predict)
@@ -54,6 +63,10 @@ class Kernels:
     sum_gradients = staticmethod(reference_update.sum_gradients)
     sum_of_squares = staticmethod(reference_update.sum_of_squares)
     add_scaled = staticmethod(reference_update.add_scaled)
+    publish = staticmethod(reference_statistics.publish)
+    publish_sum = staticmethod(reference_statistics.publish_sum)
+    total = staticmethod(reference_statistics.total)
+    clip = staticmethod(reference_statistics.clip)
     largest_magnitude = staticmethod(reference_codecs.largest_magnitude)
     encode_half = staticmethod(reference_codecs.encode_half)
     decode_half = staticmethod(reference_codecs.decode_half)
@@ -94,21 +107,31 @@ class Kernels:
         self, rule: Any, scalars: np.ndarray, grads: np.ndarray, inputs: np.ndarray | None, shared: bool,
         state: tuple[np.ndarray, ...], out: np.ndarray, squares: np.ndarray,
     ) -> Any:  # fmt: skip
-        """Return a call of `update` for a `program`: with the `scalars` (float64) of then, to ``squares[0]``.
+        """Return a call of `update` for a `program`: with the scalars of then, to ``squares[0]``.
 
-        Parameters are those of `update`; there are as many scalars now as then.
+        Parameters are those of `update`, but `scalars`: float64 ``(steps, n)``, a row for each step of a run.
         """
         if self._program is not None:
-            known = tuple(scalars.tolist())
+            known = tuple(scalars[0].tolist())
             return self.update(rule, known, grads, inputs, shared, state, None, out, record=(scalars, squares))  # type: ignore[call-arg]
 
-        def update() -> None:
-            squares[0] = self.update(rule, tuple(scalars.tolist()), grads, inputs, shared, state, None, out)
+        def update(index: int) -> None:
+            squares[0] = self.update(rule, tuple(scalars[index].tolist()), grads, inputs, shared, state, None, out)
 
-        return PythonCall(update)
+        return PythonCall(update, Live.INDEX)
+
+    def record_sum(self, grads: np.ndarray, out: np.ndarray, squares: np.ndarray) -> Any:
+        """Return a call of `sum_gradients` for a `program`: the sum of squares goes to ``squares[0]``."""
+        if self._program is not None:
+            return self.sum_gradients(grads, out, record=(None, squares))  # type: ignore[call-arg]
+
+        def sum_gradients() -> None:
+            squares[0] = self.sum_gradients(grads, out)
+
+        return PythonCall(sum_gradients)
 
     def program(self, calls: Sequence[Any]) -> Program:
-        """Return a program of recorded calls, and of Python functions of step, first row and weight."""
+        """Return a program of recorded calls, and of Python functions of the moment (see `Live`)."""
         return PythonProgram(calls) if self._program is None else self._program(calls)
 
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, total_of_squares
-from onotrain._kernels.program cimport Kernel, Moment, recorded
+from onotrain._kernels.program cimport WRONG_VALUE, Kernel, Moment, at_step, recorded
 from onotrain._kernels.rules cimport MOST_SCALARS, SUM, Rule, Step, apply, rule_of
 from onotrain._kernels.tiles cimport SET, dz_x_tiles
 from onotrain._kernels.vectors cimport (
@@ -39,7 +39,7 @@ def update(
     tuple state not None,                       # IN, OUT (n,) each
     const floating[::1] param,                  # IN  (n,), or None: they are in out
     floating[::1] out not None,                 # IN, OUT (n,), may be a row of grads
-    tuple record=None,                          # scalars for later, and OUT (1,) for the sum of squares, float64
+    tuple record=None,      # scalars for later (steps, n), and OUT (1,) for the sum of squares, float64
 ):
     """Apply an update rule: new parameters, or what the rule makes instead."""
     cdef Step step
@@ -56,18 +56,19 @@ def update(
         a = state[0]
     if len(state) > 1:
         b = state[1]
-    return checked[floating](step, grads, inputs, a, b, param, out, record)
+    return checked[floating](step, own, grads, inputs, a, b, param, out, record)
 
 
 def sum_gradients(
     const floating[:, :] grads not None,        # IN  (k, n)
     floating[::1] out not None,                 # OUT (n,), may be a row of grads
+    tuple record=None,                          # as of `update`
 ):
     """``out = row 0 + row 1 + ...``; returns the sum of squares of out."""
     cdef Step step
     memset(&step, 0, sizeof(Step))
     step.rule = SUM
-    return checked[floating](step, grads, None, None, None, None, out, None)
+    return checked[floating](step, 0, grads, None, None, None, None, out, record)
 
 
 cdef struct Update:
@@ -80,7 +81,8 @@ cdef struct Update:
     void* state2
     const void* param
     void* out
-    const double* scalars   # of the step as it runs; NULL: those of `step`
+    const double* scalars   # of the steps of a run, one after the other; NULL: those of `step`
+    Py_ssize_t steps
     Py_ssize_t own          # how many of them belong to the rule
     double* squares
 
@@ -94,10 +96,14 @@ cdef int run_update(const floating* rows, const Update* u, const Moment* now) no
     cdef floating* out = <floating*> u.out
     cdef unsigned rounding
     cdef Py_ssize_t index
+    cdef const double* scalars
     if u.scalars != NULL:
-        step.scale, step.penalty, step.shrink = u.scalars[0], u.scalars[1], u.scalars[2]
+        if now.index >= u.steps:
+            return WRONG_VALUE
+        scalars = u.scalars + now.index * (COMMON_SCALARS + u.own)
+        step.scale, step.penalty, step.shrink = scalars[0], scalars[1], scalars[2]
         for index in range(u.own):
-            step.scalars[index] = u.scalars[COMMON_SCALARS + index]
+            step.scalars[index] = scalars[COMMON_SCALARS + index]
     rounding = flush_subnormals()
     if x == NULL:
         u.squares[0] = run(&step, u.n, rows, a, b, p, out)
@@ -111,6 +117,7 @@ cdef int run_update(const floating* rows, const Update* u, const Moment* now) no
 
 cdef object checked(
     Step step,
+    Py_ssize_t own,                 # scalars of the rule
     const floating[:, :] grads,
     const floating[:, ::1] inputs,
     floating[::1] state1,           # or None
@@ -122,8 +129,9 @@ cdef object checked(
     """Check the shapes, and run the rule or record it."""
     cdef Py_ssize_t n = out.shape[0], k = grads.shape[0], i = 1 if inputs is None else inputs.shape[1]
     cdef double squares
-    cdef double[::1] scalars = None, written = None
-    cdef Moment now = Moment(0, 0, 0)
+    cdef double[:, ::1] scalars = None
+    cdef double[::1] written = None
+    cdef Moment now = at_step(0)
     if k < 1:
         raise ValueError("grads: got no rows, expected at least one")
     if grads.shape[1] > 1 and grads.strides[1] != sizeof(floating):  # the rows may lie anywhere
@@ -147,16 +155,17 @@ cdef object checked(
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
     if i > BLOCK_INPUTS and i * <Py_ssize_t> sizeof(floating) % VECTOR_BYTES != 0:
         step.shared = False  # blocks begin within rows
-    cdef Update u = Update(step, n, i, grads.shape[1], x, a, b, p, o, NULL, 0, &squares)
+    cdef Update u = Update(step, n, i, grads.shape[1], x, a, b, p, o, NULL, 0, 0, &squares)
     if record is not None:
         scalars, written = record
         expect("length of squares", written.shape[0], 1)
-        if not COMMON_SCALARS <= scalars.shape[0] <= COMMON_SCALARS + MOST_SCALARS:
-            raise ValueError(f"scalars: got {scalars.shape[0]}")
-        u.scalars, u.own, u.squares = &scalars[0], scalars.shape[0] - COMMON_SCALARS, &written[0]
+        u.squares = &written[0]
+        if scalars is not None:
+            expect("columns of scalars", scalars.shape[1], COMMON_SCALARS + own)
+            u.scalars, u.steps, u.own = &scalars[0, 0], scalars.shape[0], own
         return recorded(
             <Kernel> run_update[floating], rows, &u, sizeof(u),
-            (grads, inputs, state1, state2, param, out, scalars, written), "",
+            (grads, inputs, state1, state2, param, out, scalars, written), "more steps than scalars",
         )
     with nogil:
         run_update(rows, &u, &now)

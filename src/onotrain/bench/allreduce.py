@@ -23,7 +23,7 @@ from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import agreed
-from onotrain.parallel.barrier import STATE, make_barrier
+from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.collectives import all_reduce
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
@@ -68,7 +68,7 @@ def run(world: World, sizes: Sequence[int], budget_s: float, say: Say) -> dict[s
 def _barriers(world: World, budget_s: float) -> dict[str, Any]:
     """Return the time of the node's barrier and of MPI's, over a node and over all ranks."""
     state = allocate(world.node, {"barrier": STATE})["barrier"]
-    calls: list[Call] = [make_barrier(world, state), world.node.Barrier, world.barrier]
+    calls: list[Call] = [Barrier(world, state), world.node.Barrier, world.barrier]
     times = measure(calls, budget_s, world.comm)
     return {
         name: time.to_dict()
@@ -105,7 +105,7 @@ def _node_sum(world: World, kernels: _kernels.Kernels, length: int) -> tuple[np.
     arena = allocate(
         world.node, {"rows": ((world.node.size, length), _DTYPE), "sum": ((length,), _DTYPE), "barrier": STATE}
     )
-    barrier = make_barrier(world, arena["barrier"])
+    barrier = Barrier(world, arena["barrier"])
     part = ParameterLayout([("vector", (length,))], _DTYPE).shard(world.node.rank, world.node.size)
     rows, total = arena["rows"][:, part], arena["sum"][part]
 

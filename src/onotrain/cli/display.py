@@ -98,6 +98,8 @@ class Bar(Lines):
         Width of the terminal [characters].
     """
 
+    each_step = False
+
     def __init__(self, columns: int) -> None:
         super().__init__(columns=columns)
         from rich.progress import BarColumn, Progress, TextColumn

@@ -23,9 +23,3 @@ class Batch:
     def micro_batches(self, count: int) -> Iterator[Batch]:
         """Cut the batch into `count` micro-batches, for gradient accumulation."""
         return (self.slice(index, count) for index in range(count))
-
-
-def batches(samples: int, batch_size: int, start: int = 0) -> Iterator[Batch]:
-    """Yield the global batches of an epoch from position `start` on; the last may be short."""
-    for begin in range(start, samples, batch_size):
-        yield Batch(begin, min(begin + batch_size, samples))

@@ -7,11 +7,12 @@ slice.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels.recording import Live
 from onotrain.data.batches import Batch
 from onotrain.data.normalization import Normalization
 from onotrain.data.sample_pool import Pool
@@ -33,21 +34,26 @@ class Feed(Protocol):
     #: missing.
     output_weights: np.ndarray | None
 
-    def fill(
-        self,
-        epoch: int,
-        batch: Batch,
-        part: Batch,
-        x: np.ndarray,
-        targets: np.ndarray,
-        weights: np.ndarray | None = None,
-    ) -> None:
-        """Write the samples at the positions of `part` of `epoch` to ``x`` and ``targets``, which are as long as it.
+    def begin_epoch(self, epoch: int) -> None:
+        """Take the samples in the order of this epoch from now on."""
+        ...
 
-        ``weights``, ``(r,)``, are written too unless they are None, which they must be where samples have none.
+    def record(
+        self, samples: int, part: Batch, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    ) -> list[Any]:
+        """Return the calls that fetch samples of a batch, for a program (`onotrain._kernels.Kernels.program`).
 
-        *Collective* over the node where the data are streamed: the same `batch`, of which `part` is this rank's
-        local slice, or a micro-batch of that.
+        They write to ``x`` and ``targets``, which are as long as `part`, and to ``weights``, ``(r,)``, unless they are
+        None, which they must be where samples have none.
+
+        *Collective* over the node where the data are streamed: the same steps.
+
+        Parameters
+        ----------
+        samples
+            Of the global batch, which begins at the position at which the program runs.
+        part
+            Which rows of it: this rank's local slice, or a micro-batch of that.
         """
         ...
 
@@ -90,36 +96,41 @@ class ArrayFeed:
     ) -> None:
         self._features, self._targets, self._pool, self._weights = features, targets, pool, weights
         self.weighted, self.output_weights = weights is not None, output_weights
-        self._index = index if pool is None else pool.index
+        numbers = index if pool is None else pool.index
+        self._index = None if numbers is None else np.ascontiguousarray(numbers)
         self._kernels, self._seed = kernels, seed
         self._shift, self._scale = normalization.for_storage(features.dtype, features.shape[1], kernels.dtype)
         self._own = len(features) if self._index is None else len(self._index)
         self.samples = self._own if pool is None else pool.samples
         self.windows, self.pools = 1, () if pool is None else pool.sizes
-        self._key = (-1, 0)
-        self._positions = np.empty(0, np.int64)
+        #: Of the epoch's order.
+        self._key = np.zeros(1, np.uint64)
 
-    def fill(
-        self,
-        epoch: int,
-        batch: Batch,
-        part: Batch,
-        x: np.ndarray,
-        targets: np.ndarray,
-        weights: np.ndarray | None = None,
-    ) -> None:
+    def begin_epoch(self, epoch: int) -> None:
+        """Choose the key of the epoch's order."""
+        purpose = ("order", epoch) if self._pool is None else ("order", epoch, self._pool.number)
+        self._key[0] = key(self._seed, *purpose)
+
+    def record(
+        self, samples: int, part: Batch, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    ) -> list[Any]:
         """Gather, normalise and copy; no communication."""
-        if self._key[0] != epoch:
-            purpose = ("order", epoch) if self._pool is None else ("order", epoch, self._pool.number)
-            self._key = (epoch, key(self._seed, *purpose))
-        if len(self._positions) < len(part):
-            self._positions = np.empty(len(part), np.int64)
-        rows = self._positions[: len(part)]
-        begin = part.begin if self._pool is None else self._pool.begin(batch, part)
-        self._kernels.shuffle_positions(begin, self._own, self._key[1], rows)
+        if not len(part):
+            return []
+        record = self._kernels.record
+        numbers = rows = np.empty(len(part), np.int64)
+        offset, every, own = (part.begin, 1, 1) if self._pool is None else self._pool.place(samples, part)
+        calls = [record("batch_order", Live.POSITION, offset, every, own, self._own, self._key, numbers)]
         if self._index is not None:
-            rows = self._index[rows]
-        self._kernels.gather(self._features, rows, self._shift, self._scale, x)
-        np.take(self._targets, rows, axis=0, out=targets, mode="clip")
+            rows = np.empty_like(numbers)
+            calls.append(record("take", _as_bytes(self._index), numbers, _as_bytes(rows)))
+        calls.append(record("gather", self._features, rows, self._shift, self._scale, x))
+        calls.append(record("take", _as_bytes(self._targets), rows, _as_bytes(targets)))
         if weights is not None and self._weights is not None:
-            np.take(self._weights, rows, out=weights, mode="clip")
+            calls.append(record("take", _as_bytes(self._weights), rows, _as_bytes(weights)))
+        return calls
+
+
+def _as_bytes(array: np.ndarray) -> np.ndarray:
+    """Return an array, C-contiguous, as uint8 ``(rows, bytes)`` in the same memory."""
+    return array.reshape(len(array), -1).view(np.uint8)

@@ -33,10 +33,13 @@ class Positions:
         whole, rest = divmod(self.samples, self.batch_size)
         return whole * len(self._of(self.batch_size)) + len(self._of(rest))
 
-    def before(self, batch: Batch, position: int) -> int:
-        """Return how many of the rank's positions come before one in its slice of `batch`."""
-        within = position - batch.begin - self._of(len(batch)).begin
-        return batch.begin // self.batch_size * len(self._of(self.batch_size)) + within
+    def place(self, samples: int, part: Batch) -> tuple[int, int, int]:
+        """Return where `part` of its slice of a batch of `samples` begins among the rank's positions.
+
+        Three numbers: it is ``first + begin // every * own`` for the batch that begins at `begin`.
+        """
+        first = part.begin - self._of(samples).begin
+        return first, self.batch_size, len(self._of(self.batch_size))
 
     def _of(self, length: int) -> Batch:
         return self.local(Batch(0, length))
@@ -76,6 +79,6 @@ class Pool:
         counts = {} if self.counts is None else {"label_counts": self.counts.tolist()}
         return {"samples": list(self.sizes), **counts}
 
-    def begin(self, batch: Batch, part: Batch) -> int:
-        """Return which of the rank's positions is the first of `part`, which is of its local slice of `batch`."""
-        return self.positions.before(batch, part.begin) if len(part) else 0
+    def place(self, samples: int, part: Batch) -> tuple[int, int, int]:
+        """Return where `part` of the rank's slice begins among its positions: see `Positions.place`."""
+        return self.positions.place(samples, part)

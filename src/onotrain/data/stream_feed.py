@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from onotrain._kernels import Kernels
+from onotrain._kernels.recording import Live, PythonCall
 from onotrain.data.batches import Batch
 from onotrain.data.normalization import Normalization
 from onotrain.data.stream import BlockOrder
@@ -74,6 +75,7 @@ class StreamFeed:
     ) -> None:
         self._node, self._stream, self._targets, self._kernels = node, stream, targets, kernels
         self._weights, self.weighted, self.output_weights = weights, weights is not None, output_weights
+        self._epoch = 0
         self._shift, self._scale = normalization.for_storage(stream.dtype, stream.features, kernels.dtype)
         largest = np.sort(np.diff(stream.edges))[::-1]
         window_rows = window_mib * _MIB // (stream.features * stream.dtype.itemsize)
@@ -93,6 +95,21 @@ class StreamFeed:
 
     def _order(self, edges: np.ndarray, blocks: int, keys: Any, index: np.ndarray | None, epoch: int) -> BlockOrder:
         return BlockOrder(edges, blocks, epoch, keys, self._kernels.shuffle_positions, index)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Take the samples in the order of this epoch from now on."""
+        self._epoch = epoch
+
+    def record(
+        self, samples: int, part: Batch, x: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    ) -> list[Any]:
+        """Take the samples from the windows, which all ranks of the node enter: Python."""
+
+        def fill(position: int) -> None:
+            batch = Batch(position, position + samples)
+            self.fill(self._epoch, batch, Batch(position + part.begin, position + part.end), x, targets, weights)
+
+        return [PythonCall(fill, Live.POSITION)]
 
     def fill(
         self,

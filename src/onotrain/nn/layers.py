@@ -55,10 +55,12 @@ class Layer(Protocol):
         """
         ...
 
-    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+    def forward(
+        self, record: Record, x: np.ndarray, seed: int, first_row: int, slope: np.ndarray, y: np.ndarray
+    ) -> None:  # fmt: skip
         """Record what writes the output for ``x (r, i)`` to ``y (r, o)`` and its derivative to ``slope (r, o)``.
 
-        `seed` is that of the dropout masks.
+        `seed` is that of the dropout masks, `first_row` where in the global batch these rows begin.
         """
         ...
 
@@ -143,11 +145,13 @@ class Dense:
         self.activation, self.dropout = activation or self.activation, dropout
         return True
 
-    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+    def forward(
+        self, record: Record, x: np.ndarray, seed: int, first_row: int, slope: np.ndarray, y: np.ndarray
+    ) -> None:  # fmt: skip
         """``y`` and ``slope = dy/dz`` with ``z = x W^T + b``."""
         record(
             "dense_forward", x, self._weight, self._bias, self.activation.code, self.activation.negative_slope,
-            self.dropout, seed, Live.STEP, self._index, Live.FIRST_ROW, slope, y,
+            self.dropout, seed, Live.STEP, self._index, first_row, slope, y,
         )  # fmt: skip
 
     def backward(
@@ -194,11 +198,13 @@ class Elementwise:
     ) -> None:
         """Do nothing: there are no parameters."""
 
-    def forward(self, record: Record, x: np.ndarray, seed: int, slope: np.ndarray, y: np.ndarray) -> None:
+    def forward(
+        self, record: Record, x: np.ndarray, seed: int, first_row: int, slope: np.ndarray, y: np.ndarray
+    ) -> None:  # fmt: skip
         """``y`` and ``slope = dy/dx``."""
         record(
             "elementwise_forward", x, self.activation.code, self.activation.negative_slope, self.dropout,
-            seed, Live.STEP, self._index, Live.FIRST_ROW, slope, y,
+            seed, Live.STEP, self._index, first_row, slope, y,
         )  # fmt: skip
 
     def backward(

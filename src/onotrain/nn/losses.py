@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import Live, PythonCall
+from onotrain._kernels.recording import PythonCall
 from onotrain.config.loss import PLUGINS
 from onotrain.config.options import LossOptions, Task
 from onotrain.errors import UsageError
@@ -96,6 +96,7 @@ class Loss(ABC):
         self,
         logits: np.ndarray,
         targets: np.ndarray,
+        weight: float,
         dlogits: np.ndarray,
         loss_sums: np.ndarray,
         row_weights: np.ndarray | None,
@@ -103,7 +104,7 @@ class Loss(ABC):
     ) -> Any:
         """Return the call of the loss with these arrays, for a program (`onotrain._kernels.Kernels.program`)."""
         weights: dict[str, Any] = some_weights(row_weights, output_weights)
-        return PythonCall(partial(self, **weights), logits, targets, Live.WEIGHT, dlogits, loss_sums)
+        return PythonCall(partial(self, **weights), logits, targets, weight, dlogits, loss_sums)
 
     @property
     def weighs_rows(self) -> bool:
@@ -187,6 +188,7 @@ class _KernelLoss(Loss):
         self,
         logits: np.ndarray,
         targets: np.ndarray,
+        weight: float,
         dlogits: np.ndarray,
         loss_sums: np.ndarray,
         row_weights: np.ndarray | None,
@@ -194,7 +196,7 @@ class _KernelLoss(Loss):
     ) -> Any:
         """Record the kernel."""
         own = self._arguments(self.options, output_weights)
-        return self._kernels.record(self._kernel, logits, targets, row_weights, *own, Live.WEIGHT, dlogits, loss_sums)
+        return self._kernels.record(self._kernel, logits, targets, row_weights, *own, weight, dlogits, loss_sums)
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from onotrain._kernels import Kernels, empty
-from onotrain._kernels.recording import Program, PythonCall
+from onotrain._kernels.recording import PythonCall
 from onotrain.nn import losses
 from onotrain.nn.layers import KINDS, Layer, Stack
 from onotrain.nn.layout import ParameterLayout
@@ -43,7 +43,7 @@ class Model:
         self.inputs = inputs
         self.outputs = stack.width
         self.dtype = kernels.dtype
-        self._kernels = kernels
+        self.kernels = kernels
         self.loss = losses.build(loss, self.outputs, kernels)
         self.layout = ParameterLayout(
             ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()),
@@ -147,6 +147,7 @@ class Model:
         self,
         x: np.ndarray,
         targets: np.ndarray,
+        weight: float,
         loss_sums: np.ndarray,
         *,
         seed: int,
@@ -155,11 +156,11 @@ class Model:
         gradient_ready: Callable[[int], None] | None = None,
         row_weights: np.ndarray | None = None,
         output_weights: np.ndarray | None = None,
-    ) -> Program:
-        """Return a program that computes this rank's part of the gradient of the global batch's mean loss.
+    ) -> list[Any]:
+        """Return the calls that compute this rank's part of the gradient of the global batch's mean loss.
 
-        It works on the arrays that are given here, and on those of `bind` and `reserve`: after another one of these it
-        is of no use any more.
+        They are for a `onotrain._kernels.Kernels.program`.  They work on the arrays that are given here, and on those
+        of `bind` and `reserve`: after another one of these they are of no use any more.
 
         Parameters
         ----------
@@ -168,6 +169,8 @@ class Model:
             of factors; 0 rows make a gradient of zeros.
         targets
             int32 ``(r,)`` for classes, else ``(r, outputs)``.
+        weight
+            1 / samples of the global batch.
         loss_sums
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
         seed
@@ -186,18 +189,18 @@ class Model:
         calls: list[Any] = []
 
         def record(what: str | Callable[..., Any], *arguments: Any) -> None:
-            call = self._kernels.record(what, *arguments) if isinstance(what, str) else PythonCall(what, *arguments)
+            call = self.kernels.record(what, *arguments) if isinstance(what, str) else PythonCall(what, *arguments)
             calls.append(call)
 
         rows = slice(begin, begin + len(x)) if self._packed else slice(0, len(x))
         slopes = [slope[: len(x)] for slope in self._slopes]
         inputs, dys = [x, *(y[rows] for y in self._outputs)], [dy[rows] for dy in self._gradients]
         for number, layer in enumerate(self.layers):
-            layer.forward(record, inputs[number], seed, slopes[number], inputs[number + 1])
-        calls.append(self.loss.recorded(inputs[-1], targets, dys[-1], loss_sums, row_weights, output_weights))
+            layer.forward(record, inputs[number], seed, begin, slopes[number], inputs[number + 1])
+        calls.append(self.loss.recorded(inputs[-1], targets, weight, dys[-1], loss_sums, row_weights, output_weights))
         for number in range(len(self.layers) - 1, self._trained_inputs - 1, -1):
             dx = dys[number - 1] if number > self._trained_inputs else None
             self.layers[number].backward(record, inputs[number], slopes[number], dys[number], dx, accumulate=accumulate)
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._offsets[number]))
-        return self._kernels.program(calls)
+        return calls

@@ -11,12 +11,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import Program
 from onotrain.config.optimizer import UpdateRule
 
 #: Sums a small float64 array in place over all shards of the parameters.  *Collective* over the owners of the shards.
@@ -80,20 +79,24 @@ class Gradient(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordedUpdate:
-    """Updates of some shards; see `Optimizer.record`."""
+    """Updates of some shards, for a program of several steps; see `Optimizer.record`."""
 
-    program: Program
+    #: Calls that sum the gradient, and leave its squares, before it is clipped; empty where it is not.
+    sums: list[Any]
+    #: Calls that apply the updates, and leave the squares of the gradient where it is not clipped.
+    updates: list[Any]
+    #: float64 ``(shards,)``: sums of squares of the gradients of the shards.
+    squares: np.ndarray
+    #: float64 ``(steps, n)``: the scalars of each step, the first of which is the scale of the gradient.
+    scalars: np.ndarray
     #: Gives the scalars of the rule for a learning rate and the number of an update.
     scalars_of: Callable[[float, int], tuple[float, ...]]
-    #: float64: those of the step at hand, and the sums of squares of the gradients of the shards.
-    scalars: np.ndarray
-    squares: np.ndarray
 
-    def run(self, learning_rate: float, number: int) -> float:
-        """Apply one update; parameters and result as of `Optimizer.update`."""
-        self.scalars[:] = self.scalars_of(learning_rate, number)
-        self.program.run(number, 0, 0.0)
-        return math.fsum(self.squares.tolist())
+    def prepare(self, learning_rates: Sequence[float], number: int) -> None:
+        """Set the scalars of the next steps, the first of which is update `number`, counted from 1."""
+        scalars_of = self.scalars_of
+        found = [scalars_of(rate, number + index) for index, rate in enumerate(learning_rates)]
+        self.scalars[: len(found)] = found
 
 
 class Optimizer:
@@ -111,8 +114,10 @@ class Optimizer:
 
     def __init__(self, rule: UpdateRule, clip_norm: float | None, kernels: Kernels) -> None:
         self._rule = rule
-        self._clip_norm = clip_norm
-        self._kernels = kernels
+        #: Longest gradient, or None.
+        self.clip_norm = clip_norm
+        #: Of the parameters' dtype.
+        self.kernels = kernels
         self.state_names = rule.state_names
         #: Power of the batch size that the learning rate goes with.
         self.rate_power = rule.rate_power
@@ -121,7 +126,7 @@ class Optimizer:
 
     def sum(self, gradients: np.ndarray, out: np.ndarray) -> None:
         """Write the sum of the rows ``(k, n)`` to `out`, which may be row 0."""
-        self._kernels.sum_gradients(gradients, out)
+        self.kernels.sum_gradients(gradients, out)
 
     def update(self, shard: Shard, gradients: np.ndarray, learning_rate: float, number: int, total: Total) -> float:
         """Apply one update to a shard.  *Collective* over the owners of the shards: same rate and number.
@@ -145,14 +150,14 @@ class Optimizer:
             Sum of squares of the summed gradient in this shard; not finite if the gradient is not.
         """
         scale = 1.0
-        if self._clip_norm is not None:
-            squares = sum(self._kernels.sum_gradients(rows, rows[0]) for rows, _, _ in shard.parts(gradients))
+        if self.clip_norm is not None:
+            squares = sum(self.kernels.sum_gradients(rows, rows[0]) for rows, _, _ in shard.parts(gradients))
             gradients = gradients[:1]
             norm = np.array([squares])
             total(norm)
-            scale = min(1.0, self._clip_norm / (math.sqrt(norm[0]) + 1e-6))
+            scale = min(1.0, self.clip_norm / (math.sqrt(norm[0]) + 1e-6))
         rule, scalars = self._rule, self._scalars(scale, learning_rate, number)
-        run, parts = self._kernels.update, shard.parts(gradients)
+        run, parts = self.kernels.update, shard.parts(gradients)
         if rule.elementwise:
             return sum(
                 run(rule, scalars, rows, None, shard.shared, state, None, parameters)
@@ -165,16 +170,26 @@ class Optimizer:
         self._follow(gradients[0], shard, learning_rate, total)
         return squares
 
-    def record(self, parts: Sequence[tuple[Gradient, Shard]]) -> RecordedUpdate:
-        """Return updates, which must be `elementwise`, of some shards, to be run in every step."""
-        scalars, squares = np.array(self._scalars(1.0, 1.0, 1)), np.zeros((len(parts), 1))
-        calls = [
-            self._kernels.record_update(
-                self._rule, scalars, *gradient, shard.shared, shard.state, shard.parameters, out
-            )
-            for (gradient, shard), out in zip(parts, squares, strict=True)
+    def record(self, parts: Sequence[tuple[Gradient, Shard]], steps: int) -> RecordedUpdate | None:
+        """Return updates of some shards, for programs of up to `steps` steps; None if Python is needed within a step.
+
+        Where the gradient is clipped, its parts must be rows, and the scale of each step is to be found between the two
+        lists of calls.
+        """
+        if not self._rule.elementwise:
+            return None
+        kernels, scalars = self.kernels, np.tile(self._scalars(1.0, 1.0, 1), (steps, 1))
+        squares = np.zeros(len(parts))
+        places = [squares[place : place + 1] for place in range(len(parts))]
+        sums: list[Any] = []
+        if self.clip_norm is not None:
+            sums = [kernels.record_sum(g.rows, g.rows[0], out) for (g, _), out in zip(parts, places, strict=True)]
+            parts, places = [(Gradient(g.rows[:1]), shard) for g, shard in parts], [np.zeros(1) for _ in parts]
+        updates = [
+            kernels.record_update(self._rule, scalars, *gradient, shard.shared, shard.state, shard.parameters, out)
+            for (gradient, shard), out in zip(parts, places, strict=True)
         ]
-        return RecordedUpdate(self._kernels.program(calls), partial(self._scalars, 1.0), scalars, squares.reshape(-1))
+        return RecordedUpdate(sums, updates, squares, scalars, partial(self._scalars, 1.0))
 
     def values_moved(self, rows: int) -> int:
         """Return how many values an update of `rows` gradient rows reads and writes for each parameter.
@@ -189,7 +204,7 @@ class Optimizer:
 
     def _follow(self, direction: np.ndarray, shard: Shard, learning_rate: float, total: Total) -> None:
         """Step against the direction, in each tensor by `learning_rate` times the norm of its parameters."""
-        kernels = self._kernels
+        kernels = self.kernels
         norms = np.zeros((shard.tensor_count, 2))
         for tensor, part in shard.segments:
             norms[tensor] = kernels.sum_of_squares(shard.parameters[part]), kernels.sum_of_squares(direction[part])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from onotrain import _kernels
+from onotrain._kernels.recording import PythonCall
 from onotrain.parallel.threads import node_cores
 from onotrain.parallel.world import World
 
@@ -18,13 +21,37 @@ STATE = ((16,), np.int64)
 _SPINS = 20_000
 
 
-def make_barrier(world: World, state: np.ndarray) -> Callable[[], None]:
-    """Return the function that waits for all ranks of the node, and raises a `PlatformError` if one of them has died.
+class Barrier:
+    """Waits for all ranks of the node; raises a `PlatformError` if one of them has died.
 
-    *Collective*: the same kernels on all ranks; `state` as in `STATE`, zeroed, shared, and used by nothing else.
+    Parameters
+    ----------
+    world
+        *Collective*: the same kernels on all ranks.
+    state
+        As in `STATE`, zeroed, shared, and used by nothing else.
     """
-    if _kernels.path() == "reference":
-        return world.node.Barrier
-    size = world.node.size
-    spins = 0 if size > node_cores() else _SPINS
-    return partial(import_module("onotrain._kernels.sync").barrier, state, size, spins, world.failures.check)
+
+    def __init__(self, world: World, state: np.ndarray) -> None:
+        #: Seconds that this rank has waited, float64 ``(1,)``.
+        self.waited = np.zeros(1)
+        self._mpi = world.node.Barrier
+        size = world.node.size
+        spins = 0 if size > node_cores() else _SPINS
+        self._compiled: Callable[..., Any] | None = None
+        if _kernels.path() != "reference":
+            sync = import_module("onotrain._kernels.sync")
+            self._compiled = partial(sync.barrier, state, size, spins, world.failures.check, self.waited)
+
+    def __call__(self) -> None:
+        """Wait.  *Collective* over the node."""
+        if self._compiled is not None:
+            self._compiled()
+            return
+        start = perf_counter()
+        self._mpi()
+        self.waited += perf_counter() - start
+
+    def record(self) -> Any:
+        """Return the call that waits, for a program (`onotrain._kernels.Kernels.program`)."""
+        return PythonCall(self) if self._compiled is None else self._compiled(record=True)

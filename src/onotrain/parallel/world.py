@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,8 +49,11 @@ def _open_mpi_from_pip() -> bool:
     return True
 
 
+@cache
 def start_mpi() -> Any:
     """Start MPI unless it runs, with what Open MPI wants to be given beforehand; return mpi4py's ``MPI`` module.
+
+    Steps ask for the module, too: what it takes to find out about Open MPI is done once.
 
     Raises
     ------

@@ -14,12 +14,12 @@ from onotrain.strategies.flat_allreduce import Flat
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
 from onotrain.strategies.parameter_server.server import Server
 from onotrain.strategies.parameter_server.worker import Worker
-from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.statistics import StepStatistics, StepSums
 from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
 
 __all__ = [
     "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Context", "LocalSgd", "Server", "SharedActivations", "Strategy",
-    "StrategySwitch", "StepStatistics", "Worker", "build",
+    "StrategySwitch", "StepStatistics", "StepSums", "Worker", "build",
 ]  # fmt: skip
 
 

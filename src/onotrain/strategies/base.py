@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from onotrain.nn import Model
 from onotrain.strategies.balance import LocalSlices
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.replica import Replica
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
@@ -68,6 +69,24 @@ class Strategy(ABC):
             Make this step a synchronisation point: afterwards nothing is under way, and the parameters are the same on
             all ranks.  A step that returns a request to stop is one, too.
         """
+
+    def record(self, samples: int, rows: int, steps: int, statistics: StepStatistics) -> RecordedStep | None:
+        """Return how steps end that are made several at a time; None, as here, if `step` is to make them one by one.
+
+        *Collective*: same samples and steps.
+
+        Parameters
+        ----------
+        samples
+            Of each global batch.
+        rows
+            This rank's.
+        steps
+            How many a program makes at most.
+        statistics
+            Where this rank's losses of a step are, and its request to stop; cleared for the next step.
+        """
+        return None
 
     def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:  # noqa: B027 - optional
         """Get ready for an epoch; not called again for one that a resumed run is within.  *Collective*: same arguments.

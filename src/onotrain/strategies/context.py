@@ -40,6 +40,11 @@ class Context:
     #: What `Replica.notes` of a strategy of this name returned, maybe with other options; empty for a new run.
     notes: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether what a rank computes in each step is to be observed, or slowed down: no several steps at a time."""
+        return self.make_balance is not None or self.injection.active
+
     @classmethod
     def of(
         cls,

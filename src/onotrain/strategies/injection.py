@@ -85,6 +85,11 @@ class Injection:
             )
         return cls(world.rank, Delays(slow_ranks, wanted.jitter, wanted.delay_ms, config.training.seed), now)
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is to be slower."""
+        return self._delays != Delays(seed=self._delays.seed)
+
     def inject_delay(self, step: int, seconds: float) -> float:
         """Sleep for as long as `seconds` of computing for step `step` are to take longer; return what they took [s]."""
         extra = self._delays.extra_seconds(self._rank, step, seconds)

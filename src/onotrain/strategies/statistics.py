@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
+
+class StepSums(NamedTuple):
+    """The statistics of a step as numbers, in the order of `STATISTICS`."""
+
+    loss_sum: float
+    correct: float
+    #: How many ranks want to stop.
+    stop_requests: float
+    #: Sum of squares of the global gradient.
+    gradient_squares: float
+    #: Number of samples that the sums are over; 0 between synchronisation points.
+    samples: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether loss and gradient are finite."""
+        return all(map(math.isfinite, self))
+
+
 #: The statistics of a step, in memory and in messages: float64 alone, so that they sum as a vector.
-STATISTICS = np.dtype(
-    [(name, np.float64) for name in ("loss_sum", "correct", "stop_requests", "gradient_squares", "samples")]
-)
+STATISTICS = np.dtype([(name, np.float64) for name in StepSums._fields])
 
 
 def vectors(records: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,17 +23,10 @@ from onotrain.strategies.injection import Injection
 _SLICES = 8
 
 
-class _MicroBatch(NamedTuple):
-    """What one program computes: this rank's slice of a batch, or a part of it."""
+class _Slice(NamedTuple):
+    """What a rank computes of a batch, and with what."""
 
-    #: Rows of the batch.
-    begin: int
-    end: int
-    x: np.ndarray
-    targets: np.ndarray
-    #: How much each row counts; None: all alike.
-    weights: np.ndarray | None
-    #: What is computed with them.
+    rows: int
     program: Program
 
 
@@ -66,8 +59,8 @@ class LocalGradient:
         self._targets = np.empty(0)
         self._weights: np.ndarray | None = None
         self._statistics = statistics
-        #: By this rank's slice of a batch.
-        self._micro_batches: dict[Batch, list[_MicroBatch]] = {}
+        #: By samples of the batch, and how often the ranks' slices have changed.
+        self._slices: dict[tuple[int, int], _Slice] = {}
 
     def allocate(self) -> None:
         """Allocate buffers as large as this rank's largest micro-batch, and bind the model to the strategy.
@@ -91,45 +84,53 @@ class LocalGradient:
         self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.outputs), model.dtype)
         self._weights = np.empty(rows, model.dtype) if self._feed.weighted else None
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
-        self._micro_batches.clear()
+        self._slices.clear()
 
-    def __call__(self, batch: Batch, epoch: int, step: int) -> None:
+    def __call__(self, batch: Batch, step: int) -> None:
         """Leave this rank's gradient of `batch` where the strategy wants it, and count its rows.
 
-        *Collective*: same batch, epoch and step on all ranks.
+        *Collective*: same batch and step on all ranks.
 
         Parameters
         ----------
         batch
-            The global batch.
-        epoch, step
+            The global batch, of the epoch that the feed is in.
+        step
             Counted from 0.
         """
-        slices, clock, samples = self._strategy.batches, self._strategy.telemetry.clock, len(batch)
-        weight = slices.weight(samples)
+        slices, clock = self._strategy.batches, self._strategy.telemetry.clock
         start, elsewhere = clock.now(), clock.elsewhere
-        for begin, end, x, targets, weights, program in self._of(slices.local(Batch(0, samples))):
-            self._feed.fill(epoch, batch, Batch(batch.begin + begin, batch.begin + end), x, targets, weights)
-            program.run(step, begin, weight)
-            self._statistics.samples += end - begin
+        rows, program = self._of(len(batch))
+        program.run(step, batch.begin)
+        self._statistics.samples = rows
         seconds = clock.now() - start - (clock.elsewhere - elsewhere)
-        slices.observe(self._statistics.samples, self._injection.inject_delay(step + 1, seconds))
+        slices.observe(rows, self._injection.inject_delay(step + 1, seconds))
 
-    def _of(self, local: Batch) -> list[_MicroBatch]:
-        """Return the micro-batches of this rank's slice of a batch."""
-        if local in self._micro_batches:
-            return self._micro_batches[local]
-        if len(self._micro_batches) == _SLICES:
-            self._micro_batches.clear()
-        found = []
-        for number, rows in enumerate(local.micro_batches(self._count)):
-            ready = self._strategy.gradient_ready if number == self._count - 1 else None
-            x, targets = self._model.rows(rows.begin, rows.end), self._targets[: len(rows)]
-            weights = None if self._weights is None else self._weights[: len(rows)]
-            program = self._model.record(
-                x, targets, self._statistics.losses, seed=self._dropout_seed, begin=rows.begin, accumulate=number > 0,
-                gradient_ready=ready, row_weights=weights, output_weights=self._feed.output_weights,
+    def _of(self, samples: int) -> _Slice:
+        """Return this rank's slice of a batch."""
+        key = samples, self._strategy.batches.repartitions
+        if key not in self._slices:
+            if len(self._slices) == _SLICES:
+                self._slices.clear()
+            self._slices[key] = _Slice(self.rows(samples), self._model.kernels.program(self.record(samples)))
+        return self._slices[key]
+
+    def rows(self, samples: int) -> int:
+        """Return how many rows of a batch this rank computes."""
+        return len(self._strategy.batches.local(Batch(0, samples)))
+
+    def record(self, samples: int) -> list[Any]:
+        """Return the calls that compute this rank's gradient of a batch, for a program."""
+        slices, feed = self._strategy.batches, self._feed
+        weight, calls = slices.weight(samples), list[Any]()
+        for number, part in enumerate(slices.local(Batch(0, samples)).micro_batches(self._count)):
+            x, targets = self._model.rows(part.begin, part.end), self._targets[: len(part)]
+            weights = None if self._weights is None else self._weights[: len(part)]
+            calls += feed.record(samples, part, x, targets, weights)
+            calls += self._model.record(
+                x, targets, weight, self._statistics.losses, seed=self._dropout_seed, begin=part.begin,
+                accumulate=number > 0,
+                gradient_ready=self._strategy.gradient_ready if number == self._count - 1 else None,
+                row_weights=weights, output_weights=feed.output_weights,
             )  # fmt: skip
-            found.append(_MicroBatch(rows.begin, rows.end, x, targets, weights, program))
-        self._micro_batches[local] = found
-        return found
+        return calls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from onotrain.data.reading import FilesRead
 from onotrain.errors import ObserverError, OnotrainError, UsageError
@@ -40,7 +40,7 @@ class RunStart:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """One optimiser step; losses and accuracies are those of the step's global batch."""
+    """One optimiser step, or several: losses and accuracies are means over the samples of their global batches."""
 
     epoch: int
     step: int
@@ -66,10 +66,18 @@ class Observer:
     step.  Any other exception ends the run on all ranks with one message.
     """
 
+    #: Whether `stepped` is called for each step; else once for several steps that are made at a time, which is faster.
+    each_step: ClassVar[bool] = True
+
     @property
     def watches_steps(self) -> bool:
         """Whether it has a `stepped` of its own; no `StepEnd` is made for those that have not."""
         return type(self).stepped is not Observer.stepped
+
+    @property
+    def watches_each_step(self) -> bool:
+        """Whether steps must be made one by one for it."""
+        return self.watches_steps and self.each_step
 
     def reading(self, reading: Reading) -> None:
         """Learn that files of a data set are about to be read, or that one has been read."""
@@ -78,7 +86,7 @@ class Observer:
         """Learn that the first step is about to be made."""
 
     def stepped(self, step: StepEnd) -> None:
-        """Learn of a step."""
+        """Learn of a step, or of several: see `each_step`."""
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Learn that an epoch has ended; `record` is what `metrics.jsonl` gets."""
@@ -129,6 +137,11 @@ class Observers(Observer):
     def watches_steps(self) -> bool:
         """Whether any of them does."""
         return any(observer.watches_steps for observer in self._observers)
+
+    @property
+    def watches_each_step(self) -> bool:
+        """Whether any of them does."""
+        return any(observer.watches_each_step for observer in self._observers)
 
     @property
     def asks_to_stop(self) -> bool:

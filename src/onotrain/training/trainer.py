@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from onotrain.config import Config
-from onotrain.data.batches import Batch, batches
+from onotrain.data.batches import Batch
 from onotrain.data.feed import Feed
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.evaluation.evaluator import Evaluator
@@ -16,10 +18,11 @@ from onotrain.nn import Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
-from onotrain.strategies import StepStatistics, Strategy
+from onotrain.strategies import StepStatistics, StepSums, Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import Observers, StepEnd
+from onotrain.training.replay import SECONDS, Replay
 from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
 
@@ -86,9 +89,15 @@ class Trainer:
             components.injection,
             self._statistics,
         )
-        self._gradient.allocate()
+        self._replay = Replay(components.world, components.model, components.strategy, self._gradient, self._statistics)
+        self._allocate()
         self._saved_at = self._now()
         self._saved_state = self._state()
+
+    def _allocate(self) -> None:
+        """Give the model its memory, at the beginning and when that of the strategy is another.  *Collective*."""
+        self._gradient.allocate()
+        self._replay.clear()
 
     def _now(self) -> float:
         """Return the time of the clock by which the strategy measures, too [s]."""
@@ -130,39 +139,82 @@ class Trainer:
         if progress.position == 0:
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self.components.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
-        for batch in batches(feed.samples, self.components.config.training.batch_size, progress.position):
+        feed.begin_epoch(progress.epoch)
+        for batch in self._batches():
             if self._ends_here():
                 return
-            start = self._now()
-            rate = self._schedule.rate(progress.epoch, progress.steps)
             self._statistics.clear()
             if self.components.stop.signal is not None or self.components.observer.asks_to_stop:
                 self._statistics.ask_to_stop()
-            self._gradient(batch, progress.epoch, progress.steps)
-            number = progress.steps + 1
-            synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
-            self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
-            self._account(batch, rate, self._now() - start)
+            steps = self._steps_ahead(len(batch))
+            if steps:
+                self._several(batch, steps)
+            else:
+                self._one(batch)
             self._checkpoint_within_epoch()
 
-    def _account(self, batch: Batch, rate: float, seconds: float) -> None:
-        """Take a finished step into the run's progress; leave if training diverged or shall stop."""
-        progress, statistics = self.progress, self._statistics
-        if not statistics.finite:
-            raise self._divergence(
-                f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
-                f"loss {statistics.loss_sum / max(1, statistics.samples):g}, "
-                f"squared gradient norm {statistics.gradient_squares:g}, learning rate {rate:g}"
-            )
-        progress.steps += 1
-        progress.position = batch.end
-        progress.loss_sum += statistics.loss_sum
-        progress.right += statistics.correct
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batch at which the epoch stands, until it is over."""
+        samples, size = self.components.feed.samples, self.components.config.training.batch_size
+        while self.progress.position < samples:
+            yield Batch(self.progress.position, min(self.progress.position + size, samples))
+
+    def _steps_ahead(self, samples: int) -> int:
+        """Return how many steps to make at a time, of which only the last is one after which there is more to do.
+
+        0 if the strategy makes steps one by one.  The same on all ranks.
+        """
+        progress, config = self.progress, self.components.config
+        left = [(self.components.feed.samples - progress.position) // samples]
+        if config.training.max_steps is not None:
+            left.append(config.training.max_steps - progress.steps)
+        every = config.checkpoint.every_steps
+        if every is not None:
+            left.append(every - progress.steps % every)
+        return min(self._replay.most_steps(samples), *left)
+
+    def _one(self, batch: Batch) -> None:
+        """Make a step.  *Collective*."""
+        progress, feed, start = self.progress, self.components.feed, self._now()
+        rate, number = self._schedule.rate(progress.epoch, progress.steps), progress.steps + 1
+        self._gradient(batch, progress.steps)
+        synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
+        self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
+        self._account(len(batch), [rate], self._statistics.values[np.newaxis], self._now() - start)
+
+    def _several(self, batch: Batch, steps: int) -> None:
+        """Make some steps, of which `batch` is that of the first.  *Collective*."""
+        progress, start = self.progress, self._now()
+        rates = [self._schedule.rate(progress.epoch, progress.steps + index) for index in range(steps)]
+        # The first rank has observers, and ends the run of all.
+        seconds = 0.0 if self.components.observer.watches_each_step else SECONDS
+        made = self._replay.run(progress.steps, batch.begin, len(batch), rates, seconds)
+        self._account(len(batch), rates, made, self._now() - start)
+
+    def _account(self, samples: int, rates: Sequence[float], made: np.ndarray, seconds: float) -> None:
+        """Take finished steps of `samples` into the run's progress; leave if training diverged or shall stop.
+
+        `made` are the statistics of these steps, a row for each.
+        """
+        progress, observer, rows = self.progress, self.components.observer, made.tolist()
+        last, rate = StepSums(*rows[-1]), rates[len(rows) - 1]
+        good = len(rows) if last.finite else len(rows) - 1
+        for loss_sum, right, *_ in rows[:good]:
+            progress.loss_sum += loss_sum
+            progress.right += right
+        progress.steps += good
+        progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        if self.components.observer.watches_steps and statistics.samples:
-            self.components.observer.stepped(self._step_end(statistics.samples, rate))
-        if statistics.stop:
+        if not last.finite:
+            raise self._divergence(
+                f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
+                f"loss {last.loss_sum / max(1, last.samples):g}, "
+                f"squared gradient norm {last.gradient_squares:g}, learning rate {rate:g}"
+            )
+        if observer.watches_steps and last.samples:
+            observer.stepped(self._step_end(StepSums(*map(sum, zip(*rows, strict=True))), last, rate))
+        if last.stop_requests:
             self._stop()
 
     def _stop(self) -> None:
@@ -180,17 +232,17 @@ class Trainer:
             )
         progress.stopped_by = comm.bcast(observer.stop_reason, root=0)
 
-    def _step_end(self, samples: int, rate: float) -> StepEnd:
-        """Return what observers learn of the step."""
-        statistics = self._statistics
+    def _step_end(self, sums: StepSums, last: StepSums, rate: float) -> StepEnd:
+        """Return what observers learn of some steps: of their sums, and of the last one."""
+        samples = int(sums.samples)
         return StepEnd(
             epoch=self.progress.epoch,
             step=self.progress.steps,
             samples=samples,
-            loss=statistics.loss_sum / samples,
-            accuracy=None if self._regression else statistics.correct / samples,
+            loss=sums.loss_sum / samples,
+            accuracy=None if self._regression else sums.correct / samples,
             learning_rate=rate,
-            gradient_norm=math.sqrt(statistics.gradient_squares),
+            gradient_norm=math.sqrt(last.gradient_squares),
         )
 
     def _divergence(self, how: str) -> OnotrainError:
@@ -222,7 +274,7 @@ class Trainer:
         every = components.config.checkpoint.every_epochs
         due = best or late or progress.finished or (every is not None and progress.epoch % every == 0)
         if components.strategy.end_epoch(record):
-            self._gradient.allocate()
+            self._allocate()
         if due:
             components.strategy.replica.gather()
         with agreed(components.world.comm):

@@ -15,6 +15,7 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 
 from __future__ import annotations
 
+from onotrain._kernels.recording import Program
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
 from onotrain.optim import Gradient, RecordedUpdate, Shard
@@ -24,6 +25,7 @@ from onotrain.strategies.allreduce.replica import ArenaReplica
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
@@ -34,7 +36,7 @@ class SharedActivations(Strategy):
     def __init__(self, context: Context) -> None:
         world = context.world
         self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
-        self._injection = context.injection
+        self._injection, self._one_by_one = context.injection, context.one_by_one
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
@@ -42,7 +44,7 @@ class SharedActivations(Strategy):
         self.replica = ArenaReplica(self._arena, None, None, noted=[self.batches], notes=context.notes)
         self._model: Model | None = None
         #: What this rank updates with the rows of a whole batch and of an epoch's last one, and for which slices.
-        self._updates: dict[int, RecordedUpdate] = {}
+        self._updates: dict[int, tuple[RecordedUpdate, Program]] = {}
         self._repartitions = 0
 
     @staticmethod
@@ -57,21 +59,33 @@ class SharedActivations(Strategy):
         model.bind(self.replica.parameters)
         self._model, self._updates = model, {}
 
+    def record(self, samples: int, rows: int, steps: int, statistics: StepStatistics) -> RecordedStep | None:
+        """Multiply, update and publish, unless what each rank computes is to be observed or slowed down."""
+        if self._one_by_one:
+            return None
+        return self._arena.record(self._optimizer.record(self._updates_of(samples), steps), rows, steps, statistics)
+
     def step(
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
     ) -> None:
         """Multiply, update and publish.  *Collective*."""
         if self._repartitions != self.batches.repartitions:
             self._repartitions, self._updates = self.batches.repartitions, {}
-        updates = self._updates.get(samples)
-        if updates is None:
-            updates = self._updates[samples] = self._optimizer.record(self._updates_of(samples))
+        if samples not in self._updates:
+            self._updates[samples] = self._update_of(samples)
+        update, program = self._updates[samples]
         self._arena.begin(number, statistics)
         now = self.telemetry.clock.now
         start = now()
-        squares = updates.run(learning_rate, number)
+        update.prepare([learning_rate], number)
+        program.run(number - 1)
         self._injection.inject_delay(number, now() - start)
-        self._arena.end(number, squares, statistics)
+        self._arena.end(number, sum(update.squares.tolist()), statistics)
+
+    def _update_of(self, samples: int) -> tuple[RecordedUpdate, Program]:
+        update = self._optimizer.record(self._updates_of(samples), 1)
+        assert update is not None  # noqa: S101 - for the type checker: `possible` asks for an update of elements
+        return update, self._optimizer.kernels.program(update.updates)
 
     def _updates_of(self, samples: int) -> list[tuple[Gradient, Shard]]:
         """Return what this rank updates of each tensor, and with which rows of the batch's activations.

@@ -11,11 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from onotrain.parallel.barrier import STATE, make_barrier
+from onotrain._kernels.recording import Live
+from onotrain.optim import RecordedUpdate
+from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.shared_memory import Fields, allocate
 from onotrain.strategies.context import Context
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import STATISTICS, StepStatistics, vectors
 from onotrain.strategies.telemetry import Clock
+
+#: Numbers of a rank in a recorded step, a cache line of them: its statistics, whether it is late, and its part of the
+#: sum of squares of a gradient that is clipped.
+_NUMBERS, _NORM = 8, 6
+_SQUARES, _STOP = (list(STATISTICS.fields or ()).index(name) for name in ("gradient_squares", "stop_requests"))
 
 
 class _Slot(NamedTuple):
@@ -56,6 +64,7 @@ class Arena:
                 "statistics": ((2, world.node.size), STATISTICS),
                 "total_statistics": ((2,), STATISTICS),
                 "totals": ((2, world.node.size, 2 * max(1, len(layout.tensors))), np.float64),
+                "steps": ((2, world.node.size, _NUMBERS), np.float64),
                 "barrier": STATE,
                 **fields,
             },
@@ -76,14 +85,19 @@ class Arena:
             )
             for ranks, total in zip(self.arrays["statistics"], self.total_statistics, strict=True)
         ]
-        self._barrier = make_barrier(world, self.arrays["barrier"])
+        self._barrier = Barrier(world, self.arrays["barrier"])
+        self._optimizer = context.optimizer
         self._sums = 0
 
     def barrier(self) -> None:
         """Wait for all ranks of the node.  *Collective* on it."""
-        start = self._clock.now()
         self._barrier()
-        self._clock.wait += self._clock.now() - start
+        self._account()
+
+    def _account(self) -> None:
+        """Tell the clock of what was waited."""
+        self._clock.wait += float(self._barrier.waited[0])
+        self._barrier.waited[0] = 0.0
 
     def begin(self, number: int, statistics: StepStatistics) -> None:
         """Let all ranks of the node read what each has computed for step `number`.  *Collective* on the node."""
@@ -103,6 +117,38 @@ class Arena:
         self.barrier()
         statistics.values[:] = slot.total.values
         statistics.gradient_squares = float(np.add.reduce(slot.squares))
+
+    def record(
+        self, update: RecordedUpdate | None, rows: int, steps: int, statistics: StepStatistics
+    ) -> RecordedStep | None:
+        """Return how recorded steps end, with the update of this rank's shard: see `onotrain.strategies.base.Strategy`.
+
+        *Collective* on the node.
+        """
+        if update is None:
+            return None
+        record, rank, shared = self._optimizer.kernels.record, self.node.rank, self.arrays["steps"]
+        constant, totals = StepStatistics(), np.zeros((steps, len(statistics.values)))
+        constant.samples = rows
+        clip = self._optimizer.clip_norm
+        calls = [
+            record("publish", statistics.values, constant.values, Live.LATE, Live.STEP, rank, shared),
+            self._barrier.record(),
+        ]
+        if clip is not None:
+            calls += [
+                *update.sums,
+                record("publish_sum", update.squares, Live.STEP, rank, _NORM, shared),
+                self._barrier.record(),
+                record("clip", shared, _NORM, clip, Live.STEP, Live.INDEX, update.scalars),
+            ]
+        calls += [
+            *update.updates,
+            record("publish_sum", update.squares, Live.STEP, rank, _SQUARES, shared),
+            self._barrier.record(),
+            record("total", shared, _STOP, Live.STEP, Live.INDEX, totals),
+        ]
+        return RecordedStep(calls, update, totals, self._account)
 
     def total(self, values: np.ndarray) -> None:
         """Sum a small array over the shards, all of which every node holds.  *Collective* on the node."""

@@ -15,16 +15,19 @@ what is to be summed.  On one node ranks can share activations instead, which is
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from onotrain.nn import Model
-from onotrain.optim import Shard
+from onotrain.optim import Gradient, Shard
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.strategies.allreduce.replica import ArenaReplica
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
@@ -35,6 +38,7 @@ class AllReduce(Strategy):
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout
         self._optimizer, self._shared = context.optimizer, world.node.size > 1
+        self._one_by_one = context.one_by_one
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
@@ -66,6 +70,16 @@ class AllReduce(Strategy):
         # A gradient that micro-batches add to stays where it is, in the caches.
         shared = self._shared and batch.micro_batches == 1
         model.bind(self.replica.parameters, self.replica.gradient, shared=shared)
+
+    def record(self, samples: int, rows: int, steps: int, statistics: StepStatistics) -> RecordedStep | None:
+        """Sum, update and publish, on one node, unless what each rank computes is to be observed or slowed down."""
+        if self._nodes is not None or self._one_by_one:
+            return None
+        parts = [
+            (Gradient(gradients), replace(self._shard, parameters=parameters, state=state))
+            for gradients, state, parameters in self._shard.parts(self._gradients)
+        ]
+        return self._arena.record(self._optimizer.record(parts, steps), rows, steps, statistics)
 
     def step(
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool

@@ -14,6 +14,7 @@ from typing import Any
 from onotrain.nn import Model
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.replica import Noted
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.strategy_switch.rules import SwitchBackRule, SwitchRule
@@ -131,6 +132,10 @@ class StrategySwitch(Strategy):
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model the running strategy's memory.  *Collective*."""
         self._running.bind(model, batch)
+
+    def record(self, samples: int, rows: int, steps: int, statistics: StepStatistics) -> RecordedStep | None:
+        """Return how steps of the running strategy end.  *Collective*."""
+        return self._running.record(samples, rows, steps, statistics)
 
     def step(
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
