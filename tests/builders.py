@@ -28,7 +28,8 @@ from onotrain.runs.run_directory import RunDirectory
 from onotrain.strategies import BatchShape, Context, build
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.training import train
-from onotrain.training.trainer import Components, Trainer
+from onotrain.training.components import Components
+from onotrain.training.trainer import Trainer
 
 #: Tensors of a small network, whose flat vector has gaps between them.
 SHAPES = [("dense_0/weight", (37, 11)), ("dense_0/bias", (37,)), ("dense_1/weight", (5, 37)), ("dense_1/bias", (5,))]

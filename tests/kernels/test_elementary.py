@@ -116,3 +116,15 @@ def test_probabilities_of_a_row_do_not_depend_on_the_rows_around_it(kernels, rng
             part = unset(kernels.dtype, *logits[first:last].shape)
             getattr(kernels, name)(logits[first:last], part)
             np.testing.assert_array_equal(part, whole[first:last])
+
+
+@pytest.mark.parametrize("dtype", list(EDGES))
+def test_logarithms_are_right_to_their_last_bits(build, dtype):
+    """Of k alike classes the loss is log k, computed in float64 for either dtype."""
+    kernels, classes = _kernels.load(dtype, build), [*range(2, 700), 1023, 1024, 1025, 4097, 99_991]
+    got = np.zeros((len(classes), 2))
+    for count, loss_sums in zip(classes, got, strict=True):
+        logits = np.full((1, count), 0.5, dtype)
+        kernels.softmax_cross_entropy(logits, np.zeros(1, np.int32), None, 0.0, 1.0, None, loss_sums)
+    exact = np.log(np.array(classes, np.longdouble))
+    assert (np.abs(got[:, 0] - exact) / np.spacing(np.log(classes))).max() <= 1.0

@@ -14,7 +14,7 @@ from onotrain.config import Config, load_config
 from onotrain.errors import NumericsError
 from onotrain.parallel.world import World
 from onotrain.training import train
-from onotrain.training.trainer import Components
+from onotrain.training.components import Components
 
 
 def digits(rate: float = 0.01, epochs: int = 1, strategy: str = "allreduce") -> Config:

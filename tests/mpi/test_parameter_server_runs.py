@@ -14,8 +14,8 @@ from builders import at_start, changed, mapping, refused, relu, write_digits
 from onotrain.errors import NumericsError, StoppedOnRequest, UsageError
 from onotrain.parallel.world import World
 from onotrain.training import train
+from onotrain.training.components import Components
 from onotrain.training.observers import Observer, StepEnd
-from onotrain.training.trainer import Components
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
 

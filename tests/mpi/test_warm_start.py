@@ -18,8 +18,8 @@ from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 from onotrain.runs.run_directory import RunDirectory, find_checkpoint
 from onotrain.training import train
+from onotrain.training.components import Components
 from onotrain.training.observers import Observer, RunStart
-from onotrain.training.trainer import Components
 
 HIDDEN = (relu(16), relu(12))
 

@@ -12,6 +12,8 @@ cdef extern from "functions.h":
     double exp_double(double x) noexcept nogil
     float expm1_float(float x) noexcept nogil
     double expm1_double(double x) noexcept nogil
+    float log_float(float x) noexcept nogil
+    double log_double(double x) noexcept nogil
     float log1p_float(float x) noexcept nogil
     double log1p_double(double x) noexcept nogil
     float tanh_float(float x) noexcept nogil
@@ -37,6 +39,13 @@ cdef inline floating expm1(floating x) noexcept nogil:
         return expm1_float(x)
     else:
         return expm1_double(x)
+
+
+cdef inline floating log(floating x) noexcept nogil:
+    if floating is float:
+        return log_float(x)
+    else:
+        return log_double(x)
 
 
 cdef inline floating log1p(floating x) noexcept nogil:

@@ -4,7 +4,7 @@
  * (tests/kernels/test_elementary.py has the bounds), gives infinities and signed zeros where they are right, and passes NaN.
  * Polynomials are Chebyshev interpolations, so their errors are within a few per cent of the smallest possible ones.
  *
- * References: Moshier, Cephes mathematical library, 1992 (exp); Sun Microsystems, fdlibm, 1993 (log1p); Dekker, Numerische
+ * References: Moshier, Cephes mathematical library, 1992 (exp); Sun Microsystems, fdlibm, 1993 (log, log1p); Dekker, Numerische
  * Mathematik 18, 1971 (squares without rounding).
  */
 
@@ -39,9 +39,12 @@
 #define NORMAL_MOST 15.0f
 /* The upper half of the digits. */
 #define UPPER_HALF 0xFFFFF000u
+#define ROOT_HALF_BITS 0x3F3504F3
+#define LEAST_NORMAL 1.17549435e-38f
 /* Cephes; exp(r) = 1 + r + r^2 q(r). */
 #define EXP_TERMS {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}
-/* log((1 + s) / (1 - s)) = 2 s + s^3 q(s^2), s <= 1/3. */
+/* log((1 + s) / (1 - s)) = 2 s + s^3 q(s^2): in logarithms of mantissas s^2 < 0.03, else < 1/9. */
+#define LOG_TERMS {0.233316138f, 0.285507798f, 0.400001228f, 0.666666687f}
 #define LOG1P_TERMS {0.207876176f, 0.174647018f, 0.222647116f, 0.285703063f, 0.400000095f, 0.666666687f}
 /* (1 + x) exp(x^2 / 2) Phi(-x) = q(t) with t = (x - TAIL_CENTRE) / (x + TAIL_CENTRE). */
 #define TAIL_CENTRE 3.0f
@@ -66,7 +69,10 @@
 #undef TANH_MOST
 #undef NORMAL_MOST
 #undef UPPER_HALF
+#undef ROOT_HALF_BITS
+#undef LEAST_NORMAL
 #undef EXP_TERMS
+#undef LOG_TERMS
 #undef LOG1P_TERMS
 #undef TAIL_CENTRE
 #undef TAIL_TERMS
@@ -89,9 +95,13 @@
 #define TANH_MOST 20.0
 #define NORMAL_MOST 40.0
 #define UPPER_HALF 0xFFFFFFFFF8000000u
+#define ROOT_HALF_BITS 0x3FE6A09E667F3BCD
+#define LEAST_NORMAL 2.2250738585072014e-308
 #define EXP_TERMS {2.510038549551032e-08, 2.7620088445409746e-07, 2.7557268459997064e-06, 2.4801521295954376e-05, \
     0.00019841269863053618, 0.0013888888917213717, 0.0083333333333300615, 0.041666666666624129, 0.16666666666666669, \
     0.50000000000000011}
+#define LOG_TERMS {0.13088034850927555, 0.13268638369266825, 0.15386244737621665, 0.18181795547521137, 0.22222222392581045, \
+    0.28571428570799784, 0.40000000000000885, 0.66666666666666663}
 #define LOG1P_TERMS {0.15231262619428984, 0.063341108517702457, 0.099420248965547353, 0.10480399234365274, \
     0.11767997767241035, 0.13333176949138179, 0.15384620253804163, 0.18181818086005655, 0.22222222223331986, \
     0.28571428571421942, 0.40000000000000013, 0.66666666666666663}
@@ -181,10 +191,33 @@ INLINE REAL NAME(logistic)(REAL x) {
     return (x >= R(0.0) ? R(1.0) : e) / (R(1.0) + e);
 }
 
+/* log(1 + f) where s = f / (2 + f) and q = POLYNOMIAL(s^2, ...); n log(2) more of it. */
+INLINE REAL NAME(log_sum)(REAL f, REAL s, REAL q, REAL n) {
+    const REAL square = R(0.5) * f * f;
+    return n * LOG2_HIGH - ((square - (s * (square + s * s * q) + n * LOG2_LOW)) - f);
+}
+
+INLINE REAL NAME(log)(REAL x) {
+    /* log(x) = n log(2) + log(1 + f), sqrt(1/2) <= 1 + f < sqrt(2). */
+    const int denormal = x < LEAST_NORMAL;
+    const INTEGER bits = NAME(bits_of)(denormal ? x * (REAL) ((INTEGER) 1 << (MANTISSA_BITS + 1)) : x);
+    const INTEGER mantissa = (INTEGER) 1 << MANTISSA_BITS;
+    /* A whole number in the last bits of MAGIC: conversions of 64 bits are no vector code below AVX-512.  The bias keeps
+     * what is shifted positive. */
+    const INTEGER exponent = (INTEGER) ((UNSIGNED) (bits - ROOT_HALF_BITS + ((INTEGER) BIAS << MANTISSA_BITS)) >> MANTISSA_BITS) & (2 * BIAS + 1);
+    const REAL n = NAME(of_bits)(exponent + MAGIC_BITS) - (MAGIC + BIAS) - (denormal ? R(1.0) * (MANTISSA_BITS + 1) : R(0.0));
+    const REAL f = NAME(of_bits)(bits - (INTEGER) ((UNSIGNED) (exponent - BIAS) * (UNSIGNED) mantissa)) - R(1.0);
+    const REAL s = f / (R(2.0) + f);
+    const REAL found = NAME(log_sum)(f, s, POLYNOMIAL(s * s, LOG_TERMS), n);
+    const REAL infinity = (REAL) __builtin_inf();
+    const REAL proper = x > R(0.0) ? found : x == R(0.0) ? -infinity : (REAL) __builtin_nan("");
+    return x == infinity || x != x ? x : proper;
+}
+
 /* log(1 + x) for 0 <= x <= 1. */
 INLINE REAL NAME(log1p)(REAL x) {
-    const REAL s = x / (R(2.0) + x), square = R(0.5) * x * x;
-    return x - (square - s * (square + s * s * POLYNOMIAL(s * s, LOG1P_TERMS)));
+    const REAL s = x / (R(2.0) + x);
+    return NAME(log_sum)(x, s, POLYNOMIAL(s * s, LOG1P_TERMS), R(0.0));
 }
 
 /* exp(-x^2 / 2). */

@@ -4,42 +4,91 @@ Dimensions and sums as in losses.pyx.
 """
 
 from cython cimport floating
-from libc cimport math
 from libc.stdint cimport int32_t
+from libc.string cimport memcpy
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
-from onotrain._kernels.elementary cimport exp, total
-from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
+from onotrain._kernels.elementary cimport exp, log, total
+from onotrain._kernels.program cimport GO_ON, WRONG_VALUE, Kernel, Moment, at_step, recorded
 
 cdef enum:
-    BLOCK = 256     # exponentials that wait in the first-level cache for their sum
+    BLOCK = 256     # exponentials, and rows, that wait in the first-level cache for their sums
 
 
-cdef Py_ssize_t exponentials(
-    Py_ssize_t o,
-    const floating* z,          # IN  (o,)
-    floating* e,                # OUT (o,) or NULL
-    double* denominator,        # OUT
-) noexcept nogil:
-    """``e = exp(z - max z)`` and its sum; returns the first place of the largest z."""
-    cdef floating[BLOCK] few
-    cdef floating* block = few
-    cdef Py_ssize_t start = 0, count, c, best = 0
-    cdef floating top
+cdef Py_ssize_t largest(Py_ssize_t o, const floating* z) noexcept nogil:
+    """First place of the largest of z."""
+    cdef Py_ssize_t c, best = 0
     for c in range(1, o):
         if z[c] > z[best]:
             best = c
-    top = z[best]
-    denominator[0] = 0
+    return best
+
+
+cdef void exponentials(Py_ssize_t n, floating* e) noexcept nogil:
+    """``e = exp(e)``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        e[c] = exp(e[c])
+
+
+cdef double sum_in_blocks(Py_ssize_t o, const floating* e) noexcept nogil:
+    cdef double sum = 0
+    cdef Py_ssize_t start = 0
+    while start < o:
+        sum += total(e + start, min(<Py_ssize_t> BLOCK, o - start))
+        start += BLOCK
+    return sum
+
+
+cdef void exponentials_of_rows(
+    Py_ssize_t r,
+    Py_ssize_t o,
+    const floating* z,          # IN  (r, o)
+    floating* e,                # OUT (r, o), may be z
+    Py_ssize_t* best,           # OUT (r,) first places of the largest z
+    double* denominator,        # OUT (r,)
+) noexcept nogil:
+    """``e = exp(z - max z)`` of each row, and its sum: of several rows together, for a row may be short."""
+    cdef Py_ssize_t q, c
+    cdef floating top
+    for q in range(r):
+        best[q] = largest(o, z + q * o)
+        top = z[q * o + best[q]]
+        for c in range(o):
+            e[q * o + c] = z[q * o + c] - top
+    exponentials(r * o, e)
+    for q in range(r):
+        denominator[q] = sum_in_blocks(o, e + q * o)
+
+
+cdef double denominator_of_long_row(
+    Py_ssize_t o, const floating* z, floating* block, Py_ssize_t* best
+) noexcept nogil:
+    """The same of a row of more than BLOCK numbers, whose exponentials are not kept."""
+    cdef double sum = 0
+    cdef Py_ssize_t start = 0, count, c
+    cdef floating top
+    best[0] = largest(o, z)
+    top = z[best[0]]
     while start < o:
         count = min(<Py_ssize_t> BLOCK, o - start)
-        if e != NULL:
-            block = e + start
         for c in range(count):
             block[c] = exp(z[start + c] - top)
-        denominator[0] += total(block, count)
+        sum += total(block, count)
         start += BLOCK
-    return best
+    return sum
+
+
+cdef inline Py_ssize_t rows_of_block(Py_ssize_t o) noexcept nogil:
+    """How many rows go together: a block of numbers, if rows are short."""
+    return max(<Py_ssize_t> 1, <Py_ssize_t> BLOCK // max(o, <Py_ssize_t> 1))
+
+
+cdef void logarithms(Py_ssize_t n, double* x) noexcept nogil:
+    """``x = log(x)``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        x[c] = log(x[c])
 
 
 cdef Py_ssize_t first_outside(Py_ssize_t r, const int32_t* targets, Py_ssize_t o) noexcept nogil:
@@ -63,40 +112,72 @@ cdef struct CrossEntropy:
 
 
 cdef int run_cross_entropy(const floating* z, const CrossEntropy* a, const Moment* now) noexcept nogil:
-    cdef Py_ssize_t o = a.o, q, c, best
-    cdef const floating* row_weights = <const floating*> a.row_weights
     cdef floating* dz = <floating*> a.dlogits
-    cdef double hit = 1 - a.label_smoothing, miss = a.label_smoothing / o if o > 0 else 0, share = a.weight
-    cdef double denominator, loss, spread, losses = 0, right = 0
+    cdef const floating* row_weights = <const floating*> a.row_weights
+    cdef Py_ssize_t q = 0, rows = rows_of_block(a.o)
+    cdef double[2] sums
+    if first_outside(a.r, a.targets, a.o) >= 0:
+        return WRONG_VALUE
+    sums[0] = sums[1] = 0
+    while q < a.r:
+        cross_entropy_of_rows(
+            a, min(rows, a.r - q), z + q * a.o, a.targets + q, row_weights + q if row_weights != NULL else NULL,
+            dz + q * a.o if dz != NULL else NULL, sums,
+        )
+        q += rows
+    a.loss_sums[0] += sums[0]
+    a.loss_sums[1] += sums[1]
+    return GO_ON
+
+
+cdef void cross_entropy_of_rows(
+    const CrossEntropy* a,
+    Py_ssize_t r,
+    const floating* z,              # IN  (r, o)
+    const int32_t* targets,         # IN  (r,)
+    const floating* row_weights,    # IN  (r,) or NULL
+    floating* dz,                   # OUT (r, o) or NULL
+    double* sums,                   # IN, OUT losses and right rows
+) noexcept nogil:
+    cdef floating[BLOCK] few
+    cdef Py_ssize_t[BLOCK] best
+    cdef double[BLOCK] denominator
+    cdef double[BLOCK] logarithm
+    cdef Py_ssize_t o = a.o, q, c
+    cdef double hit = 1 - a.label_smoothing, miss = a.label_smoothing / o, share = a.weight
+    cdef double loss, spread
     cdef floating factor, offset = <floating> (a.weight * miss)
     cdef int32_t target
-    if first_outside(a.r, a.targets, o) >= 0:
-        return 1
-    for q in range(a.r):
-        target = a.targets[q]
-        best = exponentials(o, z, dz, &denominator)
-        loss = math.log(denominator) - hit * (<double> z[target] - <double> z[best])
+    if dz != NULL:
+        exponentials_of_rows(r, o, z, dz, best, denominator)
+    elif o <= BLOCK:
+        exponentials_of_rows(r, o, z, few, best, denominator)
+    else:
+        denominator[0] = denominator_of_long_row(o, z, few, best)
+    memcpy(logarithm, denominator, r * sizeof(double))
+    logarithms(r, logarithm)
+    for q in range(r):
+        target = targets[q]
+        loss = logarithm[q] - hit * (<double> z[target] - <double> z[best[q]])
         if miss > 0:  # a logit of -inf has an infinite loss only if it is asked for
             spread = 0
             for c in range(o):
-                spread += <double> z[c] - <double> z[best]
+                spread += <double> z[c] - <double> z[best[q]]
             loss -= miss * spread
         if row_weights != NULL:
             loss *= row_weights[q]
             share = a.weight * row_weights[q]
             offset = <floating> (share * miss)
-        losses += loss
-        right += best == target and loss == loss  # NaN is never right
-        if dz != NULL:
-            factor = <floating> (share / denominator)
-            for c in range(o):
-                dz[c] = dz[c] * factor - offset
-            dz[target] -= <floating> (share * hit)
-            dz += o
+        sums[0] += loss
+        sums[1] += best[q] == target and loss == loss  # NaN is never right
         z += o
-    a.loss_sums[0] += losses
-    a.loss_sums[1] += right
-    return 0
+        if dz == NULL:
+            continue
+        factor = <floating> (share / denominator[q])
+        for c in range(o):
+            dz[c] = dz[c] * factor - offset
+        dz[target] -= <floating> (share * hit)
+        dz += o
 
 
 def softmax_cross_entropy(
@@ -145,20 +226,21 @@ def softmax(
     floating[:, ::1] out not None,              # OUT (r, o), may be the same array
 ):
     """Probabilities of classes that exclude each other: ``exp(z) / sum exp(z)`` of each row."""
-    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], _, c
+    cdef Py_ssize_t r = logits.shape[0], o = logits.shape[1], q = 0, k, c, rows = rows_of_block(o)
     cdef const floating* z = in_2d(logits)
     cdef floating* p = out_2d(out)
-    cdef double denominator
+    cdef Py_ssize_t[BLOCK] best
+    cdef double[BLOCK] denominator
     cdef floating factor
     expect("rows of out", out.shape[0], r)
     expect("columns of out", out.shape[1], o)
     if o == 0:
         return
     with nogil:
-        for _ in range(r):
-            exponentials(o, z, p, &denominator)
-            factor = <floating> (1 / denominator)
-            for c in range(o):
-                p[c] *= factor
-            z += o
-            p += o
+        while q < r:
+            exponentials_of_rows(min(rows, r - q), o, z + q * o, p + q * o, best, denominator)
+            for k in range(min(rows, r - q)):
+                factor = <floating> (1 / denominator[k])
+                for c in range(o):
+                    p[(q + k) * o + c] *= factor
+            q += rows

@@ -22,10 +22,11 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.strategies import Context, Strategy, build
+from onotrain.training.components import Components
 from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 from onotrain.training.stop_signals import StopRequest
-from onotrain.training.trainer import Components, Trainer
+from onotrain.training.trainer import Trainer
 
 #: Part of a step -> the kernels that make it up.  Any other kernel counts as `other kernels`.
 PARTS: dict[str, tuple[str, ...]] = {

@@ -33,13 +33,14 @@ from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
+from onotrain.training.components import Components
 from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
 from onotrain.training.stop_signals import StopRequest
 from onotrain.training.summary import files_summary, summary_of
-from onotrain.training.trainer import Components, Trainer
+from onotrain.training.trainer import Trainer
 from onotrain.training.warm_start import begin, freeze_notes
 
 

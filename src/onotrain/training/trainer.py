@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from onotrain.config import Config
 from onotrain.data.batches import Batch
-from onotrain.data.feed import Feed
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
-from onotrain.evaluation.evaluator import Evaluator
-from onotrain.nn import Model
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, broadcast
-from onotrain.parallel.world import World
-from onotrain.strategies import StepStatistics, StepSums, Strategy
-from onotrain.strategies.injection import Injection
+from onotrain.strategies import StepStatistics, StepSums
+from onotrain.training.components import Components
+from onotrain.training.epoch_record import epoch_record
 from onotrain.training.local_gradient import LocalGradient
-from onotrain.training.observers import Observers, StepEnd
+from onotrain.training.observers import StepEnd
 from onotrain.training.replay import SECONDS, Replay
-from onotrain.training.run_position import Progress
-from onotrain.training.stop_signals import StopRequest
-
-
-@dataclass(frozen=True)
-class Components:
-    """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
-
-    config: Config
-    world: World
-    model: Model
-    strategy: Strategy
-    feed: Feed
-    evaluator: Evaluator | None
-    progress: Progress
-    observer: Observers
-    #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so
-    # far.
-    save: Callable[[bool], None]
-    #: Waits until what was saved is on the disk (rank 0; does nothing elsewhere).
-    wait_saved: Callable[[], None]
-    #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
-    record: Callable[[Mapping[str, Any]], None]
-    #: Whether this rank was asked to stop.
-    stop: StopRequest
-    #: Slows down the computing of a step, if that is to be simulated.
-    injection: Injection = field(default_factory=Injection)
-    #: What to do about a training that has diverged (rank 0; empty elsewhere).
-    advice: Callable[[], str] = str
 
 
 class Trainer:
@@ -257,8 +222,8 @@ class Trainer:
         progress.loss_sum, progress.right, late = components.world.comm.bcast(
             (progress.loss_sum, progress.right, self._late()), root=0
         )
-        record = self._epoch_record()
-        self._add_report(record)
+        rate = self._schedule.rate(progress.epoch, progress.steps - 1)
+        record = epoch_record(components, progress, rate)
         if not math.isfinite(record.get("validation_loss", 0.0)):
             raise self._divergence(f"in epoch {record['epoch']}: validation loss {record['validation_loss']:g}")
         monitored = {name: value for name, value in record.items() if isinstance(value, float)}
@@ -287,27 +252,6 @@ class Trainer:
         if not progress.finished:
             progress.stopped_by = reason
 
-    def _epoch_record(self) -> dict[str, Any]:
-        """Return the epoch's record, without the ranks' clocks."""
-        progress, components = self.progress, self.components
-        samples = components.feed.samples
-        record: dict[str, Any] = {
-            "epoch": progress.epoch + 1,
-            "steps": progress.steps,
-            "train_seconds": progress.epoch_seconds,
-            "samples_per_second": samples / progress.epoch_seconds,
-            "learning_rate": self._schedule.rate(progress.epoch, progress.steps - 1),
-            "train_loss": progress.loss_sum / samples,
-        }
-        if not self._regression:
-            record["train_accuracy"] = progress.right / samples
-        if components.evaluator is not None:
-            values = components.evaluator(components.world.comm)
-            record |= {f"validation_{name}": value for name, value in values.items()}
-            if components.evaluator.warnings:
-                record["warnings"] = list(components.evaluator.warnings)
-        return record
-
     def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:
         """Return whether this epoch is the best so far."""
         stopping, progress = self.components.config.training.early_stopping, self.progress
@@ -320,17 +264,6 @@ class Trainer:
         progress.stopped_early = self._early_stopping.stale_epochs >= stopping.patience
         progress.early_stopping = self._early_stopping.state()
         return best and stopping.restore_best
-
-    def _add_report(self, record: dict[str, Any]) -> None:
-        """Add the ranks' clocks, and what the strategy has to tell, to the record of every rank.  *Collective*."""
-        telemetry, comm = self.components.strategy.telemetry, self.components.world.comm
-        seconds = telemetry.clock.take(record["train_seconds"])
-        ranks = comm.allgather(seconds)
-        record["ranks_seconds"] = {kind: [rank[kind] for rank in ranks] for kind in seconds}
-        traffic = telemetry.traffic.take()
-        ranks = comm.allgather(traffic)
-        record["ranks_bytes"] = {kind: [rank[kind] for rank in ranks] for kind in traffic}
-        record |= comm.bcast(telemetry.report() if comm.rank == 0 else None, root=0)
 
     def _checkpoint_within_epoch(self) -> None:
         if self._due_by_steps(self.progress.steps):

@@ -1,0 +1,45 @@
+"""What a training works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from onotrain.config import Config
+from onotrain.data.feed import Feed
+from onotrain.evaluation.evaluator import Evaluator
+from onotrain.nn import Model
+from onotrain.parallel.world import World
+from onotrain.strategies import Strategy
+from onotrain.strategies.injection import Injection
+from onotrain.training.observers import Observers
+from onotrain.training.run_position import Progress
+from onotrain.training.stop_signals import StopRequest
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
+
+    config: Config
+    world: World
+    model: Model
+    strategy: Strategy
+    feed: Feed
+    evaluator: Evaluator | None
+    progress: Progress
+    observer: Observers
+    #: Saves the run's state (rank 0; does nothing elsewhere): called between steps with whether this is the best so
+    # far.
+    save: Callable[[bool], None]
+    #: Waits until what was saved is on the disk (rank 0; does nothing elsewhere).
+    wait_saved: Callable[[], None]
+    #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
+    record: Callable[[Mapping[str, Any]], None]
+    #: Whether this rank was asked to stop.
+    stop: StopRequest
+    #: Slows down the computing of a step, if that is to be simulated.
+    injection: Injection = field(default_factory=Injection)
+    #: What to do about a training that has diverged (rank 0; empty elsewhere).
+    advice: Callable[[], str] = str

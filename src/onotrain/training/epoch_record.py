@@ -1,0 +1,47 @@
+"""What is written down of an epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from onotrain.training.components import Components
+from onotrain.training.run_position import Progress
+
+
+def epoch_record(components: Components, progress: Progress, learning_rate: float) -> dict[str, Any]:
+    """Return the record of an epoch that has ended, the same on all ranks.  *Collective*.
+
+    Losses and metrics, validation among them; the ranks' clocks; and what the strategy has to tell.
+
+    Parameters
+    ----------
+    components
+        Of the run.
+    progress
+        Of rank 0 on all ranks.
+    learning_rate
+        Of the epoch's last step.
+    """
+    samples = components.feed.samples
+    record: dict[str, Any] = {
+        "epoch": progress.epoch + 1,
+        "steps": progress.steps,
+        "train_seconds": progress.epoch_seconds,
+        "samples_per_second": samples / progress.epoch_seconds,
+        "learning_rate": learning_rate,
+        "train_loss": progress.loss_sum / samples,
+    }
+    if components.model.loss.task != "regression":
+        record["train_accuracy"] = progress.right / samples
+    if components.evaluator is not None:
+        values = components.evaluator(components.world.comm)
+        record |= {f"validation_{name}": value for name, value in values.items()}
+        if components.evaluator.warnings:
+            record["warnings"] = list(components.evaluator.warnings)
+    telemetry, comm = components.strategy.telemetry, components.world.comm
+    seconds, traffic = telemetry.clock.take(record["train_seconds"]), telemetry.traffic.take()
+    for name, mine in (("ranks_seconds", seconds), ("ranks_bytes", traffic)):
+        ranks = comm.allgather(mine)
+        record[name] = {kind: [rank[kind] for rank in ranks] for kind in mine}
+    report: dict[str, Any] = comm.bcast(telemetry.report() if comm.rank == 0 else None, root=0)
+    return record | report
