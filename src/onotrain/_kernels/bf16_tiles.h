@@ -1,8 +1,8 @@
 /* Products of float32 matrices in bfloat16 with float32 sums, by AVX-512 BF16.
  *
- * Both factors are rounded to bfloat16: to nearest, ties to even, subnormal numbers to zero.  VDPBF16PS adds two terms to
- * each of 16 sums: sum = fma(second term, fma of the first and ...) as Intel's manual defines it, the *second* term of a pair
- * first, each addition rounded to nearest even; subnormal sums become zero, and MXCSR plays no part (reference_bf16.py).
+ * Both factors are rounded to bfloat16: to nearest, ties to even, subnormal numbers to zero.  VDPBF16PS then adds two terms
+ * to each of 16 sums, the *second* term of a pair first, by fused multiply-adds that round to nearest, ties to even; it takes
+ * subnormal numbers for zero, as factors and as sums, and MXCSR plays no part (reference_bf16.py).
  *
  * A sum begins at 0, or at what it is added to, and takes up its terms pair by pair in their order; a last term without
  * another one is paired with zeros.  Blocks of terms go on with the sums as they lie in c, so no bit depends on blocks, on
