@@ -221,7 +221,8 @@ def test_nan_stays_in_its_row(kernels, rng):
 
 
 def test_kernels_know_their_precision(kernels):
-    assert kernels.precision == kernels.wrapped(lambda name, kernel: kernel).precision == "bf16"
+    others = kernels.wrapped(lambda name, kernel: kernel), kernels.timed(lambda: None)
+    assert [each.precision for each in (kernels, *others)] == ["bf16"] * 3
     assert _kernels.load("float32").precision == "full"
 
 

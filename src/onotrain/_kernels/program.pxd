@@ -24,6 +24,7 @@ cdef class Call:
     cdef void* arguments
     cdef tuple kept         # arrays that the arguments point to
     cdef str complaint      # what a wrong value means
+    cdef public str name    # of the kernel
 
 
 cdef Call recorded(Kernel kernel, const void* x, const void* arguments, size_t nbytes, tuple kept, str complaint)

@@ -2,7 +2,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from onotrain._kernels.clock cimport clock_seconds
@@ -39,8 +39,9 @@ cdef class _Segment:
     cdef Kernel* kernels
     cdef const void** x
     cdef const void** arguments
+    cdef double* seconds        # that each call has taken; NULL if nobody wants to know
 
-    def __cinit__(self, list calls):
+    def __cinit__(self, list calls, bint timed):
         cdef Py_ssize_t n
         cdef Call call
         self.calls, self.count = calls, len(calls)
@@ -49,6 +50,10 @@ cdef class _Segment:
         self.arguments = <const void**> malloc(self.count * sizeof(void*))
         if self.kernels == NULL or self.x == NULL or self.arguments == NULL:
             raise MemoryError
+        if timed:
+            self.seconds = <double*> calloc(self.count, sizeof(double))
+            if self.seconds == NULL:
+                raise MemoryError
         for n in range(self.count):
             call = calls[n]
             self.kernels[n], self.x[n], self.arguments[n] = call.kernel, call.x, call.arguments
@@ -57,14 +62,20 @@ cdef class _Segment:
         free(self.kernels)
         free(self.x)
         free(self.arguments)
+        free(self.seconds)
 
     cdef int run(self, const Moment* now) except RAISED:
         """Run all calls; return whether one of them says that this is the last step."""
         cdef Py_ssize_t n
         cdef int said, last = GO_ON
+        cdef double began = 0
         with nogil:
             for n in range(self.count):
+                if self.seconds != NULL:
+                    began = clock_seconds()
                 said = self.kernels[n](self.x[n], self.arguments[n], now)
+                if self.seconds != NULL:
+                    self.seconds[n] += clock_seconds() - began
                 if said == LAST_STEP:
                     last = LAST_STEP
                 elif said != GO_ON:
@@ -75,6 +86,14 @@ cdef class _Segment:
             raise IndexError((<Call> self.calls[n]).complaint)
         return RAISED if said == RAISED else last
 
+    cdef report(self, observe):
+        """Tell how long each call took since the last report."""
+        cdef Py_ssize_t n
+        for n in range(self.count):
+            if (<Call> self.calls[n]).name is not None:  # a barrier measures itself
+                observe((<Call> self.calls[n]).name, self.seconds[n])
+            self.seconds[n] = 0
+
 
 cdef class Program:
     """Calls one after the other.
@@ -84,23 +103,26 @@ cdef class Program:
     calls
         Each a `Call`, or a Python function of step, position, index and lateness (`Moment`), which divides the program
             and may return True: this is the last step.
+    observe
+        Gets the name of each kernel and its seconds, once a run; None: nothing is measured.
     """
 
     cdef list parts
+    cdef object observe
 
-    def __init__(self, calls):
+    def __init__(self, calls, observe=None):
         cdef list together = []
-        self.parts = []
+        self.parts, self.observe = [], observe
         for call in calls:
             if isinstance(call, Call):
                 together.append(call)
                 continue
             if together:
-                self.parts.append(_Segment(together))
+                self.parts.append(_Segment(together, observe is not None))
                 together = []
             self.parts.append(call)
         if together:
-            self.parts.append(_Segment(together))
+            self.parts.append(_Segment(together, observe is not None))
 
     def run(self, long long step, long long position=0, long long steps=1, long long stride=0, double seconds=INFINITY):
         """Run all calls once for each of some steps, between which signals are looked for.
@@ -142,4 +164,8 @@ cdef class Program:
             now.step += 1
             now.position += stride
             now.index += 1
+        if self.observe is not None:
+            for part in self.parts:
+                if isinstance(part, _Segment):
+                    (<_Segment> part).report(self.observe)
         return now.index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,9 @@ from onotrain._kernels import (
 )
 from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
 from onotrain.known_names import Precision
+
+#: Takes the name of a kernel and its seconds.
+Observe = Callable[[str, float], None]
 
 
 class Kernels:
@@ -81,7 +85,7 @@ class Kernels:
         dtype: np.dtype[Any],
         path: str,
         kernels: Mapping[str, Callable[..., Any]] | None = None,
-        program: Callable[[Sequence[Any]], Program] | None = None,
+        program: Callable[..., Program] | None = None,
         precision: Precision = "full",
     ) -> None:
         self.dtype, self.path, self._program, self.precision = dtype, path, program, precision
@@ -101,7 +105,9 @@ class Kernels:
         kernel = getattr(self, name)
         if self._program is None:
             return PythonCall(kernel, *arguments)
-        return kernel(*(0 if isinstance(each, Live) else each for each in arguments), record=True)
+        call = kernel(*(0 if isinstance(each, Live) else each for each in arguments), record=True)
+        call.name = name
+        return call
 
     def record_update(
         self, rule: Any, scalars: np.ndarray, grads: np.ndarray, inputs: np.ndarray | None, shared: bool,
@@ -112,8 +118,10 @@ class Kernels:
         Parameters are those of `update`, but `scalars`: float64 ``(steps, n)``, a row for each step of a run.
         """
         if self._program is not None:
-            known = tuple(scalars[0].tolist())
-            return self.update(rule, known, grads, inputs, shared, state, None, out, record=(scalars, squares))  # type: ignore[call-arg]
+            known, record = tuple(scalars[0].tolist()), (scalars, squares)
+            call: Any = self.update(rule, known, grads, inputs, shared, state, None, out, record=record)  # type: ignore[call-arg]
+            call.name = "update"
+            return call
 
         def update(index: int) -> None:
             squares[0] = self.update(rule, tuple(scalars[index].tolist()), grads, inputs, shared, state, None, out)
@@ -123,7 +131,9 @@ class Kernels:
     def record_sum(self, grads: np.ndarray, out: np.ndarray, squares: np.ndarray) -> Any:
         """Return a call of `sum_gradients` for a `program`: the sum of squares goes to ``squares[0]``."""
         if self._program is not None:
-            return self.sum_gradients(grads, out, record=(None, squares))  # type: ignore[call-arg]
+            call: Any = self.sum_gradients(grads, out, record=(None, squares))  # type: ignore[call-arg]
+            call.name = "sum_gradients"
+            return call
 
         def sum_gradients() -> None:
             squares[0] = self.sum_gradients(grads, out)
@@ -133,6 +143,29 @@ class Kernels:
     def program(self, calls: Sequence[Any]) -> Program:
         """Return a program of recorded calls, and of Python functions of the moment (see `Live`)."""
         return PythonProgram(calls) if self._program is None else self._program(calls)
+
+    def timed(self, observer: Callable[[], Observe | None]) -> Kernels:
+        """Return kernels that tell an observer their names and seconds.
+
+        It is asked for when a kernel is called, or a program made; None: nothing is measured.
+        """
+
+        def around(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                observe = observer()
+                if observe is None or options:  # is only recorded
+                    return kernel(*arguments, **options)
+                start = perf_counter()
+                result = kernel(*arguments)
+                observe(name, perf_counter() - start)
+                return result
+
+            return call
+
+        program = self._program
+        timed = None if program is None else lambda calls: program(calls, observer())
+        kernels = {name: around(name, getattr(self, name)) for name in NAMES}
+        return Kernels(self.dtype, self.path, kernels, timed, self.precision)
 
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
         """Return kernels with ``wrap(name, kernel)`` in the place of each, also in programs."""

@@ -6,14 +6,12 @@ is Python's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from onotrain._kernels import Kernels
 from onotrain.bench.measure import spread
 from onotrain.bench.subject import Subject
 from onotrain.data.feed import ArrayFeed
@@ -22,6 +20,7 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
 from onotrain.parallel.world import World
 from onotrain.strategies import Context, Strategy, build
+from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.training.components import Components
 from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
@@ -30,7 +29,7 @@ from onotrain.training.trainer import Trainer
 
 #: Part of a step -> the kernels that make it up.  Any other kernel counts as `other kernels`.
 PARTS: dict[str, tuple[str, ...]] = {
-    "gather": ("gather", "shuffle_positions"),
+    "gather": ("batch_order", "gather", "take"),
     "forward": ("dense_forward", "elementwise_forward"),
     "loss": ("softmax_cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber"),
     "backward": ("dense_backward", "elementwise_backward"),
@@ -49,22 +48,10 @@ class _Stopwatch:
     on: bool = False
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
-    def around(self, kernels: Kernels) -> Kernels:
-        """Return kernels that are timed wherever they are called."""
-        return kernels.wrapped(self._timed)
-
-    def _timed(self, name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def observe(self, name: str, seconds: float) -> None:
+        """Count the seconds of a kernel."""
         part = next((part for part, names in PARTS.items() if name in names), "other kernels")
-
-        def call(*arguments: Any) -> Any:
-            if not self.on:
-                return kernel(*arguments)
-            start = perf_counter()
-            result = kernel(*arguments)
-            self.seconds[part] += perf_counter() - start
-            return result
-
-        return call
+        self.seconds[part] += seconds
 
 
 class _Together(Strategy):
@@ -77,6 +64,10 @@ class _Together(Strategy):
         self.bind, self.begin_epoch, self.close = strategy.bind, strategy.begin_epoch, strategy.close  # type: ignore[method-assign]
         self.on = False
         self.seconds: list[float] = []
+
+    def record(self, *arguments: Any) -> RecordedStep | None:
+        """Return how recorded steps end; while it is on, steps are made one by one."""
+        return None if self.on else self._strategy.record(*arguments)
 
     def step(self, *arguments: Any, **options: Any) -> None:
         """Make the step; or wait for all ranks, make it, and take its time.  *Collective*."""
@@ -95,7 +86,7 @@ class Loop:
     def __init__(self, world: World, subject: Subject, rows: int) -> None:
         self._world, self._rows, batch = world, rows, rows * world.size
         self._watch = _Stopwatch()
-        kernels = self._watch.around(subject.kernels)
+        kernels = subject.kernels.timed(lambda: self._watch.observe if self._watch.on else None)
         self._config = subject.endless(training={"batch_size": batch})
         model, training = subject.model(kernels), self._config.training
         fitting = _SAMPLE_BYTES // max(8, batch * subject.inputs * subject.storage.itemsize)
