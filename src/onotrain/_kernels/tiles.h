@@ -100,6 +100,10 @@ static inline int next_vectors(ptrdiff_t left) {
 #undef NAME
 #pragma GCC pop_options
 
+#if defined(__AVX512BF16__) /* a build whose products of float32 are in bfloat16 */
+#include "bf16_tiles.h"
+#endif
+
 #else
 
 #define LANES ((ptrdiff_t) (VECTOR_BYTES / sizeof(REAL)))
