@@ -36,12 +36,16 @@ V3 = ["-mavx2", "-mfma", "-mbmi", "-mbmi2"]
 V4 = [*V3, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
 LEVELS = {"baseline": []} | ({"x86_64_v3": V3, "x86_64_v4": V4} if get_platform().endswith("x86_64") else {})
 
+# The products of float32 once more, in bfloat16 (bf16_tiles.h), for CPUs of x86_64_v4 that have it.
+BF16 = {"x86_64_v4_bf16": [*V4, "-mavx512bf16"]} if "x86_64_v4" in LEVELS else {}
+
 # The rules of the optimisers round every operation: their bits depend neither on the level, nor on how the parameters
 # are cut into shards, and the division and square root in them hide what fusing would save.  What codecs
 # encode is rounded by adding to a product, and is the reference's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
 LEVELLED = ("dense", "softmax", "losses", "update", "order", "gather", "codecs")
+WITH_PRODUCTS = ("dense", "update")
 # No arithmetic of their own to speed up, or none that matters.
 SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync")
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
@@ -71,6 +75,7 @@ def extension(name: str, flags: list[str]) -> Extension:
 
 EXTENSIONS = [
     *(extension(f"{KERNELS}.{level}.{name}", flags) for level, flags in LEVELS.items() for name in LEVELLED),
+    *(extension(f"{KERNELS}.{level}.{name}", flags) for level, flags in BF16.items() for name in WITH_PRODUCTS),
     *(extension(f"{KERNELS}.{name}", []) for name in SINGLE),
     Extension(SHARED, [], extra_compile_args=[*FLAGS, "-O1"], extra_link_args=LINK_FLAGS),
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from onotrain.config.base import Section
 from onotrain.config.choices import OneKey, OneOf
-from onotrain.config.model import LayerOptions
+from onotrain.config.options import LayerOptions
 
 _Path = tuple[str | int, ...]
 

@@ -13,6 +13,10 @@ ActivationName = Literal[
 #: Activation functions, and the kernels' numbers for them: those of the enumeration in ``_kernels/activations.pxd``.
 ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate(get_args(ActivationName))}
 
+Precision = Literal["full", "bf16"]
+#: What matrix products are computed in: in the dtype of the network, or in bfloat16 with sums of float32.
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
 FormatName = Literal["hdf5", "netcdf", "npz", "npy", "csv", "tsv", "parquet", "arrow", "idx"]
 #: Formats of data files.
 FORMATS: tuple[FormatName, ...] = get_args(FormatName)

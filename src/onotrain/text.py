@@ -140,3 +140,14 @@ def wrapped(text: str, columns: int | None, indent: int = 0, *, first: str = "")
 def with_unit(name: str, unit: str | None) -> str:
     """Return a name with its unit, where it has one (1 is none): ``pressure [Pa]``."""
     return f"{name} [{unit}]" if unit not in (None, "", "1") else name
+
+
+def size(number: int) -> str:
+    """Return a number of bytes as people read it."""
+    value, units = float(number), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    for larger in units:
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

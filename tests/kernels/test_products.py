@@ -84,19 +84,71 @@ def test_products_that_are_cut_into_blocks(build, dtype, r, i, o):
     check_products(build, dtype, r, i, o)
 
 
-@pytest.mark.parametrize("build", [build for build in BUILDS if build != "reference"])
+@pytest.mark.parametrize("build", BUILDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("i", [16, 100, 500])
-def test_a_row_gets_the_same_bits_in_any_batch_of_few_rows(build, dtype, rng, i):
-    """Where the tiles are used; BLAS promises nothing of the kind."""
+def test_products_of_every_narrow_layer(build, dtype):
+    for i in range(1, 41):
+        for o in range(1, 41):
+            check_products(build, dtype, 1 + (7 * i + 3 * o) % 40, i, o)
+
+
+COMPILED = [build for build in BUILDS if build != "reference"]
+BATCH_SHAPES = [(1, 1), (3, 21), (12, 48), (16, 3), (45, 46), (100, 21), (500, 65), (784, 128)]
+
+
+def skip_blas(build: str, dtype: str, i: int) -> None:
+    """Skip what is not done by tiles (tiles.h): BLAS promises no bits."""
+    if build != "x86_64_v4" and i * np.dtype(dtype).itemsize > 4096:
+        pytest.skip("such wide layers are left to BLAS")
+
+
+@pytest.mark.parametrize("build", COMPILED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("i", "o"), BATCH_SHAPES)
+def test_a_row_gets_the_same_bits_in_any_batch(build, dtype, rng, i, o):
+    skip_blas(build, dtype, i)
     kernels = _kernels.load(dtype, build)
-    x, weight = normal(rng, kernels.dtype, 48, i), normal(rng, kernels.dtype, 21, i)
-    whole = np.empty((48, 21), kernels.dtype)
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, whole)
-    for begin, end in [(0, 1), (5, 12), (17, 48), (0, 47)]:
-        part = np.empty((end - begin, 21), kernels.dtype)
-        kernels.dense_predict(np.ascontiguousarray(x[begin:end]), weight, None, IDENTITY, 0.0, part)
-        np.testing.assert_array_equal(part, whole[begin:end])
+    x, weight, dz = (normal(rng, kernels.dtype, *shape) for shape in [(100, i), (o, i), (100, o)])
+    z, dx = np.empty_like(dz), np.empty_like(x)
+
+    def products(begin: int, end: int, z: np.ndarray, dx: np.ndarray) -> None:
+        some = np.ascontiguousarray(x[begin:end])
+        kernels.dense_predict(some, weight, None, IDENTITY, 0.0, z)
+        kernels.dense_backward(some, weight, np.ones_like(z), False, False, dz[begin:end].copy(), dx, None, None)
+
+    products(0, 100, z, dx)
+    for begin, end in [(0, 1), (5, 12), (17, 48), (0, 47), (1, 65), (30, 100)]:
+        part, dx_part = z[begin:end].copy(), dx[begin:end].copy()
+        products(begin, end, part, dx_part)
+        np.testing.assert_array_equal(part, z[begin:end])
+        np.testing.assert_array_equal(dx_part, dx[begin:end])
+
+
+@pytest.mark.parametrize("build", COMPILED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("r", [1, 40, 128])
+@pytest.mark.parametrize(("i", "o"), BATCH_SHAPES)
+def test_a_gradient_gets_the_same_bits_in_any_block(build, dtype, rng, r, i, o):
+    """Ranks that share activations compute blocks of rows, and those go through columns by blocks."""
+    skip_blas(build, dtype, i)
+    kernels = _kernels.load(dtype, build)
+    x, dz, weight = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (r, o), (o, i)])
+
+    def gradient(outputs: slice, inputs: slice) -> np.ndarray:
+        part = np.ascontiguousarray(dz[:, outputs])
+        dw = np.ascontiguousarray(weight[outputs, inputs])
+        x_part = np.ascontiguousarray(x[:, inputs])
+        kernels.dense_backward(x_part, dw.copy(), np.ones_like(part), False, False, part, None, dw, None)
+        return dw
+
+    whole = gradient(slice(None), slice(None))
+    for outputs, inputs in [
+        (slice(o // 2), slice(None)),
+        (slice(o // 3, None), slice(i // 2)),
+        (slice(None), slice(i // 3, None)),
+        (slice(1), slice(1)),
+    ]:
+        np.testing.assert_array_equal(gradient(outputs, inputs), whole[outputs, inputs])
 
 
 @pytest.mark.parametrize("i", [31, 784])

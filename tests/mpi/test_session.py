@@ -73,7 +73,9 @@ def test_activations_that_do_not_fit_are_refused_before_they_are_made(
 ) -> None:
     """Memory is given on credit: without the check the system kills a rank without a word in the first step."""
     rows = -(-300 // world.size)
-    both = rows * (64 + 3 * (8 + 10)) * 4 * world.node.size
+    # Samples, outputs and slopes of both layers, and the gradient by the logits, which that by the hidden units follows
+    # in the place of the logits; in whole cache lines.
+    both = sum(-(-rows * width * 4 // 64) * 64 for width in (64, 8, 8, 10, 10, 10)) * world.node.size
     monkeypatch.setattr(memory, "available_bytes", lambda: both - 1)
     refused(world, ResourceError, f"activations of {rows} samples", CONFIG, world.comm, output=place / "small")
     monkeypatch.setattr(memory, "available_bytes", lambda: both)
@@ -85,11 +87,11 @@ def test_one_rank_without_memory_for_its_activations(
 ) -> None:
     """The others do not begin to train without it."""
 
-    def reserve(self: Model, *arguments: Any) -> None:
+    def use(self: Model, *arguments: Any) -> None:
         raise MemoryError("no page left")
 
     if world.rank == world.size - 1:
-        monkeypatch.setattr(Model, "reserve", reserve)
+        monkeypatch.setattr(Model, "use", use)
     message = f"rank {world.size - 1} ran out of memory: no page left"
     refused(world, ResourceError, message, CONFIG, world.comm, output=place / "run")
 

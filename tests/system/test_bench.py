@@ -31,14 +31,14 @@ SMALL: dict[str, list[str]] = {
 }
 #: The fields that docs/commands.md promises, beside `bench` and `machine`.
 FIELDS = {
-    "kernels": {"network", "parameters", "dtype", "build", "ranks", "kernels"},
-    "step": {"network", "parameters", "dtype", "build", "strategy", "optimizer", "steps"},
+    "kernels": {"network", "parameters", "dtype", "precision", "build", "ranks", "kernels"},
+    "step": {"network", "parameters", "dtype", "precision", "build", "strategy", "optimizer", "steps"},
     "allreduce": {"build", "ranks", "nodes", "barriers", "sums"},
     "predict": {
-        "network", "parameters", "dtype", "build", "ranks", "samples", "seconds", "samples_per_s", "operations",
-        "gflops", "gemm_seconds", "gemm_gflops", "of_gemm",
+        "network", "parameters", "dtype", "precision", "build", "ranks", "samples", "seconds", "samples_per_s",
+        "operations", "gflops", "gemm_seconds", "gemm_gflops", "of_gemm",
     },
-    "io": {"network", "parameters", "dtype", "build", "ranks", "checkpoint", "data", "saving"},
+    "io": {"network", "parameters", "dtype", "precision", "build", "ranks", "checkpoint", "data", "saving"},
 }  # fmt: skip
 
 
@@ -106,6 +106,12 @@ def test_every_measurement_runs(ranks: int, build: str | None) -> None:
             assert timing["readings"] >= 3
         assert f"kernels {found['build']}" in out
         assert re.search(rf"{ranks} ranks? on 1 node", out)
+
+
+def test_the_precision_is_chosen_by_an_option() -> None:
+    found, out = bench("kernels", "c.yaml", "--kernels", "reference", "--precision", "bf16")
+    assert found["precision"] == "bf16"
+    assert "float32, products in bf16; kernels reference" in out
 
 
 def test_the_build_is_chosen_by_an_option_as_well() -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import launch
+from onotrain import _kernels
+from onotrain.nn.layers.base import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -56,22 +58,23 @@ def test_the_package_trains(tmp_path: Path) -> None:
 def test_the_gradient_of_the_layer_is_right() -> None:
     """Against central differences of a weighted sum of its outputs, for some rows added to others."""
     namespace: dict[str, Any] = {}
-    exec(parts("layer"), namespace)
-    layer, rng = namespace["Gain"](0, 3), np.random.default_rng(1)
-    x, weights, factor = rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), rng.normal(size=3)
-    dx, gradient = np.empty((4, 3)), np.ones(3)
-    layer.bind({"factor": factor}, {"factor": gradient}, shared=False)
+    exec(parts("tilt.py"), namespace)
+    layer, rng = namespace["Gain"](namespace["GainOptions"](), (3,), None), np.random.default_rng(1)
+    kernels, (x, weights, y, products) = _kernels.load("float64"), rng.normal(size=(4, 4, 3))
+    factor, dx, gradient = rng.normal(size=3), np.empty((4, 3)), np.ones(3)
 
-    def at_once(function: Any, *arguments: Any) -> None:
-        function(*arguments)
-
-    layer.backward(at_once, x, np.empty((4, 3)), weights.copy(), dx, accumulate=True)
+    def run(record: Callable[[Recorder], None], **more: Any) -> None:
+        r = Recorder(kernels, [], 0, (x,), y, {"factor": factor}, {"products": products}, **more)
+        record(r)
+        kernels.program(r.calls).run(0)
 
     def value() -> float:
-        y = np.empty((4, 3))
-        layer.forward(at_once, x, 0, np.empty((4, 3)), y)
+        run(layer.forward)
         return float((weights * y).sum())
 
+    value()
+    run(layer.backward, gradients={"factor": gradient}, dinputs=(dx,), dy=weights.copy(), accumulate=True)
+    np.testing.assert_allclose(products.sum(axis=0), gradient - 1.0)
     for array, derivative in ((factor, gradient - 1.0), (x, dx)):
         for index in np.ndindex(array.shape):
             kept, around = array[index], []

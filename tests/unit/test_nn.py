@@ -90,7 +90,7 @@ def test_variance_of_initialisers(name: str, variance: Any, distribution: str) -
     """Mean 0 and the published variance; uniform ones within their bound."""
     weight = np.empty((300, 700))
     made = builders.config(model={"initializer": f"{name}_{distribution}"})
-    initialize(made.model.initializer, weight, generator(0, "w"))
+    initialize(made.model.initializer, weight, generator(0, "w"), weight.shape)
     expected = variance(700, 300)
     assert abs(weight.mean()) < 5 * math.sqrt(expected / weight.size)
     assert weight.var() == pytest.approx(expected, rel=0.02)
@@ -128,7 +128,7 @@ def test_activation_and_dropout_are_computed_in_the_dense_layers_pass() -> None:
     assert [type(layer).__name__ for layer in fused.layers] == ["Dense", "Dense"]
     assert fused.layers[0].dropout == 0.5 and fused.layers[0].activation.name == "relu"
     apart = model([{"dropout": 0.1}, {"dense": 5}, {"dropout": 0.5}, {"activation": "relu"}, {"dense": 3}])
-    assert [type(layer).__name__ for layer in apart.layers] == ["Elementwise", "Dense", "Elementwise", "Dense"]
+    assert [type(layer).__name__ for layer in apart.layers] == ["Dropout", "Dense", "Activation", "Dense"]
     assert [name for name, _ in ((t.name, t.shape) for t in apart.layout)] == [
         "dense_0/weight", "dense_0/bias", "dense_1/weight", "dense_1/bias",
     ]  # fmt: skip

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from onotrain._kernels import reference_bf16
 from onotrain._kernels.table import NAMES, Kernels
-from onotrain.errors import PlatformError
+from onotrain.errors import PlatformError, UsageError
+from onotrain.known_names import Precision
 
 REFERENCE = "reference"
 VARIABLE = "ONOTRAIN_KERNELS"
@@ -22,7 +24,10 @@ _MODULES = {
     "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "softmax": True,
     "losses": True, "update": True, "codecs": True,
 }  # fmt: skip
-#: Those that are not chosen by the dtype alone.
+#: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
+_MODULES_WITH_PRODUCTS = ("dense", "update")
+_BF16 = {"x86_64_v4": "x86_64_v4_bf16"}
+#: Kernels that are not chosen by the dtype alone.
 _UNIFORM = ("gather", "take", "shuffle_positions", "batch_order", "publish", "publish_sum", "total", "clip")
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
@@ -76,7 +81,7 @@ def _checked(wanted: str, usable: tuple[str, ...]) -> str:
     return wanted
 
 
-def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
+def load(dtype: DTypeLike, build: str | None = None, precision: Precision = "full") -> Kernels:
     """Return the kernels for float32 or float64.
 
     Parameters
@@ -85,27 +90,58 @@ def load(dtype: DTypeLike, build: str | None = None) -> Kernels:
         What parameters and activations are computed in.
     build
         One of `available`; by default that of `path`.
+    precision
+        ``bf16``: matrix products of float32 are computed in bfloat16, with sums of float32.
 
     Raises
     ------
     ValueError
         Another dtype.
+    UsageError
+        ``bf16`` for float64.
     PlatformError
-        The build does not exist or cannot run here.
+        The build does not exist or cannot run here, or does not multiply in bfloat16.
     """
     kind = np.dtype(dtype)
     if kind.name not in _C_NAMES:
         raise ValueError(f"dtype: got {kind.name}, expected float32 or float64")
     build = path() if build is None else _checked(build, available())
+    if precision == "bf16":
+        _check_bf16(kind, build)
     if build == REFERENCE:
-        return Kernels(kind, build)
+        return _reference(kind, precision)
     functions: dict[str, Any] = {}
     for module, levelled in _MODULES.items():
-        compiled = import_module(f"onotrain._kernels.{build}.{module}" if levelled else f"onotrain._kernels.{module}")
+        level = _BF16[build] if precision == "bf16" and module in _MODULES_WITH_PRODUCTS else build
+        compiled = import_module(f"onotrain._kernels.{level}.{module}" if levelled else f"onotrain._kernels.{module}")
         functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
     of_dtype = {name: function[_C_NAMES[kind.name]] for name, function in functions.items() if name not in _UNIFORM}
     own = {name: functions[name] for name in _UNIFORM} | {"gather": _gather(functions["gather"], kind)}
-    return Kernels(kind, build, of_dtype | own, import_module("onotrain._kernels.program").Program)
+    return Kernels(kind, build, of_dtype | own, import_module("onotrain._kernels.program").Program, precision)
+
+
+def _reference(kind: np.dtype[Any], precision: Precision) -> Kernels:
+    if precision == "full":
+        return Kernels(kind, REFERENCE)
+    full = {name: getattr(Kernels, name) for name in NAMES}
+    return Kernels(kind, REFERENCE, full | reference_bf16.KERNELS, precision=precision)
+
+
+def _check_bf16(kind: np.dtype[Any], build: str) -> None:
+    """Refuse products in bfloat16 where they are not what the network asks for, or would only be slow."""
+    if kind != np.float32:
+        raise UsageError(
+            f"precision bf16: got a network of {kind.name}, expected float32",
+            hint="bf16 is for speed: leave out the precision, or train with dtype float32",
+        )
+    if build == REFERENCE:
+        return
+    if build not in _BF16 or not import_module("onotrain._kernels.cpu").has_bf16():
+        why = "this CPU has no AVX-512 BF16" if build == available()[0] else f"kernels {build} do not use AVX-512 BF16"
+        raise PlatformError(
+            f"precision bf16: {why}, without which bf16 is slower than float32",
+            hint=f"leave out the precision; for tests, {VARIABLE}={REFERENCE} computes the same numbers, slowly",
+        )
 
 
 def _gather(fused: Any, kind: np.dtype[Any]) -> Callable[..., None]:

@@ -14,13 +14,16 @@ cdef extern from *:
             && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512vl");
     }
+    static int onotrain_has_bf16(void) { return onotrain_has_v4() && __builtin_cpu_supports("avx512bf16"); }
     #else
     static int onotrain_has_v3(void) { return 0; }
     static int onotrain_has_v4(void) { return 0; }
+    static int onotrain_has_bf16(void) { return 0; }
     #endif
     """
     bint onotrain_has_v3()
     bint onotrain_has_v4()
+    bint onotrain_has_bf16()
 
 
 def levels() -> list[str]:
@@ -31,3 +34,8 @@ def levels() -> list[str]:
     return [
         *(["x86_64_v4"] if onotrain_has_v4() else []), *(["x86_64_v3"] if onotrain_has_v3() else []), "baseline",
     ]
+
+
+def has_bf16() -> bool:
+    """Whether this CPU multiplies in bfloat16, and can run ``x86_64_v4_bf16``."""
+    return onotrain_has_bf16()

@@ -12,10 +12,14 @@ from libc.string cimport memcpy, memset
 
 from onotrain._kernels.activations cimport ACTIVATION_COUNT, activate
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d, out_2d
+from onotrain._kernels.elementary cimport LANES
 from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, dropout_factors
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
+
+cdef enum:
+    BLOCK = 2048    # numbers of several rows that are gone through together
 
 
 cdef int check_activation(int activation) except -1:
@@ -45,36 +49,82 @@ cdef int expect_shape(str what, const floating[:, ::1] a, Py_ssize_t rows, Py_ss
 cdef void activate_rows(
     Py_ssize_t r,
     Py_ssize_t o,
+    Py_ssize_t next_row,        # elements from a row of slope and y to the next
     const floating* bias,       # IN  (o,) or NULL
     int activation,
     floating negative_slope,
     Draw draw,                  # of the first row
+    uint32_t block,             # of COLUMNS of the mask at which the columns begin
     floating* slope,            # IN z, OUT dy/dz  (r, o)
     floating* y,                # OUT (r, o)
 ) noexcept nogil:
-    """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache."""
+    """``y = dropout(activation(z + b))`` and its slope, by blocks that stay in the first-level cache.
+
+    A block is a part of a wide row, or several narrow rows.
+    """
     cdef floating[COLUMNS] factor
     cdef floating scale = <floating> (65536. / (65536 - draw.threshold))
-    cdef Py_ssize_t _, first, n, c
-    for _ in range(r):
+    cdef Py_ssize_t together = BLOCK // o if next_row == o and 0 < o <= COLUMNS else 1, rows, first, n, c
+    cdef uint32_t row = draw.row
+    while r > 0:
+        rows = min(together, r)
         first = 0
         while first < o:
             n = min(<Py_ssize_t> COLUMNS, o - first)
             if bias != NULL:
-                for c in range(n):
-                    slope[c] += bias[first + c]
-            activate(activation, negative_slope, n, slope, y)
+                for c in range(rows):
+                    add(n, bias + first, slope + first + c * next_row)
+            activate_vectors(activation, negative_slope, rows * n, slope + first, y + first)
             if draw.threshold:
-                dropout_factors(&draw, <uint32_t> (first // COLUMNS), scale, factor)
-                # times 0 instead of set to 0: NaN must not vanish
-                for c in range(n):
-                    y[c] *= factor[c]
-                for c in range(n):
-                    slope[c] *= factor[c]
-            slope += n
-            y += n
-            first += COLUMNS
-        draw.row += 1
+                for c in range(rows):
+                    draw.row = row + <uint32_t> c
+                    dropout_factors(&draw, block + <uint32_t> (first // COLUMNS), scale, factor)
+                    # times 0 instead of set to 0: NaN must not vanish
+                    multiply(n, factor, y + first + c * next_row)
+                    multiply(n, factor, slope + first + c * next_row)
+            first += n
+        slope += rows * next_row
+        y += rows * next_row
+        row += <uint32_t> rows
+        r -= rows
+
+
+cdef void activate_vectors(
+    int activation, floating negative_slope, Py_ssize_t n, floating* slope, floating* y
+) noexcept nogil:
+    """`activate`, with the last n % LANES numbers as a whole vector: one by one they take longer than all others."""
+    cdef floating[LANES] z, last
+    cdef Py_ssize_t c, rest = n % LANES, whole = n - rest
+    if whole > 0:
+        activate_some(activation, negative_slope, whole, slope, y)
+    if rest > 0:
+        for c in range(LANES):
+            z[c] = 0
+        memcpy(z, slope + whole, rest * sizeof(floating))
+        activate_some(activation, negative_slope, LANES, z, last)
+        memcpy(slope + whole, z, rest * sizeof(floating))
+        memcpy(y + whole, last, rest * sizeof(floating))
+
+
+cdef void activate_some(
+    int activation, floating negative_slope, Py_ssize_t n, floating* slope, floating* y
+) noexcept nogil:
+    """`activate`, compiled once."""
+    activate(activation, negative_slope, n, slope, y)
+
+
+cdef inline void add(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y += x``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        y[c] += x[c]
+
+
+cdef inline void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y *= x``."""
+    cdef Py_ssize_t c
+    for c in range(n):
+        y[c] *= x[c]
 
 
 cdef struct Forward:
@@ -90,12 +140,30 @@ cdef struct Forward:
     void* y
 
 
-cdef int run_dense_forward(const floating* x, const Forward* a, const Moment* now) noexcept nogil:
-    cdef Draw draw = at(a.draw, now)
-    cdef floating* slope = <floating*> a.slope
-    x_weight(a.r, a.i, a.o, x, <const floating*> a.weight, slope)
+cdef struct Activation:
+    const Forward* layer
+    Draw draw               # of the first row
+
+
+cdef void activate_block(
+    const Activation* a, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
+    floating* slope,        # IN z, OUT dy/dz  (rows, columns)
+    Py_ssize_t next_row,
+) noexcept nogil:
+    cdef const floating* bias = <const floating*> a.layer.bias
+    cdef Draw draw = a.draw
+    draw.row += <uint32_t> row
     activate_rows(
-        a.r, a.o, <const floating*> a.bias, a.activation, <floating> a.negative_slope, draw, slope, <floating*> a.y
+        rows, columns, next_row, bias + column if bias != NULL else NULL, a.layer.activation,
+        <floating> a.layer.negative_slope, draw, <uint32_t> (column // COLUMNS), slope,
+        <floating*> a.layer.y + row * next_row + column,
+    )
+
+
+cdef int run_dense_forward(const floating* x, const Forward* a, const Moment* now) noexcept nogil:
+    cdef Activation activation = Activation(a, at(a.draw, now))
+    x_weight(
+        a.r, a.i, a.o, x, <const floating*> a.weight, <floating*> a.slope, <void*> activate_block[floating], &activation
     )
     return 0
 
@@ -202,13 +270,6 @@ def dense_backward(
         run_dense_backward(in_2d(x), &a, &now)
 
 
-cdef void multiply(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
-    """``y *= x``."""
-    cdef Py_ssize_t c
-    for c in range(n):
-        y[c] *= x[c]
-
-
 cdef void multiply_and_sum_rows(
     Py_ssize_t r,
     Py_ssize_t o,
@@ -246,33 +307,41 @@ def dense_predict(
     expect("columns of weight", weight.shape[1], i)
     expect("length of bias", o if bias is None else bias.shape[0], o)
     expect_shape("y", y, r, o)
+    cdef Prediction a = Prediction(in_1d(bias), activation, negative_slope)
     with nogil:
-        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(y))
-        predict_rows(r, o, in_1d(bias), activation, <floating> negative_slope, out_2d(y))
+        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(y), <void*> predict_block[floating], &a)
 
 
-cdef void predict_rows(
-    Py_ssize_t r,
-    Py_ssize_t o,
-    const floating* bias,       # IN  (o,) or NULL
-    int activation,
-    floating negative_slope,
-    floating* y,                # IN z, OUT activation(z + b)  (r, o)
+cdef struct Prediction:
+    const void* bias
+    int activation
+    double negative_slope
+
+
+cdef void predict_block(
+    const Prediction* a, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns,
+    floating* y,            # IN z, OUT activation(z + b)  (rows, columns)
+    Py_ssize_t next_row,
 ) noexcept nogil:
-    cdef floating[COLUMNS] slope  # not asked for, and of no cost in the first-level cache
+    cdef floating[BLOCK] slope  # not asked for, and of no cost in the first-level cache
+    cdef const floating* bias = <const floating*> a.bias
     cdef Draw keep_all
-    cdef Py_ssize_t _, first, n
+    cdef Py_ssize_t together = BLOCK // columns if next_row == columns and 0 < columns <= BLOCK else 1
+    cdef Py_ssize_t some, first, n
     memset(&keep_all, 0, sizeof(Draw))
-    for _ in range(r):
+    while rows > 0:
+        some = min(together, rows)
         first = 0
-        while first < o:
-            n = min(<Py_ssize_t> COLUMNS, o - first)
-            memcpy(slope, y, n * sizeof(floating))
+        while first < columns:
+            n = min(<Py_ssize_t> BLOCK, columns - first)
+            memcpy(slope, y + first, some * n * sizeof(floating))
             activate_rows(
-                1, n, bias + first if bias != NULL else NULL, activation, negative_slope, keep_all, slope, y
+                some, n, n, bias + column + first if bias != NULL else NULL, a.activation, <floating> a.negative_slope,
+                keep_all, 0, slope, y + first,
             )
-            y += n
-            first += COLUMNS
+            first += n
+        y += some * next_row
+        rows -= some
 
 
 cdef struct ElementwiseForward:
@@ -291,7 +360,9 @@ cdef int run_elementwise_forward(const floating* x, const ElementwiseForward* a,
     if a.r == 0 or a.i == 0:
         return 0
     memcpy(slope, x, a.r * a.i * sizeof(floating))
-    activate_rows(a.r, a.i, NULL, a.activation, <floating> a.negative_slope, draw, slope, <floating*> a.y)
+    activate_rows(
+        a.r, a.i, a.i, NULL, a.activation, <floating> a.negative_slope, draw, 0, slope, <floating*> a.y
+    )
     return 0
 
 
@@ -369,6 +440,7 @@ def elementwise_predict(
     expect_shape("y", y, r, i)
     if r == 0 or i == 0:
         return
+    cdef Prediction a = Prediction(NULL, activation, negative_slope)
     with nogil:
         memcpy(out_2d(y), in_2d(x), r * i * sizeof(floating))
-        predict_rows(r, i, NULL, activation, <floating> negative_slope, out_2d(y))
+        predict_block(&a, 0, r, 0, i, out_2d(y), i)

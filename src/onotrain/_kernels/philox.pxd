@@ -11,32 +11,12 @@ from cython cimport floating
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
-    COUNTERS = 16               # counters of one block: they fill a vector register
+    COUNTERS = 16               # that philox.h goes through at once
     COLUMNS = 8 * COUNTERS      # a counter gives 128 bits, a column takes 16
 
-
-cdef inline void philox_round(uint32_t* x, uint32_t key0, uint32_t key1) noexcept nogil:
-    cdef uint64_t a = <uint64_t> 0xD2511F53 * x[0]
-    cdef uint64_t b = <uint64_t> 0xCD9E8D57 * x[2]
-    x[0] = <uint32_t> (b >> 32) ^ x[1] ^ key0
-    x[1] = <uint32_t> b
-    x[2] = <uint32_t> (a >> 32) ^ x[3] ^ key1
-    x[3] = <uint32_t> a
-
-
-cdef inline void philox(uint32_t* x, uint32_t key0, uint32_t key1) noexcept nogil:
-    """Turn the four words of a counter into four random words."""
-    # Written out: a loop here would keep the loop over the counters of a block from being vectorised.
-    philox_round(x, key0, key1)
-    philox_round(x, key0 + 1 * <uint32_t> 0x9E3779B9, key1 + 1 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 2 * <uint32_t> 0x9E3779B9, key1 + 2 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 3 * <uint32_t> 0x9E3779B9, key1 + 3 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 4 * <uint32_t> 0x9E3779B9, key1 + 4 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 5 * <uint32_t> 0x9E3779B9, key1 + 5 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 6 * <uint32_t> 0x9E3779B9, key1 + 6 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 7 * <uint32_t> 0x9E3779B9, key1 + 7 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 8 * <uint32_t> 0x9E3779B9, key1 + 8 * <uint32_t> 0xBB67AE85)
-    philox_round(x, key0 + 9 * <uint32_t> 0x9E3779B9, key1 + 9 * <uint32_t> 0xBB67AE85)
+cdef extern from "philox.h" nogil:
+    void philox_words(
+        uint32_t first, uint32_t b, uint32_t c, uint32_t d, uint32_t key0, uint32_t key1, uint32_t (*word)[COUNTERS])
 
 
 cdef struct Draw:
@@ -57,21 +37,13 @@ cdef inline void dropout_factors(
 ) noexcept nogil:
     """Column ``COUNTERS h + b`` of a block takes the h-th 16 bits of the b-th counter: loops go over neighbours."""
     cdef uint32_t[4][COUNTERS] word
-    cdef uint32_t[4] x
-    cdef uint32_t key0 = <uint32_t> draw.seed, key1 = <uint32_t> (draw.seed >> 32)
-    cdef uint32_t row = draw.row, step = draw.step, layer = draw.layer, threshold = draw.threshold
+    cdef uint32_t threshold = draw.threshold
     cdef floating zero = 0
     cdef Py_ssize_t b, w
-    for b in range(COUNTERS):
-        x[0] = COUNTERS * block + <uint32_t> b
-        x[1] = row
-        x[2] = step
-        x[3] = layer
-        philox(x, key0, key1)
-        word[0][b] = x[0]
-        word[1][b] = x[1]
-        word[2][b] = x[2]
-        word[3][b] = x[3]
+    philox_words(
+        COUNTERS * block, draw.row, draw.step, draw.layer,
+        <uint32_t> draw.seed, <uint32_t> (draw.seed >> 32), word,
+    )
     for w in range(4):
         for b in range(COUNTERS):
             factor[2 * w * COUNTERS + b] = scale if (word[w][b] & 0xFFFF) >= threshold else zero

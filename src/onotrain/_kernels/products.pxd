@@ -7,19 +7,30 @@ from cython cimport floating
 
 from onotrain._kernels.gemm cimport matmul
 from onotrain._kernels.tiles cimport (
-    ADD, SET, STREAM, dz_weight_double, dz_weight_float, dz_x_tiles, prefer_tiles, x_weight_double, x_weight_float,
+    ADD, SET, STREAM, dz_weight_double, dz_weight_float, dz_x_tiles, follow_double, follow_float, prefer_tiles,
+    x_weight_double, x_weight_float,
 )
 from onotrain._kernels.vectors cimport VECTOR_BYTES, can_stream, end_of_stream
 
 
-cdef inline void x_weight(int r, int i, int o, const floating* x, const floating* weight, floating* z) noexcept nogil:
-    """``z (r, o) = x (r, i) weight (o, i)^T``."""
+cdef inline void x_weight(
+    int r, int i, int o, const floating* x, const floating* weight, floating* z, void* follow,
+    const void* context,
+) noexcept nogil:
+    """``z (r, o) = x (r, i) weight (o, i)^T``, by blocks, each of which `follow` then goes on with.
+
+    `follow` is a follow_float or follow_double.
+    """
     if not prefer_tiles(r, i, x):
         matmul(False, True, r, o, i, <floating> 1, x, weight, <floating> 0, z)
+        if floating is float:
+            (<follow_float> follow)(context, 0, r, 0, o, z, o)
+        else:
+            (<follow_double> follow)(context, 0, r, 0, o, z, o)
     elif floating is float:
-        x_weight_float(r, i, o, x, weight, z)
+        x_weight_float(r, i, o, x, weight, z, <follow_float> follow, context)
     else:
-        x_weight_double(r, i, o, x, weight, z)
+        x_weight_double(r, i, o, x, weight, z, <follow_double> follow, context)
 
 
 cdef inline void dz_weight(

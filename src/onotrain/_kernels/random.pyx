@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t
 
-from onotrain._kernels cimport philox as _philox
+from onotrain._kernels.philox cimport COUNTERS, philox_words
 
 
 def philox4x32(
@@ -13,8 +13,8 @@ def philox4x32(
     """Philox4x32-10 of one counter."""
     if counter.shape[0] != 4 or key.shape[0] != 2 or out.shape[0] != 4:
         raise ValueError("expected a counter of 4 words, a key of 2 and an out of 4")
-    cdef uint32_t[4] x = [counter[0], counter[1], counter[2], counter[3]]
+    cdef uint32_t[4][COUNTERS] word
     with nogil:
-        _philox.philox(x, key[0], key[1])
+        philox_words(counter[0], counter[1], counter[2], counter[3], key[0], key[1], word)
         for j in range(4):
-            out[j] = x[j]
+            out[j] = word[j][0]

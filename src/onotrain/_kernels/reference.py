@@ -11,6 +11,7 @@ outputs stand last and belong to the caller.  Zero rows are allowed everywhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from onotrain.known_names import ACTIVATIONS
 
 Array = np.ndarray[Any, np.dtype[Any]]
+#: Multiplies two matrices; sums begin at a third one, or at 0 for None.
+Product = Callable[[Array, Array, Array | None], Array]
 
 #: As compiled code does, the reference lets infinities and NaN pass without a word.
 silent = np.errstate(all="ignore")
@@ -187,6 +190,20 @@ def gather(source: Array, index: Array, shift: Array, scale: Array, out: Array) 
 
 # --------------------------------------------------------------------------------------------------------------- dense
 
+
+def product(a: Array, b: Array, onto: Array | None) -> Array:
+    """Return ``a b``, or ``a b + onto``, in the dtype of the arrays; `reference_bf16.product` is the other way."""
+    return a @ b if onto is None else a @ b + onto
+
+
+def pre_activation(product: Product, x: Array, weight: Array, bias: Array | None) -> Array:
+    """Return ``z = x W^T + b``."""
+    expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
+    expect("bias", bias, len(weight), dtype=x.dtype)
+    z = product(x, weight.T, None)
+    return z if bias is None else z + bias
+
+
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
@@ -245,10 +262,8 @@ def dense_forward(
     slope, y
         ``(r, o)``.
     """
-    expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
-    expect("bias", bias, len(weight), dtype=x.dtype)
     expect("slope", slope, len(x), len(weight), dtype=x.dtype)
-    z = x @ weight.T if bias is None else x @ weight.T + bias
+    z = pre_activation(product, x, weight, bias)
     elementwise_forward(z, activation, negative_slope, dropout, seed, step, layer, first_row, slope, y)
 
 
@@ -274,6 +289,14 @@ def dense_backward(
     dw, db
         ``(o, i)`` and ``(o,)``, or None if nobody needs them.
     """
+    backward(product, x, weight, slope, accumulate, shared, dy, dx, dw, db)
+
+
+def backward(
+    product: Product, x: Array, weight: Array, slope: Array, accumulate: bool, shared: bool,
+    dy: Array, dx: Array | None, dw: Array | None, db: Array | None,
+) -> None:  # fmt: skip
+    """Do what `dense_backward` does, with this product."""
     expect("weight", weight, slope.shape[1], x.shape[1], dtype=x.dtype)
     expect("slope", slope, len(x), len(weight), dtype=x.dtype)
     expect("dy", dy, *slope.shape, dtype=x.dtype)
@@ -282,9 +305,9 @@ def dense_backward(
     expect("db", db, len(weight), dtype=x.dtype)
     dy *= slope
     if dx is not None:
-        dx[...] = dy @ weight
+        dx[...] = product(dy, weight, None)
     if dw is not None:
-        dw[...] = dy.T @ x + (dw if accumulate else 0)
+        dw[...] = product(dy.T, x, dw if accumulate else None)
     if db is not None:
         db[...] = dy.sum(axis=0) + (db if accumulate else 0)
 
@@ -294,9 +317,7 @@ def dense_predict(
     x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, y: Array
 ) -> None:
     """Write ``y = activation(x W^T + b)``; shapes as in `dense_forward`."""
-    expect("weight", weight, weight.shape[0], x.shape[1], dtype=x.dtype)
-    expect("bias", bias, len(weight), dtype=x.dtype)
-    elementwise_predict(x @ weight.T if bias is None else x @ weight.T + bias, activation, negative_slope, y)
+    elementwise_predict(pre_activation(product, x, weight, bias), activation, negative_slope, y)
 
 
 @silent

@@ -28,10 +28,15 @@ def _gradient(grads: Array, inputs: Array | None, n: int, dtype: Any) -> Array:
     """Return the gradient of n parameters: the sum of the rows of `grads`, or ``grads^T inputs``."""
     if inputs is None:
         return _summed(grads, n, dtype)
+    check_factors(grads, inputs, n, dtype)
+    return (grads.T @ inputs).reshape(n)
+
+
+def check_factors(grads: Array, inputs: Array, n: int, dtype: Any) -> None:
+    """Raise ValueError unless ``grads^T inputs`` has n values."""
     expect("inputs", inputs, len(grads), inputs.shape[1], dtype=dtype)
     if grads.ndim != 2 or len(grads) < 1 or grads.shape[1] * inputs.shape[1] != n or grads.dtype != dtype:
         raise ValueError(f"grads: got {grads.dtype} {grads.shape}, expected {dtype}, {n} values with the inputs")
-    return (grads.T @ inputs).reshape(n)
 
 
 @silent

@@ -1,4 +1,4 @@
-"""The kernels of one dtype from one build, as an object."""
+"""The kernels of one dtype and precision from one build, as an object."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from onotrain._kernels import (
     reference_update,
 )
 from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
+from onotrain.known_names import Precision
 
 #: Takes the name of a kernel and its seconds.
 Observe = Callable[[str, float], None]
 
 
 class Kernels:
-    """All kernels of one dtype from one build.
+    """All kernels of one dtype and precision from one build.
 
     The class has their reference implementations, whose signatures and documentation type checkers and editors find
     here; an object of a compiled build has its own in their places.  Arrays are C-contiguous; outputs come last and
@@ -40,6 +41,8 @@ class Kernels:
         Each of `NAMES`; None for the reference implementations.
     program
         Makes a program of calls that these kernels record; None: programs call the kernels from Python.
+    precision
+        What their products are computed in.
     """
 
     gemm = staticmethod(reference.gemm)
@@ -83,8 +86,9 @@ class Kernels:
         path: str,
         kernels: Mapping[str, Callable[..., Any]] | None = None,
         program: Callable[..., Program] | None = None,
+        precision: Precision = "full",
     ) -> None:
-        self.dtype, self.path, self._program = dtype, path, program
+        self.dtype, self.path, self._program, self.precision = dtype, path, program, precision
         if kernels is not None:
             vars(self).update({name: kernels[name] for name in NAMES})
 
@@ -160,11 +164,13 @@ class Kernels:
 
         program = self._program
         timed = None if program is None else lambda calls: program(calls, observer())
-        return Kernels(self.dtype, self.path, {name: around(name, getattr(self, name)) for name in NAMES}, timed)
+        kernels = {name: around(name, getattr(self, name)) for name in NAMES}
+        return Kernels(self.dtype, self.path, kernels, timed, self.precision)
 
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
         """Return kernels with ``wrap(name, kernel)`` in the place of each, also in programs."""
-        return Kernels(self.dtype, self.path, {name: wrap(name, getattr(self, name)) for name in NAMES})
+        wrapped = {name: wrap(name, getattr(self, name)) for name in NAMES}
+        return Kernels(self.dtype, self.path, wrapped, precision=self.precision)
 
 
 #: Names of the kernels.

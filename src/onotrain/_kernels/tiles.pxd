@@ -11,8 +11,18 @@ cdef extern from "tiles.h" nogil:
     int STREAM
     bint prefer_tiles_float(Py_ssize_t r, Py_ssize_t i)
     bint prefer_tiles_double(Py_ssize_t r, Py_ssize_t i)
-    void x_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, float* z)
-    void x_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z)
+    ctypedef void (*follow_float)(
+        const void* context, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, float* z,
+        Py_ssize_t next_z) noexcept nogil
+    ctypedef void (*follow_double)(
+        const void* context, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, double* z,
+        Py_ssize_t next_z) noexcept nogil
+    void x_weight_float(
+        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, float* z, follow_float follow,
+        const void* context)
+    void x_weight_double(
+        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z, follow_double follow,
+        const void* context)
     void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
     void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
     void dz_x_float(

@@ -25,7 +25,7 @@ from onotrain._kernels.vectors cimport (
 cdef enum:
     BLOCK = 128
     # Of a weight's gradient: as many outputs as its tiles like, and a share of the second-level cache.
-    BLOCK_OUTPUTS = 96
+    BLOCK_OUTPUTS = 128
     BLOCK_INPUTS = 1024
     COMMON_SCALARS = 3
 

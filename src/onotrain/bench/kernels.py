@@ -88,7 +88,7 @@ class _Bench:
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""
         results, gemms = [self._gather(rows), self._loss(rows)], []
-        dense = [index for index, layer in enumerate(self._model.layers) if layer.shapes()]
+        dense = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
         for index in dense:
             forward, backward, products = self._dense(index, rows, first=index == dense[0])
             results += [forward, backward]

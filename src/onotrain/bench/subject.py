@@ -59,6 +59,7 @@ class Subject:
             "network": "-".join(map(str, (self.inputs, *model.widths))),
             "parameters": model.layout.parameter_count,
             "dtype": model.dtype.name,
+            "precision": self.kernels.precision,
         }
 
     def features(self, samples: int) -> np.ndarray:
@@ -129,7 +130,9 @@ def subject_of(
 
     text, features, storage = broadcast(world.comm, read)
     config = Config.from_mapping(json.loads(text))
-    return Subject(config, features, np.dtype(storage), kernel_choice.agree(world.comm, config.training.dtype))
+    training = config.training
+    kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
+    return Subject(config, features, np.dtype(storage), kernels)
 
 
 def _features_of(config: Config) -> tuple[int, str]:

@@ -12,6 +12,7 @@ import click
 
 from onotrain.cli.bench_session import Session
 from onotrain.cli.subcommand import Group, Subcommand, overrides, show_help_without_subcommand
+from onotrain.known_names import PRECISIONS, Precision
 
 EXAMPLES = """
 onotrain bench kernels
@@ -66,13 +67,15 @@ def _measured(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapped(
-        config: Path | None, overrides: Sequence[str], inputs: int | None, build: str | None, seconds: float,
-        json_path: Path | None, **own: Any,
+        config: Path | None, overrides: Sequence[str], inputs: int | None, build: str | None,
+        precision: Precision | None, seconds: float, json_path: Path | None, **own: Any,
     ) -> None:  # fmt: skip
+        if precision is not None:
+            overrides = (*overrides, f"training.precision={precision}")
         function(session=Session(config, overrides, inputs, build, seconds, json_path), **own)
 
     decorated: Any = wrapped
-    for option in (_JSON, _SECONDS, _KERNELS, _INPUTS, overrides):
+    for option in (_JSON, _SECONDS, _PRECISION, _KERNELS, _INPUTS, overrides):
         decorated = option(decorated)
     return click.argument("config", required=False, type=click.Path(path_type=Path))(decorated)
 
@@ -89,6 +92,10 @@ _KERNELS = click.option(
     "--kernels", "build", metavar="BUILD",
     help="Build of the kernels, as ONOTRAIN_KERNELS; onotrain doctor lists them.",
 )  # fmt: skip
+_PRECISION = click.option(
+    "--precision", type=click.Choice(PRECISIONS),
+    help="What matrix products are computed in.  [default: the configuration's]",
+)  # fmt: skip
 _INPUTS = click.option(
     "--inputs", type=click.IntRange(1), metavar="N",
     help="Features of a sample, for data that are not there.  [default: those of data.train]",
@@ -101,6 +108,7 @@ _INPUTS = click.option(
     examples="""
 onotrain bench kernels
 onotrain bench kernels configs/digits.yaml --rows 16,128 --optimizer lamb
+onotrain bench kernels --precision bf16
 ONOTRAIN_KERNELS=baseline onotrain bench kernels --json baseline.json
 mpirun -n 4 onotrain bench kernels
 """,

@@ -79,11 +79,14 @@ def _header(machine: dict[str, Any], subject: Subject) -> list[str]:
     from onotrain.text import count
 
     facts, ranks = subject.describe(), machine["ranks"]
+    network = f"network {facts['network']}, {facts['dtype']}"
+    if facts["precision"] != "full":
+        network += f", products in {facts['precision']}"
     pools = ", ".join(f"{b['library']} {b['version']}, {count(b['threads'], 'thread')}" for b in machine["blas"][:1])
     return [
         f"{machine['cpu']}, {count(machine['cores'], 'core')}; {count(ranks, 'rank')} on "
         f"{count(len(machine['ranks_per_node']), 'node')}",
-        f"network {facts['network']}, {facts['dtype']}; kernels {subject.kernels.path}; BLAS {pools or 'unknown'}",
+        f"{network}; kernels {subject.kernels.path}; BLAS {pools or 'unknown'}",
     ]
 
 

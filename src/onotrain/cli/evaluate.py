@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onotrain.cli.samples import names_in, samples, spec_of, stream_of, threshold_of
+from onotrain.cli.samples import names_in, precision_option, samples, spec_of, stream_of, threshold_of
 from onotrain.cli.subcommand import Subcommand
 from onotrain.cli.units import units_by_name
 
 if TYPE_CHECKING:
     from onotrain.inference.evaluation import Evaluation
+    from onotrain.known_names import Precision
 
 EXAMPLES = """
 onotrain evaluate runs/digits digits
@@ -34,6 +35,7 @@ onotrain evaluate runs/flow flow.h5 --units pressure=Pa --plot flow.pdf
     metavar="VALUE|best_f1",
     help="Probability above which the answer is yes; best_f1: the one with the largest F1 on DATA.  [default: 0.5]",
 )
+@precision_option
 @click.option("--units", multiple=True, metavar="NAME=UNIT", help="Unit of an output of a regression; repeatable.")
 @click.option(
     "--plot",
@@ -53,6 +55,7 @@ def command(
     targets: Sequence[str],
     metrics: str | None,
     threshold: str | None,
+    precision: Precision,
     units: Sequence[str],
     plot: Path | None,
     as_json: bool,
@@ -76,7 +79,7 @@ def command(
     with files_progress() as reading:
         evaluation = evaluate(
             run, spec, wanted, stream=stream_of(stream), threshold=chosen, units=known, drawable=plot is not None,
-            reading=reading,
+            precision=precision, reading=reading,
         )  # fmt: skip
     if launcher.rank() > 0:
         return

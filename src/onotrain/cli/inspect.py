@@ -141,7 +141,7 @@ def _show(facts: Mapping[str, Any]) -> None:
 def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the facts that are one line each."""
     from onotrain.cli.display import duration
-    from onotrain.text import count, figure
+    from onotrain.text import count, figure, size
 
     yield ("run", facts["run"]) if "run" in facts else ("checkpoint", f"{facts['checkpoint']} ({size(facts['bytes'])})")
     summary = facts.get("summary")
@@ -189,12 +189,15 @@ def _shares(seconds: Mapping[str, Sequence[float]]) -> str:
 
 def _traffic(nbytes: Mapping[str, Sequence[int]]) -> str:
     """Return what ranks sent to others that they share no memory with, and what a codec saved."""
+    from onotrain.text import size
+
     sent, raw = sum(nbytes["sent"]), sum(nbytes["raw"])
     return f"{size(sent)} in steps" + (f"; {size(raw)} without a codec" if sent != raw else "")
 
 
 def _tables(facts: Mapping[str, Any]) -> Iterator[Any]:
     from onotrain.cli.tables import table
+    from onotrain.text import size
 
     if "layers" in facts:
         yield _layers(facts)
@@ -270,14 +273,3 @@ def _metrics(records: Sequence[Mapping[str, Any]], best: int | None) -> Any:
     title += "" if best is None else f"; {STAR} marks the best one, {best}"
     least = ["seconds", "samples/s", "learning rate", *reversed([t for t in titles if t not in _MOST])]
     return table(title, ["epoch", *titles, *reversed(least[:3])], rows, least=least)
-
-
-def size(number: int) -> str:
-    """Return a number of bytes for people."""
-    value, units = float(number), iter(("B", "KiB", "MiB", "GiB"))
-    unit = next(units)
-    for larger in units:
-        if value < 1024:
-            break
-        value, unit = value / 1024, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

@@ -31,14 +31,8 @@ def model_of(config: Any, inputs: int) -> Model:
 
 def layer_rows(model: Any) -> list[LayerRow]:
     """Return the layers of a network in order."""
-    return [
-        LayerRow(
-            layer.name or ("dropout" if layer.dropout else "activation"),
-            layer.activation.name,
-            layer.dropout,
-            layer.inputs,
-            layer.outputs,
-            sum(math.prod(shape) for _, shape in layer.shapes()),
-        )
-        for layer in model.layers
-    ]
+    rows = []
+    for layer in model.layers:
+        said, parameters = layer.describe(), sum(math.prod(each.shape) for each in layer.parameters.values())
+        rows.append(LayerRow(said.title, said.activation, said.dropout, layer.inputs, layer.outputs, parameters))
+    return rows

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onotrain.cli.samples import samples, spec_of, stream_of, threshold_of
+from onotrain.cli.samples import precision_option, samples, spec_of, stream_of, threshold_of
 from onotrain.cli.subcommand import Subcommand
 
 if TYPE_CHECKING:
     from onotrain.inference.job import Begin, PredictionReport
+    from onotrain.known_names import Precision
 
 EXAMPLES = """
 onotrain predict runs/digits samples.csv --output predictions.csv
@@ -40,6 +41,7 @@ _INTERVAL_S = 0.1
     metavar="VALUE",
     help="Probability above which the answer is yes, for networks that answer yes or no.  [default: 0.5]",
 )
+@precision_option
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
 def command(
     run: str,
@@ -51,6 +53,7 @@ def command(
     stream: str,
     output: Path,
     threshold: str | None,
+    precision: Precision,
     quiet: bool,
 ) -> None:
     """Predict the samples in DATA with the network of RUN, a run directory or a checkpoint.
@@ -71,8 +74,9 @@ def command(
     with files_progress(quiet=quiet) as reading, _progress(quiet) as begin:
         spec = spec_of(data, format_, features, part, csv=csv)
         report = predict_file(
-            run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen, reading=reading
-        )
+            run, spec, output, stream=stream_of(stream), begin=begin, threshold=chosen, precision=precision,
+            reading=reading,
+        )  # fmt: skip
     if report is None:
         return
     from onotrain.cli.display import warn
@@ -91,6 +95,8 @@ def _lines(report: PredictionReport) -> str:
 
     rate = f"{report.samples_per_second:,.0f} samples/s"
     lines = [f"{count(report.samples, 'sample')} in {duration(report.seconds)} ({rate}) to {report.output}"]
+    if report.precision != "full":
+        lines.append(f"matrix products computed in {report.precision}")
     if len(report.chunks) > 1:
         lines.append(f"chunks of {report.chunk} samples that each rank predicted: {' '.join(map(str, report.chunks))}")
     return "\n".join(wrapped(line, text_columns(), 2) for line in lines)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from onotrain.cli.subcommand import csv_option, features_and_format, names
-from onotrain.known_names import BUILT_IN
+from onotrain.known_names import BUILT_IN, PRECISIONS
 
 if TYPE_CHECKING:
     from onotrain.data import DataSpec
@@ -40,6 +40,14 @@ def samples(function: _F) -> _F:
     ):
         function = decorate(function)
     return function
+
+
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="full",
+    help="What matrix products are computed in: the network's dtype, or bf16 with float32 sums, which is faster.",
+)
 
 
 def stream_of(word: str) -> Any:

@@ -21,15 +21,27 @@ onotrain validate --schema > onotrain.schema.json
 
 #: Larger data files are not read to be described [bytes].
 LARGEST_BYTES = 64 << 20
+#: What memory is for, in the order in which it is shown.
+_SUBJECTS = ("parameters", "state", "gradients", "messages", "activations", "validation", "checkpoint")
+#: More than any cluster has on a node, or nodes.
+MOST_RANKS = 1 << 20
 
 
 @click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("config", type=click.Path(path_type=Path), required=False)
 @overrides
+@click.option("--ranks", type=click.IntRange(1, MOST_RANKS), default=1, help="Ranks on a node, for its memory.")
+@click.option("--nodes", type=click.IntRange(1, MOST_RANKS), default=1, help="Nodes, for the same.")
 @click.option("--resolved", is_flag=True, help="Print the configuration with every default written out.")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of configurations, for editors.")
-def command(config: Path | None, overrides: Sequence[str], resolved: bool, schema: bool) -> None:
+def command(
+    config: Path | None, overrides: Sequence[str], ranks: int, nodes: int, resolved: bool, schema: bool
+) -> None:
     """Check CONFIG, and say what it stands for or everything that is wrong with it.
+
+    Also how much memory a training takes on a node: parameters, state of the optimiser, gradients, messages,
+    activations, buffers of the validation and of checkpoints, data; and what of that a rank has alone.  The program
+    itself comes on top.
 
     Trains nothing and starts no MPI.
     """
@@ -50,20 +62,20 @@ def command(config: Path | None, overrides: Sequence[str], resolved: bool, schem
     from onotrain.text import wrapped
 
     columns = text_columns()
-    for name, fact in _facts(loaded):
+    for name, fact in _facts(loaded, nodes, ranks):
         click.echo(wrapped(fact, columns, 13, first=f"  {name:<10} "))
     click.echo(f"{config}: OK")
 
 
-def _facts(config: Any) -> Iterator[tuple[str, str]]:
+def _facts(config: Any, nodes: int, ranks: int) -> Iterator[tuple[str, str]]:
     """Yield what a configuration stands for, subject by subject."""
     from onotrain.text import figure
     from onotrain.training.warm_start import WarmStart
 
     warm = WarmStart.read(config)
-    description, seen = _data(config, None if warm is None else warm.inherited(config))
+    data, seen = _data(config, None if warm is None else warm.inherited(config))
     yield "data", seen
-    yield from _network(config, warm, description)
+    yield from _network(config, warm, None if data is None else data.description)
     optimizer, training = config.optimizer, config.training
     yield "loss", config.loss.name
     rate = figure(optimizer.learning_rate, short=True)
@@ -71,10 +83,34 @@ def _facts(config: Any) -> Iterator[tuple[str, str]]:
     steps = f"{count(training.epochs, 'epoch')}, {count(training.batch_size, 'sample')} a step"
     yield "training", f"{steps}, {training.dtype}, seed {training.seed}"
     yield "strategy", config.strategy.name
+    if data is not None:
+        yield "memory", _memory(config, data, nodes, ranks)
+
+
+def _memory(config: Any, data: Any, nodes: int, ranks: int) -> str:
+    """Return what a training takes on a node."""
+    from onotrain.cli.network import model_of
+    from onotrain.strategies import memory
+    from onotrain.strategies.memory import Job, evaluation_bytes, on_node
+    from onotrain.text import size
+
+    if nodes * ranks < config.strategy.fewest_ranks:
+        return f"not known: {config.strategy.shown} needs {config.strategy.fewest_ranks} ranks or more (--ranks)"
+    model = model_of(config, math.prod(data.description.feature_shape))
+    jobs = Job.ranks(config, model, nodes, ranks, len(data.arrays.get("train_index", data.arrays["targets"])))
+    found = [memory(job) for job in jobs]
+    total = {**dict.fromkeys(_SUBJECTS, 0), **on_node(found)}
+    if config.data.has_validation:
+        total["validation"] = ranks * evaluation_bytes(model.plan)
+    total["data"] = data.nbytes(config.data.window_mib)
+    parts = ", ".join(f"{what} {size(nbytes)}" for what, nbytes in total.items() if nbytes)
+    alone = max(sum(each.own.values()) for each in found) + total["validation"] // ranks
+    rest = f"; of that each rank alone up to {size(alone)}" if ranks > 1 else ""
+    return f"{size(sum(total.values()))} on a node with {count(ranks, 'rank')}: {parts}{rest}"
 
 
 def _data(config: Any, inherited: Any) -> tuple[Any, str]:
-    """Return the description of the data, None if it is not known yet, and what they look like."""
+    """Return the prepared data, None if they are not known yet, and what they look like."""
     from onotrain.cli.display import files_progress
     from onotrain.data.prepare import prepare
     from onotrain.data.reading import FileReader
@@ -98,7 +134,7 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
         return None, f"{data.name}, which cannot be read yet: {error.message}"
     samples, features = len(prepared.arrays["targets"]), math.prod(prepared.description.feature_shape)
     size = f"{count(samples, 'sample')} of {count(features, 'feature')}"
-    return prepared.description, f"{data.name}: {size}; validation: {_part(data.validation)}"
+    return prepared, f"{data.name}: {size}; validation: {_part(data.validation)}"
 
 
 def _part(where: Any) -> str:

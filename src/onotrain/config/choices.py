@@ -125,8 +125,13 @@ class OneOf(Choice):
         if not isinstance(name, str) or self.plugins is None or name not in self.plugins.names:
             text = f"unknown {self.noun} {got(name)}; {did_you_mean(name, self.known(union))}"
             raise problem_error(Problem(where, text))
+        return name, self._of_plugin(name, where)
+
+    def _of_plugin(self, name: str, where: tuple[str, ...]) -> Any:
+        """Return the options of a class of another package."""
+        assert self.plugins is not None  # noqa: S101 - for the type checker: it has the name
         try:
-            return name, self.plugins.load(name).Options
+            return self.plugins.load(name).Options
         except PluginError as error:
             raise problem_error(Problem(where, error.message)) from None
 
@@ -142,7 +147,19 @@ class OneOf(Choice):
 
 
 class OneKey(OneOf):
-    """Sections that are given apart by their only key, such as ``{dense: ...}``."""
+    """Sections that are given apart by their only key, such as ``{dense: ...}``.
+
+    Parameters
+    ----------
+    noun, plugins
+        As of `OneOf`.
+    section
+        Makes the section with one key of that key and the class of its options.
+    """
+
+    def __init__(self, noun: str, *, plugins: Plugins, section: Callable[[str, Any], type[Section]]) -> None:
+        super().__init__(noun, plugins=plugins)
+        self._section = section
 
     def full(self, value: Any) -> Any:
         """Return the value: there is no short form without a key."""
@@ -160,10 +177,12 @@ class OneKey(OneOf):
             text = f"must be a mapping of one kind of {self.noun} to its options, such as 'dense: 10'"
             raise problem_error(Problem((), f"{text} {keys or got(value)}"))
         kind = next(iter(value))
-        if kind not in table:
-            text = f"unknown kind of {self.noun}; {did_you_mean(kind, table)}"
+        if kind in table:
+            return kind, table[kind]
+        if kind not in self.known(union):
+            text = f"unknown kind of {self.noun}; {did_you_mean(kind, self.known(union))}"
             raise problem_error(Problem((kind,), text, is_key=True))
-        return kind, table[kind]
+        return kind, self._section(kind, self._of_plugin(kind, (kind,)))
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
         """Describe the mappings of one key."""

@@ -2,197 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    GetJsonSchemaHandler,
-    SerializerFunctionWrapHandler,
-    Strict,
-    create_model,
-    model_serializer,
-    model_validator,
-)
-from pydantic_core import core_schema
+from pydantic import Field, Strict, create_model
 
-from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share, Text, Texts
-from onotrain.config.choices import ByType, OneKey, OneOf
+from onotrain.config.base import Count, NotEmpty, Problem, Section, Text, Texts
+from onotrain.config.choices import ByType
+from onotrain.config.layers import BiasInitializer, Initializer, Layer
 from onotrain.config.wording import got
-from onotrain.known_names import ActivationName
-
-
-class FanInitializer(Section):
-    """Zero mean, and a variance that follows from the numbers of inputs and outputs."""
-
-    name: Literal[
-        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_uniform", "lecun_normal"
-    ] = Field(description="Mean 0; variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
-
-
-class ConstantInitializer(Section):
-    """The same value everywhere."""
-
-    name: Literal["constant"] = Field(description="The same value everywhere.")
-    value: float = Field(description="The value.")
-
-
-class UniformInitializer(Section):
-    """Uniform in an interval."""
-
-    name: Literal["uniform"] = Field(description="Uniform between two bounds.")
-    low: float = Field(description="Lower bound.")
-    high: float = Field(description="Upper bound.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield an empty interval."""
-        if not self.low < self.high:
-            yield Problem(("high",), f"must be greater than low (got high {self.high:g}, low {self.low:g})")
-
-
-class NormalInitializer(Section):
-    """Normal distribution."""
-
-    name: Literal["normal"] = Field(description="Normal distribution.")
-    mean: float = Field(0.0, description="Mean.")
-    std: Positive = Field(description="Standard deviation.")
-
-
-Initializer = Annotated[
-    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer")
-]
-BiasInitializer = Annotated[
-    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer,
-    OneOf("initializer", number=("constant", "value")),
-]
-
-
-class LayerOptions(Section):
-    """Base of the options of a kind of layer."""
-
-    #: Key that a value alone is short for.
-    short_key: ClassVar[str] = ""
-
-    @classmethod
-    def full(cls, value: Any) -> Any:
-        """Return the mapping that a value alone is short for."""
-        return value if isinstance(value, (Mapping, Section)) else {cls.short_key: value}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _expand(cls, value: Any) -> Any:
-        return cls.full(value)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Describe the short form too."""
-        full = handler.resolve_ref_schema(handler(schema))
-        return {"anyOf": [full["properties"][cls.short_key], full]}
-
-
-def _check_slope(options: Dense | Activation, activation: str) -> Iterator[Problem]:
-    if "negative_slope" in options.model_fields_set and activation != "leaky_relu":
-        yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {activation}")
-
-
-def _without_slope(dumped: dict[str, Any], activation: str) -> dict[str, Any]:
-    """Leave out the slope where it means nothing, so that what is written can be read again."""
-    return {key: value for key, value in dumped.items() if key != "negative_slope" or activation == "leaky_relu"}
-
-
-class Dense(LayerOptions):
-    """Every output is a weighted sum of all inputs."""
-
-    short_key: ClassVar[str] = "units"
-
-    units: Count = Field(description="Number of outputs.")
-    activation: ActivationName = Field("identity", description="Function applied to each output.")
-    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-    bias: bool = Field(True, description="Add a trained constant to each output.")
-    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a slope without leaky_relu."""
-        yield from _check_slope(self, self.activation)
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_slope(handler(self), self.activation)
-
-
-class Activation(LayerOptions):
-    """A function applied to every value."""
-
-    short_key: ClassVar[str] = "name"
-
-    name: ActivationName = Field(description="The function.")
-    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a slope without leaky_relu."""
-        yield from _check_slope(self, self.name)
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_slope(handler(self), self.name)
-
-
-class Dropout(LayerOptions):
-    """Sets values to zero at random while training."""
-
-    short_key: ClassVar[str] = "rate"
-
-    rate: Share = Field(description="Probability that a value is set to zero.")
-
-
-#: The kinds of layers.  A new one is a class of options, a line here, and a line in `onotrain.nn.layers`.
-LAYER_KINDS: dict[str, type[LayerOptions]] = {"dense": Dense, "activation": Activation, "dropout": Dropout}
-
-
-class LayerSpec(Section):
-    """A layer: a mapping of its kind to its options.  There is a subclass, with one field, for every kind."""
-
-    @classmethod
-    def tags(cls) -> tuple[str, ...]:
-        """Return the kind."""
-        return tuple(cls.model_fields)
-
-    @classmethod
-    def variants(cls) -> tuple[type[Section], ...]:
-        """Return the subclasses of all kinds."""
-        return (cls,) if cls.model_fields else tuple(LAYER_SPECS.values())
-
-    @property
-    def kind(self) -> str:
-        """Kind of the layer: a key of `LAYER_KINDS`."""
-        return next(iter(type(self).model_fields))
-
-    @property
-    def options(self) -> Any:
-        """Options of the layer: an instance of the class that `LAYER_KINDS` has for the kind."""
-        return getattr(self, self.kind)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by kind, because the subclasses are no names of this module."""
-        return _layer, (self.kind, self.options)
-
-
-LAYER_SPECS: dict[str, type[LayerSpec]] = {
-    kind: create_model(
-        f"{options.__name__}Layer", __base__=LayerSpec, **{kind: (options, Field(description=options.__doc__))}
-    )  # type: ignore[call-overload]
-    for kind, options in LAYER_KINDS.items()
-}
-
-
-def _layer(kind: str, options: LayerOptions) -> LayerSpec:
-    return LAYER_SPECS[kind](**{kind: options})
-
-
-Layer = Annotated[LayerSpec, OneKey("layer")]
-
 
 #: Value of ``freeze`` that leaves the last layer with parameters to be trained.
 ALL_BUT_HEAD = "all_but_head"
@@ -249,7 +68,12 @@ class Model(_Beginning):  # type: ignore[misc]
     @property
     def trainable_layers(self) -> tuple[str, ...]:
         """Names of the layers with parameters, as their tensors have them."""
-        return tuple(f"dense_{number}" for number in range(sum(layer.kind == "dense" for layer in self.layers)))
+        known, names = Counter[str](), list[str]()
+        for layer in self.layers:
+            if layer.options.has_parameters:
+                names.append(f"{layer.kind}_{known[layer.kind]}")
+                known[layer.kind] += 1
+        return tuple(names)
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:

@@ -1,9 +1,12 @@
-"""What strategies and losses declare about themselves in the configuration, those of other packages too."""
+"""What strategies, losses and layers declare about themselves, those of other packages too."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
+
+from pydantic import GetJsonSchemaHandler, model_validator
+from pydantic_core import core_schema
 
 from onotrain.config.base import Section
 
@@ -46,6 +49,40 @@ class LossOptions(Section):
     def task(cls, outputs: int) -> Task:
         """Return what a network with `outputs` outputs does."""
         return "regression"
+
+
+class LayerOptions(Section):
+    """Base of the options of a kind of layer."""
+
+    #: What it is called in configurations; of another package: the name of its entry point.
+    kind: ClassVar[str] = ""
+    #: Key that a value alone is short for; empty: there is no short form.
+    short_key: ClassVar[str] = ""
+    #: Whether it has parameters: its tensors, and what freezes them, are called by its kind and number.
+    has_parameters: ClassVar[bool] = False
+
+    @classmethod
+    def tags(cls) -> tuple[str, ...]:
+        """Return the kind."""
+        return (cls.kind,) if cls.kind else ()
+
+    @classmethod
+    def full(cls, value: Any) -> Any:
+        """Return the mapping that a value alone is short for."""
+        return value if isinstance(value, (Mapping, Section)) or not cls.short_key else {cls.short_key: value}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return cls.full(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Describe the short form too."""
+        full = handler.resolve_ref_schema(handler(schema))
+        return {"anyOf": [full["properties"][cls.short_key], full]} if cls.short_key else full
 
 
 def has_options(base: type[Section], kind: str) -> Callable[[str, Any], str | None]:

@@ -24,8 +24,12 @@ class CompensationOptions(Section):
 
     @property
     def vector_names(self) -> tuple[str, ...]:
-        """Names of the vectors that it remembers, besides what was sent to workers."""
+        """Names of the vectors that checkpoints keep of it."""
         return ()
+
+    def other_vectors(self, workers: int) -> int:
+        """Return how many vectors it has besides, of the length of a server's range."""
+        return 0
 
 
 class NoCompensation(CompensationOptions):
@@ -60,6 +64,10 @@ class DelayCompensation(CompensationOptions):
         """The running mean, if it is adaptive."""
         return ("mean_square",) if self.adaptive else ()
 
+    def other_vectors(self, workers: int) -> int:
+        """Count what was sent to each worker."""
+        return workers
+
 
 class ConstantBatchCompensation(CompensationOptions):
     """Gradients are summed to whole global batches (GBA, arXiv 2205.11048)."""
@@ -71,6 +79,10 @@ class ConstantBatchCompensation(CompensationOptions):
         "the learning rate of synchronous training stays valid."
     )
     limit: CountOrZero = Field(4, description="Largest staleness of a gradient that is used [updates].")
+
+    def other_vectors(self, workers: int) -> int:
+        """Count the sum of gradients."""
+        return 1
 
 
 Compensation = Annotated[

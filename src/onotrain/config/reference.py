@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from onotrain.config.base import MAX_COUNT, Section
 from onotrain.config.choices import OneOf
-from onotrain.config.model import LAYER_KINDS, LayerSpec
+from onotrain.config.layers import LAYER_KINDS, LayerSpec
 from onotrain.config.schema import Config
 
 _PLAIN_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", type(None): "null"}

@@ -11,6 +11,7 @@ from onotrain.config.base import Count, NotNegative, Positive, Problem, Section,
 from onotrain.config.choices import ByType
 from onotrain.config.metrics import TRAINING, mode_of, shown_automatic
 from onotrain.config.wording import any_of
+from onotrain.known_names import Precision
 
 
 class EarlyStopping(Section):
@@ -61,6 +62,12 @@ class Training(Section):
         "for almost a whole batch.",
     )
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
+    precision: Precision = Field(
+        "full",
+        description="What matrix products are computed in.  `full`: in `dtype`.  `bf16`: factors are rounded to "
+        "bfloat16, sums, parameters, activations and the state of the optimiser stay float32; faster, and needs a CPU "
+        "with AVX-512 BF16 on every node.",
+    )
     max_steps: Count | None = Field(
         None, description="Number of optimiser steps after which training stops; the run can be resumed."
     )
@@ -72,12 +79,14 @@ class Training(Section):
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Yield micro-batches smaller than a sample."""
+        """Yield micro-batches smaller than a sample, and products in bf16 of what is not float32."""
         if self.gradient_accumulation > self.batch_size:
             yield Problem(
                 ("gradient_accumulation",),
                 f"must not exceed batch_size (got {self.gradient_accumulation}, batch_size is {self.batch_size})",
             )
+        if self.precision == "bf16" and self.dtype != "float32":
+            yield Problem(("precision",), f"bf16 needs dtype float32 (got bf16, dtype is {self.dtype})")
 
 
 class Checkpoint(Section):

@@ -37,6 +37,12 @@ class Prepared:
     notes: tuple[str, ...] = ()
     streams: Mapping[str, Stream] = field(default_factory=dict)
 
+    def nbytes(self, window_mib: int) -> int:
+        """Return what a node holds of them [bytes]: the arrays, and of a stream two windows at most."""
+        train = self.streams.get("train")
+        windows = 0 if train is None else min(2 * window_mib << 20, train.nbytes)
+        return sum(array.nbytes for array in self.arrays.values()) + windows
+
 
 def parts_apart(section: Any) -> Iterator[tuple[str, Any]]:
     """Yield the parts that have samples of their own, and where these are."""

@@ -28,6 +28,7 @@ from onotrain.inference.evaluation_result import ClassScore, Evaluation, OutputS
 from onotrain.inference.loading import connect, load_everywhere, together
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source, Wanted, open_source
+from onotrain.known_names import Precision
 from onotrain.parallel import threads
 from onotrain.parallel.world import World
 
@@ -48,6 +49,7 @@ def evaluate(
     threshold: Threshold = None,
     units: Mapping[str, str] | None = None,
     drawable: bool = False,
+    precision: Precision = "full",
     reading: Progress = no_progress,
 ) -> Evaluation:
     """Evaluate the network of `run` on all ranks of the job; the numbers are the same for any number of them.
@@ -72,6 +74,8 @@ def evaluate(
         Of outputs of a regression, by name; default: as in the training file.
     drawable
         Keep what pictures are made of, up to `onotrain.evaluation.ranking.MOST_SCORES` numbers.
+    precision
+        What matrix products are computed in, as for `onotrain.load`.
     reading
         Learns, on rank 0, how many files have been read.
 
@@ -83,12 +87,14 @@ def evaluate(
     Raises
     ------
     UsageError
-        There is no such run, or a metric or a threshold that does not fit the task.
+        There is no such run, or a metric, a threshold or the precision does not fit the network.
     CheckpointError, DataError, ResourceError
         Network or data cannot be read or do not fit each other; a label is outside the classes.
+    PlatformError
+        The CPU of a rank does not fit the precision.
     """
     world = connect()
-    predictor, warnings = load_everywhere(world, os.fspath(run))
+    predictor, warnings = load_everywhere(world, os.fspath(run), precision)
     loss, names = predictor.model.loss, predictor.output.shown_names
     with together(world):  # before the data are read
         wanted = None if metrics is None else [name for name in metrics if name != "confusion"]
@@ -142,6 +148,7 @@ class _Job:
     ) -> None:
         self._comm, self._predictor, self._source = None if world is None else world.comm, predictor, source
         self._tables, self._threshold, self._drawable = tables, threshold, drawable
+        self._in_bf16 = predictor.kernels.precision == "bf16"
         loss, samples, metadata = predictor.model.loss, source.samples, predictor.metadata
         origin, outputs = origin_of(samples, metadata.codec.in_units), predictor.output.shown_names
         self._watched = watched(loss.task, loss.outputs, origin)
@@ -171,7 +178,7 @@ class _Job:
             metrics=evaluator.values(totals),
             threshold=tuple(used.tolist()) if isinstance(used, np.ndarray) else used,
             warnings=(*warnings, *self._warnings(evaluator, sums)),
-            notes=self._source.notes,
+            notes=(*self._source.notes, *(["matrix products are computed in bf16"] if self._in_bf16 else [])),
             drawable=totals.get(drawn),
             **(self._of_values(sums) if task == "regression" else self._of_classes(sums, totals.get(confusion))),
         )

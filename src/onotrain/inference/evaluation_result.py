@@ -71,7 +71,7 @@ class Evaluation:
     warnings
         To be shown to the user.
     notes
-        What is to be known of how the samples were read, in words.
+        What is to be known of how the samples were read and computed, in words.
     output_units
         Units of the outputs of a regression, empty text where one is not known; empty if none is.
     drawable

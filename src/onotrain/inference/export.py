@@ -19,10 +19,8 @@ import numpy as np
 from onotrain.errors import PlatformError, UsageError
 from onotrain.files import write_atomically
 from onotrain.inference.exported_ports import Ports, ports_of
-from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.sinks import check_output
-from onotrain.nn.layers import Dense
 
 _INPUT = (
     "output = network((input - normalization mean) / normalization std); "
@@ -94,17 +92,18 @@ def tensors(predictor: Predictor) -> dict[str, np.ndarray]:
 def description(predictor: Predictor) -> dict[str, Any]:
     """Return what must be known besides the tensors, as JSON-able data.
 
-    ``layers`` is the network as a sequence: dense layers (their tensors begin with `name`) and activations; dropout
-    does nothing after training and is left out.  ``output`` says what is applied to the last layer: softmax, sigmoid
-    or identity.  ``preparation`` makes features of the columns of a table (`Preparation.to_dict`), ``target_scaling``
-    (`TargetScaling.to_dict`) is undone after that.
+    ``layers`` is the network as a list of what its layers say of themselves (`onotrain.nn.layers.base.Description`):
+    weighted sums (their tensors begin with `name`) and activations; dropout does nothing after training and is left
+    out.  ``output`` says what is applied to the last layer: softmax, sigmoid or identity.  ``preparation`` makes
+    features of the columns of a table (`Preparation.to_dict`), ``target_scaling`` (`TargetScaling.to_dict`) is undone
+    after that.
     """
     metadata = predictor.metadata
     preparation, scaling = metadata.preparation, metadata.codec.scaling
     return {
         "format": "onotrain-network",
         "version": 1,
-        "layers": _layers(predictor),
+        "layers": [dict(each) for layer in predictor.model.layers for each in layer.describe().operations],
         "input": _INPUT if preparation is None else _TABLE_INPUT,
         "output": predictor.model.loss.options.activation,
         "task": predictor.output.task,
@@ -116,21 +115,6 @@ def description(predictor: Predictor) -> dict[str, Any]:
         "target_scaling": None if scaling is None else scaling.to_dict(),
         "config": metadata.config.to_mapping(),
     }
-
-
-def _layers(predictor: Predictor) -> list[dict[str, Any]]:
-    layers: list[dict[str, Any]] = []
-    for layer in predictor.model.layers:
-        if isinstance(layer, Dense):
-            bias = any(suffix == "bias" for suffix, _ in layer.shapes())
-            layers.append(
-                {"kind": "dense", "name": layer.name, "inputs": layer.inputs, "outputs": layer.outputs, "bias": bias}
-            )
-        activation = activation_of(layer)
-        if activation.name != "identity":
-            slope = {"negative_slope": activation.negative_slope} if activation.name == "leaky_relu" else {}
-            layers.append({"kind": "activation", "name": activation.name, **slope})
-    return layers
 
 
 def _text(predictor: Predictor) -> str:

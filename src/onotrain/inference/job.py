@@ -18,6 +18,7 @@ from onotrain.inference.outputs import Ids
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.sinks import SINKS, Sink, check_output
 from onotrain.inference.source import Wanted, open_source
+from onotrain.known_names import Precision
 from onotrain.parallel.world import World
 
 
@@ -34,6 +35,8 @@ class PredictionReport:
     chunk: int
     #: How many chunks each rank predicted.
     chunks: tuple[int, ...]
+    #: What matrix products were computed in.
+    precision: Precision
     #: To be shown to the user.
     warnings: tuple[str, ...]
 
@@ -55,6 +58,7 @@ def predict_file(
     stream: Wanted = "auto",
     begin: Begin = lambda samples: lambda rows: None,
     threshold: float | None = None,
+    precision: Precision = "full",
     reading: Progress = no_progress,
 ) -> PredictionReport | None:
     """Predict all samples of a data file with the network of `run`, on all ranks of the job.
@@ -76,6 +80,8 @@ def predict_file(
     threshold
         Probability above which the answer is yes, for networks that answer yes or no or tell two classes apart; None:
         the more probable answer.
+    precision
+        What matrix products are computed in, as for `onotrain.load`.
     reading
         Learns, on rank 0, how many files have been read.
 
@@ -87,14 +93,17 @@ def predict_file(
     Raises
     ------
     UsageError
-        There is no such run, `output` has another suffix, no directory or is what is read, or a threshold does not fit.
+        There is no such run, `output` has another suffix, no directory or is what is read, or a threshold or the
+        precision does not fit.
     CheckpointError, DataError, ResourceError
         The network, the data or the output cannot be read or written.
+    PlatformError
+        The CPU of a rank does not fit the precision.
     """
     world = connect()
     with together(world):
         path = check_output(output, inputs=(data.path, run))
-    predictor, warnings = load_everywhere(world, os.fspath(run))
+    predictor, warnings = load_everywhere(world, os.fspath(run), precision)
     with together(world):
         predictor.output = predictor.output.with_threshold(threshold)
     writes = world is None or world.rank == 0
@@ -116,7 +125,7 @@ def predict_file(
             f"{source.incomplete:,} of {rows:,} samples lack a value, the first at {source.first_incomplete}: "
             "nothing is predicted for them; `missing` of a column (data.columns) says what stands for it"
         )]  # fmt: skip
-    return PredictionReport(path, source.name, rows, seconds, source.chunk, tuple(chunks), tuple(warnings))
+    return PredictionReport(path, source.name, rows, seconds, source.chunk, tuple(chunks), precision, tuple(warnings))
 
 
 def _open(stack: ExitStack, path: Path, predictor: Predictor, rows: int, ids: Ids) -> tuple[AtomicFile, Sink]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.inference.predictor import Predictor
+from onotrain.known_names import Precision
 from onotrain.parallel import kernels, launcher
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.collectives import broadcast_vector
@@ -35,7 +36,7 @@ def together(world: World | None) -> Iterator[None]:
             yield
 
 
-def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, list[str]]:
+def load_everywhere(world: World | None, run: str | Path, precision: Precision = "full") -> tuple[Predictor, list[str]]:
     """Load the network of a run or checkpoint on all ranks.  *Collective*: `run` of rank 0 counts.
 
     Returns
@@ -47,12 +48,12 @@ def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, li
 
     Raises
     ------
-    UsageError, CheckpointError
+    UsageError, CheckpointError, PlatformError
         See `onotrain.inference.load`.
     """
     if world is None:
         found = find_checkpoint(run)
-        return Predictor.from_checkpoint(found.checkpoint, str(found.path)), found.warnings
+        return Predictor.from_checkpoint(found.checkpoint, str(found.path), precision), found.warnings
     # Rank 0 alone looks for the file: a run that is still training may meanwhile have another one.
     kept: list[Found] = []
 
@@ -63,7 +64,7 @@ def load_everywhere(world: World | None, run: str | Path) -> tuple[Predictor, li
     stored, source, warnings = broadcast(world.comm, read)
     with agreed(world.comm):
         metadata = ModelMetadata.from_dict(stored, source)
-    chosen = kernels.agree(world.comm, metadata.config.training.dtype)
+    chosen = kernels.agree(world.comm, metadata.config.training.dtype, precision)
     layout = metadata.model(chosen).layout
     with agreed(world.comm):
         parameters = allocate(world.node, {"parameters": ((layout.size,), layout.dtype)})["parameters"]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onotrain.inference.exported_ports import Port
 from onotrain.inference.onnx_builder import GraphBuilder
-from onotrain.inference.outputs import activation_of
 from onotrain.inference.predictor import Predictor
-from onotrain.nn.layers import Activation, Dense
 
 #: Activations that are one operator of ONNX.
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
@@ -31,13 +29,11 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     """Add all layers, and return the probabilities or values of the last; NaN for a sample with a feature that is."""
     model = predictor.model
     views = model.layout.views(predictor.parameters)
-    value = features
-    for layer in model.layers:
-        if isinstance(layer, Dense):
-            names = [f"{layer.name}/{suffix}" for suffix, _ in layer.shapes()]
-            operands = [graph.constant(views[name], model.dtype, name.replace("/", ".")) for name in names]
-            value = graph.node("Gemm", [value, *operands], transB=1)
-        value = _activation(graph, value, activation_of(layer), model.dtype)
+    values = {0: features}
+    for layer, inputs, output in model.plan.nodes:
+        of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
+        values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))
+    value = values[model.plan.output]
     last = model.loss.options.activation.capitalize()
     value = graph.node(last, [value], axis=1) if last == "Softmax" else graph.node(last, [value])
     # Not every runtime's activations pass NaN on.
@@ -45,13 +41,29 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     return graph.node("Where", [graph.cast(lost, np.bool_), graph.constant(np.nan, model.dtype), value])
 
 
-def _activation(graph: GraphBuilder, value: str, activation: Activation, dtype: np.dtype) -> str:
-    if activation.name == "identity":
-        return value
-    if activation.name in _COMPOSED:
-        return _COMPOSED[activation.name](graph, value, dtype)
-    options: dict[str, Any] = {"alpha": activation.negative_slope} if activation.name == "leaky_relu" else {}
-    return graph.node(_OPERATORS[activation.name], [value], **options)
+class _LayerGraph:
+    """What a layer adds itself to: see `onotrain.nn.layers.base.OperatorGraph`."""
+
+    def __init__(self, graph: GraphBuilder, layer: str, views: Mapping[str, np.ndarray], dtype: np.dtype) -> None:
+        self._graph, self._layer, self._views, self._dtype = graph, layer, views, dtype
+
+    def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
+        """Add an operator."""
+        return self._graph.node(operator, inputs, **options)
+
+    def parameter(self, name: str) -> str:
+        """Add one of the layer's parameters, under the name that exported files have."""
+        view = self._views[f"{self._layer}/{name}"]
+        return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
+
+    def activation(self, name: str, negative_slope: float, value: str) -> str:
+        """Add an activation, in one operator or several."""
+        if name == "identity":
+            return value
+        if name in _COMPOSED:
+            return _COMPOSED[name](self._graph, value, self._dtype)
+        options: dict[str, Any] = {"alpha": negative_slope} if name == "leaky_relu" else {}
+        return self.node(_OPERATORS[name], [value], **options)
 
 
 def _gelu(graph: GraphBuilder, value: str, dtype: np.dtype) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onotrain.errors import UsageError
-from onotrain.nn.layers import Activation, Dense, Elementwise, Layer
 
 if TYPE_CHECKING:
     from onotrain.runs.metadata import ModelMetadata
@@ -126,13 +125,6 @@ class Outputs:
         # A threshold in double precision, so that it is not rounded to a probability.
         chosen = probabilities > np.float64(0.5 if self.threshold is None else self.threshold)
         return chosen if self.task == "multilabel" else chosen[:, -1].astype(np.int64)
-
-
-def activation_of(layer: Layer) -> Activation:
-    """Return the activation of a layer, for descriptions of a network."""
-    if not isinstance(layer, Dense | Elementwise):
-        raise TypeError(f"no description for a layer of type {type(layer).__name__}")
-    return layer.activation
 
 
 def _digits(scaling: Any) -> int:

@@ -16,6 +16,7 @@ from onotrain.data.tables.memory import array_of, table_of
 from onotrain.errors import DataError
 from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
+from onotrain.known_names import Precision
 from onotrain.nn import Model
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
@@ -45,7 +46,7 @@ class Predictor:
     parameters
         Flat vector of its layout; kept, not copied.
     kernels
-        Kernels of the network's dtype; default: the fastest of this machine.
+        Kernels of the network's dtype; default: the fastest of this machine, whose products are in this dtype.
 
     Examples
     --------
@@ -67,16 +68,18 @@ class Predictor:
         self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels)
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, source: str) -> Predictor:
-        """Return the network of a checkpoint; `source` names it in messages.
+    def from_checkpoint(cls, checkpoint: Checkpoint, source: str, precision: Precision = "full") -> Predictor:
+        """Return the network of a checkpoint; `source` names it in messages, `precision` is that of `load`.
 
         Raises
         ------
         CheckpointError
             Its arrays do not fit its configuration.
+        UsageError, PlatformError
+            Network or CPU do not fit the precision.
         """
         metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
-        kernels = _kernels.load(metadata.config.training.dtype)
+        kernels = _kernels.load(metadata.config.training.dtype, precision=precision)
         layout = metadata.model(kernels).layout
         parameters = layout.zeros()
         read_arrays(parameters_only(checkpoint), layout, Vectors(parameters), source)
@@ -198,21 +201,31 @@ class Predictor:
             )
 
 
-def load(run_or_checkpoint: str | os.PathLike[str]) -> Predictor:
+def load(run_or_checkpoint: str | os.PathLike[str], *, precision: Precision = "full") -> Predictor:
     """Return the network of a run directory (its best or latest checkpoint) or of one checkpoint file.
 
     Starts no MPI.
 
+    Parameters
+    ----------
+    run_or_checkpoint
+        Its path.
+    precision
+        What matrix products are computed in, whatever they were computed in when the network was trained: ``full``, its
+        dtype; ``bf16``, bfloat16 with float32 sums, which is faster and has errors of a few thousandths.
+
     Raises
     ------
     UsageError
-        There is no such run.
+        There is no such run, or ``bf16`` for a network of float64.
     CheckpointError
         The checkpoint is damaged, or not one of ours.
+    PlatformError
+        ``bf16`` on a CPU without AVX-512 BF16.
 
     Examples
     --------
     >>> onotrain.load("runs/digits").predict(images)                # doctest: +SKIP
     """
     found = find_checkpoint(os.fspath(run_or_checkpoint))
-    return Predictor.from_checkpoint(found.checkpoint, str(found.path))
+    return Predictor.from_checkpoint(found.checkpoint, str(found.path), precision)

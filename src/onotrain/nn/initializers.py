@@ -25,21 +25,24 @@ _VARIANCES: dict[str, Callable[[int, int], float]] = {
 }
 
 
-def initialize(spec: Any, tensor: np.ndarray, rng: np.random.Generator, fans: tuple[int, int] | None = None) -> None:
+def initialize(spec: Any, tensor: np.ndarray, rng: np.random.Generator, fans: tuple[int, int]) -> None:
     """Fill `tensor` in place.
 
     Parameters
     ----------
     spec
-        An initialiser of the configuration: a ``name`` and, for ``constant``, ``uniform`` and ``normal``, its numbers.
+        An initialiser of the configuration: a ``name`` and, for ``constant``, ``uniform`` and ``normal``, its numbers;
+        or a number: the value of all elements.
     tensor
-        A weight ``(fan_out, fan_in)``, or a bias ``(fan_out,)``.
+        Of any shape.
     rng
         Source of the random numbers.
     fans
-        Outputs and inputs of the layer; None: those of the weight.
+        Outputs and inputs of what the tensor belongs to.
     """
-    if spec.name == "constant":
+    if isinstance(spec, (int, float)):
+        tensor[...] = spec
+    elif spec.name == "constant":
         tensor[...] = spec.value
     elif spec.name == "uniform":
         tensor[...] = rng.uniform(spec.low, spec.high, tensor.shape)
@@ -47,7 +50,7 @@ def initialize(spec: Any, tensor: np.ndarray, rng: np.random.Generator, fans: tu
         tensor[...] = rng.normal(spec.mean, spec.std, tensor.shape)
     else:
         family, distribution = spec.name.rsplit("_", 1)
-        fan_out, fan_in = fans or tensor.shape
+        fan_out, fan_in = fans
         std = math.sqrt(_VARIANCES[family](fan_in, fan_out))
         if distribution == "uniform":
             bound = math.sqrt(3.0) * std

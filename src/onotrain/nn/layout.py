@@ -28,6 +28,8 @@ class Tensor:
     offset: int
     #: Whether updates change it.
     trained: bool = True
+    #: Whether its gradient is a sum of outer products over the rows of a batch.
+    is_product: bool = True
 
     @property
     def size(self) -> int:
@@ -51,17 +53,24 @@ class ParameterLayout:
         float32 or float64.
     frozen
         Names of layers, such as ``dense_0``, whose tensors no update changes.
+    no_products
+        Names of tensors whose gradients are no sums of outer products over the rows.
     """
 
     def __init__(
-        self, shapes: Iterable[tuple[str, tuple[int, ...]]], dtype: np.dtype | type, frozen: Collection[str] = ()
+        self,
+        shapes: Iterable[tuple[str, tuple[int, ...]]],
+        dtype: np.dtype | type,
+        frozen: Collection[str] = (),
+        no_products: Collection[str] = (),
     ) -> None:
         self.dtype = np.dtype(dtype)
         self._step = ALIGNMENT_BYTES // self.dtype.itemsize
         tensors: list[Tensor] = []
         offset = 0
         for name, shape in shapes:
-            tensors.append(Tensor(name, tuple(shape), offset, name.rpartition("/")[0] not in frozen))
+            trained = name.rpartition("/")[0] not in frozen
+            tensors.append(Tensor(name, tuple(shape), offset, trained, name not in no_products))
             offset += self._aligned(tensors[-1].size)
         self.tensors = tuple(tensors)
         #: Length of the flat vector [elements], a multiple of the alignment.

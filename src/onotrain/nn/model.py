@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from onotrain._kernels import Kernels, empty
+from onotrain._kernels import Kernels
 from onotrain._kernels.recording import PythonCall
 from onotrain.nn import losses
-from onotrain.nn.layers import KINDS, Layer, Stack
+from onotrain.nn.initializers import initialize
+from onotrain.nn.layers import Layer
+from onotrain.nn.layers.base import Recorder
 from onotrain.nn.layout import ParameterLayout
+from onotrain.nn.network import Network
+from onotrain.nn.plan import Plan, gradient, saved, value
+from onotrain.nn.workspace import Workspace
+from onotrain.seeds import generator
 
-#: A layer with its parameters and, if there are any, its gradients, by suffix.
-_Bound = tuple[Layer, dict[str, np.ndarray], dict[str, np.ndarray] | None]
+#: Arrays by name.
+_Arrays = Mapping[str, np.ndarray]
 
 
 class Model:
-    """A sequence of layers and a loss.
+    """Layers and a loss.
 
-    The model owns its activations and nothing else: parameters and gradients are views of flat vectors that a strategy
-    owns and hands over with `bind`.
+    Nothing of its memory is the model's own: parameters and gradients are views of flat vectors that a strategy owns
+    and hands over with `bind`, activations those of a workspace that is handed over with `use`.
 
     Parameters
     ----------
@@ -36,51 +42,46 @@ class Model:
     """
 
     def __init__(self, spec: Any, loss: Any, inputs: int, kernels: Kernels) -> None:
-        stack = Stack(inputs, spec, kernels)
-        for layer in spec.layers:
-            KINDS[layer.kind](stack, layer.options)
-        self.layers: list[Layer] = stack.layers
-        self.inputs = inputs
-        self.outputs = stack.width
-        self.dtype = kernels.dtype
-        self.kernels = kernels
+        self.kernels, self.dtype = kernels, kernels.dtype
+        #: Order and arrays of passes.
+        self.plan = Plan(Network(spec, (inputs,)), self.dtype, spec.frozen_layers)
+        self.layers: list[Layer] = [node.layer for node in self.plan.nodes]
+        self.inputs, self.outputs = inputs, self.layers[-1].outputs
         self.loss = losses.build(loss, self.outputs, kernels)
-        self.layout = ParameterLayout(
-            ((f"{layer.name}/{suffix}", shape) for layer in self.layers for suffix, shape in layer.shapes()),
-            self.dtype, spec.frozen_layers,
-        )  # fmt: skip
-        self._frozen: frozenset[str] = frozenset(spec.frozen_layers)
-        #: Of the first layer that is trained.
-        self._trained_inputs = next(
-            index for index, layer in enumerate(self.layers) if layer.shapes() and layer.name not in self._frozen
-        )
-        self._offsets = self._begins()
-        self._x = np.empty((0, inputs), self.dtype)
-        self._slopes: list[np.ndarray] = []
-        self._outputs: list[np.ndarray] = []
-        self._gradients: list[np.ndarray] = []
-        #: Whether the arrays of a pass are rows of those of the whole batch.
-        self._packed = False
+        shapes = [(f"{each.name}/{name}", p.shape) for each in self.layers for name, p in each.parameters.items()]
+        no_products = [name for name, _ in shapes if name not in self.plan.products]
+        self.layout = ParameterLayout(shapes, self.dtype, spec.frozen_layers, no_products)
+        self._begins = self._find_begins()
+        #: Of each layer, by name; set by `bind`.
+        self._parameters: list[_Arrays] = []
+        self._gradients: list[Mapping[str, np.ndarray | None]] = []
+        self._shared = False
+        #: The flat vector that parameters are read from; None before `bind`.
+        self.bound: np.ndarray | None = None
+        self._workspace = Workspace(self.plan.training, 0)
 
-    def _begins(self) -> list[int]:
+    def _find_begins(self) -> list[int]:
         """Return where each layer's parameters begin in the flat vector, or those of the layers behind it."""
         offsets = {tensor.name: tensor.offset for tensor in self.layout}
         begins, begin = [], self.layout.size
         for layer in reversed(self.layers):
-            for suffix, _ in layer.shapes()[:1]:
-                begin = offsets[f"{layer.name}/{suffix}"]
+            for name in list(layer.parameters)[:1]:
+                begin = offsets[f"{layer.name}/{name}"]
             begins.append(begin)
         return begins[::-1]
 
     @property
     def widths(self) -> list[int]:
         """Widths of the layers with parameters."""
-        return [layer.outputs for layer in self.layers if layer.shapes()]
+        return [layer.outputs for layer in self.layers if layer.parameters]
 
     def initialize(self, flat: np.ndarray, seed: int) -> None:
         """Set the first values of all parameters in the flat vector `flat`."""
-        for layer, tensors, _ in self._per_layer(flat, None):
-            layer.initialize(tensors, seed)
+        views = self.layout.views(flat)
+        for layer in self.layers:
+            for name, each in layer.parameters.items():
+                tensor = f"{layer.name}/{name}"
+                initialize(each.initializer, views[tensor], generator(seed, tensor), each.fans)
 
     def bind(self, parameters: np.ndarray, gradients: np.ndarray | None = None, *, shared: bool = False) -> None:
         """Read parameters from, and write gradients to, these flat vectors from now on.
@@ -88,60 +89,26 @@ class Model:
         Gradients of frozen layers are not computed: what they would be written to stays as it is, zeros at first.
         `shared` says that ranks on other cores read the gradients.
         """
-        for layer, tensors, gradient_tensors in self._per_layer(parameters, gradients):
-            layer.bind(tensors, gradient_tensors, shared=shared)
-
-    def _per_layer(self, parameters: np.ndarray, gradients: np.ndarray | None) -> Iterator[_Bound]:
+        self.bound, self._shared = parameters, shared
         views = self.layout.views(parameters)
-        gradient_views = None if gradients is None else self.layout.views(gradients)
-        for layer in self.layers:
-            names = [(suffix, f"{layer.name}/{suffix}") for suffix, _ in layer.shapes()]
-            learns = gradient_views is not None and layer.name not in self._frozen
-            yield (
-                layer,
-                {suffix: views[name] for suffix, name in names},
-                {suffix: gradient_views[name] for suffix, name in names} if learns and gradient_views else None,
-            )
+        made = {} if gradients is None else self.layout.views(gradients)
+        self._parameters, self._gradients = [], []
+        for layer, trained in zip(self.layers, self.plan.trained, strict=True):
+            tensors = {name: f"{layer.name}/{name}" for name in layer.parameters}
+            self._parameters.append({name: views[tensor] for name, tensor in tensors.items()})
+            self._gradients.append({name: made.get(tensor) if trained else None for name, tensor in tensors.items()})
 
-    @property
-    def reserved_per_row(self) -> int:
-        """Numbers that `reserve` makes room for, for each row."""
-        return self.inputs + 3 * sum(layer.outputs for layer in self.layers)
+    def reserve(self, rows: int) -> None:
+        """Make room for passes over up to `rows` rows, in memory of this rank."""
+        self.use(Workspace(self.plan.training, rows))
 
-    def factor_shapes(self, rows: int) -> dict[str, tuple[int, int]]:
-        """Return the shapes of the arrays, by name, that the gradients of a batch of `rows` rows are made of."""
-        shapes = {"x": (rows, self.inputs)}
-        for number, layer in enumerate(self.layers):
-            shapes |= {f"output/{number}": (rows, layer.outputs), f"dz/{number}": (rows, layer.outputs)}
-        return shapes
-
-    def reserve(self, rows: int, factors: Mapping[str, np.ndarray] | None = None) -> None:
-        """Make room for passes over up to `rows` rows.
-
-        `factors`, shaped as `factor_shapes` says, are shared by ranks that each compute some rows of a batch: a pass
-        then leaves its part of them in its own rows.
-        """
-        self._packed = factors is not None
-        if factors is None:
-            factors = {name: empty(shape, self.dtype) for name, shape in self.factor_shapes(rows).items()}
-        numbers = range(len(self.layers))
-        self._x = factors["x"]
-        self._outputs = [factors[f"output/{number}"] for number in numbers]
-        self._gradients = [factors[f"dz/{number}"] for number in numbers]
-        self._slopes = [empty((rows, layer.outputs), self.dtype) for layer in self.layers]
+    def use(self, workspace: Workspace) -> None:
+        """Compute in this memory from now on."""
+        self._workspace = workspace
 
     def rows(self, begin: int, end: int) -> np.ndarray:
         """Return where rows `begin` to `end` of a batch are to be put for a program of `record`."""
-        return self._x[begin:end] if self._packed else self._x[: end - begin]
-
-    def factors(self, rows: int) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Return what the gradient of each tensor is made of, for a batch of `rows` rows: see `Layer.factors`."""
-        inputs = [self._x, *self._outputs]
-        return {
-            f"{layer.name}/{suffix}": made_of
-            for layer, x, dz in zip(self.layers, inputs, self._gradients, strict=False)
-            for suffix, made_of in layer.factors(x[:rows], dz[:rows]).items()
-        }
+        return self._workspace.samples(begin, end)
 
     def record(
         self,
@@ -160,13 +127,13 @@ class Model:
         """Return the calls that compute this rank's part of the gradient of the global batch's mean loss.
 
         They are for a `onotrain._kernels.Kernels.program`.  They work on the arrays that are given here, and on those
-        of `bind` and `reserve`: after another one of these they are of no use any more.
+        of `bind` and `use`: after another one of these they are of no use any more.
 
         Parameters
         ----------
         x
-            Shape ``(r, inputs)``, at most as many rows as reserved, and the very ones of `rows` if gradients are made
-            of factors; 0 rows make a gradient of zeros.
+            Shape ``(r, inputs)``, at most as many rows as reserved, and the very ones of `rows` if ranks share
+            activations; 0 rows make a gradient of zeros.
         targets
             int32 ``(r,)`` for classes, else ``(r, outputs)``.
         weight
@@ -187,20 +154,38 @@ class Model:
             How much each output counts, ``(outputs,)``; None: all alike, and no target is missing.
         """
         calls: list[Any] = []
+        arrays = self._workspace.rows(begin, begin + len(x)) | {value(0): x}
 
-        def record(what: str | Callable[..., Any], *arguments: Any) -> None:
-            call = self.kernels.record(what, *arguments) if isinstance(what, str) else PythonCall(what, *arguments)
-            calls.append(call)
+        def recorder(number: int, dinputs: tuple[str | None, ...] = ()) -> Recorder:
+            layer, inputs, output = self.plan.nodes[number]
+            return Recorder(
+                self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
+                self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved},
+                self._gradients[number], tuple(None if name is None else arrays[name] for name in dinputs),
+                arrays.get(gradient(output)), seed, begin, accumulate, self._shared,
+            )  # fmt: skip
 
-        rows = slice(begin, begin + len(x)) if self._packed else slice(0, len(x))
-        slopes = [slope[: len(x)] for slope in self._slopes]
-        inputs, dys = [x, *(y[rows] for y in self._outputs)], [dy[rows] for dy in self._gradients]
         for number, layer in enumerate(self.layers):
-            layer.forward(record, inputs[number], seed, begin, slopes[number], inputs[number + 1])
-        calls.append(self.loss.recorded(inputs[-1], targets, weight, dys[-1], loss_sums, row_weights, output_weights))
-        for number in range(len(self.layers) - 1, self._trained_inputs - 1, -1):
-            dx = dys[number - 1] if number > self._trained_inputs else None
-            self.layers[number].backward(record, inputs[number], slopes[number], dys[number], dx, accumulate=accumulate)
+            layer.forward(recorder(number))
+        logits, dlogits = arrays[value(self.plan.output)], arrays[gradient(self.plan.output)]
+        calls.append(self.loss.recorded(logits, targets, weight, dlogits, loss_sums, row_weights, output_weights))
+        for number, dinputs, added in self.plan.backward:
+            self.layers[number].backward(recorder(number, dinputs))
+            calls += [PythonCall(np.add, arrays[to], arrays[part], arrays[to]) for part, to in added]
             if gradient_ready is not None:
-                calls.append(PythonCall(gradient_ready, self._offsets[number]))
+                calls.append(PythonCall(gradient_ready, self._begins[number]))
+        return calls
+
+    def record_prediction(self, arrays: _Arrays) -> list[Any]:
+        """Return the calls that compute the outputs of samples after training, without dropout, for a program.
+
+        Parameters
+        ----------
+        arrays
+            Those of ``plan.prediction`` by name, for some rows.
+        """
+        calls: list[Any] = []
+        for number, (layer, inputs, output) in enumerate(self.plan.nodes):
+            read = tuple(arrays[value(tensor)] for tensor in inputs)
+            layer.predict(Recorder(self.kernels, calls, number, read, arrays[value(output)], self._parameters[number]))
         return calls

@@ -12,6 +12,7 @@ from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
 from onotrain.strategies.flat_allreduce import Flat
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.parameter_server.server import Server
 from onotrain.strategies.parameter_server.worker import Worker
 from onotrain.strategies.statistics import StepStatistics, StepSums
@@ -39,17 +40,25 @@ def _refuse_codec_without_network(context: Context) -> None:
         )
 
 
-def _allreduce(context: Context) -> Strategy:
+def _allreduce_class(context: Context) -> type[Strategy]:
     """Return the faster way to the same update."""
-    _refuse_codec_without_network(context)
     shares_activations = context.options.share == "auto" and SharedActivations.possible(context)
-    return SharedActivations(context) if shares_activations else AllReduce(context)
+    return SharedActivations if shares_activations else AllReduce
+
+
+def _server_class(context: Context) -> type[Strategy]:
+    """Return this rank's side."""
+    return Server if context.world.rank < context.options.servers else Worker
+
+
+def _allreduce(context: Context) -> Strategy:
+    _refuse_codec_without_network(context)
+    return _allreduce_class(context)(context)  # type: ignore[call-arg]  # a strategy is made of its context
 
 
 def _parameter_server(context: Context) -> Strategy:
-    """Return this rank's side."""
     _refuse_codec_without_network(context)
-    return Server(context) if context.world.rank < context.options.servers else Worker(context)
+    return _server_class(context)(context)  # type: ignore[call-arg]
 
 
 def _strategy_switch(context: Context) -> Strategy:
@@ -63,6 +72,15 @@ STRATEGIES: dict[str, Callable[[Context], Strategy]] = {
     "local_sgd": LocalSgd,
     "parameter_server": _parameter_server,
     "strategy_switch": _strategy_switch,
+}
+
+
+#: The class that a rank runs of each strategy that is one.
+_CLASSES: dict[str, Callable[[Context], type[Strategy]]] = {
+    "allreduce": _allreduce_class,
+    "flat": lambda context: Flat,
+    "local_sgd": lambda context: LocalSgd,
+    "parameter_server": _server_class,
 }
 
 
@@ -87,3 +105,17 @@ def build(context: Context) -> Strategy:
         )
     make = STRATEGIES.get(options.name) or PLUGINS.load(options.name)
     return make(context)
+
+
+def memory(job: Job) -> Memory:
+    """Return what a rank of a job uses; of a strategy that switches, in its larger phase."""
+    options = job.context.options
+    if options.name == "strategy_switch":
+        phases = [memory(job.with_options(each)) for each in (options.synchronous, options.server)]
+        return max(phases, key=lambda each: sum(each.shared.values()) + sum(each.own.values()))
+    choose = _CLASSES.get(options.name)
+    chosen: type[Strategy] = choose(job.context) if choose else PLUGINS.load(options.name)
+    found = chosen.memory(job)
+    if job.world.rank > 0:
+        return found
+    return found._replace(own={**found.own, "checkpoint": job.vector + job.state + found.saved})

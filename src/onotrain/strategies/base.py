@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 from onotrain.nn import Model
 from onotrain.strategies.balance import LocalSlices
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.recorded_step import RecordedStep
-from onotrain.strategies.replica import Replica
+from onotrain.strategies.replica import Replica, WholeReplica
 from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.telemetry import Telemetry
 
 
@@ -45,6 +47,15 @@ class Strategy(ABC):
         """Give the model its memory: parameters, activations, and where its gradients go.  *Collective*."""
         model.reserve(batch.rows)
         model.bind(self.replica.parameters, self.replica.gradient)
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return what this rank uses; as here, everything is its own, as `WholeReplica` has it.
+
+        Nothing is allocated, and nothing is sent: there need not be such a job.
+        """
+        residual = job.vector if WorldSum.vectors(job.context) else 0
+        return Memory({}, {**WholeReplica.memory(job), "activations": job.activations()}, residual)
 
     @abstractmethod
     def step(

@@ -12,6 +12,7 @@ from onotrain.data.batches import Batch
 from onotrain.data.feed import Feed
 from onotrain.memory import check_memory
 from onotrain.nn import Model
+from onotrain.nn.workspace import private_bytes
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.seeds import key
@@ -76,7 +77,7 @@ class LocalGradient:
         rows = -(-strategy.batches.capacity(self._batch_size) // self._count)
         with agreed(self._world.comm):
             check_memory(
-                rows * model.reserved_per_row * model.dtype.itemsize * node_size,
+                private_bytes(model.plan, rows) * node_size,
                 f"activations of {rows} samples on each of {node_size} ranks",
                 hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
             )

@@ -53,7 +53,7 @@ class Session:
     ) -> None:  # fmt: skip
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
-        self.kernels = kernel_choice.agree(world.comm, training.dtype)
+        self.kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
         self._warm, inherited = begin(world, config, writer.found)
         self.data = RunData(world, config, self.kernels, stack, inherited, held, self._read_some)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))

@@ -15,9 +15,12 @@ The sum over the rows has one order for any number of ranks.  It needs an update
 
 from __future__ import annotations
 
+from functools import partial
+
 from onotrain._kernels.recording import Program
 from onotrain.data.batches import Batch
 from onotrain.nn import Model
+from onotrain.nn.workspace import SharedWorkspace
 from onotrain.optim import Gradient, RecordedUpdate, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.allreduce.arena import Arena
@@ -25,6 +28,7 @@ from onotrain.strategies.allreduce.replica import ArenaReplica
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
@@ -42,22 +46,33 @@ class SharedActivations(Strategy):
         self.telemetry.include(self.batches)
         self._arena = Arena(context, self.telemetry.clock, {})
         self.replica = ArenaReplica(self._arena, None, None, noted=[self.batches], notes=context.notes)
-        self._model: Model | None = None
+        #: Memory of the activations, made by `bind`.
+        self.workspace: SharedWorkspace
         #: What this rank updates with the rows of a whole batch and of an epoch's last one, and for which slices.
         self._updates: dict[int, tuple[RecordedUpdate, Program]] = {}
         self._repartitions = 0
 
     @staticmethod
     def possible(context: Context) -> bool:
-        """Whether ranks can share activations: on one node, if a parameter's step depends on its gradient alone."""
-        return context.world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
+        """Whether ranks can share activations.
+
+        On one node, if a parameter's step depends on its gradient alone, and all gradients are products over the rows.
+        """
+        products = all(tensor.is_product for tensor in context.layout if tensor.trained)
+        return products and context.world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return parameters, state and what gradients are made of once, and a rank's other activations."""
+        shared = {"parameters": job.vector, "state": job.state, "activations": job.shared_activations}
+        return Memory(shared, {"activations": job.activations(shared=True)})
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory that all ranks read.  *Collective*."""
-        fields = {name: (shape, model.dtype) for name, shape in model.factor_shapes(batch.samples).items()}
-        model.reserve(batch.rows, allocate(self._node, fields))
+        self.workspace = SharedWorkspace(model.plan, batch.rows, batch.samples, partial(allocate, self._node))
+        model.use(self.workspace)
         model.bind(self.replica.parameters)
-        self._model, self._updates = model, {}
+        self._updates = {}
 
     def record(self, samples: int, rows: int, steps: int, statistics: StepStatistics) -> RecordedStep | None:
         """Multiply, update and publish, unless what each rank computes is to be observed or slowed down."""
@@ -93,11 +108,11 @@ class SharedActivations(Strategy):
         Its share of the parameters is that of its slice in a batch.  All of them lie in memory that all ranks share, so
         that a change of the slices moves nothing, and no bit depends on who owns what.
         """
-        assert self._model is not None  # noqa: S101 - for the type checker: a step comes after `bind`
         layout = self._layout.trained_only()
         share = self.batches.local(Batch(0, layout.size))
         owned = layout.rows_within(share.begin, share.end)
-        factors, updates = self._model.factors(samples), []
+        factors = {tensor: (dz, x) for tensor, dz, x in self.workspace.factors(samples)}
+        updates = []
         for tensor, kept in zip(layout, (tensor for tensor in self._layout if tensor.trained), strict=True):
             whole = tensor.range
             begin, end = max(whole.start, owned.start), min(whole.stop, owned.stop)

@@ -27,6 +27,7 @@ from onotrain.strategies.allreduce.replica import ArenaReplica
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
@@ -63,6 +64,18 @@ class AllReduce(Strategy):
         tensors = [tensor.range for tensor in layout]
         state = self._arena.state.values()
         self._shard = Shard.of(tensors, shard, self._arena.parameters, state, shared=self._shared, frozen=layout.frozen)
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return parameters and state once, a gradient for each rank, and what comes from other nodes."""
+        world, coded = job.world, job.context.codec is not None and job.world.nodes > 1
+        vectors = 0 if world.nodes == 1 else NodesSum.vectors(coded=coded)
+        shared = {
+            "parameters": job.vector, "state": job.state, "gradients": world.node.size * job.vector,
+            "messages": coded * job.vector,
+        }  # fmt: skip
+        own = {"messages": vectors * job.vector // world.shards, "activations": job.activations()}
+        return Memory(shared, own, coded * job.vector)
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model activations of its own, and this rank's gradient."""

@@ -55,9 +55,10 @@ class NodesSum:
         gradients, residual = arena.arrays["gradients"], arena.residual
         self._barrier, self._clock, self._optimizer = arena.barrier, telemetry.clock, context.optimizer
         self._node, self._injection = world.node, context.injection
-        vectors = 1 if residual is None else 5
         check_memory(
-            vectors * layout.size * layout.dtype.itemsize, "gradients from other nodes", hint="use a smaller model"
+            self.vectors(coded=residual is not None) * layout.size * layout.dtype.itemsize,
+            "gradients from other nodes",
+            hint="use a smaller model",
         )
         self._buckets: list[_Bucket] = []
         self._statistics: list[Sum] = []
@@ -86,6 +87,11 @@ class NodesSum:
         self._waiting = self._buckets
         self._flying: list[Sum | GatheredSum | RoundsSum] = []
         self._left = self._began = 0.0
+
+    @staticmethod
+    def vectors(*, coded: bool) -> int:
+        """Return how many vectors of the parameters' length the ranks of a node have for what they exchange."""
+        return 5 if coded else 1
 
     def gradient_ready(self, offset: int) -> None:
         """Send what is complete, now that this rank's gradient is final from `offset` on.

@@ -26,6 +26,7 @@ from onotrain.strategies.blocks import blocks
 from onotrain.strategies.context import Context
 from onotrain.strategies.local_sgd.outer import OUTERS, Outer
 from onotrain.strategies.local_sgd.periods import PERIODS
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.replica import WholeReplica
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
@@ -114,6 +115,15 @@ class LocalSgd(Strategy):
         self.replica = LocalReplica(context, self.telemetry, self._rounds)
         #: This rank's numbers since the last round, and the updates that it has made since.
         self._since, self._updates = StepStatistics(), 0
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return what a rank has alone: also the parameters of the last round, and the state of the outer step."""
+        found = super().memory(job)
+        options, layout = job.context.options.outer, job.context.layout
+        outer = len(OUTERS[options.name](options, 0, layout.dtype.name).state()) * job.vector
+        own = {**found.own, "state": found.own["state"] + job.vector + outer}
+        return Memory(found.shared, own, found.saved + outer)
 
     def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:
         """Choose the period."""

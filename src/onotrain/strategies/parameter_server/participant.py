@@ -9,6 +9,7 @@ from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.parameter_server.roles import Roles
 from onotrain.strategies.parameter_server.synchronization import SynchronizationPoints
 from onotrain.strategies.telemetry import Telemetry
@@ -50,6 +51,34 @@ class Participant(Strategy):
         self.parameters = layout.zeros()
         self.synchronization_points = SynchronizationPoints(
             self.batches, self.parameters, self.roles.ranges, self.telemetry.clock
+        )
+
+    @classmethod
+    def memory(cls, job: Job) -> Memory:
+        """Return parameters on each rank, the pushes that a node shares, and what this side has besides."""
+        world, options, vector = job.world, job.context.options, job.vector
+        servers, workers = options.servers, world.size - options.servers
+        coded, overlaps = job.context.codec is not None, options.overlap
+        shares = servers < world.node.size  # the first node, where the servers are, has workers, too
+        shared = {"gradients": workers * vector if shares else 0}
+        own = {"parameters": vector, "activations": job.activations(servers)}
+        if world.rank >= servers:
+            gradients = (0 if shares else vector) + (vector if overlaps else 0)
+            messages = (3 * vector if coded else 0) + (vector if overlaps else 0)
+            return Memory(shared, {**own, "gradients": gradients, "messages": messages})
+        served, compensation = vector // servers, options.compensation
+        kept = vector if world.rank == 0 else served  # rank 0 collects the state for checkpoints
+        state = (len(job.context.optimizer.state_names) + len(compensation.vector_names)) * kept
+        copies = (workers if overlaps else 0) + (2 * (1 if options.bulk_synchronous else workers) if coded else 0)
+        return Memory(
+            shared,
+            {
+                **own,
+                "state": state + compensation.other_vectors(workers) * served,
+                "gradients": 0 if shares else workers * served,
+                "messages": copies * served + (3 * vector if coded else 0),
+            },
+            (len(compensation.vector_names) + coded) * vector,
         )
 
     def close(self) -> None:

@@ -1,0 +1,170 @@
+"""The layers of the section ``model``: the options of every kind, and how their parameters start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer
+
+from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.choices import OneKey, OneOf
+from onotrain.config.options import LayerOptions, has_options
+from onotrain.config.plugins import Plugins
+from onotrain.known_names import ActivationName
+
+
+class FanInitializer(Section):
+    """Zero mean, and a variance that follows from the numbers of inputs and outputs."""
+
+    name: Literal[
+        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_uniform", "lecun_normal"
+    ] = Field(description="Mean 0; variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
+
+
+class ConstantInitializer(Section):
+    """The same value everywhere."""
+
+    name: Literal["constant"] = Field(description="The same value everywhere.")
+    value: float = Field(description="The value.")
+
+
+class UniformInitializer(Section):
+    """Uniform in an interval."""
+
+    name: Literal["uniform"] = Field(description="Uniform between two bounds.")
+    low: float = Field(description="Lower bound.")
+    high: float = Field(description="Upper bound.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield an empty interval."""
+        if not self.low < self.high:
+            yield Problem(("high",), f"must be greater than low (got high {self.high:g}, low {self.low:g})")
+
+
+class NormalInitializer(Section):
+    """Normal distribution."""
+
+    name: Literal["normal"] = Field(description="Normal distribution.")
+    mean: float = Field(0.0, description="Mean.")
+    std: Positive = Field(description="Standard deviation.")
+
+
+Initializer = Annotated[
+    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer")
+]
+BiasInitializer = Annotated[
+    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer,
+    OneOf("initializer", number=("constant", "value")),
+]
+
+
+def _check_slope(options: Dense | Activation, activation: str) -> Iterator[Problem]:
+    if "negative_slope" in options.model_fields_set and activation != "leaky_relu":
+        yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {activation}")
+
+
+def _without_slope(dumped: dict[str, Any], activation: str) -> dict[str, Any]:
+    """Leave out the slope where it means nothing, so that what is written can be read again."""
+    return {key: value for key, value in dumped.items() if key != "negative_slope" or activation == "leaky_relu"}
+
+
+class Dense(LayerOptions):
+    """Every output is a weighted sum of all inputs."""
+
+    kind: ClassVar[str] = "dense"
+    short_key: ClassVar[str] = "units"
+    has_parameters: ClassVar[bool] = True
+
+    units: Count = Field(description="Number of outputs.")
+    activation: ActivationName = Field("identity", description="Function applied to each output.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+    bias: bool = Field(True, description="Add a trained constant to each output.")
+    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a slope without leaky_relu."""
+        yield from _check_slope(self, self.activation)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_slope(handler(self), self.activation)
+
+
+class Activation(LayerOptions):
+    """A function applied to every value."""
+
+    kind: ClassVar[str] = "activation"
+    short_key: ClassVar[str] = "name"
+
+    name: ActivationName = Field(description="The function.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a slope without leaky_relu."""
+        yield from _check_slope(self, self.name)
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_slope(handler(self), self.name)
+
+
+class Dropout(LayerOptions):
+    """Sets values to zero at random while training."""
+
+    kind: ClassVar[str] = "dropout"
+    short_key: ClassVar[str] = "rate"
+
+    rate: Share = Field(description="Probability that a value is set to zero.")
+
+
+#: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
+#: `onotrain.nn.layers`.
+LAYER_KINDS: dict[str, type[LayerOptions]] = {options.kind: options for options in (Dense, Activation, Dropout)}
+
+#: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
+PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
+
+
+class LayerSpec(Section):
+    """A layer: a mapping of its kind to its options.  There is a subclass, with one field, for every kind."""
+
+    @classmethod
+    def tags(cls) -> tuple[str, ...]:
+        """Return the kind."""
+        return tuple(cls.model_fields)
+
+    @classmethod
+    def variants(cls) -> tuple[type[Section], ...]:
+        """Return the subclasses of all kinds of this package."""
+        return (cls,) if cls.model_fields else tuple(map(_spec, LAYER_KINDS, LAYER_KINDS.values()))
+
+    @property
+    def kind(self) -> str:
+        """Kind of the layer: a key of `LAYER_KINDS`, or the name of an entry point."""
+        return next(iter(type(self).model_fields))
+
+    @property
+    def options(self) -> Any:
+        """Options of the layer, of the class that belongs to the kind."""
+        return getattr(self, self.kind)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by kind, because the subclasses are no names of this module."""
+        return _layer, (self.kind, self.options)
+
+
+@cache
+def _spec(kind: str, options: type[LayerOptions]) -> type[LayerSpec]:
+    """Return the subclass of a kind."""
+    field: Any = (options, Field(description=options.__doc__))
+    made: type[LayerSpec] = create_model(f"{options.__name__}Layer", __base__=LayerSpec, **{kind: field})
+    return made
+
+
+def _layer(kind: str, options: LayerOptions) -> LayerSpec:
+    return _spec(kind, type(options))(**{kind: options})
+
+
+Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec)]

@@ -1,0 +1,257 @@
+"""What a layer declares, and what it records its computation with.
+
+Dimensions: ``r`` rows of the batch on this rank.  The shape of a sample has no ``r``: a layer that reads samples of
+shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from onotrain._kernels import Kernels
+from onotrain._kernels.recording import PythonCall
+from onotrain.config.options import LayerOptions
+from onotrain.errors import UsageError
+
+Shape = tuple[int, ...]
+_NONE: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A tensor that is trained."""
+
+    shape: Shape
+    #: Outputs and inputs that it joins, for initialisers whose variance follows from them.
+    fans: tuple[int, int]
+    #: An initialiser of the configuration, or a number: the value of all elements.
+    initializer: Any
+    #: Whether it is one of those that weight decay is meant for: no bias, and no scale of a normalisation.
+    decays: bool = True
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An array that the forward pass leaves for the backward pass."""
+
+    #: Of a sample.
+    shape: Shape
+    #: None: that of the model.
+    dtype: DTypeLike | None = None
+
+
+class Product(NamedTuple):
+    """A gradient ``dw = dz^T x`` over the rows of a batch."""
+
+    #: What has the rows of dz ``(r, o)``: ``dy``, as the backward pass leaves it, or something that is saved.
+    dz: str = "dy"
+    #: The same of x ``(r, i)``: ``x``, or something that is saved; None: dw is the sum of the rows of dz.
+    x: str | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is said of a layer: in tables, and in exported files."""
+
+    #: Its name, or its kind if it has none.
+    title: str
+    #: What it computes after training, one thing after the other: JSON-able mappings with a ``kind``.
+    operations: tuple[Mapping[str, Any], ...]
+    activation: str = "identity"
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """The arrays that a layer computes on, and where it records how.
+
+    What is None or missing is not wanted.  Only a forward pass may use `x`, `y` and `saved` without having declared
+    it (`Layer.reads_again`).
+    """
+
+    kernels: Kernels
+    #: Calls in their order, for a program.
+    calls: list[Any]
+    #: Number of the layer in the network, which keys its random numbers.
+    index: int
+    #: What it reads, ``(r, *shape)``, and where its output goes, ``(r, *out)``.
+    inputs: tuple[np.ndarray, ...]
+    y: np.ndarray
+    #: By name.
+    parameters: Mapping[str, np.ndarray]
+    saved: Mapping[str, np.ndarray] = field(default_factory=lambda: _NONE)
+    #: By the parameters' names; None: nobody wants it, or it is made of `Layer.outer_products`.
+    gradients: Mapping[str, np.ndarray | None] = field(default_factory=lambda: _NONE)
+    #: Gradients by the inputs, to be overwritten.
+    dinputs: tuple[np.ndarray | None, ...] = ()
+    #: Gradient by the output; the backward pass may overwrite it.
+    dy: np.ndarray | None = None
+    #: Of dropout masks; the third key is the step, `onotrain._kernels.recording.Live.STEP`.
+    seed: int = 0
+    #: Row of the global batch at which these rows begin.
+    first_row: int = 0
+    #: Whether gradients of parameters are added to what is there, instead of overwriting it.
+    accumulate: bool = False
+    #: Whether ranks on other cores read the gradients of parameters.
+    shared: bool = False
+
+    @property
+    def x(self) -> np.ndarray:
+        """The only input, or the first one."""
+        return self.inputs[0]
+
+    @property
+    def dx(self) -> np.ndarray | None:
+        """The gradient by `x`."""
+        return self.dinputs[0]
+
+    def call(self, what: str | Callable[..., Any], *arguments: Any) -> None:
+        """Record a kernel, by its name, or a Python function, which divides the program, with its arguments.
+
+        The arguments of a kernel are checked now.
+        """
+        call = self.kernels.record(what, *arguments) if isinstance(what, str) else PythonCall(what, *arguments)
+        self.calls.append(call)
+
+
+class OperatorGraph(Protocol):
+    """Where a layer writes what it computes after training, in operators of ONNX.
+
+    Methods take the names of values and return that of the next.
+    """
+
+    def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
+        """Add an operator."""
+        ...
+
+    def parameter(self, name: str) -> str:
+        """Add one of the layer's parameters."""
+        ...
+
+    def activation(self, name: str, negative_slope: float, value: str) -> str:
+        """Add one of `onotrain.known_names.ACTIVATIONS`."""
+        ...
+
+
+class Builder(Protocol):
+    """A network that layers are added to; `onotrain.nn.network.Network`."""
+
+    #: Of a sample of each tensor, by number.
+    shapes: list[Shape]
+    #: The ``model`` section of the configuration.
+    defaults: Any
+
+    def add(self, layer: Layer, *inputs: int) -> int:
+        """Add a layer that reads these tensors, and return the number of its output."""
+        ...
+
+    def build(self, kind: str, options: Any, x: int) -> int:
+        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
+        ...
+
+    def fork(self, x: int) -> None:
+        """Declare that tensor `x` will have one more reader, so that it must stay what it is."""
+        ...
+
+
+class Layer(ABC):
+    """Base of all layers: one file each, with the backward pass under the forward pass.
+
+    A layer of another package is a subclass with `Options`, `forward`, `backward` and `predict`; the entry point of
+    the group ``onotrain.layers`` that names it is its kind in configurations.
+
+    Parameters
+    ----------
+    options
+        Those of the layer in the configuration.
+    shape
+        Of a sample that it reads.
+    defaults
+        The ``model`` section of the configuration.
+    """
+
+    #: Class of its options.
+    Options: ClassVar[type[LayerOptions]]
+    #: Which of ``x`` and ``y`` the backward pass reads: their memory is not used again before.
+    reads_again: ClassVar[frozenset[str]] = frozenset(("x", "y"))
+
+    def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
+        self.options, self.shape = options, shape
+        #: Shape of a sample of the output.
+        self.out: Shape = shape
+        #: By name.
+        self.parameters: dict[str, Parameter] = {}
+        #: By name.
+        self.saved: dict[str, Saved] = {}
+        #: Set by the network: what the names of its tensors begin with; empty for a layer without parameters.
+        self.name = ""
+
+    @classmethod
+    def build(cls, network: Builder, options: Any, x: int) -> int:
+        """Add the layer that `options` mean to the network, behind tensor `x`; return the number of the output."""
+        return network.add(cls(options, network.shapes[x], network.defaults), x)
+
+    @property
+    def kind(self) -> str:
+        """What it is called in configurations."""
+        return str(self.options.kind)
+
+    @property
+    def inputs(self) -> int:
+        """Number of values that it reads of a sample."""
+        return math.prod(self.shape)
+
+    @property
+    def outputs(self) -> int:
+        """Number of values of a sample of the output."""
+        return math.prod(self.out)
+
+    def absorb(self, following: Layer) -> bool:
+        """Compute a layer that reads nothing but this one's output in the same pass; False, as here: it cannot."""
+        return False
+
+    @abstractmethod
+    def forward(self, r: Recorder) -> None:
+        """Record what writes ``r.y`` and ``r.saved``."""
+
+    @abstractmethod
+    def backward(self, r: Recorder) -> None:
+        """Record what turns ``r.dy`` into ``r.dx`` and ``r.gradients``, as far as these are wanted."""
+
+    @abstractmethod
+    def predict(self, r: Recorder) -> None:
+        """Record what writes ``r.y`` after training: nothing is saved, nothing is random."""
+
+    def outer_products(self) -> Mapping[str, Product]:
+        """Return which gradients are sums of outer products over the rows, by parameter.
+
+        Ranks of a node share activations, instead of gradients, if those of all parameters are.
+        """
+        return {}
+
+    def describe(self) -> Description:
+        """Return what is said of the layer."""
+        facts = {**self.options.model_dump(mode="json"), "inputs": list(self.shape), "outputs": list(self.out)}
+        name = {"name": self.name} if self.name else {}
+        return Description(self.name or self.kind, ({"kind": self.kind, **name, **facts},))
+
+    def export(self, graph: OperatorGraph, *inputs: str) -> str:
+        """Add what it computes after training to a graph of operators, and return the name of the output.
+
+        Raises
+        ------
+        UsageError
+            It cannot be told in operators, as here.
+        """
+        raise UsageError(
+            f"layer {self.kind} of {type(self).__module__} cannot be written in operators of ONNX",
+            hint="export to safetensors or npz, or give the layer a method export",
+        )

@@ -1,0 +1,86 @@
+"""The dense layer: every output is a weighted sum of all inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from onotrain._kernels.recording import Live
+from onotrain.config import layers as config
+from onotrain.nn.layers.activation import Activation, Function
+from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
+from onotrain.nn.layers.dropout import Dropout
+
+
+class Dense(Layer):
+    """``y = dropout(activation(x W^T + b))`` in one pass, with ``x (r, i)``, ``W (o, i)`` and ``b (o,)``.
+
+    The forward pass leaves in ``slope`` the derivative of the output by ``z = x W^T + b``, dropout included; the
+    backward pass therefore needs neither z, nor the mask, nor the name of the activation.
+    """
+
+    Options = config.Dense
+    reads_again = frozenset(("x",))
+
+    def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
+        super().__init__(options, shape, defaults)
+        self.out = (options.units,)
+        fans = self.outputs, self.inputs
+        self.parameters = {"weight": Parameter(fans, fans, options.initializer or defaults.initializer)}
+        if options.bias:
+            self.parameters["bias"] = Parameter(self.out, fans, defaults.bias_initializer, decays=False)
+        self.saved = {"slope": Saved(self.out)}
+        self.activation = Function(options.activation, options.negative_slope)
+        self.dropout = 0.0
+
+    def absorb(self, following: Layer) -> bool:
+        """Take an activation or a dropout into this layer's pass, if the order of operations allows it."""
+        if self.dropout or not isinstance(following, Activation | Dropout):
+            return False
+        if isinstance(following, Dropout):
+            self.dropout = following.dropout
+        elif self.activation.name == "identity":
+            self.activation = following.activation
+        else:
+            return False
+        return True
+
+    def forward(self, r: Recorder) -> None:
+        """``y`` and ``slope = dy/dz``."""
+        r.call(
+            "dense_forward", r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
+            self.activation.negative_slope, self.dropout, r.seed, Live.STEP, r.index, r.first_row, r.saved["slope"],
+            r.y,
+        )  # fmt: skip
+
+    def backward(self, r: Recorder) -> None:
+        """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
+        dw, db = r.gradients["weight"], r.gradients.get("bias")
+        r.call(
+            "dense_backward", r.x, r.parameters["weight"], r.saved["slope"], r.accumulate, r.shared, r.dy, r.dx, dw, db
+        )
+
+    def predict(self, r: Recorder) -> None:
+        """``y`` without dropout."""
+        r.call(
+            r.kernels.dense_predict, r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
+            self.activation.negative_slope, r.y,
+        )  # fmt: skip
+
+    def outer_products(self) -> Mapping[str, Product]:
+        """``dw`` and ``db`` are made of the rows of ``dz``, which the backward pass leaves in ``dy``."""
+        return {name: Product("dy", "x" if name == "weight" else None) for name in self.parameters}
+
+    def describe(self) -> Description:
+        """Return the weighted sum and the activation."""
+        sums = {
+            "kind": "dense", "name": self.name, "inputs": self.inputs, "outputs": self.outputs,
+            "bias": "bias" in self.parameters,
+        }  # fmt: skip
+        operations = (sums, *self.activation.describe())
+        return Description(self.name, operations, self.activation.name, self.dropout)
+
+    def export(self, graph: OperatorGraph, *inputs: str) -> str:
+        """Add the weighted sum and the activation."""
+        z = graph.node("Gemm", [*inputs, *map(graph.parameter, self.parameters)], transB=1)
+        return graph.activation(self.activation.name, self.activation.negative_slope, z)
