@@ -188,9 +188,14 @@ INLINE void bf16_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, bf16_factor 
         }
 }
 
-/* z (r, o) = x (r, i) w (o, i)^T. */
-static inline void x_weight_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const float *x, const float *w, float *z) {
-    bf16_product(r, o, i, (bf16_factor) {x, i, 0}, (bf16_factor) {w, i, 0}, SET, z, o);
+/* z (r, o) = x (r, i) w (o, i)^T, and what follows. */
+static inline void x_weight_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const float *x, const float *w, float *z,
+                                 follow_float follow, const void *context) {
+    for (ptrdiff_t top = 0; top < r; top += BF16_ROWS) {
+        const ptrdiff_t rows = r - top < BF16_ROWS ? r - top : BF16_ROWS;
+        bf16_product(rows, o, i, (bf16_factor) {x + top * i, i, 0}, (bf16_factor) {w, i, 0}, SET, z + top * o, o);
+        follow(context, top, rows, 0, o, z + top * o, o);
+    }
 }
 
 /* dx (r, i) = dz (r, o) w (o, i). */
