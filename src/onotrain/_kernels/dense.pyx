@@ -293,6 +293,24 @@ cdef void multiply_and_sum_rows(
         y += o
 
 
+cdef struct Prediction:
+    int r
+    int i
+    int o
+    const void* weight
+    const void* bias
+    int activation
+    double negative_slope
+    void* y
+
+
+cdef int run_dense_predict(const floating* x, const Prediction* a, const Moment* now) noexcept nogil:
+    x_weight(
+        a.r, a.i, a.o, x, <const floating*> a.weight, <floating*> a.y, <void*> predict_block[floating], <void*> a
+    )
+    return 0
+
+
 def dense_predict(
     const floating[:, ::1] x not None,          # IN  (r, i)
     const floating[:, ::1] weight not None,     # IN  (o, i)
@@ -300,22 +318,20 @@ def dense_predict(
     int activation,
     double negative_slope,
     floating[:, ::1] y not None,                # OUT (r, o)
+    bint record=False,
 ):
     """``y = activation(x W^T + b)``."""
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
+    cdef Moment now = at_step(0)
+    cdef Prediction a = Prediction(r, i, o, in_2d(weight), in_1d(bias), activation, negative_slope, out_2d(y))
     check_activation(activation)
     expect("columns of weight", weight.shape[1], i)
     expect("length of bias", o if bias is None else bias.shape[0], o)
     expect_shape("y", y, r, o)
-    cdef Prediction a = Prediction(in_1d(bias), activation, negative_slope)
+    if record:
+        return recorded(<Kernel> run_dense_predict[floating], in_2d(x), &a, sizeof(a), (x, weight, bias, y), "")
     with nogil:
-        x_weight(r, i, o, in_2d(x), in_2d(weight), out_2d(y), <void*> predict_block[floating], &a)
-
-
-cdef struct Prediction:
-    const void* bias
-    int activation
-    double negative_slope
+        run_dense_predict(in_2d(x), &a, &now)
 
 
 cdef void predict_block(
@@ -428,19 +444,27 @@ def elementwise_backward(
         run_elementwise_backward(in_2d(slope), &a, &now)
 
 
+cdef int run_elementwise_predict(const floating* x, const Prediction* a, const Moment* now) noexcept nogil:
+    if a.r > 0 and a.i > 0:
+        memcpy(a.y, x, <Py_ssize_t> a.r * a.i * sizeof(floating))
+        predict_block(a, 0, a.r, 0, a.i, <floating*> a.y, a.i)
+    return 0
+
+
 def elementwise_predict(
     const floating[:, ::1] x not None,          # IN  (r, i)
     int activation,
     double negative_slope,
     floating[:, ::1] y not None,                # OUT (r, i)
+    bint record=False,
 ):
     """``y = activation(x)``."""
-    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1])
+    cdef Moment now = at_step(0)
+    cdef Prediction a = Prediction(r, i, i, NULL, NULL, activation, negative_slope, out_2d(y))
     check_activation(activation)
     expect_shape("y", y, r, i)
-    if r == 0 or i == 0:
-        return
-    cdef Prediction a = Prediction(NULL, activation, negative_slope)
+    if record:
+        return recorded(<Kernel> run_elementwise_predict[floating], in_2d(x), &a, sizeof(a), (x, y), "")
     with nogil:
-        memcpy(out_2d(y), in_2d(x), r * i * sizeof(floating))
-        predict_block(&a, 0, r, 0, i, out_2d(y), i)
+        run_elementwise_predict(in_2d(x), &a, &now)

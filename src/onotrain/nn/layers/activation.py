@@ -63,9 +63,7 @@ class Elementwise(Layer):
 
     def predict(self, r: Recorder) -> None:
         """``y`` without dropout."""
-        r.call(
-            r.kernels.elementwise_predict, flat(r.x), self.activation.code, self.activation.negative_slope, flat(r.y)
-        )
+        r.call("elementwise_predict", flat(r.x), self.activation.code, self.activation.negative_slope, flat(r.y))
 
     def describe(self) -> Description:
         """Return the activation; of dropout nothing is left after training."""

@@ -63,7 +63,7 @@ class Dense(Layer):
     def predict(self, r: Recorder) -> None:
         """``y`` without dropout."""
         r.call(
-            r.kernels.dense_predict, r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
+            "dense_predict", r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
             self.activation.negative_slope, r.y,
         )  # fmt: skip
 
