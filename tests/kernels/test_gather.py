@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kernels.oracle import normal, unset
-from onotrain._kernels import reference
+from onotrain._kernels import reference_batch
 
 
 def affine_dtype(kernels, storage):
@@ -22,7 +22,7 @@ def test_against_the_reference(kernels, rng, storage, rows, columns):
     shift, scale = normal(rng, affine, columns), normal(rng, affine, columns)
     out, expected = unset(kernels.dtype, rows, columns), unset(kernels.dtype, rows, columns)
     kernels.gather(source, index, shift, scale, out)
-    reference.gather(source, index, shift, scale, expected)
+    reference_batch.gather(source, index, shift, scale, expected)
     # a fused multiply-add rounds once less; the products reach 1000
     np.testing.assert_allclose(out, expected, rtol=1e-5 if kernels.dtype == np.float32 else 1e-13, atol=1e-4)
     assert out.dtype == expected.dtype
@@ -37,7 +37,7 @@ def test_double_storage_keeps_its_fractions_until_after_shift_and_scale(kernels)
     assert out.dtype == kernels.dtype
     assert out.tolist() == [[2.25], [0.75]]
     expected = unset(kernels.dtype, 2, 1)
-    reference.gather(source, np.array([1, 0]), shift, scale, expected)
+    reference_batch.gather(source, np.array([1, 0]), shift, scale, expected)
     np.testing.assert_array_equal(out, expected)
 
 

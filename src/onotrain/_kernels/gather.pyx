@@ -17,6 +17,19 @@ ctypedef fused affine:  # double where the storage is: the difference of large n
     double
 
 
+cdef extern from *:
+    """
+    /* Fetches the first lines of a row; the processor sees by itself where it goes on. */
+    static inline void onotrain_fetch(const char *row, ptrdiff_t nbytes) {
+        for (ptrdiff_t b = 0; b < nbytes && b < 256; b += 64) __builtin_prefetch(row + b);
+        __builtin_prefetch(row + (nbytes < 256 ? nbytes : 256) - 1);
+    }
+    """
+    void fetch "onotrain_fetch"(const void* row, Py_ssize_t nbytes) noexcept nogil
+
+cdef enum:
+    AHEAD = 32      # rows that are under way from memory: they lie anywhere
+
 WRONG_INDEX = "index: expected rows of source"
 
 
@@ -59,7 +72,11 @@ cdef int gather_rows(
     cdef Py_ssize_t q, c
     if first_outside(a.r, a.index, a.n) >= 0:
         return WRONG_VALUE
+    for q in range(min(a.r, <Py_ssize_t> AHEAD)):
+        fetch(source + a.index[q] * a.i, a.i * sizeof(storage))
     for q in range(a.r):
+        if q + AHEAD < a.r:
+            fetch(source + a.index[q + AHEAD] * a.i, a.i * sizeof(storage))
         row = source + a.index[q] * a.i
         for c in range(a.i):
             y[c] = <floating> ((row[c] - shift[c]) * scale[c])
@@ -135,7 +152,11 @@ cdef int run_take(const uint8_t* source, const Take* a, const Moment* now) noexc
         for q in range(a.r):
             memcpy(a.out + 8 * q, source + 8 * a.index[q], 8)
     else:
+        for q in range(min(a.r, <Py_ssize_t> AHEAD)):
+            fetch(source + a.index[q] * a.nbytes, a.nbytes)
         for q in range(a.r):
+            if q + AHEAD < a.r:
+                fetch(source + a.index[q + AHEAD] * a.nbytes, a.nbytes)
             memcpy(a.out + q * a.nbytes, source + a.index[q] * a.nbytes, a.nbytes)
     return GO_ON
 

@@ -46,9 +46,9 @@ class Kernels:
     """
 
     gemm = staticmethod(reference.gemm)
-    shuffle_positions = staticmethod(reference.shuffle_positions)
+    shuffle_positions = staticmethod(reference_batch.shuffle_positions)
     batch_order = staticmethod(reference_batch.batch_order)
-    gather = staticmethod(reference.gather)
+    gather = staticmethod(reference_batch.gather)
     take = staticmethod(reference_batch.take)
     dense_forward = staticmethod(reference.dense_forward)
     dense_backward = staticmethod(reference.dense_backward)
