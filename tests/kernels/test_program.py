@@ -209,6 +209,13 @@ def test_no_step_is_made_beyond_its_statistics(compiled: str) -> None:
 
 
 def test_signals_are_looked_for_between_steps(kernels: Kernels) -> None:
-    program = kernels.program([PythonCall(lambda step: os.kill(os.getpid(), signal.SIGINT), Live.STEP)])
-    with pytest.raises(KeyboardInterrupt):
-        program.run(0, steps=3)
+    def stop(number: int, frame: Any) -> None:
+        raise InterruptedError
+
+    program = kernels.program([PythonCall(lambda step: os.kill(os.getpid(), signal.SIGUSR1), Live.STEP)])
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(InterruptedError):
+            program.run(0, steps=3)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
