@@ -94,19 +94,18 @@ def test_products_of_every_narrow_layer(build, dtype):
 
 COMPILED = [build for build in BUILDS if build != "reference"]
 BATCH_SHAPES = [(1, 1), (3, 21), (12, 48), (16, 3), (45, 46), (100, 21), (500, 65), (784, 128)]
+#: Build, dtype, inputs and outputs of what is done by tiles (tiles.h): BLAS promises no bits.
+ON_TILES = [
+    (build, dtype, i, o)
+    for build in COMPILED
+    for dtype in ("float32", "float64")
+    for i, o in BATCH_SHAPES
+    if build == "x86_64_v4" or i * np.dtype(dtype).itemsize <= 4096
+]
 
 
-def skip_blas(build: str, dtype: str, i: int) -> None:
-    """Skip what is not done by tiles (tiles.h): BLAS promises no bits."""
-    if build != "x86_64_v4" and i * np.dtype(dtype).itemsize > 4096:
-        pytest.skip("such wide layers are left to BLAS")
-
-
-@pytest.mark.parametrize("build", COMPILED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("i", "o"), BATCH_SHAPES)
+@pytest.mark.parametrize(("build", "dtype", "i", "o"), ON_TILES)
 def test_a_row_gets_the_same_bits_in_any_batch(build, dtype, rng, i, o):
-    skip_blas(build, dtype, i)
     kernels = _kernels.load(dtype, build)
     x, weight, dz = (normal(rng, kernels.dtype, *shape) for shape in [(100, i), (o, i), (100, o)])
     z, dx = np.empty_like(dz), np.empty_like(x)
@@ -124,13 +123,10 @@ def test_a_row_gets_the_same_bits_in_any_batch(build, dtype, rng, i, o):
         np.testing.assert_array_equal(dx_part, dx[begin:end])
 
 
-@pytest.mark.parametrize("build", COMPILED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("r", [1, 40, 128])
-@pytest.mark.parametrize(("i", "o"), BATCH_SHAPES)
+@pytest.mark.parametrize(("build", "dtype", "i", "o"), ON_TILES)
 def test_a_gradient_gets_the_same_bits_in_any_block(build, dtype, rng, r, i, o):
     """Ranks that share activations compute blocks of rows, and those go through columns by blocks."""
-    skip_blas(build, dtype, i)
     kernels = _kernels.load(dtype, build)
     x, dz, weight = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (r, o), (o, i)])
 

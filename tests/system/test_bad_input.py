@@ -25,21 +25,19 @@ from onotrain.parallel import guard
 
 def main():
     import onotrain
+    from onotrain._kernels.recording import PythonCall
     from onotrain.parallel.world import start_mpi
-    from onotrain.training import trainer
 
-    rank = start_mpi().COMM_WORLD.rank
-    phase, run = sys.argv[2], trainer.Trainer.run
+    rank, phase = start_mpi().COMM_WORLD.rank, sys.argv[2]
     if rank == int(sys.argv[3]):
         if phase == "step":
-            def run_and_fail(self):
-                step = self.components.strategy.step
-                def fail(*arguments, **options):
-                    step(*arguments, **options)
-                    raise ZeroDivisionError("injected")
-                self.components.strategy.step = fail
-                run(self)
-            trainer.Trainer.run = run_and_fail
+            from onotrain.training import local_gradient
+            record = local_gradient.LocalGradient.record
+            def fail():
+                raise ZeroDivisionError("injected")
+            def recorded(self, samples):
+                return [*record(self, samples), PythonCall(fail)]
+            local_gradient.LocalGradient.record = recorded
         elif phase == "data":
             from onotrain.training import run_data
             def prepare(*arguments):

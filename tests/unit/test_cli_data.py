@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onotrain.cli.inspect import size
 from onotrain.cli.program import run
+from onotrain.text import size
 
 
 @pytest.fixture(autouse=True)
