@@ -57,8 +57,10 @@ def run_program(command: Sequence[object], folder: Path, environment: Mapping[st
 
 
 def without_limits() -> dict[str, str]:
-    """Return the environment without what holds BLAS to another build than that of the processor."""
-    return {name: value for name, value in os.environ.items() if name not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+    """Return the environment without what holds BLAS to another build than that of the processor, and a script to
+    modules of other folders than its own."""
+    limits = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONSAFEPATH")
+    return {name: value for name, value in os.environ.items() if name not in limits}
 
 
 def first_cores(count: int) -> list[int]:
