@@ -38,7 +38,7 @@ class Replay:
         self._statistics = statistics
         #: By samples of a batch.
         self._recorded: dict[int, tuple[RecordedStep, Program] | None] = {}
-        #: How many steps to prepare: little more than were made in the time of the last replay.
+        #: How many steps to prepare: little more than are made in the time of a replay.
         self._ahead = 1
 
     def clear(self) -> None:
@@ -79,19 +79,18 @@ class Replay:
         recorded.update.prepare(learning_rates, step + 1)
         made = program.run(step, position, steps, samples, seconds if self._world.node.rank == 0 else math.inf)
         recorded.account()
-        self._ahead = min(MOST_STEPS, max(1, made + made // 4 + (made == steps)))
+        if made < steps:
+            self._ahead = made + made // 4
+        elif steps == self._ahead:  # else something is due, such as the end of an epoch: that says nothing of the time
+            self._ahead = min(MOST_STEPS, 2 * steps)
         return recorded.totals[:made]
 
     def _of(self, samples: int) -> tuple[RecordedStep, Program] | None:
         if samples not in self._recorded:
             rows = self._gradient.rows(samples)
             recorded = self._strategy.record(samples, rows, MOST_STEPS, self._statistics)
-            self._recorded[samples] = (
-                None
-                if recorded is None
-                else (
-                    recorded,
-                    self._model.kernels.program([*self._gradient.record(samples), *recorded.calls]),
-                )
-            )
+            self._recorded[samples] = None
+            if recorded is not None:
+                calls = [*self._gradient.record(samples), *recorded.calls]
+                self._recorded[samples] = recorded, self._model.kernels.program(calls)
         return self._recorded[samples]
