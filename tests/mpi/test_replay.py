@@ -81,6 +81,31 @@ def test_the_same_bits_as_step_by_step(world: World, place: Path, replays: list[
         assert [step.step for step in watching.steps] == list(range(1, one["steps"] + 1))
 
 
+@pytest.mark.parametrize("lost", [1, 3, 9])
+def test_a_replay_may_end_a_little_before_the_most_steps(
+    world: World, place: Path, replays: list[int], monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    most, of = 16, Replay._of
+
+    class Late:
+        """A program whose time is over shortly before it has made the most steps."""
+
+        def __init__(self, program: Any) -> None:
+            self.program = program
+
+        def run(self, step: int, position: int, steps: int, *rest: Any) -> int:
+            return self.program.run(step, position, steps - lost if steps == most else steps, *rest)
+
+    def late(self: Replay, samples: int) -> Any:
+        recorded, program = of(self, samples)
+        return recorded, Late(program)
+
+    monkeypatch.setattr("onotrain.training.replay.MOST_STEPS", most)
+    monkeypatch.setattr(Replay, "_of", late)
+    train(config(training={"batch_size": 20}), world.comm, output=place)
+    assert most - lost in replays and max(replays) < most
+
+
 def test_who_need_not_see_each_step_sees_all_of_them(world: World, place: Path, replays: list[int]) -> None:
     each, some = EachStep(), SomeSteps()
     train(config(), world.comm, output=place / "some", observers=[some])

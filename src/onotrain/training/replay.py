@@ -80,7 +80,7 @@ class Replay:
         made = program.run(step, position, steps, samples, seconds if self._world.node.rank == 0 else math.inf)
         recorded.account()
         if made < steps:
-            self._ahead = made + made // 4
+            self._ahead = min(MOST_STEPS, made + made // 4)
         elif steps == self._ahead:  # else something is due, such as the end of an epoch: that says nothing of the time
             self._ahead = min(MOST_STEPS, 2 * steps)
         return recorded.totals[:made]
