@@ -4,8 +4,9 @@ Every kernel is translated from Cython to C once and compiled for several levels
 `onotrain._kernels` chooses when it runs: one installation serves all nodes of a mixed cluster.
 
 ``python setup.py build_ext --inplace`` builds for work in the source tree.  With ``ONOTRAIN_DEBUG_KERNELS=1`` the
-kernels check every index and are built for AddressSanitizer: run with ``LD_PRELOAD=$(gcc -print-file-name=libasan.so)``
-and go back with ``--force``.
+kernels check every index and are built for AddressSanitizer: run with
+``LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so.6)"``, the second for exceptions of
+C++ libraries, and go back with ``--force``.
 """
 
 from __future__ import annotations

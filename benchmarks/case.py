@@ -20,12 +20,16 @@ EPOCH = "s an epoch"
 
 @dataclass(frozen=True)
 class Pair:
-    """The programs of one pair of readings, the seed of all trainings in it, and whether it is a mere trial."""
+    """The programs of one pair of readings, the seed of all trainings in it, and whether it is a mere trial.
+
+    Peers of the names in `without` are not timed again.
+    """
 
     ours: Ours
     peers: Peers
     seed: int
     quick: bool
+    without: frozenset[str] = frozenset()
 
     def of(self, training: Training) -> Training:
         """Return a training as this pair has it."""
@@ -40,7 +44,11 @@ class Pair:
     def peers_train(self, peers: Sequence[Peer], training: Training, cores: int) -> dict[str, Side]:
         """Return what the training of each peer comes to."""
         with pinned(cores):
-            return {peer.name: self.peers.train(peer, self.of(training), cores) for peer in peers}
+            return {peer.name: self.peers.train(peer, self.of(training), cores) for peer in self.timed(peers)}
+
+    def timed(self, peers: Sequence[Peer]) -> list[Peer]:
+        """Return those of the peers that are to be timed in this pair."""
+        return [peer for peer in peers if peer.name not in self.without]
 
 
 @dataclass(frozen=True)

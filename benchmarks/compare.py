@@ -4,7 +4,8 @@
 
 Each case is a number of pairs: ours, then every peer, then ours again, so that all meet the same moods of a shared
 machine.  All run on the same two cores, or on one where one rank trains.  Of trainings the loop alone is compared: the
-shortest epoch after the first of a process.  The pairs of a case have different seeds.  Results go to
+shortest epoch after the first of a process.  The pairs of a case have different seeds.  A peer that was far behind the
+best in each of the first two is left out of the others.  Results go to
 ``benchmarks/results/<date>-peers-<cpu>.json`` after every case, beside the rows that the file has of the same commit;
 `report.py` makes the table and the plot of them.
 """
@@ -27,7 +28,7 @@ from peer_programs import Peers
 from processes import Failed, first_cores, pinned
 from programs import Ours, mnist
 from results import machine, parser, save, slug, today
-from rows import Absent, Reading, Result, summary
+from rows import TRIALS, Absent, Reading, Result, far_behind, summary
 
 
 def measure(wanted: Sequence[str], pairs: int, ours: Ours, peers: Peers, quick: bool) -> Iterator[list[Result]]:
@@ -35,11 +36,14 @@ def measure(wanted: Sequence[str], pairs: int, ours: Ours, peers: Peers, quick: 
     for case in CASES:
         found = {row.name: Result(row) for row in case.rows if row.name in wanted}
         start = time.monotonic()
+        without: frozenset[str] = frozenset()
         for number in range(pairs if found else 0):
-            readings = _readings(case, Pair(ours, peers, number, quick))
+            readings = _readings(case, Pair(ours, peers, number, quick, without))
             for name, result in found.items():
                 result.add(readings[name])
             print(f"{next(iter(found))}: pair {number + 1} of {pairs}", flush=True)
+            if number + 1 == TRIALS:
+                without = far_behind(list(found.values()))
         if found:
             print(f"{summary(list(found.values()))}\n  ({time.monotonic() - start:.0f} s)", flush=True)
             yield list(found.values())

@@ -179,7 +179,7 @@ def _predict(name: str, what: str, peers: Sequence[Peer], *options: str) -> Case
         with pinned(CORES):
             found = pair.ours.bench("predict", *samples, *options, ranks=CORES)
             network, score = pair.ours.trained(training, CORES, options)
-            beside = {peer.name: pair.peers.predict(peer, training, network, CORES) for peer in peers}
+            beside = {peer.name: pair.peers.predict(peer, training, network, CORES) for peer in pair.timed(peers)}
         mine = Outcome(found["seconds"]["median"], score)
         bare = {"bare products": Outcome(found["gemm_seconds"]["median"])}
         return {name: Reading(mine, beside), f"{name}-gemm": Reading(mine, bare)}

@@ -18,7 +18,7 @@ from typing import Any
 
 from programs import ROOT
 from results import filled, table
-from rows import OURS, Result, Row
+from rows import FAR_BEHIND, OURS, TRIALS, Result, Row
 
 #: Of the markers in the page, where no other is given.
 NAME = "results"
@@ -73,10 +73,16 @@ def peers_table(results: Sequence[Result]) -> str:
         ours = {OURS: result.ours} if result.ours else {}
         medians = {name: statistics.median(outcome.value for outcome in outcomes)
                    for name, outcomes in {**ours, **result.beside}.items()}  # fmt: skip
-        found = [f"{number(medians[name])} ({score_text(result.score(name))})" if name in medians else ""
-                 for name in (OURS, *names)]  # fmt: skip
+        found = [_shown(result, name, medians[name]) if name in medians else "" for name in (OURS, *names)]
         lines.append([f"{result.row.what} [{result.row.side_unit}]", *found])
     return table(["median (score)", OURS, *names], lines)
+
+
+def _shown(result: Result, name: str, median: float) -> str:
+    """Return a side's median and score, and its number of pairs if it was left out of the last ones."""
+    pairs = len(result.beside.get(name, result.ours))
+    fewer = f", {pairs} pair{'s' * (pairs > 1)}" if pairs < len(result.ours) else ""
+    return f"{number(median)} ({score_text(result.score(name))}{fewer})"
 
 
 def reasons(results: Sequence[Result]) -> str:
@@ -97,9 +103,15 @@ def place(machine: Mapping[str, Any], pairs: int) -> str:
         f"Measured on {machine['date']}: {machine['cpu']}, {machine['cores']} cores ({caches}), kernels "
         f"`{machine['kernels']}`, {machine['mpi'].split(',')[0]}, {blas['library']} {blas['version']}, NumPy "
         f"{machine['packages']['numpy']}, Python {machine['python']}, {peers}, commit "
-        f"`{machine['commit']}`; medians of {pairs} pair{'s' * (pairs > 1)}.",
+        f"`{machine['commit']}`; medians of {pairs} pair{'s' * (pairs > 1)}{_left_out(pairs)}.",
         100,
     )
+
+
+def _left_out(pairs: int) -> str:
+    if pairs <= TRIALS:
+        return ""
+    return f", of the first {TRIALS} for peers that took {FAR_BEHIND:g} times as long as the best there"
 
 
 def content_of(machine: Mapping[str, Any], pairs: int, results: Sequence[Result], picture: Path) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 #: The side that is ours, where others have names of their own.
 OURS = "onotrain"
+#: Who takes so many times as long as the best of the others in each of the first pairs is not timed again.
+FAR_BEHIND, TRIALS = 1.25, 2
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,21 @@ class Result:
         row = Row(**{**{name: data[name] for name in Row.__dataclass_fields__}, **sides})
         others = {name: _outcomes(lists) for name, lists in data["others"].items()}
         return cls(row, _outcomes(data["ours"]), others, data["absent"])
+
+
+def far_behind(results: Sequence[Result]) -> frozenset[str]:
+    """Return the others of a case that were far behind the best in all rows and pairs; no row asks for them by name."""
+    asked = {name for result in results for name in result.row.beside}
+    names = {name for result in results for name in result.beside} - asked
+    races = {name: [result for result in results if name in result.beside] for name in names}
+    return frozenset(name for name, among in races.items() if all(_behind(result, name) for result in among))
+
+
+def _behind(result: Result, name: str) -> bool:
+    others, best = result.beside[name], result.beside.get(result.opponent or "", [])
+    return len(others) == len(best) and all(
+        other.value > FAR_BEHIND * least.value for other, least in zip(others, best, strict=True)
+    )
 
 
 def _lists(outcomes: Sequence[Outcome]) -> dict[str, list[Any]]:

@@ -135,6 +135,24 @@ def test_the_opponent_is_the_best_by_its_median_that_ran_in_every_pair(module: A
     assert result.absent == {"now and then": "out of luck"}
 
 
+def test_who_is_far_behind_is_not_timed_again(module: Any) -> None:
+    rows, case, peers = module("rows"), module("case"), module("peer_programs")
+    behind, asked = rows.Result(rows.Row("r", "r", 1.0, side_unit="s")), rows.Result(
+        rows.Row("s", "s", 1.0, side_unit="s", beside=("JAX",))
+    )  # fmt: skip
+    for best, near, jax, torch in ((1.0, 1.24, 2.0, 2.0), (1.0, 1.3, 2.0, 1.3)):
+        sides = {"best": best, "near": near, "JAX": jax, "torch": torch}
+        for result in (behind, asked):
+            result.add(rows.Reading(rows.Outcome(1.0), {name: rows.Outcome(side) for name, side in sides.items()}))
+    assert rows.far_behind([behind]) == {"JAX", "torch"}
+    assert rows.far_behind([behind, asked]) == {"torch"}
+    pair = case.Pair(None, None, 2, False, rows.far_behind([behind]))
+    assert pair.timed([peers.JAX, peers.SKLEARN, peers.TORCH]) == [peers.SKLEARN]
+    behind.add(rows.Reading(rows.Outcome(1.0), {"best": rows.Outcome(1.0), "near": rows.Outcome(0.9)}))
+    assert behind.opponent == "best"
+    assert "2.00 (, 2 pairs)" in module("report").peers_table([behind])
+
+
 @pytest.mark.parametrize(
     ("figure", "sense", "target", "met"),
     [(0.9, "at least", 0.9, True), (0.899, "at least", 0.9, False), (0.9, "at most", 0.9, True),
@@ -171,7 +189,7 @@ def test_the_page_gets_table_and_plot_and_keeps_the_rest(
         about = text.replace("\n", " ")
         assert "`x86_64_v3`, Open MPI v5.0.11, openblas 0.3.30, NumPy 2.3.4, Python 3.11.7" in about
         assert "PyTorch 2.13.0+cpu, JAX 0.10.2, commit `abc1234`" in about
-        assert "commit `abc1234`; medians of 3 pairs." in about
+        assert "commit `abc1234`; medians of 3 pairs, of the first 2 for peers that took 1.25 times as long" in about
         assert table_of(module, results(module)) in text
         assert "![Medians, pairs and targets](images/p.png)" in text and report.peers_table(results(module)) in text
         assert text.endswith(f"`no such key`\n{end}\nafter\n")
