@@ -169,19 +169,23 @@ INLINE REAL NAME(exp)(REAL x) {
     return p * NAME(power_of_2)(half) * NAME(power_of_2)(k - half);
 }
 
-/* exp(x) - 1 for x up to EXPM1_MOST, which larger ones are taken for. */
-INLINE REAL NAME(expm1)(REAL x) {
-    const REAL low = x < EXPM1_LEAST ? EXPM1_LEAST : x;
-    const REAL z = low > EXPM1_MOST ? EXPM1_MOST : low;
-    const REAL shifted = z * R(1.44269504088896341) + MAGIC, n = shifted - MAGIC;
-    const REAL r = (z - n * LOG2_HIGH) - n * LOG2_LOW;
+/* exp(x) - 1 for x from EXPM1_LEAST to EXPM1_MOST. */
+INLINE REAL NAME(expm1_within)(REAL x) {
+    const REAL shifted = x * R(1.44269504088896341) + MAGIC, n = shifted - MAGIC;
+    const REAL r = (x - n * LOG2_HIGH) - n * LOG2_LOW;
     const REAL scale = NAME(power_of_2)(NAME(bits_of)(shifted) - MAGIC_BITS);
     return scale * (POLYNOMIAL(r, EXP_TERMS) * r * r + r) + (scale - R(1.0));
 }
 
+/* exp(x) - 1; x beyond EXPM1_MOST is taken for that. */
+INLINE REAL NAME(expm1)(REAL x) {
+    const REAL low = x < EXPM1_LEAST ? EXPM1_LEAST : x;
+    return NAME(expm1_within)(low > EXPM1_MOST ? EXPM1_MOST : low);
+}
+
 INLINE REAL NAME(tanh)(REAL x) {
     const REAL size = NAME(magnitude)(x), z = size > TANH_MOST ? TANH_MOST : size;
-    const REAL e = NAME(expm1)(R(2.0) * z);
+    const REAL e = NAME(expm1_within)(R(2.0) * z);
     return NAME(with_sign)(e / (e + R(2.0)), x);
 }
 
