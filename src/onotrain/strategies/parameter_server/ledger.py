@@ -84,7 +84,7 @@ class WorkerLedger:
                 "histogram": histogram,
                 "run_histogram": self._staleness.counts.tolist(),
             },
-            "worker_steps": self._clocks.steps,
+            "worker_steps": list(self._clocks.steps),
             "worker_leads": self._leads,
         }
         self._leads = [0] * len(self._leads)
