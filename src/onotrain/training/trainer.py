@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from onotrain.data.batches import Batch
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.optim import Improvement, Schedule
@@ -142,12 +140,14 @@ class Trainer:
 
     def _one(self, batch: Batch) -> None:
         """Make a step.  *Collective*."""
-        progress, feed, start = self.progress, self.components.feed, self._now()
+        progress, feed, strategy = self.progress, self.components.feed, self.components.strategy
+        now = strategy.telemetry.clock.now
+        start = now()
         rate, number = self._schedule.rate(progress.epoch, progress.steps), progress.steps + 1
         self._gradient(batch, progress.steps)
         synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
-        self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
-        self._account(len(batch), [rate], self._statistics.values[np.newaxis], self._now() - start)
+        strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
+        self._account(len(batch), [rate], [self._statistics.values.tolist()], now() - start)
 
     def _several(self, batch: Batch, steps: int) -> None:
         """Make some steps, of which `batch` is that of the first.  *Collective*."""
@@ -156,14 +156,14 @@ class Trainer:
         # The first rank has observers, and ends the run of all.
         seconds = 0.0 if self.components.observer.watches_each_step else SECONDS
         made = self._replay.run(progress.steps, batch.begin, len(batch), rates, seconds)
-        self._account(len(batch), rates, made, self._now() - start)
+        self._account(len(batch), rates, made.tolist(), self._now() - start)
 
-    def _account(self, samples: int, rates: Sequence[float], made: np.ndarray, seconds: float) -> None:
+    def _account(self, samples: int, rates: Sequence[float], rows: list[list[float]], seconds: float) -> None:
         """Take finished steps of `samples` into the run's progress; leave if training diverged or shall stop.
 
-        `made` are the statistics of these steps, a row for each.
+        `rows` are the statistics of these steps.
         """
-        progress, rows = self.progress, made.tolist()
+        progress = self.progress
         last, rate = StepSums._make(rows[-1]), rates[len(rows) - 1]
         good = len(rows) if last.finite else len(rows) - 1
         for loss_sum, right, *_ in rows[:good]:

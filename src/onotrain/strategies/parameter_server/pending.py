@@ -33,11 +33,11 @@ class PendingBatches:
         """Take in an update that a push of this batch has led to."""
         self._squares[batch] = self._squares.get(batch, 0.0) + squares
 
-    def take(self, batch: int) -> StepStatistics:
-        """Return the sums over all workers, but for requests to stop, and forget the batch."""
-        total = StepStatistics()
-        for row in self._rows.pop(batch, []):
-            total.values += row
+    def take(self, batch: int, total: StepStatistics) -> None:
+        """Write the sums over all workers, but for requests to stop, to `total`, and forget the batch."""
+        total.clear()
+        values = total.values
+        for row in self._rows.pop(batch, ()):
+            values += row
         total.stop = False  # all ranks are to learn of one at the same step: see `drain`
         total.gradient_squares = self._squares.pop(batch, 0.0)
-        return total

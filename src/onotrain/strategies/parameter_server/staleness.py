@@ -7,6 +7,7 @@ NIPS 2013): bound 0 is a barrier after every step, None lets every worker run fr
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,6 @@ class Clocks:
         self.steps = [0] * workers
         self._waits = [True] * workers
 
-    def may_go(self, worker: int) -> bool:
-        """Return whether `worker` may begin another step."""
-        return self._bound is None or self.steps[worker] - min(self.steps) <= self._bound
-
     def advance(self, worker: int) -> None:
         """Note that `worker` has finished a step and waits.
 
@@ -50,7 +47,8 @@ class Clocks:
 
     def release(self) -> list[int]:
         """Let all waiting workers go that may; return them in ascending order."""
-        going = [worker for worker, waits in enumerate(self._waits) if waits and self.may_go(worker)]
+        last = math.inf if self._bound is None else min(self.steps) + self._bound
+        going = [worker for worker, waits in enumerate(self._waits) if waits and self.steps[worker] <= last]
         for worker in going:
             self._waits[worker] = False
         return going
