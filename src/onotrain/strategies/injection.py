@@ -99,8 +99,11 @@ class Injection:
 
     def inject_latency(self, began: float) -> None:
         """Sleep until an exchange that began at that time of `now` has taken the longer time."""
-        if self._message_seconds > 0.0:
-            sleep(max(0.0, began + self._message_seconds - self._now()))
+        if not self.active:
+            return
+        left = began + self._message_seconds - self._now()
+        if left > 0.0:
+            sleep(left)
 
 
 def uniform(seed: int, rank: int, step: int) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
 
-class Push(NamedTuple):
-    """What has come from a worker; valid until the worker is replied to."""
+@dataclass(slots=True)
+class Push:
+    """What has come from a worker; valid until the worker is replied to, and then used for its next push."""
 
     worker: int
     batch: int
@@ -80,7 +81,10 @@ class MessagePump:
         pushes, replies = self._endpoint.received, self._endpoint.sent
         self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]
         self._synchronizes = pushes["synchronizes"]
-        self._statistics = [StepStatistics(pushes["statistics"][worker, ...]) for worker in workers]
+        self._pushes = [
+            Push(worker, 0, 0.0, StepStatistics(pushes["statistics"][worker, ...]), self.gradients[worker])
+            for worker in workers
+        ]
         self._stop_batches, self._parked_seconds = replies["stop_batch"], replies["parked_seconds"]
         self._arrived_at = [0.0] * len(workers)
 
@@ -99,11 +103,11 @@ class MessagePump:
         clock.wait += now - start
         for worker in arrived:
             self._arrived_at[worker] = now
-            gradient = self.gradients[worker]
+            push = self._pushes[worker]
+            push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
-                self._decoder.decode(self._received[worker], gradient)
-            batch, learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
-            yield Push(worker, batch, learning_rate, self._statistics[worker], gradient)
+                self._decoder.decode(self._received[worker], push.gradient)
+            yield push
 
     def awaits_reply(self, worker: int) -> bool:
         """Return whether a worker that has pushed waits for a reply, and not for a synchronisation point."""
