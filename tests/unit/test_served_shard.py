@@ -151,10 +151,14 @@ def test_statistics_of_a_batch_are_summed_when_it_is_complete() -> None:
         statistics.ask_to_stop()
         pending.add(batch, worker, statistics)
         pending.add_squares(batch, 2.0)
-    total = pending.take(2)
+    total = StepStatistics()
+    pending.take(2, total)
     assert (total.loss_sum, total.samples, total.gradient_squares) == ((1.0 - 1e16) + 1e16, 12, 6.0)
     assert not total.stop
-    assert (pending.take(1).loss_sum, pending.take(1).samples) == (5.0, 0)
+    pending.take(1, total)
+    assert (total.loss_sum, total.samples) == (5.0, 4)
+    pending.take(1, total)
+    assert not total.values.any()
 
 
 @pytest.mark.parametrize(

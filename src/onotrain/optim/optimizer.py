@@ -159,10 +159,10 @@ class Optimizer:
         rule, scalars = self._rule, self._scalars(scale, learning_rate, number)
         run, parts = self.kernels.update, shard.parts(gradients)
         if rule.elementwise:
-            return sum(
-                run(rule, scalars, rows, None, shard.shared, state, None, parameters)
-                for rows, state, parameters in parts
-            )
+            squares = 0.0
+            for rows, state, parameters in parts:
+                squares += run(rule, scalars, rows, None, shard.shared, state, None, parameters)
+            return squares
         # The direction takes the place of the gradient, which is read element by element before that is written.
         squares = sum(
             run(rule, scalars, rows, None, False, state, parameters, rows[0]) for rows, state, parameters in parts

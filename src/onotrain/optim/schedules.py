@@ -83,7 +83,7 @@ class Schedule:
     ) -> None:
         scaling = 1.0 if spec.base_batch_size is None else batch_size / spec.base_batch_size
         self._base = learning_rate * scaling
-        self._spec = spec
+        self._spec, self._factor = spec, FACTORS[spec.name]
         self._epochs = epochs
         self._warmup_steps = spec.warmup_steps or spec.warmup_epochs * steps_per_epoch
         self._plateau = Improvement(mode, spec.min_delta) if spec.name == "plateau" else None
@@ -91,7 +91,7 @@ class Schedule:
 
     def rate(self, epoch: int, step: int) -> float:
         """Return the learning rate of step `step` (counted from 0 over the whole run) in `epoch`."""
-        rate = self._base * FACTORS[self._spec.name](self._spec, epoch, self._epochs)
+        rate = self._base * self._factor(self._spec, epoch, self._epochs)
         if self._plateau is not None:
             rate *= self._spec.factor**self._reductions
         if step < self._warmup_steps:

@@ -41,13 +41,19 @@ class Channel:
     def __init__(self, comm: Comm, peer: int, header: np.ndarray, vector: np.ndarray, *, sends: bool) -> None:
         make = comm.Send_init if sends else comm.Recv_init
         self.requests = [make(part, peer, _TAG) for part in (header, *chunks(vector))]
-        self.active = False
+        self.active, self._wait_all = False, start_mpi().Request.Waitall
 
     def start(self) -> None:
         """Begin.  One by one: messages of one tag are matched in their order, which MPI_Startall need not keep."""
         for request in self.requests:
             request.Start()
         self.active = True
+
+    def finish(self) -> None:
+        """Wait until its messages have arrived, or are sent; nothing if it is not active."""
+        if self.active:
+            self._wait_all(self.requests)
+            self.active = False
 
     def close(self) -> None:
         """Give back what MPI holds for it; nothing while it is active, as when the job fails."""
@@ -96,10 +102,12 @@ class Endpoint:
             Channel(comm, peer, header, vector, sends=True)
             for peer, header, vector in zip(peers, _as_bytes(self.sent), sent[1], strict=True)
         ]
+        self._sends = [request for each in self.outgoing for request in each.requests]
+        self._test_all = start_mpi().Request.Testall
 
     def all_sent(self) -> bool:
         """Return whether all that was begun is sent, without waiting."""
-        return bool(start_mpi().Request.Testall([request for each in self.outgoing for request in each.requests]))
+        return bool(self._test_all(self._sends))
 
     def close(self) -> None:
         """Give back what MPI holds."""
@@ -150,14 +158,14 @@ class Arrivals:
         return complete
 
     def _complete(self) -> list[int]:
-        for request in self._test_some(self._requests) or []:
-            self._missing[self._channel_of[request]] -= 1
-        complete = [
-            index for index, channel in enumerate(self._channels) if channel.active and not self._missing[index]
-        ]
-        for index in complete:
-            self._channels[index].active = False
-        return complete
+        complete = []
+        for request in self._test_some(self._requests) or ():
+            index = self._channel_of[request]
+            self._missing[index] -= 1
+            if not self._missing[index]:
+                self._channels[index].active = False
+                complete.append(index)
+        return sorted(complete)
 
     def cancel(self) -> None:
         """Expect no longer what has not begun to come."""

@@ -61,7 +61,8 @@ class Exchange:
                 *(peers.Send_init(m, rank, tag + 1) for rank in others for m in _messages(mine)),
             ]
             self.sent_bytes += mine.nbytes * len(others)
-        self._mpi = start_mpi()
+        requests = start_mpi().Request
+        self._wait_all, self._test_all = requests.Waitall, requests.Testall
         self._collecting = self._spreading = False
 
     @property
@@ -77,30 +78,32 @@ class Exchange:
 
     def advance(self) -> None:
         """Do what can be done without waiting."""
-        if self._collecting and self._mpi.Request.Testall(self._collect):
+        if self._collecting and self._test_all(self._collect):
             self._collected()
-        if self._spreading and self._mpi.Request.Testall(self._spread):
+        if self._spreading and self._test_all(self._spread):
             self._ended()
 
     def collect(self) -> None:
         """Wait for the first round's messages, and begin the second."""
         if self._collecting:
-            self._mpi.Request.Waitall(self._collect)
+            self._wait_all(self._collect)
             self._collected()
 
     def finish(self) -> None:
         """Wait for the end."""
         self.collect()
         if self._spreading:
-            self._mpi.Request.Waitall(self._spread)
+            self._wait_all(self._spread)
             self._ended()
 
     def _collected(self) -> None:
         self._combine()
-        self._collecting, self._spreading = False, True
-        _start_in_order(self._spread)
-        if not self._spread:
-            self._ended()
+        self._collecting = False
+        if self._spread:
+            self._spreading = True
+            _start_in_order(self._spread)
+        else:
+            self._complete()
 
     def _ended(self) -> None:
         self._spreading = False
@@ -150,8 +153,8 @@ class Sum(Exchange):
         super().__init__(peers, tag, parts, received, parts if peers.size > 2 else None)
 
     def _combine(self) -> None:
-        first, *rows, last = self._rows
-        for row in rows:
+        first, last = self._rows[0], self._rows[-1]
+        for row in self._rows[1:-1]:
             np.add(first, row, out=first)
         np.add(first, last, out=self._sum)
 

@@ -63,6 +63,9 @@ class Injection:
 
     def __init__(self, rank: int = 0, delays: Delays | None = None, now: Callable[[], float] = perf_counter) -> None:
         self._rank, self._delays, self._now = rank, Delays() if delays is None else delays, now
+        self._message_seconds = self._delays.message_seconds
+        #: Whether anything is to be slower.
+        self.active = self._delays != Delays(seed=self._delays.seed)
 
     @classmethod
     def of(cls, config: Config, world: World, now: Callable[[], float] = perf_counter) -> Injection:
@@ -85,13 +88,10 @@ class Injection:
             )
         return cls(world.rank, Delays(slow_ranks, wanted.jitter, wanted.delay_ms, config.training.seed), now)
 
-    @property
-    def active(self) -> bool:
-        """Whether anything is to be slower."""
-        return self._delays != Delays(seed=self._delays.seed)
-
     def inject_delay(self, step: int, seconds: float) -> float:
         """Sleep for as long as `seconds` of computing for step `step` are to take longer; return what they took [s]."""
+        if not self.active:
+            return seconds
         extra = self._delays.extra_seconds(self._rank, step, seconds)
         if extra > 0.0:
             sleep(extra)
@@ -99,7 +99,9 @@ class Injection:
 
     def inject_latency(self, began: float) -> None:
         """Sleep until an exchange that began at that time of `now` has taken the longer time."""
-        left = began + self._delays.message_seconds - self._now()
+        if not self.active:
+            return
+        left = began + self._message_seconds - self._now()
         if left > 0.0:
             sleep(left)
 

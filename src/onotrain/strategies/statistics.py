@@ -28,6 +28,7 @@ class StepSums(NamedTuple):
 
 #: The statistics of a step, in memory and in messages: float64 alone, so that they sum as a vector.
 STATISTICS = np.dtype([(name, np.float64) for name in StepSums._fields])
+_LOSS_SUM, _CORRECT, _STOP_REQUESTS, _GRADIENT_SQUARES, _SAMPLES = range(len(StepSums._fields))
 
 
 def vectors(records: np.ndarray) -> np.ndarray:
@@ -45,30 +46,30 @@ class StepStatistics:
     """
 
     def __init__(self, record: np.ndarray | None = None) -> None:
-        self.record = np.zeros((), STATISTICS) if record is None else record
-        #: All of them as one vector, float64.
-        self.values = vectors(self.record)
+        #: All of them as one vector, float64: in each step numbers are read from it, and not by the names of fields,
+        #: which takes three times as long.
+        self.values = np.zeros(len(StepSums._fields)) if record is None else vectors(record)
         #: Sum of losses and number of correct samples, as the loss kernels fill them.
         self.losses = self.values[:2]
 
     @property
     def loss_sum(self) -> float:
         """Sum of the losses of the samples."""
-        return float(self.record["loss_sum"])
+        return self.values.item(_LOSS_SUM)
 
     @property
     def correct(self) -> float:
         """Number of samples that were classified correctly."""
-        return float(self.record["correct"])
+        return self.values.item(_CORRECT)
 
     @property
     def stop(self) -> bool:
         """Whether any rank was asked to stop."""
-        return bool(self.record["stop_requests"])
+        return self.values.item(_STOP_REQUESTS) != 0.0
 
     @stop.setter
     def stop(self, value: bool) -> None:
-        self.record["stop_requests"] = value
+        self.values[_STOP_REQUESTS] = value
 
     def ask_to_stop(self) -> None:
         """Let all ranks stop after this step."""
@@ -77,20 +78,20 @@ class StepStatistics:
     @property
     def gradient_squares(self) -> float:
         """Sum of squares of the global gradient; not finite if any of it is not."""
-        return float(self.record["gradient_squares"])
+        return self.values.item(_GRADIENT_SQUARES)
 
     @gradient_squares.setter
     def gradient_squares(self, value: float) -> None:
-        self.record["gradient_squares"] = value
+        self.values[_GRADIENT_SQUARES] = value
 
     @property
     def samples(self) -> int:
         """Number of samples that the sums are over; 0 between synchronisation points."""
-        return int(self.record["samples"])
+        return int(self.values.item(_SAMPLES))
 
     @samples.setter
     def samples(self, value: int) -> None:
-        self.record["samples"] = value
+        self.values[_SAMPLES] = value
 
     @property
     def finite(self) -> bool:
@@ -99,4 +100,4 @@ class StepStatistics:
 
     def clear(self) -> None:
         """Begin a new step."""
-        self.values[:] = 0.0
+        self.values.fill(0.0)

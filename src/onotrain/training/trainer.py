@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
-
 from onotrain.data.batches import Batch
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.optim import Improvement, Schedule
@@ -44,6 +42,9 @@ class Trainer:
         if self._early_stopping is not None and self.progress.early_stopping:
             self._early_stopping.restore(self.progress.early_stopping)
         self._statistics = StepStatistics()
+        self._max_steps = training.max_steps
+        self._every_steps, self._every_seconds = config.checkpoint.every_steps, config.checkpoint.every_seconds
+        self._watched = components.observer.watches_steps
         self._regression = components.model.loss.task == "regression"
         self._gradient = LocalGradient(
             config,
@@ -91,12 +92,10 @@ class Trainer:
         return self.progress.stopped_by is not None or self._at_step_limit(self.progress.steps)
 
     def _at_step_limit(self, steps: int) -> bool:
-        limit = self.components.config.training.max_steps
-        return limit is not None and steps >= limit
+        return self._max_steps is not None and steps >= self._max_steps
 
     def _due_by_steps(self, steps: int) -> bool:
-        every = self.components.config.checkpoint.every_steps
-        return every is not None and steps % every == 0
+        return self._every_steps is not None and steps % self._every_steps == 0
 
     def _train_epoch(self) -> None:
         """Make the epoch's remaining steps."""
@@ -129,23 +128,26 @@ class Trainer:
 
         0 if the strategy makes steps one by one.  The same on all ranks.
         """
-        progress, config = self.progress, self.components.config
-        left = [(self.components.feed.samples - progress.position) // samples]
-        if config.training.max_steps is not None:
-            left.append(config.training.max_steps - progress.steps)
-        every = config.checkpoint.every_steps
-        if every is not None:
-            left.append(every - progress.steps % every)
-        return min(self._replay.most_steps(samples), *left)
+        most = self._replay.most_steps(samples)
+        if not most:
+            return 0
+        steps, left = self.progress.steps, [(self.components.feed.samples - self.progress.position) // samples]
+        if self._max_steps is not None:
+            left.append(self._max_steps - steps)
+        if self._every_steps is not None:
+            left.append(self._every_steps - steps % self._every_steps)
+        return min(most, *left)
 
     def _one(self, batch: Batch) -> None:
         """Make a step.  *Collective*."""
-        progress, feed, start = self.progress, self.components.feed, self._now()
+        progress, feed, strategy = self.progress, self.components.feed, self.components.strategy
+        now = strategy.telemetry.clock.now
+        start = now()
         rate, number = self._schedule.rate(progress.epoch, progress.steps), progress.steps + 1
         self._gradient(batch, progress.steps)
         synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
-        self.components.strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
-        self._account(len(batch), [rate], self._statistics.values[np.newaxis], self._now() - start)
+        strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
+        self._account(len(batch), [rate], [self._statistics.values.tolist()], now() - start)
 
     def _several(self, batch: Batch, steps: int) -> None:
         """Make some steps, of which `batch` is that of the first.  *Collective*."""
@@ -154,15 +156,15 @@ class Trainer:
         # The first rank has observers, and ends the run of all.
         seconds = 0.0 if self.components.observer.watches_each_step else SECONDS
         made = self._replay.run(progress.steps, batch.begin, len(batch), rates, seconds)
-        self._account(len(batch), rates, made, self._now() - start)
+        self._account(len(batch), rates, made.tolist(), self._now() - start)
 
-    def _account(self, samples: int, rates: Sequence[float], made: np.ndarray, seconds: float) -> None:
+    def _account(self, samples: int, rates: Sequence[float], rows: list[list[float]], seconds: float) -> None:
         """Take finished steps of `samples` into the run's progress; leave if training diverged or shall stop.
 
-        `made` are the statistics of these steps, a row for each.
+        `rows` are the statistics of these steps.
         """
-        progress, observer, rows = self.progress, self.components.observer, made.tolist()
-        last, rate = StepSums(*rows[-1]), rates[len(rows) - 1]
+        progress = self.progress
+        last, rate = StepSums._make(rows[-1]), rates[len(rows) - 1]
         good = len(rows) if last.finite else len(rows) - 1
         for loss_sum, right, *_ in rows[:good]:
             progress.loss_sum += loss_sum
@@ -177,8 +179,8 @@ class Trainer:
                 f"loss {last.loss_sum / max(1, last.samples):g}, "
                 f"squared gradient norm {last.gradient_squares:g}, learning rate {rate:g}"
             )
-        if observer.watches_steps and last.samples:
-            observer.stepped(self._step_end(StepSums(*map(sum, zip(*rows, strict=True))), last, rate))
+        if self._watched and last.samples:
+            self.components.observer.stepped(self._step_end(StepSums(*map(sum, zip(*rows, strict=True))), last, rate))
         if last.stop_requests:
             self._stop()
 
@@ -275,8 +277,7 @@ class Trainer:
 
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""
-        every = self.components.config.checkpoint.every_seconds
-        return every is not None and self._now() - self._saved_at >= every
+        return self._every_seconds is not None and self._now() - self._saved_at >= self._every_seconds
 
     def _save(self, *, best: bool = False) -> None:
         """Save unless this very state is saved already."""

@@ -103,7 +103,7 @@ class Arena:
         """Let all ranks of the node read what each has computed for step `number`.  *Collective* on the node."""
         slot = self._slots[number % 2]
         slot.mine.values[:] = statistics.values
-        self.barrier()
+        self._barrier()  # `end` tells the clock of it, too
         if self.node.rank == 0:
             np.add.reduce(slot.ranks, axis=0, out=slot.total.values)
 

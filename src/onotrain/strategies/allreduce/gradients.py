@@ -54,7 +54,7 @@ class AllReduce(Strategy):
         self._nodes: NodesSum | None = None
         if world.nodes > 1:
             self._nodes = NodesSum(context, self._arena, self.telemetry)
-            self.gradient_ready = self._nodes.gradient_ready if context.options.bucket_mib > 0 else None
+            self.gradient_ready = self._nodes.gradient_ready if self._nodes.overlaps else None
         self.replica = ArenaReplica(
             self._arena, gradients[world.node.rank], self._nodes, noted=[self.batches], notes=context.notes
         )

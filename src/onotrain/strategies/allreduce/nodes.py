@@ -84,7 +84,8 @@ class NodesSum:
             self._statistics = [
                 Sum(world.peers, total.values, tag + 2 * slot) for slot, total in enumerate(arena.total_statistics)
             ]
-        self._waiting = self._buckets
+        #: How many buckets are sent in the step at hand.
+        self._sent = 0
         self._flying: list[Sum | GatheredSum | RoundsSum] = []
         self._left = self._began = 0.0
 
@@ -92,6 +93,11 @@ class NodesSum:
     def vectors(*, coded: bool) -> int:
         """Return how many vectors of the parameters' length the ranks of a node have for what they exchange."""
         return 5 if coded else 1
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether anything can be sent before the end of the backward pass; the same on all ranks."""
+        return len(self._buckets) > 1
 
     def gradient_ready(self, offset: int) -> None:
         """Send what is complete, now that this rank's gradient is final from `offset` on.
@@ -101,9 +107,9 @@ class NodesSum:
         now = self._clock.now()
         if self._flying:
             self._clock.hidden += now - self._left
-        if self._waiting[0].begin >= offset > 0:
+        if self._buckets[self._sent].begin >= offset > 0:
             self._barrier()
-            while self._waiting[0].begin >= offset:
+            while self._buckets[self._sent].begin >= offset:
                 self._send()
         now = self._clock.now()
         for exchange in self._flying:
@@ -119,7 +125,7 @@ class NodesSum:
         """
         if self._statistics:
             self._start(self._statistics[slot])
-        while self._waiting:
+        while self._sent < len(self._buckets):
             self._send()
         start = self._clock.now()
         self._injection.inject_latency(self._began)
@@ -127,7 +133,7 @@ class NodesSum:
             exchange.collect()
         for exchange in self._flying:
             exchange.finish()
-        self._flying, self._waiting = [], self._buckets
+        self._flying, self._sent = [], 0
         self._traffic.add(*self._bytes)
         waited = self._clock.now()
         self._clock.communication += waited - start
@@ -137,7 +143,8 @@ class NodesSum:
 
     def _send(self) -> None:
         """Sum the next bucket over the node, and begin to exchange it."""
-        bucket, *self._waiting = self._waiting
+        bucket = self._buckets[self._sent]
+        self._sent += 1
         if bucket.exchange is not None:
             self._optimizer.sum(bucket.rows, bucket.rows[0])
             self._start(bucket.exchange)

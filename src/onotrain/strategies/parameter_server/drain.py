@@ -35,7 +35,7 @@ class Drain:
     """
 
     def __init__(self, roles: Roles, *, overlap: bool) -> None:
-        self._roles, self._overlap = roles, overlap
+        self._roles, self._several, self._overlap = roles, roles.server_communicator.several, overlap
         #: Whether this server names the stop batch before it comes, for replies to say it.
         self._names = roles.rank == 0 and not roles.synchronous
         self._not_finite = StepStatistics()
@@ -50,7 +50,8 @@ class Drain:
 
     def note_request(self, statistics: StepStatistics) -> None:
         """Take in whether a rank was asked to stop."""
-        self._stop_requested |= statistics.stop
+        if statistics.stop:
+            self._stop_requested = True
 
     def note_push(self, statistics: StepStatistics) -> bool:
         """Take in what a worker has pushed; return whether it is finite."""
@@ -76,8 +77,7 @@ class Drain:
         batch_ahead
             The first one that no worker has pushed.
         """
-        reason = self._stop_requested or self.diverged
-        if reason and self._names and not self.stop_batch:
+        if (self._stop_requested or self.diverged) and self._names and not self.stop_batch:
             self.stop_batch = batch_ahead + self._overlap
 
     def agree(self, batch: int, squares: float) -> float:
@@ -97,9 +97,9 @@ class Drain:
         float
             Its sum over the servers.
         """
-        if self._roles.server_communicator.several:
+        if self._several:
             squares = self._share_findings(squares)
-        if self._roles.synchronous and (self._stop_requested or self.diverged):
+        if (self._stop_requested or self.diverged) and self._roles.synchronous:
             self.stop_batch = batch
         return squares
 

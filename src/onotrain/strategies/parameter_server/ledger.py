@@ -52,7 +52,9 @@ class WorkerLedger:
         steps = self._clocks.steps
         if batch != self._batches_before + steps[worker]:
             raise RuntimeError(f"worker {worker} pushed batch {batch} after {steps[worker] - 1} steps")
-        self._leads[worker] = max(self._leads[worker], steps[worker] - min(steps))
+        lead = steps[worker] - min(steps)
+        if lead > self._leads[worker]:
+            self._leads[worker] = lead
         staleness = version - self._used_versions[worker]
         self._staleness.add(staleness)
         return staleness
@@ -84,7 +86,7 @@ class WorkerLedger:
                 "histogram": histogram,
                 "run_histogram": self._staleness.counts.tolist(),
             },
-            "worker_steps": self._clocks.steps,
+            "worker_steps": list(self._clocks.steps),
             "worker_leads": self._leads,
         }
         self._leads = [0] * len(self._leads)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
 
-class Push(NamedTuple):
-    """What has come from a worker; valid until the worker is replied to."""
+@dataclass(slots=True)
+class Push:
+    """What has come from a worker; valid until the worker is replied to, and then used for its next push."""
 
     worker: int
     batch: int
@@ -76,7 +77,15 @@ class MessagePump:
             received=(PUSH, self._received),
         )
         self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check)
-        self._statistics = [StepStatistics(self._endpoint.received["statistics"][worker, ...]) for worker in workers]
+        # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
+        pushes, replies = self._endpoint.received, self._endpoint.sent
+        self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]
+        self._synchronizes = pushes["synchronizes"]
+        self._pushes = [
+            Push(worker, 0, 0.0, StepStatistics(pushes["statistics"][worker, ...]), self.gradients[worker])
+            for worker in workers
+        ]
+        self._stop_batches, self._parked_seconds = replies["stop_batch"], replies["parked_seconds"]
         self._arrived_at = [0.0] * len(workers)
 
     def begin(self) -> None:
@@ -87,35 +96,35 @@ class MessagePump:
 
     def receive(self) -> Iterator[Push]:
         """Yield the pushes that have come, at least one, in the order of the workers."""
-        clock, headers = self._clock, self._endpoint.received
+        clock = self._clock
         start = clock.now()
         arrived = self._arrivals.wait()
         now = clock.now()
         clock.wait += now - start
         for worker in arrived:
             self._arrived_at[worker] = now
-            gradient = self.gradients[worker]
+            push = self._pushes[worker]
+            push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
-                self._decoder.decode(self._received[worker], gradient)
-            batch, learning_rate = int(headers["batch"][worker]), float(headers["learning_rate"][worker])
-            yield Push(worker, batch, learning_rate, self._statistics[worker], gradient)
+                self._decoder.decode(self._received[worker], push.gradient)
+            yield push
 
     def awaits_reply(self, worker: int) -> bool:
         """Return whether a worker that has pushed waits for a reply, and not for a synchronisation point."""
-        return not self._endpoint.received["synchronizes"][worker]
+        return not self._synchronizes.item(worker)
 
     def reply(self, worker: int, stop_batch: int) -> None:
         """Begin to send a worker the reply that is made for it, and expect its next push, if any follows.
 
         `stop_batch` is the batch after which all come to rest, 0 while there is none.
         """
-        endpoint = self._endpoint
-        if endpoint.received["batch"][worker] != stop_batch:
+        if self._batches.item(worker) != stop_batch:
             self._arrivals.expect(worker)
-        finish(endpoint.outgoing[worker : worker + 1])  # the worker has it, for it has pushed since
-        endpoint.sent["stop_batch"][worker] = stop_batch
-        endpoint.sent["parked_seconds"][worker] = self._clock.now() - self._arrived_at[worker]
-        endpoint.outgoing[worker].start()
+        reply = self._endpoint.outgoing[worker]
+        reply.finish()  # the worker has the last one, for it has pushed since
+        self._stop_batches[worker] = stop_batch
+        self._parked_seconds[worker] = self._clock.now() - self._arrived_at[worker]
+        reply.start()
         if not self._same_node[worker]:
             self._traffic.add(self._range_bytes, self.replies.buffers[worker].nbytes)
 

@@ -12,7 +12,7 @@ from onotrain.strategies.context import Context
 from onotrain.strategies.parameter_server.messages import PUSH, REPLY
 from onotrain.strategies.parameter_server.replies import add_message
 from onotrain.strategies.parameter_server.roles import Roles
-from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.statistics import StepStatistics, vectors
 from onotrain.strategies.telemetry import Telemetry
 
 
@@ -59,6 +59,12 @@ class PushPull:
             sent=(PUSH, [link.push for link in self._links]),
             received=(REPLY, [link.reply for link in self._links]),
         )
+        # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
+        pushes, replies = self._endpoint.sent, self._endpoint.received
+        self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]
+        self._synchronizes, self._statistics = pushes["synchronizes"], vectors(pushes["statistics"])
+        self._stop_batches, self._parked_seconds = replies["stop_batch"], replies["parked_seconds"]
+        self._channels = [*self._endpoint.outgoing, *self._endpoint.incoming]
         self._delta = np.empty(0 if context.codec is None else len(parameters), parameters.dtype)
         self._awaits_replies, self._pushed_at = False, 0.0
 
@@ -85,13 +91,14 @@ class PushPull:
     @property
     def stop_batch(self) -> int:
         """The batch after which all come to rest, as far as rank 0 has said in its last reply; 0: none."""
-        return int(self._endpoint.received["stop_batch"][0])
+        return self._stop_batches.item(0)
 
     def push(self, batch: int, learning_rate: float, statistics: StepStatistics, *, synchronizes: bool) -> None:
         """Push the gradient, to be pulled after; one that synchronizes is waited for, and gets no reply."""
-        header = self._endpoint.sent
-        header["batch"], header["learning_rate"], header["synchronizes"] = batch, learning_rate, synchronizes
-        header["statistics"] = statistics.record
+        self._batches.fill(batch)
+        self._learning_rates.fill(learning_rate)
+        self._synchronizes.fill(synchronizes)
+        self._statistics[:] = statistics.values
         for link in self._links:
             # A push of no rows leads to no update, unless it is a part of a sum: what is left to be sent stays.
             if link.encoder is not None and (self._synchronous or statistics.samples):
@@ -118,19 +125,19 @@ class PushPull:
         if not self._awaits_replies:
             return
         self._awaits_replies = False
-        clock, endpoint = self._clock, self._endpoint
+        clock = self._clock
         start = clock.now()
         computed = start - self._pushed_at
-        sent = endpoint.all_sent()
+        sent = self._endpoint.all_sent()
         self._injection.inject_latency(self._pushed_at)
-        finish((*endpoint.outgoing, *endpoint.incoming))
+        finish(self._channels)
         for link in self._links:
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
         seconds = clock.now() - start
-        parked = float(endpoint.received["parked_seconds"].max())
+        parked = max(self._parked_seconds.tolist())
         waited = waiting_part(seconds, parked, computed if sent else 0.0)
         clock.hidden += computed
         clock.wait += waited

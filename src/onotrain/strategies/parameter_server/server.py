@@ -61,16 +61,15 @@ class Server(Participant):
         while not self._ledger.complete(number):
             for push in self._pump.receive():
                 self._take(push)
-        total = self._pending.take(number)
-        squares = total.gradient_squares
+        self._pending.take(number, statistics)
+        squares = statistics.gradient_squares
         if self.roles.synchronous and not self._drain.diverged:
             squares = self._drain.note_update(self._shard.update(self._pump.gradients, learning_rate, number))
-        total.gradient_squares = self._drain.agree(number, squares)
+        statistics.gradient_squares = self._drain.agree(number, squares)
         self._drain.name_stop_batch(self._ledger.batch_ahead)
         self._release()
-        statistics.clear()
-        if self.roles.rank == 0:
-            statistics.values[:] = total.values
+        if self.roles.rank > 0:
+            statistics.clear()
         if synchronize or self._drain.stop_batch == number:
             self._synchronize(statistics)
 

@@ -44,7 +44,7 @@ class ServedShard:
     ) -> None:
         layout, size = context.layout, roles.range.stop - roles.range.start
         self._optimizer, self._options = context.optimizer, context.options.compensation
-        self._roles, self._before_update = roles, before_update
+        self._roles, self._before_update, self._total = roles, before_update, roles.server_communicator.sum
         # Rank 0 collects the others' state for checkpoints.
         length, own = (layout.size, roles.range) if roles.rank == 0 else (size, slice(0, size))
         #: As `Replica` wants them: whole on rank 0.
@@ -135,8 +135,7 @@ class ServedShard:
             Of the update, counted from 1.
         """
         self._before_update()
-        total = self._roles.server_communicator.sum
-        squares = self._optimizer.update(self._shard, gradients, learning_rate, number, total)
+        squares = self._optimizer.update(self._shard, gradients, learning_rate, number, self._total)
         self._updates = number
         return squares
 

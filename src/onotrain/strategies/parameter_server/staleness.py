@@ -7,6 +7,7 @@ NIPS 2013): bound 0 is a barrier after every step, None lets every worker run fr
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,9 @@ class Clocks:
 
     def __init__(self, workers: int, bound: int | None) -> None:
         self._bound = bound
-        self._clocks, self._waits = [0] * workers, [True] * workers
-
-    def may_go(self, worker: int) -> bool:
-        """Return whether `worker` may begin another step."""
-        return self._bound is None or self._clocks[worker] - min(self._clocks) <= self._bound
+        #: The clock of each worker [steps]; read only.
+        self.steps = [0] * workers
+        self._waits = [True] * workers
 
     def advance(self, worker: int) -> None:
         """Note that `worker` has finished a step and waits.
@@ -43,28 +42,23 @@ class Clocks:
         """
         if self._waits[worker]:
             raise RuntimeError(f"worker {worker} finished a step that it was not to begin")
-        self._clocks[worker] += 1
+        self.steps[worker] += 1
         self._waits[worker] = True
 
     def release(self) -> list[int]:
         """Let all waiting workers go that may; return them in ascending order."""
-        going = [worker for worker, waits in enumerate(self._waits) if waits and self.may_go(worker)]
+        last = math.inf if self._bound is None else min(self.steps) + self._bound
+        going = [worker for worker, waits in enumerate(self._waits) if waits and self.steps[worker] <= last]
         for worker in going:
             self._waits[worker] = False
         return going
-
-    @property
-    def steps(self) -> list[int]:
-        """The clock of each worker [steps]."""
-        return list(self._clocks)
 
 
 class Staleness:
     """How many updates others made between the parameters that a worker computed with and the use of its gradient."""
 
     def __init__(self) -> None:
-        self._counts = np.zeros(8, np.int64)
-        self._epoch = np.zeros(8, np.int64)
+        self._counts, self._epoch = [0], [0]
 
     def add(self, updates: int) -> None:
         """Count one gradient that is `updates` stale.
@@ -76,10 +70,9 @@ class Staleness:
         """
         if updates < 0:
             raise ValueError(f"a gradient cannot be {updates} updates stale")
-        if updates >= len(self._counts):
-            more = max(len(self._counts), updates + 1 - len(self._counts))
-            self._counts = np.pad(self._counts, (0, more))
-            self._epoch = np.pad(self._epoch, (0, more))
+        missing = [0] * (updates + 1 - len(self._counts))
+        self._counts += missing
+        self._epoch += missing
         self._counts[updates] += 1
         self._epoch[updates] += 1
 
@@ -90,8 +83,8 @@ class Staleness:
 
     def take_epoch(self) -> dict[str, float]:
         """Return number, mean and maximum since the last call [updates]; the histogram of the run stays."""
-        summary = _summary(self._epoch)
-        self._epoch[:] = 0
+        summary = _summary(np.array(self._epoch))
+        self._epoch = [0] * len(self._epoch)
         return summary
 
     def state(self) -> dict[str, Any]:
@@ -100,15 +93,13 @@ class Staleness:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
-        size = max(8, len(state["counts"]))
-        self._counts, self._epoch = (
-            np.pad(np.array(state[name], np.int64), (0, size - len(state[name]))) for name in ("counts", "epoch")
-        )
+        self._counts, epoch = list(state["counts"]), list(state["epoch"])
+        self._epoch = epoch + [0] * (len(self._counts) - len(epoch))
 
 
-def _trimmed(counts: np.ndarray) -> np.ndarray:
-    """Return a copy without the zeros at its end."""
-    return np.trim_zeros(counts, "b").copy()
+def _trimmed(counts: list[int]) -> np.ndarray:
+    """Return an array without the zeros at the end."""
+    return np.trim_zeros(np.array(counts, np.int64), "b")
 
 
 def _summary(counts: np.ndarray) -> dict[str, float]:

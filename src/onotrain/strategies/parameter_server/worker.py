@@ -19,7 +19,7 @@ class Worker(Participant):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        layout = context.layout
+        layout, self._kernels = context.layout, context.optimizer.kernels
         self._overlap, self._rate_power = context.options.overlap, rate_power(context.options, context.optimizer)
         #: What is pushed: a copy of the gradient, where the next one is computed meanwhile.
         self._pushed = layout.zeros() if self.pushes is None else self.pushes[self.roles.worker]
@@ -39,7 +39,7 @@ class Worker(Participant):
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
     ) -> None:
         """Push, and wait until this rank may go on.  *Collective*."""
-        if not _finite(self._gradient):
+        if not self._finite():
             statistics.gradient_squares = math.nan
         messages = self._push_pull
         messages.pull()  # with overlap, what was pushed before this batch was computed
@@ -55,13 +55,12 @@ class Worker(Participant):
         if synchronize or messages.stop_batch == number:
             self.synchronization_points.synchronize(statistics)
 
+    def _finite(self) -> bool:
+        """Whether all of the gradient is finite; the sum of squares is much faster to find out that it is."""
+        gradient = self._gradient
+        return math.isfinite(self._kernels.sum_of_squares(gradient)) or bool(np.isfinite(gradient).all())
+
     def close(self) -> None:
         """Free what MPI holds."""
         super().close()
         self._push_pull.close()
-
-
-def _finite(vector: np.ndarray) -> bool:
-    """Whether all elements are finite; the product is ten times as fast to find out that they are."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(np.dot(vector, vector)) or bool(np.isfinite(vector).all())
