@@ -17,6 +17,10 @@ from onotrain._kernels.gemm cimport blas_int
 from onotrain._kernels.philox cimport COLUMNS, Draw, at, make_draw
 from onotrain._kernels.products cimport dz_weight, dz_x, x_weight
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
+from onotrain._kernels.tiles cimport (
+    pack_weight_double, pack_weight_float, packed_size_double, packed_size_float, packing_pays_double,
+    packing_pays_float,
+)
 
 
 cdef struct Forward:
@@ -55,7 +59,8 @@ cdef void activate_block(
 cdef int run_dense_forward(const floating* x, const Forward* a, const Moment* now) noexcept nogil:
     cdef Activation activation = Activation(a, at(a.draw, now.step))
     x_weight(
-        a.r, a.i, a.o, x, <const floating*> a.weight, <floating*> a.slope, <void*> activate_block[floating], &activation
+        a.r, a.i, a.o, x, <const floating*> a.weight, NULL, <floating*> a.slope, <void*> activate_block[floating],
+        &activation,
     )
     return 0
 
@@ -185,11 +190,49 @@ cdef void multiply_and_sum_rows(
         y += o
 
 
+cdef Py_ssize_t size_of_packed(const floating[:, ::1] weight) noexcept:
+    if floating is float:
+        return packed_size_float(weight.shape[1], weight.shape[0])
+    return packed_size_double(weight.shape[1], weight.shape[0])
+
+
+def packed_size(
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+):
+    """Return the length of `packed` in `pack_weight`."""
+    return size_of_packed(weight)
+
+
+def packing_pays(
+    Py_ssize_t rows,
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+):
+    """Return whether `dense_predict` of so many rows is faster with a weight that is packed once."""
+    if floating is float:
+        return packing_pays_float(rows, weight.shape[1], weight.shape[0])
+    return packing_pays_double(rows, weight.shape[1], weight.shape[0])
+
+
+def pack_weight(
+    const floating[:, ::1] weight not None,     # IN  (o, i)
+    floating[::1] packed not None,              # OUT (packed_size(weight),)
+):
+    """Lay a weight out as tiles read it."""
+    cdef Py_ssize_t o = weight.shape[0], i = weight.shape[1]
+    expect("length of packed", packed.shape[0], size_of_packed(weight))
+    with nogil:
+        if floating is float:
+            pack_weight_float(i, o, in_2d(weight), out_1d(packed))
+        else:
+            pack_weight_double(i, o, in_2d(weight), out_1d(packed))
+
+
 cdef struct Prediction:
     int r
     int i
     int o
     const void* weight
+    const void* packed
     const void* bias
     int activation
     double negative_slope
@@ -209,7 +252,8 @@ cdef void predict_block(
 
 cdef int run_dense_predict(const floating* x, const Prediction* a, const Moment* now) noexcept nogil:
     x_weight(
-        a.r, a.i, a.o, x, <const floating*> a.weight, <floating*> a.y, <void*> predict_block[floating], <void*> a
+        a.r, a.i, a.o, x, <const floating*> a.weight, <const floating*> a.packed, <floating*> a.y,
+        <void*> predict_block[floating], <void*> a,
     )
     return 0
 
@@ -217,6 +261,7 @@ cdef int run_dense_predict(const floating* x, const Prediction* a, const Moment*
 def dense_predict(
     const floating[:, ::1] x not None,          # IN  (r, i)
     const floating[:, ::1] weight not None,     # IN  (o, i)
+    const floating[::1] packed,                 # IN  of pack_weight, or None
     const floating[::1] bias,                   # IN  (o,) or None
     int activation,
     double negative_slope,
@@ -226,12 +271,16 @@ def dense_predict(
     """``y = activation(x W^T + b)``."""
     cdef int r = blas_int(x.shape[0]), i = blas_int(x.shape[1]), o = blas_int(weight.shape[0])
     cdef Moment now = at_step(0)
-    cdef Prediction a = Prediction(r, i, o, in_2d(weight), in_1d(bias), activation, negative_slope, out_2d(y))
+    cdef Prediction a = Prediction(
+        r, i, o, in_2d(weight), in_1d(packed), in_1d(bias), activation, negative_slope, out_2d(y)
+    )
     check_activation(activation)
     expect("columns of weight", weight.shape[1], i)
+    if packed is not None:
+        expect("length of packed", packed.shape[0], size_of_packed(weight))
     expect("length of bias", o if bias is None else bias.shape[0], o)
     expect_shape("y", y, r, o)
     if record:
-        return recorded(<Kernel> run_dense_predict[floating], in_2d(x), &a, sizeof(a), (x, weight, bias, y), "")
+        return recorded(<Kernel> run_dense_predict[floating], in_2d(x), &a, sizeof(a), (x, weight, packed, bias, y), "")
     with nogil:
         run_dense_predict(in_2d(x), &a, &now)
