@@ -109,14 +109,14 @@ def test_what_is_rounded_up_to_a_normal_number_is_not_flushed(kernels, power, ke
     x = np.array([[-(2.0**-76), 2.0**-63]], np.float32)
     weight = np.array([[2.0 ** (power + 76), 2.0**-63]], np.float32)
     y = np.empty((1, 1), np.float32)
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
     assert y[0, 0] == (2.0**-126 if kept else 0.0)
 
 
 def test_products_are_near_those_of_float64(kernels, rng):
     x, weight = normal(rng, np.float32, 40, 300), normal(rng, np.float32, 30, 300)
     y = np.empty((40, 30), np.float32)
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
     error, bound = np.abs(y - x.astype(np.float64) @ weight.T), np.abs(x) @ np.abs(weight.T)
     assert 1e-5 < (error / bound).max() < 2.0**-8
 
@@ -132,7 +132,11 @@ def check_products(r: int, i: int, o: int, seed: int) -> None:
     results = []
     for kernels in (compiled, reference):
         y, slope, forward, dx = (np.full(shape, 7, np.float32) for shape in [(r, o), (r, o), (r, o), (r, i)])
-        kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+        kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
+        packed, again = np.full(kernels.packed_size(weight), 7, np.float32), np.full_like(y, 7)
+        kernels.pack_weight(weight, packed)
+        kernels.dense_predict(x, weight, packed, None, IDENTITY, 0.0, again)
+        assert_same_bits(again, y)
         kernels.dense_forward(x, weight, None, IDENTITY, 0.0, 0.0, 0, 0, 0, 0, slope, forward)
         written, added = np.full((o, i), 7, np.float32), dw.copy()
         for accumulate, shared, out in ((False, seed % 2 == 0, written), (True, False, added)):
@@ -182,11 +186,11 @@ def test_no_bit_depends_on_the_other_rows_and_outputs(rng):
     x, weight, dz = (normal(rng, np.float32, *shape) for shape in [(300, 70), (130, 70), (300, 130)])
     y, param = np.empty((300, 130), np.float32), np.zeros((130, 70), np.float32)
     scalars = (1.0, *rule.decay(0.1), *rule.scalars(0.1, 1))
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
     kernels.update(rule, scalars, dz, x, False, (), None, param.reshape(-1))
     for begin, end in [(0, 1), (5, 12), (17, 130), (64, 128)]:
         rows, own = np.empty((end - begin, 130), np.float32), np.zeros((end - begin, 70), np.float32)
-        kernels.dense_predict(x[begin:end], weight, None, IDENTITY, 0.0, rows)
+        kernels.dense_predict(x[begin:end], weight, None, None, IDENTITY, 0.0, rows)
         kernels.update(rule, scalars, dz[:, begin:end], x, False, (), None, own.reshape(-1))
         assert_same_bits(rows, y[begin:end])
         assert_same_bits(own, param[begin:end])
@@ -212,7 +216,7 @@ def test_nan_stays_in_its_row(kernels, rng):
     x, weight = normal(rng, np.float32, 9, 31), normal(rng, np.float32, 11, 31)
     x[4, 30] = np.nan
     y = np.empty((9, 11), np.float32)
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
     assert np.isnan(y[4]).all()
     assert np.isfinite(np.delete(y, 4, axis=0)).all()
 

@@ -86,7 +86,7 @@ def test_prediction_is_the_forward_pass_without_dropout(kernels, rng, activation
     x, weight, bias = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (o,)])
     for b in (bias, None):
         y = unset(kernels.dtype, r, o)
-        kernels.dense_predict(x, weight, b, ACTIVATIONS[activation], 0.1, y)
+        kernels.dense_predict(x, weight, None, b, ACTIVATIONS[activation], 0.1, y)
         np.testing.assert_array_equal(y, forward(kernels, x, weight, b, activation)[1])
 
 
@@ -170,7 +170,7 @@ def test_wrong_shapes_dtypes_and_layouts_are_refused(kernels, name, shape):
         a = arrays
         calls = [
             lambda a=a: kernels.dense_forward(a["x"], a["weight"], a["bias"], 1, 0.0, 0.0, *DRAW, a["slope"], a["y"]),
-            lambda a=a: kernels.dense_predict(a["x"], a["weight"], a["bias"], 1, 0.0, a["y"]),
+            lambda a=a: kernels.dense_predict(a["x"], a["weight"], None, a["bias"], 1, 0.0, a["y"]),
             lambda a=a: kernels.dense_backward(
                 a["x"], a["weight"], a["slope"], False, False, a["dy"], a["dx"], a["dw"], a["db"]
             ),

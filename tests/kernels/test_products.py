@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from kernels.oracle import normal
 from onotrain import _kernels
+from onotrain._kernels import Kernels
 from onotrain.known_names import ACTIVATIONS
 
 BUILDS = _kernels.available()
@@ -45,14 +46,25 @@ def check_products(build: str, dtype: str, r: int, i: int, o: int) -> None:
     kernels, rng = _kernels.load(dtype, build), np.random.default_rng([r, i, o])
     x, weight, dz = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (r, o)])
     z, dx, dw = (Guarded(kernels.dtype, *shape) for shape in [(r, o), (r, i), (o, i)])
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, z.array)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, z.array)
     expect_product(z.array, x, weight.T)
+    check_packed(kernels, x, weight, z.array)
     for accumulate, shared in ((False, False), (True, False), (False, True), (True, True)):
         start = dw.array.copy() if accumulate else 0.0
         kernels.dense_backward(x, weight, np.ones_like(dz), accumulate, shared, dz.copy(), dx.array, dw.array, None)
         expect_product(dw.array, dz.T, x, start)
         expect_product(dx.array, dz, weight)
     for guarded in (z, dx, dw):
+        guarded.check()
+
+
+def check_packed(kernels: Kernels, x: np.ndarray, weight: np.ndarray, expected: np.ndarray) -> None:
+    """Compare, bit by bit, with the product by a weight that is packed once."""
+    packed, z = Guarded(kernels.dtype, kernels.packed_size(weight)), Guarded(kernels.dtype, *expected.shape)
+    kernels.pack_weight(weight, packed.array)
+    kernels.dense_predict(x, weight, packed.array, None, IDENTITY, 0.0, z.array)
+    np.testing.assert_array_equal(z.array, expected)
+    for guarded in (packed, z):
         guarded.check()
 
 
@@ -112,7 +124,7 @@ def test_a_row_gets_the_same_bits_in_any_batch(build, dtype, rng, i, o):
 
     def products(begin: int, end: int, z: np.ndarray, dx: np.ndarray) -> None:
         some = np.ascontiguousarray(x[begin:end])
-        kernels.dense_predict(some, weight, None, IDENTITY, 0.0, z)
+        kernels.dense_predict(some, weight, None, None, IDENTITY, 0.0, z)
         kernels.dense_backward(some, weight, np.ones_like(z), False, False, dz[begin:end].copy(), dx, None, None)
 
     products(0, 100, z, dx)
@@ -152,6 +164,26 @@ def test_nan_stays_in_its_row(kernels, rng, i):
     x, weight = normal(rng, kernels.dtype, 9, i), normal(rng, kernels.dtype, 11, i)
     x[4, i - 1] = np.nan
     y = np.empty((9, 11), kernels.dtype)
-    kernels.dense_predict(x, weight, None, IDENTITY, 0.0, y)
+    kernels.dense_predict(x, weight, None, None, IDENTITY, 0.0, y)
     assert np.isnan(y[4]).all()
     assert np.isfinite(np.delete(y, 4, axis=0)).all()
+
+
+def test_packing_pays_where_it_saves_time(kernels, build):
+    """That is, where a weight is used a few times only, and tiles use it."""
+    weight = np.ones((512, 256), kernels.dtype)
+    compiled = build != "reference"
+    assert [kernels.packing_pays(rows, weight) for rows in (0, 1, 10**5)] == [False, compiled, False]
+    assert kernels.packed_size(weight) == (weight.size if compiled else 0)
+    wide = np.ones((2, 10**5), kernels.dtype)
+    assert kernels.packing_pays(1, wide) == (build == "x86_64_v4"), "elsewhere the product is that of BLAS"
+
+
+def test_packed_weights_of_another_length_are_refused(kernels):
+    x, weight, y = (np.ones(shape, kernels.dtype) for shape in [(3, 5), (2, 5), (3, 2)])
+    wrong = np.ones(kernels.packed_size(weight) + 1, kernels.dtype)
+    with pytest.raises(ValueError, match="packed"):
+        kernels.pack_weight(weight, wrong)
+    with pytest.raises(ValueError, match="packed"):
+        kernels.dense_predict(x, weight, wrong, None, IDENTITY, 0.0, y)
+    assert (wrong == 1).all() and (y == 1).all()

@@ -57,7 +57,7 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
         ],
         "elementwise_forward": [x, gelu, 0.0, *drawn, made(ROWS, INPUTS), made(ROWS, INPUTS)],
         "elementwise_backward": [slope, dy, made(ROWS, OUTPUTS)],
-        "dense_predict": [x, weight, bias, gelu, 0.0, made(ROWS, OUTPUTS)],
+        "dense_predict": [x, weight, None, bias, gelu, 0.0, made(ROWS, OUTPUTS)],
         "elementwise_predict": [x, gelu, 0.0, made(ROWS, INPUTS)],
         "gather": [(100 * x).astype(np.uint8), rows_of, bias_of, bias_of, made(3, INPUTS)],
         "take": [classes[:, None].view(np.uint8), rows_of, np.zeros((3, 4), np.uint8)],

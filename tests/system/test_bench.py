@@ -31,7 +31,7 @@ SMALL: dict[str, list[str]] = {
 }
 #: The fields that docs/commands.md promises, beside `bench` and `machine`.
 FIELDS = {
-    "kernels": {"network", "parameters", "dtype", "precision", "build", "ranks", "kernels"},
+    "kernels": {"network", "parameters", "dtype", "precision", "build", "ranks", "kernels", "packing"},
     "step": {"network", "parameters", "dtype", "precision", "build", "strategy", "optimizer", "steps"},
     "allreduce": {"build", "ranks", "nodes", "barriers", "sums"},
     "predict": {

@@ -126,6 +126,17 @@ def test_speeds_follow_from_counts_and_times(subject: Subject) -> None:
             assert kernel["of_gemm"] is None
 
 
+def test_packed_weights_are_measured_beside_the_choice(subject: Subject) -> None:
+    found = kernels.run(World.connect(), subject, [1, 5], [], 1e-6, quiet)["packing"]
+    assert [(each["rows"], each["of"]) for each in found] == [
+        (rows, of) for rows in (1, 5) for of in ("dense_0 6-4", "dense_1 4-3")
+    ]
+    for each, layer in zip(found, 2 * [(4, 6), (3, 4)], strict=True):
+        pays = subject.kernels.packing_pays(each["rows"], np.ones(layer, np.float32))
+        assert each["taken"] == ("once" if pays else "each")
+        assert min(each[f"{way}_seconds"]["median"] for way in ("each", "once", "pack")) > 0
+
+
 def test_the_measured_kernels_leave_finite_numbers(subject: Subject) -> None:
     """Or what is measured would be the processor's treatment of infinities and denormals."""
     seen: list[np.ndarray] = []

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 import networks
 import onotrain
+from onotrain import _kernels
 from onotrain.errors import CheckpointError, DataError, UsageError
 from onotrain.inference import Predictor
 from onotrain.inference.export import description, tensors
@@ -140,6 +142,32 @@ def test_threads_may_share_a_network() -> None:
         assert len(results) == 20
         for result in results:
             np.testing.assert_array_equal(result, right)
+
+
+def test_weights_are_packed_once_for_all_numbers_of_rows() -> None:
+    """And in every thread, but not at all where they may change."""
+    packed = list[tuple[int, ...]]()
+
+    def watch(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if name == "pack_weight":
+                packed.append(arguments[0].shape)
+            return kernel(*arguments)
+
+        return call
+
+    plain, x = network("multiclass"), samples(20)
+    kernels = _kernels.load("float32", "baseline").wrapped(watch)
+    predictor = Predictor(plain.metadata, plain.parameters, kernels)
+    predictor.model.record_prediction({name: np.zeros((1, *each.shape), np.float32) for name, each in
+                                       predictor.model.plan.prediction.items()})  # fmt: skip
+    assert packed == []
+    for rows in (1, 2, 1):
+        np.testing.assert_allclose(predictor.predict(x[:rows]), plain.predict(x[:rows]), atol=1e-6)
+    other = threading.Thread(target=predictor.predict, args=(x[:1],))
+    other.start()
+    other.join()
+    assert packed == [each.parameters["weight"].shape for each in predictor.model.layers if each.parameters]
 
 
 def test_load_starts_no_mpi(tmp_path: Path) -> None:

@@ -20,6 +20,13 @@ cdef enum Activation:
     ACTIVATION_COUNT
 
 
+cdef inline int check_activation(int activation) except -1:
+    """Raise ValueError for a code that is none of them."""
+    if not 0 <= activation < ACTIVATION_COUNT:
+        raise ValueError(f"activation: got code {activation}, expected one below {<int> ACTIVATION_COUNT}")
+    return 0
+
+
 cdef inline floating relu(floating z, floating* slope) noexcept nogil:
     cdef floating zero = 0, one = 1
     slope[0] = zero if z <= 0 else one

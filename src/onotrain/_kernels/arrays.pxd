@@ -14,6 +14,12 @@ cdef inline int expect(str what, Py_ssize_t got, Py_ssize_t expected) except -1:
     return 0
 
 
+cdef inline int expect_shape(str what, const floating[:, ::1] a, Py_ssize_t rows, Py_ssize_t columns) except -1:
+    """Raise ValueError unless an array has these rows and columns."""
+    expect("rows of " + what, a.shape[0], rows)
+    return expect("columns of " + what, a.shape[1], columns)
+
+
 # First element, or NULL where there is none: an empty array, or None for an optional argument.
 
 cdef inline const floating* in_1d(const floating[::1] a) noexcept nogil:

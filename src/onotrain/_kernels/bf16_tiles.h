@@ -167,9 +167,19 @@ static inline void bf16_panel(ptrdiff_t m, int vectors, ptrdiff_t pairs, const u
 }
 #undef BF16_PANEL
 
-/* c (m, n) = a b, or c += a b; STREAM needs rows of c that are whole vectors at multiples of their size. */
-INLINE void bf16_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, bf16_factor a, bf16_factor b, int mode, float *c,
-                         ptrdiff_t next_c) {
+/* n lanes in whole vectors, and pairs of n terms as bf16_pack fills them up. */
+INLINE ptrdiff_t bf16_filled(ptrdiff_t n) { return (n + BF16_LANES - 1) / BF16_LANES * BF16_LANES; }
+INLINE ptrdiff_t bf16_pairs(ptrdiff_t n) { return bf16_filled((n + 1) / 2); }
+
+/* The panel of b from term q and column j on, among those of pack_weight_bf16. */
+INLINE ptrdiff_t bf16_panel_begin(ptrdiff_t n, ptrdiff_t terms, ptrdiff_t q, ptrdiff_t j) {
+    return q / 2 * bf16_filled(n) + j * bf16_pairs(terms);
+}
+
+/* c (m, n) = a b, or c += a b; STREAM needs rows of c that are whole vectors at multiples of their size.  b is packed
+ * here, unless its panels are given. */
+INLINE void bf16_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, bf16_factor a, bf16_factor b, const uint32_t *panels,
+                         int mode, float *c, ptrdiff_t next_c) {
     _Alignas(64) uint32_t rows[(BF16_ROWS + BF16_MOST_TILE_ROWS) * BF16_PAIRS], columns[BF16_PAIRS * BF16_VECTORS * BF16_LANES];
     if (mode == STREAM && depth > BF16_TERMS) mode = SET; /* it is read again at once */
     for (ptrdiff_t i = 0; i < m; i += BF16_ROWS)
@@ -180,36 +190,66 @@ INLINE void bf16_product(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, bf16_factor 
             for (ptrdiff_t j = 0; j < n; j += vectors * BF16_LANES) {
                 vectors = next_vectors((n - j + BF16_LANES - 1) / BF16_LANES);
                 const ptrdiff_t width = vectors * BF16_LANES, lanes = n - j < width ? n - j : width;
-                const bf16_factor ahead = j + width < n ? bf16_from(b, q, j + width) : bf16_from(b, q + BF16_TERMS, 0);
-                bf16_pack(lanes, terms, bf16_from(b, q, j), 1, columns, width);
-                bf16_panel(some, vectors, (terms + 1) / 2, rows, columns, ahead, q ? ADD : mode, bf16_first(lanes - width + BF16_LANES),
+                bf16_factor ahead = j + width < n ? bf16_from(b, q, j + width) : bf16_from(b, q + BF16_TERMS, 0);
+                const uint32_t *panel = columns;
+                if (panels) {
+                    panel = panels + bf16_panel_begin(n, terms, q, j);
+                    ahead = (bf16_factor) {(const float *) (panel + width * bf16_pairs(terms)), BF16_TERMS, 0};
+                } else
+                    bf16_pack(lanes, terms, bf16_from(b, q, j), 1, columns, width);
+                bf16_panel(some, vectors, (terms + 1) / 2, rows, panel, ahead, q ? ADD : mode, bf16_first(lanes - width + BF16_LANES),
                            c + i * next_c + j, next_c);
             }
         }
 }
 
-/* z (r, o) = x (r, i) w (o, i)^T, and what follows. */
-static inline void x_weight_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const float *x, const float *w, float *z,
-                                 follow_float follow, const void *context) {
+/* Words in the panels of all of w. */
+INLINE ptrdiff_t packed_size_bf16(ptrdiff_t i, ptrdiff_t o) { return bf16_filled(o) * bf16_pairs(i); }
+
+/* All of w (o, i) in panels, as x_weight_bf16 goes through them. */
+static inline void pack_weight_bf16(ptrdiff_t i, ptrdiff_t o, const float *w, float *panels) {
+    const bf16_factor b = {w, i, 0};
+    for (ptrdiff_t q = 0; q < i; q += BF16_TERMS) {
+        const ptrdiff_t terms = i - q < BF16_TERMS ? i - q : BF16_TERMS;
+        ptrdiff_t width;
+        for (ptrdiff_t j = 0; j < o; j += width) {
+            width = next_vectors((o - j + BF16_LANES - 1) / BF16_LANES) * BF16_LANES;
+            bf16_pack(o - j < width ? o - j : width, terms, bf16_from(b, q, j), 1,
+                      (uint32_t *) panels + bf16_panel_begin(o, terms, q, j), width);
+        }
+    }
+}
+
+/* Whether panels of w that are packed once make x_weight_bf16 so much faster that it is worth keeping them: it packs w for
+ * every BF16_ROWS rows, in a twentieth of its time or more. */
+INLINE int packing_pays_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o) { return r > 0; }
+
+/* z (r, o) = x (r, i) w (o, i)^T, and what follows; `panels` are those of pack_weight_bf16, or NULL. */
+static inline void x_weight_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const float *x, const float *w, const float *panels,
+                                 float *z, follow_float follow, const void *context) {
     for (ptrdiff_t top = 0; top < r; top += BF16_ROWS) {
         const ptrdiff_t rows = r - top < BF16_ROWS ? r - top : BF16_ROWS;
-        bf16_product(rows, o, i, (bf16_factor) {x + top * i, i, 0}, (bf16_factor) {w, i, 0}, SET, z + top * o, o);
+        bf16_product(rows, o, i, (bf16_factor) {x + top * i, i, 0}, (bf16_factor) {w, i, 0}, (const uint32_t *) panels, SET,
+                     z + top * o, o);
         follow(context, top, rows, 0, o, z + top * o, o);
     }
 }
 
 /* dx (r, i) = dz (r, o) w (o, i). */
 static inline void dz_weight_bf16(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const float *dz, const float *w, float *dx) {
-    bf16_product(r, i, o, (bf16_factor) {dz, o, 0}, (bf16_factor) {w, i, 1}, SET, dx, i);
+    bf16_product(r, i, o, (bf16_factor) {dz, o, 0}, (bf16_factor) {w, i, 1}, NULL, SET, dx, i);
 }
 
 /* dw (o, n) = dz (r, o)^T x (r, n), or dw += ...; the rows of dz, x and dw are so far apart. */
 static inline void dz_x_bf16(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const float *dz, ptrdiff_t next_dz, const float *x,
                              ptrdiff_t next_x, int mode, float *dw, ptrdiff_t next_dw) {
-    bf16_product(o, n, r, (bf16_factor) {dz, next_dz, 1}, (bf16_factor) {x, next_x, 1}, mode, dw, next_dw);
+    bf16_product(o, n, r, (bf16_factor) {dz, next_dz, 1}, (bf16_factor) {x, next_x, 1}, NULL, mode, dw, next_dw);
 }
 
 #define prefer_tiles_float(r, i) 1
+#define packed_size_float packed_size_bf16
+#define pack_weight_float pack_weight_bf16
+#define packing_pays_float packing_pays_bf16
 #define x_weight_float x_weight_bf16
 #define dz_weight_float dz_weight_bf16
 #define dz_x_float dz_x_bf16

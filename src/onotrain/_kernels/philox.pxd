@@ -29,6 +29,20 @@ cdef struct Draw:
     uint32_t threshold
 
 
+cdef inline Draw make_draw(double dropout, uint64_t seed, long long layer, long long first_row) except *:
+    """Return a draw of the first step."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: got {dropout}, expected a rate of at least 0 and below 1")
+    cdef uint32_t threshold = min(<uint32_t> (dropout * 65536 + 0.5), <uint32_t> 65535)
+    return Draw(seed, 0, <uint32_t> layer, <uint32_t> first_row, threshold)
+
+
+cdef inline Draw at(Draw draw, long long step) noexcept nogil:
+    """Return a draw for a step."""
+    draw.step = <uint32_t> step
+    return draw
+
+
 cdef inline void dropout_factors(
     const Draw* draw,
     uint32_t block,             # columns COLUMNS * block and following

@@ -80,20 +80,40 @@ static void NAME(pack_outputs)(ptrdiff_t some, ptrdiff_t count, const REAL *w, p
     }
 }
 
-/* x_weight with the outputs along the vectors: z = x w^T. */
-static void NAME(x_weight_outputs)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z,
-                                   NAME(follow) follow, const void *context) {
+/* Numbers in the panels of all of w. */
+INLINE ptrdiff_t NAME(packed_size)(ptrdiff_t i, ptrdiff_t o) { return NAME(filled)(o) * i; }
+
+/* All of w (o, i) in panels, as x_weight_outputs goes through them. */
+static inline void NAME(pack_weight)(ptrdiff_t i, ptrdiff_t o, const REAL *w, REAL *panels) {
+    const ptrdiff_t most = GROUP_BYTES / (ptrdiff_t) sizeof(REAL) / GROUP_COLUMNS;
+    for (ptrdiff_t j = 0; j < o; j += GROUP_COLUMNS) {
+        const ptrdiff_t some = o - j < GROUP_COLUMNS ? o - j : GROUP_COLUMNS;
+        for (ptrdiff_t p = 0; p < i; p += most) {
+            const ptrdiff_t count = p + most < i ? most : i - p;
+            NAME(pack_outputs)(some, count, w + j * i + p, i, panels);
+            panels += NAME(packed_size)(count, some);
+        }
+    }
+}
+
+/* x_weight with the outputs along the vectors: z = x w^T; w is packed here, unless its panels are given. */
+static void NAME(x_weight_outputs)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w,
+                                   const REAL *panels, REAL *z, NAME(follow) follow, const void *context) {
     _Alignas(64) REAL packed[GROUP_BYTES / sizeof(REAL)];
     const ptrdiff_t most = GROUP_BYTES / (ptrdiff_t) sizeof(REAL) / GROUP_COLUMNS;
     for (ptrdiff_t j = 0; j < o; j += GROUP_COLUMNS) {
         const ptrdiff_t some = o - j < GROUP_COLUMNS ? o - j : GROUP_COLUMNS;
         for (ptrdiff_t p = 0; p == 0 || p < i; p += most) {
             const ptrdiff_t count = p + most < i ? most : i - p;
-            NAME(pack_outputs)(some, count, w + j * i + p, i, packed);
+            const REAL *group = panels ? panels : packed;
+            if (panels)
+                panels += NAME(packed_size)(count, some);
+            else
+                NAME(pack_outputs)(some, count, w + j * i + p, i, packed);
             for (ptrdiff_t top = 0; top < r; top += GROUP_ROWS) {
                 const ptrdiff_t rows = r - top < GROUP_ROWS ? r - top : GROUP_ROWS;
                 REAL *part = z + top * o + j;
-                const REAL *panel = packed;
+                const REAL *panel = group;
                 ptrdiff_t width;
                 for (ptrdiff_t c = 0; c < some; c += width, panel += count * width) {
                     const int vectors = next_vectors((some - c + LANES - 1) / LANES);
@@ -107,15 +127,28 @@ static void NAME(x_weight_outputs)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const 
     }
 }
 
-/* z (r, o) = x (r, i) w (o, i)^T, and what follows. */
-static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w, REAL *z,
-                                  NAME(follow) follow, const void *context) {
-    const ptrdiff_t by_rows = NAME(filled)(r) * o * i + TRANSPOSE_COST * r * (i + o);
-    const ptrdiff_t by_outputs = NAME(filled)(o) * r * i + TRANSPOSE_COST * o * i;
-    if (by_rows < by_outputs)
+/* What x_weight costs in multiply-adds, with the rows of the batch along the vectors, or with the outputs. */
+INLINE ptrdiff_t NAME(rows_cost)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o) {
+    return NAME(filled)(r) * o * i + TRANSPOSE_COST * r * (i + o);
+}
+INLINE ptrdiff_t NAME(outputs_cost)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, int packed) {
+    return NAME(filled)(o) * r * i + (packed ? 0 : TRANSPOSE_COST * o * i);
+}
+
+/* Whether x_weight is so much faster with panels of w that it is worth keeping them. */
+INLINE int NAME(packing_pays)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o) {
+    const ptrdiff_t by_rows = NAME(rows_cost)(r, i, o), by_outputs = NAME(outputs_cost)(r, i, o, 0);
+    const ptrdiff_t once = NAME(outputs_cost)(r, i, o, 1), each = by_rows < by_outputs ? by_rows : by_outputs;
+    return NAME(prefer_tiles)(r, i) && each - once > once / LEAST_GAIN;
+}
+
+/* z (r, o) = x (r, i) w (o, i)^T, and what follows; `panels` are those of pack_weight, or NULL. */
+static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *x, const REAL *w,
+                                  const REAL *panels, REAL *z, NAME(follow) follow, const void *context) {
+    if (!panels && NAME(rows_cost)(r, i, o) < NAME(outputs_cost)(r, i, o, 0))
         NAME(x_weight_rows)(r, i, o, x, w, z, follow, context);
     else
-        NAME(x_weight_outputs)(r, i, o, x, w, z, follow, context);
+        NAME(x_weight_outputs)(r, i, o, x, w, panels, z, follow, context);
 }
 
 /* dx (r, i) = dz (r, o) w (o, i). */

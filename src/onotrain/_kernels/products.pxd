@@ -14,12 +14,12 @@ from onotrain._kernels.vectors cimport VECTOR_BYTES, can_stream, end_of_stream
 
 
 cdef inline void x_weight(
-    int r, int i, int o, const floating* x, const floating* weight, floating* z, void* follow,
+    int r, int i, int o, const floating* x, const floating* weight, const floating* packed, floating* z, void* follow,
     const void* context,
 ) noexcept nogil:
     """``z (r, o) = x (r, i) weight (o, i)^T``, by blocks, each of which `follow` then goes on with.
 
-    `follow` is a follow_float or follow_double.
+    `packed` is the weight as tiles read it, or NULL; `follow` is a follow_float or follow_double.
     """
     if not prefer_tiles(r, i, x):
         matmul(False, True, r, o, i, <floating> 1, x, weight, <floating> 0, z)
@@ -28,9 +28,9 @@ cdef inline void x_weight(
         else:
             (<follow_double> follow)(context, 0, r, 0, o, z, o)
     elif floating is float:
-        x_weight_float(r, i, o, x, weight, z, <follow_float> follow, context)
+        x_weight_float(r, i, o, x, weight, packed, z, <follow_float> follow, context)
     else:
-        x_weight_double(r, i, o, x, weight, z, <follow_double> follow, context)
+        x_weight_double(r, i, o, x, weight, packed, z, <follow_double> follow, context)
 
 
 cdef inline void dz_weight(

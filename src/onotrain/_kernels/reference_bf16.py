@@ -72,9 +72,10 @@ def dense_forward(
 
 @silent
 def dense_predict(
-    x: Array, weight: Array, bias: Array | None, activation: int, negative_slope: float, y: Array
+    x: Array, weight: Array, packed: Array | None, bias: Array | None, activation: int, negative_slope: float, y: Array
 ) -> None:
     """See `reference.dense_predict`."""
+    expect("packed", packed, reference.packed_size(weight), dtype=x.dtype)
     z = reference.pre_activation(product, x, weight, bias)
     reference.elementwise_predict(z, activation, negative_slope, y)
 

@@ -1,4 +1,5 @@
-/* Matrix products on tiles of registers.  Weights are read where they lie; only what is as small as a batch is copied.
+/* Matrix products on tiles of registers.  Weights are read where they lie; only what is as small as a batch is copied,
+ * unless there are many rows, or prediction keeps the weights packed.
  *
  * BLAS packs both operands in every call, which pays when each packed number is then used many times.  A batch of a few
  * dozen rows uses the weights a few times only, and packing them takes about as long as multiplying.
@@ -44,6 +45,8 @@
 #define FAR_BYTES 4096
 /* Transposing a number takes as long as that many multiply-adds. */
 #define TRANSPOSE_COST 6
+/* Weights are kept packed where prediction gains one part in that many by it (measured, docs/performance.md). */
+#define LEAST_GAIN 128
 /* The largest products in which this is faster than BLAS: without bound where a tile fills 32 wide registers, else by
  * the rows of the batch and the bytes of a row of weights (measured, docs/performance.md). */
 #if defined(__AVX512F__)

@@ -17,12 +17,18 @@ cdef extern from "tiles.h" nogil:
     ctypedef void (*follow_double)(
         const void* context, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t column, Py_ssize_t columns, double* z,
         Py_ssize_t next_z) noexcept nogil
+    Py_ssize_t packed_size_float(Py_ssize_t i, Py_ssize_t o)
+    Py_ssize_t packed_size_double(Py_ssize_t i, Py_ssize_t o)
+    void pack_weight_float(Py_ssize_t i, Py_ssize_t o, const float* w, float* panels)
+    void pack_weight_double(Py_ssize_t i, Py_ssize_t o, const double* w, double* panels)
+    bint packing_pays_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o)
+    bint packing_pays_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o)
     void x_weight_float(
-        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, float* z, follow_float follow,
-        const void* context)
+        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* x, const float* w, const float* panels, float* z,
+        follow_float follow, const void* context)
     void x_weight_double(
-        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, double* z, follow_double follow,
-        const void* context)
+        Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* x, const double* w, const double* panels, double* z,
+        follow_double follow, const void* context)
     void dz_weight_float(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const float* dz, const float* w, float* dx)
     void dz_weight_double(Py_ssize_t r, Py_ssize_t i, Py_ssize_t o, const double* dz, const double* w, double* dx)
     void dz_x_float(

@@ -4,6 +4,8 @@
 one for the weight's gradient, one for the input's, which the first layer does not need), and the bytes that a kernel
 has to read and write once; parameters, activations and gradients of the kernel are in cache as far as they fit,
 samples are not.
+
+Prediction may keep weights packed, and does where `packing_pays`: both ways are measured, to show whether it should.
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ def run(
         *(bench.update(name) for name in optimizers or [subject.config.optimizer.name]),
         *(result for count in rows for result in bench.with_rows(count)),
     ]
-    return {**subject.describe(), "build": subject.kernels.path, "ranks": world.size, "kernels": results}
+    packing = [each for count in rows for each in bench.packing(count)]
+    return {
+        **subject.describe(), "build": subject.kernels.path, "ranks": world.size, "kernels": results, "packing": packing
+    }  # fmt: skip
 
 
 def gemm_operations(rows: int, inputs: int, outputs: int) -> int:
@@ -84,16 +89,20 @@ class _Bench:
         self._shared = node.size > 1
         self._model.bind(self._parameters, self._gradient, shared=self._shared)
         self._itemsize = self._model.dtype.itemsize
+        self._dense_layers = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""
         results, gemms = [self._gather(rows), self._loss(rows)], []
-        dense = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
-        for index in dense:
-            forward, backward, products = self._dense(index, rows, first=index == dense[0])
+        for index in self._dense_layers:
+            forward, backward, products = self._dense(index, rows, first=index == self._dense_layers[0])
             results += [forward, backward]
             gemms += products
         return [*results, self._network(rows, gemms, sum(r["operations"] for r in results))]
+
+    def packing(self, rows: int) -> list[dict[str, Any]]:
+        """Measure prediction with weights packed in each call, and packed once, and packing by itself."""
+        return [self._packing(self._model.layers[index], rows) for index in self._dense_layers]
 
     def update(self, name: str) -> dict[str, Any]:
         """Measure an update rule on this rank's part of the parameters, with the gradients of all ranks of the node."""
@@ -162,6 +171,27 @@ class _Bench:
             "dense_backward", name, rows, [back, partial(_all, products)], operations * len(products), moved_back
         )
         return forward, backward, [product, *products]
+
+    def _packing(self, layer: Any, rows: int) -> dict[str, Any]:
+        kernels, dtype = self._kernels, self._model.dtype
+        tensors, kind = self._model.layout.views(self._parameters), layer.activation
+        weight, bias = tensors[f"{layer.name}/weight"], tensors.get(f"{layer.name}/bias")
+        x, y = _normal((rows, layer.inputs), dtype), empty((rows, layer.outputs), dtype)
+        packed = empty((kernels.packed_size(weight),), dtype)
+        pack = partial(kernels.pack_weight, weight, packed)
+        pack()
+        predict = [
+            partial(kernels.dense_predict, x, weight, given, bias, kind.code, kind.negative_slope, y)
+            for given in (None, packed)
+        ]
+        name = f"{layer.name} {layer.inputs}-{layer.outputs}"
+        self._say(f"dense_predict {name}, packed in each call and once, {rows} rows")
+        each, once, alone = measure([*predict, pack], self._budget_s, self._world.comm)
+        return {
+            "of": name, "rows": rows, "each_seconds": each.to_dict(), "once_seconds": once.to_dict(),
+            "pack_seconds": alone.to_dict(), "each_of_once": each.of(once),
+            "taken": "once" if kernels.packing_pays(rows, weight) else "each",
+        }  # fmt: skip
 
     def _network(self, rows: int, gemms: list[Call], operations: int) -> dict[str, Any]:
         """Measure the gradient of the whole network, loss included, as training computes it."""

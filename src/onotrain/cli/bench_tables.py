@@ -35,7 +35,7 @@ def size(nbytes: int) -> str:
 
 
 def kernel_tables(result: Result) -> Iterator[FittedTable]:
-    """Yield a table for each number of rows, the updates first."""
+    """Yield a table for each number of rows, the updates first, and one of packed weights."""
     columns = ["kernel", "of", "us", "min to max", "GFLOP/s", "GEMM", "of GEMM", "GB/s"]
     for rows in dict.fromkeys(kernel["rows"] for kernel in result["kernels"]):
         lines = [
@@ -47,6 +47,15 @@ def kernel_tables(result: Result) -> Iterator[FittedTable]:
             if k["rows"] == rows
         ]  # fmt: skip
         yield table(f"{rows} rows a rank" if rows else "updates", columns, lines, text=["of"])
+    columns = ["rows", "of", "in each call us", "once us", "each / once", "packing us", "taken"]
+    lines = [
+        [
+            f"{p['rows']}", p["of"], *(_micro(p[f"{way}_seconds"]["median"]) for way in ("each", "once")),
+            _number(p["each_of_once"]["median"], 2), _micro(p["pack_seconds"]["median"]), p["taken"],
+        ]
+        for p in result["packing"]
+    ]  # fmt: skip
+    yield table("prediction, weights packed in each call or once", columns, lines, text=["of", "taken"])
 
 
 def step_tables(result: Result) -> Iterator[FittedTable]:

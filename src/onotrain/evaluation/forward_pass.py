@@ -8,6 +8,7 @@ from onotrain._kernels import Kernels
 from onotrain._kernels.recording import Program
 from onotrain.data.normalization import Normalization
 from onotrain.nn import Model
+from onotrain.nn.layers.base import Packed
 from onotrain.nn.plan import value
 from onotrain.nn.workspace import Workspace
 
@@ -28,10 +29,15 @@ class ForwardPass:
         Of the training data.
     kernels
         Kernels of the model's dtype.
+    packed
+        Where weights are kept that are packed once, if the model's parameters do not change any more.
     """
 
-    def __init__(self, model: Model, normalization: Normalization, kernels: Kernels) -> None:
+    def __init__(
+        self, model: Model, normalization: Normalization, kernels: Kernels, packed: Packed | None = None
+    ) -> None:
         self._model, self._normalization, self._kernels = model, normalization, kernels
+        self._packed = packed
         self._workspace = Workspace(model.plan.prediction, PASS_ROWS)
         self._affine: dict[np.dtype, tuple[np.ndarray, np.ndarray]] = {}
         #: By number of rows, for the parameters that the model was bound to.
@@ -54,5 +60,5 @@ class ForwardPass:
         if rows not in self._programs:
             if len(self._programs) == _PROGRAMS:
                 self._programs.clear()
-            self._programs[rows] = self._model.kernels.program(self._model.record_prediction(arrays))
+            self._programs[rows] = self._model.kernels.program(self._model.record_prediction(arrays, self._packed))
         return self._programs[rows]

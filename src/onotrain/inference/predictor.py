@@ -18,6 +18,7 @@ from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
 from onotrain.known_names import Precision
 from onotrain.nn import Model
+from onotrain.nn.layers.base import Packed
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
@@ -29,8 +30,8 @@ _BRIGHTEST = 2.0
 class _OfThread(threading.local):
     """Buffers of one pass, of each thread its own."""
 
-    def __init__(self, model: Model, normalization: Normalization, kernels: Kernels) -> None:
-        self.forward = ForwardPass(model, normalization, kernels)
+    def __init__(self, model: Model, normalization: Normalization, kernels: Kernels, packed: Packed) -> None:
+        self.forward = ForwardPass(model, normalization, kernels, packed)
 
 
 class Predictor:
@@ -44,7 +45,7 @@ class Predictor:
     metadata
         Of the network.
     parameters
-        Flat vector of its layout; kept, not copied.
+        Flat vector of its layout; kept, not copied, and never to change: predictions of a few rows pack it once.
     kernels
         Kernels of the network's dtype; default: the fastest of this machine, whose products are in this dtype.
 
@@ -65,7 +66,8 @@ class Predictor:
         self.model.bind(parameters)
         # Scaled targets may lie closer together than float32 tells apart in the units of the data.
         self.output = Outputs.of(metadata, self.model.dtype if metadata.codec.scaling is None else np.dtype(np.float64))
-        self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels)
+        packed: Packed = {}  # of all threads
+        self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels, packed)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, source: str, precision: Precision = "full") -> Predictor:

@@ -12,7 +12,7 @@ from onotrain._kernels.recording import PythonCall
 from onotrain.nn import losses
 from onotrain.nn.initializers import initialize
 from onotrain.nn.layers import Layer
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.base import Packed, Recorder
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value
@@ -176,16 +176,19 @@ class Model:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls
 
-    def record_prediction(self, arrays: _Arrays) -> list[Any]:
+    def record_prediction(self, arrays: _Arrays, packed: Packed | None = None) -> list[Any]:
         """Return the calls that compute the outputs of samples after training, without dropout, for a program.
 
         Parameters
         ----------
         arrays
             Those of ``plan.prediction`` by name, for some rows.
+        packed
+            Weights that were packed for other numbers of rows, to be used and added to, if parameters do not change
+            any more; None: they may, between two runs of the program.
         """
         calls: list[Any] = []
         for number, (layer, inputs, output) in enumerate(self.plan.nodes):
-            read = tuple(arrays[value(tensor)] for tensor in inputs)
-            layer.predict(Recorder(self.kernels, calls, number, read, arrays[value(output)], self._parameters[number]))
+            read, y = tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)]
+            layer.predict(Recorder(self.kernels, calls, number, read, y, self._parameters[number], packed=packed))
         return calls

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -16,12 +16,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from onotrain._kernels import Kernels
+from onotrain._kernels import Kernels, empty
 from onotrain._kernels.recording import PythonCall
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 
 Shape = tuple[int, ...]
+#: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
+Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -102,6 +104,8 @@ class Recorder:
     accumulate: bool = False
     #: Whether ranks on other cores read the gradients of parameters.
     shared: bool = False
+    #: Those of parameters that do not change any more, `pack` adds to them; None: parameters may change.
+    packed: Packed | None = None
 
     @property
     def x(self) -> np.ndarray:
@@ -112,6 +116,17 @@ class Recorder:
     def dx(self) -> np.ndarray | None:
         """The gradient by `x`."""
         return self.dinputs[0]
+
+    def pack(self, name: str) -> np.ndarray | None:
+        """Return a weight as `dense_predict` reads it fastest; None where that is as it lies, or it may change."""
+        weight, key = self.parameters[name], (self.index, name)
+        if self.packed is None or not self.kernels.packing_pays(len(self.x), weight):
+            return None
+        if key not in self.packed:
+            packed = empty((self.kernels.packed_size(weight),), weight.dtype)
+            self.kernels.pack_weight(weight, packed)
+            self.packed[key] = packed  # no earlier: another thread may find it
+        return self.packed[key]
 
     def call(self, what: str | Callable[..., Any], *arguments: Any) -> None:
         """Record a kernel, by its name, or a Python function, which divides the program, with its arguments.

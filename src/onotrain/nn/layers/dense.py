@@ -63,8 +63,8 @@ class Dense(Layer):
     def predict(self, r: Recorder) -> None:
         """``y`` without dropout."""
         r.call(
-            "dense_predict", r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
-            self.activation.negative_slope, r.y,
+            "dense_predict", r.x, r.parameters["weight"], r.pack("weight"), r.parameters.get("bias"),
+            self.activation.code, self.activation.negative_slope, r.y,
         )  # fmt: skip
 
     def outer_products(self) -> Mapping[str, Product]:

@@ -1,0 +1,132 @@
+"""Activations and dropout in front of which no dense layer stands.
+
+Dimensions: r rows of the batch on this rank, i inputs.
+"""
+
+from cython cimport floating
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+
+from onotrain._kernels.activated_rows cimport activate_rows, predict_rows
+from onotrain._kernels.activations cimport check_activation
+from onotrain._kernels.arrays cimport expect_shape, in_2d, out_2d
+from onotrain._kernels.philox cimport Draw, at, make_draw
+from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
+
+
+cdef struct Forward:
+    Py_ssize_t r
+    Py_ssize_t i
+    int activation
+    double negative_slope
+    Draw draw
+    void* slope
+    void* y
+
+
+cdef int run_elementwise_forward(const floating* x, const Forward* a, const Moment* now) noexcept nogil:
+    cdef Draw draw = at(a.draw, now.step)
+    cdef floating* slope = <floating*> a.slope
+    if a.r == 0 or a.i == 0:
+        return 0
+    memcpy(slope, x, a.r * a.i * sizeof(floating))
+    activate_rows(
+        a.r, a.i, a.i, NULL, a.activation, <floating> a.negative_slope, draw, 0, slope, <floating*> a.y
+    )
+    return 0
+
+
+def elementwise_forward(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    int activation,
+    double negative_slope,
+    double dropout,
+    uint64_t seed,
+    long long step,
+    long long layer,
+    long long first_row,
+    floating[:, ::1] slope not None,            # OUT (r, i)
+    floating[:, ::1] y not None,                # OUT (r, i)
+    bint record=False,
+):
+    """``y = dropout(activation(x))`` and ``slope = dy/dx``."""
+    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    cdef Draw draw = make_draw(dropout, seed, layer, first_row)
+    cdef Moment now = at_step(step)
+    cdef Forward a = Forward(r, i, activation, negative_slope, draw, out_2d(slope), out_2d(y))
+    check_activation(activation)
+    expect_shape("slope", slope, r, i)
+    expect_shape("y", y, r, i)
+    if record:
+        return recorded(<Kernel> run_elementwise_forward[floating], in_2d(x), &a, sizeof(a), (x, slope, y), "")
+    with nogil:
+        run_elementwise_forward(in_2d(x), &a, &now)
+
+
+cdef struct Backward:
+    Py_ssize_t n
+    const void* dy
+    void* dx
+
+
+cdef int run_elementwise_backward(
+    const floating* slope, const Backward* a, const Moment* now
+) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef const floating* dy = <const floating*> a.dy
+    cdef floating* dx = <floating*> a.dx
+    for c in range(a.n):
+        dx[c] = dy[c] * slope[c]
+    return 0
+
+
+def elementwise_backward(
+    const floating[:, ::1] slope not None,      # IN  (r, i)
+    const floating[:, ::1] dy not None,         # IN  (r, i)
+    floating[:, ::1] dx not None,               # OUT (r, i)
+    bint record=False,
+):
+    """``dx = dy * slope``."""
+    cdef Py_ssize_t r = slope.shape[0], i = slope.shape[1]
+    cdef Moment now = at_step(0)
+    cdef Backward a = Backward(r * i, in_2d(dy), out_2d(dx))
+    expect_shape("dy", dy, r, i)
+    expect_shape("dx", dx, r, i)
+    if record:
+        return recorded(<Kernel> run_elementwise_backward[floating], in_2d(slope), &a, sizeof(a), (slope, dy, dx), "")
+    with nogil:
+        run_elementwise_backward(in_2d(slope), &a, &now)
+
+
+cdef struct Prediction:
+    Py_ssize_t r
+    Py_ssize_t i
+    int activation
+    double negative_slope
+    void* y
+
+
+cdef int run_elementwise_predict(const floating* x, const Prediction* a, const Moment* now) noexcept nogil:
+    if a.r > 0 and a.i > 0:
+        memcpy(a.y, x, a.r * a.i * sizeof(floating))
+        predict_rows(a.r, a.i, a.i, NULL, a.activation, <floating> a.negative_slope, <floating*> a.y)
+    return 0
+
+
+def elementwise_predict(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    int activation,
+    double negative_slope,
+    floating[:, ::1] y not None,                # OUT (r, i)
+    bint record=False,
+):
+    """``y = activation(x)``."""
+    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    cdef Moment now = at_step(0)
+    cdef Prediction a = Prediction(r, i, activation, negative_slope, out_2d(y))
+    check_activation(activation)
+    expect_shape("y", y, r, i)
+    if record:
+        return recorded(<Kernel> run_elementwise_predict[floating], in_2d(x), &a, sizeof(a), (x, y), "")
+    with nogil:
+        run_elementwise_predict(in_2d(x), &a, &now)
