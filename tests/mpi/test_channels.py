@@ -10,7 +10,7 @@ import pytest
 
 from onotrain.errors import PlatformError
 from onotrain.parallel import collectives
-from onotrain.parallel.channels import LONGEST_PAUSE_S, SHORTEST_PAUSE_S, Arrivals, Endpoint, finish
+from onotrain.parallel.channels import BUSY_S, LONGEST_PAUSE_S, SHORTEST_PAUSE_S, Arrivals, Endpoint, finish
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi(min_size=2)
@@ -67,11 +67,15 @@ def test_headers_and_vectors_arrive_in_every_round(world: World, monkeypatch: py
 
 
 def test_a_rank_that_waits_leaves_the_core_to_others(world: World) -> None:
-    """It does nothing but sleep between looks, for an eighth of the time that it has waited, at most 10 ms.
+    """After 0.1 ms it sleeps between looks, for an eighth of the time that it has waited, at most 10 ms.
 
-    Time goes on by what is slept.  After a second of it the others are told to send.
+    Time goes on by what is slept, and 25 us with each look before.  After a second the others are told to send.
     """
-    time, pauses = [0.0], []
+    time, pauses, let_go = [0.0], [], []
+
+    def moment() -> None:
+        let_go.append(time[0])
+        time[0] += 25e-6
 
     def pause(seconds: float) -> None:
         pauses.append((time[0], seconds))
@@ -85,14 +89,15 @@ def test_a_rank_that_waits_leaves_the_core_to_others(world: World) -> None:
     if world.rank == 0:
         vectors = [np.zeros(4) for _ in range(world.size - 1)]
         end = leader(world, vectors, vectors)
-        arrivals = Arrivals(end.incoming, world.failures.check, now=lambda: time[0], sleep=pause)
+        arrivals = Arrivals(end.incoming, world.failures.check, now=lambda: time[0], let_go=moment, sleep=pause)
         for index in range(world.size - 1):
             arrivals.expect(index)
         arrived = arrivals.wait()
-        assert pauses[0] == (0.0, SHORTEST_PAUSE_S) and pauses[-1][1] == LONGEST_PAUSE_S
+        assert let_go == pytest.approx([0.0, 25e-6, 50e-6, 75e-6])
+        assert pauses[0] == (pytest.approx(BUSY_S), SHORTEST_PAUSE_S) and pauses[-1][1] == LONGEST_PAUSE_S
         for waited, seconds in pauses:
             assert seconds == min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, waited / 8))
-        assert sum(seconds for _, seconds in pauses) == pytest.approx(time[0])
+        assert sum(seconds for _, seconds in pauses) == pytest.approx(time[0] - BUSY_S)
         # Some 50 until pauses are at their longest, which they are after 80 ms.
         assert sum(waited < 1.0 for waited, _ in pauses) < 60 + 100
         while len(arrived) < world.size - 1:

@@ -6,6 +6,7 @@ requests are made once; nothing here knows what headers mean.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, sleep
 
@@ -15,7 +16,9 @@ from onotrain.parallel.collectives import chunks
 from onotrain.parallel.world import Comm, start_mpi
 
 _TAG = 1
-#: A rank that waits looks again after an eighth of the time that it has waited, within these bounds [s]: it is a little
+#: So long a rank that waits looks again at once, and only lets others go first: the shortest sleep takes as long [s].
+BUSY_S = 100e-6
+#: Then it looks again after an eighth of the time that it has waited, within these bounds [s]: it is a little
 #: late, and leaves the core to others.  To sleep and look costs up to 0.4 ms of a virtual machine's core, which has
 #: gone to sleep meanwhile, so that pauses of 4 ms would take a tenth of it.
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 50e-6, 10e-3
@@ -116,16 +119,16 @@ class Endpoint:
 
 
 class Arrivals:
-    """Messages that come in any order; whoever waits for one sleeps between looks.
+    """Messages that come in any order; whoever waits long for one sleeps between looks.
 
     Parameters
     ----------
     channels
         Incoming ones; in everything here they are counted from 0.
     while_waiting
-        Called before every sleep; what it raises ends the wait.
-    now, sleep
-        Time source and how to sleep [s].
+        Called between looks; what it raises ends the wait.
+    now, let_go, sleep
+        Time source, how to let others have the core for a moment, and how to sleep [s].
     """
 
     def __init__(
@@ -133,9 +136,11 @@ class Arrivals:
         channels: Sequence[Channel],
         while_waiting: Callable[[], None],
         now: Callable[[], float] = perf_counter,
+        let_go: Callable[[], None] = getattr(os, "sched_yield", lambda: None),  # noqa: B008 - macOS has none
         sleep: Callable[[float], None] = sleep,
     ) -> None:
-        self._channels, self._while_waiting, self._now, self._sleep = channels, while_waiting, now, sleep
+        self._channels, self._while_waiting = channels, while_waiting
+        self._now, self._let_go, self._sleep = now, let_go, sleep
         self._requests = [request for channel in channels for request in channel.requests]
         #: The channel of each request, and how many of its requests are not complete.
         self._channel_of = [index for index, channel in enumerate(channels) for _ in channel.requests]
@@ -154,7 +159,11 @@ class Arrivals:
         began = self._now()
         while not (complete := self._complete()):
             self._while_waiting()
-            self._sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, (self._now() - began) / 8)))
+            waited = self._now() - began
+            if waited < BUSY_S:
+                self._let_go()
+            else:
+                self._sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, waited / 8)))
         return complete
 
     def _complete(self) -> list[int]:
