@@ -11,16 +11,21 @@ INLINE int NAME(prefer_tiles)(ptrdiff_t r, ptrdiff_t i) {
 /* n in whole vectors. */
 INLINE ptrdiff_t NAME(filled)(ptrdiff_t n) { return (n + LANES - 1) / LANES * LANES; }
 
-/* A panel beside operands that are in the caches. */
+/* Panels beside operands that are in the caches. */
 static __attribute__((noinline)) void NAME(near_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t depth,
-                                                       const REAL *a, ptrdiff_t next_row, const REAL *b, ptrdiff_t next_b,
+                                                       const REAL *a, ptrdiff_t next_a, const REAL *b, ptrdiff_t next_b,
                                                        int mode, REAL *c, ptrdiff_t next_c) {
-    NAME(panel)(m, vectors, last, depth, a, next_row, b, next_b, mode, NOTHING, c, next_c);
+    NAME(panel)(m, vectors, last, depth, a, ALONG, next_a, b, next_b, mode, NOTHING, c, next_c);
 }
 
-/* c (m, n) = sum over q < depth of a[q] b[q]; ADD adds it to c, STREAM needs rows of c at multiples of a vector's size.
- * Row i of a begins at i * next_row. */
-INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
+static __attribute__((noinline)) void NAME(near_panel_across)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t depth,
+                                                              const REAL *a, ptrdiff_t next_a, const REAL *b,
+                                                              ptrdiff_t next_b, int mode, REAL *c, ptrdiff_t next_c) {
+    NAME(panel)(m, vectors, last, depth, a, ACROSS, next_a, b, next_b, mode, NOTHING, c, next_c);
+}
+
+/* c (m, n) = sum over q < depth of a[q] b[q]; ADD adds it to c, STREAM needs rows of c at multiples of a vector's size. */
+INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, const int along, ptrdiff_t next_a,
                                 const REAL *b, ptrdiff_t next_b, int mode, const int ahead, REAL *c, ptrdiff_t next_c) {
     _Alignas(64) REAL copy[TERMS * MOST_VECTORS * LANES];
     const int far = next_b * (ptrdiff_t) sizeof(REAL) >= FAR_BYTES && m > 2 * TILE_ROWS(MOST_VECTORS);
@@ -28,13 +33,18 @@ INLINE void NAME(outer_columns)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const
     for (ptrdiff_t j = 0; j < n; j += vectors * LANES) {
         vectors = next_vectors((n - j + LANES - 1) / LANES);
         const ptrdiff_t width = vectors * LANES, last = n - j < width ? n - j - (width - LANES) : LANES;
+        const REAL *columns = b + j;
+        ptrdiff_t next = next_b;
         if (far || last < LANES) {
-            NAME(copy_columns)(depth, vectors, last, b + j, next_b, copy);
-            NAME(near_panel)(m, vectors, last, depth, a, next_row, copy, width, mode, c + j, next_c);
-        } else if (ahead == NOTHING)
-            NAME(near_panel)(m, vectors, last, depth, a, next_row, b + j, next_b, mode, c + j, next_c);
+            NAME(copy_columns)(depth, vectors, last, columns, next_b, copy);
+            columns = copy, next = width;
+        }
+        if (!along)
+            NAME(near_panel_across)(m, vectors, last, depth, a, next_a, columns, next, mode, c + j, next_c);
+        else if (columns == copy || ahead == NOTHING)
+            NAME(near_panel)(m, vectors, last, depth, a, next_a, columns, next, mode, c + j, next_c);
         else
-            NAME(panel)(m, vectors, last, depth, a, next_row, b + j, next_b, mode, ahead, c + j, next_c);
+            NAME(panel)(m, vectors, last, depth, a, along, next_a, columns, next, mode, ahead, c + j, next_c);
     }
 }
 
@@ -60,7 +70,7 @@ static void NAME(x_weight_rows)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REA
                 const ptrdiff_t some = o - j < GROUP_COLUMNS ? o - j : GROUP_COLUMNS;
                 REAL *part = z + top * o + j;
                 if (p > 0) NAME(transpose)(rows, some, part, o, 0, block, width);
-                NAME(panel)(some, vectors, LANES, count, w + j * i + p, i, columns, width, p > 0 ? CONTINUE : SET, ROWS_OF_A,
+                NAME(panel)(some, vectors, LANES, count, w + j * i + p, ALONG, i, columns, width, p > 0 ? CONTINUE : SET, ROWS_OF_A,
                             block, width);
                 NAME(transpose)(some, rows, block, width, 0, part, o);
                 if (p + most >= i) follow(context, top, rows, j, some, part, o);
@@ -154,22 +164,15 @@ static inline void NAME(x_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const R
 /* dx (r, i) = dz (r, o) w (o, i). */
 static inline void NAME(dz_weight)(ptrdiff_t r, ptrdiff_t i, ptrdiff_t o, const REAL *dz, const REAL *w, REAL *dx) {
     for (ptrdiff_t q = 0; q == 0 || q < o; q += TERMS)
-        NAME(outer_columns)(r, i, o - q < TERMS ? o - q : TERMS, dz + q, o, w + q * i, i, q ? ADD : SET, ROWS_OF_B, dx, i);
+        NAME(outer_columns)(r, i, o - q < TERMS ? o - q : TERMS, dz + q, ALONG, o, w + q * i, i, q ? ADD : SET, ROWS_OF_B,
+                            dx, i);
 }
 
-/* c (m, n) = a (depth, m)^T b (depth, n) of at most BLOCK_ROWS rows and TERMS terms. */
-static void NAME(outer_block)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_a, const REAL *b,
-                              ptrdiff_t next_b, int mode, REAL *c, ptrdiff_t next_c) {
-    _Alignas(64) REAL rows[BLOCK_ROWS * TERMS];
-    NAME(transpose)(depth, m, a, next_a, 0, rows, depth);
-    NAME(outer_columns)(m, n, depth, rows, depth, b, next_b, mode, NOTHING, c, next_c);
-}
-
-/* outer_block with the columns of a along the vectors: c^T = b^T a, of at most BLOCK_ROWS columns. */
-static void NAME(outer_block_turned)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_a,
-                                     const REAL *b, ptrdiff_t next_b, int mode, REAL *c, ptrdiff_t next_c) {
+/* c (m, n) = a (depth, m)^T b (depth, n) with the columns of a along the vectors, of at most BLOCK_ROWS rows and columns. */
+static void NAME(outer_turned)(ptrdiff_t m, ptrdiff_t n, ptrdiff_t depth, const REAL *a, ptrdiff_t next_a, const REAL *b,
+                               ptrdiff_t next_b, int mode, REAL *c, ptrdiff_t next_c) {
     _Alignas(64) REAL block[BLOCK_ROWS * BLOCK_ROWS];
-    NAME(outer_block)(n, m, depth, b, next_b, a, next_a, SET, block, m);
+    NAME(outer_columns)(n, m, depth, b, ACROSS, next_b, a, next_a, SET, NOTHING, block, m);
     NAME(transpose)(n, m, block, m, mode == ADD, c, next_c);
 }
 
@@ -180,12 +183,11 @@ static inline void NAME(dz_x)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const REAL 
     for (ptrdiff_t q = 0; q == 0 || q < r; q += TERMS)
         for (ptrdiff_t j = 0; j < o; j += BLOCK_ROWS) {
             const ptrdiff_t some = o - j < BLOCK_ROWS ? o - j : BLOCK_ROWS, terms = r - q < TERMS ? r - q : TERMS;
-            const ptrdiff_t turned = NAME(filled)(some) * n * terms + TRANSPOSE_COST * n * (terms + some);
-            if (n <= BLOCK_ROWS && turned < NAME(filled)(n) * some * terms + TRANSPOSE_COST * some * terms)
-                NAME(outer_block_turned)(some, n, terms, dz + q * next_dz + j, next_dz, x + q * next_x, next_x,
-                                         q ? ADD : mode, dw + j * next_dw, next_dw);
+            const REAL *a = dz + q * next_dz + j, *b = x + q * next_x;
+            REAL *c = dw + j * next_dw;
+            if (n <= BLOCK_ROWS && NAME(filled)(some) * n * terms + TRANSPOSE_COST * n * some < NAME(filled)(n) * some * terms)
+                NAME(outer_turned)(some, n, terms, a, next_dz, b, next_x, q ? ADD : mode, c, next_dw);
             else
-                NAME(outer_block)(some, n, terms, dz + q * next_dz + j, next_dz, x + q * next_x, next_x, q ? ADD : mode,
-                                  dw + j * next_dw, next_dw);
+                NAME(outer_columns)(some, n, terms, a, ACROSS, next_dz, b, next_x, q ? ADD : mode, NOTHING, c, next_dw);
         }
 }

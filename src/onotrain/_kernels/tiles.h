@@ -58,6 +58,8 @@
 #endif
 /* What a product does to c. */
 enum { SET, ADD, CONTINUE, STREAM }; /* CONTINUE adds term by term, ADD their sum; STREAM sets c past the caches */
+/* How a lies in memory: the terms of a row are neighbours, or the rows of a term. */
+enum { ACROSS, ALONG };
 /* What a tile fetches for tiles to come: what is not in the caches yet. */
 enum { NOTHING, ROWS_OF_A, ROWS_OF_B };
 #define INLINE static inline __attribute__((always_inline))
@@ -154,12 +156,12 @@ INLINE void NAME(store_first)(REAL *p, NAME(vector) v, ptrdiff_t n) {
 
 /* Up to `height` rows of vectors of c, of the last of which the first `last` lanes count. */
 INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrdiff_t last, ptrdiff_t depth, const REAL *a,
-                       ptrdiff_t next_row, const REAL *b, ptrdiff_t next_b, int mode, const int ahead, ptrdiff_t number,
-                       REAL *c, ptrdiff_t next_c) {
+                       const int along, ptrdiff_t next_a, const REAL *b, ptrdiff_t next_b, int mode, const int ahead,
+                       ptrdiff_t number, REAL *c, ptrdiff_t next_c) {
     const ptrdiff_t line = 64 / sizeof(REAL);
     NAME(vector) sum[MOST_TILE_ROWS][MOST_VECTORS] = {{{0}}};
     const REAL *pa[MOST_TILE_ROWS];
-    UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) if (i < height) pa[i] = a + (i < rows ? i : rows - 1) * next_row;
+    UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) if (i < height) pa[i] = a + (i < rows ? i : rows - 1) * (along ? next_a : 1);
     if (mode == CONTINUE)
         UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
             if (i >= height || i >= rows) break;
@@ -169,13 +171,13 @@ INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrd
                                                                  : NAME(load_first)(c + i * next_c + j * LANES, last);
         }
     _Pragma("GCC unroll 2") for (ptrdiff_t q = 0; q < depth; q++, b += next_b) {
-        if (ahead == ROWS_OF_A) __builtin_prefetch(a + (height + q % line) * next_row + q / line * line, 0, 2);
+        if (ahead == ROWS_OF_A) __builtin_prefetch(a + (height + q % line) * next_a + q / line * line, 0, 2);
         if (ahead == ROWS_OF_B) __builtin_prefetch(b + (vectors + number % vectors) * LANES, 0, 2);
         NAME(vector) v[MOST_VECTORS];
         UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) v[j] = NAME(load)(b + j * LANES);
         UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
             if (i >= height) break;
-            const REAL factor = pa[i][q];
+            const REAL factor = pa[i][along ? q : q * next_a];
             UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) sum[i][j] += factor * v[j];
         }
     }
@@ -195,7 +197,7 @@ INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrd
 }
 
 #define TILE(height, count, ahead) \
-    NAME(tile)(m - i, height, count, last, depth, a + i * next_row, next_row, b, next_b, mode, ahead, \
+    NAME(tile)(m - i, height, count, last, depth, a + i * (along ? next_a : 1), along, next_a, b, next_b, mode, ahead, \
                i / TILE_ROWS(count), c + i * next_c, next_c)
 
 /* A tile of the last m rows, fewer than a whole one has, as low as it can be. */
@@ -209,8 +211,8 @@ INLINE void NAME(tile)(ptrdiff_t rows, const int height, const int vectors, ptrd
         } \
         break
 static __attribute__((noinline)) void NAME(last_rows)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t depth,
-                                                      const REAL *a, ptrdiff_t next_row, const REAL *b, ptrdiff_t next_b,
-                                                      int mode, REAL *c, ptrdiff_t next_c) {
+                                                      const REAL *a, const int along, ptrdiff_t next_a, const REAL *b,
+                                                      ptrdiff_t next_b, int mode, REAL *c, ptrdiff_t next_c) {
     const ptrdiff_t i = 0;
     switch (vectors) {
         LAST_ROWS(1);
@@ -227,8 +229,9 @@ static __attribute__((noinline)) void NAME(last_rows)(ptrdiff_t m, int vectors, 
     case count: \
         for (; i + TILE_ROWS(count) <= m; i += TILE_ROWS(count)) TILE(TILE_ROWS(count), count, ahead); \
         break
-INLINE void NAME(panel)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t depth, const REAL *a, ptrdiff_t next_row,
-                        const REAL *b, ptrdiff_t next_b, int mode, const int ahead, REAL *c, ptrdiff_t next_c) {
+INLINE void NAME(panel)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t depth, const REAL *a, const int along,
+                        ptrdiff_t next_a, const REAL *b, ptrdiff_t next_b, int mode, const int ahead, REAL *c,
+                        ptrdiff_t next_c) {
     ptrdiff_t i = 0;
     switch (vectors) {
         PANEL(1);
@@ -238,7 +241,8 @@ INLINE void NAME(panel)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t dept
 #endif
     }
     if (i < m)
-        NAME(last_rows)(m - i, vectors, last, depth, a + i * next_row, next_row, b, next_b, mode, c + i * next_c, next_c);
+        NAME(last_rows)(m - i, vectors, last, depth, a + i * (along ? next_a : 1), along, next_a, b, next_b, mode,
+                        c + i * next_c, next_c);
 }
 #undef PANEL
 #undef TILE
