@@ -165,7 +165,7 @@ def test_a_direction_may_go_to_a_gradient_row(kernels, rng, n):
 
 
 @pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("k", [1, 2, 5, 16, 33])  # many rows are those of a batch: the gradient of a bias
 def test_gradients_are_summed_in_their_order(kernels, rng, n, k):
     grads = gradient_rows(rng, kernels.dtype, k, n)
     expected = grads[0].copy()
@@ -181,12 +181,13 @@ def test_gradients_are_summed_in_their_order(kernels, rng, n, k):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_compiled_build_gives_the_same_bits(dtype, name):
+@pytest.mark.parametrize("rows", [3, 40])
+def test_every_compiled_build_gives_the_same_bits(dtype, name, rows):
     rule, results = update_rule(name, weight_decay=DECAY, decoupled=False), []
     for build in COMPILED:
         rng = np.random.default_rng(5)
         kernels = _kernels.load(dtype, build)
-        param, grads = normal(rng, kernels.dtype, 517), gradient_rows(rng, kernels.dtype, 3, 517)
+        param, grads = normal(rng, kernels.dtype, 517), gradient_rows(rng, kernels.dtype, rows, 517)
         state = some_state(rng, rule, kernels.dtype, 517)
         squares = apply(kernels, rule, grads, state, param, number=3, scale=0.7)
         results.append((squares, param, *state))

@@ -1,4 +1,4 @@
-/* The three products of a dense layer.  A part of tiles.h, which includes it once for each element type.
+/* The three products of a dense layer, and sums of columns.  A part of tiles.h, which includes it once for each element type.
  *
  * Dimensions: r rows of the batch, i inputs, o outputs, n some of the inputs.
  */
@@ -191,3 +191,24 @@ static inline void NAME(dz_x)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const REAL 
                 NAME(outer_columns)(some, n, terms, a, ACROSS, next_dz, b, next_x, q ? ADD : mode, NOTHING, c, next_dw);
         }
 }
+
+/* sums (n) = row 0 + row 1 + ... of x (r, n), in this order. */
+#define SUM_COLUMNS(count) \
+    for (; n - j >= (count) * LANES; j += (count) * LANES) { \
+        NAME(vector) sum[count]; \
+        UNROLL for (int v = 0; v < count; v++) sum[v] = NAME(load)(x + j + v * LANES); \
+        for (ptrdiff_t i = 1; i < r; i++) \
+            UNROLL for (int v = 0; v < count; v++) sum[v] += NAME(load)(x + i * next_x + j + v * LANES); \
+        UNROLL for (int v = 0; v < count; v++) NAME(store)(sums + j + v * LANES, sum[v]); \
+    }
+static void NAME(column_sums)(ptrdiff_t r, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, REAL *sums) {
+    ptrdiff_t j = 0;
+    SUM_COLUMNS(8) /* side by side, for each addition waits for the one before */
+    SUM_COLUMNS(4)
+    SUM_COLUMNS(1)
+    if (j == n) return;
+    NAME(vector) sum = NAME(load_first)(x + j, n - j);
+    for (ptrdiff_t i = 1; i < r; i++) sum += NAME(load_first)(x + i * next_x + j, n - j);
+    NAME(store_first)(sums + j, sum, n - j);
+}
+#undef SUM_COLUMNS

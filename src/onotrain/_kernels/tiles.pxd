@@ -38,6 +38,19 @@ cdef extern from "tiles.h" nogil:
         Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
         Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
 
+    void column_sums_float(Py_ssize_t r, Py_ssize_t n, const float* x, Py_ssize_t next_x, float* sums)
+    void column_sums_double(Py_ssize_t r, Py_ssize_t n, const double* x, Py_ssize_t next_x, double* sums)
+
+
+cdef inline void column_sums(
+    Py_ssize_t r, Py_ssize_t n, const floating* x, Py_ssize_t next_x, floating* sums
+) noexcept nogil:
+    """``sums (n,) = row 0 + row 1 + ...`` of ``x (r, n)``, in this order."""
+    if floating is float:
+        column_sums_float(r, n, x, next_x, sums)
+    else:
+        column_sums_double(r, n, x, next_x, sums)
+
 
 cdef inline bint prefer_tiles(Py_ssize_t r, Py_ssize_t i, const floating* x) noexcept nogil:
     """Whether tiles are faster than BLAS for r rows of x and weights of i inputs."""

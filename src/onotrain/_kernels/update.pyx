@@ -17,13 +17,15 @@ from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, total_of_squares
 from onotrain._kernels.program cimport WRONG_VALUE, Kernel, Moment, at_step, recorded
 from onotrain._kernels.rules cimport MOST_SCALARS, SUM, Rule, Step, apply, rule_of
-from onotrain._kernels.tiles cimport SET, dz_x_tiles
+from onotrain._kernels.tiles cimport SET, column_sums, dz_x_tiles
 from onotrain._kernels.vectors cimport (
     VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, stream, vector_boundary,
 )
 
 cdef enum:
     BLOCK = 128
+    # So many rows, as the gradient of a bias has, are summed before the rule is applied, many columns side by side.
+    MANY_ROWS = 16
     # Of a weight's gradient: as many outputs as its tiles like, and a share of the second-level cache.
     BLOCK_OUTPUTS = 128
     BLOCK_INPUTS = 1024
@@ -105,7 +107,9 @@ cdef int run_update(const floating* rows, const Update* u, const Moment* now) no
         for index in range(u.own):
             step.scalars[index] = scalars[COMMON_SCALARS + index]
     rounding = flush_subnormals()
-    if x == NULL:
+    if x == NULL and step.k >= MANY_ROWS:
+        u.squares[0] = run_sums(step, u.n, rows, a, b, p, out)
+    elif x == NULL:
         u.squares[0] = run(&step, u.n, rows, a, b, p, out)
     else:
         u.squares[0] = run_products(step, u.i, u.o, rows, x, a, b, p, out)
@@ -247,6 +251,22 @@ cdef void apply_to_rest(
     copy(n, first, a)
     copy(n, second, b)
     copy(n, result, out)
+
+
+cdef double run_sums(
+    Step step, Py_ssize_t n, const floating* rows, floating* a, floating* b, const floating* p, floating* out
+) noexcept nogil:
+    """Apply the rule for the sum of many rows."""
+    cdef floating[BLOCK] gradient
+    cdef double squares = 0
+    cdef Py_ssize_t k = step.k, start = 0, count
+    step.k = 1
+    while start < n:
+        count = min(<Py_ssize_t> BLOCK, n - start)
+        column_sums(k, count, rows + start, step.stride, gradient)
+        squares += run(&step, count, gradient, at(a, start), at(b, start), at_in(p, start), out + start)
+        start += count
+    return squares
 
 
 cdef double run_products(
