@@ -79,9 +79,10 @@ def peers_table(results: Sequence[Result]) -> str:
 
 
 def _shown(result: Result, name: str, median: float) -> str:
-    """Return a side's median and score, and its number of pairs if it was left out of the last ones."""
+    """Return a side's median and score, and its number of pairs if it was left out of some, or failed."""
     pairs = len(result.beside.get(name, result.ours))
-    fewer = f", {pairs} pair{'s' * (pairs > 1)}" if pairs < len(result.ours) else ""
+    failed = " without a failure" if name in result.absent else ""
+    fewer = f", {pairs} pair{'s' * (pairs > 1)}{failed}" if pairs < len(result.ours) else ""
     return f"{number(median)} ({score_text(result.score(name))}{fewer})"
 
 

@@ -150,11 +150,12 @@ def test_a_sequence_of_steps_against_the_published_formulas(double_kernels, rng,
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_a_direction_may_go_to_a_gradient_row(kernels, rng, n):
+@pytest.mark.parametrize("k", [2, 17])
+def test_a_direction_may_go_to_a_gradient_row(kernels, rng, n, k):
     """As the optimiser does; parameters are only read."""
     rule = Lamb(name="lamb", weight_decay=DECAY)
     param, state = normal(rng, kernels.dtype, n), some_state(rng, rule, kernels.dtype, n)
-    grads = gradient_rows(rng, kernels.dtype, 2, n)
+    grads = gradient_rows(rng, kernels.dtype, k, n)
     before, expected = param.copy(), unset(kernels.dtype, n)
     param.flags.writeable = False
     other_state = [s.copy() for s in state]
@@ -206,9 +207,10 @@ def at_a_cache_line(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @pytest.mark.parametrize("n", [65_536, 70_009])
-def test_what_is_written_past_the_caches_is_the_same(kernels, rng, name, n):
+@pytest.mark.parametrize("k", [2, 17])
+def test_what_is_written_past_the_caches_is_the_same(kernels, rng, name, n, k):
     rule = update_rule(name, weight_decay=DECAY)
-    grads = gradient_rows(rng, kernels.dtype, 2, n)
+    grads = gradient_rows(rng, kernels.dtype, k, n)
     start = [normal(rng, kernels.dtype, n), *some_state(rng, rule, kernels.dtype, n)]
     results = []
     for shared in (True, False):

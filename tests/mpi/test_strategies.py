@@ -106,10 +106,10 @@ def test_overlap_does_not_change_a_bit(
     layers = [(f"dense_{n}/{name}", shape) for n in range(4) for name, shape in (("weight", (40, 40)), ("bias", (40,)))]
     layout = ParameterLayout(layers, "float32")
     base, ends, sends = config("allreduce", optimizer, clip).to_mapping(), [], watch_sends(monkeypatch)
-    for bucket_mib, buckets in ((0, 1), (1e-6, 4), (0.01, 2)):
+    for bucket_mib, buckets in ((0, 1), (1e-6, 4), (0.01, 2), (1.0, 1)):
         made = Config.from_mapping(changed(base, strategy={**STRATEGIES["allreduce"], "bucket_mib": bucket_mib}))
         run = builders.strategy(made, nodes, layout)
-        assert (run.gradient_ready is None) == (bucket_mib == 0)
+        assert (run.gradient_ready is None) == (buckets == 1)
         if nodes.rank == 0:
             run.replica.parameters[:] = start(layout)
         run.replica.broadcast()

@@ -170,6 +170,21 @@ def test_weights_are_packed_once_for_all_numbers_of_rows() -> None:
     assert packed == [each.parameters["weight"].shape for each in predictor.model.layers if each.parameters]
 
 
+def test_nothing_is_packed_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, x = network("multiclass"), samples(1)
+    kernels = _kernels.load("float32", "baseline")
+    expected = Predictor(plain.metadata, plain.parameters, kernels).predict(x)
+    monkeypatch.setattr("onotrain.nn.layers.base.available_bytes", lambda: 0)
+    monkeypatch.setattr(kernels, "pack_weight", None)
+    np.testing.assert_array_equal(Predictor(plain.metadata, plain.parameters, kernels).predict(x), expected)
+
+
+def test_parameters_are_read_only() -> None:
+    """A weight that was packed would go on as it was."""
+    with pytest.raises(ValueError, match="read-only"):
+        network("multiclass").parameters[0] = 1.0
+
+
 def test_load_starts_no_mpi(tmp_path: Path) -> None:
     path = networks.save(tmp_path / "net.h5", networks.example("multiclass"))
     x = samples(3)

@@ -201,7 +201,7 @@ static inline void NAME(dz_x)(ptrdiff_t r, ptrdiff_t n, ptrdiff_t o, const REAL 
             UNROLL for (int v = 0; v < count; v++) sum[v] += NAME(load)(x + i * next_x + j + v * LANES); \
         UNROLL for (int v = 0; v < count; v++) NAME(store)(sums + j + v * LANES, sum[v]); \
     }
-static void NAME(column_sums)(ptrdiff_t r, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, REAL *sums) {
+static inline void NAME(column_sums)(ptrdiff_t r, ptrdiff_t n, const REAL *x, ptrdiff_t next_x, REAL *sums) {
     ptrdiff_t j = 0;
     SUM_COLUMNS(8) /* side by side, for each addition waits for the one before */
     SUM_COLUMNS(4)

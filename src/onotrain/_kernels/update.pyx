@@ -24,7 +24,8 @@ from onotrain._kernels.vectors cimport (
 
 cdef enum:
     BLOCK = 128
-    # So many rows, as the gradient of a bias has, are summed before the rule is applied, many columns side by side.
+    # So many rows, as the gradient of a bias has, or that of many ranks, are summed before the rule is applied, many
+    # columns side by side.
     MANY_ROWS = 16
     # Of a weight's gradient: as many outputs as its tiles like, and a share of the second-level cache.
     BLOCK_OUTPUTS = 128

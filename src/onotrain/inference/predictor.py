@@ -45,7 +45,8 @@ class Predictor:
     metadata
         Of the network.
     parameters
-        Flat vector of its layout; kept, not copied, and never to change: predictions of a few rows pack it once.
+        Flat vector of its layout; kept, not copied, and not to change from now on: predictions pack weights once where
+        that pays.
     kernels
         Kernels of the network's dtype; default: the fastest of this machine, whose products are in this dtype.
 
@@ -60,10 +61,12 @@ class Predictor:
 
     def __init__(self, metadata: ModelMetadata, parameters: np.ndarray, kernels: Kernels | None = None) -> None:
         self.metadata = metadata
-        self.parameters = parameters
+        #: Read only.
+        self.parameters = parameters.view()
+        self.parameters.flags.writeable = False
         self.kernels = _kernels.load(metadata.config.training.dtype) if kernels is None else kernels
         self.model = metadata.model(self.kernels)
-        self.model.bind(parameters)
+        self.model.bind(self.parameters)
         # Scaled targets may lie closer together than float32 tells apart in the units of the data.
         self.output = Outputs.of(metadata, self.model.dtype if metadata.codec.scaling is None else np.dtype(np.float64))
         packed: Packed = {}  # of all threads

@@ -20,11 +20,14 @@ from onotrain._kernels import Kernels, empty
 from onotrain._kernels.recording import PythonCall
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
+from onotrain.memory import available_bytes
 
 Shape = tuple[int, ...]
 #: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
 Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
+#: So many ranks of a node may pack a weight at the same time.
+MOST_RANKS = 64
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,18 @@ class Recorder:
         return self.dinputs[0]
 
     def pack(self, name: str) -> np.ndarray | None:
-        """Return a weight as `dense_predict` reads it fastest; None where that is as it lies, or it may change."""
+        """Return a weight as `dense_predict` reads it fastest; None where that is as it lies, or it may change.
+
+        None, too, where memory is short: bits are the same either way, so every rank may decide for itself.
+        """
         weight, key = self.parameters[name], (self.index, name)
         if self.packed is None or not self.kernels.packing_pays(len(self.x), weight):
             return None
         if key not in self.packed:
-            packed = empty((self.kernels.packed_size(weight),), weight.dtype)
+            size = self.kernels.packed_size(weight)
+            if size * weight.itemsize > available_bytes() // MOST_RANKS:
+                return None
+            packed = empty((size,), weight.dtype)
             self.kernels.pack_weight(weight, packed)
             self.packed[key] = packed  # no earlier: another thread may find it
         return self.packed[key]
