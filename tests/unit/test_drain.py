@@ -46,7 +46,7 @@ def test_without_a_reason_nothing_happens() -> None:
     one = drain()
     assert one.note_push(statistics()) and one.note_update(3.0) == 3.0
     one.note_request(statistics())
-    one.name_stop_batch(7)
+    one.name_stop_batch(lambda: 7)
     assert one.agree(6, 3.0) == 3.0
     assert one.stop_batch == 0 and not one.diverged
     total = statistics()
@@ -67,9 +67,9 @@ def test_rank_0_names_the_first_batch_that_all_can_hear_of_in_time(why: str, ove
         assert not one.note_push(statistics(math.nan))
     else:
         assert one.note_update(math.inf) == 0.0
-    one.name_stop_batch(7)
+    one.name_stop_batch(lambda: 7)
     assert one.stop_batch == 7 + overlap
-    one.name_stop_batch(9)
+    one.name_stop_batch(lambda: 9)
     assert one.stop_batch == 7 + overlap
 
 
@@ -78,7 +78,7 @@ def test_other_servers_wait_for_rank_0_to_name_it() -> None:
     servers = Sum(0.5, 0.0, 0.0, 9.0)
     one = drain(servers=servers, rank=1)
     one.note_request(statistics(stop=True))
-    one.name_stop_batch(7)
+    one.name_stop_batch(lambda: 7)
     assert one.stop_batch == 0
     assert one.agree(6, 0.25) == 0.75
     assert one.stop_batch == 9
@@ -91,7 +91,7 @@ def test_rank_0_learns_of_what_others_have_found(requests: float, divergences: f
     one = drain(0.0, requests, divergences, 0.0)
     one.agree(6, 1.0)
     assert one.diverged == bool(divergences)
-    one.name_stop_batch(8)
+    one.name_stop_batch(lambda: 8)
     assert one.stop_batch == 8
 
 
@@ -102,7 +102,7 @@ def test_synchronous_servers_stop_at_the_very_batch(rank: int, others: tuple[flo
     one = drain(*others, rank=rank, synchronous=True)
     if not others:
         one.note_request(statistics(stop=True))
-    one.name_stop_batch(6)
+    one.name_stop_batch(lambda: 6)
     assert one.stop_batch == 0
     one.agree(6, 1.0)
     assert one.stop_batch == 6
@@ -117,7 +117,7 @@ def test_the_synchronization_point_tells_all_why() -> None:
     assert total.loss_sum == math.inf and math.isnan(total.gradient_squares) and total.stop
     assert total.values[2] == 1.0
     one.reset()
-    one.name_stop_batch(7)
+    one.name_stop_batch(lambda: 7)
     total = statistics()
     one.conclude(total)
     assert one.stop_batch == 0 and total.finite and not total.stop

@@ -58,7 +58,7 @@ def test_a_batch_is_complete_when_the_slowest_has_pushed_it() -> None:
         workers.push(worker, 11, 0)
     workers.release(0)
     workers.push(2, 12, 0)
-    assert not workers.complete(11) and workers.batch_ahead == 13
+    assert not workers.complete(11) and workers.batch_ahead() == 13
     workers.push(1, 11, 0)
     assert workers.complete(11) and not workers.complete(12)
 
@@ -119,5 +119,5 @@ def test_staleness_in_every_schedule(
         for other in released:
             sent[other].append(version)
         working |= set(released)
-        assert made.batch_ahead == first + max(pushed)
+        assert made.batch_ahead() == first + max(pushed)
         assert made.complete(first + min(pushed) - 1) and not made.complete(first + min(pushed))

@@ -15,6 +15,7 @@ A synchronous server has replied to nobody when all have pushed a batch: that on
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -69,16 +70,16 @@ class Drain:
         self.diverged = True
         return 0.0
 
-    def name_stop_batch(self, batch_ahead: int) -> None:
+    def name_stop_batch(self, batch_ahead: Callable[[], int]) -> None:
         """Name the stop batch, if there is a reason for one: rank 0, where there is none yet.
 
         Parameters
         ----------
         batch_ahead
-            The first one that no worker has pushed.
+            Gives the first one that no worker has pushed.
         """
         if (self._stop_requested or self.diverged) and self._names and not self.stop_batch:
-            self.stop_batch = batch_ahead + self._overlap
+            self.stop_batch = batch_ahead() + self._overlap
 
     def agree(self, batch: int, squares: float) -> float:
         """Let all servers know what each has found, when all workers have pushed `batch`.  *Collective* over them.

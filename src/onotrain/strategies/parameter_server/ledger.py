@@ -72,9 +72,8 @@ class WorkerLedger:
         """Return whether all workers have pushed `batch`."""
         return self._batches_before + min(self._clocks.steps) >= batch
 
-    @property
     def batch_ahead(self) -> int:
-        """The batch after the last one that any worker has pushed."""
+        """Return the batch after the last one that any worker has pushed."""
         return self._batches_before + max(self._clocks.steps) + 1
 
     def report(self) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class Server(Participant):
             squares = self._drain.note_update(self._shard.update(self._pump.gradients, learning_rate, number))
         statistics.gradient_squares = self._drain.agree(number, squares)
         self._drain.name_stop_batch(self._ledger.batch_ahead)
-        self._release()
+        if self.roles.synchronous:
+            self._release()
         if self.roles.rank > 0:
             statistics.clear()
         if synchronize or self._drain.stop_batch == number:
