@@ -37,7 +37,6 @@ cdef extern from "tiles.h" nogil:
     void dz_x_double(
         Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
         Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
-
     void column_sums_float(Py_ssize_t r, Py_ssize_t n, const float* x, Py_ssize_t next_x, float* sums)
     void column_sums_double(Py_ssize_t r, Py_ssize_t n, const double* x, Py_ssize_t next_x, double* sums)
 

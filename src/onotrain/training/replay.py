@@ -79,10 +79,12 @@ class Replay:
         recorded.update.prepare(learning_rates, step + 1)
         made = program.run(step, position, steps, samples, seconds if self._world.node.rank == 0 else math.inf)
         recorded.account()
+        ahead = self._ahead
         if made < steps:
-            self._ahead = min(MOST_STEPS, made + made // 4)
-        elif steps == self._ahead:  # else something is due, such as the end of an epoch: that says nothing of the time
-            self._ahead = min(MOST_STEPS, 2 * steps)
+            ahead = made + made // 4
+        elif steps == ahead:  # else something is due, such as the end of an epoch: that says nothing of the time
+            ahead = 2 * steps
+        self._ahead = min(MOST_STEPS, ahead)
         return recorded.totals[:made]
 
     def _of(self, samples: int) -> tuple[RecordedStep, Program] | None:
