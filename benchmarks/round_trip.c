@@ -24,8 +24,11 @@ static void pin(int core) {
 }
 
 static void wait_for(int64_t value) {
-    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != value)
-        ;
+    while (__atomic_load_n(&turn, __ATOMIC_ACQUIRE) != value) {
+#if defined(__x86_64__)
+        __builtin_ia32_pause(); /* as in a barrier */
+#endif
+    }
 }
 
 static void *answer(void *unused) {
