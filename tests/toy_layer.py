@@ -77,12 +77,56 @@ class WholeOptions(NormOptions):
 
 
 class Whole(Norm):
-    """The same, of which ranks share the gradient."""
+    """The same, with a gradient that is no product."""
 
     Options = WholeOptions
 
     def outer_products(self):
         return {}
+
+
+class CentreOptions(NormOptions):
+    kind = "centre"
+
+
+class Centre(Norm):
+    """``y = gain (x - mean of x over the batch)``."""
+
+    Options = CentreOptions
+
+    def __init__(self, options, shape, defaults):
+        super().__init__(options, shape, defaults)
+        self.batch_sums = {"values": shape[0], "gradients": shape[0]}
+
+    def forward(self, r):
+        r.call(self._copy, r.x, r.batch_sums["values"].mine)
+        r.call(self._centre, r.x, r.parameters["gain"], r.exchange("values"), r.samples, r.saved["normal"], r.y)
+
+    def _copy(self, x, y):
+        y[:] = x
+
+    def _centre(self, x, gain, sums, samples, normal, y):
+        normal[:] = x - sums.sum(axis=0) / samples
+        np.multiply(normal, gain, out=y)
+
+    def backward(self, r):
+        normal, gain, dy = r.saved["normal"], r.parameters["gain"], r.dy
+        r.call(self._weigh, dy, gain, r.batch_sums["gradients"].mine)
+        sums = r.exchange("gradients")
+        r.call(self._backwards, gain, normal, dy, sums, r.samples, r.accumulate, r.dx, r.gradients["gain"])
+
+    def _weigh(self, dy, gain, out):
+        np.multiply(dy, gain, out=out)
+
+    def _backwards(self, gain, normal, dy, sums, samples, accumulate, dx, dgain):
+        if dx is not None:
+            dx[:] = dy * gain - sums.sum(axis=0) / samples
+        normal *= dy
+        if dgain is not None:
+            dgain[:] = normal.sum(axis=0) + (dgain if accumulate else 0.0)
+
+    def predict(self, r):
+        r.call(np.multiply, r.x, r.parameters["gain"], r.y)
 
 
 class LostOptions(LayerOptions):
@@ -100,6 +144,7 @@ ENTRY_POINTS = """
 [onotrain.layers]
 norm = toy:Norm
 whole = toy:Whole
+centre = toy:Centre
 lost = toy:Lost
 dense = toy:Norm
 other = toy:Norm
@@ -117,6 +162,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 #: Those that make the updates of one rank, however many there are.
 ALIKE = ("allreduce", "gradients", "flat", "local", "server", "switch")
+#: Those whose ranks compute each batch together, as layers see it that sum over the batch.
+TOGETHER = ("allreduce", "gradients", "flat", "server", "switch")
 
 
 def install(folder: Path) -> None:
@@ -144,7 +191,7 @@ def configuration(kind: str, strategy: dict[str, Any], **training: Any) -> dict[
 def main(folder: str) -> None:
     """Train with every kind and strategy that the ranks suffice for."""
     world, found = World.connect(), {}
-    for kind in ("norm", "whole"):
+    for kind in ("norm", "whole", "centre"):
         for name, strategy in STRATEGIES.items():
             if world.size == 1 and (strategy["name"] == "parameter_server" or name == "switch"):
                 continue

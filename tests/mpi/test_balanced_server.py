@@ -55,24 +55,24 @@ class Watched:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.positions: list[tuple[int, int]] = []
         self.rows: list[int] = []
-        self.weights: list[tuple[int, float]] = []
+        self.averaged: list[tuple[int, int]] = []
         self.synchronized: list[int] = []
-        weight, exchange = LocalSlices.weight, LocalSlices.exchange
+        averaged, exchange = LocalSlices.averaged, LocalSlices.exchange
 
         def fetched(epoch: int, part: Batch, x: Any, targets: Any) -> None:
             self.positions += [(epoch, position) for position in range(part.begin, part.end)]
             self.rows.append(len(part))
 
-        def weighed(slices: LocalSlices, samples: int) -> float:
-            self.weights.append((len(slices.local(Batch(0, samples))), weight(slices, samples)))
-            return self.weights[-1][1]
+        def noted(slices: LocalSlices, samples: int) -> int:
+            self.averaged.append((len(slices.local(Batch(0, samples))), averaged(slices, samples)))
+            return self.averaged[-1][1]
 
         def exchanged(slices: LocalSlices) -> None:
             self.synchronized.append(len(self.rows))
             exchange(slices)
 
         watch(monkeypatch, fetched)
-        monkeypatch.setattr(LocalSlices, "weight", weighed)
+        monkeypatch.setattr(LocalSlices, "averaged", noted)
         monkeypatch.setattr(LocalSlices, "exchange", exchanged)
 
 
@@ -101,9 +101,9 @@ def test_each_sample_is_seen_once_an_epoch(
     else:
         assert set(watched.rows) == {0}
     if options["staleness"] == 0:
-        assert {value for _, value in watched.weights} == {1 / BATCH, 1 / (SAMPLES % BATCH)}
+        assert {value for _, value in watched.averaged} == {BATCH, SAMPLES % BATCH}
     else:
-        assert all(value == 1 / max(1, rows) for rows, value in watched.weights)
+        assert all(value == max(1, rows) for rows, value in watched.averaged)
     for record in records(place / "run"):
         assert record["rows"] == fair(workers)
         bound = options["staleness"]

@@ -49,7 +49,7 @@ def train(world: World, model: Model, strategy: Any, sizes: list[int]) -> list[t
         x = model.rows(begin, end)
         x[:] = features[begin:end]
         statistics.clear()
-        calls = model.record(x, classes[begin:end], 1.0 / samples, statistics.losses, seed=7, begin=begin)
+        calls = model.record(x, classes[begin:end], samples, statistics.losses, seed=7, begin=begin)
         model.kernels.program(calls).run(number)
         strategy.step(0.01, number, samples, statistics, synchronize=False)
         all_statistics.append(tuple(statistics.values))

@@ -44,26 +44,32 @@ def trained(folder: Path, site: Mapping[str, str], ranks: int) -> dict[str, dict
 
 
 def test_it_trains_with_every_strategy_on_any_number_of_ranks(tmp_path: Path, site: Mapping[str, str]) -> None:
-    """As on one rank where updates are the same; of shared activations every bit."""
+    """As on one rank where updates are the same; of shared activations every bit.
+
+    So of gradients that are products, of others, and of sums over the batch.
+    """
     found = {ranks: trained(tmp_path, site, ranks) for ranks in (1, 2, 3)}
-    expected = found[1]["norm allreduce"]
-    assert expected["validation_accuracy"] > 0.7
+    expected = {kind: found[1][f"{kind} allreduce"] for kind in ("norm", "whole", "centre")}
+    assert expected["norm"]["validation_accuracy"] > 0.7
     for ranks, results in found.items():
-        assert len(results) == 2 * (len(toy_layer.STRATEGIES) if ranks > 1 else 4)
+        assert len(results) == 3 * (len(toy_layer.STRATEGIES) if ranks > 1 else 4)
         for name, result in results.items():
+            kind, strategy = name.split()
+            alike = toy_layer.ALIKE if kind != "centre" else toy_layer.TOGETHER
             # One worker makes the updates of one rank, however late they are.
-            if name.split()[1] in toy_layer.ALIKE or ranks == 2:
-                assert result["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-9), (ranks, name)
-            assert result["validation_accuracy"] > 0.6, (ranks, name)
-    shared = {results["norm allreduce"]["parameters_sha256"] for results in found.values()}
-    assert len(shared) == 1
+            if strategy in (*alike, *(("stale", "asynchronous") if ranks == 2 else ())):
+                assert result["train_loss"] == pytest.approx(expected[kind]["train_loss"], rel=1e-9), (ranks, name)
+            assert result["validation_accuracy"] > (0.6 if kind != "centre" else 0.3), (ranks, name)
+    for kind in expected:
+        assert len({results[f"{kind} allreduce"]["parameters_sha256"] for results in found.values()}) == 1
+    assert expected["whole"]["train_loss"] == pytest.approx(expected["norm"]["train_loss"], rel=1e-9)
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("kind", ["norm", "whole"])
+@pytest.mark.parametrize(("kind", "parts"), [("norm", 2), ("whole", 2), ("centre", 1)])
 @pytest.mark.parametrize("frozen", [None, ["{}_1"], ["dense_0"]])
-def test_its_gradient_is_right(kind: str, frozen: list[str] | None) -> None:
-    """Of all parameters against fourth-order differences in float64, in two micro-batches."""
+def test_its_gradient_is_right(kind: str, parts: int, frozen: list[str] | None) -> None:
+    """Of all parameters against fourth-order differences in float64, in micro-batches where rows are independent."""
     mapping = toy_layer.configuration(kind, {"name": "allreduce"})
     mapping["model"]["freeze"] = frozen and [name.format(kind) for name in frozen]
     model = builders.model(Config.from_mapping(mapping), 64)
@@ -71,10 +77,12 @@ def test_its_gradient_is_right(kind: str, frozen: list[str] | None) -> None:
     x, targets = rng.normal(size=(6, 64)), rng.integers(0, 10, 6).astype(np.int32)
     parameters, gradient, loss = builders.filled(model.layout, 3), model.layout.zeros(), np.zeros(2)
     model.bind(parameters, gradient)
-    model.reserve(4)
+    model.reserve(6)
+    cuts = [slice(0, 6)] if parts == 1 else [slice(0, 4), slice(4, 6)]
     calls = [
-        *model.record(x[:4], targets[:4], 1 / 6, loss, seed=2),
-        *model.record(x[4:], targets[4:], 1 / 6, loss, seed=2, begin=4, accumulate=True),
+        call
+        for rows in cuts
+        for call in model.record(x[rows], targets[rows], 6, loss, seed=2, begin=rows.start, accumulate=rows.start > 0)
     ]
     program = _kernels.load("float64").program(calls)
 
@@ -97,8 +105,8 @@ def test_its_gradient_is_right(kind: str, frozen: list[str] | None) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_ranks_share_gradients_where_these_are_no_products() -> None:
-    """The layout says so of each tensor."""
+def test_the_layout_says_which_gradients_are_no_products() -> None:
+    """Of each tensor."""
     for kind, products in (("norm", True), ("whole", False)):
         made: Model = builders.model(Config.from_mapping(toy_layer.configuration(kind, {"name": "allreduce"})), 64)
         of_layer = {tensor.name: tensor.is_product for tensor in made.layout}

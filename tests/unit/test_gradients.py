@@ -67,7 +67,7 @@ class Case:
         """Return the mean loss of the batch's rows and leave their part of the gradient."""
         loss_sums = np.zeros(2)
         calls = self.model.record(
-            self.x[rows], self.targets[rows], 1.0 / ROWS, loss_sums, seed=11, begin=rows.start or 0,
+            self.x[rows], self.targets[rows], ROWS, loss_sums, seed=11, begin=rows.start or 0,
             accumulate=accumulate,
         )  # fmt: skip
         self.model.kernels.program(calls).run(4)

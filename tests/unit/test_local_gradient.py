@@ -38,11 +38,11 @@ class Network:
         self.model.initialize(self.parameters, 1)
         self.model.bind(self.parameters, self.gradient)
 
-    def expected(self, begin: int, end: int, weight: float) -> np.ndarray:
+    def expected(self, begin: int, end: int, samples: int) -> np.ndarray:
         """Return the gradient of some rows as memory that was made for them has it."""
         self.model.reserve(end - begin)
         x, targets = FEATURES[begin:end].copy(), TARGETS[begin:end].copy()
-        calls = self.model.record(x, targets, weight, np.zeros(2), seed=0, begin=begin)
+        calls = self.model.record(x, targets, samples, np.zeros(2), seed=0, begin=begin)
         self.model.kernels.program(calls).run(0)
         return self.gradient
 
@@ -81,7 +81,7 @@ def test_a_rank_forgets_slices() -> None:
     strategy: Any = SimpleNamespace(
         batches=SimpleNamespace(
             capacity=lambda samples: samples,
-            weight=lambda samples: 1.0 / samples,
+            averaged=lambda samples: samples,
             local=lambda batch: own,
             observe=lambda rows, seconds: observed.append((rows, seconds)),
             repartitions=0,
@@ -99,7 +99,7 @@ def test_a_rank_forgets_slices() -> None:
         strategy.batches.repartitions = step
         statistics.clear()
         gradient(Batch(0, ROWS), step)
-        np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, 1 / ROWS), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(network.gradient, fresh.expected(begin, end, ROWS), rtol=1e-12, atol=1e-15)
         assert statistics.samples == end - begin and observed[-1] == (end - begin, 1.0)
     found = in_use(seen)
     assert not any(found[:4]) and 0 < sum(found) <= 4 * BOUND

@@ -30,7 +30,7 @@ def gradient(layers: list[Any], loss: str, parameters: list[Any], x: np.ndarray,
         view[...] = values
     model.reserve(len(x))
     model.bind(flat, gradients)
-    model.kernels.program(model.record(x, targets, 1.0 / len(x), loss_sums, seed=0)).run(0)
+    model.kernels.program(model.record(x, targets, len(x), loss_sums, seed=0)).run(0)
     return loss_sums[0] / len(x), list(model.layout.views(gradients).values())
 
 

@@ -201,7 +201,7 @@ def ten_steps() -> list[float]:
     state = {name: net.layout.zeros() for name in optimizer.state_names}
     shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
     losses, loss_sums = [], np.zeros(2)
-    program = net.kernels.program(net.record(x, targets, 1 / 20, loss_sums, seed=3))
+    program = net.kernels.program(net.record(x, targets, 20, loss_sums, seed=3))
     for step in range(10):
         loss_sums[:] = 0
         program.run(step)

@@ -89,7 +89,7 @@ def test_ranks_share_what_gradients_are_made_of() -> None:
         for name, width in ((value(0), 64), (value(3), 6), (gradient(1), 8), (gradient(4), 10))
     }
     shared = {name: np.zeros(shape, dtype) for name, (shape, dtype) in fields.items()}
-    workspace = SharedWorkspace(made, 10, 30, lambda asked: shared if asked == fields else {})
+    workspace = SharedWorkspace(made, 10, 30, lambda asked: shared if asked == fields else {}, lambda: None)
     assert np.shares_memory(workspace.samples(20, 30), shared[value(0)][20:])
     assert workspace.rows(20, 30)[gradient(3)].shape == (10, 6)
     factors = {tensor: (dz.shape, None if x is None else x.shape) for tensor, dz, x in workspace.factors(25)}
@@ -162,7 +162,7 @@ def test_gradients_add_up_where_a_tensor_has_two_readers(block: str, monkeypatch
     parameters, found = builders.filled(model.layout, 1), model.layout.zeros()
     model.bind(parameters, found)
     model.reserve(7)
-    program = model.kernels.program(model.record(x, targets, 1.0, loss, seed=0))
+    program = model.kernels.program(model.record(x, targets, 1, loss, seed=0))
 
     def losses() -> float:
         loss[:] = 0.0

@@ -15,7 +15,7 @@ from onotrain.strategies import Context, StepStatistics
 from onotrain.strategies.parameter_server.message_pump import Push
 from onotrain.strategies.parameter_server.pending import PendingBatches
 from onotrain.strategies.parameter_server.push_pull import waiting_part
-from onotrain.strategies.parameter_server.roles import Roles, ServerCommunicator
+from onotrain.strategies.parameter_server.roles import RoleCommunicator, Roles
 from onotrain.strategies.parameter_server.shard import ServedShard
 from onotrain.strategies.telemetry import Clock
 
@@ -31,8 +31,8 @@ class Served:
         made = builders.config(strategy=options, optimizer="adam", training={"batch_size": BATCH})
         world: Any = None  # nothing here sends
         ranges = tuple(LAYOUT.shard(server, 2) for server in range(2))
-        servers = ServerCommunicator(world, 1, Clock())
-        self.roles = Roles(rank, 2, 2, made.strategy.bulk_synchronous, ranges, (0,) * 4, servers)
+        servers = RoleCommunicator(world, range(1), Clock())
+        self.roles = Roles(rank, 2, 2, made.strategy.bulk_synchronous, ranges, (0,) * 4, servers, servers)
         self.rule = builders.optimizer(made)
         #: The parameters of the range, each time that the shard has waited for its readers.
         self.waits: list[np.ndarray] = []

@@ -198,7 +198,7 @@ class _Bench:
         model: Model = self._model
         model.reserve(rows)
         x, targets, loss_sums = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
-        program = self._kernels.program(model.record(x, targets, 1.0 / rows, loss_sums, seed=_SEED, begin=0))
+        program = self._kernels.program(model.record(x, targets, rows, loss_sums, seed=_SEED, begin=0))
         call = partial(program.run, _STEP)
         name = f"{self._subject.describe()['network']}, forward + backward"
         return self._result("network", name, rows, [call, partial(_all, gemms)], operations, 0)

@@ -16,7 +16,7 @@ from onotrain.nn.layers.base import Packed, Recorder
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value
-from onotrain.nn.workspace import Workspace
+from onotrain.nn.workspace import Block, Workspace
 from onotrain.seeds import generator
 
 #: Arrays by name.
@@ -98,9 +98,9 @@ class Model:
             self._parameters.append({name: views[tensor] for name, tensor in tensors.items()})
             self._gradients.append({name: made.get(tensor) if trained else None for name, tensor in tensors.items()})
 
-    def reserve(self, rows: int) -> None:
-        """Make room for passes over up to `rows` rows, in memory of this rank."""
-        self.use(Workspace(self.plan.training, rows))
+    def reserve(self, rows: int, all_reduce: Callable[[np.ndarray], None] | None = None) -> None:
+        """Make room for passes over up to `rows` rows, in memory of this rank; see `Workspace`."""
+        self.use(Workspace(self.plan.training, rows, all_reduce))
 
     def use(self, workspace: Workspace) -> None:
         """Compute in this memory from now on."""
@@ -114,7 +114,7 @@ class Model:
         self,
         x: np.ndarray,
         targets: np.ndarray,
-        weight: float,
+        samples: int,
         loss_sums: np.ndarray,
         *,
         seed: int,
@@ -136,8 +136,8 @@ class Model:
             activations; 0 rows make a gradient of zeros.
         targets
             int32 ``(r,)`` for classes, else ``(r, outputs)``.
-        weight
-            1 / samples of the global batch.
+        samples
+            Of the global batch: its mean loss is what the gradient is of.
         loss_sums
             float64 ``(2,)``; the sum of losses and the number of right rows are added to it.
         seed
@@ -154,24 +154,35 @@ class Model:
             How much each output counts, ``(outputs,)``; None: all alike, and no target is missing.
         """
         calls: list[Any] = []
-        arrays = self._workspace.rows(begin, begin + len(x)) | {value(0): x}
+        end, workspace = begin + len(x), self._workspace
+        whole = workspace.rows(begin, end) | {value(0): x}
+        in_blocks = workspace.blocks(begin, end, samples)
 
-        def recorder(number: int, dinputs: tuple[str | None, ...] = ()) -> Recorder:
+        def recorder(number: int, dinputs: tuple[str | None, ...] = (), block: Block | None = None) -> Recorder:
             layer, inputs, output = self.plan.nodes[number]
+            arrays, gradients, first = whole, self._gradients[number], begin
+            if block is not None:
+                arrays, first = {name: array[block.rows] for name, array in whole.items()}, begin + block.rows.start
+                gradients = {name: block.gradients.get((number, name)) for name in gradients}
             return Recorder(
                 self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
-                self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved},
-                self._gradients[number], tuple(None if name is None else arrays[name] for name in dinputs),
-                arrays.get(gradient(output)), seed, begin, accumulate, self._shared,
+                self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved}, gradients,
+                tuple(None if name is None else arrays[name] for name in dinputs), arrays.get(gradient(output)), seed,
+                first, samples,
+                {name: workspace.batch_sums(number, name, begin, end, samples) for name in layer.batch_sums},
+                accumulate, self._shared,
             )  # fmt: skip
 
         for number, layer in enumerate(self.layers):
             layer.forward(recorder(number))
-        logits, dlogits = arrays[value(self.plan.output)], arrays[gradient(self.plan.output)]
-        calls.append(self.loss.recorded(logits, targets, weight, dlogits, loss_sums, row_weights, output_weights))
+        logits, dlogits = whole[value(self.plan.output)], whole[gradient(self.plan.output)]
+        calls.append(
+            self.loss.recorded(logits, targets, 1.0 / samples, dlogits, loss_sums, row_weights, output_weights)
+        )
         for number, dinputs, added in self.plan.backward:
-            self.layers[number].backward(recorder(number, dinputs))
-            calls += [PythonCall(np.add, arrays[to], arrays[part], arrays[to]) for part, to in added]
+            for block in (in_blocks if number in self.plan.in_blocks else ()) or (None,):
+                self.layers[number].backward(recorder(number, dinputs, block))
+            calls += [PythonCall(np.add, whole[to], whole[part], whole[to]) for part, to in added]
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls

@@ -76,6 +76,11 @@ def saved(number: int, name: str) -> str:
     return f"saved/{number}/{name}"
 
 
+def batch_sums(number: int, name: str) -> str:
+    """Return the name of the array of a layer's sums over each row."""
+    return f"sums/{number}/{name}"
+
+
 class Plan:
     """Order and arrays of training and of prediction.
 
@@ -91,7 +96,7 @@ class Plan:
 
     def __init__(self, network: Network, dtype: np.dtype, frozen: Collection[str] = ()) -> None:
         self.network, self.nodes, self.output = network, network.nodes, network.output
-        self._dtype = dtype
+        self.dtype = dtype
         #: Whether each layer has parameters that are trained.
         self.trained = [bool(node.layer.parameters) and node.layer.name not in frozen for node in self.nodes]
         #: The layers of the backward pass in their order.
@@ -102,6 +107,8 @@ class Plan:
         self.prediction: Arrays = dict(self._values({}))
         #: What the gradients of parameters are made of, by tensor: names of arrays of `training`.
         self.products = dict(self._products())
+        #: Trained tensors that are no such products, by number of their layer: name in the layer, shape.
+        self.in_blocks = dict(self._in_blocks())
 
     def _backward(self) -> list[Backward]:
         """Return the layers through which a gradient goes to parameters that are trained."""
@@ -139,7 +146,7 @@ class Plan:
             last |= {tensor: max(number, last.get(tensor, number)) for tensor in (*node.inputs, node.output)}
         for tensor, begin in first.items():
             end = max(last.get(tensor, begin), read_again.get(value(tensor), begin))
-            yield value(tensor), Array(shapes[tensor], self._dtype, begin, end)
+            yield value(tensor), Array(shapes[tensor], self.dtype, begin, end)
 
     def _training(self) -> Iterator[tuple[str, Array]]:
         shapes, loss = self.network.shapes, len(self.nodes)
@@ -157,13 +164,15 @@ class Plan:
                     ends.setdefault(name, now)
         yield from self._values(read_again)
         for name, begin in begins.items():
-            yield name, Array(shapes[of_tensor[name]], self._dtype, begin, ends[name])
+            yield name, Array(shapes[of_tensor[name]], self.dtype, begin, ends[name])
         used = {step.number for step in self.backward}
         for number, node in enumerate(self.nodes):
             end = self._moment(number) if number in used else number
             for name, each in node.layer.saved.items():
-                dtype = self._dtype if each.dtype is None else np.dtype(each.dtype)
+                dtype = self.dtype if each.dtype is None else np.dtype(each.dtype)
                 yield saved(number, name), Array(each.shape, dtype, number, end)
+            for name, size in node.layer.batch_sums.items():
+                yield batch_sums(number, name), Array((size,), np.dtype(np.float64), number, end)
 
     def _products(self) -> Iterator[tuple[str, Product]]:
         for number, node in enumerate(self.nodes):
@@ -171,6 +180,16 @@ class Plan:
                 for name, product in node.layer.outer_products().items():
                     dz, x = _array(node, number, product.dz), product.x and _array(node, number, product.x)
                     yield f"{node.layer.name}/{name}", Product(dz, x)
+
+    def _in_blocks(self) -> Iterator[tuple[int, Mapping[str, Shape]]]:
+        for number, (layer, _, _) in enumerate(self.nodes):
+            others = {
+                name: each.shape
+                for name, each in layer.parameters.items()
+                if self.trained[number] and f"{layer.name}/{name}" not in self.products
+            }
+            if others:
+                yield number, others
 
 
 def _array(node: Node, number: int, name: str) -> str:

@@ -5,14 +5,17 @@ Every array begins at a cache line.  Arrays of a rank that are never used at the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onotrain._kernels import empty
-from onotrain.nn.layers.base import Shape
-from onotrain.nn.plan import Arrays, Plan, value
+from onotrain._kernels.recording import PythonCall
+from onotrain.nn.blocks import BLOCKS, block_rows, blocks
+from onotrain.nn.layers.base import BatchSums, Shape
+from onotrain.nn.plan import Arrays, Plan, batch_sums, value
 
 #: Name of an array -> (shape, dtype).
 Fields = dict[str, tuple[Shape, np.dtype]]
@@ -45,6 +48,15 @@ def place(arrays: Arrays, rows: int) -> Layout:
     return Layout(offsets, end)
 
 
+class Block(NamedTuple):
+    """A block of rows of a batch, and where the parts of gradients go that these rows make."""
+
+    #: In the rows of the pass.
+    rows: slice
+    #: By the layer's number and the tensor's name in it.
+    gradients: Mapping[tuple[int, str], np.ndarray]
+
+
 class Workspace:
     """Arrays for passes over up to `rows` rows, of this rank alone.
 
@@ -54,9 +66,13 @@ class Workspace:
         Of a `Plan`, for training or for prediction.
     rows
         Most rows of a pass.
+    all_reduce
+        Sums a small float64 array over the ranks that compute a batch together, in place.  *Collective* over them.
+        None: a pass is all of the batch that sums go over.
     """
 
-    def __init__(self, arrays: Arrays, rows: int) -> None:
+    def __init__(self, arrays: Arrays, rows: int, all_reduce: Callable[[np.ndarray], None] | None = None) -> None:
+        self._all_reduce = all_reduce
         layout = place(arrays, rows)
         #: Of the memory.
         self.nbytes = layout.nbytes
@@ -76,6 +92,21 @@ class Workspace:
         """Return where the samples of these rows are to be put."""
         return self.rows(begin, end)[value(0)]
 
+    def batch_sums(self, number: int, name: str, begin: int, end: int, samples: int) -> BatchSums:
+        """Return sums of a layer over a batch of `samples`, of which a pass computes rows `begin` to `end`."""
+        mine = self.rows(begin, end)[batch_sums(number, name)]
+        if self._all_reduce is None:
+            return BatchSums(mine, mine, ())
+        everyone = np.empty((1, mine.shape[1]))
+        return BatchSums(mine, everyone, (PythonCall(_sum_over_ranks, mine, everyone, self._all_reduce),))
+
+    def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
+        """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of.
+
+        None, as here, where the gradient is made of all rows at a time.
+        """
+        return ()
+
 
 class SharedWorkspace(Workspace):
     """A workspace in which what gradients are made of is shared by ranks that compute some rows of a batch each.
@@ -92,35 +123,93 @@ class SharedWorkspace(Workspace):
         Most rows of a batch.
     allocate
         Makes arrays that all ranks share.
+    barrier
+        Returns a call, for a program, that waits for all ranks.
     """
 
     def __init__(
-        self, plan: Plan, rows: int, samples: int, allocate: Callable[[Fields], Mapping[str, np.ndarray]]
+        self,
+        plan: Plan,
+        rows: int,
+        samples: int,
+        allocate: Callable[[Fields], Mapping[str, np.ndarray]],
+        barrier: Callable[[], Any],
     ) -> None:
         names = shared_names(plan)
         super().__init__({name: each for name, each in plan.training.items() if name not in names}, rows)
-        self._shared = allocate(shared_fields(plan, samples))
-        self._products = plan.products
+        shared = allocate(shared_fields(plan, samples))
+        self._shared = {name: shared[name] for name in names}
+        self._in_blocks = {
+            (number, name): (f"{plan.nodes[number].layer.name}/{name}", shape, shared[_block_name(number, name)])
+            for number, shapes in plan.in_blocks.items()
+            for name, shape in shapes.items()
+        }
+        self._products, self._barrier = plan.products, barrier
 
     def rows(self, begin: int, end: int) -> dict[str, np.ndarray]:
         """Return the arrays for the rows `begin` to `end` of a batch, by name."""
         return super().rows(begin, end) | {name: array[begin:end] for name, array in self._shared.items()}
 
+    def batch_sums(self, number: int, name: str, begin: int, end: int, samples: int) -> BatchSums:
+        """Return sums of a layer over a batch of `samples`, of which a pass computes rows `begin` to `end`."""
+        everyone = self._shared[batch_sums(number, name)][:samples]
+        return BatchSums(everyone[begin:end], everyone, (self._barrier(),))
+
+    def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
+        """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of: whole ones."""
+        step = block_rows(samples)
+        return [
+            Block(
+                slice(first - begin, min(first + step, end) - begin),
+                {key: parts[first // step].reshape(shape) for key, (_, shape, parts) in self._in_blocks.items()},
+            )
+            for first in range(begin, end, step)
+        ]
+
     def factors(self, samples: int) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-        """Yield what gradients of a batch are made of: name of the tensor, and dz and x as of `Product`."""
+        """Yield what gradients of a batch are made of: name of the tensor, and dz and x as of `Product`.
+
+        Of those that are no products: the parts of the blocks, to be summed.
+        """
         for tensor, (dz, x) in self._products.items():
-            yield tensor, self._shared[dz][:samples], None if x is None else self._shared[x][:samples]
+            rows = self._shared[dz][:samples]
+            yield (
+                tensor,
+                rows.reshape(samples, -1),
+                None if x is None else self._shared[x][:samples].reshape(samples, -1),
+            )
+        for tensor, _, parts in self._in_blocks.values():
+            yield tensor, parts[: blocks(samples)], None
+
+
+def _sum_over_ranks(mine: np.ndarray, everyone: np.ndarray, all_reduce: Callable[[np.ndarray], None]) -> None:
+    np.add.reduce(mine, axis=0, out=everyone[0])
+    all_reduce(everyone[0])
+
+
+def _block_name(number: int, name: str) -> str:
+    """Return the name of the array of the parts of a gradient, a row for each block."""
+    return f"blocks/{number}/{name}"
 
 
 def shared_names(plan: Plan) -> Collection[str]:
-    """Return the names of the arrays that gradients of trained parameters are made of, in the order of the plan."""
+    """Return the names of the arrays that all ranks read, in the order of the plan.
+
+    What gradients of trained parameters are made of, and sums over the batch.
+    """
     wanted = {name for product in plan.products.values() for name in product if name is not None}
+    for number, node in enumerate(plan.nodes):
+        wanted |= {batch_sums(number, name) for name in node.layer.batch_sums}
     return [name for name in plan.training if name in wanted]
 
 
 def shared_fields(plan: Plan, samples: int) -> Fields:
-    """Return shape and dtype of those arrays for a batch of `samples`."""
-    return {name: ((samples, *plan.training[name].shape), plan.training[name].dtype) for name in shared_names(plan)}
+    """Return shape and dtype of what ranks share for a batch of `samples`: those arrays, and parts of gradients."""
+    fields = {name: ((samples, *plan.training[name].shape), plan.training[name].dtype) for name in shared_names(plan)}
+    for number, shapes in plan.in_blocks.items():
+        for name, shape in shapes.items():
+            fields[_block_name(number, name)] = (BLOCKS, math.prod(shape)), plan.dtype
+    return fields
 
 
 def private_bytes(plan: Plan, rows: int, *, shared: bool = False) -> int:
@@ -130,5 +219,5 @@ def private_bytes(plan: Plan, rows: int, *, shared: bool = False) -> int:
 
 
 def shared_bytes(plan: Plan, samples: int) -> int:
-    """Return the bytes of the arrays that ranks share for a batch of `samples`."""
-    return sum(plan.training[name].nbytes(samples) for name in shared_names(plan))
+    """Return the bytes of what ranks share for a batch of `samples`."""
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shared_fields(plan, samples).values())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data.batches import Batch
+from onotrain.nn.blocks import block_rows
 from onotrain.parallel.world import World
 from onotrain.strategies.telemetry import Clock
 
@@ -139,6 +140,8 @@ class LocalSlices:
         the mean loss of the batch.
     exchange_every
         Steps after which `observe` exchanges throughput; None: the strategy calls `exchange` itself.
+    in_blocks
+        Whether slices are of whole blocks of rows (`onotrain.nn.blocks`); without a balance.
     """
 
     def __init__(
@@ -151,7 +154,9 @@ class LocalSlices:
         bulk_synchronous: bool = True,
         local_mean: bool = False,
         exchange_every: int | None = BALANCED_STEPS,
+        in_blocks: bool = False,
     ) -> None:
+        self._in_blocks = in_blocks
         self.bulk_synchronous = bulk_synchronous
         self._clock = clock
         self.world, self._servers, self._ranks = world, servers, world.size - servers
@@ -166,13 +171,18 @@ class LocalSlices:
 
     def local(self, batch: Batch) -> Batch:
         """Return this rank's slice; those of all ranks make up the batch."""
+        samples, step = len(batch), block_rows(len(batch)) if self._in_blocks else 1
+        part = self.share(-(-samples // step))
+        return Batch(batch.begin + min(part.begin * step, samples), batch.begin + min(part.end * step, samples))
+
+    def share(self, size: int) -> Batch:
+        """Return this rank's share of something of this size, as large a part of it as its slice is of a batch."""
         rank = self.world.rank - self._servers
         if rank < 0:
-            return Batch(batch.begin, batch.begin)
+            return Batch(0, 0)
         if self._balance is None:
-            return batch.slice(rank, self._ranks)
-        begin, end = self._balance.bounds(len(batch))[rank : rank + 2].tolist()
-        return Batch(batch.begin + begin, batch.begin + end)
+            return Batch(0, size).slice(rank, self._ranks)
+        return Batch(*self._balance.bounds(size)[rank : rank + 2].tolist())
 
     def capacity(self, samples: int) -> int:
         """Return the length of the largest slice that this rank may get of a batch of up to `samples`."""
@@ -180,12 +190,13 @@ class LocalSlices:
             return 0
         others = self._ranks - 1
         if self._balance is None:
-            return -(-samples // self._ranks)
+            step = block_rows(samples) if self._in_blocks else 1
+            return min(samples, -(-samples // step // -self._ranks) * -step)
         return max(samples - others, min(samples, others))  # the others have one each, if there are as many
 
-    def weight(self, samples: int) -> float:
-        """Return the weight of each row of this rank in its gradient, for a batch of `samples`."""
-        return 1.0 / (max(1, len(self.local(Batch(0, samples)))) if self._local_mean else samples)
+    def averaged(self, samples: int) -> int:
+        """Return over how many samples the mean loss is that this rank's gradient is of, for a batch of `samples`."""
+        return max(1, len(self.local(Batch(0, samples)))) if self._local_mean else samples
 
     def observe(self, rows: int, seconds: float) -> None:
         """Take in that this rank has computed its `rows` of a batch in `seconds`, waiting not included.

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from onotrain.nn import Model
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.memory import Job, Memory
@@ -43,9 +45,13 @@ class Strategy(ABC):
     #: gradients are final, to be sent meanwhile.  *Collective*: same calls on all ranks.  None: no overlap.
     gradient_ready: Callable[[int], None] | None = None
 
+    #: Sums a small array over the ranks that compute a batch together, in place.  *Collective* over them.  None: what
+    #: layers sum over a batch, they sum over this rank's slice.
+    all_reduce: Callable[[np.ndarray], None] | None = None
+
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model its memory: parameters, activations, and where its gradients go.  *Collective*."""
-        model.reserve(batch.rows)
+        model.reserve(batch.rows, self.all_reduce)
         model.bind(self.replica.parameters, self.replica.gradient)
 
     @classmethod

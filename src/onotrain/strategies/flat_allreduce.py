@@ -14,6 +14,7 @@ from onotrain.strategies.base import Strategy
 from onotrain.strategies.context import Context
 from onotrain.strategies.replica import WholeReplica
 from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.sums.small_sum import SmallSum
 from onotrain.strategies.telemetry import Telemetry
 
 
@@ -27,6 +28,7 @@ class Flat(Strategy):
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
+        self.all_reduce = SmallSum(self._comm, self.telemetry.clock)
         self.replica = WholeReplica(
             context,
             self.telemetry.traffic,

@@ -97,7 +97,8 @@ class Job:
         shared
             Without those that ranks share.
         """
-        slices = LocalSlices(self.world, self.context.make_balance, Clock(), servers)
+        in_blocks = shared and bool(self.plan.in_blocks)
+        slices = LocalSlices(self.world, self.context.make_balance, Clock(), servers, in_blocks=in_blocks)
         rows = -(-slices.capacity(self.samples) // self.context.micro_batches)
         return private_bytes(self.plan, rows, shared=shared)
 

@@ -123,13 +123,13 @@ class LocalGradient:
     def record(self, samples: int) -> list[Any]:
         """Return the calls that compute this rank's gradient of a batch, for a program."""
         slices, feed = self._strategy.batches, self._feed
-        weight, calls = slices.weight(samples), list[Any]()
+        averaged, calls = slices.averaged(samples), list[Any]()
         for number, part in enumerate(slices.local(Batch(0, samples)).micro_batches(self._count)):
             x, targets = self._model.rows(part.begin, part.end), self._targets[: len(part)]
             weights = None if self._weights is None else self._weights[: len(part)]
             calls += feed.record(samples, part, x, targets, weights)
             calls += self._model.record(
-                x, targets, weight, self._statistics.losses, seed=self._dropout_seed, begin=part.begin,
+                x, targets, averaged, self._statistics.losses, seed=self._dropout_seed, begin=part.begin,
                 accumulate=number > 0,
                 gradient_ready=self._strategy.gradient_ready if number == self._count - 1 else None,
                 row_weights=weights, output_weights=feed.output_weights,

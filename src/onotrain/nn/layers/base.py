@@ -53,6 +53,17 @@ class Saved:
     dtype: DTypeLike | None = None
 
 
+class BatchSums(NamedTuple):
+    """Sums over the rows of the global batch."""
+
+    #: float64 ``(r, n)``: those of this rank's rows, a row for each of them, which kernels write.
+    mine: np.ndarray
+    #: float64 ``(k, n)``: after the exchange, the sum of its rows in their order is that over the whole batch.
+    everyone: np.ndarray
+    #: Calls that exchange them.  *Collective* over the ranks that compute the batch.
+    exchange: Sequence[Any]
+
+
 class Product(NamedTuple):
     """A gradient ``dw = dz^T x`` over the rows of a batch."""
 
@@ -103,6 +114,10 @@ class Recorder:
     seed: int = 0
     #: Row of the global batch at which these rows begin.
     first_row: int = 0
+    #: Of the global batch, over whose mean loss the gradient is.
+    samples: int = 1
+    #: Those that the layer declares, by name.
+    batch_sums: Mapping[str, BatchSums] = field(default_factory=lambda: _NONE)
     #: Whether gradients of parameters are added to what is there, instead of overwriting it.
     accumulate: bool = False
     #: Whether ranks on other cores read the gradients of parameters.
@@ -136,6 +151,15 @@ class Recorder:
             self.kernels.pack_weight(weight, packed)
             self.packed[key] = packed  # no earlier: another thread may find it
         return self.packed[key]
+
+    def exchange(self, name: str) -> np.ndarray:
+        """Record the exchange of sums over the batch; return them, as of `BatchSums.everyone`.
+
+        *Collective* over the ranks that compute the batch.
+        """
+        sums = self.batch_sums[name]
+        self.calls.extend(sums.exchange)
+        return sums.everyone
 
     def call(self, what: str | Callable[..., Any], *arguments: Any) -> None:
         """Record a kernel, by its name, or a Python function, which divides the program, with its arguments.
@@ -215,6 +239,8 @@ class Layer(ABC):
         self.parameters: dict[str, Parameter] = {}
         #: By name.
         self.saved: dict[str, Saved] = {}
+        #: Sums over the rows of the global batch that a pass exchanges: how many numbers, by name.
+        self.batch_sums: dict[str, int] = {}
         #: Set by the network: what the names of its tensors begin with; empty for a layer without parameters.
         self.name = ""
 
@@ -257,7 +283,8 @@ class Layer(ABC):
     def outer_products(self) -> Mapping[str, Product]:
         """Return which gradients are sums of outer products over the rows, by parameter.
 
-        Ranks of a node share activations, instead of gradients, if those of all parameters are.
+        Ranks of a node that share activations make these of the rows of all ranks.  Of other gradients they share
+        sums over blocks of rows: the backward pass is recorded once for each block.
         """
         return {}
 

@@ -11,6 +11,9 @@ The gradient of a dense layer's weight is a product, ``dw = dz^T x`` over the ro
 It takes as many operations as sharing gradients, and no gradient is ever written to memory or read from another core.
 The sum over the rows has one order for any number of ranks.  It needs an update without sums over the whole gradient
 (neither clipping nor LAMB) and all rows at a time.
+
+Gradients that are no products, as those of a convolution, every rank computes for each block of its rows by itself; the
+owner of a shard sums the blocks in their order.  Slices are then of whole blocks, so that these, too, have one order.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from __future__ import annotations
 from functools import partial
 
 from onotrain._kernels.recording import Program
-from onotrain.data.batches import Batch
 from onotrain.nn import Model
+from onotrain.nn.blocks import BLOCKS
 from onotrain.nn.workspace import SharedWorkspace
 from onotrain.optim import Gradient, RecordedUpdate, Shard
 from onotrain.parallel.shared_memory import allocate
@@ -33,6 +36,9 @@ from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
+#: More gradients of blocks would take longer to be written and read than they save [bytes].
+MOST_BLOCK_BYTES = 64 << 20
+
 
 class SharedActivations(Strategy):
     """The node arena with the activations of the whole batch: see the module's text; only where it is `possible`."""
@@ -42,7 +48,8 @@ class SharedActivations(Strategy):
         self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
         self._injection, self._one_by_one = context.injection, context.one_by_one
         self.telemetry = Telemetry(context.now)
-        self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
+        in_blocks = bool(_elements_in_blocks(context))
+        self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock, in_blocks=in_blocks)
         self.telemetry.include(self.batches)
         self._arena = Arena(context, self.telemetry.clock, {})
         self.replica = ArenaReplica(self._arena, None, None, noted=[self.batches], notes=context.notes)
@@ -56,10 +63,17 @@ class SharedActivations(Strategy):
     def possible(context: Context) -> bool:
         """Whether ranks can share activations.
 
-        On one node, if a parameter's step depends on its gradient alone, and all gradients are products over the rows.
+        On one node, if a parameter's step depends on its gradient alone, and all gradients are products over the rows,
+        or small; with the latter, slices must be nearly even.
         """
-        products = all(tensor.is_product for tensor in context.layout if tensor.trained)
-        return products and context.world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
+        elements, layout, world = _elements_in_blocks(context), context.layout, context.world
+        if elements and (
+            context.make_balance is not None
+            or world.size > BLOCKS // 2
+            or elements * BLOCKS * layout.dtype.itemsize > MOST_BLOCK_BYTES
+        ):
+            return False
+        return world.nodes == 1 and context.optimizer.elementwise and context.micro_batches == 1
 
     @classmethod
     def memory(cls, job: Job) -> Memory:
@@ -69,7 +83,9 @@ class SharedActivations(Strategy):
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model memory that all ranks read.  *Collective*."""
-        self.workspace = SharedWorkspace(model.plan, batch.rows, batch.samples, partial(allocate, self._node))
+        self.workspace = SharedWorkspace(
+            model.plan, batch.rows, batch.samples, partial(allocate, self._node), self._arena.record_barrier
+        )
         model.use(self.workspace)
         model.bind(self.replica.parameters)
         self._updates = {}
@@ -109,7 +125,7 @@ class SharedActivations(Strategy):
         that a change of the slices moves nothing, and no bit depends on who owns what.
         """
         layout = self._layout.trained_only()
-        share = self.batches.local(Batch(0, layout.size))
+        share = self.batches.share(layout.size)
         owned = layout.rows_within(share.begin, share.end)
         factors = {tensor: (dz, x) for tensor, dz, x in self.workspace.factors(samples)}
         updates = []
@@ -130,3 +146,8 @@ class SharedActivations(Strategy):
                 )
                 updates.append((Gradient(dz[:, outputs], x), shard))
         return updates
+
+
+def _elements_in_blocks(context: Context) -> int:
+    """Return how many elements the trained tensors have whose gradients are no products."""
+    return sum(tensor.size for tensor in context.layout if tensor.trained and not tensor.is_product)

@@ -7,7 +7,7 @@ that still reads.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -93,6 +93,10 @@ class Arena:
         """Wait for all ranks of the node.  *Collective* on it."""
         self._barrier()
         self._account()
+
+    def record_barrier(self) -> Any:
+        """Return a call that waits for all ranks of the node, for a program."""
+        return self._barrier.record()
 
     def _account(self) -> None:
         """Tell the clock of what was waited."""

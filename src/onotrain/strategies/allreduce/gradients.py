@@ -30,6 +30,7 @@ from onotrain.strategies.context import Context
 from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import StepStatistics
+from onotrain.strategies.sums.small_sum import SmallSum
 from onotrain.strategies.telemetry import Telemetry
 
 
@@ -43,6 +44,7 @@ class AllReduce(Strategy):
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
+        self.all_reduce = SmallSum(world.comm, self.telemetry.clock)
         coded = context.codec is not None and world.nodes > 1
         fields: dict[str, tuple[tuple[int, ...], np.dtype]] = {
             "gradients": ((world.node.size, layout.size), layout.dtype)
@@ -79,7 +81,7 @@ class AllReduce(Strategy):
 
     def bind(self, model: Model, batch: BatchShape) -> None:
         """Give the model activations of its own, and this rank's gradient."""
-        model.reserve(batch.rows)
+        model.reserve(batch.rows, self.all_reduce)
         # A gradient that micro-batches add to stays where it is, in the caches.
         shared = self._shared and batch.micro_batches == 1
         model.bind(self.replica.parameters, self.replica.gradient, shared=shared)

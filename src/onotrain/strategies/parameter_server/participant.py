@@ -84,3 +84,4 @@ class Participant(Strategy):
     def close(self) -> None:
         """Free what MPI holds."""
         self.roles.server_communicator.close()
+        self.roles.worker_communicator.close()

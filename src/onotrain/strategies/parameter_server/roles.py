@@ -6,46 +6,45 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onotrain.parallel.collectives import all_reduce, split
+from onotrain.parallel.collectives import split
 from onotrain.parallel.world import World
 from onotrain.strategies.context import Context
+from onotrain.strategies.sums.small_sum import SmallSum
 from onotrain.strategies.telemetry import Clock
 
 
-class ServerCommunicator:
-    """Sums over the servers.
+class RoleCommunicator:
+    """Sums over the ranks of a role.
 
     Parameters
     ----------
     world
         *Collective*: constructed by all ranks of the job.
-    servers
-        Their number.
+    ranks
+        Those of the role.
     clock
         Counts the seconds of sums.
     """
 
-    def __init__(self, world: World, servers: int, clock: Clock) -> None:
-        self._comm = split(world.comm, world.rank < servers) if servers > 1 else None
-        self._clock = clock
+    def __init__(self, world: World, ranks: range, clock: Clock) -> None:
+        self._comm = split(world.comm, world.rank in ranks) if len(ranks) > 1 else None
+        self._sum = None if self._comm is None else SmallSum(self._comm, clock)
 
     @property
     def several(self) -> bool:
-        """Whether there is more than one server."""
+        """Whether this rank has the role, with others."""
         return self._comm is not None
 
     def sum(self, values: np.ndarray) -> None:
-        """Sum a small array over the servers, in place.  *Collective* over them."""
-        if self._comm is not None:
-            start = self._clock.now()
-            all_reduce(self._comm, values)
-            self._clock.communication += self._clock.now() - start
+        """Sum a small array over these ranks, in place.  *Collective* over them."""
+        if self._sum is not None:
+            self._sum(values)
 
     def close(self) -> None:
         """Free it."""
         if self._comm is not None:
             self._comm.Free()
-            self._comm = None
+            self._comm = self._sum = None
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,12 @@ class Roles:
     ranges: tuple[slice, ...]
     #: Index of the node of each rank.
     nodes: tuple[int, ...]
-    server_communicator: ServerCommunicator
+    server_communicator: RoleCommunicator
+    worker_communicator: RoleCommunicator
 
     @classmethod
     def of(cls, context: Context, clock: Clock) -> Roles:
-        """Return the roles in a job, whose servers' sums `clock` counts.  *Collective*."""
+        """Return the roles in a job, the seconds of whose sums `clock` counts.  *Collective*."""
         world, layout, servers = context.world, context.layout, context.options.servers
         return cls(
             rank=world.rank,
@@ -73,7 +73,8 @@ class Roles:
             workers=world.size - servers,
             synchronous=context.options.bulk_synchronous,
             ranges=tuple(layout.shard(server, servers) for server in range(servers)),
-            server_communicator=ServerCommunicator(world, servers, clock),
+            server_communicator=RoleCommunicator(world, range(servers), clock),
+            worker_communicator=RoleCommunicator(world, range(servers, world.size), clock),
             nodes=tuple(world.comm.allgather(world.node_index)),
         )
 

@@ -24,6 +24,8 @@ class Worker(Participant):
         #: What is pushed: a copy of the gradient, where the next one is computed meanwhile.
         self._pushed = layout.zeros() if self.pushes is None else self.pushes[self.roles.worker]
         self._gradient = layout.zeros() if self._overlap else self._pushed
+        if self.roles.synchronous:
+            self.all_reduce = self.roles.worker_communicator.sum
         self._push_pull = PushPull(context, self.roles, self._pushed, self.parameters, self.telemetry)
         self.replica = ServedReplica(
             context,
