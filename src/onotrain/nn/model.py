@@ -157,6 +157,10 @@ class Model:
         end, workspace = begin + len(x), self._workspace
         whole = workspace.rows(begin, end) | {value(0): x}
         in_blocks = workspace.blocks(begin, end, samples)
+        sums = [
+            {name: workspace.batch_sums(number, name, begin, end, samples) for name in layer.batch_sums}
+            for number, layer in enumerate(self.layers)
+        ]
 
         def recorder(number: int, dinputs: tuple[str | None, ...] = (), block: Block | None = None) -> Recorder:
             layer, inputs, output = self.plan.nodes[number]
@@ -168,9 +172,7 @@ class Model:
                 self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
                 self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved}, gradients,
                 tuple(None if name is None else arrays[name] for name in dinputs), arrays.get(gradient(output)), seed,
-                first, samples,
-                {name: workspace.batch_sums(number, name, begin, end, samples) for name in layer.batch_sums},
-                accumulate, self._shared,
+                first, samples, sums[number], accumulate, self._shared,
             )  # fmt: skip
 
         for number, layer in enumerate(self.layers):

@@ -171,13 +171,12 @@ class SharedWorkspace(Workspace):
 
         Of those that are no products: the parts of the blocks, to be summed.
         """
+
+        def rows(name: str) -> np.ndarray:
+            return self._shared[name][:samples].reshape(samples, -1)
+
         for tensor, (dz, x) in self._products.items():
-            rows = self._shared[dz][:samples]
-            yield (
-                tensor,
-                rows.reshape(samples, -1),
-                None if x is None else self._shared[x][:samples].reshape(samples, -1),
-            )
+            yield tensor, rows(dz), None if x is None else rows(x)
         for tensor, _, parts in self._in_blocks.values():
             yield tensor, parts[: blocks(samples)], None
 
