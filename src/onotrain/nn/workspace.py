@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from onotrain._kernels import empty
+from onotrain.nn.layers.activation import flat
 from onotrain.nn.layers.base import Shape
 from onotrain.nn.plan import Arrays, Plan, value
 
@@ -73,7 +74,7 @@ class Workspace:
         return {name: array[: end - begin] for name, array in self._arrays.items()}
 
     def samples(self, begin: int, end: int) -> np.ndarray:
-        """Return where the samples of these rows are to be put."""
+        """Return where the samples of these rows are to be put, ``(r, inputs)``."""
         return self.rows(begin, end)[value(0)]
 
 
@@ -109,7 +110,7 @@ class SharedWorkspace(Workspace):
     def factors(self, samples: int) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
         """Yield what gradients of a batch are made of: name of the tensor, and dz and x as of `Product`."""
         for tensor, (dz, x) in self._products.items():
-            yield tensor, self._shared[dz][:samples], None if x is None else self._shared[x][:samples]
+            yield tensor, flat(self._shared[dz][:samples]), None if x is None else flat(self._shared[x][:samples])
 
 
 def shared_names(plan: Plan) -> Collection[str]:
