@@ -77,7 +77,7 @@ class BuiltIn(NamedTuple):
     """A built-in data set."""
 
     #: Of a sample.
-    features: int
+    shape: tuple[int, ...]
     #: As they are stored.
     dtype: str
     #: The part that a network is evaluated on, if nothing else is said.
@@ -85,4 +85,4 @@ class BuiltIn(NamedTuple):
 
 
 #: Data sets that go by a name instead of a path; `onotrain.data.builtin` loads them.
-BUILT_IN = {"digits": BuiltIn(64, "float32", "train"), "mnist": BuiltIn(784, "uint8", "test")}
+BUILT_IN = {"digits": BuiltIn((8, 8), "float32", "train"), "mnist": BuiltIn((28, 28), "uint8", "test")}

@@ -12,13 +12,15 @@ from typing import Any
 from pydantic import Field
 
 from onotrain.config import loading, metrics
-from onotrain.config.base import Problem, Root
+from onotrain.config.base import Problem
 from onotrain.config.communication import Communication
 from onotrain.config.data import Data
 from onotrain.config.loss import Loss
 from onotrain.config.model import Model
 from onotrain.config.optimizer import Optimizer
 from onotrain.config.options import Task
+from onotrain.config.places import Places
+from onotrain.config.root import Root
 from onotrain.config.run import Checkpoint, Training
 from onotrain.config.schedule import Schedule
 from onotrain.config.simulate import Simulate
@@ -68,20 +70,22 @@ class Config(Root):
     )
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
+    def from_mapping(cls, mapping: Mapping[str, Any], places: Places | None = None) -> Config:
         """Return the configuration that nested dicts and lists stand for.
 
         Parameters
         ----------
         mapping
             The same keys and values as in YAML.
+        places
+            Where they are written, for messages; None: nowhere.
 
         Raises
         ------
         ConfigError
             Naming everything that is wrong.
         """
-        return loading.from_mapping(cls, mapping)
+        return loading.from_mapping(cls, mapping, places or Places())
 
     @classmethod
     def cross_problems(cls, sections: Mapping[str, Any]) -> Iterator[Problem]:

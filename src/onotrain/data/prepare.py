@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data import parts
+from onotrain.data.arrangement import arranged
 from onotrain.data.dataset import Dataset
 from onotrain.data.inherited import Inherited
 from onotrain.data.prepare_arrays import prepare_arrays
@@ -68,7 +69,9 @@ def prepare(
             f"{section.partition.name} needs samples in memory",
             hint="set data.stream: false, if a node has the memory, or use data.partition: none",
         )
-    return replace(prepared, notes=(*prepared.notes, *_trained_on(prepared.arrays), *_unseen_classes(prepared)))
+    description = replace(prepared.description, feature_shape=arranged(section, prepared.description.feature_shape))
+    notes = (*prepared.notes, *_trained_on(prepared.arrays), *_unseen_classes(prepared))
+    return replace(prepared, description=description, notes=notes)
 
 
 def _trained_on(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:

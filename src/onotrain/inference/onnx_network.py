@@ -29,7 +29,11 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     """Add all layers, and return the probabilities or values of the last; NaN for a sample with a feature that is."""
     model = predictor.model
     views = model.layout.views(predictor.parameters)
-    values = {0: features}
+    shape = model.plan.network.shapes[0]
+    samples = features
+    if len(shape) > 1:  # 0: as many samples as there are
+        samples = graph.node("Reshape", [features, graph.constant([0, *shape], np.int64)])
+    values = {0: samples}
     for layer, inputs, output in model.plan.nodes:
         of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
         values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from onotrain.errors import UsageError
 from onotrain.nn.layers import Layer, layer_class
-from onotrain.nn.layers.base import Shape
+from onotrain.nn.layers.base import Shape, ShapeError
 
 
 class Node(NamedTuple):
@@ -28,7 +28,12 @@ class Network:
     defaults
         The ``model`` section of the configuration, whose layers are added if it has some.
     shape
-        Of a sample.
+        Of a sample, as in the data.
+
+    Raises
+    ------
+    ShapeError
+        A layer cannot read what it would get; the error has the path of the layer in the configuration.
     """
 
     def __init__(self, defaults: Any, shape: Shape) -> None:
@@ -40,17 +45,29 @@ class Network:
         self._open: int | None = None
         self._names = Counter[str]()
         self._output = 0
-        for spec in defaults.layers:
-            self._output = self.build(spec.kind, spec.options, self._output)
+        #: Of the layer that is being built, in the configuration.
+        self._path: tuple[str | int, ...] = ("model",)
+        for number, spec in enumerate(defaults.layers):
+            self._output = self.build(spec.kind, spec.options, self._output, "layers", number)
 
     @property
     def output(self) -> int:
         """Number of the tensor that the last layer of the configuration writes."""
         return self._output
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
-        return layer_class(kind).build(self, options, x)
+    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+        """Add a layer of the configuration: see `onotrain.nn.layers.base.Builder`."""
+        outer = self._path
+        if place:
+            self._path = (*outer, *place, kind)
+        try:
+            return layer_class(kind).build(self, options, x)
+        except ShapeError as error:
+            # A layer within this one knows its place better; an option of one that is nowhere written has none.
+            error.path = error.path or (*self._path, *([error.key] if place and error.key else []))
+            raise
+        finally:
+            self._path = outer
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain.config import Config
+from onotrain.config import Config, Places
 from onotrain.data.description import DataDescription
 from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
@@ -38,8 +38,8 @@ class ModelMetadata(DataDescription):
         return int(np.prod(self.feature_shape))
 
     def model(self, kernels: Kernels) -> Model:
-        """Return the network, not yet bound to parameters."""
-        return Model(self.config.model, self.config.loss, self.inputs, kernels)
+        """Return the network, not yet bound to parameters; errors as of `Model.of`."""
+        return Model.of(self.config, self.feature_shape, kernels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -90,7 +90,7 @@ class ModelMetadata(DataDescription):
             }
             units = data.get("target_units")  # an older version has none
             return cls(
-                config=Config.from_mapping(data["config"]),
+                config=Config.from_mapping(data["config"], Places(source)),
                 feature_shape=tuple(data["feature_shape"]),
                 feature_dtype=str(data["feature_dtype"]),
                 normalization=Normalization.from_dict(data["normalization"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,8 +76,8 @@ class Elementwise(Layer):
 
 
 def flat(array: Any) -> Any:
-    """Return the values of each sample in one row, ``(r, n)``."""
-    return array.reshape(len(array), -1) if array.ndim != 2 else array  # noqa: PLR2004 - the number of axes of a matrix
+    """Return the values of each sample in one row, ``(r, n)``; the last axis varies fastest."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 class Activation(Elementwise):

@@ -22,12 +22,23 @@ from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
 
+#: Of a sample: ``(features,)``, ``(length, channels)`` or ``(height, width, channels)``.
 Shape = tuple[int, ...]
 #: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
 Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 #: So many ranks of a node may pack a weight at the same time.
 MOST_RANKS = 64
+
+
+class ShapeError(UsageError):
+    """A layer cannot read samples of the shape that it is given; `key` is the option that is wrong, None: the layer."""
+
+    def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+        #: Keys and indices of the configuration down to what is wrong; set by the network.
+        self.path: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -201,8 +212,13 @@ class Builder(Protocol):
         """Add a layer that reads these tensors, and return the number of its output."""
         ...
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
+    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+        """Add a layer of the configuration behind tensor `x`, and return the number of its output.
+
+        `place` are the keys and indices that lead to the layer from the options of the one that is being built, such
+        as ``"layers", 1``; nothing for a layer that is not in the configuration: what is wrong with it is wrong with
+        the one that is being built.
+        """
         ...
 
     def fork(self, x: int) -> None:
@@ -224,6 +240,11 @@ class Layer(ABC):
         Of a sample that it reads.
     defaults
         The ``model`` section of the configuration.
+
+    Raises
+    ------
+    ShapeError
+        It cannot read samples of this shape.
     """
 
     #: Class of its options.

@@ -7,13 +7,15 @@ from typing import Any
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
-from onotrain.nn.layers.activation import Activation, Function
+from onotrain.nn.layers.activation import Activation, Function, flat
 from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
 from onotrain.nn.layers.dropout import Dropout
 
 
 class Dense(Layer):
     """``y = dropout(activation(x W^T + b))`` in one pass, with ``x (r, i)``, ``W (o, i)`` and ``b (o,)``.
+
+    A sample of several axes is read as it lies in memory, the last axis fastest.
 
     The forward pass leaves in ``slope`` the derivative of the output by ``z = x W^T + b``, dropout included; the
     backward pass therefore needs neither z, nor the mask, nor the name of the activation.
@@ -48,7 +50,7 @@ class Dense(Layer):
     def forward(self, r: Recorder) -> None:
         """``y`` and ``slope = dy/dz``."""
         r.call(
-            "dense_forward", r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
+            "dense_forward", flat(r.x), r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
             self.activation.negative_slope, self.dropout, r.seed, Live.STEP, r.index, r.first_row, r.saved["slope"],
             r.y,
         )  # fmt: skip
@@ -56,14 +58,16 @@ class Dense(Layer):
     def backward(self, r: Recorder) -> None:
         """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
         dw, db = r.gradients["weight"], r.gradients.get("bias")
+        dx = None if r.dx is None else flat(r.dx)
         r.call(
-            "dense_backward", r.x, r.parameters["weight"], r.saved["slope"], r.accumulate, r.shared, r.dy, r.dx, dw, db
-        )
+            "dense_backward", flat(r.x), r.parameters["weight"], r.saved["slope"], r.accumulate, r.shared, r.dy, dx,
+            dw, db,
+        )  # fmt: skip
 
     def predict(self, r: Recorder) -> None:
         """``y`` without dropout."""
         r.call(
-            "dense_predict", r.x, r.parameters["weight"], r.pack("weight"), r.parameters.get("bias"),
+            "dense_predict", flat(r.x), r.parameters["weight"], r.pack("weight"), r.parameters.get("bias"),
             self.activation.code, self.activation.negative_slope, r.y,
         )  # fmt: skip
 
@@ -82,5 +86,6 @@ class Dense(Layer):
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Add the weighted sum and the activation."""
-        z = graph.node("Gemm", [*inputs, *map(graph.parameter, self.parameters)], transB=1)
+        x = graph.node("Flatten", inputs) if len(self.shape) > 1 else inputs[0]
+        z = graph.node("Gemm", [x, *map(graph.parameter, self.parameters)], transB=1)
         return graph.activation(self.activation.name, self.activation.negative_slope, z)
