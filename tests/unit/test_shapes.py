@@ -73,7 +73,7 @@ def gradient_of(model: Model, rows: int, *, seed: int = 1) -> np.ndarray:
     gradient = model.layout.zeros()
     model.bind(builders.filled(model.layout, 2), gradient)
     model.reserve(rows)
-    model.kernels.program(model.record(x, targets, 0.25, np.zeros(2), seed=3)).run(0)
+    model.kernels.program(model.record(x, targets, 4, np.zeros(2), seed=3)).run(0)
     return gradient
 
 
@@ -109,7 +109,7 @@ def test_the_gradient_through_layers_of_several_axes_is_right() -> None:
     rng = np.random.default_rng(1)
     x, targets, loss = rng.normal(size=(6, 15)), rng.integers(0, 3, 6).astype(np.int32), np.zeros(2)
     model.bind(parameters, model.layout.zeros())
-    program = model.kernels.program(model.record(x, targets, 0.25, loss, seed=3))
+    program = model.kernels.program(model.record(x, targets, 4, loss, seed=3))
 
     def value() -> float:
         loss[:] = 0.0
