@@ -1,10 +1,10 @@
 """Convolutions, with the activation and the dropout behind them.
 
-Dimensions: r rows of the batch on this rank, images of h by w pixels and c channels, g groups of channels, o filters, and
-kernels of kh by kw; the output has ho by wo positions.  Images are channels-last, weights are (o, c / g, kh, kw).
+Dimensions: r rows of the batch on this rank, images of h by w pixels and c channels, g groups of channels, o filters,
+and kernels of kh by kw; the output has ho by wo positions.  Images are channels-last, weights are (o, c / g, kh, kw).
 
-`window` is how kernels go over an image: (stride y, stride x, padding top, padding left, dilation y, dilation x).  Padding
-below and at the right is what the output's shape asks for.
+`window` is how kernels go over an image: (stride y, stride x, padding top, padding left, dilation y, dilation x).
+Padding below and at the right is what the output's shape asks for.
 
 As of a dense layer, the forward pass leaves in `slope` the derivative of the output by the pre-activation.
 """
@@ -37,7 +37,7 @@ cdef conv describe(
     expect("length of window", len(window), 6)
     s.stride_y, s.stride_x, s.top, s.left, s.dilation_y, s.dilation_x = window
     if min(s.h, s.w, s.c, s.o, s.ho, s.wo, s.kh, s.kw, s.stride_y, s.stride_x, s.dilation_y, s.dilation_x) < 1:
-        raise ValueError(f"sizes, strides and dilations: got one below 1 ({x.shape}, {weight.shape}, {window}, {y.shape})")
+        raise ValueError(f"sizes: got {x.shape}, {weight.shape}, {window}, {y.shape}, expected positive ones")
     if min(s.top, s.left) < 0:
         raise ValueError(f"padding: got {s.top} and {s.left}, expected no negative numbers")
     if weight.shape[1] < 1 or s.c % weight.shape[1] != 0:
@@ -183,7 +183,8 @@ def conv_backward(
     a = Backward(s, accumulate, in_4d(weight), in_4d(slope), out_4d(dy), out_4d(dx), out_4d(dw), out_1d(db))
     if record:
         return recorded(
-            <Kernel> run_conv_backward[floating], in_4d(x), &a, sizeof(a), (x, weight, slope, dy, dx, dw, db, memory), ""
+            <Kernel> run_conv_backward[floating], in_4d(x), &a, sizeof(a),
+            (x, weight, slope, dy, dx, dw, db, memory), "",
         )
     with nogil:
         run_conv_backward(in_4d(x), &a, &now)

@@ -32,7 +32,7 @@ def conv_forward(
     window
         See `Window`.
     activation, negative_slope, dropout, seed, step, layer, first_row
-        As of `onotrain._kernels.reference.dense_forward`; the columns of a row are all values of a sample of the output.
+        As of `onotrain._kernels.reference.dense_forward`; columns are all values of a sample of the output.
     slope, y
         ``(r, ho, wo, o)``.
     """
@@ -106,9 +106,9 @@ def _pre_activation(x: Array, weight: Array, bias: Array | None, window: Window,
 
 
 def _operands(x: Array, weight: Array, window: Window, out: Array) -> tuple[Array, Array, Array]:
-    """Return x in its padding, the windows ``(r, ho, wo, kh, kw, g, c / g)``, and weights ``(g, o / g, c / g, kh, kw)``.
+    """Return x in its padding, and what is multiplied for an output of the shape of `out`.
 
-    `out` has the shape of the output.
+    Windows ``(r, ho, wo, kh, kw, g, c / g)``, and weights ``(g, o / g, c / g, kh, kw)``.
     """
     stride_y, stride_x, top, left, dilation_y, dilation_x = window
     (o, inputs, kh, kw), (r, h, w, c) = weight.shape, x.shape

@@ -30,6 +30,22 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 MOST_RANKS = 64
 
 
+class ShapeError(UsageError):
+    """A layer cannot read samples of the shape it gets.
+
+    Parameters
+    ----------
+    key
+        The option that does not go with the shape; None: the layer itself.
+    message, hint
+        As of `UsageError`; the message goes on behind the place in the configuration.
+    """
+
+    def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A tensor that is trained."""
@@ -158,6 +174,10 @@ class OperatorGraph(Protocol):
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters."""
+        ...
+
+    def constant(self, values: Sequence[int]) -> str:
+        """Add whole numbers, such as a shape."""
         ...
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
