@@ -12,6 +12,7 @@ from onotrain._kernels import (
     reference,
     reference_batch,
     reference_codecs,
+    reference_conv,
     reference_losses,
     reference_statistics,
     reference_update,
@@ -56,6 +57,9 @@ class Kernels:
     packing_pays = staticmethod(reference.packing_pays)
     pack_weight = staticmethod(reference.pack_weight)
     dense_predict = staticmethod(reference.dense_predict)
+    conv_forward = staticmethod(reference_conv.conv_forward)
+    conv_backward = staticmethod(reference_conv.conv_backward)
+    conv_predict = staticmethod(reference_conv.conv_predict)
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)

@@ -60,6 +60,10 @@ class _LayerGraph:
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
+    def constant(self, values: Sequence[int]) -> str:
+        """Add whole numbers, such as a shape."""
+        return self._graph.constant(values, np.int64)
+
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""
         if name == "identity":

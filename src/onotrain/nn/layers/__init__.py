@@ -5,12 +5,13 @@ from __future__ import annotations
 from onotrain.config.layers import PLUGINS
 from onotrain.nn.layers.activation import Activation
 from onotrain.nn.layers.base import Layer
+from onotrain.nn.layers.conv import Conv1d, Conv2d
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
 
-__all__ = ["LAYERS", "Activation", "Dense", "Dropout", "Layer", "layer_class"]
+__all__ = ["LAYERS", "Activation", "Conv1d", "Conv2d", "Dense", "Dropout", "Layer", "layer_class"]
 
-LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Activation, Dropout)}
+LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Conv2d, Conv1d, Activation, Dropout)}
 
 
 def layer_class(kind: str) -> type[Layer]:

@@ -195,6 +195,10 @@ class OperatorGraph(Protocol):
         """Add one of the layer's parameters."""
         ...
 
+    def constant(self, values: Sequence[int]) -> str:
+        """Add whole numbers, such as a shape."""
+        ...
+
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add one of `onotrain.known_names.ACTIVATIONS`."""
         ...

@@ -7,12 +7,12 @@ from typing import Any
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
-from onotrain.nn.layers.activation import Activation, Function, flat
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
-from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.activated import Activated
+from onotrain.nn.layers.activation import flat
+from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
 
 
-class Dense(Layer):
+class Dense(Activated):
     """``y = dropout(activation(x W^T + b))`` in one pass, with ``x (r, i)``, ``W (o, i)`` and ``b (o,)``.
 
     A sample of several axes is read as it lies in memory, the last axis fastest.
@@ -32,20 +32,6 @@ class Dense(Layer):
         if options.bias:
             self.parameters["bias"] = Parameter(self.out, fans, defaults.bias_initializer, decays=False)
         self.saved = {"slope": Saved(self.out)}
-        self.activation = Function(options.activation, options.negative_slope)
-        self.dropout = 0.0
-
-    def absorb(self, following: Layer) -> bool:
-        """Take an activation or a dropout into this layer's pass, if the order of operations allows it."""
-        if self.dropout or not isinstance(following, Activation | Dropout):
-            return False
-        if isinstance(following, Dropout):
-            self.dropout = following.dropout
-        elif self.activation.name == "identity":
-            self.activation = following.activation
-        else:
-            return False
-        return True
 
     def forward(self, r: Recorder) -> None:
         """``y`` and ``slope = dy/dz``."""
