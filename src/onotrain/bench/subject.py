@@ -44,7 +44,7 @@ class Subject:
         """What a checkpoint of the network would say of it."""
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
         model = Model(self.config.model, self.config.loss, self.inputs, self.kernels)
-        codec = TargetCodec(model.loss.task, model.outputs, None)
+        codec = TargetCodec(model.loss.task, model.loss.targets, None).of_loss(self.config.loss)
         normalization = Normalization.given(mean, std)
         return ModelMetadata((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
 
@@ -74,7 +74,7 @@ class Subject:
         draw, model = np.random.default_rng(2), self.model()
         if model.loss.task == "multiclass":
             return draw.integers(0, model.outputs, samples).astype(np.int32)
-        return draw.integers(0, 2, (samples, model.outputs)).astype(model.dtype)
+        return draw.integers(0, 2, (samples, model.loss.targets)).astype(model.dtype)
 
     def with_sections(self, **sections: Any) -> Config:
         """Return the configuration with some keys of some sections changed; a name stands for a whole section."""
@@ -144,7 +144,7 @@ def _features_of(config: Config) -> tuple[int, str]:
     if stream is not None:
         with stream:
             return stream.features, stream.dtype.name
-    prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes())
+    prepared = prepare(data, config.task, config.targets, config.training.dtype, available_bytes())
     return math.prod(prepared.description.feature_shape), prepared.description.feature_dtype
 
 
