@@ -374,7 +374,8 @@ def test_one_quantile_without_names(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=x, y=y[:, :1])
     made = config(
         1, loss={"name": "quantile", "quantiles": [0.8]}, training={"epochs": 40, "batch_size": 20},
-        data={"train": str(tmp_path / "a.npz"), "normalize_targets": "standard"}, optimizer="adam",
+        data={"train": str(tmp_path / "a.npz"), "normalize_targets": "standard"},
+        optimizer={"name": "adam", "learning_rate": 0.01},
     )  # fmt: skip
     train(made, output=tmp_path / "run")
     network = onotrain.load(tmp_path / "run")
