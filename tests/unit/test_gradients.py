@@ -42,6 +42,10 @@ LOSSES: dict[str, tuple[dict[str, Any], int]] = {
     "mse": ({"name": "mse"}, 2),
     "mae": ({"name": "mae"}, 2),
     "huber": ({"name": "huber", "delta": 0.7}, 2),
+    "log_cosh": ({"name": "log_cosh"}, 2),
+    "poisson": ({"name": "poisson"}, 2),
+    "quantile": ({"name": "quantile", "quantiles": [0.1, 0.8]}, 4),
+    "gaussian_nll": ({"name": "gaussian_nll", "min_variance": 0.1}, 4),
 }
 
 
@@ -60,7 +64,7 @@ class Case:
         self.x = rng.normal(size=(ROWS, INPUTS))
         self.targets = {
             "multiclass": rng.integers(0, outputs, ROWS).astype(np.int32),
-            "regression": rng.normal(size=(ROWS, outputs)),
+            "regression": rng.normal(size=(ROWS, self.model.loss.targets)),
         }.get(self.model.loss.task, rng.integers(0, 2, (ROWS, outputs)).astype(np.float64))
 
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:

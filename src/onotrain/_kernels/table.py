@@ -12,7 +12,11 @@ from onotrain._kernels import (
     reference,
     reference_batch,
     reference_codecs,
+<<<<<<< HEAD
     reference_conv,
+=======
+    reference_distributions,
+>>>>>>> ded187cbaa85c51280dadb66c5be90fda6cfe07a
     reference_losses,
     reference_statistics,
     reference_update,
@@ -68,8 +72,14 @@ class Kernels:
     squared_error = staticmethod(reference_losses.squared_error)
     absolute_error = staticmethod(reference_losses.absolute_error)
     huber = staticmethod(reference_losses.huber)
+    log_cosh = staticmethod(reference_losses.log_cosh)
+    poisson = staticmethod(reference_losses.poisson)
+    pinball = staticmethod(reference_distributions.pinball)
+    gaussian_nll = staticmethod(reference_distributions.gaussian_nll)
     softmax = staticmethod(reference_losses.softmax)
     sigmoid = staticmethod(reference_losses.sigmoid)
+    exponential = staticmethod(reference_distributions.exponential)
+    mean_and_deviation = staticmethod(reference_distributions.mean_and_deviation)
     update = staticmethod(reference_update.update)
     sum_gradients = staticmethod(reference_update.sum_gradients)
     sum_of_squares = staticmethod(reference_update.sum_of_squares)

@@ -125,7 +125,7 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
             return None, f"{data.name} (large, not read)"
         with files_progress() as progress:
             prepared = prepare(
-                data, config.task, config.model.outputs, config.training.dtype, available_bytes(), config.loss,
+                data, config.task, config.targets, config.training.dtype, available_bytes(), config.loss,
                 inherited, reader=FileReader(progress),
             )  # fmt: skip
     except DataError as error:
@@ -175,4 +175,4 @@ def _check_metrics(config: Any, loss: Any, description: Any) -> None:
         return  # nothing is measured
     names = description.codec.shown_names(description.target_names)
     weighted = config.data.weights is not None
-    make_metrics(config.training.metrics, loss, np.zeros(loss.outputs), of=names, weighted=weighted)
+    make_metrics(config.training.metrics, loss, np.zeros(loss.targets), of=names, weighted=weighted)

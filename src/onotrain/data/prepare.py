@@ -37,13 +37,14 @@ def prepare(
     section
         The ``data`` section of the configuration.
     task, outputs
-        What the loss makes of the targets, and the width of the last layer.
+        What the loss makes of the targets, and how many targets, or classes, the network learns.
     dtype
         Compute dtype.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
     loss
-        The ``loss`` section, for its weights of classes and outputs; None: there are none.
+        The ``loss`` section, for its weights of classes and outputs, and what targets it takes; None: any, and there
+        are no weights.
     inherited
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held

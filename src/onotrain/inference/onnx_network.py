@@ -11,6 +11,7 @@ import numpy as np
 from onotrain.inference.exported_ports import Port
 from onotrain.inference.onnx_builder import GraphBuilder
 from onotrain.inference.predictor import Predictor
+from onotrain.nn import Model
 
 #: Activations that are one operator of ONNX.
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
@@ -38,11 +39,25 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
         of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
         values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))
     value = values[model.plan.output]
-    last = model.loss.options.activation.capitalize()
-    value = graph.node(last, [value], axis=1) if last == "Softmax" else graph.node(last, [value])
+    last = model.loss.options.activation
+    if last == "softmax":
+        value = graph.node("Softmax", [value], axis=1)
+    elif last == "gaussian":
+        value = _mean_and_deviation(graph, value, model.loss.options.min_variance, model)
+    else:
+        value = graph.node(last.capitalize(), [value])
     # Not every runtime's activations pass NaN on.
     lost = graph.node("ReduceMax", [graph.cast(graph.node("IsNaN", [features]), np.float32)], axes=[1], keepdims=1)
     return graph.node("Where", [graph.cast(lost, np.bool_), graph.constant(np.nan, model.dtype), value])
+
+
+def _mean_and_deviation(graph: GraphBuilder, value: str, min_variance: float, model: Model) -> str:
+    """Add ``sqrt(min_variance + exp(s))`` of every second value s, by its logarithm, which does not overflow."""
+    floor = graph.constant(math.log(min_variance), model.dtype)
+    above = _softplus(graph, graph.node("Sub", [value, floor]), model.dtype)
+    half = graph.node("Mul", [graph.node("Add", [above, floor]), graph.constant(0.5, model.dtype)])
+    means = graph.constant([True, False] * (model.outputs // 2), np.bool_)
+    return graph.node("Where", [means, value, graph.node("Exp", [half])])
 
 
 class _LayerGraph:
@@ -110,7 +125,7 @@ _COMPOSED: dict[str, Callable[[GraphBuilder, str, np.dtype], str]] = {
 
 def add_answers(graph: GraphBuilder, predictor: Predictor, value: str, outputs: tuple[Port, ...]) -> None:
     """Add what `outputs` name: probabilities, or values in the units of the data, and the class."""
-    scaling = predictor.metadata.codec.scaling
+    scaling = predictor.metadata.codec.output_scaling
     if scaling is not None:
         value = graph.node("Mul", [graph.cast(value, np.float64), graph.constant(scaling.scale, name="target.scale")])
         value = graph.node("Add", [value, graph.constant(scaling.shift, name="target.shift")])

@@ -70,6 +70,7 @@ class Predictor:
         self.model.bind(self.parameters)
         # Scaled targets may lie closer together than float32 tells apart in the units of the data.
         self.output = Outputs.of(metadata, self.model.dtype if metadata.codec.scaling is None else np.dtype(np.float64))
+        self._scaling = metadata.codec.output_scaling
         packed: Packed = {}  # of all threads
         self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels, packed)
 
@@ -123,7 +124,9 @@ class Predictor:
         -------
         numpy.ndarray
             Shape ``(n, outputs)``, the network's dtype, or float64 if targets were scaled.  One output of a binary
-            classifier: the probability of its second class.  A sample with NaN gives NaN.
+            classifier: the probability of its second class.  Of a regression some values of each target, side by side:
+            its quantiles (loss quantile), or its mean and standard deviation (gaussian_nll).  A sample with NaN gives
+            NaN.
 
         Raises
         ------
@@ -183,7 +186,7 @@ class Predictor:
 
     def predict_rows(self, features: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the predictions for some rows (int64) of `features` ``(n, d)`` to `out` ``(r, outputs)``."""
-        scaling = self.metadata.codec.scaling
+        scaling = self._scaling
         for begin in range(0, len(rows), PASS_ROWS):
             chosen = rows[begin : begin + PASS_ROWS]
             self._check_pixels(features, chosen)

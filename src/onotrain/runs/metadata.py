@@ -89,12 +89,13 @@ class ModelMetadata(DataDescription):
                 key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")
             }
             units = data.get("target_units")  # an older version has none
+            config = Config.from_mapping(data["config"], Places(source))
             return cls(
-                config=Config.from_mapping(data["config"], Places(source)),
+                config=config,
                 feature_shape=tuple(data["feature_shape"]),
                 feature_dtype=str(data["feature_dtype"]),
                 normalization=Normalization.from_dict(data["normalization"]),
-                codec=TargetCodec.from_dict(data["targets"]),
+                codec=TargetCodec.from_dict(data["targets"]).of_loss(config.loss),
                 preparation=None if data.get("preparation") is None else Preparation.from_dict(data["preparation"]),
                 digest=str(data.get("digest", "")),
                 target_units=None if units is None else tuple(str(unit) for unit in units),
