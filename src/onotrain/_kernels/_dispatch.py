@@ -21,13 +21,8 @@ VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
-<<<<<<< HEAD
     "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "conv": True,
-    "elementwise": True, "softmax": True, "losses": True, "update": True, "codecs": True,
-=======
-    "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "elementwise": True,
-    "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
->>>>>>> ded187cbaa85c51280dadb66c5be90fda6cfe07a
+    "elementwise": True, "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")

@@ -12,11 +12,8 @@ from onotrain._kernels import (
     reference,
     reference_batch,
     reference_codecs,
-<<<<<<< HEAD
     reference_conv,
-=======
     reference_distributions,
->>>>>>> ded187cbaa85c51280dadb66c5be90fda6cfe07a
     reference_losses,
     reference_statistics,
     reference_update,

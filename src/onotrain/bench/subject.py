@@ -50,13 +50,8 @@ class Subject:
     def metadata(self) -> ModelMetadata:
         """What a checkpoint of the network would say of it."""
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
-<<<<<<< HEAD
         model = self.model()
-        codec = TargetCodec(model.loss.task, model.outputs, None)
-=======
-        model = Model(self.config.model, self.config.loss, self.inputs, self.kernels)
         codec = TargetCodec(model.loss.task, model.loss.targets, None).of_loss(self.config.loss)
->>>>>>> ded187cbaa85c51280dadb66c5be90fda6cfe07a
         normalization = Normalization.given(mean, std)
         return ModelMetadata(self.shape, self.storage.name, None, None, normalization, codec, self.config)
 
@@ -158,15 +153,9 @@ def _samples_of(config: Config) -> tuple[tuple[int, ...], str]:
     stream = open_stream(spec_of(data), "auto", 0)
     if stream is not None:
         with stream:
-<<<<<<< HEAD
             return stream.feature_shape, stream.dtype.name
-    prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes())
-    return prepared.description.feature_shape, prepared.description.feature_dtype
-=======
-            return stream.features, stream.dtype.name
     prepared = prepare(data, config.task, config.targets, config.training.dtype, available_bytes())
-    return math.prod(prepared.description.feature_shape), prepared.description.feature_dtype
->>>>>>> ded187cbaa85c51280dadb66c5be90fda6cfe07a
+    return prepared.description.feature_shape, prepared.description.feature_dtype
 
 
 def check_positive(what: str, values: Sequence[float]) -> None:
