@@ -22,7 +22,7 @@ VARIABLE = "ONOTRAIN_KERNELS"
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
     "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "elementwise": True,
-    "softmax": True, "losses": True, "update": True, "codecs": True,
+    "softmax": True, "losses": True, "update": True, "codecs": True, "pool": True, "samples": True,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")

@@ -29,7 +29,8 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     """Add all layers, and return the probabilities or values of the last; NaN for a sample with a feature that is."""
     model = predictor.model
     views = model.layout.views(predictor.parameters)
-    values = {0: features}
+    shape = model.plan.network.shapes[0]
+    values = {0: features if len(shape) == 1 else graph.reshape(features, shape)}
     for layer, inputs, output in model.plan.nodes:
         of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
         values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))
@@ -55,6 +56,10 @@ class _LayerGraph:
         """Add one of the layer's parameters, under the name that exported files have."""
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
+
+    def reshape(self, value: str, shape: tuple[int, ...]) -> str:
+        """View samples in another shape."""
+        return self._graph.reshape(value, shape)
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +42,7 @@ class Elementwise(Layer):
     """
 
     reads_again = frozenset()
+    needs_axes = None
 
     activation = Function()
     dropout = 0.0
@@ -76,7 +78,7 @@ class Elementwise(Layer):
 
 def flat(array: Any) -> Any:
     """Return the values of each sample in one row, ``(r, n)``."""
-    return array.reshape(len(array), -1) if array.ndim != 2 else array  # noqa: PLR2004 - the number of axes of a matrix
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 class Activation(Elementwise):

@@ -1,7 +1,8 @@
 """What a layer declares, and what it records its computation with.
 
 Dimensions: ``r`` rows of the batch on this rank.  The shape of a sample has no ``r``: a layer that reads samples of
-shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.
+shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.  Channels are the last axis: ``(features,)``,
+``(length, channels)`` or ``(height, width, channels)``.
 """
 
 from __future__ import annotations
@@ -23,11 +24,39 @@ from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
 
 Shape = tuple[int, ...]
+#: Height, width and channels.
+IMAGE_AXES = 3
 #: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
 Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
 #: So many ranks of a node may pack a weight at the same time.
 MOST_RANKS = 64
+
+
+class ShapeError(UsageError):
+    """Samples that a layer cannot read.
+
+    Parameters
+    ----------
+    key
+        The option that does not go with their shape; None: the layer itself.
+    message, hint
+        As of every error.
+    """
+
+    def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
+def as_written(shape: Shape) -> Shape:
+    """Return a shape as data and users have it: that of an image with the channels first."""
+    return (shape[2], *shape[:2]) if len(shape) == IMAGE_AXES else shape
+
+
+def channels_last(shape: Shape) -> Shape:
+    """Return a shape as arrays have it: that of an image with the channels last."""
+    return (*shape[1:], shape[0]) if len(shape) == IMAGE_AXES else shape
 
 
 @dataclass(frozen=True)
@@ -149,7 +178,8 @@ class Recorder:
 class OperatorGraph(Protocol):
     """Where a layer writes what it computes after training, in operators of ONNX.
 
-    Methods take the names of values and return that of the next.
+    Methods take the names of values and return that of the next.  Values have the shapes that arrays have, channels
+    last: `channels_first` is for operators that want them otherwise.
     """
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
@@ -163,6 +193,16 @@ class OperatorGraph(Protocol):
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add one of `onotrain.known_names.ACTIVATIONS`."""
         ...
+
+    def reshape(self, value: str, shape: Shape) -> str:
+        """View samples in another shape."""
+        ...
+
+
+def channels_first(graph: OperatorGraph, image: str, operator: str, **options: Any) -> str:
+    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
+    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
+    return graph.node("Transpose", [graph.node(operator, [image], **options)], perm=[0, 2, 3, 1])
 
 
 class Builder(Protocol):
@@ -206,6 +246,9 @@ class Layer(ABC):
     Options: ClassVar[type[LayerOptions]]
     #: Which of ``x`` and ``y`` the backward pass reads: their memory is not used again before.
     reads_again: ClassVar[frozenset[str]] = frozenset(("x", "y"))
+    #: Whether it reads more than a sample's values one after the other; None: each value is by itself, and what is
+    #: behind it decides.  Where a network begins without a need of axes, samples are as they lie in the data.
+    needs_axes: ClassVar[bool | None] = True
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         self.options, self.shape = options, shape
@@ -263,7 +306,8 @@ class Layer(ABC):
 
     def describe(self) -> Description:
         """Return what is said of the layer."""
-        facts = {**self.options.model_dump(mode="json"), "inputs": list(self.shape), "outputs": list(self.out)}
+        facts = {**self.options.model_dump(mode="json"), "inputs": list(as_written(self.shape))}
+        facts["outputs"] = list(as_written(self.out))
         name = {"name": self.name} if self.name else {}
         return Description(self.name or self.kind, ({"kind": self.kind, **name, **facts},))
 

@@ -8,8 +8,19 @@ from typing import Any
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.nn.layers.activation import Activation, Function
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
+from onotrain.nn.layers.base import (
+    Builder,
+    Description,
+    Layer,
+    OperatorGraph,
+    Parameter,
+    Product,
+    Recorder,
+    Saved,
+    Shape,
+)
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.flatten import Flatten
 
 
 class Dense(Layer):
@@ -21,6 +32,7 @@ class Dense(Layer):
 
     Options = config.Dense
     reads_again = frozenset(("x",))
+    needs_axes = False
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
@@ -32,6 +44,11 @@ class Dense(Layer):
         self.saved = {"slope": Saved(self.out)}
         self.activation = Function(options.activation, options.negative_slope)
         self.dropout = 0.0
+
+    @classmethod
+    def build(cls, network: Builder, options: Any, x: int) -> int:
+        """Add it behind tensor `x`, whose samples are flattened."""
+        return super().build(network, options, Flatten.build(network, Flatten.Options(), x))
 
     def absorb(self, following: Layer) -> bool:
         """Take an activation or a dropout into this layer's pass, if the order of operations allows it."""
