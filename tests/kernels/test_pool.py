@@ -73,7 +73,9 @@ def problems(draw):
         padding = draw(st.integers(0, size // 2))
         window.append((size, draw(st.integers(1, 6)), padding))
         sides.append(draw(st.integers(max(1, size - 2 * padding), 12)))
-    return (draw(st.integers(0, 3)), *sides, draw(st.integers(1, 35))), tuple(n for each in zip(*window) for n in each)
+    return (draw(st.integers(0, 3)), *sides, draw(st.integers(1, 35))), tuple(
+        n for each in zip(*window, strict=True) for n in each
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -142,7 +144,7 @@ def test_minus_infinity_can_win_and_padding_cannot(kernels):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "no rows"])
 def test_nothing_beside_the_outputs_is_written_or_read(kernels, rng, case):
-    """Rows of a batch whose other rows are other ranks': what is behind them stays what it is, and counts for nothing."""
+    """Rows of a batch whose other rows are other ranks': what is around them stays what it is, and does not count."""
     shape, window = CASES[case]
     out, margin = pooled(shape, window), 70
 
@@ -200,7 +202,11 @@ def test_windows_that_do_not_go_with_the_arrays_are_refused(kernels, window):
 def test_wrong_arrays_are_refused(kernels):
     window = (2, 2, 2, 2, 0, 0)
     other = np.dtype("float64" if kernels.dtype == np.float32 else "float32")
-    right = np.zeros((2, 6, 6, 3), kernels.dtype), np.zeros((2, 3, 3, 3), np.uint8), np.zeros((2, 3, 3, 3), kernels.dtype)
+    right = (
+        np.zeros((2, 6, 6, 3), kernels.dtype),
+        np.zeros((2, 3, 3, 3), np.uint8),
+        np.zeros((2, 3, 3, 3), kernels.dtype),
+    )
     for number, wrong in [
         (0, np.zeros((3, 6, 6, 3), kernels.dtype)), (0, np.zeros((2, 6, 6, 4), kernels.dtype)),
         (0, np.zeros((2, 6, 6, 3), other)), (0, np.zeros((2, 6, 6, 6), kernels.dtype)[..., ::2]),

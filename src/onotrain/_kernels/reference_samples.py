@@ -47,7 +47,9 @@ def _moves(
     """
     rows, height, width = x.shape[:3]
     if pixels < 0 or (pixels > 0 and pixels >= min(height, width)):
-        raise ValueError(f"pixels: got {pixels}, expected at least 0 and fewer than the image of {height} by {width} has")
+        raise ValueError(
+            f"pixels: got {pixels}, expected at least 0 and fewer than the image of {height} by {width} has"
+        )
     counter = np.zeros((4, rows), np.uint32)
     counter[1] = (first_row + np.arange(rows)) & 0xFFFFFFFF
     counter[2], counter[3] = step & 0xFFFFFFFF, layer & 0xFFFFFFFF

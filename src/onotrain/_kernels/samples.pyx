@@ -146,7 +146,10 @@ cdef int run_shift_and_flip(const floating* x, const Move* a, const Moment* now)
                 move_row(a, &xs, 0, a.w, x + place * row, out)
             else:
                 move_row(a, &xs, 0, begin, x + place * row, out)
-                memcpy(out + begin * a.c, x + place * row + (begin - xs.shift) * a.c, (end - begin) * a.c * sizeof(floating))
+                memcpy(
+                    out + begin * a.c, x + place * row + (begin - xs.shift) * a.c,
+                    (end - begin) * a.c * sizeof(floating),
+                )
                 move_row(a, &xs, end, a.w, x + place * row, out)
             out += row
         x += a.h * row

@@ -67,7 +67,7 @@ class _Pool2d(LayerOptions):
 
     size: Pair = Field(description="Pixels of a window: a number, or `[height, width]`.")
     stride: Pair | None = Field(None, description="Pixels from a window to the next; null: as many as `size`.")
-    padding: PairOrZero = Field((0, 0), description="Pixels added on each side, at most half the size.")
+    padding: PairOrZero = Field(0, description="Pixels added on each side, at most half the size.")  # type: ignore[assignment]
 
     def problems(self) -> Iterator[Problem]:
         """Yield a padding that has windows of its own."""

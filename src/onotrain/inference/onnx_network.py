@@ -14,6 +14,8 @@ from onotrain.inference.predictor import Predictor
 
 #: Activations that are one operator of ONNX.
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+#: Operators that onnxruntime has only in single precision.
+_SINGLE_PRECISION = ("AveragePool",)
 
 
 def add_normalization(graph: GraphBuilder, predictor: Predictor, value: str, dtype: Any) -> str:
@@ -49,8 +51,11 @@ class _LayerGraph:
         self._graph, self._layer, self._views, self._dtype = graph, layer, views, dtype
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
-        """Add an operator."""
-        return self._graph.node(operator, inputs, **options)
+        """Add an operator; in single precision where runtimes have no other."""
+        if operator not in _SINGLE_PRECISION or self._dtype == np.float32:
+            return self._graph.node(operator, inputs, **options)
+        made = self._graph.node(operator, [self._graph.cast(each, np.float32) for each in inputs], **options)
+        return self._graph.cast(made, self._dtype)
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters, under the name that exported files have."""

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from typing import Any, NamedTuple
 
+from onotrain.config import layers_images
 from onotrain.errors import UsageError
 from onotrain.nn.layers import Layer, layer_class
 from onotrain.nn.layers.base import IMAGE_AXES, Shape, channels_last
@@ -53,7 +54,7 @@ class Network:
     def _arrange(self, shape: Shape) -> int:
         """Give samples their axes; those of several channels are transposed for that."""
         if len(shape) == IMAGE_AXES and shape[0] > 1:
-            return Reshape.build(self, Reshape.Options(shape=shape), 0)
+            return Reshape.build(self, layers_images.Reshape(shape=shape), 0)
         self.shapes[0] = channels_last(shape)
         return 0
 

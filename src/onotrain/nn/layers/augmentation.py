@@ -68,7 +68,7 @@ class Augmentation(Layer):
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Add nothing but the axis of the channels, if there is none."""
-        return graph.reshape(*inputs, self.out) if self.out != self.shape else inputs[0]
+        return graph.reshape(inputs[0], self.out) if self.out != self.shape else inputs[0]
 
 
 class RandomShift(Augmentation):

@@ -1,7 +1,7 @@
 """What a layer declares, and what it records its computation with.
 
 Dimensions: ``r`` rows of the batch on this rank.  The shape of a sample has no ``r``: a layer that reads samples of
-shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.  Channels are the last axis: ``(features,)``,
+shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.  A sample is ``(features,)``,
 ``(length, channels)`` or ``(height, width, channels)``.
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
+from onotrain.config import layers_images
 from onotrain.nn.layers.activation import Activation, Function
 from onotrain.nn.layers.base import (
     Builder,
@@ -48,7 +49,7 @@ class Dense(Layer):
     @classmethod
     def build(cls, network: Builder, options: Any, x: int) -> int:
         """Add it behind tensor `x`, whose samples are flattened."""
-        return super().build(network, options, Flatten.build(network, Flatten.Options(), x))
+        return super().build(network, options, Flatten.build(network, layers_images.Flatten(), x))
 
     def absorb(self, following: Layer) -> bool:
         """Take an activation or a dropout into this layer's pass, if the order of operations allows it."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from onotrain.config import layers_images as config
+from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.base import (
     IMAGE_AXES,
     Builder,
@@ -27,7 +28,7 @@ class Flatten(Layer):
     So weights of a dense layer behind it are those that they are with the channels first.
     """
 
-    Options: Any = config.Flatten
+    Options: ClassVar[type[LayerOptions]] = config.Flatten
     reads_again = frozenset()
     needs_axes = False
 
@@ -59,7 +60,7 @@ class Flatten(Layer):
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Bring the channels to the front, and all values to one axis."""
-        (value,), axes = inputs, len(self.shape)
+        value, axes = inputs[0], len(self.shape)
         if min(self.matrix) > 1:
             value = graph.node("Transpose", [value], perm=[0, axes, *range(1, axes)])
         return graph.reshape(value, self.out)
@@ -92,11 +93,11 @@ class Reshape(Flatten):
     def build(cls, network: Builder, options: Any, x: int) -> int:
         """Add it behind tensor `x`, of which images are flattened first."""
         if len(network.shapes[x]) == IMAGE_AXES:
-            x = Flatten.build(network, Flatten.Options(), x)
+            x = Flatten.build(network, config.Flatten(), x)
         return network.add(cls(options, network.shapes[x], network.defaults), x)
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Give the values their axes, and bring the channels to the end."""
         if min(self.matrix) == 1:
-            return graph.reshape(*inputs, self.out)
-        return graph.node("Transpose", [graph.reshape(*inputs, as_written(self.out))], perm=[0, 2, 3, 1])
+            return graph.reshape(inputs[0], self.out)
+        return graph.node("Transpose", [graph.reshape(inputs[0], as_written(self.out))], perm=[0, 2, 3, 1])

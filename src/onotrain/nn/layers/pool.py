@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from onotrain.config import layers_images as config
+from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.base import Layer, OperatorGraph, Recorder, Saved, Shape, ShapeError, channels_first
 from onotrain.nn.layers.images import image, line
 
@@ -66,7 +67,7 @@ class Pool(Layer):
 class MaxPool2d(Pool):
     """``y`` is the largest number of each window.  The forward pass leaves in ``winner`` where in the window it is."""
 
-    Options: Any = config.MaxPool2d
+    Options: ClassVar[type[LayerOptions]] = config.MaxPool2d
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
@@ -93,7 +94,7 @@ class MaxPool2d(Pool):
 class AvgPool2d(Pool):
     """``y`` is the mean of each window, in which pixels of the padding count as zeros."""
 
-    Options: Any = config.AvgPool2d
+    Options: ClassVar[type[LayerOptions]] = config.AvgPool2d
 
     def forward(self, r: Recorder) -> None:
         """``y``."""
