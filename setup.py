@@ -47,6 +47,7 @@ EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
 LEVELLED = (
     "dense", "conv", "elementwise", "softmax", "losses", "distributions", "update", "order", "gather", "codecs",
+    "pool", "samples",
 )  # fmt: skip
 WITH_PRODUCTS = ("dense", "update")
 # No arithmetic of their own to speed up, or none that matters.

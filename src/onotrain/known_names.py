@@ -13,6 +13,12 @@ ActivationName = Literal[
 #: Activation functions, and the kernels' numbers for them: those of the enumeration in ``_kernels/activations.pxd``.
 ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate(get_args(ActivationName))}
 
+EdgeName = Literal["edge", "reflect"]
+#: What comes in at the border of an image that is shifted, and the kernels' numbers for it (``_kernels/samples.pyx``).
+BORDERS: dict[Literal["constant"] | EdgeName, int] = {
+    name: code for code, name in enumerate(("constant", *get_args(EdgeName)))
+}
+
 Precision = Literal["full", "bf16"]
 #: What matrix products are computed in: in the dtype of the network, or in bfloat16 with sums of float32.
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -32,6 +32,29 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"dropout": 0.4},
         {"dense": {"units": 6, "activation": "sigmoid"}},
     ],
+    "max pool": [
+        {"dense": 50},
+        {"reshape": [2, 5, 5]},
+        {"max_pool2d": {"size": 3, "stride": 2, "padding": 1}},
+        {"activation": "tanh"},
+        "flatten",
+    ],
+    "mean pool": [{"dense": 48}, {"reshape": [3, 4, 4]}, {"avg_pool2d": {"size": 2, "stride": [1, 2]}}],
+    "pools of sequences": [
+        {"dense": 40},
+        {"reshape": [20, 2]},
+        {"max_pool1d": 2},
+        {"avg_pool1d": {"size": 3, "stride": 1, "padding": 1}},
+    ],
+    "global mean": [{"dense": 45}, {"activation": "silu"}, {"reshape": [5, 3, 3]}, "global_avg_pool"],
+    "augmentation": [
+        {"dense": 32},
+        {"reshape": [2, 4, 4]},
+        {"random_shift": 2},
+        {"random_crop": {"padding": 2, "fill": "reflect"}},
+        {"random_flip": {"vertical": True}},
+        {"avg_pool2d": 2},
+    ],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
 }
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {

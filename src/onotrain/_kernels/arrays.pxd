@@ -48,6 +48,14 @@ cdef inline floating* out_2d(floating[:, ::1] a) noexcept nogil:
     return &a[0, 0] if a is not None and a.shape[0] > 0 and a.shape[1] > 0 else NULL
 
 
+cdef inline const floating* in_3d(const floating[:, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2]) > 0 else NULL
+
+
+cdef inline floating* out_3d(floating[:, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2]) > 0 else NULL
+
+
 cdef inline const floating* in_4d(const floating[:, :, :, ::1] a) noexcept nogil:
     return &a[0, 0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2], a.shape[3]) > 0 else NULL
 

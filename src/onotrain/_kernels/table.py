@@ -15,6 +15,8 @@ from onotrain._kernels import (
     reference_conv,
     reference_distributions,
     reference_losses,
+    reference_pool,
+    reference_samples,
     reference_statistics,
     reference_update,
 )
@@ -64,6 +66,13 @@ class Kernels:
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)
+    max_pool = staticmethod(reference_pool.max_pool)
+    max_pool_backward = staticmethod(reference_pool.max_pool_backward)
+    avg_pool = staticmethod(reference_pool.avg_pool)
+    avg_pool_backward = staticmethod(reference_pool.avg_pool_backward)
+    transpose_samples = staticmethod(reference_samples.transpose_samples)
+    shift_and_flip = staticmethod(reference_samples.shift_and_flip)
+    shift_and_flip_backward = staticmethod(reference_samples.shift_and_flip_backward)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)

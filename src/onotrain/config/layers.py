@@ -7,9 +7,22 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
+from pydantic.fields import FieldInfo
 
 from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import ByType, OneKey, OneOf
+from onotrain.config.layers_images import (
+    AvgPool1d,
+    AvgPool2d,
+    Flatten,
+    GlobalAvgPool,
+    MaxPool1d,
+    MaxPool2d,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Reshape,
+)
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
 from onotrain.known_names import ActivationName
@@ -172,8 +185,12 @@ class Dropout(LayerOptions):
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
 LAYER_KINDS: dict[str, type[LayerOptions]] = {
-    options.kind: options for options in (Dense, Conv2d, Conv1d, Activation, Dropout)
-}
+    options.kind: options
+    for options in (
+        Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip,
+    )
+}  # fmt: skip
 
 #: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
 PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
@@ -219,4 +236,8 @@ def _layer(kind: str, options: LayerOptions) -> LayerSpec:
     return _spec(kind, type(options))(**{kind: options})
 
 
-Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec)]
+#: Kinds that need no options.
+_ALONE = tuple(
+    kind for kind, options in LAYER_KINDS.items() if not any(map(FieldInfo.is_required, options.model_fields.values()))
+)
+Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec, alone=_ALONE)]

@@ -15,6 +15,8 @@ from onotrain.nn import Model
 
 #: Activations that are one operator of ONNX.
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+#: Operators that onnxruntime has only in single precision.
+_SINGLE_PRECISION = ("AveragePool",)
 
 
 def add_normalization(graph: GraphBuilder, predictor: Predictor, value: str, dtype: Any) -> str:
@@ -31,10 +33,7 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     model = predictor.model
     views = model.layout.views(predictor.parameters)
     shape = model.plan.network.shapes[0]
-    samples = features
-    if len(shape) > 1:  # 0: as many samples as there are
-        samples = graph.node("Reshape", [features, graph.constant([0, *shape], np.int64)])
-    values = {0: samples}
+    values = {0: features if len(shape) == 1 else graph.reshape(features, shape)}
     for layer, inputs, output in model.plan.nodes:
         of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
         values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))
@@ -67,17 +66,20 @@ class _LayerGraph:
         self._graph, self._layer, self._views, self._dtype = graph, layer, views, dtype
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
-        """Add an operator."""
-        return self._graph.node(operator, inputs, **options)
+        """Add an operator; in single precision where runtimes have no other."""
+        if operator not in _SINGLE_PRECISION or self._dtype == np.float32:
+            return self._graph.node(operator, inputs, **options)
+        made = self._graph.node(operator, [self._graph.cast(each, np.float32) for each in inputs], **options)
+        return self._graph.cast(made, self._dtype)
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters, under the name that exported files have."""
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
-    def constant(self, values: Sequence[int]) -> str:
-        """Add whole numbers, such as a shape."""
-        return self._graph.constant(values, np.int64)
+    def reshape(self, value: str, shape: tuple[int, ...]) -> str:
+        """View samples in another shape."""
+        return self._graph.reshape(value, shape)
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""

@@ -14,11 +14,11 @@ from onotrain.config import Problem
 from onotrain.nn import losses
 from onotrain.nn.initializers import initialize
 from onotrain.nn.layers import Layer
-from onotrain.nn.layers.base import Packed, Recorder, Shape, ShapeError
+from onotrain.nn.layers.base import Packed, Recorder, ShapeError
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value
-from onotrain.nn.shapes import as_written, in_words
+from onotrain.nn.shapes import Shape, as_written, in_words
 from onotrain.nn.workspace import Block, Workspace
 from onotrain.seeds import generator
 

@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from onotrain._kernels import ALIGNMENT_BYTES
-from onotrain.nn.layers.base import Product, Shape
+from onotrain.nn.layers.base import Product
 from onotrain.nn.network import Network, Node
+from onotrain.nn.shapes import Shape
 
 #: Moment before the first layer: the samples are written.
 _BEFORE = -1

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from onotrain.config.layers import PLUGINS
 from onotrain.nn.layers.activation import Activation
+from onotrain.nn.layers.augmentation import RandomCrop, RandomFlip, RandomShift
 from onotrain.nn.layers.base import Layer
 from onotrain.nn.layers.conv import Conv1d, Conv2d
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.flatten import Flatten, Reshape
+from onotrain.nn.layers.pool import AvgPool1d, AvgPool2d, GlobalAvgPool, MaxPool1d, MaxPool2d
 
 __all__ = ["LAYERS", "Activation", "Conv1d", "Conv2d", "Dense", "Dropout", "Layer", "layer_class"]
 
-LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Conv2d, Conv1d, Activation, Dropout)}
+LAYERS: dict[str, type[Layer]] = {
+    layer.Options.kind: layer
+    for layer in (
+        Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip,
+    )
+}  # fmt: skip
 
 
 def layer_class(kind: str) -> type[Layer]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from onotrain.nn.layers.activation import Activation, Function
-from onotrain.nn.layers.base import Layer, Shape
+from onotrain.nn.layers.base import Layer
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.shapes import Shape
 
 
 class Activated(Layer):

@@ -10,7 +10,8 @@ from typing import Any
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.known_names import ACTIVATIONS, ActivationName
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, Saved, Shape
+from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, Saved
+from onotrain.nn.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Elementwise(Layer):
     """
 
     reads_again = frozenset()
+    needs_axes = None
 
     activation = Function()
     dropout = 0.0

@@ -10,7 +10,9 @@ from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.activated import Activated
-from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Recorder, Saved, Shape, ShapeError
+from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Recorder, Saved, ShapeError, channels_first
+from onotrain.nn.layers.images import image, line
+from onotrain.nn.shapes import Shape
 
 
 class Axis(NamedTuple):
@@ -63,10 +65,8 @@ class Conv2d(Activated):
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
-        if len(shape) not in (self.dimensions, self.dimensions + 1):
-            raise ShapeError(None, f"reads {self._expected}; got samples {' x '.join(map(str, shape))}", hint=_HINT)
-        #: Of a sample, with the one channel that need not be told, and with the height 1 of a sequence.
-        self.image = (*(1,) * (2 - self.dimensions), *shape, *(1,) * (self.dimensions + 1 - len(shape)))
+        #: Shape of a sample as an image: a sequence has the height 1.
+        self.image = image(shape) if self.dimensions > 1 else line(shape)
         self.height, self.width = self._axes()
         inputs = self._channels_of_a_group()
         kernel = (self.height.kernel, self.width.kernel)[-self.dimensions :]
@@ -79,10 +79,6 @@ class Conv2d(Activated):
             self.parameters["bias"] = Parameter((options.filters,), fans, defaults.bias_initializer, decays=False)
         self.out = (*(self.height.windows, self.width.windows)[-self.dimensions :], options.filters)
         self.saved = {"slope": Saved(self.out)}
-
-    @property
-    def _expected(self) -> str:
-        return "images, height x width x channels" if self.dimensions > 1 else "sequences, length x channels"
 
     def _axes(self) -> list[Axis]:
         """Return height and width; of a sequence the height is 1."""
@@ -161,17 +157,16 @@ class Conv2d(Activated):
         return Description(self.name, operations, self.activation.name, self.dropout)
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
-        """Add the sums and the activation; the operator takes channels first, values in the graph are channels-last."""
-        axes, last = (self.height, self.width)[-self.dimensions :], self.dimensions + 1
-        x = graph.node("Reshape", [*inputs, graph.constant((-1, *self.image[-last:]))])
-        x = graph.node("Transpose", [x], perm=[0, last, *range(1, last)])
-        z = graph.node(
-            "Conv", [x, *map(graph.parameter, self.parameters)], strides=[axis.stride for axis in axes],
-            pads=[*(axis.before for axis in axes), *(axis.behind for axis in axes)],
-            dilations=[axis.dilation for axis in axes], group=self.options.groups,
+        """Add the sums and the activation."""
+        axes = self.height, self.width
+        weight, *bias = map(graph.parameter, self.parameters)
+        weight = graph.reshape(weight, (self.image[2] // self.options.groups, *(axis.kernel for axis in axes)))
+        z = channels_first(
+            graph, graph.reshape(inputs[0], self.image), "Conv", weight, *bias,
+            strides=[axis.stride for axis in axes], dilations=[axis.dilation for axis in axes],
+            pads=[*(axis.before for axis in axes), *(axis.behind for axis in axes)], group=self.options.groups,
         )  # fmt: skip
-        z = graph.node("Transpose", [z], perm=[0, *range(2, last + 1), 1])
-        return graph.activation(self.activation.name, self.activation.negative_slope, z)
+        return graph.activation(self.activation.name, self.activation.negative_slope, graph.reshape(z, self.out))
 
 
 class Conv1d(Conv2d):
@@ -179,6 +174,3 @@ class Conv1d(Conv2d):
 
     Options: ClassVar[type[LayerOptions]] = config.Conv1d
     dimensions = 1
-
-
-_HINT = "data.shape says how the features of a sample are arranged: [channels, height, width] or [length, channels]"

@@ -7,15 +7,17 @@ from typing import Any
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
+from onotrain.config import layers_images
 from onotrain.nn.layers.activated import Activated
-from onotrain.nn.layers.activation import flat
-from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
+from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Parameter, Product, Recorder, Saved
+from onotrain.nn.layers.flatten import Flatten
+from onotrain.nn.shapes import Shape
 
 
 class Dense(Activated):
     """``y = dropout(activation(x W^T + b))`` in one pass, with ``x (r, i)``, ``W (o, i)`` and ``b (o,)``.
 
-    A sample of several axes is read as it lies in memory, the last axis fastest.
+    Samples of several axes are flattened first.
 
     The forward pass leaves in ``slope`` the derivative of the output by ``z = x W^T + b``, dropout included; the
     backward pass therefore needs neither z, nor the mask, nor the name of the activation.
@@ -23,6 +25,7 @@ class Dense(Activated):
 
     Options = config.Dense
     reads_again = frozenset(("x",))
+    needs_axes = False
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
@@ -33,10 +36,15 @@ class Dense(Activated):
             self.parameters["bias"] = Parameter(self.out, fans, defaults.bias_initializer, decays=False)
         self.saved = {"slope": Saved(self.out)}
 
+    @classmethod
+    def build(cls, network: Builder, options: Any, x: int) -> int:
+        """Add it behind tensor `x`, whose samples are flattened."""
+        return super().build(network, options, Flatten.build(network, layers_images.Flatten(), x))
+
     def forward(self, r: Recorder) -> None:
         """``y`` and ``slope = dy/dz``."""
         r.call(
-            "dense_forward", flat(r.x), r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
+            "dense_forward", r.x, r.parameters["weight"], r.parameters.get("bias"), self.activation.code,
             self.activation.negative_slope, self.dropout, r.seed, Live.STEP, r.index, r.first_row, r.saved["slope"],
             r.y,
         )  # fmt: skip
@@ -44,16 +52,14 @@ class Dense(Activated):
     def backward(self, r: Recorder) -> None:
         """``dz = dy * slope``; ``dx = dz W``; ``dw = dz^T x``; ``db`` is the sum of the rows of ``dz``."""
         dw, db = r.gradients["weight"], r.gradients.get("bias")
-        dx = None if r.dx is None else flat(r.dx)
         r.call(
-            "dense_backward", flat(r.x), r.parameters["weight"], r.saved["slope"], r.accumulate, r.shared, r.dy, dx,
-            dw, db,
-        )  # fmt: skip
+            "dense_backward", r.x, r.parameters["weight"], r.saved["slope"], r.accumulate, r.shared, r.dy, r.dx, dw, db
+        )
 
     def predict(self, r: Recorder) -> None:
         """``y`` without dropout."""
         r.call(
-            "dense_predict", flat(r.x), r.parameters["weight"], r.pack("weight"), r.parameters.get("bias"),
+            "dense_predict", r.x, r.parameters["weight"], r.pack("weight"), r.parameters.get("bias"),
             self.activation.code, self.activation.negative_slope, r.y,
         )  # fmt: skip
 
@@ -72,6 +78,5 @@ class Dense(Activated):
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Add the weighted sum and the activation."""
-        x = graph.node("Flatten", inputs) if len(self.shape) > 1 else inputs[0]
-        z = graph.node("Gemm", [x, *map(graph.parameter, self.parameters)], transB=1)
+        z = graph.node("Gemm", [*inputs, *map(graph.parameter, self.parameters)], transB=1)
         return graph.activation(self.activation.name, self.activation.negative_slope, z)
