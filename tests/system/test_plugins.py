@@ -45,15 +45,15 @@ class Sign(Flat):
         super().step(learning_rate, number, samples, statistics, synchronize=synchronize)
 
 
-class PoissonOptions(LossOptions):
+class TallyOptions(LossOptions):
     activation = None
 
-    name: Literal["poisson"] = Field(description="Negative log-likelihood of counts; the network predicts their mean.")
+    name: Literal["tally"] = Field(description="Negative log-likelihood of counts; the network predicts their mean.")
     floor: float = Field(0.0, ge=0, description="Smallest mean.")
 
 
-class Poisson(Loss):
-    Options = PoissonOptions
+class Tally(Loss):
+    Options = TallyOptions
 
     def __call__(self, logits, targets, weight, dlogits, loss_sums):
         means = np.exp(logits)
@@ -107,19 +107,19 @@ stepless = acme:Stepless
 stranger = acme:Stranger
 
 [onotrain.losses]
-poisson = acme:Poisson
+tally = acme:Tally
 naked = acme:Bias
 mute = acme:Mute
 alien = acme:Alien
 
 [onotrain.metrics]
 bias = acme:Bias
-biased = acme:Poisson
+biased = acme:Tally
 """
 CONFIG = """\
 data: {train: counts.csv, validation: 0.25}
 model: {layers: [{dense: {units: 8, activation: tanh}}, {dense: 1}]}
-loss: {name: poisson, floor: 0.01}
+loss: {name: tally, floor: 0.01}
 optimizer: {name: sgd, learning_rate: 0.002}
 training:
   epochs: 4
@@ -199,25 +199,25 @@ def test_it_trains_evaluates_and_predicts(site: Mapping[str, str], ranks: int) -
 
     done = launch.onotrain("export", "run", "--format", "npz", "--output", "n.npz", env=site)
     assert done.returncode == 2
-    assert "loss poisson of acme predicts by a function of its own, which npz cannot hold" in done.stderr
+    assert "loss tally of acme predicts by a function of its own, which npz cannot hold" in done.stderr
 
 
 def test_wrong_options_are_found_like_built_in_ones(site: Mapping[str, str]) -> None:
     Path("c.yaml").write_text(CONFIG.replace("scale: 2", "scal: 2").replace("floor: 0.01", "floor: -1"))
     assert complaints(site) == [
-        "c.yaml:3:30: loss.floor: must be at least 0 (got -1)",
+        "c.yaml:3:28: loss.floor: must be at least 0 (got -1)",
         "c.yaml:10:24: strategy.scal: unknown key of strategy 'sign'; did you mean 'scale'?",
     ]
     Path("c.yaml").write_text(CONFIG)
-    assert complaints(site, "strategy.name=sing", "loss.name=poison") == [
+    assert complaints(site, "strategy.name=sing", "loss.name=taly") == [
         "--set strategy.name=sing: unknown strategy (got 'sing'); did you mean 'sign'?",
-        "--set loss.name=poison: unknown loss (got 'poison'); did you mean 'poisson'?",
+        "--set loss.name=taly: unknown loss (got 'taly'); did you mean 'tally'?",
     ]
     assert complaints(site, "training.metrics=[bias, baas]") == [
         "--set training.metrics=[bias, baas]: training.metrics.1: unknown metric (got 'baas'); did you mean 'bias'?"
     ]
     assert complaints(site, "training.early_stopping.metric=validation_bas") == [
-        "--set training.early_stopping.metric=validation_bas: no such metric with loss poisson (got "
+        "--set training.early_stopping.metric=validation_bas: no such metric with loss tally (got "
         "'validation_bas'); did you mean 'validation_bias'?"
     ]
     assert complaints(site, "communication.codec=int8", "training.load_balance=throughput") == [
