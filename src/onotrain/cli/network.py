@@ -17,6 +17,7 @@ class LayerRow(NamedTuple):
     dropout: float
     inputs: int
     outputs: int
+    #: Without averaged tensors.
     parameters: int
 
 
@@ -33,6 +34,7 @@ def layer_rows(model: Any) -> list[LayerRow]:
     """Return the layers of a network in order."""
     rows = []
     for layer in model.layers:
-        said, parameters = layer.describe(), sum(math.prod(each.shape) for each in layer.parameters.values())
+        said, trained = layer.describe(), [each for each in layer.parameters.values() if not each.averaged]
+        parameters = sum(math.prod(each.shape) for each in trained)
         rows.append(LayerRow(said.title, said.activation, said.dropout, layer.inputs, layer.outputs, parameters))
     return rows

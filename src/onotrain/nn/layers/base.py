@@ -32,7 +32,7 @@ MOST_RANKS = 64
 
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor that is trained."""
+    """A tensor that is trained, or one that follows a statistic of the data."""
 
     shape: Shape
     #: Outputs and inputs that it joins, for initialisers whose variance follows from them.
@@ -41,6 +41,11 @@ class Parameter:
     initializer: Any
     #: Whether it is one of those that weight decay is meant for: no bias, and no scale of a normalisation.
     decays: bool = True
+    #: Whether it is an exponential average of a statistic of the data, which optimisers leave alone.  Its gradient is
+    #: its value less the statistic of the batch: each row adds `Recorder.weight` (value - statistic of the row).
+    averaged: bool = False
+    #: Part of the gradient that is taken away from an averaged tensor in a step: ``value -= rate gradient``.
+    rate: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ class Recorder:
     seed: int = 0
     #: Row of the global batch at which these rows begin.
     first_row: int = 0
+    #: 1 / samples of the global batch, by which losses are multiplied.
+    weight: float = 1.0
     #: Whether gradients of parameters are added to what is there, instead of overwriting it.
     accumulate: bool = False
     #: Whether ranks on other cores read the gradients of parameters.
