@@ -133,6 +133,54 @@ class Centre(Norm):
 
     def predict(self, r):
         r.call(np.multiply, r.x, r.parameters["gain"], r.y)
+class FollowOptions(LayerOptions):
+    """Values less the mean of what came before, and a shift that is trained."""
+
+    kind, has_parameters = "follow", True
+
+    rate: float = Field(0.25, gt=0, le=1, description="Weight of a batch in the mean.")
+
+
+class Follow(Layer):
+    Options = FollowOptions
+    reads_again = frozenset()
+    #: Means of the rows of each pass: of whole batches, if there is one rank.
+    means = []
+
+    def __init__(self, options, shape, defaults):
+        super().__init__(options, shape, defaults)
+        self.parameters = {
+            "mean": Parameter(shape, (1, 1), 0.0, averaged=True, rate=options.rate),
+            "shift": Parameter(shape, (1, 1), 0.5, decays=False),
+        }
+        self.saved = {"change": Saved(shape)}
+
+    def forward(self, r):
+        r.call(self._forward, r.x, *r.parameters.values(), r.weight, r.saved["change"], r.y)
+
+    def _forward(self, x, mean, shift, weight, change, y):
+        self.means.append(x.mean(axis=0) if len(x) else None)
+        np.multiply(mean - x, weight, out=change)
+        np.add(x - mean, shift, out=y)
+
+    def backward(self, r):
+        if r.dx is not None:
+            r.call(np.copyto, r.dx, r.dy)
+        for name, rows in (("mean", r.saved["change"]), ("shift", r.dy)):
+            if r.gradients[name] is not None:
+                r.call(self._sum, rows, r.accumulate, r.gradients[name])
+
+    def _sum(self, rows, accumulate, out):
+        out[:] = rows.sum(axis=0) + (out if accumulate else 0.0)
+
+    def predict(self, r):
+        r.call(self._predict, r.x, *r.parameters.values(), r.y)
+
+    def _predict(self, x, mean, shift, y):
+        np.add(x - mean, shift, out=y)
+
+    def outer_products(self):
+        return {"mean": Product("change"), "shift": Product("dy")}
 
 
 class LostOptions(LayerOptions):
@@ -215,6 +263,7 @@ ENTRY_POINTS = """
 norm = toy:Norm
 whole = toy:Whole
 centre = toy:Centre
+follow = toy:Follow
 lost = toy:Lost
 strip = toy:Strip
 nest = toy:Nest

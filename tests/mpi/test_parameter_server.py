@@ -52,7 +52,7 @@ def rate(number: int) -> float:
 def alone(rule: Optimizer) -> Shard:
     """Return what one process updates."""
     state = [LAYOUT.zeros() for _ in rule.state_names]
-    return Shard.of([tensor.range for tensor in LAYOUT], slice(0, LAYOUT.size), START.copy(), state)
+    return rule.shard(LAYOUT.tensors, slice(0, LAYOUT.size), START.copy(), state)
 
 
 @pytest.mark.parametrize("clip", [None, 3.0])

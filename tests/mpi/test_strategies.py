@@ -12,7 +12,7 @@ from builders import OPTIMIZERS, SHAPES, changed, filled, two_nodes, watch_sends
 from onotrain.config import Config
 from onotrain.errors import ResourceError
 from onotrain.nn import ParameterLayout
-from onotrain.optim import Optimizer, Shard
+from onotrain.optim import Optimizer
 from onotrain.parallel.world import World
 from onotrain.strategies import StepStatistics
 from onotrain.strategies.allreduce import arena
@@ -49,7 +49,7 @@ def sequential(layout: ParameterLayout, optimizer: Optimizer, ranks: int) -> np.
     """Return the parameters that one process gets from the sum of all gradients."""
     parameters = start(layout)
     state = {name: layout.zeros() for name in optimizer.state_names}
-    shard = Shard.of([t.range for t in layout], slice(0, layout.size), parameters, state.values())
+    shard = optimizer.shard(layout.tensors, slice(0, layout.size), parameters, state.values())
     for step in range(STEPS):
         total = sum(filled(layout, rank, step) for rank in range(ranks))
         optimizer.update(shard, total[np.newaxis].copy(), 0.05, step + 1, lambda values: None)

@@ -138,7 +138,7 @@ def test_mnist_mlp_is_the_published_setting() -> None:
     hidden = [layer.options.activation for layer in config.model.layers if layer.kind == "dense"]
     assert hidden == ["relu", "relu", "relu", "identity"]
     assert config.optimizer.model_dump() == {
-        "name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-5, "decoupled": False,
+        "name": "adam", "learning_rate": 1e-3, "weight_decay": 1e-5, "decoupled": False, "decay_norm_and_bias": True,
         "betas": (0.9, 0.999), "eps": 1e-8,
     }  # fmt: skip
     assert (config.schedule.name, config.schedule.every_epochs, config.schedule.factor) == ("step", 3, 0.5)

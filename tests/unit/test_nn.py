@@ -14,7 +14,6 @@ import builders
 from onotrain import _kernels
 from onotrain.nn import Model, ParameterLayout
 from onotrain.nn.initializers import initialize
-from onotrain.optim import Shard
 from onotrain.seeds import generator
 
 shapes = st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=3), min_size=1, max_size=8)
@@ -199,7 +198,7 @@ def ten_steps() -> list[float]:
     rule = {"name": "adam", "weight_decay": 1e-3}
     optimizer = builders.optimizer(builders.config(optimizer=rule, training={"clip_norm": 1.0, "dtype": "float64"}))
     state = {name: net.layout.zeros() for name in optimizer.state_names}
-    shard = Shard.of([t.range for t in net.layout], slice(0, net.layout.size), parameters, state.values())
+    shard = optimizer.shard(net.layout.tensors, slice(0, net.layout.size), parameters, state.values())
     losses, loss_sums = [], np.zeros(2)
     program = net.kernels.program(net.record(x, targets, 20, loss_sums, seed=3))
     for step in range(10):

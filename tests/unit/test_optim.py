@@ -98,8 +98,10 @@ def test_any_number_of_shards_makes_the_same_update(name: str, clip: float | Non
     for count in (1, 2, 3, 5):
         flat, gradient = filled(layout, 0), layout.zeros()
         state = {key: layout.zeros() for key in optimizer.state_names}
+        parts = [layout.shard(i, count) for i in range(count)]
         shards = [
-            Shard.of([t.range for t in layout], layout.shard(i, count), flat, state.values()) for i in range(count)
+            optimizer.shard(layout.tensors, part, flat[part], [vector[part] for vector in state.values()])
+            for part in parts
         ]
         for number in range(1, 4):
             gradient[:] = filled(layout, number)

@@ -12,7 +12,8 @@ import pytest
 from builders import OPTIMIZERS, update_rule
 from onotrain import _kernels
 from onotrain.config.optimizer import UpdateRule
-from onotrain.optim import Optimizer, Shard
+from onotrain.nn import ParameterLayout
+from onotrain.optim import Optimizer
 
 if find_spec("torch") is not None:
     import torch
@@ -37,27 +38,42 @@ MAKE: dict[str, Callable[..., Any]] = {
 
 
 def compare(rule: UpdateRule, steps: int) -> None:
-    """Make steps of a rule and of PyTorch's, with the same gradients and defaults but for the decay."""
+    """Make steps of a rule and of PyTorch's, with the same gradients and defaults but for the decay.
+
+    Decay is meant for weights; without `decay_norm_and_bias` the biases are another group of PyTorch's.
+    """
     rng = np.random.default_rng(3)
-    param = rng.standard_normal(50)
-    tensor = torch.nn.Parameter(torch.tensor(param))
-    other = MAKE[rule.name](rule, [tensor], lr=rule.learning_rate, weight_decay=rule.weight_decay)
+    names, biases = ["a/weight", "a/bias", "b/weight", "c/bias", "c/scale"], ["a/bias", "c/bias", "c/scale"]
+    layout = ParameterLayout([(name, (10,)) for name in names], "float64", no_decay=biases)
+    param, gradient = layout.zeros(), layout.zeros()
+    for view in layout.views(param).values():
+        view[:] = rng.standard_normal(10)
+    tensors = {name: torch.nn.Parameter(torch.tensor(view)) for name, view in layout.views(param).items()}
+    kept = [] if rule.decay_norm_and_bias else biases
+    groups = [
+        {"params": [tensor for name, tensor in tensors.items() if name not in kept]},
+        {"params": [tensors[name] for name in kept], "weight_decay": 0.0},
+    ]
+    other = MAKE[rule.name](rule, groups, lr=rule.learning_rate, weight_decay=rule.weight_decay)
     optimizer = Optimizer(rule, None, _kernels.load("float64"))
-    state = [np.zeros(50) for _ in optimizer.state_names]
-    shard = Shard.of([], slice(0, 50), param, state)
+    shard = optimizer.shard(
+        layout.tensors, slice(0, layout.size), param, [layout.zeros() for _ in optimizer.state_names]
+    )
     for number in range(1, steps + 1):
-        gradient = rng.standard_normal((1, 50))
-        tensor.grad = torch.tensor(gradient[0])
+        for name, view in layout.views(gradient).items():
+            view[:] = rng.standard_normal(10)
+            tensors[name].grad = torch.tensor(view)
         other.step()
-        optimizer.update(shard, gradient, rule.learning_rate, number, lambda values: None)
-    np.testing.assert_allclose(param, tensor.detach().numpy(), rtol=1e-6)
+        optimizer.update(shard, gradient[None].copy(), rule.learning_rate, number, lambda values: None)
+    for name, view in layout.views(param).items():
+        np.testing.assert_allclose(view, tensors[name].detach().numpy(), rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("of_all", [True, False])
 @pytest.mark.parametrize("name", [name for name in OPTIMIZERS if OPTIMIZERS[name]["name"] in MAKE])
-def test_torch_makes_the_same_steps(name: str) -> None:
-    """With weight decay, at a rate at which 20 steps go far."""
-    rule = update_rule(name, weight_decay=0.1, learning_rate=0.03)
-    compare(rule, 20)
+def test_torch_makes_the_same_steps(name: str, of_all: bool) -> None:
+    """With weight decay, of all parameters and of weights alone, at a rate at which 20 steps go far."""
+    compare(update_rule(name, weight_decay=0.1, decay_norm_and_bias=of_all, learning_rate=0.03), 20)
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9), (0.999, 0.999)])

@@ -10,7 +10,6 @@ import pytest
 import builders
 from builders import SHAPES, filled
 from onotrain.nn import ParameterLayout
-from onotrain.optim import Shard
 from onotrain.strategies import Context, StepStatistics
 from onotrain.strategies.parameter_server.message_pump import Push
 from onotrain.strategies.parameter_server.pending import PendingBatches
@@ -40,8 +39,9 @@ class Served:
         context = Context.of(made, world, LAYOUT, self.rule)
         self.shard = ServedShard(context, self.roles, self.parameters, self._wait)
         self.shard.bind(BATCH)
-        state = [LAYOUT.zeros() for _ in self.rule.state_names]
-        self.expected = Shard.of([tensor.range for tensor in LAYOUT], self.roles.range, own, state)
+        part = self.roles.range
+        state = [LAYOUT.zeros()[part] for _ in self.rule.state_names]
+        self.expected = self.rule.shard(LAYOUT.tensors, part, own[part], state)
 
     def _wait(self) -> None:
         self.waits.append(self.parameters[self.roles.range].copy())

@@ -70,7 +70,8 @@ def update(
     Returns
     -------
     float
-        Sum of squares, in double, of the summed gradient before scale and decay; not finite if the gradient is not.
+        Sum of squares, in double, of the summed gradient before scale and decay, or 0 if it counts in no norm; not
+        finite if the gradient is not.
     """
     expect("out", out, len(out))
     param = out if param is None else param
@@ -82,7 +83,7 @@ def update(
     w = shrink * param
     rule.formula(np, own, total * scale + penalty * param, w, state)
     out[...] = w
-    return sum_of_squares(total)
+    return sum_of_squares(total) * rule.counts
 
 
 @silent

@@ -15,7 +15,7 @@ cdef enum:
     MOST_SCALARS = 8
 
 cdef enum Rule:
-    SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB, LION, NADAM
+    SUM, SGD, ADAM, RMSPROP, ADAGRAD, LAMB, LION, NADAM, AVERAGE
 
 
 # What an update is a function of, besides the arrays.
@@ -46,6 +46,8 @@ cdef inline int rule_of(str name, const double* s, Py_ssize_t scalars, Py_ssize_
         return expect_counts(LION, scalars, 3, states, 1)
     if name == "nadam":
         return expect_counts(NADAM, scalars, 6, states, 2)
+    if name == "average":
+        return expect_counts(AVERAGE, scalars, 1, states, 0)
     raise ValueError(f"rule: got {name!r}, expected one that has a kernel")
 
 
@@ -76,6 +78,8 @@ cdef inline void apply(
         lion(step, n, rows, a, p, out, squares)
     elif step.rule == NADAM:
         nadam(step, n, rows, a, b, p, out, squares)
+    elif step.rule == AVERAGE:
+        average(step, n, rows, p, out, squares)
     else:
         add_rows(step, n, rows, out, squares)
 
@@ -286,5 +290,25 @@ cdef inline void nadam(
         moments(rate1, rate2, g, m + start, v + start, first, second)
         for c in range(LANES):
             w[c] -= (of_gradient * g[c] + of_mean * first[c]) / (root * sqrt(second[c]) + eps)
+        copy_lanes(w, out + start)
+        start += LANES
+
+
+cdef inline void average(
+    const Step* step, Py_ssize_t n, const floating* rows, const floating* p, floating* out, double* squares
+) noexcept nogil:
+    """Its gradient is in no norm: of the squares only that they are not finite is left."""
+    cdef floating[LANES] g, w
+    cdef double[LANES] own
+    cdef floating rate = step.scalars[0]
+    cdef Py_ssize_t start = 0, c
+    while start < n:
+        for c in range(LANES):
+            own[c] = 0
+        begin(step, rows + start, p + start, g, w, own)
+        for c in range(LANES):
+            squares[c] += 0 * own[c]
+        for c in range(LANES):
+            w[c] -= rate * g[c]
         copy_lanes(w, out + start)
         start += LANES

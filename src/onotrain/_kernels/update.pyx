@@ -5,9 +5,9 @@ layer's weight, n = o i, and `grads (r, o)` are the gradients dz of its outputs:
 by block and used while it is in the caches.  It is never written to memory.
 
 Every array is read and written once, and the one division and square root of a rule (rules.pxd) hide the rest.  Each
-kernel returns the sum of squares, in double, of the summed gradient before scale and decay; a gradient that is not
-finite shows in it.  `shared` says that other ranks read the parameters: large ones are then written past the caches
-(vectors.h).
+kernel returns the sum of squares, in double, of the summed gradient before scale and decay, or 0 for an average; a
+gradient that is not finite shows in it.  `shared` says that other ranks read the parameters: large ones are then
+written past the caches (vectors.h).
 """
 
 from cython cimport floating

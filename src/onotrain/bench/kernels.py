@@ -22,7 +22,7 @@ from onotrain.bench.measure import Call, Say, Timing, measure
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
 from onotrain.nn import Model
-from onotrain.optim import Optimizer, Shard
+from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
@@ -114,8 +114,8 @@ class _Bench:
         state = {key: self._arena[place] for key, place in zip(optimizer.state_names, self._states, strict=False)}
         for vector in state.values():
             vector[part] = 0.0
-        tensors = [tensor.range for tensor in layout]
-        shard = Shard.of(tensors, part, self._parameters, state.values(), shared=self._shared)
+        own = [vector[part] for vector in state.values()]
+        shard = optimizer.shard(layout.tensors, part, self._parameters[part], own, shared=self._shared)
         gradients = self._arena["gradients"][:, part]
         # A rate of 0: the numbers stay what they are, however often they are updated.
         call = partial(optimizer.update, shard, gradients, 0.0, 1, lambda values: None)

@@ -102,6 +102,7 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
         "target_units": metadata.target_units,
         "layers": [row._asdict() for row in layer_rows(model)],
         "parameters": model.layout.parameter_count,
+        "averaged_values": model.layout.averaged_count,
         "parameters_sha256": checkpoint.metadata.get("parameters_sha256"),
         "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in checkpoint.arrays.items()},
         "progress": checkpoint.metadata.get("progress", {}),
@@ -174,6 +175,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "data", str(config["data"]["train"])
         if "run" in facts:
             yield "network", f"{Path(facts['checkpoint']).name}, {'the best' if best else 'the newest'}"
+        if facts["averaged_values"]:
+            yield "averages", f"{count(facts['averaged_values'], 'value')} that follow the data"
         yield "sha256", str(facts["parameters_sha256"])
 
 

@@ -20,6 +20,7 @@ class LayerRow(NamedTuple):
     #: Of a sample, as users write it.
     input_shape: list[int]
     output_shape: list[int]
+    #: Without averaged tensors.
     parameters: int
 
 
@@ -38,7 +39,8 @@ def layer_rows(model: Any) -> list[LayerRow]:
 
     rows = []
     for layer, inputs, _ in model.plan.nodes:
-        said, parameters = layer.describe(), sum(math.prod(each.shape) for each in layer.parameters.values())
+        said, trained = layer.describe(), [each for each in layer.parameters.values() if not each.averaged]
+        parameters = sum(math.prod(each.shape) for each in trained)
         shape = as_written(layer.shape) if inputs[0] else model.shape  # that of the data is written so
         shapes = list(shape), list(as_written(layer.out))
         sizes = layer.inputs, layer.outputs

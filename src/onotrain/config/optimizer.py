@@ -28,6 +28,7 @@ _BETAS = "Decay of the running means of the gradient and of its square."
 _EPS = "Added to the denominator."
 _DECOUPLED = "Shrink parameters by learning_rate x weight_decay at every step, instead of an L2 term in the gradient."
 _MOMENTUM = "Part of the last step that is kept."
+_DECAY_ALL = "Whether weight decay also pulls biases, and the scales and shifts of normalisations, towards zero."
 
 
 class UpdateRule(Section):
@@ -41,11 +42,14 @@ class UpdateRule(Section):
     #: Power of the batch size that the learning rate goes with, for about the same training from fewer rows
     #: (Malladi et al., arXiv 2205.10287).
     rate_power: ClassVar[float] = 0.5
+    #: Whether gradients count in the norm that is clipped and reported.
+    counts: ClassVar[bool] = True
 
     name: str
     learning_rate: Positive
     weight_decay: NotNegative = Field(0.0, description="Strength of the pull of parameters towards zero.")
     decoupled: bool = Field(False, description=_DECOUPLED)
+    decay_norm_and_bias: bool = Field(True, description=_DECAY_ALL)
 
     @property
     def state_names(self) -> tuple[str, ...]:

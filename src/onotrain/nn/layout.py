@@ -2,7 +2,8 @@
 
 A model is metadata over a flat vector: partitioning, sending, checkpointing and updating name ranges of it and never
 copy or reorder tensors.  Every tensor starts at a 64-byte boundary, so that a kernel may load whole vectors and two
-tensors never share a cache line; the gaps stay zero under every update rule.
+tensors never share a cache line; the gaps stay zero under every update rule.  Averaged tensors, which follow the data,
+lie behind all others: what is meant for gradients is kept away from them by one cut.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 
 import numpy as np
 
@@ -30,6 +32,10 @@ class Tensor:
     trained: bool = True
     #: Whether its gradient is a sum of outer products over the rows of a batch.
     is_product: bool = True
+    #: Whether it is one of those that weight decay is meant for.
+    decays: bool = True
+    #: Part of the way to the batch's statistic that an averaged tensor goes in a step; None: the optimiser trains it.
+    rate: float | None = None
 
     @property
     def size(self) -> int:
@@ -48,13 +54,18 @@ class ParameterLayout:
     Parameters
     ----------
     shapes
-        ``(name, shape)`` of every tensor in the order of the layers; names such as ``dense_0/weight``.
+        ``(name, shape)`` of every tensor in the order of the layers; names such as ``dense_0/weight``.  The layout has
+        averaged tensors behind all others.
     dtype
         float32 or float64.
     frozen
         Names of layers, such as ``dense_0``, whose tensors no update changes.
     no_products
         Names of tensors whose gradients are no sums of outer products over the rows.
+    no_decay
+        Names of tensors that weight decay is not meant for.
+    rates
+        Of averaged tensors, by name.
     """
 
     def __init__(
@@ -63,18 +74,25 @@ class ParameterLayout:
         dtype: np.dtype | type,
         frozen: Collection[str] = (),
         no_products: Collection[str] = (),
+        no_decay: Collection[str] = (),
+        rates: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.dtype = np.dtype(dtype)
         self._step = ALIGNMENT_BYTES // self.dtype.itemsize
         tensors: list[Tensor] = []
-        offset = 0
-        for name, shape in shapes:
-            trained = name.rpartition("/")[0] not in frozen
-            tensors.append(Tensor(name, tuple(shape), offset, trained, name not in no_products))
+        offset, averaged = 0, None
+        for name, shape in sorted(shapes, key=lambda each: each[0] in rates):
+            trained, rate = name.rpartition("/")[0] not in frozen, rates.get(name)
+            if rate is not None and averaged is None:
+                averaged = offset
+            is_product, decays = name not in no_products, name not in no_decay
+            tensors.append(Tensor(name, tuple(shape), offset, trained, is_product, decays, rate))
             offset += self._aligned(tensors[-1].size)
         self.tensors = tuple(tensors)
         #: Length of the flat vector [elements], a multiple of the alignment.
         self.size = offset
+        #: Range of the averaged tensors, at the end of the vector; empty if there are none.
+        self.averaged = slice(offset if averaged is None else averaged, offset)
 
     def _aligned(self, size: int) -> int:
         return -(-size // self._step) * self._step
@@ -84,8 +102,17 @@ class ParameterLayout:
 
     @property
     def parameter_count(self) -> int:
-        """Number of parameters, without the gaps."""
-        return sum(tensor.size for tensor in self.tensors)
+        """Number of parameters, without the gaps; averaged tensors are none."""
+        return sum(tensor.size for tensor in self.tensors if tensor.rate is None)
+
+    @property
+    def averaged_count(self) -> int:
+        """Number of values of averaged tensors."""
+        return sum(tensor.size for tensor in self.tensors if tensor.rate is not None)
+
+    def averaged_within(self, part: slice) -> int:
+        """Return how many elements at the end of the range `part` of the vector belong to averaged tensors."""
+        return max(0, part.stop - max(part.start, self.averaged.start))
 
     @property
     def frozen(self) -> tuple[slice, ...]:
@@ -96,7 +123,9 @@ class ParameterLayout:
         """Return the layout of a vector of those tensors alone that updates change."""
         if not self.frozen:
             return self
-        return ParameterLayout(((t.name, t.shape) for t in self.tensors if t.trained), self.dtype)
+        kept = [tensor for tensor in self.tensors if tensor.trained]
+        rates = {tensor.name: tensor.rate for tensor in kept if tensor.rate is not None}
+        return ParameterLayout(((tensor.name, tensor.shape) for tensor in kept), self.dtype, rates=rates)
 
     @property
     def digest(self) -> str:
@@ -142,13 +171,16 @@ class ParameterLayout:
     def buckets(self, nbytes: int) -> list[slice]:
         """Return ranges of whole layers, from the last layer to the first, each of at least `nbytes` but for the last.
 
-        They are in the order in which gradients become final; 0 bytes stand for one range of everything.
+        They are in the order in which gradients become final; 0 bytes stand for one range of everything.  Averaged
+        tensors, which lie apart from their layers, are a range by themselves, the last one, if there are several.
         """
-        groups = groupby(self.tensors, key=lambda tensor: tensor.name.rpartition("/")[0])
-        begins = [next(group).offset for _, group in groups]
-        found, end = [], self.size
+        layers = groupby((t for t in self.tensors if t.rate is None), key=lambda tensor: tensor.name.rpartition("/")[0])
+        begins = [next(tensors).offset for _, tensors in layers]
+        found, end = [], self.averaged.start
         for begin in reversed(begins):
             if begin == 0 or 0 < nbytes <= (end - begin) * self.dtype.itemsize:
                 found.append(slice(begin, end))
                 end = begin
-        return found
+        if self.averaged_count == 0:
+            return found
+        return [*found, self.averaged] if len(found) > 1 else [slice(0, self.size)]

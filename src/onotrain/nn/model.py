@@ -56,9 +56,15 @@ class Model:
         self.layers: list[Layer] = [node.layer for node in self.plan.nodes]
         self.shape, self.inputs, self.outputs = shape, math.prod(shape), self.layers[-1].outputs
         self.loss = losses.build(loss, self.outputs, kernels)
-        shapes = [(f"{each.name}/{name}", p.shape) for each in self.layers for name, p in each.parameters.items()]
-        no_products = [name for name, _ in shapes if name not in self.plan.products]
-        self.layout = ParameterLayout(shapes, self.dtype, spec.frozen_layers, no_products)
+        tensors = {f"{each.name}/{name}": p for each in self.layers for name, p in each.parameters.items()}
+        self.layout = ParameterLayout(
+            [(name, each.shape) for name, each in tensors.items()],
+            self.dtype,
+            spec.frozen_layers,
+            no_products=tensors.keys() - self.plan.products,
+            no_decay={name for name, each in tensors.items() if not each.decays},
+            rates={name: each.rate for name, each in tensors.items() if each.averaged},
+        )
         self._begins = self._find_begins()
         #: Of each layer, by name; set by `bind`.
         self._parameters: list[_Arrays] = []
@@ -69,11 +75,14 @@ class Model:
         self._workspace = Workspace(self.plan.training, 0)
 
     def _find_begins(self) -> list[int]:
-        """Return where each layer's parameters begin in the flat vector, or those of the layers behind it."""
+        """Return where each layer's parameters begin in the flat vector, or those of the layers behind it.
+
+        Averaged tensors lie elsewhere.
+        """
         offsets = {tensor.name: tensor.offset for tensor in self.layout}
-        begins, begin = [], self.layout.size
+        begins, begin = [], self.layout.averaged.start
         for layer in reversed(self.layers):
-            for name in list(layer.parameters)[:1]:
+            for name in [name for name, each in layer.parameters.items() if not each.averaged][:1]:
                 begin = offsets[f"{layer.name}/{name}"]
             begins.append(begin)
         return begins[::-1]
@@ -175,7 +184,8 @@ class Model:
         accumulate
             Add to the gradients of the batch's earlier micro-batches instead of overwriting them.
         gradient_ready
-            Called after every layer with where in the flat vector gradients begin that this run will not touch again.
+            Called after every layer with where in the flat vector gradients begin that this run will not touch again;
+            those of averaged tensors are final after the last layer.
         row_weights
             How much each row counts, ``(r,)`` in the model's dtype; None: all alike.
         output_weights

@@ -8,64 +8,22 @@ multiplies them on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config.optimizer import UpdateRule
+from onotrain.optim.average import Average
+
+if TYPE_CHECKING:
+    from onotrain.nn.layout import Tensor
 
 #: Sums a small float64 array in place over all shards of the parameters.  *Collective* over the owners of the shards.
 Total = Callable[[np.ndarray], None]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A contiguous range of the flat vector, with the part of the optimiser state that belongs to it."""
-
-    parameters: np.ndarray
-    #: Its vectors by `Optimizer.state_names`.
-    state: tuple[np.ndarray, ...]
-    #: The trained tensors that reach into the shard: number in the layout, and range within the shard.
-    segments: tuple[tuple[int, slice], ...]
-    tensor_count: int
-    #: Whether ranks on other cores read the parameters.
-    shared: bool
-    #: What updates change of it, if not everything: ranges within the shard.
-    trained: tuple[slice, ...] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        tensors: Sequence[slice],
-        part: slice,
-        parameters: np.ndarray,
-        state: Iterable[np.ndarray],
-        *,
-        shared: bool = False,
-        frozen: Sequence[slice] = (),
-    ) -> Shard:
-        """Return the shard `part` of the flat vectors `parameters` and `state`, in which `tensors` lie.
-
-        Those of them that are `frozen` no update changes.
-        """
-        ranges = [slice(max(t.start, part.start) - part.start, min(t.stop, part.stop) - part.start) for t in tensors]
-        segments = tuple(
-            (index, r) for index, r in enumerate(ranges) if r.start < r.stop and tensors[index] not in frozen
-        )
-        trained = tuple(r for _, r in segments) if frozen else None
-        return cls(parameters[part], tuple(flat[part] for flat in state), segments, len(ranges), shared, trained)
-
-    def parts(self, gradients: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]]:
-        """Yield gradients ``(k, n)``, state and parameters of all that updates change, range by range."""
-        if self.trained is None:
-            yield gradients, self.state, self.parameters
-            return
-        for part in self.trained:
-            yield gradients[:, part], tuple(vector[part] for vector in self.state), self.parameters[part]
 
 
 class Gradient(NamedTuple):
@@ -73,8 +31,42 @@ class Gradient(NamedTuple):
 
     #: Shape ``(k, n)``: rows to be summed in their order; with `inputs`, ``(r, o)``.
     rows: np.ndarray
-    #: None; or ``(r, i)``: the gradient is ``rows^T inputs``, n = o i.
+    #: None; or ``(r, i)``: the gradient is ``rows^T inputs``, n = o i, of parameters with one rule.
     inputs: np.ndarray | None = None
+
+
+class Run(NamedTuple):
+    """Neighbours in a shard that are updated by one rule, in one call of a kernel."""
+
+    rule: UpdateRule
+    #: Within the shard.
+    range: slice
+    #: Vectors of its state.
+    state: tuple[np.ndarray, ...]
+    parameters: np.ndarray
+
+    def of(self, gradient: Gradient) -> Gradient:
+        """Return its part of the gradient of the shard."""
+        return gradient if gradient.inputs is not None else Gradient(gradient.rows[:, self.range])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A contiguous range of the flat vector, with the part of the optimiser's state that belongs to it.
+
+    See `Optimizer.shard`.
+    """
+
+    parameters: np.ndarray
+    #: Its vectors by `Optimizer.state_names`.
+    state: tuple[np.ndarray, ...]
+    #: What updates change of it.
+    runs: tuple[Run, ...]
+    #: The tensors that the optimiser trains in it: number in the layout, and range within the shard.
+    segments: tuple[tuple[int, slice], ...]
+    tensor_count: int
+    #: Whether ranks on other cores read the parameters.
+    shared: bool
 
 
 @dataclass(frozen=True)
@@ -85,22 +77,28 @@ class RecordedUpdate:
     sums: list[Any]
     #: Calls that apply the updates, and leave the squares of the gradient where it is not clipped.
     updates: list[Any]
-    #: float64 ``(shards,)``: sums of squares of the gradients of the shards.
+    #: float64 ``(runs,)``: sums of squares of the gradients of the shards' runs; of averaged tensors, 0 or NaN.
     squares: np.ndarray
-    #: float64 ``(steps, n)``: the scalars of each step, the first of which is the scale of the gradient.
-    scalars: np.ndarray
-    #: Gives the scalars of the rule for a learning rate and the number of an update.
-    scalars_of: Callable[[float, int], tuple[float, ...]]
+    #: The rules, each with the scalars of each step, float64 ``(steps, n)``, the first of which scales the gradient.
+    scalars: list[tuple[UpdateRule, np.ndarray]]
+
+    @property
+    def clipped(self) -> list[np.ndarray]:
+        """The scalars of the rules whose gradients are clipped."""
+        return [scalars for rule, scalars in self.scalars if rule.counts]
 
     def prepare(self, learning_rates: Sequence[float], number: int) -> None:
         """Set the scalars of the next steps, the first of which is update `number`, counted from 1."""
-        scalars_of = self.scalars_of
-        found = [scalars_of(rate, number + index) for index, rate in enumerate(learning_rates)]
-        self.scalars[: len(found)] = found
+        for rule, scalars in self.scalars:
+            found = [_scalars(rule, 1.0, rate, number + index) for index, rate in enumerate(learning_rates)]
+            scalars[: len(found)] = found
 
 
 class Optimizer:
     """An update rule, and clipping by the global norm in front of it.
+
+    Tensors have that rule, or the same without weight decay, and averaged ones (`onotrain.nn.layers.base.Parameter`)
+    one of their own.
 
     Parameters
     ----------
@@ -114,6 +112,8 @@ class Optimizer:
 
     def __init__(self, rule: UpdateRule, clip_norm: float | None, kernels: Kernels) -> None:
         self._rule = rule
+        no_decay = rule.weight_decay and not rule.decay_norm_and_bias
+        self._rule_without_decay = rule.model_copy(update={"weight_decay": 0.0}) if no_decay else rule
         #: Longest gradient, or None.
         self.clip_norm = clip_norm
         #: Of the parameters' dtype.
@@ -123,6 +123,50 @@ class Optimizer:
         self.rate_power = rule.rate_power
         #: Whether no parameter's step depends on the gradients of others: neither clipping nor norms of tensors.
         self.elementwise = rule.elementwise and clip_norm is None
+
+    def shard(
+        self,
+        tensors: Sequence[Tensor],
+        part: slice,
+        parameters: np.ndarray,
+        state: Iterable[np.ndarray],
+        *,
+        shared: bool = False,
+    ) -> Shard:
+        """Return a shard.
+
+        Parameters
+        ----------
+        tensors
+            The tensors of a layout, or some neighbours among them.
+        part
+            Range of the flat vector that they lie in.
+        parameters, state
+            Flat vectors of the range, the latter by `state_names`.
+        shared
+            Whether ranks on other cores read the parameters.
+        """
+        vectors, ends = tuple(state), [*(tensor.offset for tensor in tensors[1:]), part.stop]
+        runs = []
+        # With the gaps behind them: what has one rule is one run.
+        for rule, group in groupby(zip(tensors, ends, strict=True), key=lambda each: self._rule_of(each[0])):
+            members = list(group)
+            within = _within(part, members[0][0].offset, members[-1][1])
+            if rule is not None and within.start < within.stop:
+                of_rule = tuple(vector[within] for vector in vectors) if rule.state_names else ()
+                runs.append(Run(rule, within, of_rule, parameters[within]))
+        ranges = [_within(part, tensor.range.start, tensor.range.stop) for tensor in tensors]
+        own = [tensor.trained and tensor.rate is None for tensor in tensors]
+        segments = tuple((index, r) for index, r in enumerate(ranges) if own[index] and r.start < r.stop)
+        return Shard(parameters, vectors, tuple(runs), segments, len(tensors), shared)
+
+    def _rule_of(self, tensor: Tensor) -> UpdateRule | None:
+        """Return what updates a tensor; None: nothing does."""
+        if not tensor.trained:
+            return None
+        if tensor.rate is not None:
+            return Average.model_validate({"learning_rate": tensor.rate})
+        return self._rule if tensor.decays else self._rule_without_decay
 
     def sum(self, gradients: np.ndarray, out: np.ndarray) -> None:
         """Write the sum of the rows ``(k, n)`` to `out`, which may be row 0."""
@@ -147,27 +191,26 @@ class Optimizer:
         Returns
         -------
         float
-            Sum of squares of the summed gradient in this shard; not finite if the gradient is not.
+            Sum of squares of the summed gradient in this shard, without averaged tensors; not finite if the gradient of
+            any is not.
         """
-        scale = 1.0
+        whole, scale = Gradient(gradients), 1.0
+        parts = [(run, run.of(whole).rows) for run in shard.runs]
         if self.clip_norm is not None:
-            squares = sum(self.kernels.sum_gradients(rows, rows[0]) for rows, _, _ in shard.parts(gradients))
-            gradients = gradients[:1]
-            norm = np.array([squares])
+            clipped = [rows for run, rows in parts if run.rule.counts]
+            norm = np.array([sum(self.kernels.sum_gradients(rows, rows[0]) for rows in clipped)], float)
+            parts = [(run, rows[:1] if run.rule.counts else rows) for run, rows in parts]
             total(norm)
             scale = min(1.0, self.clip_norm / (math.sqrt(norm[0]) + 1e-6))
-        rule, scalars = self._rule, self._scalars(scale, learning_rate, number)
-        run, parts = self.kernels.update, shard.parts(gradients)
-        if rule.elementwise:
-            squares = 0.0
-            for rows, state, parameters in parts:
-                squares += run(rule, scalars, rows, None, shard.shared, state, None, parameters)
-            return squares
-        # The direction takes the place of the gradient, which is read element by element before that is written.
-        squares = sum(
-            run(rule, scalars, rows, None, False, state, parameters, rows[0]) for rows, state, parameters in parts
-        )
-        self._follow(gradients[0], shard, learning_rate, total)
+        update, squares = self.kernels.update, 0.0
+        for run, rows in parts:
+            rule, scalars = run.rule, _scalars(run.rule, scale, learning_rate, number)
+            if rule.elementwise:
+                squares += update(rule, scalars, rows, None, shard.shared, run.state, None, run.parameters)
+            else:  # the direction takes the place of the gradient, which is read element by element before
+                squares += update(rule, scalars, rows, None, False, run.state, run.parameters, rows[0])
+        if not self._rule.elementwise:
+            self._follow(gradients[0], shard, learning_rate, total)
         return squares
 
     def record(self, parts: Sequence[tuple[Gradient, Shard]], steps: int) -> RecordedUpdate | None:
@@ -178,18 +221,21 @@ class Optimizer:
         """
         if not self._rule.elementwise:
             return None
-        kernels, scalars = self.kernels, np.tile(self._scalars(1.0, 1.0, 1), (steps, 1))
-        squares = np.zeros(len(parts))
-        places = [squares[place : place + 1] for place in range(len(parts))]
-        sums: list[Any] = []
-        if self.clip_norm is not None:
-            sums = [kernels.record_sum(g.rows, g.rows[0], out) for (g, _), out in zip(parts, places, strict=True)]
-            parts, places = [(Gradient(g.rows[:1]), shard) for g, shard in parts], [np.zeros(1) for _ in parts]
-        updates = [
-            kernels.record_update(self._rule, scalars, *gradient, shard.shared, shard.state, shard.parameters, out)
-            for (gradient, shard), out in zip(parts, places, strict=True)
-        ]
-        return RecordedUpdate(sums, updates, squares, scalars, partial(self._scalars, 1.0))
+        kernels, clips = self.kernels, self.clip_norm is not None
+        runs = [(run, run.of(gradient), shard.shared) for gradient, shard in parts for run in shard.runs]
+        squares, rules = np.zeros(len(runs)), list[tuple[UpdateRule, np.ndarray]]()
+        sums, updates = list[Any](), list[Any]()
+        for place, (run, gradient, shared) in enumerate(runs):
+            scalars = next((known for rule, known in rules if rule == run.rule), None)
+            if scalars is None:
+                scalars = np.tile(_scalars(run.rule, 1.0, 1.0, 1), (steps, 1))
+                rules.append((run.rule, scalars))
+            out, rows = squares[place : place + 1], gradient.rows
+            if clips and run.rule.counts:
+                sums.append(kernels.record_sum(rows, rows[0], out))
+                gradient, out = Gradient(rows[:1]), np.zeros(1)  # noqa: PLW2901 - what is left of it
+            updates.append(kernels.record_update(run.rule, scalars, *gradient, shared, run.state, run.parameters, out))
+        return RecordedUpdate(sums, updates, squares, rules)
 
     def values_moved(self, rows: int) -> int:
         """Return how many values an update of `rows` gradient rows reads and writes for each parameter.
@@ -198,9 +244,6 @@ class Optimizer:
         of direction and parameters, the step.
         """
         return rows + 2 * len(self.state_names) + (2 if self._rule.elementwise else 7)
-
-    def _scalars(self, scale: float, learning_rate: float, number: int) -> tuple[float, ...]:
-        return scale, *self._rule.decay(learning_rate), *self._rule.scalars(learning_rate, number)
 
     def _follow(self, direction: np.ndarray, shard: Shard, learning_rate: float, total: Total) -> None:
         """Step against the direction, in each tensor by `learning_rate` times the norm of its parameters."""
@@ -213,3 +256,13 @@ class Optimizer:
             weight, step = np.sqrt(norms[tensor])
             ratio = weight / step if weight > 0 and step > 0 else 1.0
             kernels.add_scaled(direction[part], -learning_rate * ratio, shard.parameters[part])
+
+
+def _scalars(rule: UpdateRule, scale: float, learning_rate: float, number: int) -> tuple[float, ...]:
+    """Return what the kernel of a rule gets; a gradient that does not count in the norm is not clipped either."""
+    return scale if rule.counts else 1.0, *rule.decay(learning_rate), *rule.scalars(learning_rate, number)
+
+
+def _within(part: slice, begin: int, end: int) -> slice:
+    """Return the elements from `begin` to `end` as far as they lie in a part of the vector, within which they count."""
+    return slice(max(begin, part.start) - part.start, min(end, part.stop) - part.start)

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from onotrain.memory import check_memory
-from onotrain.optim import Shard
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.strategies.context import Context
 from onotrain.strategies.memory import Job
@@ -134,9 +133,7 @@ class WholeReplica(Replica):
         residual = {} if self.sum.residual is None else {f"{summed}_residual": self.sum.residual}
         super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
         self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
-        self._shard = Shard.of(
-            [tensor.range for tensor in layout], slice(0, layout.size), parameters, state.values(), frozen=layout.frozen
-        )
+        self._shard = optimizer.shard(layout.tensors, slice(0, layout.size), parameters, state.values())
 
     @staticmethod
     def memory(job: Job) -> dict[str, int]:

@@ -224,7 +224,7 @@ def begin(world: World, config: Config, found: Found | None) -> tuple[WarmStart 
 def freeze_notes(layout: ParameterLayout) -> list[str]:
     """Return what is to be said of layers that are not trained."""
     names = dict.fromkeys(_layer(tensor.name) for tensor in layout if not tensor.trained)
-    count = sum(tensor.size for tensor in layout if not tensor.trained)
+    count = sum(tensor.size for tensor in layout if not tensor.trained and tensor.rate is None)
     return [f"not trained: {', '.join(names)}, {count:,} of the parameters (model.freeze)"] if names else []
 
 

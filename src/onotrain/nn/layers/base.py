@@ -43,7 +43,7 @@ class ShapeError(UsageError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor that is trained."""
+    """A tensor that is trained, or one that follows a statistic of the data."""
 
     shape: Shape
     #: Outputs and inputs that it joins, for initialisers whose variance follows from them.
@@ -52,6 +52,11 @@ class Parameter:
     initializer: Any
     #: Whether it is one of those that weight decay is meant for: no bias, and no scale of a normalisation.
     decays: bool = True
+    #: Whether it is an exponential average of a statistic of the data, which optimisers leave alone.  Its gradient is
+    #: its value less the statistic of the batch: each row adds `Recorder.weight` (value - statistic of the row).
+    averaged: bool = False
+    #: Part of the gradient that is taken away from an averaged tensor in a step: ``value -= rate gradient``.
+    rate: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,11 @@ class Recorder:
     shared: bool = False
     #: Those of parameters that do not change any more, `pack` adds to them; None: parameters may change.
     packed: Packed | None = None
+
+    @property
+    def weight(self) -> float:
+        """1 / samples of the global batch, by which losses are multiplied."""
+        return 1.0 / self.samples
 
     @property
     def x(self) -> np.ndarray:

@@ -137,13 +137,7 @@ class SharedActivations(Strategy):
                 moved = kept.offset - tensor.offset
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
-                shard = Shard.of(
-                    [],
-                    slice(begin + moved, end + moved),
-                    self._arena.parameters,
-                    self._arena.state.values(),
-                    shared=self._node.size > 1,
-                )
+                shard = self._arena.shard([kept], slice(begin + moved, end + moved))
                 updates.append((Gradient(dz[:, outputs], x), shard))
         return updates
 

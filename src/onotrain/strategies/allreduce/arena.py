@@ -7,12 +7,14 @@ that still reads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from onotrain._kernels.recording import Live
-from onotrain.optim import RecordedUpdate
+from onotrain.nn.layout import Tensor
+from onotrain.optim import RecordedUpdate, Shard
 from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.shared_memory import Fields, allocate
 from onotrain.strategies.context import Context
@@ -89,6 +91,11 @@ class Arena:
         self._optimizer = context.optimizer
         self._sums = 0
 
+    def shard(self, tensors: Sequence[Tensor], part: slice) -> Shard:
+        """Return a part of parameters and state, with the tensors that reach into it."""
+        state = [vector[part] for vector in self.state.values()]
+        return self._optimizer.shard(tensors, part, self.parameters[part], state, shared=self.node.size > 1)
+
     def barrier(self) -> None:
         """Wait for all ranks of the node.  *Collective* on it."""
         self._barrier()
@@ -144,7 +151,7 @@ class Arena:
                 *update.sums,
                 record("publish_sum", update.squares, Live.STEP, rank, _NORM, shared),
                 self._barrier.record(),
-                record("clip", shared, _NORM, clip, Live.STEP, Live.INDEX, update.scalars),
+                *(record("clip", shared, _NORM, clip, Live.STEP, Live.INDEX, scalars) for scalars in update.clipped),
             ]
         calls += [
             *update.updates,

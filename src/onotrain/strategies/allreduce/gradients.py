@@ -15,12 +15,10 @@ what is to be summed.  On one node ranks can share activations instead, which is
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from onotrain.nn import Model
-from onotrain.optim import Gradient, Shard
+from onotrain.optim import Gradient
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.strategies.allreduce.replica import ArenaReplica
@@ -63,9 +61,7 @@ class AllReduce(Strategy):
         owns = world.node.rank < world.shards
         shard = layout.shard(world.node.rank, world.shards) if owns else slice(0, 0)
         self._gradients = gradients[: 1 if self._nodes else None, shard]
-        tensors = [tensor.range for tensor in layout]
-        state = self._arena.state.values()
-        self._shard = Shard.of(tensors, shard, self._arena.parameters, state, shared=self._shared, frozen=layout.frozen)
+        self._shard = self._arena.shard(layout.tensors, shard)
 
     @classmethod
     def memory(cls, job: Job) -> Memory:
@@ -90,11 +86,8 @@ class AllReduce(Strategy):
         """Sum, update and publish, on one node, unless what each rank computes is to be observed or slowed down."""
         if self._nodes is not None or self._one_by_one:
             return None
-        parts = [
-            (Gradient(gradients), replace(self._shard, parameters=parameters, state=state))
-            for gradients, state, parameters in self._shard.parts(self._gradients)
-        ]
-        return self._arena.record(self._optimizer.record(parts, steps), rows, steps, statistics)
+        update = self._optimizer.record([(Gradient(self._gradients), self._shard)], steps)
+        return self._arena.record(update, rows, steps, statistics)
 
     def step(
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool

@@ -15,6 +15,7 @@ from onotrain.strategies.codecs.feedback import Feedback, SummedFeedback, with_f
 from onotrain.strategies.codecs.half import BFloat16, Float16
 from onotrain.strategies.codecs.int8 import Int8
 from onotrain.strategies.codecs.none import Plain
+from onotrain.strategies.codecs.partial import but_averaged
 from onotrain.strategies.codecs.powersgd import PowerSGD
 from onotrain.strategies.codecs.topk import TopK
 from onotrain.strategies.codecs.vector_range import Part
@@ -27,10 +28,10 @@ __all__ = [
 #: The codec of a range, by its name in the configuration; the options are ``fraction`` of topk, ``rank`` of powersgd.
 CODECS: dict[str, Callable[[Part, Any, int], Codec]] = {
     "none": lambda part, options, seed: Plain(part),
-    "fp16": lambda part, options, seed: Float16(part),
-    "bf16": lambda part, options, seed: BFloat16(part),
-    "int8": lambda part, options, seed: Int8(part),
-    "topk": lambda part, options, seed: TopK(part, options.fraction),
+    "fp16": lambda part, options, seed: but_averaged(part, Float16),
+    "bf16": lambda part, options, seed: but_averaged(part, BFloat16),
+    "int8": lambda part, options, seed: but_averaged(part, Int8),
+    "topk": lambda part, options, seed: but_averaged(part, lambda coded: TopK(coded, options.fraction)),
     "powersgd": lambda part, options, seed: PowerSGD(part, options.rank, seed),
 }
 
@@ -38,7 +39,7 @@ CODECS: dict[str, Callable[[Part, Any, int], Codec]] = {
 def build(options: Any, part: Part, seed: int) -> Feedback:
     """Return the codec that the configuration names, with error feedback.
 
-    A range that it would not make any smaller is sent as it is.
+    A range that it would not make any smaller is sent as it is, and so are averaged tensors.
 
     Parameters
     ----------

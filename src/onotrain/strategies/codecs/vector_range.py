@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,13 @@ class Part:
     size: int
     #: The rows, in the order of the vector, of tensors with at least two dimensions; of parts of rows, nothing.
     matrices: tuple[Matrix, ...] = ()
+    #: How many values at its end belong to averaged tensors, which are always sent as they are.
+    averaged: int = 0
+
+    @property
+    def coded(self) -> Part:
+        """The range without them."""
+        return replace(self, size=self.size - self.averaged, averaged=0)
 
     @classmethod
     def plain(cls, size: int, dtype: DTypeLike) -> Part:
@@ -47,11 +54,11 @@ class Part:
     def of(cls, layout: ParameterLayout, part: slice) -> Part:
         """Return the range `part` of a layout; it may cut tensors anywhere.
 
-        A tensor is taken as a matrix of ``shape[0]`` rows.
+        A tensor is taken as a matrix of ``shape[0]`` rows; an averaged one is none.
         """
         found = []
         for tensor in layout:
-            if len(tensor.shape) < 2 or tensor.size == 0:
+            if len(tensor.shape) < 2 or tensor.size == 0 or tensor.rate is not None:
                 continue
             columns = tensor.size // tensor.shape[0]
             first = -(-max(part.start - tensor.offset, 0) // columns)
@@ -59,4 +66,4 @@ class Part:
             if first < last:
                 begin = tensor.offset + first * columns - part.start
                 found.append(Matrix(tensor.name, begin, last - first, columns))
-        return cls(layout.dtype, part.stop - part.start, tuple(found))
+        return cls(layout.dtype, part.stop - part.start, tuple(found), layout.averaged_within(part))

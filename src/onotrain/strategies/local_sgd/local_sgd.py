@@ -92,8 +92,15 @@ class LocalReplica(WholeReplica):
         layout, options = context.layout, context.options
         self.start = layout.zeros()
         self.outer: Outer = OUTERS[options.outer.name](options.outer, layout.size, layout.dtype.name)
+        #: Range of the tensors that are no averages, which alone know momentum and proximity.
+        self.trained = slice(0, layout.averaged.start)
         outer = {f"outer_{name}": vector for name, vector in self.outer.state().items()}
         self.strategy_state = outer | dict(self.strategy_state)
+
+    def outer_step(self) -> None:
+        """Turn the mean of the ranks' parameters into the next ones; that of averaged tensors is theirs."""
+        self.outer.step(self.start[self.trained], self.parameters[self.trained])
+        self.start[self.trained.stop :] = self.parameters[self.trained.stop :]
 
     def broadcast(self) -> None:
         """Copy rank 0's parameters and state to all ranks.  *Collective*."""
@@ -151,7 +158,8 @@ class LocalSgd(Strategy):
         if self._options.inner_state == "reset":  # running means that began anew are corrected as at the beginning
             number = self._updates
         if proximal > 0.0:
-            for gradient, w, start in blocks(replica.gradient, replica.parameters, replica.start):
+            vectors = [each[replica.trained] for each in (replica.gradient, replica.parameters, replica.start)]
+            for gradient, w, start in blocks(*vectors):
                 gradient += proximal * (w - start)
         statistics.gradient_squares = statistics.samples * replica.update(learning_rate, number)
 
@@ -170,7 +178,7 @@ class LocalSgd(Strategy):
         if self._options.inner_state == "reset":
             for vector in self.replica.optimizer_state.values():
                 vector[:] = 0.0
-        self.replica.outer.step(self.replica.start, self.replica.parameters)
+        self.replica.outer_step()
         self._since.clear()
         self._updates = 0
         self._rounds.ended()

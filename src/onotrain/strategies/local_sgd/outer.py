@@ -24,7 +24,8 @@ class Outer(Protocol):
         Parameters
         ----------
         start
-            Flat vector, float32 or float64: parameters at the beginning of the period; overwritten with the new ones.
+            Flat vector, float32 or float64, of the length of the state or the beginning of one that long: parameters at
+            the beginning of the period; overwritten with the new ones.
         parameters
             Of the same length and dtype: the mean of the ranks' parameters; overwritten with the new ones.
         """
@@ -72,7 +73,7 @@ class Nesterov:
     @_quiet
     def step(self, start: np.ndarray, parameters: np.ndarray) -> None:
         """``w <- start - lr (delta + mu u)``."""
-        for delta, w, u in blocks(start, parameters, self._velocity):
+        for delta, w, u in blocks(start, parameters, self._velocity[: len(start)]):
             delta -= w
             u *= self._momentum
             u += delta
@@ -116,7 +117,7 @@ class Adam:
     def step(self, start: np.ndarray, parameters: np.ndarray) -> None:
         """``w <- start - lr m / (sqrt(v) + tau)``."""
         beta1, beta2 = self._betas
-        for begin, w, m, v in blocks(start, parameters, self._m, self._v):
+        for begin, w, m, v in blocks(start, parameters, self._m[: len(start)], self._v[: len(start)]):
             delta, scratch = w, self._scratch[: len(w)]
             np.subtract(begin, w, out=delta)
             m *= beta1

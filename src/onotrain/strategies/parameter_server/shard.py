@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from onotrain.optim import Shard
 from onotrain.strategies.context import Context
 from onotrain.strategies.parameter_server.compensation import (
     COMPENSATIONS,
@@ -51,10 +49,9 @@ class ServedShard:
         self.optimizer_state = {name: np.zeros(length, layout.dtype) for name in context.optimizer.state_names}
         self.compensation_state = {name: np.zeros(length, layout.dtype) for name in self._options.vector_names}
         self._own_compensation_state = {name: vector[own] for name, vector in self.compensation_state.items()}
-        self._shard = replace(
-            Shard.of([tensor.range for tensor in layout], roles.range, parameters, [], frozen=layout.frozen),
-            state=tuple(vector[own] for vector in self.optimizer_state.values()),
-        )
+        state = [vector[own] for vector in self.optimizer_state.values()]
+        self._shard = self._optimizer.shard(layout.tensors, roles.range, parameters[roles.range], state)
+        self._averaged = layout.averaged_within(roles.range)
         self._compensation: Compensation = Plain()
         #: Updates made; None until a step or a checkpoint says how many there were before.
         self._updates: int | None = None
@@ -85,6 +82,7 @@ class ServedShard:
             self._roles.workers,
             batch_size,
             self._own_compensation_state,
+            self._averaged,
         )
         self._compensation = COMPENSATIONS[self._options.name](self._options, place)
 

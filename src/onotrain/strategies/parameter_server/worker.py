@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onotrain.strategies.context import Context
-from onotrain.strategies.parameter_server.compensation import rate_power
+from onotrain.strategies.parameter_server.compensation import rate_power, whole_batches
 from onotrain.strategies.parameter_server.participant import Participant
 from onotrain.strategies.parameter_server.push_pull import PushPull
 from onotrain.strategies.parameter_server.replica import ServedReplica
@@ -26,6 +26,8 @@ class Worker(Participant):
         self._gradient = layout.zeros() if self._overlap else self._pushed
         if self.roles.synchronous:
             self.all_reduce = self.roles.worker_communicator.sum
+        #: Gradients of averaged tensors in a push that is an update by itself.
+        self._averages = self._pushed[len(self._pushed) if whole_batches(context.options) else layout.averaged.start :]
         self._push_pull = PushPull(context, self.roles, self._pushed, self.parameters, self.telemetry)
         self.replica = ServedReplica(
             context,
@@ -49,7 +51,10 @@ class Worker(Participant):
         stop = messages.stop_batch == number
         if self._overlap:
             self._pushed[:] = self._gradient
-        rate = learning_rate * (statistics.samples / samples) ** self._rate_power
+        share = statistics.samples / samples
+        if self._averages.size:
+            self._averages *= share  # all pushes of a batch together move an average as far as one update does
+        rate = learning_rate * share**self._rate_power
         messages.push(number, rate, statistics, synchronizes=synchronize)
         statistics.clear()
         if stop or not self._overlap:

@@ -18,6 +18,7 @@ from onotrain.strategies.parameter_server.compensation.delay import Delay
 
 __all__ = [
     "COMPENSATIONS", "Compensation", "ConstantBatch", "Delay", "LearningRate", "Place", "Plain", "Step", "rate_power",
+    "whole_batches",
 ]  # fmt: skip
 
 #: By the name in the configuration; options: `strength`, `adaptive`, `decay` of `Delay`, `limit` of `ConstantBatch`.
@@ -27,6 +28,11 @@ COMPENSATIONS: dict[str, Callable[[Any, Place], Compensation]] = {
     "delay": lambda options, place: Delay(place, options.strength, options.adaptive, options.decay),
     "constant_batch": lambda options, place: ConstantBatch(place, options.limit),
 }
+
+
+def whole_batches(options: Any) -> bool:
+    """Return whether each update of a parameter server with these options is of a whole batch, not of a push."""
+    return bool(options.bulk_synchronous or options.compensation.whole_batches)
 
 
 def rate_power(options: Any, optimizer: Optimizer) -> float:
@@ -39,7 +45,7 @@ def rate_power(options: Any, optimizer: Optimizer) -> float:
     optimizer
         Decides what `auto` is.
     """
-    if options.bulk_synchronous or options.compensation.whole_batches:
-        return 0.0  # updates are of whole batches
+    if whole_batches(options):
+        return 0.0
     powers = {"auto": optimizer.rate_power, "none": 0.0, "root": 0.5, "linear": 1.0}
     return powers[options.rate_scaling]

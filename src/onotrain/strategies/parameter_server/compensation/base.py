@@ -31,6 +31,8 @@ class Place:
     batch_size: int
     #: The vectors of the options' `vector_names`, zero at first, which checkpoints keep.
     vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    #: How many values at the end of the part belong to averaged tensors.
+    averaged: int = 0
 
 
 class Compensation(Protocol):

@@ -15,7 +15,7 @@ class Delay(Plain):
     ``g*g`` stands for the diagonal of the Hessian, so this is the gradient's first-order change from the parameters
     that were sent to the worker to those of now.  Adaptive: ``lambda / sqrt(mean + eps)`` with the running mean
     ``mean <- m mean + (1 - m) g*g``, eps 1e-7 (DC-ASGD-a).  It holds a copy of the server's parameters per worker,
-    which no checkpoint keeps, for after a restart all are sent anew.
+    which no checkpoint keeps, for after a restart all are sent anew.  Averaged tensors have no loss that could change.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Delay(Plain):
     EPS = 1e-7
 
     def __init__(self, place: Place, strength: float, adaptive: bool, decay: float) -> None:
-        self._strength, self._decay = strength, decay
+        self._strength, self._decay, self._end = strength, decay, place.size - place.averaged
         check_memory(
             place.workers * place.size * np.dtype(place.dtype).itemsize,
             f"a copy of the parameters for each of {place.workers} workers",
@@ -56,11 +56,12 @@ class Delay(Plain):
         self, worker: int, gradient: np.ndarray, parameters: np.ndarray, staleness: int, samples: int
     ) -> Step | None:
         """Correct it and apply it."""
+        vectors = [vector[: self._end] for vector in (gradient, parameters, self._sent[worker])]
         if self._mean is None:
-            for g, w, sent in blocks(gradient, parameters, self._sent[worker]):
+            for g, w, sent in blocks(*vectors):
                 self._correct(g, w, sent, None)
         else:
-            for g, w, sent, mean in blocks(gradient, parameters, self._sent[worker], self._mean):
+            for g, w, sent, mean in blocks(*vectors, self._mean[: self._end]):
                 self._correct(g, w, sent, mean)
         return Step(gradient)
 
