@@ -37,7 +37,7 @@ class Place:
         """Short forms, and the full forms that they stand for."""
         if self.choice is None:
             keys = [section.short_key for section in self.sections.values() if issubclass(section, LayerOptions)]
-            return [(3, {key: 3}) for key in keys]
+            return [(3, {key: 3}) for key in keys if key]
         if isinstance(self.choice, OneKey):
             return []
         numbers = [(0.5, {"name": self.choice.number[0], self.choice.number[1]: 0.5})] if self.choice.number else []
