@@ -18,8 +18,9 @@ from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ConfigError, UsageError
 from onotrain.inference.export import export
-from onotrain.nn.layers.base import Recorder, ShapeError, as_written, channels_last
+from onotrain.nn.layers.base import Recorder, ShapeError
 from onotrain.nn.network import Network
+from onotrain.nn.shapes import as_written, channels_last
 
 Layers = list[Any]
 

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 from onotrain.config import layers_images
 from onotrain.errors import UsageError
 from onotrain.nn.layers import Layer, layer_class
-from onotrain.nn.layers.base import IMAGE_AXES, Shape, channels_last
+from onotrain.nn.layers.base import Shape
 from onotrain.nn.layers.flatten import Reshape
+from onotrain.nn.shapes import IMAGE_AXES, channels_last
 
 
 class Node(NamedTuple):

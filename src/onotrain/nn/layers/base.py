@@ -22,10 +22,9 @@ from onotrain._kernels.recording import PythonCall
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
+from onotrain.nn.shapes import as_written
 
 Shape = tuple[int, ...]
-#: Height, width and channels.
-IMAGE_AXES = 3
 #: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
 Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -47,16 +46,6 @@ class ShapeError(UsageError):
     def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.key = key
-
-
-def as_written(shape: Shape) -> Shape:
-    """Return a shape as data and users have it: that of an image with the channels first."""
-    return (shape[2], *shape[:2]) if len(shape) == IMAGE_AXES else shape
-
-
-def channels_last(shape: Shape) -> Shape:
-    """Return a shape as arrays have it: that of an image with the channels last."""
-    return (*shape[1:], shape[0]) if len(shape) == IMAGE_AXES else shape
 
 
 @dataclass(frozen=True)
@@ -179,7 +168,7 @@ class OperatorGraph(Protocol):
     """Where a layer writes what it computes after training, in operators of ONNX.
 
     Methods take the names of values and return that of the next.  Values have the shapes that arrays have, channels
-    last: `channels_first` is for operators that want them otherwise.
+    last: `onotrain.nn.layers.images.channels_first` is for operators that want them otherwise.
     """
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
@@ -197,12 +186,6 @@ class OperatorGraph(Protocol):
     def reshape(self, value: str, shape: Shape) -> str:
         """View samples in another shape."""
         ...
-
-
-def channels_first(graph: OperatorGraph, image: str, operator: str, **options: Any) -> str:
-    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
-    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
-    return graph.node("Transpose", [graph.node(operator, [image], **options)], perm=[0, 2, 3, 1])
 
 
 class Builder(Protocol):

@@ -9,17 +9,8 @@ import numpy as np
 
 from onotrain.config import layers_images as config
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import (
-    IMAGE_AXES,
-    Builder,
-    Layer,
-    OperatorGraph,
-    Recorder,
-    Shape,
-    ShapeError,
-    as_written,
-    channels_last,
-)
+from onotrain.nn.layers.base import Builder, Layer, OperatorGraph, Recorder, Shape, ShapeError
+from onotrain.nn.shapes import IMAGE_AXES, as_written, channels_last
 
 
 class Flatten(Layer):

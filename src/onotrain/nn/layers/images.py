@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from onotrain.nn.layers.base import IMAGE_AXES, Shape, ShapeError, as_written
+from typing import Any
+
+from onotrain.nn.layers.base import OperatorGraph, Shape, ShapeError
+from onotrain.nn.shapes import IMAGE_AXES, as_written
 
 _HINT = "say how the values of a sample are arranged with a layer in front, such as 'reshape: [1, 28, 28]'"
 
@@ -37,3 +40,9 @@ def line(shape: Shape) -> Shape:
 
 def _got(shape: Shape) -> str:
     return f"(got samples of {' x '.join(map(str, as_written(shape)))})"
+
+
+def channels_first(graph: OperatorGraph, value: str, operator: str, **options: Any) -> str:
+    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
+    value = graph.node("Transpose", [value], perm=[0, 3, 1, 2])
+    return graph.node("Transpose", [graph.node(operator, [value], **options)], perm=[0, 2, 3, 1])
