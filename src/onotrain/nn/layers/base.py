@@ -215,12 +215,6 @@ class OperatorGraph(Protocol):
         ...
 
 
-def channels_first(graph: OperatorGraph, image: str, operator: str, *others: str, **options: Any) -> str:
-    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
-    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
-    return graph.node("Transpose", [graph.node(operator, [image, *others], **options)], perm=[0, 2, 3, 1])
-
-
 class Builder(Protocol):
     """A network that layers are added to; `onotrain.nn.network.Network`."""
 

@@ -14,10 +14,9 @@ from onotrain.nn.shapes import IMAGE_AXES, Shape, as_written, channels_last
 
 
 class Flatten(Layer):
-    """``y`` has the values of each sample in one axis, in the order in which data and users have them.
+    """``y`` has the values of each sample in one axis, channel by channel: it is ``x (positions, channels)^T``.
 
-    That of an image is channel by channel: ``y`` is ``x (positions, channels)^T`` then, and weights of a dense layer
-    behind it are those that they are with the channels first.
+    So weights of a dense layer behind it are those that they are with the channels first.
     """
 
     Options: ClassVar[type[LayerOptions]] = config.Flatten
@@ -28,8 +27,7 @@ class Flatten(Layer):
         super().__init__(options, shape, defaults)
         self.out = (self.inputs,)
         #: Every sample is a matrix of this shape, which is transposed.
-        channels = shape[-1] if len(shape) == IMAGE_AXES else 1
-        self.matrix = self.inputs // channels, channels
+        self.matrix = self.inputs // shape[-1], shape[-1]
 
     @classmethod
     def build(cls, network: Builder, options: Any, x: int) -> int:

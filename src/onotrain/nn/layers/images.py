@@ -1,8 +1,10 @@
-"""Samples as layers for images read them: ``(height, width, channels)``."""
+"""Samples as layers for images read them, ``(height, width, channels)``, and as operators of ONNX do."""
 
 from __future__ import annotations
 
-from onotrain.nn.layers.base import ShapeError
+from typing import Any
+
+from onotrain.nn.layers.base import OperatorGraph, ShapeError
 from onotrain.nn.shapes import IMAGE_AXES, Shape, as_written
 
 _HINT = "data.shape says how the values of a sample are arranged, such as [1, 28, 28]; so does a layer reshape in front"
@@ -38,3 +40,9 @@ def line(shape: Shape) -> Shape:
 
 def _got(shape: Shape) -> str:
     return f"(got samples of {' x '.join(map(str, as_written(shape)))})"
+
+
+def channels_first(graph: OperatorGraph, image: str, operator: str, *others: str, **options: Any) -> str:
+    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
+    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
+    return graph.node("Transpose", [graph.node(operator, [image, *others], **options)], perm=[0, 2, 3, 1])
