@@ -53,6 +53,25 @@ class Clock:
         return run
 
 
+def test_a_convolution_counts_its_weights_at_every_position() -> None:
+    layers = {"conv1d": {"filters": 3, "kernel": 5, "stride": 2}}, {"conv1d": {"filters": 6, "groups": 3}}
+    made = config(*layers, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
+    bench = kernels._Bench(
+        World.connect(), Subject(made, 25, np.dtype(np.uint8), _kernels.load("float32")), 1e-6, quiet
+    )
+    forward, backward, products = bench._other(0, 4, first=True)
+    assert (forward["kernel"], forward["of"], backward["kernel"]) == (
+        "conv1d_forward",
+        "conv1d_0 25-11x3",
+        "conv1d_backward",
+    )
+    assert forward["operations"] == backward["operations"] == 2 * 4 * 11 * 3 * 5
+    assert forward["bytes"] == 4 * (4 * 25 + 3 * 5 + 3 + 2 * 4 * 11 * 3) and not products
+    assert forward["gemm_seconds"] is None and forward["gflops"] > 0
+    forward, backward, _ = bench._other(1, 4, first=False)
+    assert backward["operations"] == 2 * forward["operations"] == 2 * 2 * 4 * 9 * 6 * 3
+
+
 def test_what_is_measured_in_turn_is_called_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     calls = [clock.call("a", 0.25), clock.call("b", 0.5)]  # each is more than a group of calls takes

@@ -67,9 +67,10 @@ def test_activation_and_dropout_are_computed_in_the_same_pass() -> None:
         ((28, 27, 3), {"filters": 6, "kernel": [4, 3], "padding": "same", "stride": 2}, (14, 14, 6)),
         ((28, 27, 3), {"filters": 6, "kernel": 3, "stride": [3, 2], "padding": [0, 1]}, (9, 14, 6)),
         ((9, 9, 3), {"filters": 6, "kernel": 3, "dilation": 4}, (1, 1, 6)),
+        ((9, 9, 3), 6, (7, 7, 6)),
     ],
 )
-def test_shapes(shape: tuple[int, ...], options: dict[str, Any], out: tuple[int, ...]) -> None:
+def test_shapes(shape: tuple[int, ...], options: Any, out: tuple[int, ...]) -> None:
     assert network([{"conv2d": options}], shape).shapes[-1] == out
 
 
@@ -118,7 +119,7 @@ def test_samples_of_another_shape_are_refused(
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ({"conv2d": 8}, "conv2d.kernel: required key"),
+        ({"conv2d": {"kernel": 3}}, "conv2d.filters: required key"),
         ({"conv2d": {"filters": 8, "kernel": [3]}}, "conv2d.kernel: has too few entries"),
         ({"conv2d": {"filters": 8, "kernel": "3x3"}}, "conv2d.kernel: expected a number or .height, width."),
         ({"conv2d": {"filters": 8, "kernel": 0}}, "conv2d.kernel: must be at least 1"),

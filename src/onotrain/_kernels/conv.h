@@ -17,6 +17,8 @@
  * they are small, weights are used so often each time they are fetched. */
 #define TOGETHER_BYTES (128 << 10)
 #define TOGETHER_POSITIONS 384
+/* The same of a first-level cache. */
+#define PLANES_BYTES (16 << 10)
 /* Positions are gone through in an order in which so many neighbours lie far apart. */
 #define SEGMENTS 16
 /* Vectors behind an array that a tile may load in excess. */
@@ -35,6 +37,9 @@ typedef struct {
     /* Products: so many of inputs and outputs of their own, over that many taps of an input each. */
     ptrdiff_t products, inputs, outputs, taps;
     ptrdiff_t positions, together;
+    /* Few filters: vectors go along the lines of an image in planes, one for each channel, so many of them in an output. */
+    int planes;
+    ptrdiff_t vectors;
     frame x;        /* the image with its padding; */
     frame dz;       /* of depthwise convolutions, the gradient by the output as dx reads it; */
     frame dx;       /* and dx with its copies of channels. */
@@ -44,11 +49,13 @@ typedef struct {
     /* Offsets in elements, for `together` samples: */
     ptrdiff_t *window;      /* of a position, where its window begins in the frame of x, */
     ptrdiff_t *position;    /* and where it lies in the output; */
-    ptrdiff_t *tap;         /* of a number of a window, from its beginning, the channel running fastest; */
+    ptrdiff_t *tap;         /* of a number of a window, from its beginning, the channel running fastest (planes: not); */
     ptrdiff_t *sum;         /* of the same, its row of the sums that become dw. */
     ptrdiff_t *dz_row, *dx_row; /* Of a product that makes dx: rows it reads, and rows it adds to or writes, */
     ptrdiff_t *dz_term;         /* and the terms of a sum; */
     ptrdiff_t *run_begin;       /* of a run, where it begins in a window. */
+    /* Of a vector of positions: where its first window begins, where it lies in z, and how many positions it has. */
+    ptrdiff_t *vector, *vector_position, *lanes;
     /* Numbers. */
     void *panels;       /* the weights, as the tiles of the forward pass read them, or of the backward pass */
     void *bias;         /* of each product, in whole vectors */
@@ -82,7 +89,13 @@ static inline void conv_describe(conv *s, size_t itemsize) {
         s->h, s->w, s->c, s->depthwise ? s->o / s->c : 1, at_least(s->top + s->h, (s->ho - 1) * s->stride_y + reach_y + 1),
         at_least(s->left + s->w, (s->wo - 1) * s->stride_x + reach_x + 1), s->top, s->left, 1, 1,
     };
-    s->copied = s->depthwise || s->x.rows > s->h || s->x.columns > s->w;
+    /* The costs in multiply-adds: with filters along the vectors, every broadcast is used once if they fit into one. */
+    const ptrdiff_t lanes = in_vectors(1, itemsize), by_filters = in_vectors(s->o, itemsize) * s->positions * s->taps;
+    const ptrdiff_t by_positions = in_vectors(s->wo, itemsize) * s->ho * s->o * s->taps
+                                 + TRANSPOSE_COST * (s->positions * s->o + (s->c > 1 ? s->h * s->w * s->c : 0));
+    s->planes = s->groups == 1 && s->stride_x == 1 && by_positions < (s->o <= lanes ? by_filters / 5 * 6 : by_filters);
+    s->vectors = in_vectors(s->wo, itemsize) / lanes * s->ho;
+    s->copied = s->depthwise || s->planes || s->x.rows > s->h || s->x.columns > s->w;
     const int whole = s->products == 1 && s->dilation_x == 1 && !s->depthwise;
     s->runs = whole ? s->kh : s->kh * s->kw;
     s->run = whole ? s->kw * s->inputs : s->inputs;
@@ -94,7 +107,10 @@ static inline void conv_describe(conv *s, size_t itemsize) {
     };
     s->dx = s->depthwise ? (frame) {s->h, s->w, s->c, s->o / s->c, s->h, s->w, 0, 0, 1, 1} : s->x;
     const ptrdiff_t nbytes = (frame_size(&s->x) + 2 * s->positions * s->o) * itemsize;
-    s->together = at_least((TOGETHER_POSITIONS + s->positions - 1) / s->positions, TOGETHER_BYTES / nbytes);
+    if (s->planes) /* they are gone through for every other tap */
+        s->together = at_least(1, PLANES_BYTES / (s->o * s->vectors * VECTOR_BYTES));
+    else
+        s->together = at_least((TOGETHER_POSITIONS + s->positions - 1) / s->positions, TOGETHER_BYTES / nbytes);
     if (s->together > s->r) s->together = at_least(s->r, 1);
 }
 
@@ -114,48 +130,32 @@ static inline void conv_fill(ptrdiff_t *table, ptrdiff_t n, ptrdiff_t next, ptrd
                 for (ptrdiff_t c = 0; c < channels; c++) *table++ = s * next + i * next_i + j * next_j + c;
 }
 
-/* Takes memory for a pass (first without any, to learn how much), and fills the tables; returns the bytes. */
-static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memory) {
-    size_t end = 0;
-    const size_t offset = sizeof(ptrdiff_t);
-    const ptrdiff_t rows = s->together * s->positions, pixels = s->together * s->h * s->w, excess = EXCESS_BYTES / itemsize;
-    const ptrdiff_t filled = in_vectors(s->outputs, itemsize), pixel = s->x.copies * s->x.c, line = s->x.columns * pixel;
-    s->window = conv_take(memory, &end, rows, offset);
-    s->position = conv_take(memory, &end, rows, offset);
-    s->tap = conv_take(memory, &end, s->taps, offset);
-    s->x_frame = s->copied ? conv_take(memory, &end, s->together * frame_size(&s->x) + excess, itemsize) : NULL;
-    if (memory) {
-        conv_fill(s->window, s->together, frame_size(&s->x), s->ho, s->stride_y * line, s->wo, s->stride_x * pixel, 1);
-        conv_fill(s->position, rows, s->o, 1, 0, 1, 0, 1);
-        conv_fill(s->tap, 1, 0, s->kh, s->dilation_y * line, s->kw, s->dilation_x * pixel, s->inputs);
-    }
-    if (pass == CONV_FORWARD) {
-        s->panels = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
-        s->bias = conv_take(memory, &end, s->products * filled, itemsize);
-        return end;
-    }
-    const ptrdiff_t dx_rows = s->depthwise ? pixels : rows, dz_terms = s->depthwise ? s->taps : s->outputs;
-    s->sum = conv_take(memory, &end, s->taps, offset);
-    s->dz_row = conv_take(memory, &end, dx_rows, offset);
-    s->dx_row = conv_take(memory, &end, dx_rows, offset);
-    s->dz_term = conv_take(memory, &end, dz_terms, offset);
-    s->run_begin = conv_take(memory, &end, s->runs, offset);
-    s->panels = conv_take(memory, &end, s->depthwise ? s->taps * filled : s->products * s->runs * s->outputs * in_vectors(s->run, itemsize), itemsize);
-    s->dx_frame = conv_take(memory, &end, s->together * frame_size(&s->dx) + excess, itemsize);
-    s->dz_frame = s->depthwise ? conv_take(memory, &end, s->together * frame_size(&s->dz) + excess, itemsize) : NULL;
-    s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
-    s->columns = conv_take(memory, &end, SEGMENTS * s->o, itemsize);
-    if (!memory) return end;
-    conv_fill(s->sum, s->taps, filled, 1, 0, 1, 0, 1);
+/* The tables of an image in planes. */
+static inline void conv_fill_planes(conv *s, ptrdiff_t lanes) {
+    const ptrdiff_t line = s->x.columns;
+    ptrdiff_t n = 0;
+    for (ptrdiff_t i = 0; i < s->together * s->ho; i++)
+        for (ptrdiff_t j = 0; j < s->wo; j += lanes, n++) {
+            s->vector[n] = i / s->ho * frame_size(&s->x) + i % s->ho * s->stride_y * line + j;
+            s->vector_position[n] = (i * s->wo + j) * s->o;
+            s->lanes[n] = s->wo - j < lanes ? s->wo - j : lanes;
+        }
+    conv_fill(s->tap, 1, 0, s->c, s->x.rows * line, s->kh, s->dilation_y * line, s->kw);
+    for (ptrdiff_t n = 0; n < s->taps; n++) s->tap[n] += n % s->kw * (s->dilation_x - 1);
+}
+
+/* Rows and terms of the products that make dx. */
+static inline void conv_fill_dx(conv *s) {
+    const ptrdiff_t pixel = s->x.copies * s->x.c, line = s->x.columns * pixel;
     if (s->depthwise) {
-        const ptrdiff_t step = s->dz.columns * s->o;
+        const ptrdiff_t pixels = s->together * s->h * s->w, step = s->dz.columns * s->o;
         const ptrdiff_t begin = (s->top + s->dz.top - (s->kh - 1) * s->dilation_y) * step
                               + (s->left + s->dz.left - (s->kw - 1) * s->dilation_x) * s->o;
         conv_fill(s->dz_row, s->together, frame_size(&s->dz), s->h, step, s->w, s->o, 1);
         for (ptrdiff_t n = 0; n < pixels; n++) s->dz_row[n] += begin;
         conv_fill(s->dx_row, pixels, s->o, 1, 0, 1, 0, 1);
         conv_fill(s->dz_term, 1, 0, s->kh, s->dilation_y * step, s->kw, s->dilation_x * s->o, 1);
-        return end;
+        return;
     }
     /* Windows of neighbours overlap, and would wait for each other to be added to. */
     const ptrdiff_t each = (s->positions + SEGMENTS - 1) / SEGMENTS;
@@ -167,7 +167,53 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
                 s->dx_row[n] = s->window[t * s->positions + i];
             }
     conv_fill(s->dz_term, 1, 0, 1, 0, 1, 0, s->outputs);
-    for (ptrdiff_t u = 0; u < s->runs; u++) s->run_begin[u] = s->tap[u * s->run];
+    conv_fill(s->run_begin, 1, 0, s->kh, s->dilation_y * line, s->runs / s->kh, s->dilation_x * pixel, 1);
+}
+
+/* Takes memory for a pass (first without any, to learn how much), and fills the tables; returns the bytes. */
+static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memory) {
+    size_t end = 0;
+    const size_t offset = sizeof(ptrdiff_t);
+    const ptrdiff_t rows = s->together * s->positions, lanes = in_vectors(1, itemsize), excess = EXCESS_BYTES / itemsize;
+    const ptrdiff_t filled = in_vectors(s->outputs, itemsize), pixel = s->x.copies * s->x.c, line = s->x.columns * pixel;
+    s->window = conv_take(memory, &end, rows, offset);
+    s->position = conv_take(memory, &end, rows, offset);
+    s->tap = conv_take(memory, &end, s->taps, offset);
+    s->x_frame = s->copied ? conv_take(memory, &end, s->together * frame_size(&s->x) + excess, itemsize) : NULL;
+    if (memory) {
+        conv_fill(s->window, s->together, frame_size(&s->x), s->ho, s->stride_y * line, s->wo, s->stride_x * pixel, 1);
+        conv_fill(s->position, rows, s->o, 1, 0, 1, 0, 1);
+        conv_fill(s->tap, 1, 0, s->kh, s->dilation_y * line, s->kw, s->dilation_x * pixel, s->inputs);
+    }
+    if (s->planes) {
+        const ptrdiff_t vectors = s->together * s->vectors;
+        s->vector = conv_take(memory, &end, vectors, offset);
+        s->vector_position = conv_take(memory, &end, vectors, offset);
+        s->lanes = conv_take(memory, &end, vectors, offset);
+        if (memory) conv_fill_planes(s, lanes);
+    }
+    if (pass == CONV_FORWARD) {
+        s->panels = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+        s->bias = conv_take(memory, &end, s->products * filled, itemsize);
+        return end;
+    }
+    const ptrdiff_t dx_rows = s->depthwise ? s->together * s->h * s->w : rows;
+    const ptrdiff_t in_runs = s->runs * s->outputs * in_vectors(s->run, itemsize), together = s->together;
+    s->sum = conv_take(memory, &end, s->taps, offset);
+    s->dz_row = conv_take(memory, &end, dx_rows, offset);
+    s->dx_row = conv_take(memory, &end, dx_rows, offset);
+    s->dz_term = conv_take(memory, &end, s->depthwise ? s->taps : s->outputs, offset);
+    s->run_begin = conv_take(memory, &end, s->runs, offset);
+    s->panels = conv_take(memory, &end, s->depthwise ? s->taps * filled : s->products * in_runs, itemsize);
+    s->dx_frame = conv_take(memory, &end, together * frame_size(&s->dx) + excess, itemsize);
+    const ptrdiff_t dz_planes = s->planes ? (s->o * together * s->vectors + MOST_TILE_ROWS) * lanes : 0;
+    s->dz_frame = conv_take(memory, &end, s->depthwise ? together * frame_size(&s->dz) + excess : dz_planes, itemsize);
+    s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+    s->columns = conv_take(memory, &end, SEGMENTS * s->o, itemsize);
+    if (memory) {
+        conv_fill(s->sum, s->taps, filled, 1, 0, 1, 0, 1);
+        conv_fill_dx(s);
+    }
     return end;
 }
 #endif

@@ -19,8 +19,8 @@
 
 #ifndef REAL /* the file includes itself, once for each element type */
 
-#include "conv.h"
 #include "tiles.h"
+#include "conv.h"
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")
 
@@ -28,6 +28,29 @@
 /* A tile has a register for each row it reads: more rows than these would be fetched from the stack. */
 #define WINDOW_ROWS(vectors) ((vectors) == 1 ? 10 : TILE_ROWS(vectors))
 #define WINDOW_TERMS (20480 / (MOST_VECTORS * VECTOR_BYTES))
+
+/* Keeps a vector from being loaded once for each of its uses. */
+#if defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#else
+#define IN_REGISTER(v) (void) (v)
+#endif
+
+/* The cases of 1, 2 or 3 vectors, and tiles high enough for `high` rows. */
+#define EACH_QUARTER(TILES, count) \
+    case count: \
+        switch ((high * 4 + WINDOW_ROWS(count) - 1) / WINDOW_ROWS(count)) { \
+            case 1: TILES((WINDOW_ROWS(count) + 3) / 4, count) break; \
+            case 2: TILES((WINDOW_ROWS(count) + 1) / 2, count) break; \
+            case 3: TILES((WINDOW_ROWS(count) * 3 + 3) / 4, count) break; \
+            case 4: TILES(WINDOW_ROWS(count), count) break; \
+        } \
+        break;
+#if MOST_VECTORS == 3
+#define EACH_HEIGHT(TILES) EACH_QUARTER(TILES, 1) EACH_QUARTER(TILES, 2) EACH_QUARTER(TILES, 3)
+#else
+#define EACH_HEIGHT(TILES) EACH_QUARTER(TILES, 1) EACH_QUARTER(TILES, 2)
+#endif
 
 #define REAL float
 #define INTEGER int32_t
@@ -48,6 +71,7 @@
 #else
 
 #define LANES ((ptrdiff_t) (VECTOR_BYTES / sizeof(REAL)))
+#define CHUNK ((ptrdiff_t) (16 / sizeof(REAL)))
 
 /* A factor of a product: its first number, and where rows begin and terms lie. */
 typedef struct {
@@ -96,8 +120,10 @@ INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors,
         UNROLL for (int j = 0; j < MOST_VECTORS; j++) {
             if (j >= vectors) break;
             REAL *p = c + row[i] + j * LANES;
+            if (mode == ADD && j + 1 == vectors) /* zeros to what does not count */
+                sum[i][j] = (NAME(vector)) ((NAME(whole)) sum[i][j] & NAME(mask_first)(last));
             if (mode == ADD)
-                NAME(store)(p, NAME(load)(p) + (j + 1 < vectors ? sum[i][j] : (NAME(vector)) ((NAME(whole)) sum[i][j] & NAME(mask_first)(last))));
+                NAME(store)(p, NAME(load)(p) + sum[i][j]);
             else if (j + 1 < vectors || last == LANES)
                 NAME(store)(p, sum[i][j]);
             else
@@ -109,31 +135,15 @@ INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors,
 /* All m rows beside some vectors of columns, in tiles of even height. */
 #define CONV_TILES(height, count) \
     for (ptrdiff_t t = 0, i = 0, next; t < tiles; t++, i = next) { \
-        next = m * (t + 1) / tiles; \
+        next = i + m / tiles + (t < m % tiles); \
         NAME(conv_tile)(next - i, height, count, last, each, (NAME(table)) {a.first, a.row + i, a.term}, depth, b, mode, \
                         start, c, row + i); \
     }
-#define CONV_HEIGHTS(count) \
-    case count: \
-        switch ((high * 4 + WINDOW_ROWS(count) - 1) / WINDOW_ROWS(count)) { \
-            case 1: CONV_TILES((WINDOW_ROWS(count) + 3) / 4, count) break; \
-            case 2: CONV_TILES((WINDOW_ROWS(count) + 1) / 2, count) break; \
-            case 3: CONV_TILES((WINDOW_ROWS(count) * 3 + 3) / 4, count) break; \
-            case 4: CONV_TILES(WINDOW_ROWS(count), count) break; \
-        } \
-        break;
 INLINE void NAME(conv_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, const int each, NAME(table) a, ptrdiff_t depth,
                              const REAL *b, int mode, const REAL *start, REAL *c, const ptrdiff_t *row) {
     const ptrdiff_t most = WINDOW_ROWS(vectors), tiles = (m + most - 1) / most, high = tiles ? (m + tiles - 1) / tiles : 0;
-    switch (vectors) {
-        CONV_HEIGHTS(1)
-        CONV_HEIGHTS(2)
-#if MOST_VECTORS == 3
-        CONV_HEIGHTS(3)
-#endif
-    }
+    switch (vectors) { EACH_HEIGHT(CONV_TILES) }
 }
-#undef CONV_HEIGHTS
 #undef CONV_TILES
 
 static __attribute__((noinline)) void NAME(broadcast_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, NAME(table) a,
@@ -167,96 +177,45 @@ static void NAME(conv_product)(ptrdiff_t m, ptrdiff_t n, const int each, NAME(ta
     }
 }
 
-/* n images into their frames. */
-static void NAME(frame_images)(const frame *f, ptrdiff_t n, const REAL *x, REAL *framed) {
-    const ptrdiff_t pixel = f->copies * f->c, line = f->columns * pixel;
-    memset(framed, 0, n * frame_size(f) * sizeof(REAL));
-    for (; n > 0; n--, framed += frame_size(f))
-        for (ptrdiff_t i = 0; i < f->h; i++) {
-            REAL *y = framed + (f->top + i * f->step_y) * line + f->left * pixel;
-            if (f->copies == 1 && f->step_x == 1) {
-                memcpy(y, x, f->w * f->c * sizeof(REAL));
-                x += f->w * f->c;
-                continue;
-            }
-            for (ptrdiff_t j = 0; j < f->w; j++, y += f->step_x * pixel)
-                for (ptrdiff_t c = 0; c < f->c; c++, x++)
-                    for (ptrdiff_t k = 0; k < f->copies; k++) y[c * f->copies + k] = *x;
-        }
-}
-
-/* n images out of their frames, copies added up. */
-static void NAME(images_of_frames)(const frame *f, ptrdiff_t n, const REAL *framed, REAL *x) {
-    const ptrdiff_t pixel = f->copies * f->c, line = f->columns * pixel;
-    for (; n > 0; n--, framed += frame_size(f))
-        for (ptrdiff_t i = 0; i < f->h; i++) {
-            const REAL *y = framed + (f->top + i) * line + f->left * pixel;
-            if (f->copies == 1) {
-                memcpy(x, y, f->w * f->c * sizeof(REAL));
-                x += f->w * f->c;
-                continue;
-            }
-            for (ptrdiff_t j = 0; j < f->w * f->c; j++, y += f->copies) {
-                REAL sum = y[0];
-                for (ptrdiff_t k = 1; k < f->copies; k++) sum += y[k];
-                *x++ = sum;
-            }
-        }
-}
-
-/* Weights (o, inputs, kh, kw) as rows of panels: a tap of a window, beside the filters.  `turned`: the last tap first. */
-static void NAME(pack_filters)(const conv *s, const REAL *w, int turned, REAL *panel) {
-    const ptrdiff_t pixels = s->kh * s->kw;
-    for (ptrdiff_t g = 0; g < s->products; g++) {
-        ptrdiff_t width;
-        for (ptrdiff_t j = 0; j < s->outputs; j += width, panel += s->taps * width) {
-            width = next_vectors((s->outputs - j + LANES - 1) / LANES) * LANES;
-            const ptrdiff_t filters = s->outputs - j < width ? s->outputs - j : width;
-            if (filters < width) memset(panel, 0, s->taps * width * sizeof(REAL));
-            for (ptrdiff_t f = 0; f < filters; f++)
-                for (ptrdiff_t c = 0; c < s->inputs; c++)
-                    for (ptrdiff_t t = 0; t < pixels; t++)
-                        panel[((turned ? pixels - 1 - t : t) * s->inputs + c) * width + f] = *w++;
-        }
-    }
-}
-
-/* Weights as rows of panels: a filter, beside the numbers of a run; panels of one run after the other. */
-static void NAME(pack_runs)(const conv *s, const REAL *w, REAL *panel) {
-    const ptrdiff_t pixels = s->kh * s->kw, in_run = pixels / s->runs;
-    for (ptrdiff_t g = 0; g < s->products; g++, w += s->outputs * s->inputs * pixels)
-        for (ptrdiff_t u = 0; u < s->runs; u++) {
-            ptrdiff_t width;
-            for (ptrdiff_t j = 0; j < s->run; j += width) {
-                width = next_vectors((s->run - j + LANES - 1) / LANES) * LANES;
-                for (ptrdiff_t f = 0; f < s->outputs; f++, panel += width) {
-                    const REAL *of_filter = w + f * s->inputs * pixels + u * in_run;
-                    for (ptrdiff_t e = 0; e < width; e++)
-                        panel[e] = j + e < s->run ? of_filter[(j + e) % s->inputs * pixels + (j + e) / s->inputs] : 0;
-                }
-            }
-        }
-}
+#include "conv_packing.h"
+#include "conv_planes.h"
 
 /* What a pass needs beside x: panels of the weights, and the bias in whole vectors. */
 static inline void NAME(conv_begin_forward)(const conv *s, const REAL *w, const REAL *bias) {
     REAL *padded = s->bias;
     const ptrdiff_t filled = NAME(filled)(s->outputs);
-    NAME(pack_filters)(s, w, 0, s->panels);
+    if (s->planes) /* they are read as they lie */
+        memcpy(s->panels, w, s->o * s->taps * sizeof(REAL));
+    else
+        NAME(pack_filters)(s, w, 0, s->panels);
     memset(padded, 0, s->products * filled * sizeof(REAL));
     if (bias)
         for (ptrdiff_t g = 0; g < s->products; g++)
             memcpy(padded + g * filled, bias + g * s->outputs, s->outputs * sizeof(REAL));
 }
 
+/* n samples as the products read them. */
+INLINE const REAL *NAME(framed)(const conv *s, ptrdiff_t n, const REAL *x) {
+    if (!s->copied) return x;
+    if (s->planes)
+        NAME(images_in_planes)(&s->x, n, x, s->x_frame);
+    else
+        NAME(frame_images)(&s->x, n, x, s->x_frame);
+    return s->x_frame;
+}
+
 /* z of n samples, n <= together. */
 static inline void NAME(conv_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL *z) {
     const ptrdiff_t filled = NAME(filled)(s->outputs);
-    if (s->copied) NAME(frame_images)(&s->x, n, x, s->x_frame), x = s->x_frame;
-    for (ptrdiff_t g = 0; g < s->products; g++)
+    x = NAME(framed)(s, n, x);
+    if (s->planes) {
+        NAME(planes_z)(s, n, x, z);
+        return;
+    }
+    const REAL *panels = s->panels, *bias = s->bias;
+    for (ptrdiff_t g = 0; g < s->products; g++, panels += s->taps * filled, bias += filled)
         NAME(conv_product)(n * s->positions, s->outputs, s->depthwise, (NAME(table)) {x + g * s->inputs, s->window, s->tap},
-                           s->taps, (const REAL *) s->panels + g * s->taps * filled, SET, (const REAL *) s->bias + g * filled,
-                           z + g * s->outputs, s->position);
+                           s->taps, panels, SET, bias, z + g * s->outputs, s->position);
 }
 
 static inline void NAME(conv_begin_backward)(const conv *s, const REAL *w, int with_dx) {
@@ -272,7 +231,11 @@ static inline void NAME(conv_begin_backward)(const conv *s, const REAL *w, int w
 static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, const REAL *dz) {
     _Alignas(64) REAL columns[TERMS * MOST_VECTORS * LANES];
     const ptrdiff_t filled = NAME(filled)(s->outputs), positions = n * s->positions;
-    if (s->copied) NAME(frame_images)(&s->x, n, x, s->x_frame), x = s->x_frame;
+    x = NAME(framed)(s, n, x);
+    if (s->planes) {
+        NAME(planes_add_dw)(s, n, x, dz);
+        return;
+    }
     for (ptrdiff_t q = 0; q < positions; q += TERMS)
         for (ptrdiff_t g = 0; g < s->products; g++) {
             const ptrdiff_t terms = positions - q < TERMS ? positions - q : TERMS;
@@ -293,6 +256,11 @@ static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, 
 /* dw (o, inputs, kh, kw) of the sums, or dw += ... */
 static inline void NAME(conv_end_dw)(const conv *s, int accumulate, REAL *dw) {
     const ptrdiff_t pixels = s->kh * s->kw, filled = NAME(filled)(s->outputs);
+    if (s->planes) {
+        const REAL *sums = s->sums;
+        for (ptrdiff_t e = 0; e < s->o * s->taps; e++) dw[e] = accumulate ? dw[e] + sums[e] : sums[e];
+        return;
+    }
     for (ptrdiff_t f = 0; f < s->o; f++) {
         const REAL *sums = (const REAL *) s->sums + f / s->outputs * s->taps * filled + f % s->outputs;
         for (ptrdiff_t c = 0; c < s->inputs; c++)
@@ -311,8 +279,8 @@ static inline void NAME(conv_dx)(const conv *s, ptrdiff_t n, const REAL *dz, REA
     if (s->depthwise) {
         NAME(frame_images)(&s->dz, n, dz, s->dz_frame);
         const int direct = s->dx.copies == 1;
-        NAME(conv_product)(n * s->h * s->w, s->o, 1, (NAME(table)) {s->dz_frame, s->dz_row, s->dz_term}, s->taps, panels, SET,
-                           NULL, direct ? dx : framed, s->dx_row);
+        const NAME(table) a = {s->dz_frame, s->dz_row, s->dz_term};
+        NAME(conv_product)(n * s->h * s->w, s->o, 1, a, s->taps, panels, SET, NULL, direct ? dx : framed, s->dx_row);
         if (!direct) NAME(images_of_frames)(&s->dx, n, framed, dx);
         return;
     }
@@ -336,5 +304,6 @@ static inline void NAME(conv_add_db)(const conv *s, ptrdiff_t m, const REAL *dz,
         db[c] += sum;
     }
 }
+#undef CHUNK
 #undef LANES
 #endif

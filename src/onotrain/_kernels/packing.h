@@ -34,8 +34,8 @@ INLINE BYTES NAME(chunks)(const REAL *x, ptrdiff_t next_x) {
     return v;
 }
 
-/* y (CHUNK, LANES) = x (LANES, CHUNK)^T, or y += x^T. */
-INLINE void NAME(transpose_rows)(const REAL *x, ptrdiff_t next_x, int add, REAL *y, ptrdiff_t next_y) {
+/* CHUNK columns of LANES rows of x as vectors. */
+INLINE void NAME(columns_of_rows)(const REAL *x, ptrdiff_t next_x, NAME(vector) *column) {
     BYTES v[4];
     UNROLL for (int i = 0; i < 4; i++) if (i < CHUNK) v[i] = NAME(chunks)(x + i * next_x, next_x);
     if (CHUNK == 4) {
@@ -46,9 +46,16 @@ INLINE void NAME(transpose_rows)(const REAL *x, ptrdiff_t next_x, int add, REAL 
         const BYTES low = LOW_HALVES(v[0], v[1]);
         v[1] = HIGH_HALVES(v[0], v[1]), v[0] = low;
     }
+    UNROLL for (int i = 0; i < CHUNK; i++) column[i] = (NAME(vector)) v[i];
+}
+
+/* y (CHUNK, LANES) = x (LANES, CHUNK)^T, or y += x^T. */
+INLINE void NAME(transpose_rows)(const REAL *x, ptrdiff_t next_x, int add, REAL *y, ptrdiff_t next_y) {
+    NAME(vector) column[CHUNK];
+    NAME(columns_of_rows)(x, next_x, column);
     UNROLL for (int i = 0; i < CHUNK; i++) {
         REAL *p = y + i * next_y;
-        NAME(store)(p, add ? NAME(load)(p) + (NAME(vector)) v[i] : (NAME(vector)) v[i]);
+        NAME(store)(p, add ? NAME(load)(p) + column[i] : column[i]);
     }
 }
 #endif
@@ -80,7 +87,6 @@ static __attribute__((noinline)) void NAME(transpose)(ptrdiff_t m, ptrdiff_t n, 
             *p = add ? *p + x[i * next_x + j] : x[i * next_x + j];
         }
 }
-#undef CHUNK
 
 /* `vectors` vectors of each of `depth` rows of x, side by side in y, with zeros behind the first `last` lanes of the last. */
 static __attribute__((noinline)) void NAME(copy_columns)(ptrdiff_t depth, int vectors, ptrdiff_t last, const REAL *x,

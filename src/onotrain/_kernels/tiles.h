@@ -267,5 +267,6 @@ INLINE void NAME(panel)(ptrdiff_t m, int vectors, ptrdiff_t last, ptrdiff_t dept
 
 #include "packing.h"
 #include "products.h"
+#undef CHUNK
 #undef LANES
 #endif

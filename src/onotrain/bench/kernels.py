@@ -1,16 +1,18 @@
 """Every kernel of a step by itself, beside the bare matrix products of its shapes.
 
 ``r`` rows, ``i`` inputs, ``o`` outputs of a layer.  Counted are 2 r i o operations of each matrix product (one forward,
-one for the weight's gradient, one for the input's, which the first layer does not need), and the bytes that a kernel
-has to read and write once; parameters, activations and gradients of the kernel are in cache as far as they fit,
-samples are not.
+one for the weight's gradient, one for the input's, which the first layer does not need; of a convolution 2 for each
+weight and position), and the bytes that a kernel has to read and write once; parameters, activations and gradients of
+the kernel are in cache as far as they fit, samples are not.
 
 Prediction may keep weights packed, and does where `packing_pays`: both ways are measured, to show whether it should.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import cycle
 from typing import Any
@@ -22,6 +24,8 @@ from onotrain.bench.measure import Call, Say, Timing, measure
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
 from onotrain.nn import Model
+from onotrain.nn.layers import Dense
+from onotrain.nn.layers.base import Recorder
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
@@ -89,15 +93,19 @@ class _Bench:
         self._shared = node.size > 1
         self._model.bind(self._parameters, self._gradient, shared=self._shared)
         self._itemsize = self._model.dtype.itemsize
-        self._dense_layers = [index for index, layer in enumerate(self._model.layers) if layer.kind == "dense"]
+        self._trained = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
+        self._dense_layers = [index for index in self._trained if isinstance(self._model.layers[index], Dense)]
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""
         results, gemms = [self._gather(rows), self._loss(rows)], []
-        for index in self._dense_layers:
-            forward, backward, products = self._dense(index, rows, first=index == self._dense_layers[0])
+        for index in self._trained:
+            measured = self._dense if index in self._dense_layers else self._other
+            forward, backward, products = measured(index, rows, first=index == self._trained[0])
             results += [forward, backward]
             gemms += products
+        if self._trained != self._dense_layers:
+            gemms = []  # nothing to compare the whole network with
         return [*results, self._network(rows, gemms, sum(r["operations"] for r in results))]
 
     def packing(self, rows: int) -> list[dict[str, Any]]:
@@ -172,6 +180,35 @@ class _Bench:
         )
         return forward, backward, [product, *products]
 
+    def _other(self, index: int, rows: int, *, first: bool) -> tuple[dict[str, Any], dict[str, Any], list[Call]]:
+        """Measure a layer whose kernels are no products of matrices that BLAS could be given."""
+        dtype, layer = self._model.dtype, self._model.layers[index]
+        tensors, made = (
+            {name: views[f"{layer.name}/{name}"] for name in layer.parameters}
+            for views in map(self._model.layout.views, (self._parameters, self._gradient))
+        )
+        saved = {name: empty((rows, *each.shape), each.dtype or dtype) for name, each in layer.saved.items()}
+        x, y = _normal((rows, *layer.shape), dtype), empty((rows, *layer.out), dtype)
+        dy, dx = _normal(y.shape, dtype), None if first else empty(x.shape, dtype)
+        ahead = Recorder(self._kernels, [], index, (x,), y, tensors, saved, seed=_SEED)
+        back = replace(ahead, calls=[], gradients=made, dinputs=(dx,), dy=dy, shared=self._shared)
+        layer.forward(ahead)
+        layer.backward(back)
+        programs: list[Call] = [partial(self._kernels.program(each.calls).run, _STEP) for each in (ahead, back)]
+        shapes = "-".join("x".join(map(str, shape)) for shape in (layer.shape, layer.out))
+        operations = 2 * rows * math.prod(layer.out[:-1]) * sum(t.size for t in tensors.values() if t.ndim > 1)
+        read, written = [x, *tensors.values(), *saved.values()], [*made.values(), *(() if dx is None else (dx,))]
+        forward = self._result(
+            f"{layer.kind}_forward", f"{layer.name} {shapes}", rows, programs[:1], operations, _bytes([*read, y])
+        )
+        for array in saved.values():
+            array[...] = 1  # see `_dense`
+        backward = self._result(
+            f"{layer.kind}_backward", f"{layer.name} {shapes}", rows, programs[1:],
+            operations * (1 if first else 2), _bytes([*read, dy, dy, *written]),
+        )  # fmt: skip
+        return forward, backward, []
+
     def _packing(self, layer: Any, rows: int) -> dict[str, Any]:
         kernels, dtype = self._kernels, self._model.dtype
         tensors, kind = self._model.layout.views(self._parameters), layer.activation
@@ -201,7 +238,8 @@ class _Bench:
         program = self._kernels.program(model.record(x, targets, rows, loss_sums, seed=_SEED, begin=0))
         call = partial(program.run, _STEP)
         name = f"{self._subject.describe()['network']}, forward + backward"
-        return self._result("network", name, rows, [call, partial(_all, gemms)], operations, 0)
+        bare = [partial(_all, gemms)] if gemms else []
+        return self._result("network", name, rows, [call, *bare], operations, 0)
 
     def _result(
         self, kernel: str, of: str, rows: int, calls: list[Call], operations: int, moved: int
@@ -229,6 +267,10 @@ def _beside(own: Timing, bare: list[Timing], operations: int) -> dict[str, Any]:
 def _all(calls: Sequence[Call]) -> None:
     for call in calls:
         call()
+
+
+def _bytes(arrays: Sequence[np.ndarray]) -> int:
+    return sum(array.nbytes for array in arrays)
 
 
 def _normal(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

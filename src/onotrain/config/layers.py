@@ -123,7 +123,7 @@ class Conv2d(_Activated):
     has_parameters: ClassVar[bool] = True
 
     filters: Count = Field(description="Number of output channels.")
-    kernel: Size = Field(description="Size of the window: a number or [height, width].")
+    kernel: Size = Field(3, description="Size of the window: a number or [height, width].")
     stride: Size = Field(1, description="Step from a window to the next: a number or [vertical, horizontal].")
     padding: Padding = Field(
         0,
@@ -153,7 +153,7 @@ class Conv1d(Conv2d):
 
     kind: ClassVar[str] = "conv1d"
 
-    kernel: Count = Field(description="Length of the window.")
+    kernel: Count = Field(3, description="Length of the window.")
     stride: Count = Field(1, description="Step from a window to the next.")
     padding: Annotated[CountOrZero | Literal["same"], ByType("a number or same")] = Field(
         0,

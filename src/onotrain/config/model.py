@@ -39,7 +39,7 @@ class Model(_Beginning):  # type: ignore[misc]
     layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
         description="The layers in order, each a mapping of its kind to its options; the last one is dense."
     )
-    initializer: Initializer = Field("xavier_uniform", description="Initial weights of dense layers.")  # type: ignore[assignment]
+    initializer: Initializer = Field("xavier_uniform", description="Initial weights of layers.")  # type: ignore[assignment]
     bias_initializer: BiasInitializer = Field(0.0, description="Initial biases; a number means that constant.")  # type: ignore[assignment]
     head: Literal["auto", "keep", "new"] = Field(
         "auto",
