@@ -45,7 +45,10 @@ BF16 = {"x86_64_v4_bf16": [*V4, "-mavx512bf16"]} if "x86_64_v4" in LEVELS else {
 # encode is rounded by adding to a product, and is the reference's to the bit.
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
-LEVELLED = ("dense", "elementwise", "softmax", "losses", "update", "order", "gather", "codecs")
+LEVELLED = (
+    "dense", "elementwise", "group_norm", "batch_norm", "batch_norm_backward", "softmax", "losses", "update", "order",
+    "gather", "codecs",
+)  # fmt: skip
 WITH_PRODUCTS = ("dense", "update")
 # No arithmetic of their own to speed up, or none that matters.
 SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync")

@@ -13,6 +13,7 @@ from onotrain._kernels import (
     reference_batch,
     reference_codecs,
     reference_losses,
+    reference_norm,
     reference_statistics,
     reference_update,
 )
@@ -59,6 +60,15 @@ class Kernels:
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)
+    sum_rows = staticmethod(reference_norm.sum_rows)
+    group_norm_forward = staticmethod(reference_norm.group_norm_forward)
+    group_norm_backward = staticmethod(reference_norm.group_norm_backward)
+    batch_norm_sums = staticmethod(reference_norm.batch_norm_sums)
+    batch_norm_forward = staticmethod(reference_norm.batch_norm_forward)
+    batch_norm_predict = staticmethod(reference_norm.batch_norm_predict)
+    batch_norm_backward_sums = staticmethod(reference_norm.batch_norm_backward_sums)
+    batch_norm_backward = staticmethod(reference_norm.batch_norm_backward)
+    batch_norm_running = staticmethod(reference_norm.batch_norm_running)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)
