@@ -30,9 +30,27 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 MOST_RANKS = 64
 
 
+class ShapeError(UsageError):
+    """A layer that cannot read samples of the shape that it gets.
+
+    Parameters
+    ----------
+    key
+        The option that is wrong; None: the layer itself.
+    message
+        What is wrong, got and expected.
+    hint
+        What the user can do about it.
+    """
+
+    def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 @dataclass(frozen=True)
 class Parameter:
-    """A tensor that is trained."""
+    """A tensor that is trained, or follows the data."""
 
     shape: Shape
     #: Outputs and inputs that it joins, for initialisers whose variance follows from them.
@@ -41,6 +59,10 @@ class Parameter:
     initializer: Any
     #: Whether it is one of those that weight decay is meant for: no bias, and no scale of a normalisation.
     decays: bool = True
+    #: Whether it is no parameter of the loss but an average of something that batches have: its gradient is by how much
+    #: it is above that of the batch, and every update takes the share `rate` of the gradient away.
+    averaged: bool = False
+    rate: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,8 @@ class BatchSums(NamedTuple):
     mine: np.ndarray
     #: float64 ``(k, n)``: after the exchange, the sum of its rows in their order is that over the whole batch.
     everyone: np.ndarray
+    #: float64 ``(n,)``: that sum, which `Recorder.exchange` makes.
+    total: np.ndarray
     #: Calls that exchange them.  *Collective* over the ranks that compute the batch.
     exchange: Sequence[Any]
 
@@ -120,6 +144,8 @@ class Recorder:
     batch_sums: Mapping[str, BatchSums] = field(default_factory=lambda: _NONE)
     #: Whether gradients of parameters are added to what is there, instead of overwriting it.
     accumulate: bool = False
+    #: Whether the parameters of the layer are trained, and not frozen.
+    trained: bool = True
     #: Whether ranks on other cores read the gradients of parameters.
     shared: bool = False
     #: Those of parameters that do not change any more, `pack` adds to them; None: parameters may change.
@@ -153,13 +179,14 @@ class Recorder:
         return self.packed[key]
 
     def exchange(self, name: str) -> np.ndarray:
-        """Record the exchange of sums over the batch; return them, as of `BatchSums.everyone`.
+        """Record the exchange of sums over the batch; return where they are then, `BatchSums.total`.
 
-        *Collective* over the ranks that compute the batch.
+        They stay there until the backward pass is over.  *Collective* over the ranks that compute the batch.
         """
         sums = self.batch_sums[name]
         self.calls.extend(sums.exchange)
-        return sums.everyone
+        self.call("sum_rows", sums.everyone, False, sums.total)
+        return sums.total
 
     def call(self, what: str | Callable[..., Any], *arguments: Any) -> None:
         """Record a kernel, by its name, or a Python function, which divides the program, with its arguments.
@@ -182,6 +209,10 @@ class OperatorGraph(Protocol):
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters."""
+        ...
+
+    def constant(self, values: Any, dtype: DTypeLike | None = None) -> str:
+        """Add one or several numbers; None: of the model's dtype."""
         ...
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
@@ -230,6 +261,8 @@ class Layer(ABC):
     Options: ClassVar[type[LayerOptions]]
     #: Which of ``x`` and ``y`` the backward pass reads: their memory is not used again before.
     reads_again: ClassVar[frozenset[str]] = frozenset(("x", "y"))
+    #: Fewest samples of a batch that it can be trained on, where its parameters are.
+    fewest_samples: int = 1
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         self.options, self.shape = options, shape
