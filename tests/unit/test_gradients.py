@@ -32,6 +32,12 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"dropout": 0.4},
         {"dense": {"units": 6, "activation": "sigmoid"}},
     ],
+    "layer_norm": [
+        {"layer_norm": {}},
+        {"dense": {"units": 7, "activation": "tanh"}},
+        {"layer_norm": {"affine": False}},
+    ],
+    "group_norm": [{"dense": 8}, {"group_norm": 2}, {"activation": "silu"}],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
 }
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {

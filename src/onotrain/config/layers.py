@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_s
 
 from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneKey, OneOf
+from onotrain.config.layers_norm import BatchNorm, GroupNorm, LayerNorm
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
 from onotrain.known_names import ActivationName
@@ -121,10 +122,18 @@ class Dropout(LayerOptions):
 
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
-LAYER_KINDS: dict[str, type[LayerOptions]] = {options.kind: options for options in (Dense, Activation, Dropout)}
+LAYER_KINDS: dict[str, type[LayerOptions]] = {
+    options.kind: options for options in (Dense, Activation, Dropout, LayerNorm, GroupNorm, BatchNorm)
+}
 
 #: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
 PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
+
+
+def options_of(kind: str) -> type[LayerOptions]:
+    """Return the class of options of a kind of layer, which may be of another package."""
+    found: type[LayerOptions] = LAYER_KINDS.get(kind) or PLUGINS.load(kind).Options
+    return found
 
 
 class LayerSpec(Section):

@@ -56,6 +56,10 @@ class _LayerGraph:
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
+    def constant(self, values: Any, dtype: Any = None) -> str:
+        """Add one or several numbers; None: of the model's dtype."""
+        return self._graph.constant(values, self._dtype if dtype is None else dtype)
+
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""
         if name == "identity":

@@ -5,12 +5,19 @@ from __future__ import annotations
 from onotrain.config.layers import PLUGINS
 from onotrain.nn.layers.activation import Activation
 from onotrain.nn.layers.base import Layer
+from onotrain.nn.layers.batch_norm import BatchNorm
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.group_norm import GroupNorm
+from onotrain.nn.layers.layer_norm import LayerNorm
 
-__all__ = ["LAYERS", "Activation", "Dense", "Dropout", "Layer", "layer_class"]
+__all__ = [
+    "LAYERS", "Activation", "BatchNorm", "Dense", "Dropout", "GroupNorm", "Layer", "LayerNorm", "layer_class",
+]  # fmt: skip
 
-LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Activation, Dropout)}
+LAYERS: dict[str, type[Layer]] = {
+    layer.Options.kind: layer for layer in (Dense, Activation, Dropout, LayerNorm, GroupNorm, BatchNorm)
+}
 
 
 def layer_class(kind: str) -> type[Layer]:
