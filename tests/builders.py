@@ -109,9 +109,9 @@ def optimizer(made: Config) -> Optimizer:
     return Optimizer(made.optimizer, made.training.clip_norm, _kernels.load(made.training.dtype))
 
 
-def model(made: Config, inputs: int) -> Model:
-    """Return the network of a configuration."""
-    return Model(made.model, made.loss, inputs, _kernels.load(made.training.dtype))
+def model(made: Config, *shape: int) -> Model:
+    """Return the network of a configuration for samples of this shape."""
+    return Model.of(made, shape, _kernels.load(made.training.dtype))
 
 
 def strategy(made: Config, world: World, layout: ParameterLayout) -> Any:

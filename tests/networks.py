@@ -50,7 +50,7 @@ def checkpoint(
     normalization = Normalization.given(rng.normal(size=inputs), rng.uniform(0.5, 2.0, size=inputs))
     if preparation is not None:
         normalization = Normalization.none()
-    codec = TargetCodec(task, config.model.outputs, class_names, scaling)
+    codec = TargetCodec(task, config.targets, class_names, scaling)
     metadata = ModelMetadata(
         shape, feature_dtype, feature_names, target_names, normalization, codec, config, preparation=preparation
     )

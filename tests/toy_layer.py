@@ -7,22 +7,28 @@ JSON, loss and digest of the parameters of each.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onotrain.config import Config
+from onotrain.config.layers import PLUGINS
 from onotrain.parallel.world import World
 from onotrain.training import train
+
+if TYPE_CHECKING:
+    import pytest
 
 #: Root mean square normalisation (Zhang and Sennrich, arXiv 1910.07467), with two saved arrays of different shapes.
 PACKAGE = '''
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 
 from onotrain.config import LayerOptions
 from onotrain.nn.layers import Layer
-from onotrain.nn.layers.base import Parameter, Product, Saved
+from onotrain.nn.layers.base import Parameter, Product, Saved, ShapeError
 
 
 class NormOptions(LayerOptions):
@@ -139,6 +145,70 @@ class Lost(Norm):
     def __init__(self, options, shape, defaults):
         super().__init__(WholeOptions(), shape, defaults)
         self.options = options
+
+
+class StripOptions(LayerOptions):
+    """Weighted sums of neighbours in each row of an image."""
+
+    kind, short_key, has_parameters = "strip", "size", True
+
+    size: int = Field(gt=0, description="Number of neighbours.")
+
+
+class Strip(Layer):
+    """``y[h, j] = sum over k of x[h, j + k] w[k]``, of samples (height, width)."""
+
+    Options = StripOptions
+    reads_again = frozenset(("x",))
+
+    def __init__(self, options, shape, defaults):
+        super().__init__(options, shape, defaults)
+        if len(shape) != 2:
+            raise ShapeError(None, f"reads samples of two axes (got {len(shape)})", hint="give data.shape")
+        if options.size > shape[1]:
+            raise ShapeError("size", f"is {options.size}, more than the width of the image, {shape[1]}")
+        self.out = shape[0], shape[1] - options.size + 1
+        self.parameters = {"weight": Parameter((options.size,), (1, options.size), 0.5)}
+
+    def forward(self, r):
+        r.call(self.predicted, r.x, r.parameters["weight"], r.y)
+
+    def backward(self, r):
+        r.call(self._backward, r.x, r.parameters["weight"], r.dy, r.accumulate, r.dx, r.gradients["weight"])
+
+    def _backward(self, x, weight, dy, accumulate, dx, dw):
+        if dx is not None:
+            dx[:] = 0.0
+            for k, w in enumerate(weight):
+                dx[:, :, k : k + self.out[1]] += w * dy
+        if dw is not None:
+            windows = sliding_window_view(x, self.options.size, axis=2)
+            dw[:] = np.einsum("rhjk,rhj->k", windows, dy) + (dw if accumulate else 0.0)
+
+    def predict(self, r):
+        self.forward(r)
+
+    def predicted(self, x, weight, y):
+        y[:] = sliding_window_view(x, self.options.size, axis=2) @ weight
+
+
+class NestOptions(LayerOptions):
+    """A strip of 2, and behind it one whose size is given."""
+
+    kind, short_key, has_parameters = "nest", "last", False
+
+    last: int = Field(gt=0, description="Size of the last one.")
+
+
+class Nest(Layer):
+    Options = NestOptions
+
+    @classmethod
+    def build(cls, network, options, x):
+        x = network.build("strip", StripOptions(size=2), x)
+        return network.build("strip", StripOptions(size=options.last), x, "layers", 1)
+
+    forward = backward = predict = None
 '''
 ENTRY_POINTS = """
 [onotrain.layers]
@@ -146,6 +216,8 @@ norm = toy:Norm
 whole = toy:Whole
 centre = toy:Centre
 lost = toy:Lost
+strip = toy:Strip
+nest = toy:Nest
 dense = toy:Norm
 other = toy:Norm
 """
@@ -175,11 +247,23 @@ def install(folder: Path) -> None:
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return what makes another process find the package."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def load_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process find the package for the time of a test."""
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(vars(PLUGINS), "_points", raising=False)
+    monkeypatch.setattr(PLUGINS, "_loaded", {})
+
+
 def configuration(kind: str, strategy: dict[str, Any], **training: Any) -> dict[str, Any]:
     """Return a configuration in which a layer of this kind is the first one, and another one is within."""
     layers = [{kind: 1e-3}, {"dense": {"units": 12, "activation": "tanh"}}, {"dropout": 0.1}, {kind: {}}, {"dense": 10}]
     return {
-        "data": {"train": "digits", "validation": 0.2},
+        "data": {"train": "digits", "validation": 0.2, "shape": [64]},
         "model": {"layers": layers},
         "loss": "cross_entropy",
         "optimizer": {"name": "sgd", "learning_rate": 0.3},

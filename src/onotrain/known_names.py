@@ -13,6 +13,12 @@ ActivationName = Literal[
 #: Activation functions, and the kernels' numbers for them: those of the enumeration in ``_kernels/activations.pxd``.
 ACTIVATIONS: dict[ActivationName, int] = {name: code for code, name in enumerate(get_args(ActivationName))}
 
+EdgeName = Literal["edge", "reflect"]
+#: What comes in at the border of an image that is shifted, and the kernels' numbers for it (``_kernels/samples.pyx``).
+BORDERS: dict[Literal["constant"] | EdgeName, int] = {
+    name: code for code, name in enumerate(("constant", *get_args(EdgeName)))
+}
+
 Precision = Literal["full", "bf16"]
 #: What matrix products are computed in: in the dtype of the network, or in bfloat16 with sums of float32.
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -77,7 +83,7 @@ class BuiltIn(NamedTuple):
     """A built-in data set."""
 
     #: Of a sample.
-    features: int
+    shape: tuple[int, ...]
     #: As they are stored.
     dtype: str
     #: The part that a network is evaluated on, if nothing else is said.
@@ -85,4 +91,4 @@ class BuiltIn(NamedTuple):
 
 
 #: Data sets that go by a name instead of a path; `onotrain.data.builtin` loads them.
-BUILT_IN = {"digits": BuiltIn(64, "float32", "train"), "mnist": BuiltIn(784, "uint8", "test")}
+BUILT_IN = {"digits": BuiltIn((8, 8), "float32", "train"), "mnist": BuiltIn((28, 28), "uint8", "test")}

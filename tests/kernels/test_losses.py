@@ -19,9 +19,11 @@ LOSSES: dict[str, Callable] = {
     "squared": lambda k, *a: k.squared_error(*a),
     "absolute": lambda k, *a: k.absolute_error(*a),
     "huber": lambda k, *a: k.huber(*a[:4], 0.7, *a[4:]),
+    "log_cosh": lambda k, *a: k.log_cosh(*a),
+    "poisson": lambda k, *a: k.poisson(*a),
 }
 #: Those whose outputs are independent of each other.
-BY_OUTPUT = ["binary", "squared", "absolute", "huber"]
+BY_OUTPUT = ["binary", "squared", "absolute", "huber", "log_cosh", "poisson"]
 
 
 def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: int) -> np.ndarray:
@@ -29,6 +31,8 @@ def targets_of(name: str, rng: np.random.Generator, dtype: np.dtype, r: int, o: 
         return rng.integers(0, o, r).astype(np.int32)
     if name == "binary":
         return rng.random((r, o)).round(1).astype(dtype)
+    if name == "poisson":
+        return rng.poisson(2.0, (r, o)).astype(dtype)
     return normal(rng, dtype, r, o)
 
 
@@ -183,7 +187,7 @@ def test_of_equal_logits_the_first_wins(kernels):
     assert loss_sums[1] == 1 + 2
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "poisson"])  # whose loss is as large as that
 def test_huge_logits_do_not_overflow(kernels, rng, name):
     logits = np.array([[1e4, -1e4, 0.0]], kernels.dtype)
     targets = np.array([1], np.int32) if name in ("softmax", "smoothed") else np.zeros((1, 3), kernels.dtype)
@@ -223,6 +227,24 @@ def test_kinks(kernels):
     dlogits, loss_sums = run(kernels, "huber", error, np.zeros_like(error), weight=1.0)
     np.testing.assert_allclose(dlogits, error, rtol=1e-6)
     np.testing.assert_allclose(loss_sums[0], 2 + 0.49, rtol=1e-6)
+
+
+def test_log_cosh_keeps_the_digits_of_small_errors(kernels):
+    """``|e| + log(1 + exp(-2 |e|)) - log(2)`` alone would have none left."""
+    tiny = 1e-4 if kernels.dtype == np.float32 else 1e-8
+    for size in (tiny, 30 * tiny, 0.1, 0.8, 0.9, 3.0):
+        loss_sums = np.zeros(2)
+        error = np.full((1, 1), size, kernels.dtype)
+        kernels.log_cosh(error, np.zeros_like(error), None, None, 1.0, None, loss_sums)
+        exact = np.log1p(2 * np.sinh(float(error[0, 0]) / 2) ** 2)
+        np.testing.assert_allclose(loss_sums[0], exact, rtol=1e-6 if kernels.dtype == np.float32 else 1e-14)
+
+
+def test_poisson_is_least_at_the_logarithm_of_the_count(kernels):
+    counts = np.array([[1.0, 4.0, 20.0]], kernels.dtype)
+    dlogits, loss_sums = run(kernels, "poisson", np.log(counts), counts)
+    np.testing.assert_allclose(dlogits, 0, atol=2e-6)
+    np.testing.assert_allclose(loss_sums[0] - 2, (counts - np.log(counts) * counts).sum(), rtol=1e-6)
 
 
 def test_binary_rows_count_by_the_part_that_is_right(kernels):

@@ -48,7 +48,13 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
             "squared_error": [],
             "absolute_error": [],
             "huber": [0.7],
+            "log_cosh": [],
+            "poisson": [],
         }.items()
+    }
+    losses |= {  # of two outputs for each target
+        name: [x[:, :6].copy(), slope[:, :3].copy(), rows, outputs[:3], own, WEIGHT, made(ROWS, 6), np.zeros(2)]
+        for name, own in {"gaussian_nll": -7.0, "pinball": np.array([0.2, 0.7], dtype)}.items()
     }
     two, of_batch = normal(rng, np.dtype(float), 2 * INPUTS) ** 2 + 1, normal(rng, np.dtype(float), ROWS, 2 * INPUTS)
     dx, positive = normal(rng, dtype, ROWS, INPUTS), normal(rng, dtype, INPUTS) ** 2

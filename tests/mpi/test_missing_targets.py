@@ -65,6 +65,26 @@ def test_a_run_is_that_of_one_process(world: World, place: Path, labels: bool, s
             assert np.isfinite(record[name]) and record[name] == pytest.approx(expected[name], rel=1e-8), name
 
 
+@pytest.mark.parametrize(
+    ("loss", "outputs"),
+    [({"name": "quantile", "quantiles": [0.2, 0.6]}, 6), ({"name": "gaussian_nll"}, 6), ({"name": "log_cosh"}, 3)],
+    ids=lambda value: value["name"] if isinstance(value, dict) else None,
+)
+def test_several_outputs_for_each_target(world: World, place: Path, loss: dict[str, Any], outputs: int) -> None:
+    """The run is that of one process, and its metrics are too; weights are those of the three targets."""
+    metrics = [*METRICS, *(["pinball", "coverage", "weighted_pinball[2]"] if loss["name"] == "quantile" else [])]
+    made = config(write(world, place / "a.h5"), training={"metrics": metrics})
+    made |= {"loss": {**loss, "output_weights": [1, 4, 1]}}
+    made["model"]["layers"][-1] = {"dense": outputs}
+    one = builders.train_alone(world, made, place)
+    train(made, world.comm, output=place / "all")
+    world.barrier()
+    np.testing.assert_allclose(load(place / "all").parameters, load(one).parameters, rtol=1e-9, atol=1e-12)
+    for record, expected in zip(builders.records(place / "all"), builders.records(one), strict=True):
+        for name in ["train_loss", *(f"validation_{metric}" for metric in metrics)]:
+            assert np.isfinite(record[name]) and record[name] == pytest.approx(expected[name], rel=1e-8), name
+
+
 def test_metrics_have_the_same_bits(world: World, place: Path) -> None:
     """Of one network, for this number of ranks and for one process."""
     source = write(world, place / "a.h5")

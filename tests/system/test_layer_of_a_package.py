@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,6 @@ import launch
 import toy_layer
 from onotrain import _kernels
 from onotrain.config import Config
-from onotrain.config.layers import PLUGINS
 from onotrain.nn import Model
 
 
@@ -25,15 +25,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     """Return the environment in which the package is installed."""
     folder = tmp_path_factory.mktemp("site")
     toy_layer.install(folder)
-    return {"PYTHONPATH": str(folder)}
+    return toy_layer.environment(folder)
 
 
 @pytest.fixture
 def here(site: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Install it in this process, too."""
-    monkeypatch.syspath_prepend(site["PYTHONPATH"])
-    monkeypatch.delitem(vars(PLUGINS), "_points", raising=False)
-    monkeypatch.setattr(PLUGINS, "_loaded", {})
+    toy_layer.load_here(Path(site["PYTHONPATH"].split(os.pathsep)[0]), monkeypatch)
 
 
 def trained(folder: Path, site: Mapping[str, str], ranks: int) -> dict[str, dict[str, Any]]:

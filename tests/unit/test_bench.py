@@ -32,7 +32,7 @@ def subject() -> Subject:
     """Return 6-4-3, of which the first layer has no bias."""
     first = {"dense": {"units": 4, "activation": "tanh", "bias": False}}
     made = config(first, {"dropout": 0.5}, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
-    return Subject(made, 6, np.dtype(np.uint8), _kernels.load("float32"))
+    return Subject(made, (6,), np.dtype(np.uint8), _kernels.load("float32"))
 
 
 class Clock:

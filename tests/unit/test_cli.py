@@ -139,7 +139,7 @@ def test_validate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["validate", str(path)]) == 0
     out = capsys.readouterr().out
     assert "1,797 samples of 64 features" in out
-    assert f"64-8-10, {64 * 8 + 8 + 8 * 10 + 10:,} parameters" in out
+    assert f"8x8-8-10, {64 * 8 + 8 + 8 * 10 + 10:,} parameters" in out
     assert out.endswith(f"{path}: OK\n")
     assert run(["validate", str(path), "--set", "training.epochs=7", "--resolved"]) == 0
     resolved = capsys.readouterr().out

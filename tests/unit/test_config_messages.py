@@ -68,7 +68,7 @@ ONE_MISTAKE = [
     ("loss: cross_entropy\n", "", "1:1: loss: required key is missing"),
     ("{epochs: 2, batch_size: 32}", "{epochs: 2}", "9:1: training.batch_size: required key is missing"),
     ("{name: constant}", "{name: step, factor: 1}", "8:1: schedule.every_epochs: required key of schedule 'step' is missing"),
-    ("loss: cross_entropy", "loss: {}", "6:1: loss.name: required key is missing; expected cross_entropy, binary_cross_entropy, mse, mae or huber"),
+    ("loss: cross_entropy", "loss: {}", "6:1: loss.name: required key is missing; expected cross_entropy, binary_cross_entropy, mse, mae, huber, log_cosh, quantile, poisson or gaussian_nll"),
     ("{units: 16,", "{", "4:7: model.layers.0.dense.units: required key of layer 'dense' is missing"),
     # names
     ("{name: adam}", "{name: adm}", "7:19: optimizer.name: unknown optimizer (got 'adm'); did you mean 'adam'?"),

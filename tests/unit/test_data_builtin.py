@@ -29,7 +29,7 @@ def test_digits() -> None:
     data = load_dataset(DataSpec("digits"))
     assert data.features.shape == (1797, 64)
     assert data.features.dtype == np.float32
-    assert (data.features.shape[1], data.features.dtype) == BUILT_IN["digits"][:2]
+    assert (data.feature_shape, data.features.dtype) == BUILT_IN["digits"][:2]
     assert (data.features.min(), data.features.max()) == (0.0, 16.0)
     assert data.feature_shape == (8, 8)
     assert data.class_names == tuple("0123456789")
@@ -85,7 +85,7 @@ def test_mnist(part: str, samples: int, monkeypatch: pytest.MonkeyPatch) -> None
     data = load_dataset(DataSpec("mnist", part=part))
     assert data.features.shape == (samples, 784)
     assert data.features.dtype == np.uint8
-    assert (data.features.shape[1], data.features.dtype) == BUILT_IN["mnist"][:2]
+    assert (data.feature_shape, data.features.dtype) == BUILT_IN["mnist"][:2]
     assert data.feature_shape == (28, 28)
     assert data.targets is not None
     assert data.targets.shape == (samples,)

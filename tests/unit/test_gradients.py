@@ -32,10 +32,41 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"dropout": 0.4},
         {"dense": {"units": 6, "activation": "sigmoid"}},
     ],
+    "max pool": [
+        {"dense": 50},
+        {"reshape": [2, 5, 5]},
+        {"max_pool2d": {"size": 3, "stride": 2, "padding": 1}},
+        {"activation": "tanh"},
+        "flatten",
+    ],
+    "mean pool": [{"dense": 48}, {"reshape": [3, 4, 4]}, {"avg_pool2d": {"size": 2, "stride": [1, 2]}}],
+    "pools of sequences": [
+        {"dense": 40},
+        {"reshape": [20, 2]},
+        {"max_pool1d": 2},
+        {"avg_pool1d": {"size": 3, "stride": 1, "padding": 1}},
+    ],
+    "global mean": [{"dense": 45}, {"activation": "silu"}, {"reshape": [5, 3, 3]}, "global_avg_pool"],
+    "augmentation": [
+        {"dense": 32},
+        {"reshape": [2, 4, 4]},
+        {"random_shift": 2},
+        {"random_crop": {"padding": 2, "fill": "reflect"}},
+        {"random_flip": {"vertical": True}},
+        {"avg_pool2d": 2},
+    ],
     "layer_norm": [
         {"layer_norm": {}},
         {"dense": {"units": 7, "activation": "tanh"}},
         {"layer_norm": {"affine": False}},
+    ],
+    "normalised images": [
+        {"dense": 48},
+        {"reshape": [6, 4, 2]},
+        {"group_norm": 3},
+        {"activation": "tanh"},
+        {"layer_norm": {}},
+        "flatten",
     ],
     "group_norm": [{"dense": 8}, {"group_norm": 2}, {"activation": "silu"}],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
@@ -48,6 +79,10 @@ LOSSES: dict[str, tuple[dict[str, Any], int]] = {
     "mse": ({"name": "mse"}, 2),
     "mae": ({"name": "mae"}, 2),
     "huber": ({"name": "huber", "delta": 0.7}, 2),
+    "log_cosh": ({"name": "log_cosh"}, 2),
+    "poisson": ({"name": "poisson"}, 2),
+    "quantile": ({"name": "quantile", "quantiles": [0.1, 0.8]}, 4),
+    "gaussian_nll": ({"name": "gaussian_nll", "min_variance": 0.1}, 4),
 }
 
 
@@ -66,7 +101,7 @@ class Case:
         self.x = rng.normal(size=(ROWS, INPUTS))
         self.targets = {
             "multiclass": rng.integers(0, outputs, ROWS).astype(np.int32),
-            "regression": rng.normal(size=(ROWS, outputs)),
+            "regression": rng.normal(size=(ROWS, self.model.loss.targets)),
         }.get(self.model.loss.task, rng.integers(0, 2, (ROWS, outputs)).astype(np.float64))
 
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:

@@ -34,7 +34,7 @@ def test_the_page_has_every_metric_and_no_other() -> None:
 def test_direction_and_tasks(name: str) -> None:
     facts = metrics._BUILT_INS[name]
     better, tasks = DOCUMENTED[name]
-    assert facts.mode == {"less": "min", "more": "max"}[better]
+    assert facts.mode == {"less": "min", "more": "max", "neither": None}[better]
     assert set(facts.tasks) == TASKS[tasks]
 
 

@@ -16,10 +16,12 @@ import networks
 import onotrain
 from kernels.oracle import central_differences
 from layer_alone import LayerAlone
+from onotrain import _kernels
 from onotrain.errors import ConfigError, DataError
 from onotrain.inference.export import export
 from onotrain.inference.onnx_builder import GraphBuilder
 from onotrain.inference.onnx_network import _LayerGraph
+from onotrain.nn import Model
 from onotrain.nn.layers import BatchNorm, GroupNorm, Layer, LayerNorm
 from onotrain.nn.layers.base import ShapeError
 from onotrain.runs.checkpoint_format import Checkpoint
@@ -111,8 +113,8 @@ def test_running_moments_follow_batches() -> None:
 def test_the_loss_of_each_row_depends_on_all_of_them() -> None:
     """Through a network with two batch normalisations: differences of all trained parameters in float64."""
     made = builders.config(
-        {"batch_norm": {}}, builders.relu(7), {"dense": 6}, {"batch_norm": {}}, {"activation": "tanh"}, 4,
-        training={"dtype": "float64"},
+        {"batch_norm": {}}, builders.relu(7), {"dense": 12}, {"reshape": [3, 2, 2]}, {"batch_norm": {}},
+        {"activation": "tanh"}, 4, training={"dtype": "float64"},
     )  # fmt: skip
     model, rng = builders.model(made, 5), np.random.default_rng(3)
     parameters, gradient, loss = builders.filled(model.layout, 2), model.layout.zeros(), np.zeros(2)
@@ -164,6 +166,10 @@ def test_a_frozen_batch_norm_takes_its_running_moments() -> None:
 
 
 def test_groups_must_divide_the_channels() -> None:
+    """The message has the place in the configuration."""
+    made = builders.config({"dense": 12}, {"reshape": [6, 1, 2]}, {"group_norm": 4}, 10)
+    with pytest.raises(ConfigError, match=r"layers\.2\.group_norm\.groups: must divide the number of channels, 6"):
+        Model.of(made, (5,), _kernels.load("float32"))
     with pytest.raises(ShapeError, match=r"must divide the number of channels, 6 \(got 4\)") as caught:
         LayerAlone(GroupNorm, (5, 6), groups=4)
     assert caught.value.key == "groups" and caught.value.exit_code == 2
@@ -264,7 +270,7 @@ def test_operators_of_any_shape(kind: type[Layer], options: dict[str, Any], shap
 def test_a_layer_says_what_it_is() -> None:
     said = LayerAlone(GroupNorm, (2, 3, 6), groups=3).layer.describe()
     assert said.operations[0] == {
-        "kind": "group_norm", "groups": 3, "epsilon": 1e-5, "affine": True, "inputs": [2, 3, 6], "outputs": [2, 3, 6],
+        "kind": "group_norm", "groups": 3, "epsilon": 1e-5, "affine": True, "inputs": [6, 2, 3], "outputs": [6, 2, 3],
     }  # fmt: skip
 
 

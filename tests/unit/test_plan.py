@@ -142,7 +142,7 @@ def twice(dtype: str, *layers: tuple[str, LayerOptions]) -> Model:
     initializer = made.model.initializer
     spec = SimpleNamespace(layers=specs, frozen_layers=(), initializer=initializer, bias_initializer=initializer)
     loss: LossOptions = made.loss
-    return Model(spec, loss, 4, _kernels.load(dtype))
+    return Model(spec, loss, (4,), _kernels.load(dtype))
 
 
 BLOCKS: dict[str, tuple[tuple[str, LayerOptions], ...]] = {

@@ -21,9 +21,10 @@ VARIABLE = "ONOTRAIN_KERNELS"
 
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
-    "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "elementwise": True,
-    "group_norm": True, "batch_norm": True, "batch_norm_backward": True, "softmax": True, "losses": True,
-    "update": True, "codecs": True,
+    "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "conv": True,
+    "elementwise": True, "group_norm": True, "batch_norm": True, "batch_norm_backward": True,
+    "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
+    "pool": True, "samples": True,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")

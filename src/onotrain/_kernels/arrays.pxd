@@ -20,6 +20,16 @@ cdef inline int expect_shape(str what, const floating[:, ::1] a, Py_ssize_t rows
     return expect("columns of " + what, a.shape[1], columns)
 
 
+cdef inline int expect_shape_4d(
+    str what, const floating[:, :, :, ::1] a, Py_ssize_t rows, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels
+) except -1:
+    """Raise ValueError unless an array of images, or of weights, has this shape."""
+    got = a.shape[0], a.shape[1], a.shape[2], a.shape[3]
+    if got != (rows, height, width, channels):
+        raise ValueError(f"shape of {what}: got {got}, expected {(rows, height, width, channels)}")
+    return 0
+
+
 # First element, or NULL where there is none: an empty array, or None for an optional argument.
 
 cdef inline const floating* in_1d(const floating[::1] a) noexcept nogil:
@@ -36,3 +46,19 @@ cdef inline floating* out_1d(floating[::1] a) noexcept nogil:
 
 cdef inline floating* out_2d(floating[:, ::1] a) noexcept nogil:
     return &a[0, 0] if a is not None and a.shape[0] > 0 and a.shape[1] > 0 else NULL
+
+
+cdef inline const floating* in_3d(const floating[:, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2]) > 0 else NULL
+
+
+cdef inline floating* out_3d(floating[:, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2]) > 0 else NULL
+
+
+cdef inline const floating* in_4d(const floating[:, :, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2], a.shape[3]) > 0 else NULL
+
+
+cdef inline floating* out_4d(floating[:, :, :, ::1] a) noexcept nogil:
+    return &a[0, 0, 0, 0] if a is not None and min(a.shape[0], a.shape[1], a.shape[2], a.shape[3]) > 0 else NULL

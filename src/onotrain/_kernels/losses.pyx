@@ -1,4 +1,6 @@
-"""Losses of outputs that do not exclude each other, on logits, with their gradients; softmax.pyx has those that do.
+"""Losses of independent outputs, one for each target, on logits, with their gradients.
+
+softmax.pyx has those of outputs that exclude each other, distributions.pyx those of several outputs for each target.
 
 Dimensions: r rows of the batch on this rank, o outputs.
 
@@ -12,7 +14,10 @@ With `output_weights` each output counts by its weight, and a target that is NaN
 from cython cimport floating
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
-from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, total
+from onotrain._kernels.elementary cimport total
+from onotrain._kernels.loss_terms cimport (
+    absolute_error_of, binary_cross_entropy_of, counts, huber_of, log_cosh_of, poisson_of, squared_error_of
+)
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 cdef enum:
@@ -23,36 +28,8 @@ cdef enum Kind:
     SQUARED_ERROR
     ABSOLUTE_ERROR
     HUBER
-
-
-cdef inline floating binary_cross_entropy_of(floating z, floating target, floating* slope) noexcept nogil:
-    """``log(1 + exp(z)) - z t`` without overflow."""
-    cdef floating zero = 0
-    slope[0] = logistic(z) - target
-    return (zero if z <= 0 else z) - z * target + log1p(exp(-fabs(z)))
-
-
-cdef inline floating squared_error_of(floating error, floating* slope) noexcept nogil:
-    slope[0] = 2 * error
-    return error * error
-
-
-cdef inline floating absolute_error_of(floating error, floating* slope) noexcept nogil:
-    cdef floating one = 1, minus_one = -1
-    slope[0] = one if error > 0 else (minus_one if error < 0 else error)  # 0 at 0, NaN at NaN
-    return fabs(error)
-
-
-cdef inline floating huber_of(floating error, floating delta, floating* slope) noexcept nogil:
-    """Huber 1964: quadratic up to delta, linear beyond."""
-    cdef floating half = 0.5, size = fabs(error)
-    slope[0] = delta if error > delta else (-delta if error < -delta else error)
-    return delta * (size - half * delta) if size > delta else half * error * error
-
-
-cdef inline bint counts(floating target, floating weight) noexcept nogil:
-    """Whether a target is measured, and its output counts."""
-    return target == target and weight > 0
+    LOG_COSH
+    POISSON
 
 
 cdef void add_loss(
@@ -82,6 +59,12 @@ cdef void add_loss(
         elif kind == ABSOLUTE_ERROR:
             for c in range(count):
                 loss[c] = absolute_error_of(z[first + c] - target[first + c], &slope[c])
+        elif kind == LOG_COSH:
+            for c in range(count):
+                loss[c] = log_cosh_of(z[first + c] - target[first + c], &slope[c])
+        elif kind == POISSON:
+            for c in range(count):
+                loss[c] = poisson_of(z[first + c], target[first + c], &slope[c])
         else:
             for c in range(count):
                 loss[c] = huber_of(z[first + c] - target[first + c], delta, &slope[c])
@@ -284,16 +267,33 @@ def huber(
     )
 
 
-def sigmoid(
+def log_cosh(
     const floating[:, ::1] logits not None,     # IN  (r, o)
-    floating[:, ::1] out not None,              # OUT (r, o), may be the same array
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
 ):
-    """Probabilities of outputs that do not exclude each other: ``1 / (1 + exp(-z))``."""
-    cdef Py_ssize_t n = logits.shape[0] * logits.shape[1], c
-    cdef const floating* z = in_2d(logits)
-    cdef floating* p = out_2d(out)
-    expect("rows of out", out.shape[0], logits.shape[0])
-    expect("columns of out", out.shape[1], logits.shape[1])
-    with nogil:
-        for c in range(n):
-            p[c] = logistic(z[c])
+    """``log(cosh(z - t))``."""
+    return output_loss[floating](
+        LOG_COSH, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )
+
+
+def poisson(
+    const floating[:, ::1] logits not None,     # IN  (r, o)
+    const floating[:, ::1] targets not None,    # IN  (r, o)
+    const floating[::1] row_weights,            # IN  (r,) or None
+    const floating[::1] output_weights,         # IN  (o,) or None
+    double weight,
+    floating[:, ::1] dlogits,                   # OUT (r, o) or None
+    double[::1] loss_sums not None,                 # IN, OUT (2,)
+    bint record=False,
+):
+    """``exp(z) - t z``: of counts t with the mean exp(z), up to what does not depend on z."""
+    return output_loss[floating](
+        POISSON, 0, logits, targets, row_weights, output_weights, weight, dlogits, loss_sums, record
+    )

@@ -89,7 +89,6 @@ static __attribute__((noinline)) void NAME(copy_columns)(ptrdiff_t depth, int ve
         const int whole = vectors - (last < LANES);
         for (int j = 0; j < whole; j++) NAME(store)(y + j * LANES, NAME(load)(x + j * LANES));
         if (whole == vectors) continue;
-        NAME(store)(y + whole * LANES, (NAME(vector)) {0});
-        NAME(copy_first)(x + whole * LANES, y + whole * LANES, last);
+        NAME(store)(y + whole * LANES, NAME(load_first)(x + whole * LANES, last));
     }
 }

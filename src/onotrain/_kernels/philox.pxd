@@ -63,3 +63,14 @@ cdef inline void dropout_factors(
             factor[2 * w * COUNTERS + b] = scale if (word[w][b] & 0xFFFF) >= threshold else zero
         for b in range(COUNTERS):
             factor[(2 * w + 1) * COUNTERS + b] = scale if (word[w][b] >> 16) >= threshold else zero
+
+
+cdef inline void row_words(const Draw* draw, uint32_t* word) noexcept nogil:
+    """Four random words (4,) of the draw's row: those of the counter (0, row, step, layer)."""
+    cdef uint32_t[4][COUNTERS] words
+    cdef Py_ssize_t w
+    philox_words(
+        0, draw.row, draw.step, draw.layer, <uint32_t> draw.seed, <uint32_t> (draw.seed >> 32), words
+    )
+    for w in range(4):
+        word[w] = words[w][0]

@@ -7,7 +7,7 @@ import numpy as np
 from onotrain._kernels.reference import Array, expect, logistic, silent
 
 
-def _expect_loss(logits: Array, row_weights: Array | None, dlogits: Array | None, loss_sums: Array) -> None:
+def expect_loss(logits: Array, row_weights: Array | None, dlogits: Array | None, loss_sums: Array) -> None:
     expect("logits", logits, *logits.shape)
     expect("row_weights", row_weights, len(logits), dtype=logits.dtype)
     expect("dlogits", dlogits, *logits.shape, dtype=logits.dtype)
@@ -17,7 +17,7 @@ def _expect_loss(logits: Array, row_weights: Array | None, dlogits: Array | None
 def _expect_output_loss(
     logits: Array, targets: Array, row_weights: Array | None, dlogits: Array | None, loss_sums: Array
 ) -> None:
-    _expect_loss(logits, row_weights, dlogits, loss_sums)
+    expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, *logits.shape, dtype=logits.dtype)
 
 
@@ -66,7 +66,7 @@ def softmax_cross_entropy(
         float64 ``(2,)``: gets the sum of the weighted losses and the number of rows whose first largest logit is the
         target's added; a row whose loss is NaN is never right.
     """
-    _expect_loss(logits, row_weights, dlogits, loss_sums)
+    expect_loss(logits, row_weights, dlogits, loss_sums)
     expect("targets", targets, len(logits), dtype=np.int32)
     rows, classes = np.arange(len(logits)), logits.shape[1]
     if len(logits) == 0:
@@ -118,7 +118,7 @@ def binary_cross_entropy(
     right = ((logits > 0) == (targets > 0.5)) & measured
     loss_sums[1] += (right.sum(axis=1) / np.maximum(measured.sum(axis=1), 1)).sum()
     slopes = logistic(logits) - targets
-    _add(losses, slopes, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    add(losses, slopes, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 @silent
@@ -134,7 +134,7 @@ def squared_error(
     """Add ``(z - t)^2``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
     _expect_output_loss(logits, targets, row_weights, dlogits, loss_sums)
     error = logits - targets
-    _add(error * error, 2 * error, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    add(error * error, 2 * error, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 @silent
@@ -150,7 +150,7 @@ def absolute_error(
     """Add ``|z - t|``, summed over the outputs, and write its gradient, 0 at 0; shapes as in `binary_cross_entropy`."""
     _expect_output_loss(logits, targets, row_weights, dlogits, loss_sums)
     error = logits - targets
-    _add(np.abs(error), np.sign(error), targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    add(np.abs(error), np.sign(error), targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
 @silent
@@ -173,11 +173,50 @@ def huber(
     size = np.abs(error)
     losses = np.where(size > delta, delta * (size - 0.5 * delta), 0.5 * error * error)
     slopes = np.clip(error, -delta, delta)
-    _add(losses, slopes, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+    add(losses, slopes, targets, row_weights, output_weights, weight, dlogits, loss_sums)
 
 
-def _add(losses: Array, slopes: Array, targets: Array, row_weights: Array | None,
-         output_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array) -> None:  # fmt: skip
+@silent
+def log_cosh(
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    output_weights: Array | None,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
+) -> None:
+    """Add ``log(cosh(z - t))`` of all outputs, and write its gradient; shapes as in `binary_cross_entropy`."""
+    _expect_output_loss(logits, targets, row_weights, dlogits, loss_sums)
+    error = logits - targets
+    size = np.abs(error)
+    # log(cosh(e)) = log(1 + (cosh(e) - 1)) keeps the digits of small errors.
+    near = np.log1p(2 * np.sinh(np.minimum(size, 1) / 2) ** 2)
+    losses = np.where(size < 1, near, size + np.log1p(np.exp(-2 * size)) - np.log(2).astype(size.dtype))
+    add(losses, np.tanh(error), targets, row_weights, output_weights, weight, dlogits, loss_sums)
+
+
+@silent
+def poisson(
+    logits: Array,
+    targets: Array,
+    row_weights: Array | None,
+    output_weights: Array | None,
+    weight: float,
+    dlogits: Array | None,
+    loss_sums: Array,
+) -> None:
+    """Add ``exp(z) - z t``, summed over the outputs, and write its gradient; shapes as in `binary_cross_entropy`.
+
+    The negative logarithm of the likelihood of a count t with the mean exp(z), without the logarithm of its factorial.
+    """
+    _expect_output_loss(logits, targets, row_weights, dlogits, loss_sums)
+    rates = np.exp(logits)
+    add(rates - logits * targets, rates - targets, targets, row_weights, output_weights, weight, dlogits, loss_sums)
+
+
+def add(losses: Array, slopes: Array, targets: Array, row_weights: Array | None,
+        output_weights: Array | None, weight: float, dlogits: Array | None, loss_sums: Array) -> None:  # fmt: skip
     """Add losses ``(r, o)``, and write their derivatives, weighed by output and by row."""
     losses, slopes = (_by_output(values, targets, output_weights) for values in (losses, slopes))
     loss_sums[0] += np.sum(_weighed(losses, row_weights), dtype=np.float64)

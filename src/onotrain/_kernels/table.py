@@ -12,8 +12,12 @@ from onotrain._kernels import (
     reference,
     reference_batch,
     reference_codecs,
+    reference_conv,
+    reference_distributions,
     reference_losses,
     reference_norm,
+    reference_pool,
+    reference_samples,
     reference_statistics,
     reference_update,
 )
@@ -57,6 +61,9 @@ class Kernels:
     packing_pays = staticmethod(reference.packing_pays)
     pack_weight = staticmethod(reference.pack_weight)
     dense_predict = staticmethod(reference.dense_predict)
+    conv_forward = staticmethod(reference_conv.conv_forward)
+    conv_backward = staticmethod(reference_conv.conv_backward)
+    conv_predict = staticmethod(reference_conv.conv_predict)
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)
@@ -69,13 +76,26 @@ class Kernels:
     batch_norm_backward_sums = staticmethod(reference_norm.batch_norm_backward_sums)
     batch_norm_backward = staticmethod(reference_norm.batch_norm_backward)
     batch_norm_running = staticmethod(reference_norm.batch_norm_running)
+    max_pool = staticmethod(reference_pool.max_pool)
+    max_pool_backward = staticmethod(reference_pool.max_pool_backward)
+    avg_pool = staticmethod(reference_pool.avg_pool)
+    avg_pool_backward = staticmethod(reference_pool.avg_pool_backward)
+    transpose_samples = staticmethod(reference_samples.transpose_samples)
+    shift_and_flip = staticmethod(reference_samples.shift_and_flip)
+    shift_and_flip_backward = staticmethod(reference_samples.shift_and_flip_backward)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)
     absolute_error = staticmethod(reference_losses.absolute_error)
     huber = staticmethod(reference_losses.huber)
+    log_cosh = staticmethod(reference_losses.log_cosh)
+    poisson = staticmethod(reference_losses.poisson)
+    pinball = staticmethod(reference_distributions.pinball)
+    gaussian_nll = staticmethod(reference_distributions.gaussian_nll)
     softmax = staticmethod(reference_losses.softmax)
     sigmoid = staticmethod(reference_losses.sigmoid)
+    exponential = staticmethod(reference_distributions.exponential)
+    mean_and_deviation = staticmethod(reference_distributions.mean_and_deviation)
     update = staticmethod(reference_update.update)
     sum_gradients = staticmethod(reference_update.sum_gradients)
     sum_of_squares = staticmethod(reference_update.sum_of_squares)

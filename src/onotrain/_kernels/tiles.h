@@ -116,8 +116,17 @@ static inline int next_vectors(ptrdiff_t left) {
 typedef REAL NAME(vector) __attribute__((vector_size(VECTOR_BYTES)));
 typedef REAL NAME(loose) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 
+typedef INTEGER NAME(whole) __attribute__((vector_size(VECTOR_BYTES)));
+typedef INTEGER NAME(loose_whole) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+static const INTEGER NAME(ones_then_zeros)[2 * LANES] = {[0 ... LANES - 1] = -1};
+
 INLINE NAME(vector) NAME(load)(const REAL *p) { return *(const NAME(loose) *) p; }
 INLINE void NAME(store)(REAL *p, NAME(vector) v) { *(NAME(loose) *) p = v; }
+
+/* All bits of the first n <= LANES lanes. */
+INLINE NAME(whole) NAME(mask_first)(ptrdiff_t n) {
+    return *(const NAME(loose_whole) *) (NAME(ones_then_zeros) + LANES - n);
+}
 
 /* y = x, of n < LANES numbers. */
 INLINE void NAME(copy_first)(const REAL *x, REAL *y, ptrdiff_t n) {
@@ -136,6 +145,10 @@ INLINE NAME(vector) NAME(load_first)(const REAL *p, ptrdiff_t n) {
 #if defined(__AVX512F__)
     const unsigned mask = (1u << n) - 1;
     return (NAME(vector)) (sizeof(REAL) == 4 ? _mm512_maskz_loadu_epi32(mask, p) : _mm512_maskz_loadu_epi64(mask, p));
+#elif defined(__AVX2__)
+    const __m256i mask = (__m256i) NAME(mask_first)(n);
+    return (NAME(vector)) (sizeof(REAL) == 4 ? _mm256_maskload_epi32((const void *) p, mask)
+                                             : _mm256_maskload_epi64((const void *) p, mask));
 #else
     NAME(vector) v = {0};
     NAME(copy_first)(p, (REAL *) &v, n);
@@ -149,6 +162,11 @@ INLINE void NAME(store_first)(REAL *p, NAME(vector) v, ptrdiff_t n) {
     const unsigned mask = (1u << n) - 1;
     if (sizeof(REAL) == 4) _mm512_mask_storeu_epi32(p, mask, (__m512i) v);
     else _mm512_mask_storeu_epi64(p, mask, (__m512i) v);
+#elif defined(__AVX2__)
+    __m128i some = _mm256_castsi256_si128((__m256i) v);
+    if (n & (LANES / 2)) _mm_storeu_si128((__m128i_u *) p, some), p += LANES / 2, some = _mm256_extracti128_si256((__m256i) v, 1);
+    if (n & (8 / sizeof(REAL) & LANES / 4)) _mm_storeu_si64(p, some), p += LANES / 4, some = _mm_unpackhi_epi64(some, some);
+    if (sizeof(REAL) == 4 && n & 1) _mm_storeu_si32(p, some);
 #else
     NAME(copy_first)((const REAL *) &v, p, n);
 #endif

@@ -37,6 +37,10 @@ cdef extern from "tiles.h" nogil:
     void dz_x_double(
         Py_ssize_t r, Py_ssize_t n, Py_ssize_t o, const double* dz, Py_ssize_t next_dz, const double* x,
         Py_ssize_t next_x, int mode, double* dw, Py_ssize_t next_dw)
+    void transpose_float(
+        Py_ssize_t m, Py_ssize_t n, const float* x, Py_ssize_t next_x, bint add, float* y, Py_ssize_t next_y)
+    void transpose_double(
+        Py_ssize_t m, Py_ssize_t n, const double* x, Py_ssize_t next_x, bint add, double* y, Py_ssize_t next_y)
     void column_sums_float(Py_ssize_t r, Py_ssize_t n, const float* x, Py_ssize_t next_x, float* sums)
     void column_sums_double(Py_ssize_t r, Py_ssize_t n, const double* x, Py_ssize_t next_x, double* sums)
 
@@ -65,3 +69,11 @@ cdef inline void dz_x_tiles(
         dz_x_float(r, n, o, dz, next_dz, x, next_x, mode, dw, next_dw)
     else:
         dz_x_double(r, n, o, dz, next_dz, x, next_x, mode, dw, next_dw)
+
+
+cdef inline void transpose(Py_ssize_t m, Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
+    """``y (n, m) = x (m, n)^T``."""
+    if floating is float:
+        transpose_float(m, n, x, n, False, y, m)
+    else:
+        transpose_double(m, n, x, n, False, y, m)

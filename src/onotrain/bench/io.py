@@ -132,9 +132,9 @@ def _speed(nbytes: int, time: Timing) -> dict[str, Any]:
 
 
 def _write_npz(subject: Subject, path: Path, samples: int) -> None:
-    targets = subject.targets(samples)
+    features, targets = subject.features(samples).reshape(samples, *subject.shape), subject.targets(samples)
     with disk_errors("write samples", path):
-        np.savez(path, x=subject.features(samples), y=targets[:, 0] if targets.shape[1:] == (1,) else targets)
+        np.savez(path, x=features, y=targets[:, 0] if targets.shape[1:] == (1,) else targets)
 
 
 def _write_idx(path: Path, array: np.ndarray) -> None:

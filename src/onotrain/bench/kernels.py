@@ -89,7 +89,7 @@ class _Bench:
         self._shared = node.size > 1
         self._model.bind(self._parameters, self._gradient, shared=self._shared)
         self._itemsize = self._model.dtype.itemsize
-        self._dense_layers = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
+        self._dense_layers = [index for index, layer in enumerate(self._model.layers) if layer.kind == "dense"]
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""

@@ -31,7 +31,10 @@ from onotrain.training.trainer import Trainer
 PARTS: dict[str, tuple[str, ...]] = {
     "gather": ("batch_order", "gather", "take"),
     "forward": ("dense_forward", "elementwise_forward"),
-    "loss": ("softmax_cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber"),
+    "loss": (
+        "softmax_cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error", "huber", "log_cosh",
+        "pinball", "poisson", "gaussian_nll",
+    ),
     "backward": ("dense_backward", "elementwise_backward"),
     "reduce + update": ("sum_gradients", "update", "add_scaled", "sum_of_squares"),
     "other kernels": (),

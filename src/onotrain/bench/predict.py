@@ -87,7 +87,7 @@ def _products(world: World, predictor: Predictor, samples: int) -> tuple[Call, i
     """Return this rank's share of the bare products, in chunks as prediction makes them, and the operations of all."""
     kernels, model = predictor.kernels, predictor.model
     tensors = model.layout.views(predictor.parameters)
-    weights = [tensors[f"{layer.name}/weight"] for layer in model.layers if layer.parameters]
+    weights = [tensors[f"{layer.name}/weight"] for layer in model.layers if layer.kind == "dense"]
     chunks = [min(PASS_ROWS, samples - begin) for begin in range(0, samples, PASS_ROWS)]
     draw = np.random.default_rng(0)
     x = [draw.standard_normal((PASS_ROWS, weight.shape[1])).astype(model.dtype) for weight in weights]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain.config import Config, load_config
+from onotrain.config import Config, Places, load_config
 from onotrain.data import Normalization, TargetCodec
+from onotrain.data.arrangement import arranged
 from onotrain.data.prepare import prepare
 from onotrain.data.selection import spec_of
 from onotrain.data.streaming import open_stream
@@ -23,7 +24,7 @@ from onotrain.known_names import BUILT_IN
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
 from onotrain.parallel import kernels as kernel_choice
-from onotrain.parallel.agreement import broadcast
+from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
 from onotrain.runs.metadata import ModelMetadata
 
@@ -33,30 +34,36 @@ class Subject:
     """A network and the samples that it takes."""
 
     config: Config
-    inputs: int
+    #: Of a sample.
+    shape: tuple[int, ...]
     #: uint8 or float32.
     storage: np.dtype
     #: Kernels that all ranks have in common.
     kernels: Kernels
 
     @property
+    def inputs(self) -> int:
+        """Features of a sample."""
+        return math.prod(self.shape)
+
+    @property
     def metadata(self) -> ModelMetadata:
         """What a checkpoint of the network would say of it."""
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
-        model = Model(self.config.model, self.config.loss, self.inputs, self.kernels)
-        codec = TargetCodec(model.loss.task, model.outputs, None)
+        model = self.model()
+        codec = TargetCodec(model.loss.task, model.loss.targets, None).of_loss(self.config.loss)
         normalization = Normalization.given(mean, std)
-        return ModelMetadata((self.inputs,), self.storage.name, None, None, normalization, codec, self.config)
+        return ModelMetadata(self.shape, self.storage.name, None, None, normalization, codec, self.config)
 
     def model(self, kernels: Kernels | None = None) -> Model:
         """Return the network, not bound to parameters, with these kernels instead of the subject's."""
-        return Model(self.config.model, self.config.loss, self.inputs, kernels or self.kernels)
+        return Model.of(self.config, self.shape, kernels or self.kernels)
 
     def describe(self) -> dict[str, Any]:
         """Return the network's widths, number of parameters and dtype."""
         model = self.model()
         return {
-            "network": "-".join(map(str, (self.inputs, *model.widths))),
+            "network": model.widths,
             "parameters": model.layout.parameter_count,
             "dtype": model.dtype.name,
             "precision": self.kernels.precision,
@@ -74,7 +81,7 @@ class Subject:
         draw, model = np.random.default_rng(2), self.model()
         if model.loss.task == "multiclass":
             return draw.integers(0, model.outputs, samples).astype(np.int32)
-        return draw.integers(0, 2, (samples, model.outputs)).astype(model.dtype)
+        return draw.integers(0, 2, (samples, model.loss.targets)).astype(model.dtype)
 
     def with_sections(self, **sections: Any) -> Config:
         """Return the configuration with some keys of some sections changed; a name stands for a whole section."""
@@ -119,33 +126,36 @@ def subject_of(
         The configuration is not valid, or its training data cannot be read.
     """
 
-    def read() -> tuple[str, int, str]:
+    def read() -> tuple[str, Places, tuple[int, ...], str]:
         if path is None:
             with resources.as_file(resources.files("onotrain.bench") / "default.yaml") as default:
                 config = load_config(default, overrides)
         else:
             config = load_config(path, overrides)
-        features = (inputs, "float32") if inputs is not None else _features_of(config)
-        return config.canonical_json(), *features
+        shape, dtype = _samples_of(config) if inputs is None else ((inputs,), "float32")
+        return config.canonical_json(), config.places, arranged(config.data, shape), dtype
 
-    text, features, storage = broadcast(world.comm, read)
-    config = Config.from_mapping(json.loads(text))
+    text, places, shape, storage = broadcast(world.comm, read)
+    config = Config.from_mapping(json.loads(text), places)
     training = config.training
     kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
-    return Subject(config, features, np.dtype(storage), kernels)
+    subject = Subject(config, shape, np.dtype(storage), kernels)
+    with agreed(world.comm):  # a layer may refuse the shape
+        subject.model()
+    return subject
 
 
-def _features_of(config: Config) -> tuple[int, str]:
-    """Return how many features the samples of the training data have, and how they are stored."""
+def _samples_of(config: Config) -> tuple[tuple[int, ...], str]:
+    """Return the shape of the samples of the training data, and how they are stored."""
     data = config.data
     if data.is_built_in:  # it need not be there to be measured with
-        return BUILT_IN[data.files[0]].features, BUILT_IN[data.files[0]].dtype
+        return BUILT_IN[data.files[0]].shape, BUILT_IN[data.files[0]].dtype
     stream = open_stream(spec_of(data), "auto", 0)
     if stream is not None:
         with stream:
-            return stream.features, stream.dtype.name
-    prepared = prepare(data, config.task, config.model.outputs, config.training.dtype, available_bytes())
-    return math.prod(prepared.description.feature_shape), prepared.description.feature_dtype
+            return stream.feature_shape, stream.dtype.name
+    prepared = prepare(data, config.task, config.targets, config.training.dtype, available_bytes())
+    return prepared.description.feature_shape, prepared.description.feature_dtype
 
 
 def check_positive(what: str, values: Sequence[float]) -> None:

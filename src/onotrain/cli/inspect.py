@@ -92,10 +92,11 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
     from onotrain.runs.metadata import ModelMetadata
 
     metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
-    model = model_of(metadata.config, metadata.inputs)
+    model = model_of(metadata.config, metadata.feature_shape)
     return {
         "config": metadata.config.to_mapping(),
         "inputs": metadata.inputs,
+        "feature_shape": list(metadata.feature_shape),
         "classes": metadata.codec.class_names,
         "target_names": metadata.target_names,
         "target_units": metadata.target_units,
@@ -224,13 +225,14 @@ def _best_epoch(facts: Mapping[str, Any]) -> int | None:
 
 def _layers(facts: Mapping[str, Any]) -> Any:
     from onotrain.cli.tables import table
+    from onotrain.nn.shapes import in_words
 
     rows = [
         [
             layer["name"],
             layer["activation"],
             f"{layer['dropout']:g}" if layer["dropout"] else "",
-            f"{layer['inputs']} -> {layer['outputs']}",
+            f"{in_words(layer['input_shape'])} -> {in_words(layer['output_shape'])}",
             f"{layer['parameters']:,}",
         ]
         for layer in facts["layers"]

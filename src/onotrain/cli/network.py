@@ -17,22 +17,30 @@ class LayerRow(NamedTuple):
     dropout: float
     inputs: int
     outputs: int
+    #: Of a sample, as users write it.
+    input_shape: list[int]
+    output_shape: list[int]
     parameters: int
 
 
-def model_of(config: Any, inputs: int) -> Model:
-    """Return the network of a configuration for samples of `inputs` features; it is not bound to parameters."""
+def model_of(config: Any, shape: tuple[int, ...]) -> Model:
+    """Return the network of a configuration for samples of this shape; it is not bound to parameters."""
     from onotrain import _kernels
     from onotrain.nn import Model
 
     # Nothing is computed, so the kernels that are always there will do.
-    return Model(config.model, config.loss, inputs, _kernels.load(config.training.dtype, "reference"))
+    return Model.of(config, shape, _kernels.load(config.training.dtype, "reference"))
 
 
 def layer_rows(model: Any) -> list[LayerRow]:
     """Return the layers of a network in order."""
+    from onotrain.nn.shapes import as_written
+
     rows = []
-    for layer in model.layers:
+    for layer, inputs, _ in model.plan.nodes:
         said, parameters = layer.describe(), sum(math.prod(each.shape) for each in layer.parameters.values())
-        rows.append(LayerRow(said.title, said.activation, said.dropout, layer.inputs, layer.outputs, parameters))
+        shape = as_written(layer.shape) if inputs[0] else model.shape  # that of the data is written so
+        shapes = list(shape), list(as_written(layer.out))
+        sizes = layer.inputs, layer.outputs
+        rows.append(LayerRow(said.title, said.activation, said.dropout, *sizes, *shapes, parameters))
     return rows

@@ -96,7 +96,7 @@ def _memory(config: Any, data: Any, nodes: int, ranks: int) -> str:
 
     if nodes * ranks < config.strategy.fewest_ranks:
         return f"not known: {config.strategy.shown} needs {config.strategy.fewest_ranks} ranks or more (--ranks)"
-    model = model_of(config, math.prod(data.description.feature_shape))
+    model = model_of(config, data.description.feature_shape)
     jobs = Job.ranks(config, model, nodes, ranks, len(data.arrays.get("train_index", data.arrays["targets"])))
     found = [memory(job) for job in jobs]
     total = {**dict.fromkeys(_SUBJECTS, 0), **on_node(found)}
@@ -125,7 +125,7 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
             return None, f"{data.name} (large, not read)"
         with files_progress() as progress:
             prepared = prepare(
-                data, config.task, config.model.outputs, config.training.dtype, available_bytes(), config.loss,
+                data, config.task, config.targets, config.training.dtype, available_bytes(), config.loss,
                 inherited, reader=FileReader(progress),
             )  # fmt: skip
     except DataError as error:
@@ -146,18 +146,20 @@ def _part(where: Any) -> str:
 
 
 def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, str]]:
-    """Yield the widths of the network and, where the data are known, how many parameters it has and begins with."""
+    """Yield the widths of the network and, where the shape of a sample is known, what parameters it has."""
     from onotrain.cli.network import model_of
 
-    if description is None:
+    shape = config.data.shape if description is None else description.feature_shape
+    if shape is None:
         widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]
         yield "network", "-".join(["?", *map(str, widths)])
         return
-    inputs = math.prod(description.feature_shape)
-    model = model_of(config, inputs)
+    model = model_of(config, shape)
     layout = model.layout
+    yield "network", f"{model.widths}, {count(layout.parameter_count, 'parameter')}"
+    if description is None:
+        return
     _check_metrics(config, model.loss, description)
-    yield "network", f"{'-'.join(map(str, [inputs, *model.widths]))}, {count(layout.parameter_count, 'parameter')}"
     if warm is not None:
         for note in warm.copy(config, description, layout, layout.zeros())[1]:
             yield "note", note
@@ -173,4 +175,4 @@ def _check_metrics(config: Any, loss: Any, description: Any) -> None:
         return  # nothing is measured
     names = description.codec.shown_names(description.target_names)
     weighted = config.data.weights is not None
-    make_metrics(config.training.metrics, loss, np.zeros(loss.outputs), of=names, weighted=weighted)
+    make_metrics(config.training.metrics, loss, np.zeros(loss.targets), of=names, weighted=weighted)

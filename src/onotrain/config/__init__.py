@@ -8,11 +8,12 @@ from onotrain.config.base import Problem, Section
 from onotrain.config.csv_options import text_table_of
 from onotrain.config.metrics import mode_of, top_k
 from onotrain.config.options import LayerOptions, LossOptions, StrategyOptions
+from onotrain.config.places import Places
 from onotrain.config.schema import Config, load_config
 
 __all__ = [
-    "Config", "LayerOptions", "LossOptions", "Problem", "Section", "StrategyOptions", "json_schema", "load_config",
-    "mode_of", "reference_tables", "text_table_of", "top_k",
+    "Config", "LayerOptions", "LossOptions", "Places", "Problem", "Section", "StrategyOptions", "json_schema",
+    "load_config", "mode_of", "reference_tables", "text_table_of", "top_k",
 ]  # fmt: skip
 
 

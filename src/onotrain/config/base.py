@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import (
@@ -142,21 +142,4 @@ class Section(BaseModel):
         found = list(self.problems())
         if found:
             raise problem_error(*found)
-        return self
-
-
-class Root(Section):
-    """A whole configuration, whose keys are sections."""
-
-    @classmethod
-    def cross_problems(cls, sections: Mapping[str, Any]) -> Iterator[Problem]:
-        """Yield what is wrong between those sections that are valid themselves; checks of missing ones are left out."""
-        yield from ()
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong between sections."""
-        yield from self.cross_problems({name: getattr(self, name) for name in type(self).model_fields})
-
-    def resolved(self) -> Any:
-        """Return the configuration with values that follow from others written out."""
         return self

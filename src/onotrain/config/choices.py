@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import GetCoreSchemaHandler, TypeAdapter
@@ -155,21 +155,27 @@ class OneKey(OneOf):
         As of `OneOf`.
     section
         Makes the section with one key of that key and the class of its options.
+    alone
+        Keys that are short for themselves with no options.
     """
 
-    def __init__(self, noun: str, *, plugins: Plugins, section: Callable[[str, Any], type[Section]]) -> None:
+    def __init__(
+        self, noun: str, *, plugins: Plugins, section: Callable[[str, Any], type[Section]], alone: Collection[str]
+    ) -> None:
         super().__init__(noun, plugins=plugins)
-        self._section = section
+        self._section, self._alone = section, alone
 
     def full(self, value: Any) -> Any:
-        """Return the value: there is no short form without a key."""
-        return value
+        """Return the mapping that a key alone is short for."""
+        return {value: {}} if isinstance(value, str) else value
 
     def pick(self, union: Any, value: Any) -> tuple[str, type[Section]]:
         """Return the key and its section class."""
         table = self.members(union)
         if isinstance(value, Section):
             value = dict.fromkeys(type(value).tags())
+        if isinstance(value, str) and value in self._alone:
+            value = self.full(value)
         if not isinstance(value, Mapping) or len(value) != 1:
             keys = (
                 f"(got {len(value)} keys: {', '.join(map(str, value))})" if isinstance(value, Mapping) and value else ""
@@ -185,8 +191,8 @@ class OneKey(OneOf):
         return kind, self._section(kind, self._of_plugin(kind, (kind,)))
 
     def __get_pydantic_json_schema__(self, schema: core_schema.CoreSchema, handler: Any) -> dict[str, Any]:
-        """Describe the mappings of one key."""
-        return handler(schema["schema"])
+        """Describe the mappings of one key, and the keys that may stand alone."""
+        return {"anyOf": [{"enum": list(self._alone)}, handler(schema["schema"])]}
 
 
 class ByType(Choice):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from glob import has_magic
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_serializer
+from pydantic import AfterValidator, Field, Strict, field_serializer
 
-from onotrain.config.base import Count, CountOrZero, FixedMapping, Numbers, Problem, Section, Text, Texts
-from onotrain.config.choices import ByType, OneOf
+from onotrain.config.base import Count, CountOrZero, FixedMapping, NotEmpty, Numbers, Problem, Section, Text, Texts
+from onotrain.config.choices import ByType
 from onotrain.config.columns import ColumnKind, TextTable
+from onotrain.config.partition import Partition
 from onotrain.known_names import BUILT_IN, FormatName, format_of_file
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+#: Of a sample: channels, height, width.
+_MOST_AXES = 3
 
 
 class MeanStd(Section):
@@ -78,46 +81,6 @@ class NamedArrays(Section):
     targets: Text | Texts = Field(description="Name of the data set with the targets.")
 
 
-class PartitionOptions(Section):
-    """Base of the partitions."""
-
-    #: Whether classes decide who has which samples.
-    needs_classes: ClassVar[bool] = False
-
-    name: str
-
-
-class NoPartition(PartitionOptions):
-    """Every rank sees all samples in the course of time."""
-
-    name: Literal["none"] = Field(description="Every epoch deals all samples to the ranks anew.")
-
-
-class ByRank(PartitionOptions):
-    """Ranks have samples of their own, drawn at random."""
-
-    name: Literal["by_rank"] = Field(description="Each rank has its own samples, drawn at random.")
-
-
-class ByLabel(PartitionOptions):
-    """Ranks have samples of their own, of some classes more than of others."""
-
-    needs_classes = True
-
-    name: Literal["by_label"] = Field(
-        description="Each rank has its own samples; a Dirichlet distribution around the class proportions of the whole "
-        "data decides its class proportions (Hsu et al., arXiv 1909.06335)."
-    )
-    alpha: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(
-        0.5,
-        description="Concentration of the distribution, per class: 0.1 leaves a rank few classes, 100 about the same "
-        "as the others.",
-    )
-
-
-Partition = Annotated[NoPartition | ByRank | ByLabel, OneOf("partition")]
-
-
 class Data(Section):
     """What is trained and validated on."""
 
@@ -167,6 +130,14 @@ class Data(Section):
     )
     csv: TextTable = Field(  # type: ignore[assignment]
         {}, description="How CSV and TSV files are written; what is null is guessed, and shown by `onotrain data info`."
+    )
+    shape: Annotated[
+        Annotated[tuple[Count, ...], Strict(False), NotEmpty] | None, ByType("a list such as [1, 28, 28] or null")
+    ] = Field(
+        None,
+        description="How the features of a sample are arranged: `[features]`, `[length, channels]` or `[channels, "
+        "height, width]`, such as `[1, 28, 28]`; the last axis varies fastest.  null: as in the file, one after the "
+        "other in a table.",
     )
     normalize: Annotated[
         Literal["none", "standard", "minmax"] | MeanStd, ByType("none, standard, minmax or {mean: ..., std: ...}")
@@ -264,6 +235,11 @@ class Data(Section):
                     f"'test' is a part of the built-in data sets {' and '.join(BUILT_IN)} only; give a fraction or a "
                     "path",
                 )
+        if self.shape is not None and len(self.shape) > _MOST_AXES:
+            yield Problem(
+                ("shape",),
+                f"has too many axes (got {len(self.shape)}); expected [channels, height, width] at most",
+            )
         if isinstance(self.units, dict) and self.target_columns is not None:
             for name in self.units:
                 if name not in self.target_columns:

@@ -6,10 +6,23 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
+from pydantic.fields import FieldInfo
 
-from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Share
-from onotrain.config.choices import OneKey, OneOf
+from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.choices import ByType, OneKey, OneOf
+from onotrain.config.layers_images import (
+    AvgPool1d,
+    AvgPool2d,
+    Flatten,
+    GlobalAvgPool,
+    MaxPool1d,
+    MaxPool2d,
+    RandomCrop,
+    RandomFlip,
+    RandomShift,
+    Reshape,
+)
 from onotrain.config.layers_norm import BatchNorm, GroupNorm, LayerNorm
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
@@ -61,17 +74,28 @@ BiasInitializer = Annotated[
 ]
 
 
-def _check_slope(options: Dense | Activation, activation: str) -> Iterator[Problem]:
-    if "negative_slope" in options.model_fields_set and activation != "leaky_relu":
-        yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {activation}")
+class _Activated(LayerOptions):
+    """Options of which one names an activation, and one is leaky_relu's alone."""
+
+    @property
+    def _function(self) -> str:
+        return str(getattr(self, "activation", None) or getattr(self, "name", None))
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a slope without leaky_relu."""
+        if "negative_slope" in self.model_fields_set and self._function != "leaky_relu":
+            yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {self._function}")
+
+    @model_serializer(mode="wrap")
+    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the slope where it means nothing, so that what is written can be read again."""
+        dumped: dict[str, Any] = handler(self)
+        if self._function != "leaky_relu":
+            del dumped["negative_slope"]
+        return dumped
 
 
-def _without_slope(dumped: dict[str, Any], activation: str) -> dict[str, Any]:
-    """Leave out the slope where it means nothing, so that what is written can be read again."""
-    return {key: value for key, value in dumped.items() if key != "negative_slope" or activation == "leaky_relu"}
-
-
-class Dense(LayerOptions):
+class Dense(_Activated):
     """Every output is a weighted sum of all inputs."""
 
     kind: ClassVar[str] = "dense"
@@ -84,16 +108,63 @@ class Dense(LayerOptions):
     bias: bool = Field(True, description="Add a trained constant to each output.")
     initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
 
+
+_CountPair = Annotated[tuple[Count, Count], Strict(False)]
+_PaddingPair = Annotated[tuple[CountOrZero, CountOrZero], Strict(False)]
+#: Of both axes of an image.
+Size = Annotated[Count | _CountPair, ByType("a number or [height, width]")]
+Padding = Annotated[CountOrZero | Literal["same"] | _PaddingPair, ByType("a number of pixels, [height, width] or same")]
+
+
+class Conv2d(_Activated):
+    """Weighted sums over windows of an image, the same for every position (cross-correlation)."""
+
+    kind: ClassVar[str] = "conv2d"
+    short_key: ClassVar[str] = "filters"
+    has_parameters: ClassVar[bool] = True
+
+    filters: Count = Field(description="Number of output channels.")
+    kernel: Size = Field(description="Size of the window: a number or [height, width].")
+    stride: Size = Field(1, description="Step from a window to the next: a number or [vertical, horizontal].")
+    padding: Padding = Field(
+        0,
+        description="Zeros around the image: a number of pixels, [above and below, left and right], or `same`: as many "
+        "as make the output as large as the image, divided by the stride; an odd one is below or at the right.",
+    )
+    dilation: Size = Field(1, description="Distance of neighbours in the window: a number or [vertical, horizontal].")
+    groups: Count = Field(
+        1,
+        description="Groups of channels that are convolved by themselves; as many as there are channels: depthwise.",
+    )
+    activation: ActivationName = Field("identity", description="Function applied to each output.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+    bias: bool = Field(True, description="Add a trained constant to each filter.")
+    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
+
     def problems(self) -> Iterator[Problem]:
-        """Yield a slope without leaky_relu."""
-        yield from _check_slope(self, self.activation)
+        """Yield filters that do not divide into the groups, too."""
+        yield from super().problems()
+        if self.filters % self.groups:
+            text = f"must be a multiple of groups (got {self.filters} filters and {self.groups} groups)"
+            yield Problem(("filters",), text)
 
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_slope(handler(self), self.activation)
+
+class Conv1d(Conv2d):
+    """The same over windows of a sequence."""
+
+    kind: ClassVar[str] = "conv1d"
+
+    kernel: Count = Field(description="Length of the window.")
+    stride: Count = Field(1, description="Step from a window to the next.")
+    padding: Annotated[CountOrZero | Literal["same"], ByType("a number or same")] = Field(
+        0,
+        description="Zeros at both ends: a number, or `same`: as many as make the output as long as the sequence, "
+        "divided by the stride; an odd one is at the end.",
+    )
+    dilation: Count = Field(1, description="Distance of neighbours in the window.")
 
 
-class Activation(LayerOptions):
+class Activation(_Activated):
     """A function applied to every value."""
 
     kind: ClassVar[str] = "activation"
@@ -101,14 +172,6 @@ class Activation(LayerOptions):
 
     name: ActivationName = Field(description="The function.")
     negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a slope without leaky_relu."""
-        yield from _check_slope(self, self.name)
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_slope(handler(self), self.name)
 
 
 class Dropout(LayerOptions):
@@ -123,8 +186,13 @@ class Dropout(LayerOptions):
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
 LAYER_KINDS: dict[str, type[LayerOptions]] = {
-    options.kind: options for options in (Dense, Activation, Dropout, LayerNorm, GroupNorm, BatchNorm)
-}
+    options.kind: options
+    for options in (
+        Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm,
+        BatchNorm,
+    )
+}  # fmt: skip
 
 #: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
 PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
@@ -176,4 +244,8 @@ def _layer(kind: str, options: LayerOptions) -> LayerSpec:
     return _spec(kind, type(options))(**{kind: options})
 
 
-Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec)]
+#: Kinds that need no options.
+_ALONE = tuple(
+    kind for kind, options in LAYER_KINDS.items() if not any(map(FieldInfo.is_required, options.model_fields.values()))
+)
+Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec, alone=_ALONE)]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from onotrain.config.base import Problem, Root
+from onotrain.config.base import Problem
 from onotrain.config.messages import MAX_PROBLEMS, problems_of
-from onotrain.config.overrides import Override, apply_overrides
+from onotrain.config.overrides import apply_overrides
+from onotrain.config.places import Places
+from onotrain.config.root import Root
 from onotrain.config.wording import any_of, show
-from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, Document, Path, Position, YamlError, read_yaml
+from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
 from onotrain.errors import ConfigError
 
 _R = TypeVar("_R", bound=Root)
@@ -43,14 +44,14 @@ def from_file(root: type[_R], path: str | os.PathLike[str], overrides: Sequence[
             hint="start with a section, such as 'data: {train: digits}'",
         )
     applied, wrong = apply_overrides(document.data, overrides, root)
-    return _validated(root, document.data, _Places(name, document, applied), wrong)
+    return _validated(root, document.data, Places(name, document.keys, document.values, applied), wrong)
 
 
-def from_mapping(root: type[_R], mapping: Mapping[str, Any]) -> _R:
+def from_mapping(root: type[_R], mapping: Mapping[str, Any], places: Places) -> _R:
     """Return the configuration of class `root` of nested dicts and lists; see `Config.from_mapping`."""
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"a configuration must be a mapping of sections (got {show(mapping)})")
-    return _validated(root, _plain(mapping, 0), _Places(None, Document(), []))
+    return _validated(root, _plain(mapping, 0), places)
 
 
 def _read(name: str) -> bytes:
@@ -85,7 +86,7 @@ def _plain(value: Any, depth: int) -> Any:
     return int(value) if isinstance(value, Integral) else float(value)  # numbers of NumPy too
 
 
-def _validated(root: type[_R], data: dict[str, Any], places: _Places, wrong: Sequence[str] = ()) -> _R:
+def _validated(root: type[_R], data: dict[str, Any], places: Places, wrong: Sequence[str] = ()) -> _R:
     """Return the configuration, or raise everything that is wrong, `wrong` included."""
     found: list[Problem] = []
     left_out = 0
@@ -101,7 +102,8 @@ def _validated(root: type[_R], data: dict[str, Any], places: _Places, wrong: Seq
     if lines:
         raise ConfigError("\n".join(lines))
     resolved: _R = config.resolved()
-    return resolved
+    # Only layers find something wrong later, when they learn the shape of what they read.
+    return resolved.placed(places.within("model"))
 
 
 def _cross_problems(root: type[Root], data: dict[str, Any], wrong: set[str | int]) -> list[Problem]:
@@ -112,66 +114,3 @@ def _cross_problems(root: type[Root], data: dict[str, Any], wrong: set[str | int
             adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
             sections[name] = adapter.validate_python(data.get(name, field.default))
     return list(root.cross_problems(sections))
-
-
-class _Places:
-    """Where the parts of a configuration are written: in a file, on the command line, or nowhere."""
-
-    def __init__(self, name: str | None, document: Document, overrides: Sequence[Override]) -> None:
-        self._name = name
-        self._document = document
-        self._overrides = overrides
-
-    def lines(self, found: Iterable[Problem]) -> list[str]:
-        """Return one line for each problem, in the order of the file, overrides last."""
-        placed = [(self._place(problem), problem) for problem in found]
-        placed.sort(key=lambda pair: pair[0][0])
-        return list(dict.fromkeys(f"{prefix}{problem.text}" for (_, prefix), problem in placed))
-
-    def _place(self, problem: Problem) -> tuple[tuple[int, int, int], str]:
-        """Return what to sort by, and what to write in front."""
-        key = _key_path(problem.path)
-        override = self._override_of(problem)
-        if override is not None:
-            number, change = override
-            prefix = f"--set {change.shown}: "
-            return (1, number, 0), prefix if problem.path == change.path else f"{prefix}{key}: "
-        if self._name is None:
-            return (0, 0, 0), f"{key}: "
-        position = self._position(problem)
-        return (0, position.line, position.column), f"{self._name}:{position.line}:{position.column}: {key}: "
-
-    def _override_of(self, problem: Problem) -> tuple[int, Override] | None:
-        """Return the last override that wrote what the problem is about, or that is why a key is missing."""
-        path = problem.path
-        known = self._known(path)
-        made = path[: len(known) + 1] if known != path else None  # a key that is not in the file
-        for number, override in reversed(list(enumerate(self._overrides))):
-            wrote = path[: len(override.path)] == override.path
-            chose = override.path == (*path[:-1], "name") and known != path
-            opened = made is not None and override.path[: len(made)] == made
-            if wrote or chose or opened:
-                return number, override
-        return None
-
-    def _known(self, path: Path) -> Path:
-        """Return the longest part of the path that is in the file."""
-        length = next(
-            length for length in range(len(path), -1, -1) if not length or path[:length] in self._document.values
-        )
-        return path[:length]
-
-    def _position(self, problem: Problem) -> Position:
-        known = self._known(problem.path)
-        is_whole = known == problem.path
-        if (problem.is_key or not is_whole) and known in self._document.keys:
-            return self._document.keys[known]
-        return self._document.values.get(known, Position(1, 1))
-
-
-_WORD = re.compile(r"[\w-]{1,60}")
-
-
-def _key_path(path: Path) -> str:
-    """Return the path as ``--set`` takes it; odd keys quoted and cut."""
-    return ".".join(str(part) if _WORD.fullmatch(str(part)) else repr(str(part)[:60]) for part in path)

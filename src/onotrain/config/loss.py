@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, Strict, field_serializer
 
 from onotrain.config.base import FixedMapping, NotEmpty, NotNegative, Positive, Problem, Share
 from onotrain.config.choices import ByType, OneOf
-from onotrain.config.options import LossOptions, Task, has_options
+from onotrain.config.options import LossOptions, PerTarget, Task, has_options
 from onotrain.config.plugins import Plugins
 
 _CLASS_WEIGHTS = (
@@ -29,12 +30,12 @@ OutputWeights = Annotated[
 
 
 class ByOutput(LossOptions):
-    """Base of losses that are a sum over independent outputs."""
+    """Base of losses that are a sum over independent outputs, or over targets with some outputs each."""
 
     output_weights: OutputWeights | None = Field(
         None,
-        description="How much each output counts in the loss: a list, one number for each, or numbers by the outputs' "
-        "names, 1 for the others.  Scaled so that their mean is 1.",
+        description="How much each output (each target, where it has several outputs) counts in the loss: a list, one "
+        "number for each, or numbers by their names, 1 for the others.  Scaled so that their mean is 1.",
     )
 
     @field_serializer("output_weights")
@@ -48,11 +49,11 @@ class ByOutput(LossOptions):
 
     def problems_with(self, others: Any) -> Iterator[Problem]:
         """Yield another number of weights than of outputs, and names of none of the targets, where these are known."""
-        weights, outputs = self.output_weights, None if others.model is None else others.model.outputs
+        weights, outputs = self.output_weights, None if others.model is None else self.targets(others.model.outputs)
         if isinstance(weights, tuple) and outputs is not None and len(weights) != outputs:
+            each = "network's {} outputs" if len(self.per_target.names) == 1 else "{} targets"
             yield Problem(
-                ("output_weights",),
-                f"must be one number for each of the network's {outputs} outputs (got {len(weights)})",
+                ("output_weights",), f"must be one number for each of the {each.format(outputs)} (got {len(weights)})"
             )
         known = None if others.data is None else others.data.target_columns
         if isinstance(weights, dict) and known is not None and len(known) == outputs:
@@ -122,9 +123,105 @@ class Huber(ByOutput):
     delta: Positive = Field(1.0, description="Difference at which the loss turns from squared to absolute.")
 
 
+class LogCosh(ByOutput):
+    """Squared for small differences, absolute for large ones, and smooth."""
+
+    name: Literal["log_cosh"] = Field(
+        description="log(cosh(difference)), summed over the outputs of a sample: half the squared difference where it "
+        "is small, the absolute one less log(2) where it is large."
+    )
+
+
+class Quantile(ByOutput):
+    """Quantiles of the distribution of each target."""
+
+    name: Literal["quantile"] = Field(
+        description="Pinball loss, summed over targets and quantiles: each target has an output for each of its "
+        "quantiles, side by side."
+    )
+    quantiles: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Strict(False), NotEmpty] = Field(
+        (0.1, 0.5, 0.9),
+        description="Which quantiles to predict, rising, between 0 and 1.  Metrics such as mae are about the one that "
+        "is nearest to the median.",
+    )
+
+    @field_serializer("quantiles")
+    def _list(self, value: Any) -> Any:
+        return list(value)
+
+    @property
+    def per_target(self) -> PerTarget:
+        """The quantiles."""
+        q = self.quantiles
+        middle = min(range(len(q)), key=lambda number: abs(q[number] - 0.5))
+        words = f"{len(q)} quantile{'s' * (len(q) != 1)}"
+        return PerTarget(tuple(f"q{each!r}" for each in q), middle, (True,) * len(q), words)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield quantiles that do not rise."""
+        yield from super().problems()
+        for number, (before, this) in enumerate(pairwise(self.quantiles), 1):
+            if this <= before:
+                yield Problem(("quantiles", number), f"must be above the quantile before it, {before:g} (got {this:g})")
+
+
+class Poisson(ByOutput):
+    """Counts."""
+
+    activation = "exp"
+    counts = True
+
+    name: Literal["poisson"] = Field(
+        description="Counts: the outputs are logarithms of their means, exp(output) - target output is summed over the "
+        "outputs of a sample.  Predictions are the means."
+    )
+
+    def unfit_scaling(self, setting: Any) -> str | None:
+        """Refuse any: the loss is about the counts themselves."""
+        return None if setting == "none" else "must be none with loss poisson, which is about the counts themselves"
+
+
+class GaussianNLL(ByOutput):
+    """Mean and variance of each target."""
+
+    activation = "gaussian"
+
+    name: Literal["gaussian_nll"] = Field(
+        description="Normal distribution: each target has two outputs, its mean and the logarithm s of its variance "
+        "exp(s) + `min_variance`; (log(variance) + (difference from the mean)^2 / variance) / 2 is summed over the "
+        "targets.  Predictions are means and standard deviations."
+    )
+    min_variance: Positive = Field(
+        1e-6, description="What every variance is above, in the units that targets are learned in, squared."
+    )
+
+    @property
+    def per_target(self) -> PerTarget:
+        """Mean and standard deviation."""
+        return PerTarget(("", "std"), 0, (True, False), "2 (mean and log variance)")
+
+    def unfit_scaling(self, setting: Any) -> str | None:
+        """Refuse logarithms: their deviation is none in the units of the data."""
+        if setting != "log":
+            return None
+        return (
+            "must not be log with loss gaussian_nll, whose standard deviations have the units of the data; expected "
+            "none, standard or minmax (quantiles of loss quantile do go with log)"
+        )
+
+
 #: Losses of other packages: subclasses of `onotrain.nn.losses.Loss`.
 PLUGINS = Plugins("onotrain.losses", has_options(LossOptions, "onotrain.nn.losses.Loss"))
 
 Loss = Annotated[
-    CrossEntropy | BinaryCrossEntropy | MeanSquaredError | MeanAbsoluteError | Huber, OneOf("loss", plugins=PLUGINS)
+    CrossEntropy
+    | BinaryCrossEntropy
+    | MeanSquaredError
+    | MeanAbsoluteError
+    | Huber
+    | LogCosh
+    | Quantile
+    | Poisson
+    | GaussianNLL,
+    OneOf("loss", plugins=PLUGINS),
 ]

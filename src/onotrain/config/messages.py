@@ -93,6 +93,8 @@ def _plain_text(kind: str, value: Any, context: Mapping[str, Any]) -> str:
 
 def _unknown_key(key: str, scope: Scope, root: type[Section]) -> str:
     text = f"unknown key{scope.owner}"
+    if not scope.keys:
+        return f"{text}; it has no keys"
     near = _ALIASES.get(key.lower()) or nearest(key, scope.keys)
     if near in scope.keys:
         return f"{text}; did you mean {near!r}?"

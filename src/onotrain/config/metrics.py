@@ -18,14 +18,20 @@ class Facts(NamedTuple):
 
     #: What networks must do for it to have a meaning.
     tasks: tuple[Task, ...]
-    #: Whether less or more is better.
-    mode: Mode = "min"
+    #: Whether less or more is better; None: neither.
+    mode: Mode | None = "min"
     #: Whether it is measured after every epoch if no metrics are asked for.
     automatic: bool = False
     #: Whether `onotrain evaluate` shows it if no metrics are asked for.
     shown: bool = True
     #: Whether ``name[class]``, of a regression ``name[output]``, is a metric too.
     of_one: bool = False
+    #: Names of the losses that it is for; empty: all.
+    losses: tuple[str, ...] = ()
+
+    def fit(self, task: Task, loss: str) -> bool:
+        """Return whether the metric has a meaning for a network of this task, trained with this loss."""
+        return task in self.tasks and (not self.losses or loss in self.losses)
 
 
 class Name(NamedTuple):
@@ -71,6 +77,8 @@ _BUILT_INS: dict[str, Facts] = {
     "mae": Facts(_VALUES, automatic=True, of_one=True),
     "rmse": Facts(_VALUES, automatic=True, of_one=True),
     "r2": Facts(_VALUES, "max", automatic=True, of_one=True),
+    "pinball": Facts(_VALUES, of_one=True, losses=("quantile",)),
+    "coverage": Facts(_VALUES, None, of_one=True, losses=("quantile",)),
 }
 #: What is measured on the training data while training.
 TRAINING = ("loss", "accuracy")
@@ -136,21 +144,23 @@ def known() -> Iterator[str]:
     yield from PLUGINS.names
 
 
-def built_in(task: Task) -> tuple[str, ...]:
-    """Return the built-in metrics that a network of this task has, without the variants of one; ``top_5`` for any k."""
+def built_in(task: Task, loss: str) -> tuple[str, ...]:
+    """Return the built-in metrics that a network of this task and loss has; ``top_5`` for any k, no variants of one."""
     return tuple(
-        _example(name) for name, facts in _BUILT_INS.items() if task in facts.tasks and (facts.shown or name == "top_k")
+        _example(name)
+        for name, facts in _BUILT_INS.items()
+        if facts.fit(task, loss) and (facts.shown or name == "top_k")
     )
 
 
-def automatic(task: Task) -> tuple[str, ...]:
+def automatic(task: Task, loss: str = "") -> tuple[str, ...]:
     """Return the metrics that are measured after every epoch if none are asked for."""
-    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks and facts.automatic)
+    return tuple(name for name, facts in _BUILT_INS.items() if facts.fit(task, loss) and facts.automatic)
 
 
-def shown(task: Task) -> tuple[str, ...]:
+def shown(task: Task, loss: str) -> tuple[str, ...]:
     """Return the metrics that `onotrain evaluate` computes if none are asked for."""
-    return tuple(name for name, facts in _BUILT_INS.items() if task in facts.tasks and facts.shown)
+    return tuple(name for name, facts in _BUILT_INS.items() if facts.fit(task, loss) and facts.shown)
 
 
 def _example(name: str) -> str:
@@ -165,4 +175,4 @@ def shown_automatic() -> str:
 def mode_of(monitored: str) -> Mode:
     """Return which direction is better for a metric such as ``validation_loss``; min if there is no such metric."""
     found = facts(monitored.removeprefix("validation_").removeprefix("train_"))
-    return "min" if found is None else found.mode
+    return "min" if found is None or found.mode is None else found.mode

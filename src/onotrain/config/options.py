@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import GetJsonSchemaHandler, model_validator
 from pydantic_core import core_schema
@@ -12,6 +12,29 @@ from onotrain.config.base import Section
 
 #: What a network does.
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
+
+
+class PerTarget(NamedTuple):
+    """What a network of a regression predicts of each target: an output for each of it, side by side."""
+
+    #: What each is called, behind the name of the target; empty for the target itself.
+    names: tuple[str, ...] = ("",)
+    #: Number of the one that metrics such as ``mae`` are about.
+    point: int = 0
+    #: Whether each moves with a target that is shifted, which a spread does not.
+    shifts: tuple[bool, ...] = (True,)
+    #: All of them in words.
+    words: str = "1 value"
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What to append to the name of the target."""
+        return tuple(f"_{name}" if name else "" for name in self.names)
+
+    def needed(self, targets: int) -> str:
+        """Say how many outputs so many targets need."""
+        outputs = f"{len(self.names) * targets} output{'s' * (len(self.names) * targets != 1)}"
+        return f"the last dense layer needs {outputs}: {targets} target{'s' * (targets != 1)} x {self.words}"
 
 
 class StrategyOptions(Section):
@@ -41,9 +64,24 @@ class LossOptions(Section):
     """Base of the ``loss`` section of each loss."""
 
     #: What turns logits into predictions; None: a function of the loss's own, which no exported file can hold.
-    activation: ClassVar[Literal["identity", "sigmoid", "softmax"] | None] = "identity"
+    activation: ClassVar[Literal["identity", "sigmoid", "softmax", "exp", "gaussian"] | None] = "identity"
+    #: Whether the targets are counts, which are not negative.
+    counts: ClassVar[bool] = False
 
     name: str
+
+    @property
+    def per_target(self) -> PerTarget:
+        """What is predicted of each target of a regression."""
+        return PerTarget()
+
+    def targets(self, outputs: int) -> int:
+        """Return how many targets, or classes, a network with `outputs` outputs learns."""
+        return outputs // len(self.per_target.names)
+
+    def unfit_scaling(self, setting: Any) -> str | None:
+        """Return why targets cannot be scaled as ``data.normalize_targets`` says; None: they can."""
+        return None
 
     @classmethod
     def task(cls, outputs: int) -> Task:

@@ -80,7 +80,7 @@ def _rows_of(
         if LayerSpec in _classes(field.annotation):
             yield row
             for kind, options in LAYER_KINDS.items():
-                short = f"short: `{kind}: <{options.short_key}>`"
+                short = f"short: `{kind}: <{options.short_key}>`" if options.short_key else f"short: `{kind}` alone"
                 yield _Row(f"`{prefix}{key}[].{kind}`", "mapping", "", f"{_first_line(options)} ({short})")
                 yield from _rows_of(options, f"{prefix}{key}[].{kind}.")
         elif len(inner) == 1:

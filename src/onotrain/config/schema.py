@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 
 from onotrain.config import loading, metrics
-from onotrain.config.base import Problem, Root
+from onotrain.config.base import Problem
 from onotrain.config.communication import Communication
 from onotrain.config.data import Data
 from onotrain.config.layers import options_of
@@ -20,6 +20,8 @@ from onotrain.config.loss import Loss
 from onotrain.config.model import Model
 from onotrain.config.optimizer import Optimizer
 from onotrain.config.options import Task
+from onotrain.config.places import Places
+from onotrain.config.root import Root
 from onotrain.config.run import Checkpoint, Training
 from onotrain.config.schedule import Schedule
 from onotrain.config.simulate import Simulate
@@ -69,20 +71,22 @@ class Config(Root):
     )
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
+    def from_mapping(cls, mapping: Mapping[str, Any], places: Places | None = None) -> Config:
         """Return the configuration that nested dicts and lists stand for.
 
         Parameters
         ----------
         mapping
             The same keys and values as in YAML.
+        places
+            Where they are written, for messages; None: nowhere.
 
         Raises
         ------
         ConfigError
             Naming everything that is wrong.
         """
-        return loading.from_mapping(cls, mapping)
+        return loading.from_mapping(cls, mapping, places or Places())
 
     @classmethod
     def cross_problems(cls, sections: Mapping[str, Any]) -> Iterator[Problem]:
@@ -100,11 +104,16 @@ class Config(Root):
         """What the network does."""
         return self.loss.task(self.model.outputs)
 
+    @property
+    def targets(self) -> int:
+        """Number of targets of a sample, or of classes."""
+        return self.loss.targets(self.model.outputs)
+
     def resolved(self) -> Config:
         """Return the configuration with ``training.metrics: auto`` replaced by names, monitored ones among them."""
         if self.training.metrics != "auto":
             return self
-        names = list(metrics.automatic(self.task))
+        names = list(metrics.automatic(self.task, self.loss.name))
         for _, monitored in _monitored(self.schedule, self.training):
             name = monitored.removeprefix("validation_")
             if monitored.startswith("validation_") and name not in names:
@@ -142,6 +151,20 @@ def _check_output(model: Model, loss: Any) -> Iterator[Problem]:
         )
 
 
+def _check_targets(data: Data, model: Model, loss: Any) -> Iterator[Problem]:
+    """Yield outputs that are not so many for each target, and a scaling of the targets that the loss cannot take."""
+    each, outputs, last = loss.per_target, model.outputs, len(model.layers) - 1
+    if outputs % len(each.names):
+        targets = -(-outputs // len(each.names)) if data.target_columns is None else len(data.target_columns)
+        wrong = f"must be a multiple of {len(each.names)} with loss {loss.name} (got {outputs})"
+        yield Problem(("model", "layers", last, "dense", "units"), f"{wrong}; {each.needed(targets)}")
+    scaling = data.normalize_targets
+    why = loss.unfit_scaling(scaling)
+    if why is not None:
+        found = scaling if isinstance(scaling, str) else "mean and std"
+        yield Problem(("data", "normalize_targets"), f"{why} (got {found})")
+
+
 def _check_metrics(model: Model, loss: Any, training: Training) -> Iterator[Problem]:
     if training.metrics == "auto":
         return
@@ -153,8 +176,8 @@ def _check_metrics(model: Model, loss: Any, training: Training) -> Iterator[Prob
             yield Problem(path, broken)
         elif facts is None:
             yield Problem(path, f"unknown metric {got(name)}; {did_you_mean(name, metrics.known())}")
-        elif task not in facts.tasks:
-            fitting = any_of(metrics.built_in(task))
+        elif not facts.fit(task, loss.name):
+            fitting = any_of(metrics.built_in(task, loss.name))
             yield Problem(path, f"has no meaning with loss {loss.name} {got(name)}; expected {fitting}")
         elif k is not None and k >= model.outputs:
             yield Problem(path, f"k must be smaller than the number of classes, {model.outputs} {got(name)}")
@@ -171,8 +194,8 @@ def _monitored(schedule: Any, training: Training) -> Iterator[tuple[tuple[str, .
 
 def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, training: Training) -> Iterator[Problem]:
     task = loss.task(model.outputs)
-    measured = metrics.automatic(task) if training.metrics == "auto" else training.metrics
-    training_names = [f"train_{name}" for name in metrics.TRAINING if name in metrics.built_in(task)]
+    measured = metrics.automatic(task, loss.name) if training.metrics == "auto" else training.metrics
+    training_names = [f"train_{name}" for name in metrics.TRAINING if name in metrics.built_in(task, loss.name)]
     for path, monitored in _monitored(schedule, training):
         name = monitored.removeprefix("validation_")
         if monitored in training_names:
@@ -180,11 +203,13 @@ def _check_monitored(data: Data, model: Model, loss: Any, schedule: Any, trainin
         facts, broken = metrics.facts(name), metrics.broken(name)
         if broken is not None:
             yield Problem(path, broken)
-        elif not monitored.startswith("validation_") or facts is None or task not in facts.tasks:
+        elif not monitored.startswith("validation_") or facts is None or not facts.fit(task, loss.name):
             known = [*training_names, *(f"validation_{each}" for each in measured)]
             yield Problem(
                 path, f"no such metric with loss {loss.name} {got(monitored)}; {did_you_mean(monitored, known)}"
             )
+        elif facts.mode is None:
+            yield Problem(path, f"neither less nor more of {name} is better; watch another metric {got(monitored)}")
         elif not data.has_validation:
             yield Problem(path, f"{monitored} needs validation data; give data.validation, or watch train_loss")
         elif training.metrics != "auto" and name not in training.metrics:
@@ -243,6 +268,7 @@ def _check_partition(data: Data, model: Model, loss: Any, training: Training, st
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),
+    (("data", "model", "loss"), _check_targets),
     (("model", "loss", "training"), _check_metrics),
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
     (("training", "strategy"), _check_balance),

@@ -14,6 +14,7 @@ from onotrain.data.targets import TargetCodec
 class DataDescription:
     """What stays with a model of the data that it was trained on."""
 
+    #: Of a sample, as the network sees it; its product is the number of features.
     feature_shape: tuple[int, ...]
     #: ``uint8`` (pixels, which stand for their value / 255), ``float32`` or ``float64``.
     feature_dtype: str

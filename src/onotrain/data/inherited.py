@@ -95,7 +95,7 @@ class Inherited:
             return known.normalization
         same = (
             known.preparation is None
-            and known.feature_shape == dataset.feature_shape
+            and known.feature_shape == (section.shape or dataset.feature_shape)
             and (known.feature_dtype == "uint8") == pixels
             and _alike(known.feature_names, dataset.feature_names)
         )

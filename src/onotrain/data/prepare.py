@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data import parts
+from onotrain.data.arrangement import arranged
 from onotrain.data.dataset import Dataset
 from onotrain.data.inherited import Inherited
 from onotrain.data.prepare_arrays import prepare_arrays
@@ -36,13 +37,14 @@ def prepare(
     section
         The ``data`` section of the configuration.
     task, outputs
-        What the loss makes of the targets, and the width of the last layer.
+        What the loss makes of the targets, and how many targets, or classes, the network learns.
     dtype
         Compute dtype.
     memory
         What any node has left, by which ``stream: auto`` is decided alike on all of them [bytes].
     loss
-        The ``loss`` section, for its weights of classes and outputs; None: there are none.
+        The ``loss`` section, for its weights of classes and outputs, and what targets it takes; None: any, and there
+        are no weights.
     inherited
         How the run prepared its data whose parameters are the first ones of this one; None: they are drawn.
     held
@@ -68,7 +70,9 @@ def prepare(
             f"{section.partition.name} needs samples in memory",
             hint="set data.stream: false, if a node has the memory, or use data.partition: none",
         )
-    return replace(prepared, notes=(*prepared.notes, *_trained_on(prepared.arrays), *_unseen_classes(prepared)))
+    description = replace(prepared.description, feature_shape=arranged(section, prepared.description.feature_shape))
+    notes = (*prepared.notes, *_trained_on(prepared.arrays), *_unseen_classes(prepared))
+    return replace(prepared, description=description, notes=notes)
 
 
 def _trained_on(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:

@@ -33,7 +33,7 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
     first, *more = section.files
     train = DataSpec(
         first, section.format, section.features, section.targets, more=tuple(more), exclude=section.exclude or (),
-        csv=section.csv, pixels=None if section.pixels == "auto" else section.pixels, weights=section.weights,
+        csv=section.csv, pixels=_pixels(section), weights=section.weights,
     )  # fmt: skip
     if other is None:
         return train
@@ -51,6 +51,13 @@ def spec_of(section: Any, other: DataSpec | None = None) -> DataSpec:
         weights=train.weights if other.weights is None else other.weights,
         targets=train.targets if other.targets is None else other.targets,
     )
+
+
+def _pixels(section: Any) -> bool | None:
+    """Return whether 8-bit features are pixels; None: as the file shows it."""
+    if section.pixels != "auto":
+        return bool(section.pixels)
+    return True if section.shape is not None and len(section.shape) > 1 else None
 
 
 def _joined(train: TextTable, given: TextTable) -> TextTable:

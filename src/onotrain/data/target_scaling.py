@@ -73,6 +73,16 @@ class TargetScaling:
         with np.errstate(over="ignore"):
             return np.exp(y) if self.log else y
 
+    def of_outputs(self, shifts: Sequence[bool]) -> TargetScaling:
+        """Return the scaling of several outputs for each target, side by side.
+
+        Parameters
+        ----------
+        shifts
+            Whether each of them moves with a target that is shifted; what does not is only scaled, as a deviation is.
+        """
+        return TargetScaling(np.outer(self.shift, shifts).reshape(-1), self.scale.repeat(len(shifts)), self.log)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data, exactly."""
         return {"shift": self.shift.tolist(), "scale": self.scale.tolist(), "log": self.log}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.config.options import LossOptions, PerTarget
 from onotrain.data.class_names import are_numbers, as_written, class_names, one_column, texts
 from onotrain.data.dataset import Dataset
 from onotrain.data.missing_targets import REMEDY
@@ -28,13 +29,16 @@ class TargetCodec:
     task
         One of `TASKS`.
     outputs
-        Number of the network's outputs.
+        Number of classes of ``multiclass``, else of targets: of the network's outputs, unless there are several of them
+        for each target.
     class_names
         Names of the classes in the order of their numbers (two for ``binary``), or None if these are 0, 1, 2, ...
     scaling
         Of a regression's targets; None: they are learned as they are.
     masked
         Whether a target that is NaN was not measured, and counts for nothing.
+    per_target, counts
+        See `LossOptions`, from which they are taken anew whenever a codec is made.
     """
 
     task: str
@@ -42,6 +46,17 @@ class TargetCodec:
     class_names: tuple[str, ...] | None = None
     scaling: TargetScaling | None = None
     masked: bool = False
+    per_target: PerTarget = PerTarget()
+    counts: bool = False
+
+    def of_loss(self, loss: LossOptions) -> TargetCodec:
+        """Return the codec of a network with this loss."""
+        return replace(self, per_target=loss.per_target, counts=loss.counts)
+
+    @property
+    def output_scaling(self) -> TargetScaling | None:
+        """Scaling of the network's predictions, all that there are of each target; None: there is none."""
+        return None if self.scaling is None else self.scaling.of_outputs(self.per_target.shifts)
 
     @classmethod
     def fit(cls, task: str, outputs: int, dataset: Dataset) -> TargetCodec:
@@ -195,18 +210,25 @@ class TargetCodec:
                 hint="choose the target column with data.targets, or a loss for classes such as cross_entropy",
             )
         if targets.shape[1] != self.outputs:
-            raise DataError(
-                f"{dataset.source}: {targets.shape[1]} target{'s' * (targets.shape[1] != 1)} a sample, "
-                f"but the network has {self.outputs} output{'s' * (self.outputs != 1)}",
-                hint=f"set the units of the last dense layer to {targets.shape[1]}, or choose others with data.targets",
-            )
+            raise self._unfit(dataset, targets.shape[1])
         valid = np.isfinite(targets)
+        if self.counts:
+            valid &= ~(targets < 0)
         if self.task != "regression":
             valid &= (targets >= 0) & (targets <= 1)
         if self.masked:
             valid |= np.isnan(targets)
         self._check(valid.all(axis=1), np.where(valid, np.nan, targets), dataset)
         return np.ascontiguousarray(targets, np.float64)
+
+    def _unfit(self, dataset: Dataset, targets: int) -> DataError:
+        """Return the error of another number of targets than the network has outputs for."""
+        got, width = f"{targets} target{'s' * (targets != 1)} a sample", len(self.per_target.names)
+        has = f"{self.outputs * width} output{'s' * (self.outputs * width != 1)}"
+        fix = f"set the units of the last dense layer to {targets}" if width == 1 else self.per_target.needed(targets)
+        return DataError(
+            f"{dataset.source}: {got}, but the network has {has}", hint=f"{fix}, or choose others with data.targets"
+        )
 
     def _check(self, valid: Any, labels: np.ndarray, dataset: Dataset, expected: str | None = None) -> None:
         """Raise for the first row that is not valid; of several values in it, `labels` holds NaN for the good ones."""
@@ -223,6 +245,8 @@ class TargetCodec:
         values = labels[row]
         bad = values[~np.isnan(values)]
         got = bad[0] if len(bad) else np.nan
+        if self.counts:
+            expected = "a count: a finite number, 0 or more"
         expected = expected or ("a finite number" if self.task == "regression" else "a number from 0 to 1")
         raise DataError(
             f"{dataset.where(row)}: the target is {got}, expected {expected}{more}",

@@ -17,6 +17,7 @@ from onotrain.data.reading import ReadFiles
 from onotrain.data.tables.table import Table
 from onotrain.data.targets import TargetCodec
 from onotrain.data.weights import measured_weights, output_weights, sample_weights, training_weights
+from onotrain.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Wanted:
         """
         kept = self.inherited and self.inherited.codec_of(self.task, self.outputs, dataset, section)
         codec = kept or TargetCodec.fit(self.task, self.outputs, dataset)
-        codec = replace(codec, masked=section.missing_targets == "mask")
+        codec = replace(self._of_loss(codec, dataset.source), masked=section.missing_targets == "mask")
         names, notes, classes = codec.shown_names(dataset.target_names), list[str](), None
         if codec.classes:
             classes = codec.encode(dataset).reshape(-1).astype(np.int64)
@@ -63,6 +64,19 @@ class Wanted:
         made = {name: values.astype(self.dtype) for name, values in weights.items()}
         samples = {} if file_rows is None else {parts.FILE_ROWS: file_rows}
         return codec, {"targets": targets, **arrays, **made, **samples}, notes
+
+    def _of_loss(self, codec: TargetCodec, source: str) -> TargetCodec:
+        """Return the codec of a network with the loss, which must be able to take a scaling that is inherited."""
+        if self.loss is None:
+            return codec
+        scaling = codec.scaling
+        why = None if scaling is None else self.loss.unfit_scaling("log" if scaling.log else "standard")
+        if why is not None:
+            raise DataError(
+                f"{source}: the run of model.from learned scaled targets; data.normalize_targets {why}",
+                hint="use data.preparation: fit",
+            )
+        return codec.of_loss(self.loss)
 
     def _weights(
         self, codec: TargetCodec, targets: np.ndarray, own: np.ndarray | None, index: np.ndarray | None,

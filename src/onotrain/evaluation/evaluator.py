@@ -52,7 +52,7 @@ class Evaluator:
     scaling
         Of the targets: metrics are in the units of the data, the loss is that of the scaled ones.
     output_weights
-        How much each output counts in the loss, float64 ``(outputs,)``; None: all alike.
+        How much each target counts in the loss, float64 ``(targets,)``; None: all alike.
 
     Raises
     ------
@@ -150,7 +150,7 @@ class Evaluator:
         """Return the value of every measure, by name, and note warnings.  *Collective* over `comm`."""
         statistics = [measure.statistic for measure in self.measures]
         totals = self.totals(comm, statistics if self._watched is None else [*statistics, self._watched])
-        scaled = self._undo is not None
+        scaled = self._undo is not None or self._loss.options.unfit_scaling("standard") is not None
         self.warnings = warnings_of(self._watched, totals.get(self._watched), self._names, scaled=scaled)
         return self.values(totals)
 

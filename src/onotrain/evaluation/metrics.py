@@ -26,6 +26,7 @@ from onotrain.evaluation.statistics import (
     Errors,
     Means,
     ProbabilityErrors,
+    QuantileErrors,
     Statistic,
     TopRight,
 )
@@ -50,7 +51,8 @@ class Metric(Protocol):
         Parameters
         ----------
         logits
-            Shape ``(r, outputs)``; of a regression what is predicted.
+            Shape ``(r, outputs)``; of a regression what is predicted, ``(r, targets)``: of quantiles the one that is
+            nearest to the median, of a distribution the mean.
         targets
             As the loss takes them; NaN where one was not measured, with ``data.missing_targets: mask`` alone.
         loss_sums
@@ -102,7 +104,7 @@ class _Foreign(Statistic):
 
     def sums(self, rows: Rows) -> np.ndarray:
         """Return the metric's sums, then the number of rows."""
-        seen = rows.predictions if rows.loss.task == "regression" else rows.logits
+        seen = np.ascontiguousarray(rows.predictions) if rows.loss.task == "regression" else rows.logits
         return np.append(self.metric.sums(seen, rows.values, rows.loss_sums), len(rows))
 
     def value(self, sums: np.ndarray) -> float:
@@ -193,6 +195,21 @@ def _values(entry: str, mean: Callable[[np.ndarray], float]) -> _Make:
     return make
 
 
+def _quantiles(entry: int) -> _Make:
+    """Return what makes a mean over all targets, or over one of them."""
+
+    def make(subject: Subject, name: known.Name, number: int | None) -> _Made:
+        statistic = QuantileErrors(subject.loss.options.quantiles, subject.loss.targets, name.weighted)
+
+        def value(sums: np.ndarray) -> float:
+            each = sums.reshape(3, -1)[:, slice(None) if number is None else [number]].sum(axis=1)
+            return float(each[entry] / each[0]) if each[0] else float("nan")
+
+        return statistic, value
+
+    return make
+
+
 _BUILT_IN: dict[str, _Make] = {
     "loss": _mean(1, over=0),
     "accuracy": _mean(2, over=3),
@@ -210,6 +227,8 @@ _BUILT_IN: dict[str, _Make] = {
     "mae": _values("mae", value_scores.mae),
     "rmse": _values("rmse", value_scores.rmse),
     "r2": _values("r2", value_scores.r2),
+    "pinball": _quantiles(1),
+    "coverage": _quantiles(2),
 }
 
 
@@ -250,7 +269,7 @@ def make_metrics(
         A name is unknown or does not fit the task, there is no such class or output or there are no weights, or its
         package does not work.
     """
-    count = 2 if loss.task == "binary" else loss.outputs
+    count = 2 if loss.task == "binary" else loss.targets
     subject = Subject(loss, origin, tuple(of or map(str, range(count))), threshold)
     return [_measure(name, subject, weighted) for name in dict.fromkeys(("loss", *names))]
 
@@ -262,7 +281,7 @@ def has_confusion(task: Task) -> bool:
 
 def _measure(name: str, subject: Subject, weighted: bool) -> Measure:
     loss, facts, parsed = subject.loss, known.facts(name), known.parse(name)
-    if facts is None or loss.task not in facts.tasks or (known.top_k(name) or 0) > loss.outputs:
+    if facts is None or not facts.fit(loss.task, loss.name) or (known.top_k(name) or 0) > loss.outputs:
         raise _unfit(name, loss)
     if parsed is None:
         foreign = _Foreign(known.PLUGINS.load(name)(loss, subject.origin))
@@ -293,7 +312,7 @@ def _unfit(name: str, loss: Loss) -> UsageError:
     broken = known.broken(name)
     if broken is not None:
         return UsageError(f"metric {name!r}: {broken}")
-    fitting = [each for each in known.built_in(loss.task) if known.top_k(each) is None]
+    fitting = [each for each in known.built_in(loss.task, loss.name) if known.top_k(each) is None]
     return UsageError(
         f"metric {name!r} does not fit loss {loss.name!r} with {loss.outputs} output(s)",
         hint=f"use some of: {', '.join(fitting)}"

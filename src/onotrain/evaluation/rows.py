@@ -12,7 +12,7 @@ from onotrain.nn.losses import Loss, some_weights
 
 
 class OutputWeights(NamedTuple):
-    """How much each output counts in the loss of some samples, ``(outputs,)`` in the logits' dtype; None: all alike."""
+    """How much each target counts in the loss of some samples, ``(targets,)`` in the logits' dtype; None: all alike."""
 
     #: Where samples count alike.
     alike: np.ndarray | None = None
@@ -30,7 +30,7 @@ class Rows:
     logits
         Shape ``(r, outputs)``.
     targets
-        As the loss takes them: int32 ``(r,)`` for ``multiclass``, else the logits' dtype and shape.
+        As the loss takes them: int32 ``(r,)`` for ``multiclass``, else ``(r, targets)`` in the logits' dtype.
     weights
         Of the samples, ``(r,)`` in the logits' dtype; None where they have none.
     threshold
@@ -74,7 +74,7 @@ class Rows:
 
     @cached_property
     def measured(self) -> np.ndarray | None:
-        """Which targets were measured, bool ``(r, outputs)``; None: all."""
+        """Which targets were measured, bool ``(r, targets)``; None: all."""
         if self.targets.ndim == 1:
             return None
         missing = np.isnan(self.targets)
@@ -100,9 +100,16 @@ class Rows:
 
     @cached_property
     def predictions(self) -> np.ndarray:
-        """Probabilities, or values in the units of the data, ``(r, outputs)``."""
-        found = self.loss.predict(self.logits)
+        """Probabilities ``(r, outputs)``, or values in the units of the data, one for each target, ``(r, targets)``."""
+        found = self.loss.point(self.loss.predict(self.logits))
         return found if self._undo is None else self._undo(found)
+
+    @cached_property
+    def quantiles(self) -> np.ndarray:
+        """Quantiles of each target in the units of the data, float64 ``(r, targets, quantiles)``; of loss quantile."""
+        count = len(self.loss.options.quantiles)
+        each = [self.logits[:, number::count].astype(np.float64) for number in range(count)]
+        return np.stack(each if self._undo is None else [self._undo(values) for values in each], axis=2)
 
     @cached_property
     def values(self) -> np.ndarray:

@@ -179,6 +179,41 @@ class Calibration(Statistic):
 
 
 @dataclass(frozen=True)
+class QuantileErrors(Statistic):
+    """What quantiles are off by, and how many targets they enclose, over the samples of which a target was measured.
+
+    Parameters
+    ----------
+    levels
+        The quantiles, rising.
+    targets
+        Number of targets.
+    """
+
+    levels: tuple[float, ...]
+    targets: int
+    weighted: bool = False
+
+    @property
+    def size(self) -> int:
+        """Three for each target."""
+        return 3 * self.targets
+
+    def sums(self, rows: Rows) -> np.ndarray:
+        """Return ``(n..., pinball losses, means over the quantiles..., enclosed...)``."""
+        values, quantiles, q = rows.values.astype(np.float64), rows.quantiles, np.array(self.levels)
+        errors = values[:, :, np.newaxis] - quantiles
+        pinball = np.maximum(q * errors, (q - 1) * errors).mean(axis=2)
+        inside = (values <= quantiles[:, :, -1]) & ((values >= quantiles[:, :, 0]) | (len(q) == 1))
+        inside = np.where(np.isnan(quantiles).any(axis=2), np.nan, inside)
+        known = np.ones(values.shape) if rows.measured is None else rows.measured.astype(np.float64)
+        if rows.measured is not None:
+            pinball, inside = (np.where(rows.measured, term, 0.0) for term in (pinball, inside))
+        counts = rows.counts(self.weighted)
+        return np.concatenate([counts @ term for term in (known, pinball, inside)])
+
+
+@dataclass(frozen=True)
 class Errors(Statistic):
     """Errors of values, and the variation of their targets, per output, over the samples of which it was measured.
 

@@ -38,7 +38,7 @@ def warnings_of(
     names
         Of the classes or outputs.
     scaled
-        Whether targets are scaled already, so that this is no advice.
+        Whether targets are scaled already, or cannot be, so that this is no advice.
     """
     if statistic is None or sums is None:
         return []

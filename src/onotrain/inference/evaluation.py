@@ -98,7 +98,7 @@ def evaluate(
     loss, names = predictor.model.loss, predictor.output.shown_names
     with together(world):  # before the data are read
         wanted = None if metrics is None else [name for name in metrics if name != "confusion"]
-        make_metrics(wanted or (), loss, np.zeros(loss.outputs), of=names, weighted=True)
+        make_metrics(wanted or (), loss, np.zeros(loss.targets), of=names, weighted=True)
         _check_threshold(predictor, threshold)
         if "confusion" in (metrics or ()) and not has_confusion(loss.task):
             raise UsageError(f"metric 'confusion' needs one class a sample, which loss {loss.name!r} has not")
@@ -194,9 +194,9 @@ class _Job:
         if sums is None:
             return []
         names = self._predictor.output.shown_names
-        scaled = self._predictor.metadata.codec.scaling is not None
-        found = warnings_of(self._watched, sums, names, scaled=scaled)
-        return found
+        loss = self._predictor.model.loss.options
+        scaled = self._predictor.metadata.codec.scaling is not None or loss.unfit_scaling("standard") is not None
+        return warnings_of(self._watched, sums, names, scaled=scaled)
 
     def _of_classes(self, sums: np.ndarray | None, counts: ConfusionCounts | None) -> dict[str, Any]:
         if counts is None or sums is None:
@@ -237,7 +237,7 @@ def _default(predictor: Predictor, samples: Samples) -> list[str]:
     """Return the task's metrics and those of the configuration; where there are weights, weighted ones too."""
     loss, configured = predictor.model.loss, predictor.metadata.config.training.metrics
     weighted = samples.weights(0, 1) is not None
-    names = list(known.shown(loss.task))
+    names = list(known.shown(loss.task, loss.name))
     if len(samples) * loss.outputs > _FEW_SCORES:
         names = [name for name in names if name not in ("roc_auc", "average_precision")]
     names += ["top_5"] if loss.task == "multiclass" and loss.outputs > 5 else []

@@ -76,7 +76,7 @@ def write(run: str | os.PathLike[str], kind: str, output: str | os.PathLike[str]
     if loss.options.activation is None:
         raise UsageError(
             f"loss {loss.name} of {type(loss).__module__} predicts by a function of its own, which {kind} cannot hold",
-            hint="predict with onotrain, or give the options of the loss an activation: identity, sigmoid or softmax",
+            hint="predict with onotrain, or give the loss's options an activation: identity, sigmoid, softmax or exp",
         )
     data = _WRITERS[kind](predictor)
     write_atomically(path, data)
@@ -94,12 +94,14 @@ def description(predictor: Predictor) -> dict[str, Any]:
 
     ``layers`` is the network as a list of what its layers say of themselves (`onotrain.nn.layers.base.Description`):
     weighted sums (their tensors begin with `name`) and activations; dropout does nothing after training and is left
-    out.  ``output`` says what is applied to the last layer: softmax, sigmoid or identity.  ``preparation`` makes
-    features of the columns of a table (`Preparation.to_dict`), ``target_scaling`` (`TargetScaling.to_dict`) is undone
-    after that.
+    out.  ``output`` says what is applied to the last layer: softmax, sigmoid, exp, identity, or gaussian, which leaves
+    the mean of each target as it is and makes ``sqrt(exp(s) + min_variance)`` of the number s behind it
+    (``config.loss``).  ``preparation`` makes features of the columns of a table (`Preparation.to_dict`),
+    ``target_scaling`` (`TargetScaling.to_dict`, an entry for each output) is undone after that.  ``columns`` says what
+    each output is then.
     """
     metadata = predictor.metadata
-    preparation, scaling = metadata.preparation, metadata.codec.scaling
+    preparation, scaling = metadata.preparation, metadata.codec.output_scaling
     return {
         "format": "onotrain-network",
         "version": 1,
@@ -110,6 +112,7 @@ def description(predictor: Predictor) -> dict[str, Any]:
         "feature_shape": list(metadata.feature_shape),
         "feature_names": None if metadata.feature_names is None else list(metadata.feature_names),
         "names": None if predictor.output.names is None else list(predictor.output.names),
+        "columns": predictor.output.columns,
         "preparation": None if preparation is None else preparation.to_dict(),
         "normalization": metadata.normalization.to_dict(),
         "target_scaling": None if scaling is None else scaling.to_dict(),

@@ -108,7 +108,8 @@ def _answers(predictor: Predictor) -> tuple[Port, ...]:
 
 
 def _shown(predictor: Predictor) -> str:
-    names = predictor.output.shown_names
+    output = predictor.output
+    names = output.shown_names if len(output.titles) == 1 else output.columns
     return f"of {names[1]}" if predictor.output.task == "binary" else f"of {shown(names)}"
 
 

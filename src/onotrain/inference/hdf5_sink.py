@@ -24,6 +24,7 @@ class Hdf5Sink:
     ``probabilities`` or ``values``
         ``(n, width)``, the network's dtype, or float64 of scaled targets.  NaN, and no class, where a sample lacks a
         value.
+        Of several values of each target the attribute ``columns`` says which is which.
     ``id_<column>``
         The columns that name the samples, as text.
     """
@@ -79,6 +80,8 @@ def _class_values(outputs: Outputs) -> np.ndarray | None:
 
 def _attributes(outputs: Outputs) -> dict[str, Any]:
     named = {} if outputs.names is None else {"target_names" if outputs.regression else "class_names": outputs.names}
+    if len(outputs.titles) > 1:
+        named["columns"] = tuple(outputs.columns)
     return {
         "filetype": np.bytes_(FILETYPE),
         "version": np.array(VERSION, "<i4"),

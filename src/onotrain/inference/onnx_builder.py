@@ -42,6 +42,10 @@ class GraphBuilder:
         names = [each if isinstance(each, str) else self.constant(each) for each in operands]
         return self.node(operator, names, **options)
 
+    def reshape(self, value: str, shape: Sequence[int]) -> str:
+        """View samples in another shape; the axis of the samples stays as it is."""
+        return self.node("Reshape", [value, self.constant([0, *shape], np.int64)])
+
     def cast(self, value: str, dtype: Any) -> str:
         """Convert to a type of NumPy."""
         return self.node("Cast", [value], to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -11,9 +11,12 @@ import numpy as np
 from onotrain.inference.exported_ports import Port
 from onotrain.inference.onnx_builder import GraphBuilder
 from onotrain.inference.predictor import Predictor
+from onotrain.nn import Model
 
 #: Activations that are one operator of ONNX.
 _OPERATORS = {"relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
+#: Operators that onnxruntime has only in single precision.
+_SINGLE_PRECISION = ("AveragePool",)
 
 
 def add_normalization(graph: GraphBuilder, predictor: Predictor, value: str, dtype: Any) -> str:
@@ -29,16 +32,31 @@ def add_network(graph: GraphBuilder, predictor: Predictor, features: str) -> str
     """Add all layers, and return the probabilities or values of the last; NaN for a sample with a feature that is."""
     model = predictor.model
     views = model.layout.views(predictor.parameters)
-    values = {0: features}
+    shape = model.plan.network.shapes[0]
+    values = {0: features if len(shape) == 1 else graph.reshape(features, shape)}
     for layer, inputs, output in model.plan.nodes:
         of_layer = _LayerGraph(graph, layer.name, views, model.dtype)
         values[output] = layer.export(of_layer, *(values[tensor] for tensor in inputs))
     value = values[model.plan.output]
-    last = model.loss.options.activation.capitalize()
-    value = graph.node(last, [value], axis=1) if last == "Softmax" else graph.node(last, [value])
+    last = model.loss.options.activation
+    if last == "softmax":
+        value = graph.node("Softmax", [value], axis=1)
+    elif last == "gaussian":
+        value = _mean_and_deviation(graph, value, model.loss.options.min_variance, model)
+    else:
+        value = graph.node(last.capitalize(), [value])
     # Not every runtime's activations pass NaN on.
     lost = graph.node("ReduceMax", [graph.cast(graph.node("IsNaN", [features]), np.float32)], axes=[1], keepdims=1)
     return graph.node("Where", [graph.cast(lost, np.bool_), graph.constant(np.nan, model.dtype), value])
+
+
+def _mean_and_deviation(graph: GraphBuilder, value: str, min_variance: float, model: Model) -> str:
+    """Add ``sqrt(min_variance + exp(s))`` of every second value s, by its logarithm, which does not overflow."""
+    floor = graph.constant(math.log(min_variance), model.dtype)
+    above = _softplus(graph, graph.node("Sub", [value, floor]), model.dtype)
+    half = graph.node("Mul", [graph.node("Add", [above, floor]), graph.constant(0.5, model.dtype)])
+    means = graph.constant([True, False] * (model.outputs // 2), np.bool_)
+    return graph.node("Where", [means, value, graph.node("Exp", [half])])
 
 
 class _LayerGraph:
@@ -48,17 +66,24 @@ class _LayerGraph:
         self._graph, self._layer, self._views, self._dtype = graph, layer, views, dtype
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
-        """Add an operator."""
-        return self._graph.node(operator, inputs, **options)
+        """Add an operator; in single precision where runtimes have no other."""
+        if operator not in _SINGLE_PRECISION or self._dtype == np.float32:
+            return self._graph.node(operator, inputs, **options)
+        made = self._graph.node(operator, [self._graph.cast(each, np.float32) for each in inputs], **options)
+        return self._graph.cast(made, self._dtype)
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters, under the name that exported files have."""
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
-    def constant(self, values: Any, dtype: Any = None) -> str:
-        """Add one or several numbers; None: of the model's dtype."""
-        return self._graph.constant(values, self._dtype if dtype is None else dtype)
+    def constant(self, value: float) -> str:
+        """Add a number of the network's dtype."""
+        return self._graph.constant(value, self._dtype)
+
+    def reshape(self, value: str, shape: tuple[int, ...]) -> str:
+        """View samples in another shape."""
+        return self._graph.reshape(value, shape)
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""
@@ -106,7 +131,7 @@ _COMPOSED: dict[str, Callable[[GraphBuilder, str, np.dtype], str]] = {
 
 def add_answers(graph: GraphBuilder, predictor: Predictor, value: str, outputs: tuple[Port, ...]) -> None:
     """Add what `outputs` name: probabilities, or values in the units of the data, and the class."""
-    scaling = predictor.metadata.codec.scaling
+    scaling = predictor.metadata.codec.output_scaling
     if scaling is not None:
         value = graph.node("Mul", [graph.cast(value, np.float64), graph.constant(scaling.scale, name="target.scale")])
         value = graph.node("Add", [value, graph.constant(scaling.shift, name="target.shift")])

@@ -31,7 +31,8 @@ class Outputs:
     task
         ``multiclass``, ``binary``, ``multilabel`` or ``regression``.
     width
-        Number of values predicted for a sample; 1 for ``binary``: the probability of the second class.
+        Number of values predicted for a sample; 1 for ``binary``: the probability of the second class.  Of a regression
+        some for each target, side by side.
     dtype
         float32 or float64.
     names
@@ -47,14 +48,17 @@ class Outputs:
     threshold: float | None = None
     #: Significant decimal digits in text; None: as many as can be read back exactly.
     digits: int | None = None
+    #: What is appended to the name of a target for each value that is predicted of it.
+    titles: tuple[str, ...] = ("",)
 
     @classmethod
     def of(cls, metadata: ModelMetadata, dtype: np.dtype) -> Outputs:
         """Return the outputs of the network that `metadata` describes."""
         codec = metadata.codec
         scaled = codec.scaling is not None and metadata.config.training.dtype == "float32"
-        digits = _digits(codec.scaling) if scaled else None
-        return cls(codec.task, codec.outputs, dtype, codec.names(metadata.target_names), digits=digits)
+        digits, titles = _digits(codec.scaling) if scaled else None, codec.per_target.titles
+        width = codec.outputs * len(titles)
+        return cls(codec.task, width, dtype, codec.names(metadata.target_names), digits=digits, titles=titles)
 
     def with_threshold(self, threshold: float | None) -> Outputs:
         """Return outputs that decide by a threshold.
@@ -95,13 +99,18 @@ class Outputs:
     @cached_property
     def shown_names(self) -> tuple[str, ...]:
         """Names of the classes, labels or targets; their numbers where they have none."""
-        return self.names or tuple(str(number) for number in range(2 if self.task == "binary" else self.width))
+        count = 2 if self.task == "binary" else self.width // len(self.titles)
+        return self.names or tuple(map(str, range(count)))
 
     @property
     def columns(self) -> list[str]:
-        """One title for each predicted value: ``p_<class>`` for a probability, the target's name for a value."""
+        """One title for each predicted value: ``p_<class>`` for a probability, the target's name for a value.
+
+        Where there are several values of each target: ``y_q0.1``, ``y_q0.9``, or ``y``, ``y_std``.
+        """
         if self.regression:
-            return list(self.names or (f"value_{number}" for number in range(self.width)))
+            names = self.names or [f"value_{number}" for number in self.shown_names]
+            return [f"{name}{title}" for name in names for title in self.titles]
         return [f"p_{name}" for name in (self.shown_names[1:] if self.task == "binary" else self.shown_names)]
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import Any
@@ -69,6 +70,7 @@ class Predictor:
         self.model.bind(self.parameters)
         # Scaled targets may lie closer together than float32 tells apart in the units of the data.
         self.output = Outputs.of(metadata, self.model.dtype if metadata.codec.scaling is None else np.dtype(np.float64))
+        self._scaling = metadata.codec.output_scaling
         packed: Packed = {}  # of all threads
         self._of_thread = _OfThread(self.model, metadata.normalization, self.kernels, packed)
 
@@ -113,15 +115,18 @@ class Predictor:
         ----------
         x
             Samples as they were before normalisation: ``(n, features)``, or ``n`` samples of the shape of the training
-            data; uint8 (pixels, which are divided by 255) or anything else that converts to float32 or float64.  One
-            sample alone may leave out the first axis.  Of a network that was trained on a table: a mapping of column
-            names to values (a dict of arrays, a data frame), a structured array, or the columns in their order.
+            data, with or without axes of length 1; uint8 (pixels, which are divided by 255) or anything else that
+            converts to float32 or float64.  One sample alone may leave out the first axis.  Of a network that was
+            trained on a table: a mapping of column names to values (a dict of arrays, a data frame), a structured
+            array, or the columns in their order.
 
         Returns
         -------
         numpy.ndarray
             Shape ``(n, outputs)``, the network's dtype, or float64 if targets were scaled.  One output of a binary
-            classifier: the probability of its second class.  A sample with NaN gives NaN.
+            classifier: the probability of its second class.  Of a regression some values of each target, side by side:
+            its quantiles (loss quantile), or its mean and standard deviation (gaussian_nll).  A sample with NaN gives
+            NaN.
 
         Raises
         ------
@@ -159,32 +164,29 @@ class Predictor:
 
     def features(self, x: Any) -> np.ndarray:
         """Return samples as a C-contiguous ``(n, features)`` array of uint8, float32 or float64; see `predict`."""
-        preparation = self.metadata.preparation
+        preparation, shape, inputs = self.metadata.preparation, self.metadata.feature_shape, self.model.inputs
         if preparation is not None:
+            if len(shape) > 1 and isinstance(x, np.ndarray) and x.dtype.names is None:
+                x = _in_rows(x, shape)
             table = table_of(x, preparation.inputs)
             return preparation.transform(table, self.model.dtype, lenient=True)
         x = array_of(x)
-        shape, inputs = self.metadata.feature_shape, self.model.inputs
         if x.dtype.kind not in "uifb":
             raise DataError(f"samples are of type {x.dtype}; expected numbers")
-        if x.shape in (shape, (inputs,)):
-            x = x[np.newaxis]
-        # A network that was trained on flat rows takes any shape that flattens to them.
-        fits = x.shape[1:] in (shape, (inputs,)) or (len(shape) == 1 and x.ndim > 1 and np.prod(x.shape[1:]) == inputs)
-        if not fits:
+        x = _in_rows(x, shape)
+        if x.ndim != 2 or x.shape[1] != inputs:  # noqa: PLR2004 - the number of axes of a matrix
             expected = f"(n, {inputs})" if len(shape) == 1 else f"(n, {', '.join(map(str, shape))}) or (n, {inputs})"
             raise DataError(
                 f"samples in an array of shape {x.shape} do not fit the network; expected {expected}",
                 hint=f"each sample needs the {inputs} features of the training data",
             )
-        x = x.reshape(len(x), inputs)
         if x.dtype == np.uint8 and not are_pixels(x, shape, self.metadata.feature_dtype == "uint8" or None):
             x = x.astype(np.float32)
         return np.ascontiguousarray(x, x.dtype if x.dtype in (np.uint8, np.float32, np.float64) else np.float32)
 
     def predict_rows(self, features: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         """Write the predictions for some rows (int64) of `features` ``(n, d)`` to `out` ``(r, outputs)``."""
-        scaling = self.metadata.codec.scaling
+        scaling = self._scaling
         for begin in range(0, len(rows), PASS_ROWS):
             chosen = rows[begin : begin + PASS_ROWS]
             self._check_pixels(features, chosen)
@@ -204,6 +206,27 @@ class Predictor:
                 f"a feature is {brightest:g}, but the network was trained on pixels (uint8), standing for 0 to 1",
                 hint="give the samples as uint8, or divide them by 255",
             )
+
+
+def _in_rows(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return samples of this shape, or one sample, flat ``(n, features)``; others as they are.
+
+    Axes of length 1 do not matter: an image of one channel is often written without it.  A network that was trained on
+    flat rows takes any shape that flattens to them.
+    """
+    inputs = math.prod(shape)
+    if x.shape in (shape, (inputs,)) or (len(shape) > 1 and _longer(x.shape) == _longer(shape)):
+        return x.reshape(1, inputs)
+    of_sample = x.shape[1:]
+    flattens = len(shape) == 1 and x.ndim > 1 and math.prod(of_sample) == inputs
+    if flattens or of_sample == (inputs,) or (len(shape) > 1 and _longer(of_sample) == _longer(shape)):
+        return x.reshape(len(x), inputs)
+    return x
+
+
+def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the axes that are longer than 1."""
+    return tuple(extent for extent in shape if extent > 1)
 
 
 def load(run_or_checkpoint: str | os.PathLike[str], *, precision: Precision = "full") -> Predictor:

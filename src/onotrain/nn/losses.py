@@ -6,11 +6,12 @@ divided by the number of samples in the global batch and by nothing else (not by
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -46,12 +47,16 @@ class Loss(ABC):
         self.options = options
         self.name: str = options.name
         self.outputs = outputs
+        #: Number of targets of a sample, or of classes.
+        self.targets: int = options.targets(outputs)
         self.task: Task = options.task(outputs)
         if options.activation is None and type(self).activate is Loss.activate:
             raise UsageError(f"loss {self.name}: its options have no activation, so it must have a method activate")
         activations: dict[str, _Activate] = {
             "softmax": kernels.softmax,
             "sigmoid": kernels.sigmoid,
+            "exp": kernels.exponential,
+            "gaussian": lambda z, out: kernels.mean_and_deviation(z, math.log(options.min_variance), out),
             "identity": _copy,
         }
         self._activate = activations[options.activation or "identity"]
@@ -74,7 +79,8 @@ class Loss(ABC):
         logits
             Shape ``(r, outputs)``, C-contiguous; `r` may be 0.
         targets
-            int32 ``(r,)`` for ``multiclass``, else the logits' dtype and shape.
+            int32 ``(r,)`` for ``multiclass``, else ``(r, targets)`` in the logits' dtype: one for each output, unless
+            the options have several of them `per_target`.
         weight
             1 / samples of the global batch.
         dlogits
@@ -86,7 +92,7 @@ class Loss(ABC):
             right.  Passed only where samples have weights: a loss of another package that has no such parameter works
             where they have none (`weighs_rows`).
         output_weights
-            ``(outputs,)`` in the logits' dtype: what loss and gradient of each output are multiplied with.  Targets
+            ``(targets,)`` in the logits' dtype: what loss and gradient of each output are multiplied with.  Targets
             that are NaN then count for nothing.  Passed only where outputs have weights or targets are missing
             (`weighs_outputs`).
         """
@@ -149,6 +155,11 @@ class Loss(ABC):
         self.activate(logits, out)
         return out
 
+    def point(self, predictions: np.ndarray) -> np.ndarray:
+        """Return the one of the predictions ``(r, outputs)`` of each target that stands for it, ``(r, targets)``."""
+        each = self.options.per_target
+        return predictions[:, each.point :: len(each.names)]
+
 
 def some_weights(row_weights: np.ndarray | None, output_weights: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return those weights that there are, by argument of a `Loss`: one of another package may take none."""
@@ -168,7 +179,9 @@ class _KernelLoss(Loss):
 
     def __init__(self, options: Any, outputs: int, kernels: Kernels) -> None:
         super().__init__(options, outputs, kernels)
-        self._kernels, (self._kernel, self._arguments) = kernels, _KERNELS[self.name]
+        known = _KERNELS[self.name]
+        self._kernels, self._kernel, self._by_output = kernels, known.kernel, known.by_output
+        self._own = known.own(options, kernels.dtype)
 
     def __call__(
         self,
@@ -181,7 +194,7 @@ class _KernelLoss(Loss):
         output_weights: np.ndarray | None = None,
     ) -> None:
         """Run the kernel."""
-        own = self._arguments(self.options, output_weights)
+        own = self._arguments(output_weights)
         getattr(self._kernels, self._kernel)(logits, targets, row_weights, *own, weight, dlogits, loss_sums)
 
     def recorded(
@@ -195,21 +208,36 @@ class _KernelLoss(Loss):
         output_weights: np.ndarray | None,
     ) -> Any:
         """Record the kernel."""
-        own = self._arguments(self.options, output_weights)
+        own = self._arguments(output_weights)
         return self._kernels.record(self._kernel, logits, targets, row_weights, *own, weight, dlogits, loss_sums)
+
+    def _arguments(self, output_weights: np.ndarray | None) -> tuple[Any, ...]:
+        """Return what the kernel takes between the weights of the rows and that of the gradient."""
+        return (output_weights, *self._own) if self._by_output else self._own
 
 
 def _copy(logits: np.ndarray, out: np.ndarray) -> None:
     np.copyto(out, logits)
 
 
-#: Kernel of each loss, and its arguments between the weights of the rows and that of the gradient, made of the options
-#: and of the weights of the outputs.
-_KERNELS: dict[str, tuple[str, Callable[[Any, np.ndarray | None], tuple[Any, ...]]]] = {
-    # its outputs are not independent
-    "cross_entropy": ("softmax_cross_entropy", lambda options, weights: (options.label_smoothing,)),
-    "binary_cross_entropy": ("binary_cross_entropy", lambda options, weights: (weights,)),
-    "mse": ("squared_error", lambda options, weights: (weights,)),
-    "mae": ("absolute_error", lambda options, weights: (weights,)),
-    "huber": ("huber", lambda options, weights: (weights, options.delta)),
+class _Known(NamedTuple):
+    """How a built-in loss calls its kernel."""
+
+    kernel: str
+    #: Its own arguments, of the options and of the model's dtype.
+    own: Callable[[Any, np.dtype], tuple[Any, ...]] = lambda options, dtype: ()
+    #: Whether it takes weights of outputs, before these: its outputs are independent.
+    by_output: bool = True
+
+
+_KERNELS = {
+    "cross_entropy": _Known("softmax_cross_entropy", lambda options, _: (options.label_smoothing,), by_output=False),
+    "binary_cross_entropy": _Known("binary_cross_entropy"),
+    "mse": _Known("squared_error"),
+    "mae": _Known("absolute_error"),
+    "huber": _Known("huber", lambda options, _: (options.delta,)),
+    "log_cosh": _Known("log_cosh"),
+    "quantile": _Known("pinball", lambda options, dtype: (np.array(options.quantiles, dtype),)),
+    "poisson": _Known("poisson"),
+    "gaussian_nll": _Known("gaussian_nll", lambda options, _: (math.log(options.min_variance),)),
 }

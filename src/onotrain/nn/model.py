@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,13 +10,15 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain._kernels.recording import PythonCall
+from onotrain.config import Problem
 from onotrain.nn import losses
 from onotrain.nn.initializers import initialize
 from onotrain.nn.layers import Layer
-from onotrain.nn.layers.base import Packed, Recorder
+from onotrain.nn.layers.base import Packed, Recorder, ShapeError
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value
+from onotrain.nn.shapes import Shape, as_written, in_words
 from onotrain.nn.workspace import Block, Workspace
 from onotrain.seeds import generator
 
@@ -35,18 +38,23 @@ class Model:
         The ``model`` section of the configuration.
     loss
         The ``loss`` section of the configuration.
-    inputs
-        Number of features of a sample.
+    shape
+        Of a sample, as in the data: ``(features,)``, ``(length, channels)`` or ``(channels, height, width)``.
     kernels
         Kernels of the dtype to compute in.
+
+    Raises
+    ------
+    ShapeError
+        A layer cannot read samples of the shape that it would get.
     """
 
-    def __init__(self, spec: Any, loss: Any, inputs: int, kernels: Kernels) -> None:
+    def __init__(self, spec: Any, loss: Any, shape: Shape, kernels: Kernels) -> None:
         self.kernels, self.dtype = kernels, kernels.dtype
         #: Order and arrays of passes.
-        self.plan = Plan(Network(spec, (inputs,)), self.dtype, spec.frozen_layers)
+        self.plan = Plan(Network(spec, shape), self.dtype, spec.frozen_layers)
         self.layers: list[Layer] = [node.layer for node in self.plan.nodes]
-        self.inputs, self.outputs = inputs, self.layers[-1].outputs
+        self.shape, self.inputs, self.outputs = shape, math.prod(shape), self.layers[-1].outputs
         self.loss = losses.build(loss, self.outputs, kernels)
         shapes = [(f"{each.name}/{name}", p.shape) for each in self.layers for name, p in each.parameters.items()]
         no_products = [name for name, _ in shapes if name not in self.plan.products]
@@ -70,6 +78,20 @@ class Model:
             begins.append(begin)
         return begins[::-1]
 
+    @classmethod
+    def of(cls, config: Any, shape: Shape, kernels: Kernels) -> Model:
+        """Return the network of a whole configuration.
+
+        Raises
+        ------
+        ConfigError
+            A layer cannot read samples of the shape that it would get; the message has its place in the configuration.
+        """
+        try:
+            return cls(config.model, config.loss, shape, kernels)
+        except ShapeError as error:
+            raise config.error(Problem(error.path, error.message), error.hint) from None
+
     @property
     def fewest_samples(self) -> int:
         """Samples that a batch must have to train on."""
@@ -77,9 +99,15 @@ class Model:
         return max((layer.fewest_samples for layer, is_trained in trained if is_trained), default=1)
 
     @property
-    def widths(self) -> list[int]:
-        """Widths of the layers with parameters."""
-        return [layer.outputs for layer in self.layers if layer.parameters]
+    def widths(self) -> str:
+        """What a sample and the outputs of layers with parameters look like, in words: ``1x28x28-64-10``."""
+        outputs = [as_written(layer.out) for layer in self.layers if layer.parameters]
+        return "-".join(map(in_words, (self.shape, *outputs)))
+
+    def _as_read(self, arrays: _Arrays) -> _Arrays:
+        """Return arrays with the samples, which arrive flat, as the layers read them: the only place that does so."""
+        samples = arrays[value(0)]
+        return {**arrays, value(0): samples.reshape(len(samples), *self.plan.network.shapes[0])}
 
     def initialize(self, flat: np.ndarray, seed: int) -> None:
         """Set the first values of all parameters in the flat vector `flat`."""
@@ -161,7 +189,7 @@ class Model:
         """
         calls: list[Any] = []
         end, workspace = begin + len(x), self._workspace
-        whole = workspace.rows(begin, end) | {value(0): x}
+        whole = self._as_read(workspace.rows(begin, end) | {value(0): x})
         in_blocks = workspace.blocks(begin, end, samples)
         sums = [
             {name: workspace.batch_sums(number, name, begin, end, samples) for name in layer.batch_sums}
@@ -208,6 +236,7 @@ class Model:
             any more; None: they may, between two runs of the program.
         """
         calls: list[Any] = []
+        arrays = self._as_read(arrays)
         for number, (layer, inputs, output) in enumerate(self.plan.nodes):
             read, y = tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)]
             layer.predict(Recorder(self.kernels, calls, number, read, y, self._parameters[number], packed=packed))

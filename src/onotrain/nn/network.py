@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any, NamedTuple
 
+from onotrain.config import layers_images
 from onotrain.errors import UsageError
 from onotrain.nn.layers import Layer, layer_class
-from onotrain.nn.layers.base import Shape
+from onotrain.nn.layers.base import ShapeError
+from onotrain.nn.layers.flatten import Reshape
+from onotrain.nn.shapes import IMAGE_AXES, Shape, channels_last
 
 
 class Node(NamedTuple):
@@ -28,29 +32,58 @@ class Network:
     defaults
         The ``model`` section of the configuration, whose layers are added if it has some.
     shape
-        Of a sample.
+        Of a sample, as in the data.
+
+    Raises
+    ------
+    ShapeError
+        A layer cannot read what it would get; the error has the path of the layer in the configuration.
     """
 
     def __init__(self, defaults: Any, shape: Shape) -> None:
         self.defaults = defaults
-        #: Of a sample of each tensor, by number.
-        self.shapes: list[Shape] = [shape]
+        #: Of a sample of each tensor, by number.  The first one is the data as it lies.
+        self.shapes: list[Shape] = [(math.prod(shape),)]
         self.nodes: list[Node] = []
         #: The tensor that a following layer may still be computed with, instead of after it.
         self._open: int | None = None
         self._names = Counter[str]()
-        self._output = 0
-        for spec in defaults.layers:
-            self._output = self.build(spec.kind, spec.options, self._output)
+        #: Of the layer that is being built, in the configuration.
+        self._path: tuple[str | int, ...] = ("model",)
+        self._output = self._arrange(shape) if self._needs_axes() else 0
+        for number, spec in enumerate(defaults.layers):
+            self._output = self.build(spec.kind, spec.options, self._output, "layers", number)
+
+    def _needs_axes(self) -> bool:
+        """Tell whether the first layer that is not indifferent to it needs the axes of a sample."""
+        needs = (layer_class(spec.kind).needs_axes for spec in self.defaults.layers)
+        return next((each for each in needs if each is not None), False)
+
+    def _arrange(self, shape: Shape) -> int:
+        """Give samples their axes; those of several channels are transposed for that."""
+        if len(shape) == IMAGE_AXES and shape[0] > 1:
+            return Reshape.build(self, layers_images.Reshape(shape=shape), 0)
+        self.shapes[0] = channels_last(shape)
+        return 0
 
     @property
     def output(self) -> int:
         """Number of the tensor that the last layer of the configuration writes."""
         return self._output
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
-        return layer_class(kind).build(self, options, x)
+    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+        """Add a layer of the configuration: see `onotrain.nn.layers.base.Builder`."""
+        outer = self._path
+        if place:
+            self._path = (*outer, *place, kind)
+        try:
+            return layer_class(kind).build(self, options, x)
+        except ShapeError as error:
+            # A layer within this one knows its place better; an option of one that is nowhere written has none.
+            error.path = error.path or (*self._path, *([error.key] if place and error.key else []))
+            raise
+        finally:
+            self._path = outer
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output.

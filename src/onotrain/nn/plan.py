@@ -17,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from onotrain._kernels import ALIGNMENT_BYTES
-from onotrain.nn.layers.base import Product, Shape
+from onotrain.nn.layers.base import Product
 from onotrain.nn.network import Network, Node
+from onotrain.nn.shapes import Shape
 
 #: Moment before the first layer: the samples are written.
 _BEFORE = -1
@@ -146,7 +147,8 @@ class Plan:
             last |= {tensor: max(number, last.get(tensor, number)) for tensor in (*node.inputs, node.output)}
         for tensor, begin in first.items():
             end = max(last.get(tensor, begin), read_again.get(value(tensor), begin))
-            yield value(tensor), Array(shapes[tensor], self.dtype, begin, end)
+            shape = shapes[tensor] if tensor else (math.prod(shapes[0]),)  # samples arrive flat
+            yield value(tensor), Array(shape, self.dtype, begin, end)
 
     def _training(self) -> Iterator[tuple[str, Array]]:
         shapes, loss = self.network.shapes, len(self.nodes)

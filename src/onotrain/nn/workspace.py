@@ -14,8 +14,10 @@ import numpy as np
 from onotrain._kernels import empty
 from onotrain._kernels.recording import PythonCall
 from onotrain.nn.blocks import BLOCKS, block_rows, blocks
-from onotrain.nn.layers.base import BatchSums, Shape
+from onotrain.nn.layers.activation import flat
+from onotrain.nn.layers.base import BatchSums
 from onotrain.nn.plan import Arrays, Plan, batch_sums, value
+from onotrain.nn.shapes import Shape
 
 #: Name of an array -> (shape, dtype).
 Fields = dict[str, tuple[Shape, np.dtype]]
@@ -89,7 +91,7 @@ class Workspace:
         return {name: array[: end - begin] for name, array in self._arrays.items()}
 
     def samples(self, begin: int, end: int) -> np.ndarray:
-        """Return where the samples of these rows are to be put."""
+        """Return where the samples of these rows are to be put, ``(r, inputs)``."""
         return self.rows(begin, end)[value(0)]
 
     def batch_sums(self, number: int, name: str, begin: int, end: int, samples: int) -> BatchSums:
@@ -174,7 +176,7 @@ class SharedWorkspace(Workspace):
         """
 
         def rows(name: str) -> np.ndarray:
-            return self._shared[name][:samples].reshape(samples, -1)
+            return flat(self._shared[name][:samples])
 
         for tensor, (dz, x) in self._products.items():
             yield tensor, rows(dz), None if x is None else rows(x)

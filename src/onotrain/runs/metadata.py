@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain.config import Config
+from onotrain.config import Config, Places
 from onotrain.data.description import DataDescription
 from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
@@ -38,8 +38,8 @@ class ModelMetadata(DataDescription):
         return int(np.prod(self.feature_shape))
 
     def model(self, kernels: Kernels) -> Model:
-        """Return the network, not yet bound to parameters."""
-        return Model(self.config.model, self.config.loss, self.inputs, kernels)
+        """Return the network, not yet bound to parameters; errors as of `Model.of`."""
+        return Model.of(self.config, self.feature_shape, kernels)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -89,12 +89,13 @@ class ModelMetadata(DataDescription):
                 key: None if data[key] is None else tuple(data[key]) for key in ("feature_names", "target_names")
             }
             units = data.get("target_units")  # an older version has none
+            config = Config.from_mapping(data["config"], Places(source))
             return cls(
-                config=Config.from_mapping(data["config"]),
+                config=config,
                 feature_shape=tuple(data["feature_shape"]),
                 feature_dtype=str(data["feature_dtype"]),
                 normalization=Normalization.from_dict(data["normalization"]),
-                codec=TargetCodec.from_dict(data["targets"]),
+                codec=TargetCodec.from_dict(data["targets"]).of_loss(config.loss),
                 preparation=None if data.get("preparation") is None else Preparation.from_dict(data["preparation"]),
                 digest=str(data.get("digest", "")),
                 target_units=None if units is None else tuple(str(unit) for unit in units),

@@ -43,6 +43,6 @@ def _lost(records: Sequence[Mapping[str, Any]], config: Config) -> bool:
     if not records:
         return False
     last, least = records[-1], min(record["train_loss"] for record in records)
-    if last["train_loss"] > _LOST * least or last.get("validation_r2", 0.0) < -_LOST:
+    if last["train_loss"] > _LOST * least > 0 or last.get("validation_r2", 0.0) < -_LOST:
         return True
     return config.task != "regression" and last["train_loss"] > _LOST * max(1.0, math.log(config.model.outputs))

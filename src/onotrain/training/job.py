@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onotrain import __version__
-from onotrain.config import Config, load_config
+from onotrain.config import Config, Places, load_config
 from onotrain.errors import PlatformError, on_all_ranks
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import Comm, World
@@ -107,14 +107,16 @@ def run(
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:
     """Read the configuration on rank 0; every rank builds its own from the same bytes."""
 
-    def read() -> str:
+    def read() -> tuple[str, Places]:
         if isinstance(config, str | os.PathLike):
-            return load_config(config, overrides).canonical_json()
-        return (config if isinstance(config, Config) else Config.from_mapping(config)).canonical_json()
+            found = load_config(config, overrides)
+        else:
+            found = config if isinstance(config, Config) else Config.from_mapping(config)
+        return found.canonical_json(), found.places
 
-    text = broadcast(world.comm, read)
+    text, places = broadcast(world.comm, read)
     with agreed(world.comm):  # a strategy or a loss may be of a package that another node lacks
-        resolved = Config.from_mapping(json.loads(text))
+        resolved = Config.from_mapping(json.loads(text), places)
     versions = world.comm.allgather(__version__)
     if len(set(versions)) > 1:
         raise on_all_ranks(

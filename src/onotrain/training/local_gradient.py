@@ -87,7 +87,7 @@ class LocalGradient:
                 hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
             )
         classes = model.loss.task == "multiclass"
-        self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.outputs), model.dtype)
+        self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.loss.targets), model.dtype)
         self._weights = np.empty(rows, model.dtype) if self._feed.weighted else None
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._slices.clear()

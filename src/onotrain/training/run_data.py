@@ -64,7 +64,7 @@ class RunData:
         held: Mapping[str, Any] | None = None, progress: Progress = no_progress,
     ) -> None:  # fmt: skip
         self._world, self._config, self._kernels, self._stack = world, config, kernels, stack
-        data, training, outputs = config.data, config.training, config.model.outputs
+        data, training, outputs = config.data, config.training, config.targets
         memory = min(world.comm.allgather(available_bytes()))
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...], Mapping[str, Stream]]]:

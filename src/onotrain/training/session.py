@@ -200,7 +200,7 @@ class Session:
                 batch_size=self.config.training.batch_size,
                 steps_per_epoch=trainer.steps_per_epoch,
                 parameters=self.model.layout.parameter_count,
-                network="-".join(str(width) for width in (self.model.inputs, *self.model.widths)),
+                network=self.model.widths,
                 first_epoch=progress.epoch,
                 first_step=progress.steps,
                 notes=(*self._notes, *freeze_notes(self.model.layout), *self.data.notes),

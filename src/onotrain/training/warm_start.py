@@ -98,6 +98,8 @@ class WarmStart:
             return "its shape is another one"
         if (old.task, old.outputs) != (new.task, new.outputs):
             return "the targets are of another kind"
+        if _meaning(config.loss) != _meaning(before.config.loss):
+            return "its outputs stand for something else"
         if old.class_names != new.class_names:
             return "the classes are others"
         names = description.target_names, before.target_names
@@ -246,6 +248,11 @@ def _inherited(metadata: ModelMetadata, preparation: Any, head: Any) -> Inherite
     description = {name: getattr(metadata, name) for name in DataDescription.__dataclass_fields__}
     settings = metadata.config.data.model_dump(mode="json")
     return Inherited(DataDescription(**description), settings, preparation, head)
+
+
+def _meaning(loss: Any) -> tuple[Any, ...]:
+    """Return what outputs of a network with this loss stand for."""
+    return loss.activation, loss.per_target
 
 
 def _layer(tensor: str) -> str:

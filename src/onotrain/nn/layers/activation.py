@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.known_names import ACTIVATIONS, ActivationName
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, Saved, Shape
+from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, Saved
+from onotrain.nn.shapes import Shape
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Elementwise(Layer):
     """
 
     reads_again = frozenset()
+    needs_axes = None
 
     activation = Function()
     dropout = 0.0
@@ -75,8 +78,8 @@ class Elementwise(Layer):
 
 
 def flat(array: Any) -> Any:
-    """Return the values of each sample in one row, ``(r, n)``."""
-    return array.reshape(len(array), -1) if array.ndim != 2 else array  # noqa: PLR2004 - the number of axes of a matrix
+    """Return the values of each sample in one row, ``(r, n)``; the last axis varies fastest."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 class Activation(Elementwise):

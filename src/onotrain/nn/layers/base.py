@@ -1,7 +1,8 @@
 """What a layer declares, and what it records its computation with.
 
 Dimensions: ``r`` rows of the batch on this rank.  The shape of a sample has no ``r``: a layer that reads samples of
-shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.
+shape ``s`` gets arrays ``(r, *s)``, C-contiguous and of the model's dtype.  A sample is ``(features,)``,
+``(length, channels)`` or ``(height, width, channels)``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from onotrain._kernels.recording import PythonCall
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
+from onotrain.nn.shapes import Shape, as_written
 
-Shape = tuple[int, ...]
 #: Parameters as `onotrain._kernels.Kernels.pack_weight` lays them out, by number of the layer and name.
 Packed = MutableMapping[tuple[int, str], np.ndarray]
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -31,21 +32,13 @@ MOST_RANKS = 64
 
 
 class ShapeError(UsageError):
-    """A layer that cannot read samples of the shape that it gets.
-
-    Parameters
-    ----------
-    key
-        The option that is wrong; None: the layer itself.
-    message
-        What is wrong, got and expected.
-    hint
-        What the user can do about it.
-    """
+    """A layer cannot read samples of the shape that it is given; `key` is the option that is wrong, None: the layer."""
 
     def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.key = key
+        #: Keys and indices of the configuration down to what is wrong; set by the network.
+        self.path: tuple[str | int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,7 +193,8 @@ class Recorder:
 class OperatorGraph(Protocol):
     """Where a layer writes what it computes after training, in operators of ONNX.
 
-    Methods take the names of values and return that of the next.
+    Methods take the names of values and return that of the next.  Values have the shapes that arrays have, channels
+    last: `channels_first` is for operators that want them otherwise.
     """
 
     def node(self, operator: str, inputs: Sequence[str], **options: Any) -> str:
@@ -211,13 +205,23 @@ class OperatorGraph(Protocol):
         """Add one of the layer's parameters."""
         ...
 
-    def constant(self, values: Any, dtype: DTypeLike | None = None) -> str:
-        """Add one or several numbers; None: of the model's dtype."""
+    def constant(self, value: float) -> str:
+        """Add a number of the model's dtype."""
         ...
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add one of `onotrain.known_names.ACTIVATIONS`."""
         ...
+
+    def reshape(self, value: str, shape: Shape) -> str:
+        """View samples in another shape; the axis of the samples stays as it is."""
+        ...
+
+
+def channels_first(graph: OperatorGraph, image: str, operator: str, *others: str, **options: Any) -> str:
+    """Add an operator that reads and writes images with the channels first.  Runtimes join transpositions that meet."""
+    image = graph.node("Transpose", [image], perm=[0, 3, 1, 2])
+    return graph.node("Transpose", [graph.node(operator, [image, *others], **options)], perm=[0, 2, 3, 1])
 
 
 class Builder(Protocol):
@@ -232,8 +236,13 @@ class Builder(Protocol):
         """Add a layer that reads these tensors, and return the number of its output."""
         ...
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
+    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+        """Add a layer of the configuration behind tensor `x`, and return the number of its output.
+
+        `place` are the keys and indices that lead to the layer from the options of the one that is being built, such
+        as ``"layers", 1``; nothing for a layer that is not in the configuration: what is wrong with it is wrong with
+        the one that is being built.
+        """
         ...
 
     def fork(self, x: int) -> None:
@@ -255,12 +264,20 @@ class Layer(ABC):
         Of a sample that it reads.
     defaults
         The ``model`` section of the configuration.
+
+    Raises
+    ------
+    ShapeError
+        It cannot read samples of this shape.
     """
 
     #: Class of its options.
     Options: ClassVar[type[LayerOptions]]
     #: Which of ``x`` and ``y`` the backward pass reads: their memory is not used again before.
     reads_again: ClassVar[frozenset[str]] = frozenset(("x", "y"))
+    #: Whether it reads more than a sample's values one after the other; None: each value is by itself, and what is
+    #: behind it decides.  Where a network begins without a need of axes, samples are as they lie in the data.
+    needs_axes: ClassVar[bool | None] = True
     #: Fewest samples of a batch that it can be trained on, where its parameters are.
     fewest_samples: int = 1
 
@@ -323,7 +340,8 @@ class Layer(ABC):
 
     def describe(self) -> Description:
         """Return what is said of the layer."""
-        facts = {**self.options.model_dump(mode="json"), "inputs": list(self.shape), "outputs": list(self.out)}
+        facts = {**self.options.model_dump(mode="json"), "inputs": list(as_written(self.shape))}
+        facts["outputs"] = list(as_written(self.out))
         name = {"name": self.name} if self.name else {}
         return Description(self.name or self.kind, ({"kind": self.kind, **name, **facts},))
 

@@ -7,13 +7,17 @@ from typing import Any
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
-from onotrain.nn.layers.activation import Activation, Function
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape
-from onotrain.nn.layers.dropout import Dropout
+from onotrain.config import layers_images
+from onotrain.nn.layers.activated import Activated
+from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Parameter, Product, Recorder, Saved
+from onotrain.nn.layers.flatten import Flatten
+from onotrain.nn.shapes import Shape
 
 
-class Dense(Layer):
+class Dense(Activated):
     """``y = dropout(activation(x W^T + b))`` in one pass, with ``x (r, i)``, ``W (o, i)`` and ``b (o,)``.
+
+    Samples of several axes are flattened first.
 
     The forward pass leaves in ``slope`` the derivative of the output by ``z = x W^T + b``, dropout included; the
     backward pass therefore needs neither z, nor the mask, nor the name of the activation.
@@ -21,6 +25,7 @@ class Dense(Layer):
 
     Options = config.Dense
     reads_again = frozenset(("x",))
+    needs_axes = False
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
@@ -30,20 +35,11 @@ class Dense(Layer):
         if options.bias:
             self.parameters["bias"] = Parameter(self.out, fans, defaults.bias_initializer, decays=False)
         self.saved = {"slope": Saved(self.out)}
-        self.activation = Function(options.activation, options.negative_slope)
-        self.dropout = 0.0
 
-    def absorb(self, following: Layer) -> bool:
-        """Take an activation or a dropout into this layer's pass, if the order of operations allows it."""
-        if self.dropout or not isinstance(following, Activation | Dropout):
-            return False
-        if isinstance(following, Dropout):
-            self.dropout = following.dropout
-        elif self.activation.name == "identity":
-            self.activation = following.activation
-        else:
-            return False
-        return True
+    @classmethod
+    def build(cls, network: Builder, options: Any, x: int) -> int:
+        """Add it behind tensor `x`, whose samples are flattened."""
+        return super().build(network, options, Flatten.build(network, layers_images.Flatten(), x))
 
     def forward(self, r: Recorder) -> None:
         """``y`` and ``slope = dy/dz``."""

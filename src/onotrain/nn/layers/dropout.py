@@ -6,7 +6,7 @@ from typing import Any
 
 from onotrain.config import layers as config
 from onotrain.nn.layers.activation import Elementwise
-from onotrain.nn.layers.base import Shape
+from onotrain.nn.shapes import Shape
 
 
 class Dropout(Elementwise):

@@ -9,7 +9,8 @@ import numpy as np
 
 from onotrain.config import layers_norm as config
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Recorder, Saved, Shape, ShapeError
+from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Recorder, Saved, ShapeError
+from onotrain.nn.shapes import Shape
 
 
 class GroupNorm(Layer):
@@ -82,14 +83,13 @@ class GroupNorm(Layer):
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Add mean and variance over positions and channels of a group, which get axes of their own for it."""
         size = self.channels // self.groups
-        apart = graph.node("Reshape", [*inputs, graph.constant([0, -1, self.positions, self.groups, size], np.int64)])
+        apart = graph.reshape(inputs[0], (-1, self.positions, self.groups, size))
         mean = graph.node("ReduceMean", [apart], axes=[2, 4])
         centred = graph.node("Sub", [apart, mean])
         variance = graph.node("ReduceMean", [graph.node("Mul", [centred, centred])], axes=[2, 4])
         std = graph.node("Sqrt", [graph.node("Add", [variance, graph.constant(self.options.epsilon)])])
         normal = graph.node("Div", [centred, std])
-        value = graph.node("Reshape", [normal, graph.constant([0, *self.shape], np.int64)])
-        return export_affine(graph, self, value)
+        return export_affine(graph, self, graph.reshape(normal, self.shape))
 
 
 def by_channel(array: Any) -> Any:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from onotrain.config import layers_norm as config
-from onotrain.nn.layers.base import Shape
 from onotrain.nn.layers.group_norm import GroupNorm
+from onotrain.nn.shapes import Shape
 
 
 class LayerNorm(GroupNorm):

@@ -1,0 +1,173 @@
+/* Where the numbers of a convolution lie: tables of offsets that its products (conv_tiles.h) go by.
+ *
+ * Arrays are channels-last, so that the channels of a pixel, and the filters of an output position, lie side by side.  A
+ * sum over a window of the image is then a sum over a list of offsets from where the window begins, the same list for
+ * every position: products of matrices are computed without writing out the matrix of all windows.
+ *
+ * Padding is made by copying: some samples at a time are laid into borders of zeros.
+ */
+
+#ifndef ONOTRAIN_CONV
+#define ONOTRAIN_CONV
+#include <stddef.h>
+#include <string.h>
+#include "vectors.h"
+
+/* Samples that are gone through together: what they read and write takes a share of the second-level cache, or, where
+ * they are small, weights are used so often each time they are fetched. */
+#define TOGETHER_BYTES (128 << 10)
+#define TOGETHER_POSITIONS 384
+/* Positions are gone through in an order in which so many neighbours lie far apart. */
+#define SEGMENTS 16
+/* Vectors behind an array that a tile may load in excess. */
+#define EXCESS_BYTES (4 * VECTOR_BYTES)
+
+/* An image (h, w, c) in a border: its pixels are `step` apart in (rows, columns, copies * c), from `top` and `left` on. */
+typedef struct {
+    ptrdiff_t h, w, c, copies, rows, columns, top, left, step_y, step_x;
+} frame;
+
+typedef struct {
+    /* Given. */
+    ptrdiff_t r, h, w, c, o, groups, kh, kw, ho, wo, stride_y, stride_x, top, left, dilation_y, dilation_x;
+    /* Every filter reads one channel: vectors go along the channels, each copied for its filters. */
+    int depthwise;
+    /* Products: so many of inputs and outputs of their own, over that many taps of an input each. */
+    ptrdiff_t products, inputs, outputs, taps;
+    ptrdiff_t positions, together;
+    frame x;        /* the image with its padding; */
+    frame dz;       /* of depthwise convolutions, the gradient by the output as dx reads it; */
+    frame dx;       /* and dx with its copies of channels. */
+    int copied;     /* whether x is read in its frame, not where it lies */
+    ptrdiff_t runs; /* parts of a window that are contiguous, */
+    ptrdiff_t run;  /* and the numbers in each */
+    /* Offsets in elements, for `together` samples: */
+    ptrdiff_t *window;      /* of a position, where its window begins in the frame of x, */
+    ptrdiff_t *position;    /* and where it lies in the output; */
+    ptrdiff_t *tap;         /* of a number of a window, from its beginning, the channel running fastest; */
+    ptrdiff_t *sum;         /* of the same, its row of the sums that become dw. */
+    ptrdiff_t *dz_row, *dx_row; /* Of a product that makes dx: rows it reads, and rows it adds to or writes, */
+    ptrdiff_t *dz_term;         /* and the terms of a sum; */
+    ptrdiff_t *run_begin;       /* of a run, where it begins in a window. */
+    /* Numbers. */
+    void *panels;       /* the weights, as the tiles of the forward pass read them, or of the backward pass */
+    void *bias;         /* of each product, in whole vectors */
+    void *x_frame, *dz_frame, *dx_frame;
+    void *sums;         /* (taps, outputs in whole vectors) of each product */
+    void *columns;      /* sums of columns of dz */
+} conv;
+
+enum { CONV_FORWARD, CONV_BACKWARD };
+
+static inline ptrdiff_t frame_size(const frame *f) { return f->rows * f->columns * f->copies * f->c; }
+
+static inline ptrdiff_t at_least(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+/* Whole vectors of n numbers. */
+static inline ptrdiff_t in_vectors(ptrdiff_t n, size_t itemsize) {
+    const ptrdiff_t lanes = VECTOR_BYTES / itemsize;
+    return (n + lanes - 1) / lanes * lanes;
+}
+
+/* What follows from what is given. */
+static inline void conv_describe(conv *s, size_t itemsize) {
+    const ptrdiff_t reach_y = (s->kh - 1) * s->dilation_y, reach_x = (s->kw - 1) * s->dilation_x;
+    s->depthwise = s->groups == s->c && s->groups > 1;
+    s->products = s->depthwise ? 1 : s->groups;
+    s->inputs = s->depthwise ? 1 : s->c / s->groups;
+    s->outputs = s->o / s->products;
+    s->taps = s->kh * s->kw * s->inputs;
+    s->positions = s->ho * s->wo;
+    s->x = (frame) {
+        s->h, s->w, s->c, s->depthwise ? s->o / s->c : 1, at_least(s->top + s->h, (s->ho - 1) * s->stride_y + reach_y + 1),
+        at_least(s->left + s->w, (s->wo - 1) * s->stride_x + reach_x + 1), s->top, s->left, 1, 1,
+    };
+    s->copied = s->depthwise || s->x.rows > s->h || s->x.columns > s->w;
+    const int whole = s->products == 1 && s->dilation_x == 1 && !s->depthwise;
+    s->runs = whole ? s->kh : s->kh * s->kw;
+    s->run = whole ? s->kw * s->inputs : s->inputs;
+    /* dx of a depthwise convolution is one of dz, its positions a stride apart, with the kernel turned around. */
+    const ptrdiff_t top = at_least(reach_y - s->top, 0), left = at_least(reach_x - s->left, 0);
+    s->dz = (frame) {
+        s->ho, s->wo, s->o, 1, at_least(s->h + s->top + top, (s->ho - 1) * s->stride_y + top + 1),
+        at_least(s->w + s->left + left, (s->wo - 1) * s->stride_x + left + 1), top, left, s->stride_y, s->stride_x,
+    };
+    s->dx = s->depthwise ? (frame) {s->h, s->w, s->c, s->o / s->c, s->h, s->w, 0, 0, 1, 1} : s->x;
+    const ptrdiff_t nbytes = (frame_size(&s->x) + 2 * s->positions * s->o) * itemsize;
+    s->together = at_least((TOGETHER_POSITIONS + s->positions - 1) / s->positions, TOGETHER_BYTES / nbytes);
+    if (s->together > s->r) s->together = at_least(s->r, 1);
+}
+
+/* Takes `bytes` from the memory from *end on, in whole cache lines; NULL only counts. */
+static inline void *conv_take(char *memory, size_t *end, ptrdiff_t numbers, size_t itemsize) {
+    void *taken = memory ? memory + *end : NULL;
+    *end += (numbers * itemsize + 63) / 64 * 64;
+    return taken;
+}
+
+/* Offsets of the pixels (i, j) of n images, so many numbers after another. */
+static inline void conv_fill(ptrdiff_t *table, ptrdiff_t n, ptrdiff_t next, ptrdiff_t height, ptrdiff_t next_i,
+                             ptrdiff_t width, ptrdiff_t next_j, ptrdiff_t channels) {
+    for (ptrdiff_t s = 0; s < n; s++)
+        for (ptrdiff_t i = 0; i < height; i++)
+            for (ptrdiff_t j = 0; j < width; j++)
+                for (ptrdiff_t c = 0; c < channels; c++) *table++ = s * next + i * next_i + j * next_j + c;
+}
+
+/* Takes memory for a pass (first without any, to learn how much), and fills the tables; returns the bytes. */
+static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memory) {
+    size_t end = 0;
+    const size_t offset = sizeof(ptrdiff_t);
+    const ptrdiff_t rows = s->together * s->positions, pixels = s->together * s->h * s->w, excess = EXCESS_BYTES / itemsize;
+    const ptrdiff_t filled = in_vectors(s->outputs, itemsize), pixel = s->x.copies * s->x.c, line = s->x.columns * pixel;
+    s->window = conv_take(memory, &end, rows, offset);
+    s->position = conv_take(memory, &end, rows, offset);
+    s->tap = conv_take(memory, &end, s->taps, offset);
+    s->x_frame = s->copied ? conv_take(memory, &end, s->together * frame_size(&s->x) + excess, itemsize) : NULL;
+    if (memory) {
+        conv_fill(s->window, s->together, frame_size(&s->x), s->ho, s->stride_y * line, s->wo, s->stride_x * pixel, 1);
+        conv_fill(s->position, rows, s->o, 1, 0, 1, 0, 1);
+        conv_fill(s->tap, 1, 0, s->kh, s->dilation_y * line, s->kw, s->dilation_x * pixel, s->inputs);
+    }
+    if (pass == CONV_FORWARD) {
+        s->panels = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+        s->bias = conv_take(memory, &end, s->products * filled, itemsize);
+        return end;
+    }
+    const ptrdiff_t dx_rows = s->depthwise ? pixels : rows, dz_terms = s->depthwise ? s->taps : s->outputs;
+    s->sum = conv_take(memory, &end, s->taps, offset);
+    s->dz_row = conv_take(memory, &end, dx_rows, offset);
+    s->dx_row = conv_take(memory, &end, dx_rows, offset);
+    s->dz_term = conv_take(memory, &end, dz_terms, offset);
+    s->run_begin = conv_take(memory, &end, s->runs, offset);
+    s->panels = conv_take(memory, &end, s->depthwise ? s->taps * filled : s->products * s->runs * s->outputs * in_vectors(s->run, itemsize), itemsize);
+    s->dx_frame = conv_take(memory, &end, s->together * frame_size(&s->dx) + excess, itemsize);
+    s->dz_frame = s->depthwise ? conv_take(memory, &end, s->together * frame_size(&s->dz) + excess, itemsize) : NULL;
+    s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+    s->columns = conv_take(memory, &end, SEGMENTS * s->o, itemsize);
+    if (!memory) return end;
+    conv_fill(s->sum, s->taps, filled, 1, 0, 1, 0, 1);
+    if (s->depthwise) {
+        const ptrdiff_t step = s->dz.columns * s->o;
+        const ptrdiff_t begin = (s->top + s->dz.top - (s->kh - 1) * s->dilation_y) * step
+                              + (s->left + s->dz.left - (s->kw - 1) * s->dilation_x) * s->o;
+        conv_fill(s->dz_row, s->together, frame_size(&s->dz), s->h, step, s->w, s->o, 1);
+        for (ptrdiff_t n = 0; n < pixels; n++) s->dz_row[n] += begin;
+        conv_fill(s->dx_row, pixels, s->o, 1, 0, 1, 0, 1);
+        conv_fill(s->dz_term, 1, 0, s->kh, s->dilation_y * step, s->kw, s->dilation_x * s->o, 1);
+        return end;
+    }
+    /* Windows of neighbours overlap, and would wait for each other to be added to. */
+    const ptrdiff_t each = (s->positions + SEGMENTS - 1) / SEGMENTS;
+    ptrdiff_t n = 0;
+    for (ptrdiff_t t = 0; t < s->together; t++)
+        for (ptrdiff_t j = 0; j < each; j++)
+            for (ptrdiff_t i = j; i < s->positions; i += each, n++) {
+                s->dz_row[n] = s->position[t * s->positions + i];
+                s->dx_row[n] = s->window[t * s->positions + i];
+            }
+    conv_fill(s->dz_term, 1, 0, 1, 0, 1, 0, s->outputs);
+    for (ptrdiff_t u = 0; u < s->runs; u++) s->run_begin[u] = s->tap[u * s->run];
+    return end;
+}
+#endif
