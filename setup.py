@@ -46,7 +46,8 @@ BF16 = {"x86_64_v4_bf16": [*V4, "-mavx512bf16"]} if "x86_64_v4" in LEVELS else {
 EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
 
 LEVELLED = (
-    "dense", "conv", "elementwise", "softmax", "losses", "distributions", "update", "order", "gather", "codecs",
+    "dense", "conv", "elementwise", "group_norm", "batch_norm", "batch_norm_backward",
+    "softmax", "losses", "distributions", "update", "order", "gather", "codecs",
     "pool", "samples",
 )  # fmt: skip
 WITH_PRODUCTS = ("dense", "update")

@@ -112,7 +112,7 @@ class Centre(Norm):
         y[:] = x
 
     def _centre(self, x, gain, sums, samples, normal, y):
-        normal[:] = x - sums.sum(axis=0) / samples
+        normal[:] = x - sums / samples
         np.multiply(normal, gain, out=y)
 
     def backward(self, r):
@@ -126,7 +126,7 @@ class Centre(Norm):
 
     def _backwards(self, gain, normal, dy, sums, samples, accumulate, dx, dgain):
         if dx is not None:
-            dx[:] = dy * gain - sums.sum(axis=0) / samples
+            dx[:] = dy * gain - sums / samples
         normal *= dy
         if dgain is not None:
             dgain[:] = normal.sum(axis=0) + (dgain if accumulate else 0.0)

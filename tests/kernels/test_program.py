@@ -56,7 +56,26 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
         name: [x[:, :6].copy(), slope[:, :3].copy(), rows, outputs[:3], own, WEIGHT, made(ROWS, 6), np.zeros(2)]
         for name, own in {"gaussian_nll": -7.0, "pinball": np.array([0.2, 0.7], dtype)}.items()
     }
+    two, of_batch = normal(rng, np.dtype(float), 2 * INPUTS) ** 2 + 1, normal(rng, np.dtype(float), ROWS, 2 * INPUTS)
+    dx, positive = normal(rng, dtype, ROWS, INPUTS), normal(rng, dtype, INPUTS) ** 2
+
+    def double(*shape: int) -> np.ndarray:
+        return unset(np.dtype(float), *shape)
+
     return {
+        "sum_rows": [x, False, made(INPUTS)],
+        "group_norm_forward": [x, 1, 1, 0.1, bias_of, bias_of, double(ROWS, 2), made(ROWS, INPUTS)],
+        "group_norm_backward": [
+            x, 1, 1, of_batch[:, :2].copy(), bias_of, dx, made(ROWS, INPUTS), made(ROWS, INPUTS), made(ROWS, INPUTS)
+        ],
+        "batch_norm_sums": [x, double(ROWS, 2 * INPUTS)],
+        "batch_norm_forward": [x, two, 5.0, 0.1, bias_of, bias_of, made(ROWS, INPUTS)],
+        "batch_norm_predict": [x, bias_of, positive, 0.1, bias_of, bias_of, made(ROWS, INPUTS)],
+        "batch_norm_backward_sums": [
+            x, two, 5.0, 0.1, dx, double(ROWS, 2 * INPUTS), made(ROWS, INPUTS), made(ROWS, INPUTS)
+        ],
+        "batch_norm_backward": [x, two, two, 5.0, 0.1, bias_of, dx, made(ROWS, INPUTS)],
+        "batch_norm_running": [bias_of, positive, two, 5.0, 0.1, made(ROWS, INPUTS), made(ROWS, INPUTS)],
         "dense_forward": [x, weight, bias, gelu, 0.0, *drawn, made(ROWS, OUTPUTS), made(ROWS, OUTPUTS)],
         "dense_backward": [
             x, weight, slope, False, False, dy, made(ROWS, INPUTS), made(OUTPUTS, INPUTS), made(OUTPUTS)

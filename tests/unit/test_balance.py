@@ -68,6 +68,19 @@ def test_a_rank_has_memory_for_whatever_it_may_get(speeds: list[float], full: in
         assert max(len(slices.local(Batch(0, count))) for count in (full, short)) <= slices.capacity(full) <= full
 
 
+@given(st.integers(1, 9), st.integers(1, 300), st.booleans(), st.data())
+def test_slices_without_a_balance_have_room(ranks: int, full: int, in_blocks: bool, data: st.DataObject) -> None:
+    """Of whole blocks, too, which are smaller in a short batch; they make up the batch."""
+    slices = [
+        LocalSlices(SimpleNamespace(rank=rank, size=ranks), None, Clock(), in_blocks=in_blocks)  # type: ignore[arg-type]
+        for rank in range(ranks)
+    ]
+    for count in (full, data.draw(st.integers(1, full))):
+        parts = [each.local(Batch(0, count)) for each in slices]
+        assert [part.begin for part in parts] == [0, *(part.end for part in parts[:-1])] and parts[-1].end == count
+        assert max(map(len, parts)) <= slices[0].capacity(full) <= full
+
+
 class Ranks:
     """The ranks of a job, in one process: what they tell each other is known beforehand."""
 

@@ -55,6 +55,20 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
         {"random_flip": {"vertical": True}},
         {"avg_pool2d": 2},
     ],
+    "layer_norm": [
+        {"layer_norm": {}},
+        {"dense": {"units": 7, "activation": "tanh"}},
+        {"layer_norm": {"affine": False}},
+    ],
+    "normalised images": [
+        {"dense": 48},
+        {"reshape": [6, 4, 2]},
+        {"group_norm": 3},
+        {"activation": "tanh"},
+        {"layer_norm": {}},
+        "flatten",
+    ],
+    "group_norm": [{"dense": 8}, {"group_norm": 2}, {"activation": "silu"}],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
 }
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {

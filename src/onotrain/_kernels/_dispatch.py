@@ -22,14 +22,17 @@ VARIABLE = "ONOTRAIN_KERNELS"
 #: Modules of compiled kernels, and whether each CPU level has a build of its own.
 _MODULES = {
     "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "conv": True,
-    "elementwise": True, "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
+    "elementwise": True, "group_norm": True, "batch_norm": True, "batch_norm_backward": True,
+    "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
     "pool": True, "samples": True,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")
 _BF16 = {"x86_64_v4": "x86_64_v4_bf16"}
 #: Kernels that are not chosen by the dtype alone.
-_UNIFORM = ("gather", "take", "shuffle_positions", "batch_order", "publish", "publish_sum", "total", "clip")
+_UNIFORM = (
+    "gather", "take", "shuffle_positions", "batch_order", "publish", "publish_sum", "total", "clip", "sum_rows",
+)  # fmt: skip
 _C_NAMES = {"float32": "float", "float64": "double"}
 _STORAGE = {"uint8": "uint8_t", "float32": "float", "float64": "double"}
 

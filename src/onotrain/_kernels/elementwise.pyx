@@ -1,4 +1,4 @@
-"""Activations and dropout in front of which no dense layer stands.
+"""Activations and dropout in front of which no dense layer stands, and sums of rows.
 
 Dimensions: r rows of the batch on this rank, i inputs.
 """
@@ -9,9 +9,12 @@ from libc.string cimport memcpy
 
 from onotrain._kernels.activated_rows cimport activate_rows, predict_rows
 from onotrain._kernels.activations cimport check_activation
-from onotrain._kernels.arrays cimport expect_shape, in_2d, out_2d
+from onotrain._kernels.arrays cimport expect, expect_shape, in_2d, out_1d, out_2d
 from onotrain._kernels.philox cimport Draw, at, make_draw
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
+
+cdef enum:
+    SUMS = 256      # of columns that are added up at the same time
 
 
 cdef struct Forward:
@@ -130,3 +133,45 @@ def elementwise_predict(
         return recorded(<Kernel> run_elementwise_predict[floating], in_2d(x), &a, sizeof(a), (x, y), "")
     with nogil:
         run_elementwise_predict(in_2d(x), &a, &now)
+
+
+cdef struct Sum:
+    Py_ssize_t r
+    Py_ssize_t i
+    bint accumulate
+    void* out
+
+
+cdef int run_sum_rows(const floating* x, const Sum* a, const Moment* now) noexcept nogil:
+    cdef double[SUMS] sums
+    cdef floating* out = <floating*> a.out
+    cdef Py_ssize_t first, n, row, c
+    first = 0
+    while first < a.i:
+        n = min(<Py_ssize_t> SUMS, a.i - first)
+        for c in range(n):
+            sums[c] = out[first + c] if a.accumulate else 0
+        for row in range(a.r):
+            for c in range(n):
+                sums[c] += x[row * a.i + first + c]
+        for c in range(n):
+            out[first + c] = <floating> sums[c]
+        first += SUMS
+    return 0
+
+
+def sum_rows(
+    const floating[:, ::1] x not None,          # IN  (r, i)
+    bint accumulate,
+    floating[::1] out not None,                 # OUT (i,)
+    bint record=False,
+):
+    """``out = sum of the rows of x``, or added to what is there."""
+    cdef Py_ssize_t r = x.shape[0], i = x.shape[1]
+    cdef Moment now = at_step(0)
+    cdef Sum a = Sum(r, i, accumulate, out_1d(out))
+    expect("length of out", out.shape[0], i)
+    if record:
+        return recorded(<Kernel> run_sum_rows[floating], in_2d(x), &a, sizeof(a), (x, out), "")
+    with nogil:
+        run_sum_rows(in_2d(x), &a, &now)

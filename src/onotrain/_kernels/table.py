@@ -15,6 +15,7 @@ from onotrain._kernels import (
     reference_conv,
     reference_distributions,
     reference_losses,
+    reference_norm,
     reference_pool,
     reference_samples,
     reference_statistics,
@@ -66,6 +67,15 @@ class Kernels:
     elementwise_forward = staticmethod(reference.elementwise_forward)
     elementwise_backward = staticmethod(reference.elementwise_backward)
     elementwise_predict = staticmethod(reference.elementwise_predict)
+    sum_rows = staticmethod(reference_norm.sum_rows)
+    group_norm_forward = staticmethod(reference_norm.group_norm_forward)
+    group_norm_backward = staticmethod(reference_norm.group_norm_backward)
+    batch_norm_sums = staticmethod(reference_norm.batch_norm_sums)
+    batch_norm_forward = staticmethod(reference_norm.batch_norm_forward)
+    batch_norm_predict = staticmethod(reference_norm.batch_norm_predict)
+    batch_norm_backward_sums = staticmethod(reference_norm.batch_norm_backward_sums)
+    batch_norm_backward = staticmethod(reference_norm.batch_norm_backward)
+    batch_norm_running = staticmethod(reference_norm.batch_norm_running)
     max_pool = staticmethod(reference_pool.max_pool)
     max_pool_backward = staticmethod(reference_pool.max_pool_backward)
     avg_pool = staticmethod(reference_pool.avg_pool)

@@ -23,6 +23,7 @@ from onotrain.config.layers_images import (
     RandomShift,
     Reshape,
 )
+from onotrain.config.layers_norm import BatchNorm, GroupNorm, LayerNorm
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
 from onotrain.known_names import ActivationName
@@ -188,12 +189,19 @@ LAYER_KINDS: dict[str, type[LayerOptions]] = {
     options.kind: options
     for options in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
-        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm,
+        BatchNorm,
     )
 }  # fmt: skip
 
 #: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
 PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
+
+
+def options_of(kind: str) -> type[LayerOptions]:
+    """Return the class of options of a kind of layer, which may be of another package."""
+    found: type[LayerOptions] = LAYER_KINDS.get(kind) or PLUGINS.load(kind).Options
+    return found
 
 
 class LayerSpec(Section):

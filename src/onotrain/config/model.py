@@ -86,6 +86,12 @@ class Model(_Beginning):  # type: ignore[misc]
             return self.trainable_layers[:-1]
         return (self.freeze,) if isinstance(self.freeze, str) else self.freeze
 
+    @property
+    def trained_kinds(self) -> tuple[str, ...]:
+        """Kinds of the layers whose parameters are trained."""
+        trained = (name for name in self.trainable_layers if name not in self.frozen_layers)
+        return tuple(dict.fromkeys(name.rpartition("_")[0] for name in trained))
+
     def problems(self) -> Iterator[Problem]:
         """Yield a last layer that is not dense, and layers to freeze that are not there or all there are."""
         last = self.layers[-1].kind

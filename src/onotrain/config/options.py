@@ -98,6 +98,8 @@ class LayerOptions(Section):
     short_key: ClassVar[str] = ""
     #: Whether it has parameters: its tensors, and what freezes them, are called by its kind and number.
     has_parameters: ClassVar[bool] = False
+    #: Whether it is trained on statistics of the whole batch, which micro-batches do not have.
+    needs_whole_batch: ClassVar[bool] = False
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from onotrain.config import loading, metrics
 from onotrain.config.base import Problem
 from onotrain.config.communication import Communication
 from onotrain.config.data import Data
+from onotrain.config.layers import options_of
 from onotrain.config.loss import Loss
 from onotrain.config.model import Model
 from onotrain.config.optimizer import Optimizer
@@ -225,6 +226,16 @@ def _check_balance(training: Training, strategy: Any) -> Iterator[Problem]:
         )
 
 
+def _check_micro_batches(model: Model, training: Training) -> Iterator[Problem]:
+    for kind in model.trained_kinds if training.gradient_accumulation > 1 else ():
+        if options_of(kind).needs_whole_batch:
+            yield Problem(
+                ("training", "gradient_accumulation"),
+                f"must be 1 with {kind}, which is trained on statistics of the whole batch "
+                f"{got(training.gradient_accumulation)}; group_norm and layer_norm need none",
+            )
+
+
 def _check_codec(strategy: Any, communication: Communication) -> Iterator[Problem]:
     codec = communication.codec.name
     if codec != "none" and not strategy.codes_messages:
@@ -261,6 +272,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("model", "loss", "training"), _check_metrics),
     (("data", "model", "loss", "schedule", "training"), _check_monitored),
     (("training", "strategy"), _check_balance),
+    (("model", "training"), _check_micro_batches),
     (("strategy", "communication"), _check_codec),
     (("data", "model", "loss", "training", "strategy"), _check_partition),
 )

@@ -77,6 +77,10 @@ class _LayerGraph:
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
+    def constant(self, value: float) -> str:
+        """Add a number of the network's dtype."""
+        return self._graph.constant(value, self._dtype)
+
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
         """View samples in another shape."""
         return self._graph.reshape(value, shape)

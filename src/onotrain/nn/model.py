@@ -102,6 +102,12 @@ class Model:
             raise config.error(Problem(error.path, error.message), error.hint) from None
 
     @property
+    def fewest_samples(self) -> int:
+        """Samples that a batch must have to train on."""
+        trained = zip(self.layers, self.plan.trained, strict=True)
+        return max((layer.fewest_samples for layer, is_trained in trained if is_trained), default=1)
+
+    @property
     def widths(self) -> str:
         """What a sample and the outputs of layers with parameters look like, in words: ``1x28x28-64-10``."""
         outputs = [as_written(layer.out) for layer in self.layers if layer.parameters]
@@ -210,7 +216,8 @@ class Model:
                 self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
                 self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved}, gradients,
                 tuple(None if name is None else arrays[name] for name in dinputs), arrays.get(gradient(output)), seed,
-                first, samples, sums[number], accumulate, self._shared,
+                first, samples, sums[number], accumulate,
+                self.plan.trained[number], self._shared,
             )  # fmt: skip
 
         for number, layer in enumerate(self.layers):

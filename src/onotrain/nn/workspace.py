@@ -97,10 +97,11 @@ class Workspace:
     def batch_sums(self, number: int, name: str, begin: int, end: int, samples: int) -> BatchSums:
         """Return sums of a layer over a batch of `samples`, of which a pass computes rows `begin` to `end`."""
         mine = self.rows(begin, end)[batch_sums(number, name)]
+        total = np.empty(mine.shape[1])
         if self._all_reduce is None:
-            return BatchSums(mine, mine, ())
+            return BatchSums(mine, mine, total, ())
         everyone = np.empty((1, mine.shape[1]))
-        return BatchSums(mine, everyone, (PythonCall(_sum_over_ranks, mine, everyone, self._all_reduce),))
+        return BatchSums(mine, everyone, total, (PythonCall(_sum_over_ranks, mine, everyone, self._all_reduce),))
 
     def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of.
@@ -155,7 +156,7 @@ class SharedWorkspace(Workspace):
     def batch_sums(self, number: int, name: str, begin: int, end: int, samples: int) -> BatchSums:
         """Return sums of a layer over a batch of `samples`, of which a pass computes rows `begin` to `end`."""
         everyone = self._shared[batch_sums(number, name)][:samples]
-        return BatchSums(everyone[begin:end], everyone, (self._barrier(),))
+        return BatchSums(everyone[begin:end], everyone, np.empty(everyone.shape[1]), (self._barrier(),))
 
     def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of: whole ones."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.data.batches import Batch
-from onotrain.nn.blocks import block_rows
+from onotrain.nn.blocks import BLOCKS, block_rows, blocks
 from onotrain.parallel.world import World
 from onotrain.strategies.telemetry import Clock
 
@@ -190,8 +190,11 @@ class LocalSlices:
             return 0
         others = self._ranks - 1
         if self._balance is None:
-            step = block_rows(samples) if self._in_blocks else 1
-            return min(samples, -(-samples // step // -self._ranks) * -step)
+            if not self._in_blocks:
+                return -(-samples // self._ranks)
+            # A batch that is a little shorter may have smaller blocks, and so more of them.
+            sizes = (min(samples, step * BLOCKS) for step in range(1, block_rows(samples) + 1))
+            return max(min(size, -(-blocks(size) // self._ranks) * block_rows(size)) for size in sizes)
         return max(samples - others, min(samples, others))  # the others have one each, if there are as many
 
     def averaged(self, samples: int) -> int:

@@ -10,6 +10,7 @@ from onotrain._kernels.recording import Program
 from onotrain.config import Config
 from onotrain.data.batches import Batch
 from onotrain.data.feed import Feed
+from onotrain.errors import DataError
 from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.nn.workspace import private_bytes
@@ -18,6 +19,7 @@ from onotrain.parallel.world import World
 from onotrain.seeds import key
 from onotrain.strategies import BatchShape, StepStatistics, Strategy
 from onotrain.strategies.injection import Injection
+from onotrain.text import count
 
 #: Slices whose micro-batches are remembered: of a whole batch, of the last one of an epoch, and a few that a load
 #: balance has left behind.
@@ -70,12 +72,15 @@ class LocalGradient:
 
         Raises
         ------
+        DataError
+            A batch has too few samples for statistics over them.
         ResourceError
             The activations do not fit in the memory of a node.
         """
         model, strategy, node_size = self._model, self._strategy, self._world.node.size
         rows = -(-strategy.batches.capacity(self._batch_size) // self._count)
         with agreed(self._world.comm):
+            self._check_batches()
             check_memory(
                 private_bytes(model.plan, rows) * node_size,
                 f"activations of {rows} samples on each of {node_size} ranks",
@@ -86,6 +91,19 @@ class LocalGradient:
         self._weights = np.empty(rows, model.dtype) if self._feed.weighted else None
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._slices.clear()
+
+    def _check_batches(self) -> None:
+        """Refuse batches with fewer samples than the layers need, or what is a batch to this rank alone."""
+        samples, size, fewest = self._feed.samples, self._batch_size, self._model.fewest_samples
+        for each in (size, samples % size or size):
+            together = self._strategy.batches.averaged(each)
+            if self.rows(each) and together < fewest:
+                raise DataError(
+                    f"layers of this network normalise over a batch, and need {fewest} samples or more in each: "
+                    f"{count(samples, 'sample')} with batch_size {size} leave {together} to normalise over",
+                    hint="choose a training.batch_size that leaves more, for every rank where ranks train by "
+                    "themselves, or use layer_norm in place of batch_norm",
+                )
 
     def __call__(self, batch: Batch, step: int) -> None:
         """Leave this rank's gradient of `batch` where the strategy wants it, and count its rows.

@@ -76,6 +76,8 @@ class BatchSums(NamedTuple):
     mine: np.ndarray
     #: float64 ``(k, n)``: after the exchange, the sum of its rows in their order is that over the whole batch.
     everyone: np.ndarray
+    #: float64 ``(n,)``: that sum, which `Recorder.exchange` makes.
+    total: np.ndarray
     #: Calls that exchange them.  *Collective* over the ranks that compute the batch.
     exchange: Sequence[Any]
 
@@ -136,6 +138,8 @@ class Recorder:
     batch_sums: Mapping[str, BatchSums] = field(default_factory=lambda: _NONE)
     #: Whether gradients of parameters are added to what is there, instead of overwriting it.
     accumulate: bool = False
+    #: Whether the parameters of the layer are trained, and not frozen.
+    trained: bool = True
     #: Whether ranks on other cores read the gradients of parameters.
     shared: bool = False
     #: Those of parameters that do not change any more, `pack` adds to them; None: parameters may change.
@@ -174,13 +178,14 @@ class Recorder:
         return self.packed[key]
 
     def exchange(self, name: str) -> np.ndarray:
-        """Record the exchange of sums over the batch; return them, as of `BatchSums.everyone`.
+        """Record the exchange of sums over the batch; return where they are then, `BatchSums.total`.
 
-        *Collective* over the ranks that compute the batch.
+        They stay there until the backward pass is over.  *Collective* over the ranks that compute the batch.
         """
         sums = self.batch_sums[name]
         self.calls.extend(sums.exchange)
-        return sums.everyone
+        self.call("sum_rows", sums.everyone, False, sums.total)
+        return sums.total
 
     def call(self, what: str | Callable[..., Any], *arguments: Any) -> None:
         """Record a kernel, by its name, or a Python function, which divides the program, with its arguments.
@@ -204,6 +209,10 @@ class OperatorGraph(Protocol):
 
     def parameter(self, name: str) -> str:
         """Add one of the layer's parameters."""
+        ...
+
+    def constant(self, value: float) -> str:
+        """Add a number of the model's dtype."""
         ...
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
@@ -269,6 +278,8 @@ class Layer(ABC):
     #: Whether it reads more than a sample's values one after the other; None: each value is by itself, and what is
     #: behind it decides.  Where a network begins without a need of axes, samples are as they lie in the data.
     needs_axes: ClassVar[bool | None] = True
+    #: Fewest samples of a batch that it can be trained on, where its parameters are.
+    fewest_samples: int = 1
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         self.options, self.shape = options, shape
