@@ -171,7 +171,9 @@ class Model:
         calls.append(self.loss.recorded(logits, targets, weight, dlogits, loss_sums, row_weights, output_weights))
         for number, dinputs, added in self.plan.backward:
             self.layers[number].backward(recorder(number, dinputs))
-            calls += [PythonCall(np.add, arrays[to], arrays[part], arrays[to]) for part, to in added]
+            calls += [
+                self.kernels.record("add", arrays[part].reshape(-1), arrays[to].reshape(-1)) for part, to in added
+            ]
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls
