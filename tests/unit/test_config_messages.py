@@ -12,12 +12,14 @@ import pytest
 
 from onotrain.config import Config, load_config
 from onotrain.config.choices import OneKey
+from onotrain.config.layers import LAYER_KINDS
 from onotrain.config.optimizer import UPDATE_RULES
 from onotrain.errors import EXIT_OK, ConfigError
 from schema_walk import Place, places
 
 *MOST_RULES, LAST_RULE = UPDATE_RULES
 RULES = f"{', '.join(MOST_RULES)} or {LAST_RULE}"
+*MOST_KINDS, LAST_KIND = LAYER_KINDS
 CHOICES = [place for place in places(Config) if place.choice is not None]
 
 GOOD = """\
@@ -90,7 +92,14 @@ ONE_MISTAKE = [
      "4:38: model.layers.0.dense.activation: must be identity, relu, leaky_relu, sigmoid, tanh, gelu, silu, elu or softplus (got 3)"),
     ("activation: relu", "initializer: xavier", "4:39: model.layers.0.dense.initializer: unknown initializer (got 'xavier'); did you mean 'xavier_normal'?"),
     ("    - dense: 10", "    - dens: 10", "5:7: model.layers.1.dens: unknown kind of layer; did you mean 'dense'?"),
-    ("    - dense: 10", "    - conv: 10", "5:7: model.layers.1.conv: unknown kind of layer; expected dense, activation or dropout"),
+    ("    - dense: 10", "    - conv: 10", f"5:7: model.layers.1.conv: unknown kind of layer; expected {', '.join(MOST_KINDS)} or {LAST_KIND}"),
+    ("    - dense: 10", "    - residual:\n        - activation: relu\n        - dense: {units: 4, unts: 4}",
+     "7:29: model.layers.1.residual.1.dense.unts: unknown key of layer 'dense'; did you mean 'units'?"),
+    ("    - dense: 10", "    - residual: [{dense: 4}, {residual: {layers: [{dropout: 2}]}}]\n    - dense: 10",
+     "5:52: model.layers.1.residual.1.residual.layers.0.dropout.rate: must be less than 1 (got 2)"),
+    ("    - dense: 10", "    - residual: []\n    - dense: 10", "5:7: model.layers.1.residual.layers: must not be empty"),
+    ("    - dense: 10", "    - residual: 3\n    - dense: 10", "5:7: model.layers.1.residual.layers: must be a list (got 3)"),
+    ("    - dense: 10", "    - residual: [{dense: 10}]", "5:7: model.layers.1: the last layer must be dense (got residual)"),
     ("    - dense: 10", "    - relu", "5:7: model.layers.1: must be a mapping of one kind of layer to its options, such as 'dense: 10' (got 'relu')"),
     ("    - dense: 10", "    - {dense: 10, dropout: 0}",
      "5:7: model.layers.1: must be a mapping of one kind of layer to its options, such as 'dense: 10' (got 2 keys: dense, dropout)"),

@@ -150,7 +150,7 @@ def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, st
     from onotrain.cli.network import model_of
 
     if description is None:
-        widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]
+        widths = [layer.options.units for layer in config.model.every_layer if layer.kind == "dense"]
         yield "network", "-".join(["?", *map(str, widths)])
         return
     inputs = math.prod(description.feature_shape)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, create_model, model_serializer
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
 
-from onotrain.config.base import Count, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.base import Count, NotEmpty, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import OneKey, OneOf
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
@@ -119,9 +119,34 @@ class Dropout(LayerOptions):
     rate: Share = Field(description="Probability that a value is set to zero.")
 
 
+class Residual(LayerOptions):
+    """Layers and a way past them: the sum of what comes out of the last one and what goes into the first one."""
+
+    kind: ClassVar[str] = "residual"
+    short_key: ClassVar[str] = "layers"
+
+    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
+        description="The layers, as those of `model.layers`."
+    )
+    activation: Literal["identity", "relu"] = Field("identity", description="Function applied to the sum.")
+    projection: Literal["auto", "none"] = Field(
+        "auto",
+        description="What the way past the layers does where they change the shape: `auto`: it goes through weights "
+        "without a bias, a dense layer's or those of a convolution of one position whose stride makes the shapes meet; "
+        "`none`: a change of shape is an error.",
+    )
+
+    @property
+    def within(self) -> tuple[Any, ...]:
+        """Return the layers."""
+        return self.layers
+
+
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
-LAYER_KINDS: dict[str, type[LayerOptions]] = {options.kind: options for options in (Dense, Activation, Dropout)}
+LAYER_KINDS: dict[str, type[LayerOptions]] = {
+    options.kind: options for options in (Dense, Activation, Dropout, Residual)
+}
 
 #: Layers of other packages: subclasses of `onotrain.nn.layers.base.Layer`, by the kind that the entry point names.
 PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.layers.base.Layer"))
@@ -129,6 +154,9 @@ PLUGINS = Plugins("onotrain.layers", has_options(LayerOptions, "onotrain.nn.laye
 
 class LayerSpec(Section):
     """A layer: a mapping of its kind to its options.  There is a subclass, with one field, for every kind."""
+
+    # Layers may be made of layers: no class is finished before the others are there.
+    model_config = ConfigDict(defer_build=True)
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:
@@ -168,3 +196,4 @@ def _layer(kind: str, options: LayerOptions) -> LayerSpec:
 
 
 Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec)]
+Residual.model_rebuild()  # now that there is a name for what it is made of

@@ -130,12 +130,14 @@ class _Places:
 
     def _place(self, problem: Problem) -> tuple[tuple[int, int, int], str]:
         """Return what to sort by, and what to write in front."""
+        problem = problem._replace(path=self._written(problem.path))
         key = _key_path(problem.path)
         override = self._override_of(problem)
         if override is not None:
             number, change = override
             prefix = f"--set {change.shown}: "
-            return (1, number, 0), prefix if problem.path == change.path else f"{prefix}{key}: "
+            whole = problem.path == self._written(change.path)
+            return (1, number, 0), prefix if whole else f"{prefix}{key}: "
         if self._name is None:
             return (0, 0, 0), f"{key}: "
         position = self._position(problem)
@@ -147,12 +149,21 @@ class _Places:
         known = self._known(path)
         made = path[: len(known) + 1] if known != path else None  # a key that is not in the file
         for number, override in reversed(list(enumerate(self._overrides))):
-            wrote = path[: len(override.path)] == override.path
-            chose = override.path == (*path[:-1], "name") and known != path
-            opened = made is not None and override.path[: len(made)] == made
+            changed = self._written(override.path)
+            wrote = path[: len(changed)] == changed
+            chose = changed == (*path[:-1], "name") and known != path
+            opened = made is not None and changed[: len(made)] == made
             if wrote or chose or opened:
                 return number, override
         return None
+
+    def _written(self, path: Path) -> Path:
+        """Return a path without the keys that the file leaves out: a list may be short for a mapping with that list."""
+        found: list[str | int] = []
+        for part in path:
+            is_short = isinstance(part, str) and (*found, 0) in self._document.values
+            found += [] if is_short else [part]
+        return tuple(found)
 
     def _known(self, path: Path) -> Path:
         """Return the longest part of the path that is in the file."""

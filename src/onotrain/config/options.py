@@ -61,6 +61,11 @@ class LayerOptions(Section):
     #: Whether it has parameters: its tensors, and what freezes them, are called by its kind and number.
     has_parameters: ClassVar[bool] = False
 
+    @property
+    def within(self) -> tuple[Any, ...]:
+        """Layers of the section ``model`` that it is made of, in the order in which they are built."""
+        return ()
+
     @classmethod
     def tags(cls) -> tuple[str, ...]:
         """Return the kind."""

@@ -39,6 +39,8 @@ class Network:
         #: The tensor that a following layer may still be computed with, instead of after it.
         self._open: int | None = None
         self._names = Counter[str]()
+        #: Of the layer that is being built, if it is none of the configuration.
+        self._name = ""
         self._output = 0
         for spec in defaults.layers:
             self._output = self.build(spec.kind, spec.options, self._output)
@@ -48,9 +50,18 @@ class Network:
         """Number of the tensor that the last layer of the configuration writes."""
         return self._output
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
+    def build(self, kind: str, options: Any, x: int, name: str = "") -> int:
+        """Add a layer of the configuration behind tensor `x`, and return the number of its output.
+
+        `name` is that of a layer with parameters which the configuration does not have.
+        """
+        self._name = name
         return layer_class(kind).build(self, options, x)
+
+    def next_name(self, kind: str) -> str:
+        """Return the kind with a number: name of the next layer of that kind which has one."""
+        self._names[kind] += 1
+        return f"{kind}_{self._names[kind] - 1}"
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output.
@@ -68,8 +79,7 @@ class Network:
                 f"has_parameters of its options is {layer.options.has_parameters}"
             )
         if layer.parameters:
-            layer.name = f"{layer.kind}_{self._names[layer.kind]}"
-            self._names[layer.kind] += 1
+            layer.name = self._name or self.next_name(layer.kind)
         self._open = len(self.shapes)
         self.shapes.append(layer.out)
         self.nodes.append(Node(layer, inputs, self._open))

@@ -7,10 +7,11 @@ from onotrain.nn.layers.activation import Activation
 from onotrain.nn.layers.base import Layer
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.residual import Residual
 
-__all__ = ["LAYERS", "Activation", "Dense", "Dropout", "Layer", "layer_class"]
+__all__ = ["LAYERS", "Activation", "Dense", "Dropout", "Layer", "Residual", "layer_class"]
 
-LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Activation, Dropout)}
+LAYERS: dict[str, type[Layer]] = {layer.Options.kind: layer for layer in (Dense, Activation, Dropout, Residual)}
 
 
 def layer_class(kind: str) -> type[Layer]:

@@ -165,6 +165,22 @@ class OperatorGraph(Protocol):
         ...
 
 
+class ShapeError(UsageError):
+    """A layer that cannot read samples of the shape that it gets.
+
+    Parameters
+    ----------
+    key
+        The option that does not fit it; None: the layer as such.
+    message, hint
+        What is wrong, got and expected; what to do about it.
+    """
+
+    def __init__(self, key: str | None, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
 class Builder(Protocol):
     """A network that layers are added to; `onotrain.nn.network.Network`."""
 
@@ -177,8 +193,15 @@ class Builder(Protocol):
         """Add a layer that reads these tensors, and return the number of its output."""
         ...
 
-    def build(self, kind: str, options: Any, x: int) -> int:
-        """Add a layer of the configuration behind tensor `x`, and return the number of its output."""
+    def build(self, kind: str, options: Any, x: int, name: str = "") -> int:
+        """Add a layer of the configuration behind tensor `x`, and return the number of its output.
+
+        `name` is that of a layer with parameters which the configuration does not have.
+        """
+        ...
+
+    def next_name(self, kind: str) -> str:
+        """Return the kind with a number: name of the next layer of that kind which has one."""
         ...
 
     def fork(self, x: int) -> None:
