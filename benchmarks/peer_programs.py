@@ -38,6 +38,10 @@ TORCH_COMPILED = Peer("torch compile", "torch", ("--compile",))
 TORCH_COMPILED_BF16 = Peer("torch compile bf16", "torch", ("--compile", "--precision=bf16"))
 JAX = Peer("JAX", "jax")
 JAX_512 = Peer("JAX 512", "jax", variables=_WIDE)
+TORCH_CHANNELS_LAST = Peer("torch channels-last", "torch", ("--channels-last",))
+TORCH_COMPILED_CHANNELS_LAST = Peer("torch compile channels-last", "torch", ("--compile", "--channels-last"))
+JAX_PATCHES = Peer("JAX patches", "jax", ("--convolutions=patches",))
+JAX_PATCHES_512 = Peer("JAX patches 512", "jax", ("--convolutions=patches",), _WIDE)
 JAX_RBG = Peer("JAX rbg", "jax", ("--generator=unsafe_rbg",))
 JAX_BF16 = Peer("JAX bf16", "jax", ("--precision=bf16",))
 JAX_BF16_512 = Peer("JAX bf16 512", "jax", ("--precision=bf16",), _WIDE)
@@ -48,6 +52,11 @@ ASIDE = (TORCH_MEDIUM.name,)
 FLOAT32 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED, JAX, JAX_512, SKLEARN)
 #: With dropout the generator matters; DDP is far too slow for small networks.
 ON_MNIST = (*FLOAT32, JAX_RBG, TORCH_DDP)
+#: Convolutions.
+ON_IMAGES = (
+    TORCH, TORCH_CHANNELS_LAST, TORCH_COMPILED, TORCH_COMPILED_CHANNELS_LAST, TORCH_DDP, JAX, JAX_512, JAX_PATCHES,
+    JAX_PATCHES_512,
+)  # fmt: skip
 IN_BF16 = (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16, JAX_BF16, JAX_BF16_512)
 PREDICTING, PREDICTING_BF16 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED), (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16)
 

@@ -29,12 +29,17 @@ def config(training: Training) -> str:
     Peers do neither while they are timed.
     """
     hidden: list[dict[str, Any]] = []
+    for filters, kernel, padding in training.convolutions:
+        options = {"filters": filters, "kernel": kernel, "padding": padding, "activation": training.activation}
+        hidden += [{"conv2d": options}, {"max_pool2d": 2}]
     for width in training.widths[1:-1]:
         hidden.append({"dense": {"units": width, "activation": training.activation}})
         hidden += [{"dropout": training.dropout}] if training.dropout else []
     data: dict[str, Any] = {"train": training.data, "validation": None}
     if training.data.endswith(".npz"):
         data |= {"features": "x", "targets": "y"}
+    if training.convolutions:
+        data["shape"] = training.image
     if training.normalize:
         data["normalize"] = dict(zip(("mean", "std"), training.normalize, strict=True))
     sections = {

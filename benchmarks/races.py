@@ -14,6 +14,7 @@ from peer_programs import (
     IN_BF16,
     JAX,
     JAX_512,
+    ON_IMAGES,
     ON_MNIST,
     PREDICTING,
     PREDICTING_BF16,
@@ -39,6 +40,12 @@ VALUES = Training(
 )  # fmt: skip
 #: Steps of some tenths of a millisecond, each an epoch.
 TINY = replace(VALUES, data=SMOOTH_4_4, widths=(4, 32, 16, 4), batch_size=10_000, epochs=1000, together=50)
+#: LeNet-5 (LeCun et al., Proc. IEEE 86, 1998) with ReLU and maxima, and the network of Nielsen's book (chapter 6).
+LENET = replace(
+    MLP, convolutions=((6, 5, 2), (16, 5, 0)), widths=(784, 120, 84, 10), dropout=0.0, weight_decay=0.0,
+    halve_every=None,
+)  # fmt: skip
+NIELSEN = replace(LENET, convolutions=((20, 5, 0),), widths=(784, 100, 10))
 WIDE = replace(MLP, data=MNIST_FEW, widths=(784, 4096, 4096, 4096, 10), batch_size=256, epochs=2)
 
 
@@ -80,6 +87,15 @@ def _mnist(batch_size: int, target: float, ddp: float, process: float) -> Case:
 
     accuracy = Row(f"{name}-accuracy", f"{batch}: test accuracy after 5 epochs", 0.98, "")
     return Case((*race.rows, accuracy), measure)
+
+
+def _images(name: str, what: str, training: Training) -> Case:
+    text = f"{what}, batch {training.batch_size}, 2 ranks"
+    return _race(
+        training, CORES, ON_IMAGES,
+        Row(name, f"{text}, against the best peer", None, side_unit=EPOCH),
+        Row(f"{name}-ddp", f"{text}, against DDP of 2 processes", None, side_unit=EPOCH, beside=(TORCH_DDP.name,)),
+    )  # fmt: skip
 
 
 def _values(batch_size: int, ranks: int, target: float) -> Case:
@@ -194,6 +210,9 @@ def _predict(name: str, what: str, peers: Sequence[Peer], *options: str) -> Case
 CASES = (
     _mnist(64, 1.9, ddp=6.0, process=2.5),
     _mnist(512, 1.5, ddp=2.2, process=2.2),
+    _images("lenet-64", "LeNet-5", LENET),
+    _images("lenet-512", "LeNet-5", replace(LENET, batch_size=512)),
+    _images("nielsen-64", "20 filters of 5 x 5, 100", NIELSEN),
     *(
         _values(batch_size, ranks, target)
         for ranks in (1, 2)

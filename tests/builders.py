@@ -101,6 +101,15 @@ def relu(units: int) -> dict[str, Any]:
     return {"dense": {"units": units, "activation": "relu"}}
 
 
+#: Layers with a block in a block, which has a projection, and another block with one behind it.
+BLOCKS: tuple[Any, ...] = (
+    relu(20),
+    {"residual": [{"dropout": 0.1}, {"residual": {"layers": [relu(12)], "activation": "relu"}}, {"dense": 20}]},
+    {"residual": [{"activation": "tanh"}, {"dense": 16}]},
+    10,
+)
+
+
 # What a configuration describes ---------------------------------------------------------------------------------------
 
 

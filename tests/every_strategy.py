@@ -30,6 +30,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "diloco": {"name": "local_sgd", "inner_state": "keep", "outer": {"name": "nesterov"}},
 }
 
+HIDDEN = {"units": 32, "activation": "relu"}
 #: Those that make the same updates.
 ALIKE = ("allreduce", "flat", "server", "two servers")
 
@@ -64,7 +65,7 @@ def main(folder: str, ranks_per_node: int | None = None) -> None:
             config = Config.from_mapping(
                 {
                     "data": {"train": "digits", "validation": 0.2},
-                    "model": {"layers": [{"dense": {"units": 32, "activation": "relu"}}, {"dense": 10}]},
+                    "model": {"layers": [{"dense": HIDDEN}, {"residual": [{"dense": HIDDEN}]}, {"dense": 10}]},
                     "loss": "cross_entropy",
                     "optimizer": {"name": "adam", "learning_rate": 0.005},
                     "training": {"epochs": 2, "batch_size": 32},

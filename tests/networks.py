@@ -102,6 +102,13 @@ TASKS: dict[str, dict[str, Any]] = {
         "task": "regression",
         "target_names": ("height", "width"),
     },
+    "residual": {
+        "layers": [
+            {"residual": [{"dense": {"units": 7, "activation": "tanh"}}, {"dropout": 0.3}]},
+            {"residual": {"layers": [{"activation": "elu"}, {"residual": [{"dense": 7}]}], "activation": "relu"}},
+            {"dense": 3},
+        ],
+    },
 }
 
 
@@ -125,12 +132,17 @@ _FUNCTIONS: dict[str, Any] = {
 def forward(described: dict[str, Any], arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     """Compute in float64 what an exported description and its tensors say."""
     z = (x.astype(np.float64) - described["normalization"]["mean"]) / described["normalization"]["std"]
+    values = [z]
     for layer in described["layers"]:
+        z, *others = (values[number] for number in layer.get("of", [-1]))
         if layer["kind"] == "dense":
             z = z @ arrays[f"{layer['name']}.weight"].astype(np.float64).T
             z = z + arrays[f"{layer['name']}.bias"] if layer["bias"] else z
+        elif layer["kind"] == "sum":
+            z = z + others[0]
         else:
             z = _FUNCTIONS[layer["name"]](z, layer.get("negative_slope"))
+        values.append(z)
     if described["output"] == "softmax":
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)

@@ -78,6 +78,8 @@ def _below(annotation: Any, place: Place) -> Iterator[Place]:
             return
         sections = choice.members(union)
         yield replace(place, sections=sections, choice=choice)
+        if any(part in sections for part in place.path):
+            return  # layers that a layer is made of
         for name, section in sections.items():
             named = () if isinstance(choice, OneKey) else (((*place.path, "name"), name),)
             yield from places(section, replace(place, chosen=(*place.chosen, *named)))

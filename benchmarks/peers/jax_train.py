@@ -1,8 +1,11 @@
-"""A peer: dense networks in JAX on CPUs, an epoch being one scan inside one jit.
+"""A peer: networks in JAX on CPUs, an epoch being one scan inside one jit.
 
 Everything is set in JAX's favour: the data are in memory before the clock starts, parameters and state are donated,
-and a step has no Python.  JAX takes as many threads as it has cores; `XLA_FLAGS` is for its compiler.  Prints the
-seconds of each epoch, the first of which compiles, then the score on the test data.
+and a step has no Python.  Images are channels-last.  Convolutions are those of XLA, or products with matrices of
+patches (`--convolutions patches`), and the faster one counts; maxima are taken by reshaping, as the gradient of
+`reduce_window` is slow, and before the activation, which then has fewer values.  JAX takes as many threads as it has
+cores; `XLA_FLAGS` is for its compiler.  Prints the seconds of each epoch, the first of which compiles, then the score
+on the test data.
 
     XLA_FLAGS=--xla_cpu_prefer_vector_width=512 taskset -c 0,1 python jax_train.py "$TRAINING" --precision bf16
 """
@@ -10,9 +13,10 @@ seconds of each epoch, the first of which compiles, then the score on the test d
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +29,13 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 Tensors = list[tuple[jax.Array, jax.Array]]
 Product = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Products(NamedTuple):
+    """How weights are applied."""
+
+    dense: Product
+    convolution: Product
 
 
 def bf16_dot(a: jax.Array, b: jax.Array, axes: tuple[int, int]) -> jax.Array:
@@ -47,20 +58,58 @@ bf16_product.defvjp(
 
 
 def initial(training: Training) -> Tensors:
-    """Return weights (inputs, outputs) and biases."""
-    keys = jax.random.split(jax.random.key(training.seed), len(training.widths))
+    """Return weights (inputs, outputs), of convolutions (kernel, kernel, channels, filters), and biases."""
+    shapes: list[tuple[int, ...]] = []
+    channels = training.image[0]
+    for filters, kernel, _ in training.convolutions:
+        shapes.append((kernel, kernel, channels, filters))
+        channels = filters
+    shapes += training.dense
+    keys = jax.random.split(jax.random.key(training.seed), len(shapes))
     tensors = []
-    for key, inputs, outputs in zip(keys, training.widths, training.widths[1:], strict=False):
-        limit = (6.0 / (inputs + outputs)) ** 0.5
-        tensors.append((jax.random.uniform(key, (inputs, outputs), minval=-limit, maxval=limit), jnp.zeros(outputs)))
+    for key, shape in zip(keys, shapes, strict=True):
+        limit = (6.0 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1]))) ** 0.5
+        tensors.append((jax.random.uniform(key, shape, minval=-limit, maxval=limit), jnp.zeros(shape[-1])))
     return tensors
 
 
-def forward(training: Training, product: Product, tensors: Tensors, x: jax.Array, key: Any = None) -> jax.Array:
+def by_xla(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the convolution of padded images (r, height, width, channels)."""
+    return lax.conv_general_dilated(x, weight, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def by_patches(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """Return the same as one product, whose gradients are products, too."""
+    kernel, _, channels, filters = weight.shape
+    height, width = (n - kernel + 1 for n in x.shape[1:3])
+    patches = [x[:, i : i + height, j : j + width] for i in range(kernel) for j in range(kernel)]
+    rows = jnp.concatenate(patches, axis=3).reshape(-1, kernel * kernel * channels)
+    return (rows @ weight.reshape(-1, filters)).reshape(len(x), height, width, filters)
+
+
+CONVOLUTIONS = {"xla": by_xla, "patches": by_patches}
+
+
+def convolved(training: Training, convolution: Product, tensors: Tensors, x: jax.Array) -> jax.Array:
+    """Return what the dense layers read: `x` itself, or what the convolutions make of it."""
+    if training.convolutions:
+        channels, height, width = training.image
+        x = x.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+    for (_, _, padding), (weight, bias) in zip(training.convolutions, tensors, strict=False):
+        z = convolution(jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0))), weight)
+        height, width = (n // 2 for n in z.shape[1:3])
+        z = z[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2, z.shape[3])
+        x = ACTIVATIONS[training.activation](z.max((2, 4)) + bias)
+    return x.reshape(len(x), -1)
+
+
+def forward(training: Training, products: Products, tensors: Tensors, x: jax.Array, key: Any = None) -> jax.Array:
     """Return the logits or values; with dropout if there is a key."""
-    for index, (weight, bias) in enumerate(tensors):
-        x = product(x, weight) + bias
-        if index == len(tensors) - 1:
+    x = convolved(training, products.convolution, tensors, x)
+    dense = tensors[len(training.convolutions) :]
+    for index, (weight, bias) in enumerate(dense):
+        x = products.dense(x, weight) + bias
+        if index == len(dense) - 1:
             break
         x = ACTIVATIONS[training.activation](x)
         if key is not None and training.dropout:
@@ -69,11 +118,11 @@ def forward(training: Training, product: Product, tensors: Tensors, x: jax.Array
     return x
 
 
-def epoch_of(training: Training, product: Product) -> Callable[..., Any]:
+def epoch_of(training: Training, products: Products) -> Callable[..., Any]:
     """Return the function that trains for an epoch: of the state, samples, their orders, and learning rates."""
 
     def loss(tensors: Tensors, x: jax.Array, y: jax.Array, key: Any) -> jax.Array:
-        out = forward(training, product, tensors, x, key)
+        out = forward(training, products, tensors, x, key)
         if training.loss == "cross_entropy":
             return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(out), y[:, None], 1))
         return jnp.mean(jnp.sum((out - y) ** 2, 1))
@@ -106,13 +155,13 @@ def epoch_of(training: Training, product: Product) -> Callable[..., Any]:
     return jax.jit(epochs, donate_argnums=0)
 
 
-def run(training: Training, product: Product) -> None:
+def run(training: Training, products: Products) -> None:
     """Train, and say how long it takes."""
     x, y, x_test, y_test = training.arrays()
     tensors = initial(training)
     zeros = [jax.tree.map(jnp.zeros_like, tensors) for _ in range(2)]
     state: Any = (tensors, *zeros, jnp.int32(0), jax.random.key(training.seed + 1))
-    features, targets, epoch = jnp.array(x), jnp.array(y), epoch_of(training, product)
+    features, targets, epoch = jnp.array(x), jnp.array(y), epoch_of(training, products)
     for first in range(0, training.epochs, training.together):
         numbers: Sequence[int] = range(first, first + training.together)
         orders = jnp.array(np.stack([training.order(number, len(x)) for number in numbers]).astype(np.int32))
@@ -121,7 +170,7 @@ def run(training: Training, product: Product) -> None:
         start = time.perf_counter()
         state = jax.block_until_ready(epoch(state, features, targets, orders, rates))
         say(seconds=(time.perf_counter() - start) / training.together)
-    say(score=training.score(np.asarray(forward(training, product, state[0], jnp.array(x_test))), y_test))
+    say(score=training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test))
 
 
 def main() -> None:
@@ -130,10 +179,12 @@ def main() -> None:
     parser.add_argument("training", type=Training.from_json, help="JSON, see training.py")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--generator", help="of random numbers, such as rbg; default: that of JAX")
+    parser.add_argument("--convolutions", choices=CONVOLUTIONS, default="xla")
     args = parser.parse_args()
     if args.generator:
         jax.config.update("jax_default_prng_impl", args.generator)
-    run(args.training, bf16_product if args.precision == "bf16" else jnp.matmul)
+    dense = bf16_product if args.precision == "bf16" else jnp.matmul
+    run(args.training, Products(dense, CONVOLUTIONS[args.convolutions]))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from training import Training, say
 
 def lacking(training: Training) -> str | None:
     """Return what scikit-learn lacks to train this network; None if nothing."""
+    if training.convolutions:
+        return "scikit-learn has no convolutions"
     if training.dropout:
         return "scikit-learn has no dropout"
     if training.halve_every:

@@ -26,7 +26,7 @@ BATCHES = (64, 128, 256, 512, 1024, 2048, 4096, 10_000, 60_000)
 
 def load(training: Training, path: Path) -> nn.Sequential:
     """Return the network with the parameters of a file that `onotrain export` has written."""
-    model = network(training.widths, training.activation, dropout=0.0)
+    model = network(training, dropout=0.0)
     with np.load(path) as file, torch.no_grad():
         for index, linear in enumerate(layer for layer in model if isinstance(layer, nn.Linear)):
             linear.weight.copy_(torch.from_numpy(file[f"dense_{index}.weight"]))

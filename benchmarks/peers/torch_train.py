@@ -1,4 +1,4 @@
-"""A peer: dense networks in PyTorch on CPUs, eager or compiled, alone or with DistributedDataParallel (gloo).
+"""A peer: networks in PyTorch on CPUs, eager or compiled, alone or with DistributedDataParallel (gloo).
 
 Everything is set in PyTorch's favour: the data are float tensors in memory before the clock starts, the optimiser is
 the fused one, and only the training loop is timed.  Prints the seconds of each epoch, then the score on the test data.
@@ -26,14 +26,24 @@ ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
-def network(widths: tuple[int, ...], activation: str, dropout: float) -> nn.Sequential:
-    """Return dense layers with activations and dropout between them."""
+def network(training: Training, dropout: float) -> nn.Sequential:
+    """Return convolutions, and dense layers with activations and dropout between them.
+
+    Activations come after maxima, of which there are fewer: they rise, so that the values are the same.
+    """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
-        linear = nn.Linear(inputs, outputs)
-        nn.init.xavier_uniform_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        layers += [linear, ACTIVATIONS[activation](), *([nn.Dropout(dropout)] if dropout else [])]
+    channels, activation = training.image[0], ACTIVATIONS[training.activation]
+    for filters, kernel, padding in training.convolutions:
+        layers += [nn.Conv2d(channels, filters, kernel, padding=padding), nn.MaxPool2d(2), activation()]
+        channels = filters
+    if training.convolutions:
+        layers = [nn.Unflatten(1, training.image), *layers, nn.Flatten()]
+    for inputs, outputs in training.dense:
+        layers += [nn.Linear(inputs, outputs), activation(), *([nn.Dropout(dropout)] if dropout else [])]
+    for layer in layers:
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers[: -2 if dropout else -1])
 
 
@@ -76,7 +86,9 @@ def run(rank: int, training: Training, args: argparse.Namespace) -> None:
         os.environ.update(ADDRESS)
         dist.init_process_group("gloo", rank=rank, world_size=args.world)
     x, y, x_test, y_test = map(torch.from_numpy, training.arrays())
-    model = network(training.widths, training.activation, training.dropout)
+    model = network(training, training.dropout)
+    if args.channels_last:
+        model = model.to(memory_format=torch.channels_last)
     optimizer = optimizer_of(training, model)
     loss = loss_of(training, DistributedDataParallel(model) if args.world > 1 else model, args)
     share = training.batch_size // args.world
@@ -114,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("training", type=Training.from_json, help="JSON, see training.py")
     add_options(parser)
+    parser.add_argument("--channels-last", action="store_true", help="how convolutions keep their arrays")
     parser.add_argument("--world", type=int, default=1, help="processes; batches are divided among them")
     args = parser.parse_args()
     if args.world == 1:

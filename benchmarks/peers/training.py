@@ -13,7 +13,10 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Training:
-    """A dense network, its optimiser, and the samples; batches are of an epoch's permutation, the last one smaller.
+    """A network, its optimiser, and the samples; batches are of an epoch's permutation, the last one smaller.
+
+    It is dense, with `convolutions` in front if there are any: filters, kernel and padding of each, which ends with the
+    activation and the maxima of 2 x 2 positions.  They read the features as an `image` of channels, height and width.
 
     `data` is an NPZ file of the arrays x, y, x_test and y_test; images are bytes that `normalize` (mean and standard
     deviation, black being 0 and white 1) turns into float32.  Weights begin as Glorot's, biases as 0.  Weight decay is
@@ -22,6 +25,8 @@ class Training:
 
     data: str
     widths: tuple[int, ...] = (784, 512, 256, 128, 10)
+    convolutions: tuple[tuple[int, int, int], ...] = ()
+    image: tuple[int, int, int] = (1, 28, 28)
     batch_size: int = 64
     epochs: int = 5
     activation: str = "relu"
@@ -40,12 +45,22 @@ class Training:
     @classmethod
     def from_json(cls, text: str) -> Training:
         """Return what `to_json` has written."""
-        values = json.loads(text)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        return cls(**{name: _tuples(value) for name, value in json.loads(text).items()})
 
     def to_json(self) -> str:
         """Return the description as JSON."""
         return json.dumps(asdict(self))
+
+    @property
+    def dense(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of each dense layer."""
+        inputs = self.widths[0]
+        if self.convolutions:
+            _, height, width = self.image
+            for channels, kernel, padding in self.convolutions:
+                height, width = ((n + 2 * padding - kernel + 1) // 2 for n in (height, width))
+                inputs = channels * height * width
+        return list(zip((inputs, *self.widths[1:]), self.widths[1:], strict=False))
 
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
@@ -70,6 +85,10 @@ class Training:
         if self.loss == "cross_entropy":
             return float(np.mean(predicted.argmax(1) == y))
         return float(np.mean(1 - np.sum((predicted - y) ** 2, 0) / np.sum((y - y.mean(0)) ** 2, 0)))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def say(**values: Any) -> None:

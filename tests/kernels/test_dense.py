@@ -80,6 +80,37 @@ def test_elementwise_against_the_reference(kernels, rng, activation, r, i):
         assert_matches_reference(got, expected)
 
 
+@pytest.mark.parametrize("n", [0, 1, 7, 64, 1003])
+def test_sums_are_numpy_s_to_the_bit(kernels, rng, n):
+    """Whatever is added, and wherever arrays begin; a slope of None is 1."""
+    values = normal(rng, kernels.dtype, 3, n + 1)
+    values[:, ::5], values[1, ::3], values[2, 1::9] = np.inf, -np.inf, np.nan
+    a, b, start = values[:, 1:]
+    y, total, dx = start.copy(), unset(kernels.dtype, n), unset(kernels.dtype, 1, n)
+    kernels.add(a, y)
+    kernels.sum_of_two(a, b, total)
+    kernels.elementwise_backward(None, a[None], dx)
+    with np.errstate(invalid="ignore"):
+        for got, expected in ((y, start + a), (total, a + b), (dx[0], a)):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_elementwise_may_overwrite_what_it_reads(kernels, rng, activation):
+    x = 3 * normal(rng, kernels.dtype, 5, 133)
+    slope, y, predicted, own = (unset(kernels.dtype, 5, 133) for _ in range(4))
+    kernels.elementwise_forward(x, ACTIVATIONS[activation], 0.2, 0.3, *DRAW, slope, y)
+    kernels.elementwise_predict(x, ACTIVATIONS[activation], 0.2, predicted)
+    for call, expected in (
+        (lambda z: kernels.elementwise_forward(z, ACTIVATIONS[activation], 0.2, 0.3, *DRAW, own, z), y),
+        (lambda z: kernels.elementwise_predict(z, ACTIVATIONS[activation], 0.2, z), predicted),
+    ):
+        z = x.copy()
+        call(z)
+        np.testing.assert_array_equal(z, expected)
+    np.testing.assert_array_equal(own, slope)
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize(("r", "i", "o"), SHAPES)
 def test_prediction_is_the_forward_pass_without_dropout(kernels, rng, activation, r, i, o):
@@ -190,6 +221,15 @@ def test_elementwise_shapes_and_unknown_activations_are_refused(kernels):
             kernels.elementwise_backward(*arrays)
     with pytest.raises(ValueError):
         kernels.elementwise_predict(right, 1, 0.0, wrong)
+    other, gaps = np.zeros(6, "float64" if kernels.dtype == np.float32 else "float32"), np.zeros(12, kernels.dtype)[::2]
+    for odd in (np.zeros(5, kernels.dtype), other, gaps):
+        arrays = [np.zeros(6, kernels.dtype)] * 2
+        for place in range(3):
+            with pytest.raises(ValueError):
+                kernels.sum_of_two(*arrays[:place], odd, *arrays[place:])
+        for pair in ((odd, arrays[0]), (arrays[0], odd)):
+            with pytest.raises(ValueError):
+                kernels.add(*pair)
     for code in (-1, len(ACTIVATIONS)):
         with pytest.raises(ValueError, match="activation"):
             kernels.elementwise_predict(right, code, 0.0, right.copy())

@@ -84,6 +84,8 @@ def cases(rng: np.random.Generator, dtype: np.dtype) -> dict[str, list[Any]]:
         "elementwise_backward": [slope, dy, made(ROWS, OUTPUTS)],
         "dense_predict": [x, weight, None, bias, gelu, 0.0, made(ROWS, OUTPUTS)],
         "elementwise_predict": [x, gelu, 0.0, made(ROWS, INPUTS)],
+        "add": [x[0], bias_of],
+        "sum_of_two": [x[0], x[1], made(INPUTS)],
         "gather": [(100 * x).astype(np.uint8), rows_of, bias_of, bias_of, made(3, INPUTS)],
         "take": [classes[:, None].view(np.uint8), rows_of, np.zeros((3, 4), np.uint8)],
         "batch_order": [Live.POSITION, 2, 3, 2, 40, np.array([9], np.uint64), np.zeros(5, np.int64)],

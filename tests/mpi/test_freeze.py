@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from builders import config, model, relu
+from builders import BLOCKS, config, model, relu
 from every_strategy import STRATEGIES
 from onotrain.config import Config
 from onotrain.parallel.world import World
@@ -49,12 +49,24 @@ def changed(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_no_strategy_changes_frozen_layers(world: World, place: Path, strategy: str) -> None:
+@pytest.mark.parametrize(
+    ("layers", "freeze", "free"),
+    [
+        (WIDTHS, ["dense_0", "dense_1"], {"dense_2"}),
+        (BLOCKS, ["dense_0", "residual_0"], {"dense_3", "residual_2", "dense_4"}),
+    ],
+    ids=["layers", "block"],
+)
+def test_no_strategy_changes_frozen_layers(
+    world: World, place: Path, strategy: str, layers: tuple[Any, ...], freeze: list[str], free: set[str]
+) -> None:
+    """And of a frozen block neither its layers nor its projection."""
     options = STRATEGIES[strategy]
     if world.size <= (options.get("servers", 1) if options["name"] in ("parameter_server", "strategy_switch") else 0):
         pytest.skip("Test requires 3 MPI processes")
-    made = digits(["dense_0", "dense_1"], strategy=options, optimizer=OPTIMIZERS["adamw"])
-    assert changed(at_first(made), trained(world, made, place / "run")) == {"dense_2"}
+    sections: dict[str, Any] = {"strategy": options, "optimizer": OPTIMIZERS["adamw"], "training": {"batch_size": 90}}
+    made = config(*layers, model={"freeze": freeze}, **sections)
+    assert changed(at_first(made), trained(world, made, place / "run")) == free
 
 
 @pytest.mark.parametrize("share", ["auto", "gradients"])

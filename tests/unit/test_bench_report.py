@@ -266,7 +266,7 @@ def test_every_row_has_a_name_of_its_own_and_a_target(module: Any) -> None:
     rows = {row.name: row for case in cases.CASES for row in case.rows}
     assert {name for name, row in rows.items() if row.target is None} == {
         "tiny-peers", "bare-64-gflops", "bare-64-peers", "bare-512-gflops", "bare-512-peers", "one-rank-peers",
-        "saving-cost",
+        "saving-cost", "lenet-64", "lenet-64-ddp", "lenet-512", "lenet-512-ddp", "nielsen-64", "nielsen-64-ddp",
     }  # fmt: skip
     assert {name for name, row in rows.items() if row.sense == "at most"} == {
         "tiny", "bf16-accuracy", "update", "memory", "version", "fixed", "saving"
@@ -283,11 +283,18 @@ def test_ours_trains_what_the_configuration_for_mnist_says(module: Any, tmp_path
 
 def test_all_trainings_are_configurations(module: Any, tmp_path: Path) -> None:
     races, path = module("races"), tmp_path / "c.yaml"
-    for training in (races.MLP, races.BARE, races.VALUES, races.TINY, races.WIDE):
+    for training in (races.MLP, races.BARE, races.VALUES, races.TINY, races.WIDE, races.LENET, races.NIELSEN):
         path.write_text(module("programs").config(training))
         found = load_config(path)
         assert found.training.epochs == training.epochs and found.optimizer.name == training.optimizer
         assert type(training).from_json(training.to_json()) == training
+
+
+def test_dense_layers_read_what_convolutions_leave(module: Any) -> None:
+    races = module("races")
+    assert races.LENET.dense == [(16 * 5 * 5, 120), (120, 84), (84, 10)]
+    assert races.NIELSEN.dense == [(20 * 12 * 12, 100), (100, 10)]
+    assert races.VALUES.dense == [(10, 64), (64, 64), (64, 3)]
 
 
 def test_operations_of_a_sample(module: Any) -> None:

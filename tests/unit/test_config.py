@@ -128,7 +128,10 @@ def test_shipped_file_loads_and_round_trips(path: Path, tmp_path: Path) -> None:
 
 
 def test_shipped_files_are_these() -> None:
-    assert [path.stem for path in CONFIGS] == ["binary-csv", "digits", "mnist-mlp", "simulation-data"]
+    assert [path.stem for path in CONFIGS] == [
+        "binary-csv", "digits", "mnist-cnn", "mnist-lenet5", "mnist-mlp", "mnist-nielsen", "simulation-data",
+        "tabular-resnet",
+    ]  # fmt: skip
 
 
 def test_mnist_mlp_is_the_published_setting() -> None:

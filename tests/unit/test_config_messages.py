@@ -20,6 +20,7 @@ from schema_walk import Place, places
 
 *MOST_RULES, LAST_RULE = UPDATE_RULES
 RULES = f"{', '.join(MOST_RULES)} or {LAST_RULE}"
+*MOST_KINDS, LAST_KIND = LAYER_KINDS
 CHOICES = [place for place in places(Config) if place.choice is not None]
 
 GOOD = """\
@@ -94,6 +95,15 @@ ONE_MISTAKE = [
     ("    - dense: 10", "    - dens: 10", "5:7: model.layers.1.dens: unknown kind of layer; did you mean 'dense'?"),
     ("    - dense: 10", "    - lstm: 10", f"5:7: model.layers.1.lstm: unknown kind of layer; expected {any_of(list(LAYER_KINDS))}"),
     ("    - dense: 10", "    - lstm", "5:7: model.layers.1: must be a mapping of one kind of layer to its options, such as 'dense: 10' (got 'lstm')"),
+    ("    - dense: 10", "    - conv: 10", f"5:7: model.layers.1.conv: unknown kind of layer; expected {', '.join(MOST_KINDS)} or {LAST_KIND}"),
+    ("    - dense: 10", "    - residual:\n        - activation: relu\n        - dense: {units: 4, unts: 4}",
+     "7:29: model.layers.1.residual.1.dense.unts: unknown key of layer 'dense'; did you mean 'units'?"),
+    ("    - dense: 10", "    - residual: [{dense: 4}, {residual: {layers: [{dropout: 2}]}}]\n    - dense: 10",
+     "5:52: model.layers.1.residual.1.residual.layers.0.dropout.rate: must be less than 1 (got 2)"),
+    ("    - dense: 10", "    - residual: []\n    - dense: 10", "5:7: model.layers.1.residual.layers: must not be empty"),
+    ("    - dense: 10", "    - residual: 3\n    - dense: 10", "5:7: model.layers.1.residual.layers: must be a list (got 3)"),
+    ("    - dense: 10", "    - residual: [{dense: 10}]", "5:7: model.layers.1: the last layer must be dense (got residual)"),
+    ("    - dense: 10", "    - relu", "5:7: model.layers.1: must be a mapping of one kind of layer to its options, such as 'dense: 10' (got 'relu')"),
     ("    - dense: 10", "    - {dense: 10, dropout: 0}",
      "5:7: model.layers.1: must be a mapping of one kind of layer to its options, such as 'dense: 10' (got 2 keys: dense, dropout)"),
     ("validation: 0.2", "normalize: standrd", "1:34: data.normalize: unknown name (got 'standrd'); did you mean 'standard'?"),

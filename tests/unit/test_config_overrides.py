@@ -44,6 +44,27 @@ def wrong(tmp_path: Path, *overrides: str) -> list[str]:
     return caught.value.message.replace(str(tmp_path / "run.yaml"), "run.yaml").split("\n")
 
 
+LAYERS = "[{dense: 4}, {residual: [{dense: 16}]}]"
+
+
+@pytest.mark.parametrize("layers", ["layers.", ""])
+@pytest.mark.parametrize("written", [LAYERS, f"{{layers: {LAYERS}}}"], ids=["short", "long"])
+def test_layers_within_a_layer(tmp_path: Path, written: str, layers: str) -> None:
+    """With the key of the list and without it, however the file has it."""
+    path = tmp_path / "run.yaml"
+    path.write_text(TEXT.replace("    - dropout: 0.1\n", f"    - residual: {written}\n"))
+    inner = f"model.layers.2.residual.{layers}1.residual.{layers}0.dense"
+    changes = [f"{inner}.activation=relu", "model.layers.2.residual.activation=relu"]
+    found = load_config(path, [*changes, f"model.layers.2.residual.{layers}0.dense=7"])
+    block = found.model.layers[2].options
+    assert (block.layers[0].options.units, block.activation) == (7, "relu")
+    assert block.layers[1].options.layers[0].options.activation == "relu"
+    with pytest.raises(ConfigError, match=rf"^--set {inner}.units=0: must be at least 1 \(got 0\)$"):
+        load_config(path, [f"{inner}.units=0"])
+    with pytest.raises(ConfigError, match="'2' is no index of a list of 2"):
+        load_config(path, [f"model.layers.2.residual.{layers}2.dense=3"])
+
+
 @pytest.mark.parametrize(
     ("override", "path", "value"),
     [

@@ -30,12 +30,14 @@ def test_schema_file_is_in_step() -> None:
     assert (ROOT / "docs" / "config.schema.json").read_text(encoding="utf-8") == schema_text(), HINT
 
 
-def all_sections(section: type[Section]) -> dict[str, type[Section]]:
-    found = {section.__name__: section}
-    for field in section.model_fields.values():
-        for inner in sections_within(field.annotation):
-            found |= all_sections(inner)
-    return found
+def all_sections(section: type[Section], known: dict[str, type[Section]] | None = None) -> dict[str, type[Section]]:
+    known = {} if known is None else known
+    if section.__name__ not in known:
+        known[section.__name__] = section
+        for field in section.model_fields.values():
+            for inner in sections_within(field.annotation):
+                all_sections(inner, known)
+    return known
 
 
 def test_every_key_is_described_and_in_a_table() -> None:

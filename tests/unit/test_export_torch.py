@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,16 +32,26 @@ def activation(layer: dict[str, Any]) -> Any:
     }[layer["name"]]()  # fmt: skip
 
 
-def sequential(described: dict[str, Any], dtype: Any) -> Any:
-    """Return the network that an exported description tells of, with parameters of its own."""
-    modules: OrderedDict[str, Any] = OrderedDict()
-    for number, layer in enumerate(described["layers"]):
-        if layer["kind"] == "dense":
-            linear = torch.nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"], dtype=dtype)
-            modules[layer["name"]] = linear
-        else:
-            modules[f"activation_{number}"] = activation(layer)
-    return torch.nn.Sequential(modules)
+class Network(torch.nn.Module if find_spec("torch") is not None else object):  # type: ignore[misc]
+    """The network that an exported description tells of, with parameters of its own."""
+
+    def __init__(self, described: dict[str, Any], dtype: Any) -> None:
+        super().__init__()
+        self._layers = described["layers"]
+        for number, layer in enumerate(self._layers):
+            if layer["kind"] == "dense":
+                linear = torch.nn.Linear(layer["inputs"], layer["outputs"], bias=layer["bias"], dtype=dtype)
+                self.add_module(layer["name"], linear)
+            elif layer["kind"] == "activation":
+                self.add_module(f"activation_{number}", activation(layer))
+
+    def forward(self, x: Any) -> Any:
+        values = [x]
+        for number, layer in enumerate(self._layers):
+            read = [values[place] for place in layer.get("of", [-1])]
+            name = layer["name"] if layer["kind"] == "dense" else f"activation_{number}"
+            values.append(sum(read) if layer["kind"] == "sum" else self.get_submodule(name)(*read))
+        return values[-1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -55,7 +64,7 @@ def test_torch_gives_the_same_outputs(tmp_path: Path, task: str, dtype: str) -> 
     path = export(net, "safetensors", tmp_path / "net.safetensors")
     with safetensors.safe_open(path, "pt") as file:
         described = json.loads(file.metadata()["onotrain"])
-    model = sequential(described, getattr(torch, dtype))
+    model = Network(described, getattr(torch, dtype))
     model.load_state_dict(load_file(path))  # strict: exactly these names and shapes
 
     x = np.random.default_rng(0).normal(size=(700, 5)).astype(dtype)

@@ -70,6 +70,22 @@ NETWORKS: dict[str, list[dict[str, Any]]] = {
     ],
     "group_norm": [{"dense": 8}, {"group_norm": 2}, {"activation": "silu"}],
     "two activations": [{"dense": {"units": 6, "activation": "tanh"}}, {"activation": "gelu"}],
+    "residual": [{"residual": [{"dense": {"units": 5, "activation": "tanh"}}, {"dense": 5}]}],
+    "residual around an activation": [
+        {"dense": {"units": 7, "activation": "tanh"}},
+        {"residual": {"layers": [{"activation": "gelu"}], "activation": "relu"}},
+    ],
+    "residual with dropout and a projection": [
+        {"residual": {"layers": [{"dropout": 0.3}, {"dense": 6}, {"dropout": 0.2}], "activation": "relu"}},
+        {"activation": "gelu"},
+    ],
+    "residual in residual": [
+        {"residual": [{"residual": [{"residual": [{"dense": 5}, {"activation": "silu"}]}, {"dense": 4}]}, {"dense": 3}]}
+    ],
+    "two residuals": [
+        {"residual": [{"dense": {"units": 5, "activation": "silu"}}]},
+        {"residual": [{"activation": "tanh"}, {"dense": 7}]},
+    ],
 }
 LOSSES: dict[str, tuple[dict[str, Any], int]] = {
     "cross_entropy": ({"name": "cross_entropy"}, 4),

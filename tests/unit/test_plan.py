@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import builders
 from onotrain import _kernels
 from onotrain._kernels.recording import Live
-from onotrain.config.layers import Activation, Dense
-from onotrain.config.options import LayerOptions, LossOptions
-from onotrain.nn import Model
-from onotrain.nn.layers import LAYERS, Layer
-from onotrain.nn.layers.base import Builder, Recorder
+from onotrain.nn.layers.base import Recorder
 from onotrain.nn.plan import Array, Plan, gradient, saved, value
 from onotrain.nn.workspace import SharedWorkspace, Workspace, place, private_bytes, shared_fields
 
@@ -97,100 +91,24 @@ def test_ranks_share_what_gradients_are_made_of() -> None:
     assert workspace.nbytes == private_bytes(made, 10, shared=True) < private_bytes(made, 10)
 
 
-class TwiceOptions(LayerOptions):
-    kind = "twice"
-    layers: tuple[Any, ...] = ()
+def test_a_tensor_with_two_readers_is_kept_until_both_have_read_it() -> None:
+    """In the backward pass the first one writes its gradient, and the other one beside it."""
+    made = plan({"dense": 8}, {"residual": [{"activation": "tanh"}, {"dense": 8}]}, 10)
+    assert made.prediction[value(1)].last == 3
+    assert [step.dinputs for step in made.backward] == [
+        (gradient(4),), (gradient(3), gradient(1)), (gradient(2),), ("part/1/0",), (None,),
+    ]  # fmt: skip
+    assert [step.added for step in made.backward if step.added] == [(("part/1/0", gradient(1)),)]
+    loss = len(made.nodes)
+    assert made.training["part/1/0"].first == made.training["part/1/0"].last == 2 * loss - 1
+    assert (made.training[gradient(1)].first, made.training[gradient(1)].last) == (2 * loss - 3, 2 * loss)
 
 
-class Sum(Layer):
-    """``y = a + b``."""
-
-    reads_again = frozenset()
-
-    def forward(self, r: Recorder) -> None:
-        r.call(np.add, *r.inputs, r.y)
-
-    def backward(self, r: Recorder) -> None:
-        for dx in r.dinputs:
-            if dx is not None:
-                r.call(np.copyto, dx, r.dy)
-
-    predict = forward
-
-
-class Twice(Layer):
-    """A sum of what goes through some layers and what goes past them, as residual networks have it."""
-
-    Options = TwiceOptions
-
-    @classmethod
-    def build(cls, network: Builder, options: Any, x: int) -> int:
-        network.fork(x)
-        y = x
-        for kind, inner in options.layers:
-            y = network.build(kind, inner, y)
-        return network.add(Sum(options, network.shapes[x], network.defaults), y, x)
-
-
-def twice(dtype: str, *layers: tuple[str, LayerOptions]) -> Model:
-    made = builders.config(3, loss="mse", training={"dtype": dtype})
-    specs = [
-        SimpleNamespace(kind="dense", options=Dense(units=5, activation="tanh")),
-        SimpleNamespace(kind="twice", options=TwiceOptions.model_construct(layers=layers)),
-        *made.model.layers,
-    ]
-    initializer = made.model.initializer
-    spec = SimpleNamespace(layers=specs, frozen_layers=(), initializer=initializer, bias_initializer=initializer)
-    loss: LossOptions = made.loss
-    return Model(spec, loss, (4,), _kernels.load(dtype))
-
-
-BLOCKS: dict[str, tuple[tuple[str, LayerOptions], ...]] = {
-    "residual": (("activation", Activation(name="gelu")), ("dense", Dense(units=5))),
-    "nested": (("twice", TwiceOptions.model_construct(layers=(("dense", Dense(units=5, activation="silu")),))),),
-    "the same twice": (),
-}
-
-
-@pytest.mark.parametrize("block", BLOCKS)
-def test_gradients_add_up_where_a_tensor_has_two_readers(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against fourth-order differences; and prediction is training without dropout."""
-    monkeypatch.setitem(LAYERS, "twice", Twice)
-    model = twice("float64", *BLOCKS[block])
-    rng = np.random.default_rng(2)
-    x, targets, loss = rng.normal(size=(7, 4)), rng.normal(size=(7, 3)), np.zeros(2)
-    parameters, found = builders.filled(model.layout, 1), model.layout.zeros()
-    model.bind(parameters, found)
-    model.reserve(7)
-    program = model.kernels.program(model.record(x, targets, 1, loss, seed=0))
-
-    def losses() -> float:
-        loss[:] = 0.0
-        program.run(0)
-        return float(loss[0])
-
-    at_start, gradients = losses(), found.copy()
-    for tensor in model.layout:
-        for i in range(tensor.offset, tensor.offset + tensor.size):
-            values, start = [], parameters[i]
-            for shift in (-2, -1, 1, 2):
-                parameters[i] = start + shift * 1e-3
-                values.append(losses())
-            parameters[i] = start
-            expected = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / 12e-3
-            assert gradients[i] == pytest.approx(expected, abs=1e-7), (tensor.name, i)
-    predicted = Workspace(model.plan.prediction, 7).rows(0, 7)
-    predicted[value(0)][:] = x
-    model.kernels.program(model.record_prediction(predicted)).run(0)
-    errors = predicted[value(model.plan.output)] - targets
-    assert float((errors**2).sum()) == pytest.approx(at_start, rel=1e-12)
-
-
-def test_nothing_is_computed_within_a_layer_that_has_another_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_within_a_layer_that_has_another_reader() -> None:
     """A dense layer takes the activation behind it into its pass, unless the way past it goes on with its output."""
-    monkeypatch.setitem(LAYERS, "twice", Twice)
-    kinds = [layer.kind for layer in twice("float32", *BLOCKS["residual"]).layers]
-    assert kinds == ["dense", "activation", "dense", "twice", "dense"]
+    made = plan({"dense": 8}, {"residual": [{"activation": "gelu"}, {"dense": 8}]}, {"activation": "relu"}, 10)
+    kinds = [node.layer.kind for node in made.nodes]
+    assert kinds == ["dense", "activation", "dense", "residual", "activation", "dense"]
 
 
 def test_a_recorded_call_gets_the_step() -> None:

@@ -271,7 +271,7 @@ def elementwise_forward(
     x: Array, activation: int, negative_slope: float, dropout: float,
     seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
 ) -> None:  # fmt: skip
-    """Write ``y = dropout(activation(x))`` and ``slope = dy/dx``; all ``(r, i)``."""
+    """Write ``y = dropout(activation(x))`` and ``slope = dy/dx``; all ``(r, i)``; y may be x."""
     expect("x", x, *slope.shape)
     expect("slope", slope, *x.shape, dtype=x.dtype)
     expect("y", y, *x.shape, dtype=x.dtype)
@@ -282,15 +282,31 @@ def elementwise_forward(
 
 
 @silent
-def elementwise_backward(slope: Array, dy: Array, dx: Array) -> None:
-    """Write ``dx = dy * slope``; all ``(r, i)``."""
-    expect("dy", dy, *slope.shape, dtype=slope.dtype)
-    expect("dx", dx, *slope.shape, dtype=slope.dtype)
-    np.multiply(dy, slope, out=dx)
+def elementwise_backward(slope: Array | None, dy: Array, dx: Array) -> None:
+    """Write ``dx = dy * slope``; all ``(r, i)``; a slope of None is 1."""
+    expect("slope", slope, *dy.shape, dtype=dy.dtype)
+    expect("dx", dx, *dy.shape, dtype=dy.dtype)
+    np.multiply(dy, 1 if slope is None else slope, out=dx)
 
 
 @silent
 def elementwise_predict(x: Array, activation: int, negative_slope: float, y: Array) -> None:
-    """Write ``y = activation(x)``; both ``(r, i)``."""
+    """Write ``y = activation(x)``; both ``(r, i)``; y may be x."""
     expect("y", y, *x.shape, dtype=x.dtype)
     y[...] = _activate(x, activation, negative_slope)[0]
+
+
+@silent
+def add(x: Array, y: Array) -> None:
+    """Write ``y += x``; both ``(n,)``."""
+    expect("x", x, len(y), dtype=y.dtype)
+    expect("y", y, len(x))
+    y += x
+
+
+@silent
+def sum_of_two(a: Array, b: Array, y: Array) -> None:
+    """Write ``y = a + b``; all ``(n,)``."""
+    for name, each in (("a", a), ("b", b), ("y", y)):
+        expect(name, each, len(a), dtype=a.dtype)
+    np.add(a, b, out=y)

@@ -83,6 +83,8 @@ class Kernels:
     transpose_samples = staticmethod(reference_samples.transpose_samples)
     shift_and_flip = staticmethod(reference_samples.shift_and_flip)
     shift_and_flip_backward = staticmethod(reference_samples.shift_and_flip_backward)
+    add = staticmethod(reference.add)
+    sum_of_two = staticmethod(reference.sum_of_two)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)

@@ -151,7 +151,7 @@ def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, st
 
     shape = config.data.shape if description is None else description.feature_shape
     if shape is None:
-        widths = [layer.options.units for layer in config.model.layers if layer.kind == "dense"]
+        widths = [layer.options.units for layer in config.model.every_layer if layer.kind == "dense"]
         yield "network", "-".join(["?", *map(str, widths)])
         return
     model = model_of(config, shape)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
 from pydantic.fields import FieldInfo
 
-from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, Positive, Problem, Section, Share
 from onotrain.config.choices import ByType, OneKey, OneOf
 from onotrain.config.layers_images import (
     AvgPool1d,
@@ -183,14 +183,36 @@ class Dropout(LayerOptions):
     rate: Share = Field(description="Probability that a value is set to zero.")
 
 
+class Residual(LayerOptions):
+    """Layers and a way past them: the sum of what comes out of the last one and what goes into the first one."""
+
+    kind: ClassVar[str] = "residual"
+    short_key: ClassVar[str] = "layers"
+
+    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
+        description="The layers, as those of `model.layers`."
+    )
+    activation: Literal["identity", "relu"] = Field("identity", description="Function applied to the sum.")
+    projection: Literal["auto", "none"] = Field(
+        "auto",
+        description="What the way past the layers does where they change the shape: `auto`: it goes through weights "
+        "without a bias, a dense layer's or those of a convolution of one position whose stride makes the shapes meet; "
+        "`none`: a change of shape is an error.",
+    )
+
+    @property
+    def within(self) -> tuple[Any, ...]:
+        """Return the layers."""
+        return self.layers
+
+
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
 LAYER_KINDS: dict[str, type[LayerOptions]] = {
     options.kind: options
     for options in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
-        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm,
-        BatchNorm,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm, BatchNorm, Residual,
     )
 }  # fmt: skip
 
@@ -206,6 +228,9 @@ def options_of(kind: str) -> type[LayerOptions]:
 
 class LayerSpec(Section):
     """A layer: a mapping of its kind to its options.  There is a subclass, with one field, for every kind."""
+
+    # Layers may be made of layers: no class is finished before the others are there.
+    model_config = ConfigDict(defer_build=True)
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:
@@ -249,3 +274,4 @@ _ALONE = tuple(
     kind for kind, options in LAYER_KINDS.items() if not any(map(FieldInfo.is_required, options.model_fields.values()))
 )
 Layer = Annotated[LayerSpec, OneKey("layer", plugins=PLUGINS, section=_spec, alone=_ALONE)]
+Residual.model_rebuild()  # now that there is a name for what it is made of

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, create_model
 
 from onotrain.config.base import Count, NotEmpty, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType
-from onotrain.config.layers import BiasInitializer, Initializer, Layer
+from onotrain.config.layers import BiasInitializer, Initializer, Layer, LayerSpec
 from onotrain.config.wording import got
 
 #: Value of ``freeze`` that leaves the last layer with parameters to be trained.
@@ -50,8 +50,9 @@ class Model(_Beginning):  # type: ignore[misc]
         Count | Text | Texts | None, ByType(f"a number of layers, names of layers, {ALL_BUT_HEAD} or null")
     ] = Field(
         None,
-        description="Layers whose parameters stay as they are at the start: how many of the first dense layers, names "
-        f"such as `dense_0`, or `{ALL_BUT_HEAD}`, which leaves the last one to be trained.",
+        description="Layers whose parameters stay as they are at the start: how many of the first ones, names such as "
+        f"`dense_0` or `residual_0`, which stands for all within, or `{ALL_BUT_HEAD}`, which leaves the last one to be "
+        "trained.",
     )
 
     @property
@@ -66,25 +67,29 @@ class Model(_Beginning):  # type: ignore[misc]
         return path
 
     @property
+    def every_layer(self) -> tuple[LayerSpec, ...]:
+        """All layers, each in front of those that it is made of."""
+        return tuple(_every(self.layers))
+
+    @property
     def trainable_layers(self) -> tuple[str, ...]:
         """Names of the layers with parameters, as their tensors have them."""
-        known, names = Counter[str](), list[str]()
-        for layer in self.layers:
-            if layer.options.has_parameters:
-                names.append(f"{layer.kind}_{known[layer.kind]}")
-                known[layer.kind] += 1
-        return tuple(names)
+        return _named(self.layers)[0]
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:
-        """Names of the layers whose parameters are not trained."""
+        """Names of the layers whose parameters are not trained, and of those that are all made of such layers."""
         if self.freeze is None:
             return ()
+        known, blocks = _named(self.layers)
+        frozen: Sequence[str] = known[:-1]
         if isinstance(self.freeze, int):
-            return self.trainable_layers[: self.freeze]
-        if self.freeze == ALL_BUT_HEAD:
-            return self.trainable_layers[:-1]
-        return (self.freeze,) if isinstance(self.freeze, str) else self.freeze
+            frozen = known[: self.freeze]
+        elif self.freeze != ALL_BUT_HEAD:
+            asked = (self.freeze,) if isinstance(self.freeze, str) else self.freeze
+            frozen = [name for each in asked for name in (each, *blocks.get(each, ()))]
+        whole = [name for name, within in blocks.items() if within and set(within) <= set(frozen)]
+        return tuple(dict.fromkeys((*frozen, *whole)))
 
     @property
     def trained_kinds(self) -> tuple[str, ...]:
@@ -98,14 +103,39 @@ class Model(_Beginning):  # type: ignore[misc]
         if last != "dense":
             yield Problem(("layers", len(self.layers) - 1), f"the last layer must be dense (got {last})")
             return
-        known, frozen = self.trainable_layers, self.frozen_layers
-        unknown = [name for name in frozen if name not in known]
+        (known, blocks), frozen = _named(self.layers), self.frozen_layers
+        unknown = [name for name in frozen if name not in known and name not in blocks]
         if unknown:
-            yield Problem(("freeze",), f"no such layer {got(unknown[0])}; expected some of {', '.join(known)}")
-        elif set(frozen) == set(known):
+            expected = ", ".join((*known, *blocks))
+            yield Problem(("freeze",), f"no such layer {got(unknown[0])}; expected some of {expected}")
+        elif set(frozen) >= set(known):
             yield Problem(("freeze",), f"leaves no layer to train {got(self.freeze)}; {_most(known)}")
         if self.head != "auto" and self.origin is None:
             yield Problem(("head",), f"is for a warm start, with `from` {got(self.head)}")
+
+
+def _every(layers: Iterable[LayerSpec]) -> Iterator[LayerSpec]:
+    for layer in layers:
+        yield layer
+        yield from _every(layer.options.within)
+
+
+def _named(layers: Iterable[LayerSpec]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+    """Return the names of the layers with parameters, and of layers that are made of others, with those of theirs."""
+    numbers, blocks = Counter[str](), dict[str, tuple[str, ...]]()
+
+    def names(layers: Iterable[LayerSpec]) -> Iterator[str]:
+        for layer in layers:
+            name = f"{layer.kind}_{numbers[layer.kind]}"
+            numbers[layer.kind] += 1
+            if layer.options.has_parameters:
+                yield name
+            if layer.options.within:
+                blocks[name] = ()  # in front of blocks within it
+                blocks[name] = tuple(names(layer.options.within))
+                yield from blocks[name]
+
+    return tuple(names(layers)), blocks
 
 
 def _most(names: tuple[str, ...]) -> str:

@@ -101,6 +101,11 @@ class LayerOptions(Section):
     #: Whether it is trained on statistics of the whole batch, which micro-batches do not have.
     needs_whole_batch: ClassVar[bool] = False
 
+    @property
+    def within(self) -> tuple[Any, ...]:
+        """Layers of the section ``model`` that it is made of, in the order in which they are built."""
+        return ()
+
     @classmethod
     def tags(cls) -> tuple[str, ...]:
         """Return the kind."""

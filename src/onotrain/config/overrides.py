@@ -66,7 +66,7 @@ def apply_overrides(
     wrong: list[str] = []
     for text in texts:
         try:
-            override = _parse(text, data)
+            override = _parse(text, data, root)
             _apply(data, override, root)
             overrides.append(override)
         except _NotPossible as error:
@@ -78,8 +78,11 @@ class _NotPossible(Exception):
     """An override that cannot be read or applied."""
 
 
-def _parse(text: str, data: dict[str, Any]) -> Override:
-    """Split an override; a number in its path is an index where the data have a list."""
+def _parse(text: str, data: dict[str, Any], root: type[Section]) -> Override:
+    """Split an override; a number in its path is an index where the data have a list.
+
+    Lists on the way that are short for mappings are written out.
+    """
     name, equals, value = text.partition("=")
     if not equals or not all(name.split(".")):
         raise _NotPossible("expected key.path=value, such as optimizer.learning_rate=1e-3")
@@ -88,18 +91,36 @@ def _parse(text: str, data: dict[str, Any]) -> Override:
     except YamlError as error:
         raise _NotPossible(f"value: {error.text}") from None
     path: list[str | int] = []
-    node: Any = data
     for depth, part in enumerate(name.strip().split("."), start=1):
         if depth > _MAX_DEPTH:
             raise _NotPossible(f"path is more than {_MAX_DEPTH} keys deep")
-        if isinstance(node, list):
-            index = _index(part, node)
-            path.append(index)
-            node = node[index]
-        else:
-            path.append(part)
-            node = node.get(part) if isinstance(node, dict) else None
+        node = _node(data, path, part, root)
+        path.append(_index(part, node) if isinstance(node, list) else part)
     return Override(tuple(path), plain, text)
+
+
+def _node(data: Any, path: list[str | int], part: str, root: type[Section]) -> Any:
+    """Return what stands at `path`, where `part` is looked for.
+
+    A list that is short for a mapping is written out, and `path` gets the key of the list if `part` is an index of it.
+    """
+    node = _at(data, path)
+    if not isinstance(node, list) and not part.isdigit():
+        return node
+    key = next(iter(full_form(Scope.at(path, root, data).annotation, [])), None)
+    if key is not None and isinstance(node, list):
+        _at(data, path[:-1])[path[-1]] = node = {key: node}
+    if isinstance(node, dict) and isinstance(node.get(key), list) and part.isdigit():
+        path.append(str(key))
+        return node[key]
+    return node
+
+
+def _at(data: Any, path: Sequence[str | int]) -> Any:
+    """Return what stands at a path; None if nothing does."""
+    for part in path:
+        data = data[int(part)] if isinstance(data, list) else data.get(part) if isinstance(data, dict) else None
+    return data
 
 
 def _index(part: str, items: list[Any]) -> int:

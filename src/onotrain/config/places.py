@@ -64,7 +64,7 @@ class Places:
         if override is not None:
             number, change = override
             prefix = f"--set {change.shown}: "
-            return (1, number, 0), prefix if problem.path == change.path else f"{prefix}{key}: "
+            return (1, number, 0), prefix if problem.path == self._as_written(change.path) else f"{prefix}{key}: "
         if self.name is None or not self.values:
             return (0, 0, 0), f"{key}: " if self.name is None else f"{self.name}: {key}: "
         position = self._position(problem)
@@ -76,9 +76,10 @@ class Places:
         known = self._known(path)
         made = path[: len(known) + 1] if known != path else None  # a key that is not in the file
         for number, override in reversed(list(enumerate(self.overrides))):
-            wrote = path[: len(override.path)] == override.path
-            chose = override.path == (*path[:-1], "name") and known != path
-            opened = made is not None and override.path[: len(made)] == made
+            changed = self._as_written(override.path)
+            wrote = path[: len(changed)] == changed
+            chose = changed == (*path[:-1], "name") and known != path
+            opened = made is not None and changed[: len(made)] == made
             if wrote or chose or opened:
                 return number, override
         return None

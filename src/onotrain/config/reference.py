@@ -79,7 +79,8 @@ def _rows_of(
         inner = _members(field.annotation)
         if LayerSpec in _classes(field.annotation):
             yield row
-            for kind, options in LAYER_KINDS.items():
+            within = "[]" in prefix  # a layer that is made of layers
+            for kind, options in () if within else LAYER_KINDS.items():
                 short = f"short: `{kind}: <{options.short_key}>`" if options.short_key else f"short: `{kind}` alone"
                 yield _Row(f"`{prefix}{key}[].{kind}`", "mapping", "", f"{_first_line(options)} ({short})")
                 yield from _rows_of(options, f"{prefix}{key}[].{kind}.")

@@ -21,6 +21,7 @@ from onotrain.files import write_atomically
 from onotrain.inference.exported_ports import Ports, ports_of
 from onotrain.inference.predictor import Predictor, load
 from onotrain.inference.sinks import check_output
+from onotrain.nn.plan import Plan
 
 _INPUT = (
     "output = network((input - normalization mean) / normalization std); "
@@ -93,9 +94,10 @@ def description(predictor: Predictor) -> dict[str, Any]:
     """Return what must be known besides the tensors, as JSON-able data.
 
     ``layers`` is the network as a list of what its layers say of themselves (`onotrain.nn.layers.base.Description`):
-    weighted sums (their tensors begin with `name`) and activations; dropout does nothing after training and is left
-    out.  ``output`` says what is applied to the last layer: softmax, sigmoid, exp, identity, or gaussian, which leaves
-    the mean of each target as it is and makes ``sqrt(exp(s) + min_variance)`` of the number s behind it
+    weighted sums (their tensors begin with `name`), activations, sums and others; dropout does nothing after training
+    and is left out.  Each reads what the entry before it makes, unless ``of`` says which entries, counted from 1; 0 is
+    what the network reads.  ``output`` says what is applied to the last layer: softmax, sigmoid, exp, identity, or
+    gaussian, which leaves the mean of each target as it is and makes ``sqrt(exp(s) + min_variance)`` of the number s behind it
     (``config.loss``).  ``preparation`` makes features of the columns of a table (`Preparation.to_dict`),
     ``target_scaling`` (`TargetScaling.to_dict`, an entry for each output) is undone after that.  ``columns`` says what
     each output is then.
@@ -105,7 +107,7 @@ def description(predictor: Predictor) -> dict[str, Any]:
     return {
         "format": "onotrain-network",
         "version": 1,
-        "layers": [dict(each) for layer in predictor.model.layers for each in layer.describe().operations],
+        "layers": _operations(predictor.model.plan),
         "input": _INPUT if preparation is None else _TABLE_INPUT,
         "output": predictor.model.loss.options.activation,
         "task": predictor.output.task,
@@ -118,6 +120,19 @@ def description(predictor: Predictor) -> dict[str, Any]:
         "target_scaling": None if scaling is None else scaling.to_dict(),
         "config": metadata.config.to_mapping(),
     }
+
+
+def _operations(plan: Plan) -> list[dict[str, Any]]:
+    """Return what the layers compute after training, with ``of`` where that is not what comes before."""
+    found = list[dict[str, Any]]()
+    made = {0: 0}  # tensor -> number of operations that come to it
+    for layer, inputs, output in plan.nodes:
+        of = [made[tensor] for tensor in inputs]
+        first, *others = layer.describe().operations or ({},)
+        if first:
+            found += [{**first, **({"of": of} if of != [len(found)] else {})}, *map(dict, others)]
+        made[output] = len(found) if first else of[0]
+    return found
 
 
 def _text(predictor: Predictor) -> str:

@@ -229,7 +229,7 @@ class Model:
         for number, dinputs, added in self.plan.backward:
             for block in (in_blocks if number in self.plan.in_blocks else ()) or (None,):
                 self.layers[number].backward(recorder(number, dinputs, block))
-            calls += [PythonCall(np.add, whole[to], whole[part], whole[to]) for part, to in added]
+            calls += [self.kernels.record("add", whole[part].reshape(-1), whole[to].reshape(-1)) for part, to in added]
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls

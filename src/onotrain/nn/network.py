@@ -50,6 +50,8 @@ class Network:
         self._names = Counter[str]()
         #: Of the layer that is being built, in the configuration.
         self._path: tuple[str | int, ...] = ("model",)
+        #: Of its tensors, if it is none of the configuration.
+        self._name = ""
         self._output = self._arrange(shape) if self._needs_axes() else 0
         for number, spec in enumerate(defaults.layers):
             self._output = self.build(spec.kind, spec.options, self._output, "layers", number)
@@ -71,9 +73,9 @@ class Network:
         """Number of the tensor that the last layer of the configuration writes."""
         return self._output
 
-    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+    def build(self, kind: str, options: Any, x: int, *place: str | int, name: str = "") -> int:
         """Add a layer of the configuration: see `onotrain.nn.layers.base.Builder`."""
-        outer = self._path
+        outer, self._name = self._path, name
         if place:
             self._path = (*outer, *place, kind)
         try:
@@ -84,6 +86,11 @@ class Network:
             raise
         finally:
             self._path = outer
+
+    def next_name(self, kind: str) -> str:
+        """Return the kind with a number: name of the next layer of that kind which has one."""
+        self._names[kind] += 1
+        return f"{kind}_{self._names[kind] - 1}"
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output.
@@ -101,8 +108,7 @@ class Network:
                 f"has_parameters of its options is {layer.options.has_parameters}"
             )
         if layer.parameters:
-            layer.name = f"{layer.kind}_{self._names[layer.kind]}"
-            self._names[layer.kind] += 1
+            layer.name = self._name or self.next_name(layer.kind)
         self._open = len(self.shapes)
         self.shapes.append(layer.out)
         self.nodes.append(Node(layer, inputs, self._open))

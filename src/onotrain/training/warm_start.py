@@ -161,9 +161,7 @@ class WarmStart:
         names, known = description.feature_names, self.metadata.feature_names
         if names is not None and known is not None and names != known:
             notes.append("the features are not the same ones in the same order as there")
-        before = {layer.options.activation for layer in self.metadata.config.model.layers if layer.kind == "dense"}
-        now = {layer.options.activation for layer in config.model.layers if layer.kind == "dense"}
-        if before != now:
+        if _activations(self.metadata.config) != _activations(config):
             notes.append("the activations are not the same ones as there")
         return notes
 
@@ -253,6 +251,10 @@ def _inherited(metadata: ModelMetadata, preparation: Any, head: Any) -> Inherite
 def _meaning(loss: Any) -> tuple[Any, ...]:
     """Return what outputs of a network with this loss stand for."""
     return loss.activation, loss.per_target
+
+
+def _activations(config: Config) -> set[str]:
+    return {layer.options.activation for layer in config.model.every_layer if layer.kind == "dense"}
 
 
 def _layer(tensor: str) -> str:

@@ -14,6 +14,7 @@ from onotrain.nn.layers.flatten import Flatten, Reshape
 from onotrain.nn.layers.group_norm import GroupNorm
 from onotrain.nn.layers.layer_norm import LayerNorm
 from onotrain.nn.layers.pool import AvgPool1d, AvgPool2d, GlobalAvgPool, MaxPool1d, MaxPool2d
+from onotrain.nn.layers.residual import Residual
 
 __all__ = [
     "LAYERS", "Activation", "BatchNorm", "Conv1d", "Conv2d", "Dense", "Dropout", "GroupNorm", "Layer", "LayerNorm",
@@ -24,8 +25,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.Options.kind: layer
     for layer in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
-        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm,
-        BatchNorm,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm, BatchNorm, Residual,
     )
 }  # fmt: skip
 

@@ -236,13 +236,17 @@ class Builder(Protocol):
         """Add a layer that reads these tensors, and return the number of its output."""
         ...
 
-    def build(self, kind: str, options: Any, x: int, *place: str | int) -> int:
+    def build(self, kind: str, options: Any, x: int, *place: str | int, name: str = "") -> int:
         """Add a layer of the configuration behind tensor `x`, and return the number of its output.
 
         `place` are the keys and indices that lead to the layer from the options of the one that is being built, such
         as ``"layers", 1``; nothing for a layer that is not in the configuration: what is wrong with it is wrong with
-        the one that is being built.
+        the one that is being built, and `name` is that of its tensors.
         """
+        ...
+
+    def next_name(self, kind: str) -> str:
+        """Return the kind with a number: name of the next layer of that kind which has one."""
         ...
 
     def fork(self, x: int) -> None:
