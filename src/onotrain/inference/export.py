@@ -97,10 +97,10 @@ def description(predictor: Predictor) -> dict[str, Any]:
     weighted sums (their tensors begin with `name`), activations, sums and others; dropout does nothing after training
     and is left out.  Each reads what the entry before it makes, unless ``of`` says which entries, counted from 1; 0 is
     what the network reads.  ``output`` says what is applied to the last layer: softmax, sigmoid, exp, identity, or
-    gaussian, which leaves the mean of each target as it is and makes ``sqrt(exp(s) + min_variance)`` of the number s behind it
-    (``config.loss``).  ``preparation`` makes features of the columns of a table (`Preparation.to_dict`),
-    ``target_scaling`` (`TargetScaling.to_dict`, an entry for each output) is undone after that.  ``columns`` says what
-    each output is then.
+    gaussian, which leaves the mean of each target as it is and makes ``sqrt(exp(s) + min_variance)`` of the
+    number s behind it (``config.loss``). ``preparation`` makes features of the columns of a table
+    (`Preparation.to_dict`), ``target_scaling`` (`TargetScaling.to_dict`, an entry for each output) is undone
+    after that. ``columns`` says what each output is then.
     """
     metadata = predictor.metadata
     preparation, scaling = metadata.preparation, metadata.codec.output_scaling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
@@ -43,7 +43,7 @@ class Elementwise(Layer):
     """
 
     reads_again = frozenset()
-    needs_axes = None
+    needs_axes: ClassVar[bool | None] = None
 
     activation = Function()
     dropout = 0.0
