@@ -119,6 +119,8 @@ def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate)
     [
         conv(5, (12, 12, 6), 16, (5, 5)),
         conv(3, (28, 28, 1), 6, (5, 5)),
+        conv(3, (13, 27, 3), 5, (4, 5), (2, 1), (1, 1), (1, 2)),  # along the lines, the last vector not full
+        conv(2, (9, 34, 1), 19, (5, 5)),
         conv(3, (14, 14, 32), 64, (3, 3), padding=(1, 1)),
         conv(2, (7, 7, 130), 40, (3, 3), padding=(1, 1)),  # sums in parts
         conv(2, (6, 6, 8), 700, (1, 1)),
@@ -175,6 +177,7 @@ def test_the_mask_of_a_sample_is_that_of_its_values_in_a_row(kernels, rng):
     "shapes",
     [
         conv(40, (6, 6, 1), 6, (3, 3)),
+        conv(40, (6, 23, 1), 6, (5, 5), padding=(1, 1)),
         conv(40, (5, 5, 20), 33, (3, 3), padding=(1, 1)),
         conv(40, (5, 5, 24), 24, (3, 3), padding=(1, 1), groups=24),
         conv(40, (7, 4, 6), 8, (2, 3), (2, 2), groups=2),
