@@ -23,7 +23,11 @@ def network(layers: list[dict[str, Any]], shape: Shape) -> Network:
         "model": {"layers": [*layers, {"dense": 1}], "bias_initializer": {"name": "normal", "std": 0.5}},
     }  # fmt: skip
     spec = Config.from_mapping(whole).model
-    return Network(spec.model_copy(update={"layers": spec.layers[:-1]}), shape)
+    made, x = Network(spec.model_copy(update={"layers": ()}), shape), 0
+    made.shapes[0] = shape
+    for number, layer in enumerate(spec.layers[:-1]):
+        x = made.build(layer.kind, layer.options, x, "layers", number)
+    return made
 
 
 class Stack:

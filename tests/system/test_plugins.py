@@ -45,15 +45,15 @@ class Sign(Flat):
         super().step(learning_rate, number, samples, statistics, synchronize=synchronize)
 
 
-class TallyOptions(LossOptions):
+class CountsOptions(LossOptions):
     activation = None
 
-    name: Literal["tally"] = Field(description="Negative log-likelihood of counts; the network predicts their mean.")
+    name: Literal["counts"] = Field(description="Negative log-likelihood of counts; the network predicts their mean.")
     floor: float = Field(0.0, ge=0, description="Smallest mean.")
 
 
-class Tally(Loss):
-    Options = TallyOptions
+class Counts(Loss):
+    Options = CountsOptions
 
     def __call__(self, logits, targets, weight, dlogits, loss_sums):
         means = np.exp(logits)
@@ -107,19 +107,19 @@ stepless = acme:Stepless
 stranger = acme:Stranger
 
 [onotrain.losses]
-tally = acme:Tally
+counts = acme:Counts
 naked = acme:Bias
 mute = acme:Mute
 alien = acme:Alien
 
 [onotrain.metrics]
 bias = acme:Bias
-biased = acme:Tally
+biased = acme:Counts
 """
 CONFIG = """\
 data: {train: counts.csv, validation: 0.25}
 model: {layers: [{dense: {units: 8, activation: tanh}}, {dense: 1}]}
-loss: {name: tally, floor: 0.01}
+loss: {name: counts, floor: 0.01}
 optimizer: {name: sgd, learning_rate: 0.002}
 training:
   epochs: 4
@@ -199,7 +199,7 @@ def test_it_trains_evaluates_and_predicts(site: Mapping[str, str], ranks: int) -
 
     done = launch.onotrain("export", "run", "--format", "npz", "--output", "n.npz", env=site)
     assert done.returncode == 2
-    assert "loss tally of acme predicts by a function of its own, which npz cannot hold" in done.stderr
+    assert "loss counts of acme predicts by a function of its own, which npz cannot hold" in done.stderr
 
 
 def test_wrong_options_are_found_like_built_in_ones(site: Mapping[str, str]) -> None:
@@ -209,15 +209,15 @@ def test_wrong_options_are_found_like_built_in_ones(site: Mapping[str, str]) -> 
         "c.yaml:10:24: strategy.scal: unknown key of strategy 'sign'; did you mean 'scale'?",
     ]
     Path("c.yaml").write_text(CONFIG)
-    assert complaints(site, "strategy.name=sing", "loss.name=taly") == [
+    assert complaints(site, "strategy.name=sing", "loss.name=coutns") == [
         "--set strategy.name=sing: unknown strategy (got 'sing'); did you mean 'sign'?",
-        "--set loss.name=taly: unknown loss (got 'taly'); did you mean 'tally'?",
+        "--set loss.name=coutns: unknown loss (got 'coutns'); did you mean 'counts'?",
     ]
     assert complaints(site, "training.metrics=[bias, baas]") == [
         "--set training.metrics=[bias, baas]: training.metrics.1: unknown metric (got 'baas'); did you mean 'bias'?"
     ]
     assert complaints(site, "training.early_stopping.metric=validation_bas") == [
-        "--set training.early_stopping.metric=validation_bas: no such metric with loss tally (got "
+        "--set training.early_stopping.metric=validation_bas: no such metric with loss counts (got "
         "'validation_bas'); did you mean 'validation_bias'?"
     ]
     assert complaints(site, "communication.codec=int8", "training.load_balance=throughput") == [

@@ -257,7 +257,7 @@ def test_a_run_of_two_ranks_from_csv_to_prediction(file: Path, site: Mapping[str
     assert "4x5-4x4-4x2-3, 32 parameters" in run("validate", file)
     assert "4x5-4x4-4x2-3, 32 parameters" in run("train", file, "--output", "run", "--progress", "lines", ranks=2)
     shown = run("inspect", "run")
-    assert "4x5 -> 4x4" in shown and "4x2 -> 3" in shown
+    assert "4x5 -> 4x4" in shown and "8 -> 3" in shown
     facts = json.loads(run("inspect", "run", "--json"))
     assert (facts["inputs"], facts["feature_shape"]) == (20, [4, 5])
     assert [(layer["input_shape"], layer["output_shape"], layer["inputs"]) for layer in facts["layers"]] == [

@@ -57,7 +57,7 @@ def test_a_convolution_counts_its_weights_at_every_position() -> None:
     layers = {"conv1d": {"filters": 3, "kernel": 5, "stride": 2}}, {"conv1d": {"filters": 6, "groups": 3}}
     made = config(*layers, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
     bench = kernels._Bench(
-        World.connect(), Subject(made, 25, np.dtype(np.uint8), _kernels.load("float32")), 1e-6, quiet
+        World.connect(), Subject(made, (25,), np.dtype(np.uint8), _kernels.load("float32")), 1e-6, quiet
     )
     forward, backward, products = bench._other(0, 4, first=True)
     assert (forward["kernel"], forward["of"], backward["kernel"]) == (

@@ -165,7 +165,7 @@ def test_a_key_within_a_short_form(tmp_path: Path, short: str, key: str, value: 
         (["training.early_stopping.min_delta=1"],
          ["--set training.early_stopping.min_delta=1: training.early_stopping.patience: required key is missing"]),
         (["optimizer.name=sgd"],
-         ["run.yaml:9:25: optimizer.betas: unknown key of optimizer 'sgd'; known keys are name, learning_rate, weight_decay, decoupled, momentum and nesterov"]),
+         ["run.yaml:9:25: optimizer.betas: unknown key of optimizer 'sgd'; known keys are name, learning_rate, weight_decay, decoupled, decay_norm_and_bias, momentum and nesterov"]),
         (["optimizer.name=sdg"], ["--set optimizer.name=sdg: unknown optimizer (got 'sdg'); did you mean 'sgd'?"]),
         (["training.epochs=0", "optimizer.name=3"], [
             "--set training.epochs=0: must be at least 1 (got 0)",

@@ -104,8 +104,8 @@ def only(made: Any) -> Layer:
         ),
         ((4, 1), {"conv1d": {"filters": 2, "kernel": 7}}, "kernel", "over 7, larger than the sequence of 4"),
         ((9, 9, 3), {"conv2d": {"filters": 2, "kernel": 3, "groups": 2}}, "groups", "must divide the 3 channels"),
-        ((9,), {"conv2d": {"filters": 2, "kernel": 3}}, None, "height x width x channels; got samples 9"),
-        ((9, 9, 3), {"conv1d": {"filters": 2, "kernel": 3}}, None, "length x channels; got samples 9 x 9 x 3"),
+        ((9,), {"conv2d": {"filters": 2, "kernel": 3}}, None, r"channels x height x width \(got samples of 9\)"),
+        ((9, 9, 3), {"conv1d": {"filters": 2, "kernel": 3}}, None, r"length x channels \(got samples of 3 x 9 x 9\)"),
     ],
 )
 def test_samples_of_another_shape_are_refused(
