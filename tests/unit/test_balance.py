@@ -69,9 +69,7 @@ def test_a_rank_has_memory_for_whatever_it_may_get(speeds: list[float], full: in
 
 
 @given(st.integers(1, 9), st.integers(1, 300), st.booleans(), st.data())
-def test_slices_without_a_balance_fit_their_capacity(
-    ranks: int, full: int, in_blocks: bool, data: st.DataObject
-) -> None:
+def test_slices_without_a_balance_fit(ranks: int, full: int, in_blocks: bool, data: st.DataObject) -> None:
     """Of whole blocks, too, which are smaller in a short batch; they make up the batch."""
     slices = [
         LocalSlices(SimpleNamespace(rank=rank, size=ranks), None, Clock(), in_blocks=in_blocks)  # type: ignore[arg-type]

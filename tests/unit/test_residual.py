@@ -14,6 +14,7 @@ import builders
 from onotrain.config.layers import LAYER_KINDS
 from onotrain.config.layers import Residual as Options
 from onotrain.config.options import LayerOptions
+from onotrain.errors import ConfigError
 from onotrain.nn.layers import LAYERS, Layer
 from onotrain.nn.layers.base import Recorder, ShapeError
 from onotrain.nn.network import Network
