@@ -14,6 +14,7 @@ from onotrain._kernels import (
     reference_codecs,
     reference_conv,
     reference_distributions,
+    reference_embedding,
     reference_losses,
     reference_pool,
     reference_samples,
@@ -73,6 +74,9 @@ class Kernels:
     transpose_samples = staticmethod(reference_samples.transpose_samples)
     shift_and_flip = staticmethod(reference_samples.shift_and_flip)
     shift_and_flip_backward = staticmethod(reference_samples.shift_and_flip_backward)
+    embedding_forward = staticmethod(reference_embedding.embedding_forward)
+    embedding_backward = staticmethod(reference_embedding.embedding_backward)
+    pick_columns = staticmethod(reference_embedding.pick_columns)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)

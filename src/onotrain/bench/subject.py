@@ -52,7 +52,7 @@ class Subject:
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
         model = self.model()
         codec = TargetCodec(model.loss.task, model.loss.targets, None).of_loss(self.config.loss)
-        normalization = Normalization.given(mean, std)
+        normalization = Normalization.given(mean, std).leaving([*self.config.model.codes], self.inputs, self.storage)
         return ModelMetadata(self.shape, self.storage.name, None, None, normalization, codec, self.config)
 
     def model(self, kernels: Kernels | None = None) -> Model:
@@ -73,8 +73,16 @@ class Subject:
         """Return random samples ``(samples, inputs)`` as they are stored."""
         draw = np.random.default_rng(1)
         if self.storage == np.uint8:
-            return draw.integers(0, 256, (samples, self.inputs), np.uint8)
-        return draw.standard_normal((samples, self.inputs), np.float32)
+            return self.with_codes(draw.integers(0, 256, (samples, self.inputs), np.uint8))
+        return self.with_codes(draw.standard_normal((samples, self.inputs), np.float32))
+
+    def with_codes(self, features: np.ndarray) -> np.ndarray:
+        """Put random codes where features ``(n, inputs)`` are codes of categories; return the same array."""
+        draw = np.random.default_rng(4)
+        for feature, categories in self.config.model.codes.items():
+            most = min(categories, 256) if features.dtype == np.uint8 else categories
+            features[:, feature] = draw.integers(0, most, len(features))
+        return features
 
     def targets(self, samples: int) -> np.ndarray:
         """Return random targets of the loss."""

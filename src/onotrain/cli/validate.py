@@ -126,7 +126,7 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
         with files_progress() as progress:
             prepared = prepare(
                 data, config.task, config.targets, config.training.dtype, available_bytes(), config.loss,
-                inherited, reader=FileReader(progress),
+                inherited, reader=FileReader(progress), codes=config.model.codes,
             )  # fmt: skip
     except DataError as error:
         if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say

@@ -60,6 +60,11 @@ class Model(_Beginning):  # type: ignore[misc]
         return int(self.layers[-1].options.units)
 
     @property
+    def codes(self) -> dict[int, int]:
+        """Features that are codes of categories, counted from 0, and how many categories each has."""
+        return {feature: count for layer in self.layers for feature, count in layer.options.codes.items()}
+
+    @property
     def origin(self) -> str | None:
         """The run or checkpoint whose parameters a run begins with."""
         path: str | None = getattr(self, "from")

@@ -99,6 +99,11 @@ class LayerOptions(Section):
     #: Whether it has parameters: its tensors, and what freezes them, are called by its kind and number.
     has_parameters: ClassVar[bool] = False
 
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Return which features are codes of categories, counted from 0, and how many categories each has."""
+        return {}
+
     @classmethod
     def tags(cls) -> tuple[str, ...]:
         """Return the kind."""

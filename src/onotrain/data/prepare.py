@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ __all__ = ["Prepared", "prepare"]
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, loss: Any = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
-    reader: ReadFiles = in_turn,
+    reader: ReadFiles = in_turn, codes: Mapping[int, int] = MappingProxyType({}),
 ) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
@@ -51,6 +52,8 @@ def prepare(
         Samples in memory for some parts, ``train`` and others, which are taken in place of files.
     reader
         Reads the files.
+    codes
+        Which features of an array are codes of categories, and how many categories each has.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def prepare(
     held = held or {}
     spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = prepare_table if is_table(spec) else prepare_arrays
-    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader))
+    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader, codes))
     _check_counts(prepared.arrays, spec.path)
     if "train" in prepared.streams and section.partition.name != "none":
         raise UsageError(

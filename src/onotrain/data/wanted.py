@@ -32,6 +32,7 @@ class Wanted:
     inherited: Inherited | None
     held: Mapping[str, Dataset | Table]
     reader: ReadFiles
+    codes: Mapping[int, int]
 
     def targets(
         self, section: Any, dataset: Dataset, file_rows: np.ndarray | None, table: Table | None = None

@@ -81,6 +81,14 @@ class _LayerGraph:
         """View samples in another shape."""
         return self._graph.reshape(value, shape)
 
+    def constant(self, values: Any, dtype: Any) -> str:
+        """Add one or several numbers."""
+        return self._graph.constant(values, dtype)
+
+    def cast(self, value: str, dtype: Any) -> str:
+        """Convert to another type."""
+        return self._graph.cast(value, dtype)
+
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""
         if name == "identity":

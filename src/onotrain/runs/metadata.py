@@ -37,6 +37,11 @@ class ModelMetadata(DataDescription):
         """Number of features of a sample."""
         return int(np.prod(self.feature_shape))
 
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Features that are codes of categories, counted from 0, and how many categories each has."""
+        return self.config.model.codes
+
     def model(self, kernels: Kernels) -> Model:
         """Return the network, not yet bound to parameters; errors as of `Model.of`."""
         return Model.of(self.config, self.feature_shape, kernels)

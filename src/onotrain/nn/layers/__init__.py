@@ -9,6 +9,7 @@ from onotrain.nn.layers.base import Layer
 from onotrain.nn.layers.conv import Conv1d, Conv2d
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.embedding import Embedding
 from onotrain.nn.layers.flatten import Flatten, Reshape
 from onotrain.nn.layers.pool import AvgPool1d, AvgPool2d, GlobalAvgPool, MaxPool1d, MaxPool2d
 
@@ -18,7 +19,7 @@ LAYERS: dict[str, type[Layer]] = {
     layer.Options.kind: layer
     for layer in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
-        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip,
+        GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, Embedding,
     )
 }  # fmt: skip
 

@@ -206,6 +206,14 @@ class OperatorGraph(Protocol):
         """Add one of the layer's parameters."""
         ...
 
+    def constant(self, values: Any, dtype: DTypeLike) -> str:
+        """Add one or several numbers."""
+        ...
+
+    def cast(self, value: str, dtype: DTypeLike) -> str:
+        """Convert to another type."""
+        ...
+
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add one of `onotrain.known_names.ACTIVATIONS`."""
         ...
