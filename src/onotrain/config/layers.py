@@ -203,16 +203,22 @@ class Embedding(LayerOptions):
     kind: ClassVar[str] = "embedding"
     short_key: ClassVar[str] = "width"
     has_parameters: ClassVar[bool] = True
+    reads_codes: ClassVar[bool] = True
 
     width: Count | None = Field(
         None,
         description="Numbers of a vector; null: min(600, 1.6 n^0.56), rounded, of n categories (the rule of fastai).",
     )
-    widths: _Counts = Field({}, description="The same of single features, by number; `width` is for the others.")
+    widths: _Counts = Field(
+        {},
+        description="The same of single columns of a table, by name, or of features of an array, by number; `width` is "
+        "for the others.",
+    )
     columns: _Counts = Field(
         {},
-        description="Features that are codes of categories, which are whole numbers from 0, by number (from 0), and "
-        "how many categories each has.  They are not normalised.",
+        description="Features of an array that are codes of categories, which are whole numbers from 0, by number "
+        "(from 0), and how many categories each has.  They are not normalised.  Of a table it is known "
+        "(`data.columns`).",
     )
     initializer: Initializer | None = Field(None, description="Initial vectors; null: normal, standard deviation 0.01.")
 
@@ -229,7 +235,7 @@ class Embedding(LayerOptions):
             elif count > MOST_CATEGORIES:
                 yield Problem(("columns", feature), f"must be at most {MOST_CATEGORIES} categories (got {count})")
         for feature in self.widths:
-            if feature not in self.columns:
+            if self.columns and feature not in self.columns:
                 yield Problem(("widths", feature), "is none of `columns`", is_key=True)
 
 

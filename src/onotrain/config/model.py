@@ -60,8 +60,13 @@ class Model(_Beginning):  # type: ignore[misc]
         return int(self.layers[-1].options.units)
 
     @property
+    def reads_codes(self) -> bool:
+        """Whether it has a layer that reads codes of categories."""
+        return any(layer.options.reads_codes for layer in self.layers)
+
+    @property
     def codes(self) -> dict[int, int]:
-        """Features that are codes of categories, counted from 0, and how many categories each has."""
+        """Features of an array that are codes of categories, from 0, and how many categories each has."""
         return {feature: count for layer in self.layers for feature, count in layer.options.codes.items()}
 
     @property

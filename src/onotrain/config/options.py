@@ -98,6 +98,8 @@ class LayerOptions(Section):
     short_key: ClassVar[str] = ""
     #: Whether it has parameters: its tensors, and what freezes them, are called by its kind and number.
     has_parameters: ClassVar[bool] = False
+    #: Whether it reads codes of categories, which columns of a table then become by default.
+    reads_codes: ClassVar[bool] = False
 
     @property
     def codes(self) -> Mapping[int, int]:

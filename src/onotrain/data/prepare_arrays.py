@@ -46,7 +46,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         train, train_stream, file_rows, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
         dtype, features = _dtype(train, train_stream), _columns(train, train_stream)
         # Others are refused with the network, which says where it is written.
-        codes = {feature: categories for feature, categories in wanted.codes.items() if feature < features}
+        codes = {feature: count for feature, count in wanted.codes.items() if feature < features}
         _check_codes(train, train_stream, codes)
         codec, arrays, more = wanted.targets(section, train, file_rows)
         notes += more

@@ -39,12 +39,12 @@ class ModelMetadata(DataDescription):
 
     @property
     def codes(self) -> Mapping[int, int]:
-        """Features that are codes of categories, counted from 0, and how many categories each has."""
+        """Features of an array that are codes of categories, from 0, and how many categories each has."""
         return self.config.model.codes
 
     def model(self, kernels: Kernels) -> Model:
         """Return the network, not yet bound to parameters; errors as of `Model.of`."""
-        return Model.of(self.config, self.feature_shape, kernels)
+        return Model.of(self.config, self.feature_shape, kernels, self.categories)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""

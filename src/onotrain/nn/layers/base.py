@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from onotrain._kernels import Kernels, empty
 from onotrain._kernels.recording import PythonCall
+from onotrain.config.columns import Categories
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
@@ -236,6 +237,8 @@ class Builder(Protocol):
     shapes: list[Shape]
     #: The ``model`` section of the configuration.
     defaults: Any
+    #: Features of tensor 0 that are codes of columns of a table, by number.
+    categories: Mapping[int, Categories]
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output."""

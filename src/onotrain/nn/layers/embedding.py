@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from onotrain.config import layers as config
+from onotrain.config.columns import Categories
 from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.base import Builder, Description, Layer, OperatorGraph, Parameter, Recorder, Saved, ShapeError
 from onotrain.nn.shapes import Shape, as_written, in_words
@@ -25,7 +28,7 @@ def default_width(categories: int) -> int:
 class Column(NamedTuple):
     """A feature that is a code."""
 
-    #: Of its table, and of what is saved of it.
+    #: Of its vectors, and of what is saved of it.
     name: str
     #: Number of the feature.
     feature: int
@@ -33,6 +36,12 @@ class Column(NamedTuple):
     width: int
     #: Where its vector begins in the output.
     begin: int
+
+
+def _name(column: str, feature: int) -> str:
+    """Return a name for the vectors of a column that is unique, and fit for names of tensors."""
+    is_word = re.fullmatch(r"[^\W\d_][\w-]*", column) is not None
+    return column if is_word and not column.startswith("feature_") else f"feature_{feature}"
 
 
 class Embedding(Layer):
@@ -45,7 +54,7 @@ class Embedding(Layer):
     Options: ClassVar[type[LayerOptions]] = config.Embedding
     reads_again = frozenset()
 
-    def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
+    def __init__(self, options: Any, shape: Shape, defaults: Any, categories: Mapping[int, Categories]) -> None:
         super().__init__(options, shape, defaults)
         if len(shape) != 1:
             raise ShapeError(
@@ -53,19 +62,13 @@ class Embedding(Layer):
                 hint="data.shape arranges the features of a sample",
             )  # fmt: skip
         self.columns, end = list[Column](), 0
-        for feature, categories in sorted(options.codes.items()):
-            if feature >= shape[0]:
-                raise ShapeError("columns", f"feature {feature} is none of the {shape[0]}, which count from 0")
-            width = options.widths.get(str(feature)) or options.width or default_width(categories)
-            self.columns.append(Column(f"feature_{feature}", feature, categories, width, end))
+        for feature, (column, count) in sorted(self._codes(categories).items()):
+            width = options.widths.get(column) or options.width or default_width(count)
+            self.columns.append(Column(_name(column, feature), feature, count, width, end))
             end += width
-        if not self.columns:
-            raise ShapeError(
-                None, "no feature is a code of categories",
-                hint="give their numbers, and how many categories each has: embedding: {columns: {3: 12}}",
-            )  # fmt: skip
+        coded = {each.feature for each in self.columns}
         #: Numbers of the features that are no codes.
-        self.others = np.array(sorted({*range(shape[0])} - options.codes.keys()), np.int64)
+        self.others = np.array([feature for feature in range(shape[0]) if feature not in coded], np.int64)
         #: Where they begin in the output.
         self.end = end
         self.out = (end + len(self.others),)
@@ -75,10 +78,31 @@ class Embedding(Layer):
             self.parameters[each.name] = Parameter(table, table, initializer)
             self.saved[each.name] = Saved((), np.int32)
 
+    def _codes(self, categories: Mapping[int, Categories]) -> Mapping[int, Categories]:
+        """Return the features that are codes: those of a table, or those that the options name."""
+        features = self.shape[0]
+        for feature in self.options.codes:
+            if feature >= features:
+                raise ShapeError("columns", f"feature {feature} is none of the {features}, which count from 0")
+        codes = categories or {n: Categories(str(n), count) for n, count in self.options.codes.items()}
+        if not codes:
+            raise ShapeError(
+                None, "no feature is a code of categories",
+                hint="name columns of a table in data.columns: {city: categorical}; of an array give their numbers, "
+                "and how many categories each has: embedding: {columns: {3: 12}}",
+            )  # fmt: skip
+        names = [each.column for each in codes.values()]
+        for wanted in self.options.widths:
+            if wanted not in names:
+                raise ShapeError(
+                    "widths", f"{wanted!r} is no column of categories; expected some of {', '.join(names)}"
+                )
+        return codes
+
     @classmethod
     def build(cls, network: Builder, options: Any, x: int) -> int:
         """Add it behind the samples themselves: behind other layers there are no codes any more."""
-        made = cls(options, network.shapes[x], network.defaults)
+        made = cls(options, network.shapes[x], network.defaults, network.categories)
         if x != 0:
             raise ShapeError(None, "must be the first layer: others leave no codes of the features")
         return network.add(made, x)
