@@ -290,7 +290,7 @@ def test_mapping_that_is_none() -> None:
     with pytest.raises(ConfigError, match="must be a mapping of sections"):
         Config.from_mapping([1])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="a key must be text"):
-        Config.from_mapping(mapping(data={1: 2}))
+        Config.from_mapping(mapping(data={1.5: 2}))
     endless: dict[str, Any] = {}
     endless["data"] = endless
     with pytest.raises(ConfigError, match="nested more than 32 deep"):

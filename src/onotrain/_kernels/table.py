@@ -14,6 +14,7 @@ from onotrain._kernels import (
     reference_codecs,
     reference_conv,
     reference_distributions,
+    reference_embedding,
     reference_losses,
     reference_norm,
     reference_pool,
@@ -85,6 +86,9 @@ class Kernels:
     shift_and_flip_backward = staticmethod(reference_samples.shift_and_flip_backward)
     add = staticmethod(reference.add)
     sum_of_two = staticmethod(reference.sum_of_two)
+    embedding_forward = staticmethod(reference_embedding.embedding_forward)
+    embedding_backward = staticmethod(reference_embedding.embedding_backward)
+    pick_columns = staticmethod(reference_embedding.pick_columns)
     softmax_cross_entropy = staticmethod(reference_losses.softmax_cross_entropy)
     binary_cross_entropy = staticmethod(reference_losses.binary_cross_entropy)
     squared_error = staticmethod(reference_losses.squared_error)

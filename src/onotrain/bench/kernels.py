@@ -234,7 +234,8 @@ class _Bench:
         """Measure the gradient of the whole network, loss included, as training computes it."""
         model: Model = self._model
         model.reserve(rows)
-        x, targets, loss_sums = _normal((rows, model.inputs), model.dtype), self._subject.targets(rows), np.zeros(2)
+        x = self._subject.with_codes(_normal((rows, model.inputs), model.dtype))
+        targets, loss_sums = self._subject.targets(rows), np.zeros(2)
         program = self._kernels.program(model.record(x, targets, rows, loss_sums, seed=_SEED, begin=0))
         call = partial(program.run, _STEP)
         name = f"{self._subject.describe()['network']}, forward + backward"

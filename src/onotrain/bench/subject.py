@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from onotrain._kernels import Kernels
 from onotrain.config import Config, Places, load_config
+from onotrain.config.columns import Categories
 from onotrain.data import Normalization, TargetCodec
 from onotrain.data.arrangement import arranged
 from onotrain.data.prepare import prepare
@@ -40,6 +41,8 @@ class Subject:
     storage: np.dtype
     #: Kernels that all ranks have in common.
     kernels: Kernels
+    #: Features that are codes of columns of a table, by number.
+    categories: Mapping[int, Categories] = field(default_factory=dict)
 
     @property
     def inputs(self) -> int:
@@ -52,12 +55,12 @@ class Subject:
         mean, std = (0.13, 0.31) if self.storage == np.uint8 else (0.0, 1.0)
         model = self.model()
         codec = TargetCodec(model.loss.task, model.loss.targets, None).of_loss(self.config.loss)
-        normalization = Normalization.given(mean, std)
+        normalization = Normalization.given(mean, std).leaving([*self.config.model.codes], self.inputs, self.storage)
         return ModelMetadata(self.shape, self.storage.name, None, None, normalization, codec, self.config)
 
     def model(self, kernels: Kernels | None = None) -> Model:
         """Return the network, not bound to parameters, with these kernels instead of the subject's."""
-        return Model.of(self.config, self.shape, kernels or self.kernels)
+        return Model.of(self.config, self.shape, kernels or self.kernels, self.categories)
 
     def describe(self) -> dict[str, Any]:
         """Return the network's widths, number of parameters and dtype."""
@@ -73,8 +76,17 @@ class Subject:
         """Return random samples ``(samples, inputs)`` as they are stored."""
         draw = np.random.default_rng(1)
         if self.storage == np.uint8:
-            return draw.integers(0, 256, (samples, self.inputs), np.uint8)
-        return draw.standard_normal((samples, self.inputs), np.float32)
+            return self.with_codes(draw.integers(0, 256, (samples, self.inputs), np.uint8))
+        return self.with_codes(draw.standard_normal((samples, self.inputs), np.float32))
+
+    def with_codes(self, features: np.ndarray) -> np.ndarray:
+        """Put random codes where features ``(n, inputs)`` are codes of categories; return the same array."""
+        draw = np.random.default_rng(4)
+        codes = {feature: each.codes for feature, each in self.categories.items()} | self.config.model.codes
+        for feature, categories in codes.items():
+            most = min(categories, 256) if features.dtype == np.uint8 else categories
+            features[:, feature] = draw.integers(0, most, len(features))
+        return features
 
     def targets(self, samples: int) -> np.ndarray:
         """Return random targets of the loss."""
@@ -126,36 +138,37 @@ def subject_of(
         The configuration is not valid, or its training data cannot be read.
     """
 
-    def read() -> tuple[str, Places, tuple[int, ...], str]:
+    def read() -> tuple[str, Places, tuple[int, ...], str, Mapping[int, Categories]]:
         if path is None:
             with resources.as_file(resources.files("onotrain.bench") / "default.yaml") as default:
                 config = load_config(default, overrides)
         else:
             config = load_config(path, overrides)
-        shape, dtype = _samples_of(config) if inputs is None else ((inputs,), "float32")
-        return config.canonical_json(), config.places, arranged(config.data, shape), dtype
+        shape, dtype, categories = _samples_of(config) if inputs is None else ((inputs,), "float32", {})
+        return config.canonical_json(), config.places, arranged(config.data, shape), dtype, categories
 
-    text, places, shape, storage = broadcast(world.comm, read)
+    text, places, shape, storage, categories = broadcast(world.comm, read)
     config = Config.from_mapping(json.loads(text), places)
     training = config.training
     kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
-    subject = Subject(config, shape, np.dtype(storage), kernels)
+    subject = Subject(config, shape, np.dtype(storage), kernels, categories)
     with agreed(world.comm):  # a layer may refuse the shape
         subject.model()
     return subject
 
 
-def _samples_of(config: Config) -> tuple[tuple[int, ...], str]:
-    """Return the shape of the samples of the training data, and how they are stored."""
+def _samples_of(config: Config) -> tuple[tuple[int, ...], str, Mapping[int, Categories]]:
+    """Return the shape of the samples of the training data, how they are stored, and which features are codes."""
     data = config.data
     if data.is_built_in:  # it need not be there to be measured with
-        return BUILT_IN[data.files[0]].shape, BUILT_IN[data.files[0]].dtype
+        return BUILT_IN[data.files[0]].shape, BUILT_IN[data.files[0]].dtype, {}
     stream = open_stream(spec_of(data), "auto", 0)
     if stream is not None:
         with stream:
-            return stream.feature_shape, stream.dtype.name
-    prepared = prepare(data, config.task, config.targets, config.training.dtype, available_bytes())
-    return prepared.description.feature_shape, prepared.description.feature_dtype
+            return stream.feature_shape, stream.dtype.name, {}
+    prepared = prepare(data, config.task, config.targets, config.training.dtype, available_bytes(), model=config.model)
+    found = prepared.description
+    return found.feature_shape, found.feature_dtype, found.categories
 
 
 def check_positive(what: str, values: Sequence[float]) -> None:

@@ -92,7 +92,7 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
     from onotrain.runs.metadata import ModelMetadata
 
     metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
-    model = model_of(metadata.config, metadata.feature_shape)
+    model = model_of(metadata.config, metadata.feature_shape, metadata.categories)
     return {
         "config": metadata.config.to_mapping(),
         "inputs": metadata.inputs,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from onotrain.config.columns import Categories
     from onotrain.nn import Model
 
 
@@ -24,13 +26,13 @@ class LayerRow(NamedTuple):
     parameters: int
 
 
-def model_of(config: Any, shape: tuple[int, ...]) -> Model:
-    """Return the network of a configuration for samples of this shape; it is not bound to parameters."""
+def model_of(config: Any, shape: tuple[int, ...], categories: Mapping[int, Categories]) -> Model:
+    """Return the network of a configuration for such samples (see `Model`); it is not bound to parameters."""
     from onotrain import _kernels
     from onotrain.nn import Model
 
     # Nothing is computed, so the kernels that are always there will do.
-    return Model.of(config, shape, _kernels.load(config.training.dtype, "reference"))
+    return Model.of(config, shape, _kernels.load(config.training.dtype, "reference"), categories)
 
 
 def layer_rows(model: Any) -> list[LayerRow]:

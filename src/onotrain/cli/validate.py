@@ -96,7 +96,7 @@ def _memory(config: Any, data: Any, nodes: int, ranks: int) -> str:
 
     if nodes * ranks < config.strategy.fewest_ranks:
         return f"not known: {config.strategy.shown} needs {config.strategy.fewest_ranks} ranks or more (--ranks)"
-    model = model_of(config, data.description.feature_shape)
+    model = model_of(config, data.description.feature_shape, data.description.categories)
     jobs = Job.ranks(config, model, nodes, ranks, len(data.arrays.get("train_index", data.arrays["targets"])))
     found = [memory(job) for job in jobs]
     total = {**dict.fromkeys(_SUBJECTS, 0), **on_node(found)}
@@ -126,7 +126,7 @@ def _data(config: Any, inherited: Any) -> tuple[Any, str]:
         with files_progress() as progress:
             prepared = prepare(
                 data, config.task, config.targets, config.training.dtype, available_bytes(), config.loss,
-                inherited, reader=FileReader(progress),
+                inherited, reader=FileReader(progress), model=config.model,
             )  # fmt: skip
     except DataError as error:
         if files and all(file.is_file() for file in files) and not data.is_built_in:  # what training would say
@@ -150,15 +150,18 @@ def _network(config: Any, warm: Any, description: Any) -> Iterator[tuple[str, st
     from onotrain.cli.network import model_of
 
     shape = config.data.shape if description is None else description.feature_shape
-    if shape is None:
+    if shape is None or (description is None and config.model.reads_codes):
         widths = [layer.options.units for layer in config.model.every_layer if layer.kind == "dense"]
         yield "network", "-".join(["?", *map(str, widths)])
         return
-    model = model_of(config, shape)
+    model = model_of(config, shape, {} if description is None else description.categories)
     layout = model.layout
     yield "network", f"{model.widths}, {count(layout.parameter_count, 'parameter')}"
     if description is None:
         return
+    codes = [f"{column} ({count(n, 'category', 'categories')})" for column, n in description.categories.values()]
+    if codes:
+        yield "codes", f"{', '.join(codes)}, for layer embedding"
     _check_metrics(config, model.loss, description)
     if warm is not None:
         for note in warm.copy(config, description, layout, layout.zeros())[1]:

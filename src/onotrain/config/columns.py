@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, Strict
 
@@ -13,6 +13,13 @@ from onotrain.config.number_format import NumberFormat
 
 Scaling = Literal["none", "standard", "minmax", "robust", "log", "quantile"]
 DatePart = Literal["year", "month", "weekday", "day", "hour", "minute", "trend"]
+
+
+class Categories(NamedTuple):
+    """Of a feature that is a code: the column of the table, and how many codes there are, which count from 0."""
+
+    column: str
+    codes: int
 
 
 class Constant(Section):
@@ -72,13 +79,24 @@ class CategoricalColumn(ColumnOptions):
     """One of several values."""
 
     name: Literal["categorical"] = Field(
-        description="One of several values, each a column of 0 and 1; missing ones are a value of their own."
+        description="One of several values, each a column of 0 and 1, or a code for layer `embedding`; missing ones "
+        "are a value of their own."
+    )
+    encode: Literal["auto", "one_hot", "code"] = Field(
+        "auto",
+        description="What a network gets: a column of 0 and 1 for each value (`one_hot`), or one with the number of the "
+        "value (`code`), of which layer `embedding` makes a vector; `auto`: `code` if the network has that "
+        "layer.",
     )
     values: Texts | None = Field(
         None, description="Values that have a column of their own; null: the most frequent of the training data."
     )
     most: Count = Field(50, description="At most so many values; rarer ones, and new ones, share the column `other`.")
     rare: Share = Field(0.0, description="Share of the samples below which a value counts as rare.")
+
+    def is_code(self, embedded: bool) -> bool:
+        """Return whether it becomes a code, of a network that has embeddings (`embedded`) or not."""
+        return self.encode == "code" or (self.encode == "auto" and embedded)
 
 
 class BooleanColumn(ColumnOptions):

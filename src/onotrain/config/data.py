@@ -226,6 +226,14 @@ class Data(Section):
         known = format_of_file(str(self.validation)) if self.format == "auto" else self.format
         return known in ("npy", "idx")
 
+    def problems_with(self, others: Any) -> Iterator[Problem]:
+        """Yield columns that are to be codes where no layer reads codes."""
+        if others.model is None or others.model.reads_codes:
+            return
+        for name, column in self.columns.items():
+            if getattr(column, "encode", None) == "code":
+                yield Problem(("columns", name, "encode"), "code is for a network that begins with layer embedding")
+
     def problems(self) -> Iterator[Problem]:
         """Yield keys that do not fit what is trained on."""
         for part in ("validation", "test"):

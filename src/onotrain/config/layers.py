@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, Strict, create_model, model_serializer
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    Strict,
+    create_model,
+    model_serializer,
+)
 from pydantic.fields import FieldInfo
 
-from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, Positive, Problem, Section, Share
+from onotrain.config.base import (
+    Count,
+    CountOrZero,
+    FixedMapping,
+    NotEmpty,
+    NotNegative,
+    Positive,
+    Problem,
+    Section,
+    Share,
+    Text,
+)
 from onotrain.config.choices import ByType, OneKey, OneOf
 from onotrain.config.layers_images import (
     AvgPool1d,
@@ -206,6 +225,53 @@ class Residual(LayerOptions):
         return self.layers
 
 
+#: Most categories of a feature: so far float32 counts in whole numbers.
+MOST_CATEGORIES = 1 << 24
+_Counts = Annotated[dict[Text, Count], AfterValidator(FixedMapping)]
+
+
+class Embedding(LayerOptions):
+    """A trained vector for each category; the other features follow behind the vectors."""
+
+    kind: ClassVar[str] = "embedding"
+    short_key: ClassVar[str] = "width"
+    has_parameters: ClassVar[bool] = True
+    reads_codes: ClassVar[bool] = True
+
+    width: Count | None = Field(
+        None,
+        description="Numbers of a vector; null: min(600, 1.6 n^0.56), rounded, of n categories (the rule of fastai).",
+    )
+    widths: _Counts = Field(
+        {},
+        description="The same of single columns of a table, by name, or of features of an array, by number; `width` is "
+        "for the others.",
+    )
+    columns: _Counts = Field(
+        {},
+        description="Features of an array that are codes of categories, which are whole numbers from 0, by number "
+        "(from 0), and how many categories each has.  They are not normalised.  Of a table it is known "
+        "(`data.columns`).",
+    )
+    initializer: Initializer | None = Field(None, description="Initial vectors; null: normal, standard deviation 0.01.")
+
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Return `columns`."""
+        return {int(feature): count for feature, count in self.columns.items()}
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield columns that are none, and too many categories."""
+        for feature, count in self.columns.items():
+            if not feature.isdecimal() or str(int(feature)) != feature:
+                yield Problem(("columns", feature), "must be the number of a feature, from 0", is_key=True)
+            elif count > MOST_CATEGORIES:
+                yield Problem(("columns", feature), f"must be at most {MOST_CATEGORIES} categories (got {count})")
+        for feature in self.widths:
+            if self.columns and feature not in self.columns:
+                yield Problem(("widths", feature), "is none of `columns`", is_key=True)
+
+
 #: The kinds of layers of this package.  A new one is a class of options, a line here, and a line in
 #: `onotrain.nn.layers`.
 LAYER_KINDS: dict[str, type[LayerOptions]] = {
@@ -213,6 +279,7 @@ LAYER_KINDS: dict[str, type[LayerOptions]] = {
     for options in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
         GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm, BatchNorm, Residual,
+        Embedding,
     )
 }  # fmt: skip
 

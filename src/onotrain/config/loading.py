@@ -74,7 +74,7 @@ def _plain(value: Any, depth: int) -> Any:
         raise ConfigError(f"the configuration is nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str):
+            if not isinstance(key, (str, int)) or isinstance(key, bool):  # whole numbers are words, as in YAML
                 raise ConfigError(f"a key must be text (got {key!r})")
         return {str(key): _plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

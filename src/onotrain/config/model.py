@@ -61,6 +61,16 @@ class Model(_Beginning):  # type: ignore[misc]
         return int(self.layers[-1].options.units)
 
     @property
+    def reads_codes(self) -> bool:
+        """Whether it has a layer that reads codes of categories."""
+        return any(layer.options.reads_codes for layer in self.layers)
+
+    @property
+    def codes(self) -> dict[int, int]:
+        """Features of an array that are codes of categories, from 0, and how many categories each has."""
+        return {feature: count for layer in self.layers for feature, count in layer.options.codes.items()}
+
+    @property
     def origin(self) -> str | None:
         """The run or checkpoint whose parameters a run begins with."""
         path: str | None = getattr(self, "from")

@@ -100,11 +100,18 @@ class LayerOptions(Section):
     has_parameters: ClassVar[bool] = False
     #: Whether it is trained on statistics of the whole batch, which micro-batches do not have.
     needs_whole_batch: ClassVar[bool] = False
+    #: Whether it reads codes of categories, which columns of a table then become by default.
+    reads_codes: ClassVar[bool] = False
 
     @property
     def within(self) -> tuple[Any, ...]:
         """Layers of the section ``model`` that it is made of, in the order in which they are built."""
         return ()
+
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Return which features are codes of categories, counted from 0, and how many categories each has."""
+        return {}
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -315,3 +315,43 @@ def not_finite(place: str, value: object, count: int) -> DataError:
         f"{place}: the feature is {value}, expected a finite number{more}",
         hint="remove these samples or fill the values in; `onotrain data info` counts them per column",
     )
+
+
+def first_no_code(features: np.ndarray, codes: Mapping[int, int]) -> tuple[int, int] | None:
+    """Return row and column of the first feature that is no code though it should be; None: all are.
+
+    Parameters
+    ----------
+    features
+        ``(n, d)``.
+    codes
+        Columns that are codes of categories, whole numbers from 0, and how many categories each has.
+    """
+    for column, categories in codes.items():
+        values = features[:, column]
+        wrong = ~((values >= 0) & (values < categories) & (values == np.trunc(values)))  # NaN is wrong
+        if wrong.any():
+            return int(np.argmax(wrong)), column
+    return None
+
+
+def no_code(place: str, value: object, categories: int) -> DataError:
+    """Return the error for a feature that is no code of a category."""
+    return DataError(
+        f"{place}: the feature is {value}, expected a whole number from 0 to {categories - 1}, for it is one of "
+        f"{categories} categories",
+        hint="layer embedding says which features are codes, from 0, and how many categories each has (columns)",
+    )
+
+
+def check_codes(dataset: Dataset, codes: Mapping[int, int]) -> None:
+    """Check that features are codes of categories that should be; see `first_no_code`.
+
+    Raises
+    ------
+    DataError
+        Names the first value that is none.
+    """
+    wrong = first_no_code(dataset.features, codes)
+    if wrong is not None:
+        raise no_code(dataset.where(*wrong), dataset.features[wrong], codes[wrong[1]])

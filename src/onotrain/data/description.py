@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onotrain.config.columns import Categories
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.targets import TargetCodec
@@ -30,6 +32,11 @@ class DataDescription:
     target_units: tuple[str, ...] | None = field(default=None, kw_only=True)
     #: Whether features are prepared as in another run, whose parameters this one began with.
     inherited: bool = field(default=False, kw_only=True, compare=False)
+
+    @property
+    def categories(self) -> Mapping[int, Categories]:
+        """The features that are codes of columns of a table, by their numbers."""
+        return {} if self.preparation is None else self.preparation.categories
 
     def identity(self) -> dict[str, Any]:
         """Return what the data alone decide, without numbers that are computed from them, as JSON-able data."""

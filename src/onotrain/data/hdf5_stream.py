@@ -6,7 +6,7 @@ libhdf5 is imported when such files are opened: all ranks import this module, an
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ import numpy as np
 
 from onotrain.data import streams
 from onotrain.data.column_order import column_order
-from onotrain.data.dataset import Dataset, DataSpec, not_finite
+from onotrain.data.dataset import Dataset, DataSpec, first_no_code, no_code, not_finite
 from onotrain.data.paths import reason
 from onotrain.data.readers import detect_format
 from onotrain.data.several import concatenate_datasets
@@ -67,6 +67,8 @@ class Hdf5Stream:
         except BaseException:
             self._files.close()
             raise
+        #: Features that must be codes of categories: see `onotrain.data.dataset.first_no_code`.
+        self.codes: Mapping[int, int] = {}
         self.source, self.dtype, self.feature_shape = whole.source, whole.features.dtype, whole.feature_shape
         self.feature_names, self.target_names = whole.feature_names, whole.target_names
         self.class_names = whole.class_names
@@ -139,15 +141,24 @@ class Hdf5Stream:
             ) from error
         if self._finite:
             self._check_finite(source, begin, out)
+            self._check_codes(source, begin, out)
 
     def _check_finite(self, source: str, begin: int, features: np.ndarray) -> None:
         if self.dtype.kind != "f" or np.isfinite(features).all():
             return
         wrong = np.argwhere(~np.isfinite(features))
         row, column = wrong[0]
+        raise not_finite(self._place(source, begin + row, column), features[row, column], len(wrong))
+
+    def _check_codes(self, source: str, begin: int, features: np.ndarray) -> None:
+        wrong = first_no_code(features, self.codes)
+        if wrong is not None:
+            row, column = wrong
+            raise no_code(self._place(source, begin + row, column), features[row, column], self.codes[column])
+
+    def _place(self, source: str, row: int, column: int) -> str:
         name = column if self.feature_names is None else self.feature_names[column]
-        place = f"{source}: row {begin + row}, column {name}"
-        raise not_finite(place, features[row, column], len(wrong))
+        return f"{source}: row {row}, column {name}"
 
     def targets_only(self) -> Dataset:
         """Return a data set of all targets, with features of no columns: what `TargetCodec` needs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,14 @@ class Normalization:
         # Judged by the extremes, which are exact: rounding leaves a constant column a tiny standard deviation.
         varies = (spread > 0) & (std > 0)
         return cls(mean / unit, np.where(varies, std / unit, 1.0))
+
+    def leaving(self, columns: Collection[int], features: int, dtype: np.dtype | type | str) -> Normalization:
+        """Return the same but for some of the columns, whose values stay what they are in storage of this dtype."""
+        if not columns:
+            return self
+        mean, std = (np.array(np.broadcast_to(each, features)) for each in (self.mean, self.std))
+        mean[list(columns)], std[list(columns)] = 0.0, 1.0 / (PIXEL_MAX if np.dtype(dtype) == np.uint8 else 1.0)
+        return Normalization(mean, std)
 
     def for_storage(
         self, dtype: np.dtype | type | str, columns: int, compute_dtype: np.dtype | type | str

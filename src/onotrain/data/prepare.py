@@ -28,7 +28,7 @@ __all__ = ["Prepared", "prepare"]
 def prepare(
     section: Any, task: str, outputs: int, dtype: str, memory: int, loss: Any = None,
     inherited: Inherited | None = None, held: Mapping[str, Dataset | Table] | None = None,
-    reader: ReadFiles = in_turn,
+    reader: ReadFiles = in_turn, model: Any = None,
 ) -> Prepared:  # fmt: skip
     """Read training, validation and test data.
 
@@ -51,6 +51,8 @@ def prepare(
         Samples in memory for some parts, ``train`` and others, which are taken in place of files.
     reader
         Reads the files.
+    model
+        The ``model`` section, for what its layers want of columns of categories; None: any.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def prepare(
     held = held or {}
     spec = expanded(replace(spec_of(section), held=held.get("train")))
     reading = prepare_table if is_table(spec) else prepare_arrays
-    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader))
+    prepared = reading(section, spec, Wanted(task, outputs, dtype, memory, loss, inherited, held, reader, model))
     _check_counts(prepared.arrays, spec.path)
     if "train" in prepared.streams and section.partition.name != "none":
         raise UsageError(

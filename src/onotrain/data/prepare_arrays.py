@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from onotrain.data import parts
 from onotrain.data.column_order import in_order
-from onotrain.data.dataset import Dataset, DataSpec, check_finite
+from onotrain.data.dataset import Dataset, DataSpec, check_codes, check_finite
 from onotrain.data.description import DataDescription
 from onotrain.data.for_network import check_features
 from onotrain.data.hdf5_stream import Hdf5Stream
@@ -43,6 +44,10 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are an array."""
     with ExitStack() as stack:
         train, train_stream, file_rows, notes = _read(section, spec, stack, wanted.memory, wanted.reader)
+        dtype, features = _dtype(train, train_stream), _columns(train, train_stream)
+        # Others are refused with the network, which says where it is written.
+        codes = {feature: count for feature, count in wanted.codes.items() if feature < features}
+        _check_codes(train, train_stream, codes)
         codec, arrays, more = wanted.targets(section, train, file_rows)
         notes += more
         arrays |= {} if train_stream else {"features": train.features}
@@ -59,6 +64,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
                 held_out.source, _columns(held_out, stream), _columns(train, train_stream), train.feature_names
             )
             held_out = in_order(held_out, train.feature_names, train.target_names)
+            _check_codes(held_out, stream, codes)
             check_units(held_out, train.target_units)
             arrays |= wanted.labels(part, codec, held_out)
             if stream is None:
@@ -71,6 +77,7 @@ def prepare_arrays(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         pixels = _dtype(train, train_stream) == np.uint8
         kept = wanted.inherited and wanted.inherited.normalization_of(train, pixels, section)
         normalization = kept or normalization_of(section.normalize, samples)
+        normalization = normalization.leaving(codes, features, dtype)
         of_training = [digest_of([each]) if each is not None else "" for each in _known_by(spec, train, train_stream)]
     description = DataDescription(
         train.feature_shape, str(train.features.dtype), train.feature_names, train.target_names, normalization, codec,
@@ -94,6 +101,14 @@ def _read(
     dataset, file_rows = labelled_samples(whole, policy)
     check_finite(dataset)
     return dataset, None, file_rows, left_out(len(whole) - len(dataset), policy)
+
+
+def _check_codes(dataset: Dataset, stream: Hdf5Stream | None, codes: Mapping[int, int]) -> None:
+    """Refuse features that are no codes of categories though they should be: of a stream, when they are read."""
+    if stream is None:
+        check_codes(dataset, codes)
+    else:
+        stream.codes = codes
 
 
 def _known_by(spec: DataSpec, dataset: Dataset, stream: Stream | None) -> tuple[np.ndarray | None, ...]:

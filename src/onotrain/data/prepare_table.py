@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from onotrain.data.streams import Stream
 from onotrain.data.tables.labelled import labelled_only, targets_dataset
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.tables.roles import choose_roles, formats_of
-from onotrain.data.tables.table import Table
+from onotrain.data.tables.table import Table, shown
 from onotrain.data.units import check_units, units_of
 from onotrain.data.wanted import Wanted
 from onotrain.errors import DataError
@@ -28,6 +29,11 @@ from onotrain.errors import DataError
 
 def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     """Read features that are columns of a table."""
+    if wanted.codes:
+        raise DataError(
+            f"{spec.path}: layer embedding has `columns`, which are for arrays; this is a table",
+            hint="leave them out: data.columns says which columns are categorical, such as {city: categorical}",
+        )
     texts = _texts(section)
     formats = formats_of(section.columns)
     store = None if spec.held is not None else stored_table(spec, section.stream, texts=texts, formats=formats)
@@ -46,9 +52,11 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
     if wanted.inherited is not None:
         kept = wanted.inherited.preparation_of(spec.path, roles.features, section)
         kinds = wanted.inherited.in_order(kinds)
+    if kept is not None and section.preparation == "auto" and not kept.encodes(kinds, wanted.embedded):
+        kept = None
     if kept is not None:
         kept.check_units(table)
-    preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN))
+    preparation = kept or Preparation.fit(table, kinds, scale, arrays.get(parts.TRAIN), embedded=wanted.embedded)
     streams: dict[str, Stream] = {}
     nbytes = len(table) * len(preparation.names) * np.dtype(wanted.dtype).itemsize
     if store is not None and (section.stream is True or is_large(nbytes, wanted.memory)):
@@ -69,7 +77,7 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         arrays |= wanted.labels(part, codec, found)
     notes = [
         *table.all_notes, *roles.notes(), *left_out(rows - len(table), section.missing_targets), *more,
-        *notes_on(streams.get("train"), section.window_mib),
+        *_coded(preparation), *notes_on(streams.get("train"), section.window_mib),
     ]  # fmt: skip
     description = DataDescription(
         (len(preparation.names),), wanted.dtype, preparation.names, roles.targets or None, Normalization.none(), codec,
@@ -77,6 +85,13 @@ def prepare_table(section: Any, spec: DataSpec, wanted: Wanted) -> Prepared:
         target_units=units_of(section.units, codec, labels), inherited=kept is not None,
     )  # fmt: skip
     return Prepared(arrays, description, tuple(notes), streams)
+
+
+def _coded(preparation: Preparation) -> Iterator[str]:
+    """Yield a note on columns that are codes."""
+    found = [f"{each.column} ({each.codes:,} categories)" for each in preparation.categories.values()]
+    if found:
+        yield f"codes for layer embedding: {shown(found)}"
 
 
 def _texts(section: Any) -> dict[str, bool]:

@@ -32,6 +32,17 @@ class Wanted:
     inherited: Inherited | None
     held: Mapping[str, Dataset | Table]
     reader: ReadFiles
+    model: Any
+
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Features of an array that are codes of categories, and how many categories each has."""
+        return {} if self.model is None else self.model.codes
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the network has embeddings of categories."""
+        return self.model is not None and bool(self.model.reads_codes)
 
     def targets(
         self, section: Any, dataset: Dataset, file_rows: np.ndarray | None, table: Table | None = None

@@ -77,13 +77,17 @@ class _LayerGraph:
         view = self._views[f"{self._layer}/{name}"]
         return self._graph.constant(view, self._dtype, f"{self._layer}.{name}")
 
-    def constant(self, value: float) -> str:
-        """Add a number of the network's dtype."""
-        return self._graph.constant(value, self._dtype)
-
     def reshape(self, value: str, shape: tuple[int, ...]) -> str:
         """View samples in another shape."""
         return self._graph.reshape(value, shape)
+
+    def constant(self, values: Any, dtype: Any = None) -> str:
+        """Add one or several numbers; None: of the network's dtype."""
+        return self._graph.constant(values, self._dtype if dtype is None else dtype)
+
+    def cast(self, value: str, dtype: Any) -> str:
+        """Convert to another type."""
+        return self._graph.cast(value, dtype)
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
         """Add an activation, in one operator or several."""

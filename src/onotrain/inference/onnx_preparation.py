@@ -138,15 +138,16 @@ def _rational(graph: GraphBuilder, x: str, coefficients: tuple[tuple[float, ...]
 
 
 def _categorical(graph: GraphBuilder, encoder: CategoricalEncoder, name: str) -> _Part:
-    width = len(encoder.values) + encoder.other + encoder.missing
+    width = encoder.count
     number = {value: index for index, value in enumerate(encoder.values)}
     codes = {text: number[value] for text, value in spellings(encoder.values).items()}
-    codes[""] = width - 1 if encoder.missing else -1
-    fallback = len(encoder.values) if encoder.other else -1
+    codes[""] = encoder.missing_code
     code = graph.node(
         "LabelEncoder", [name], domain=TABLE_DOMAIN, keys_strings=list(codes), values_int64s=list(codes.values()),
-        default_int64=fallback,
+        default_int64=encoder.other_code,
     )  # fmt: skip
+    if encoder.code:
+        return _Part(graph.cast(code, np.float64), [0.0], [1.0])
     chosen = graph.node("Equal", [code, graph.constant(np.arange(width), np.int64)])
     return _Part(graph.cast(chosen, np.float64), [0.0] * width, [1.0] * width)
 

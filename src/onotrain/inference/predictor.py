@@ -11,7 +11,7 @@ import numpy as np
 
 from onotrain import _kernels
 from onotrain._kernels import Kernels
-from onotrain.data.dataset import are_pixels
+from onotrain.data.dataset import are_pixels, first_no_code, no_code
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.memory import array_of, table_of
 from onotrain.errors import DataError
@@ -190,6 +190,7 @@ class Predictor:
         for begin in range(0, len(rows), PASS_ROWS):
             chosen = rows[begin : begin + PASS_ROWS]
             self._check_pixels(features, chosen)
+            self._check_codes(features, chosen)
             logits, part = self._of_thread.forward.logits(features, chosen), out[begin : begin + len(chosen)]
             if scaling is None:
                 self.model.loss.activate(logits, part)
@@ -206,6 +207,14 @@ class Predictor:
                 f"a feature is {brightest:g}, but the network was trained on pixels (uint8), standing for 0 to 1",
                 hint="give the samples as uint8, or divide them by 255",
             )
+
+    def _check_codes(self, features: np.ndarray, rows: np.ndarray) -> None:
+        """Refuse what is no code of a category though it should be."""
+        codes = self.metadata.codes
+        wrong = first_no_code(features[rows], codes) if codes else None
+        if wrong is not None:
+            row, column = int(rows[wrong[0]]), wrong[1]
+            raise no_code(f"sample {row}, feature {column}", features[row, column], codes[column])
 
 
 def _in_rows(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

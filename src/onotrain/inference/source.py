@@ -12,7 +12,7 @@ import numpy as np
 from onotrain.data import DataSpec, check_finite
 from onotrain.data.by_position import by_position
 from onotrain.data.column_order import in_order
-from onotrain.data.dataset import Dataset, listed
+from onotrain.data.dataset import Dataset, check_codes, listed
 from onotrain.data.for_network import check_features, encode, labelled_table, table_for
 from onotrain.data.missing_targets import check_streamed, labelled_samples
 from onotrain.data.reading import FileReader, Progress, ReadFiles, no_progress
@@ -125,6 +125,7 @@ def _in_memory(
         check_features(dataset.source, dataset.features.shape[1], metadata.inputs, metadata.feature_names)
         dataset = in_order(dataset, metadata.feature_names, metadata.target_names)
         check_finite(dataset)
+        check_codes(dataset, metadata.codes)
         return {"features": dataset.features, **(_labels(metadata, dataset) if labelled else {})}, dataset.source
 
     arrays, name = _once_per_node(world, make, progress)
@@ -195,6 +196,7 @@ def _streamed(stack: ExitStack, world: World | None, metadata: ModelMetadata, fi
     with together(world):
         check_features(file.source, file.features, metadata.inputs, metadata.feature_names)
         file.order_features(metadata.feature_names)
+        file.codes = metadata.codes
 
     def make(_: ReadFiles) -> tuple[dict[str, np.ndarray], str]:
         dataset = in_order(file.targets_only(), None, metadata.target_names)

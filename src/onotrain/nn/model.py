@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from onotrain._kernels import Kernels
 from onotrain._kernels.recording import PythonCall
 from onotrain.config import Problem
+from onotrain.config.columns import Categories
 from onotrain.nn import losses
 from onotrain.nn.initializers import initialize
 from onotrain.nn.layers import Layer
@@ -24,6 +26,7 @@ from onotrain.seeds import generator
 
 #: Arrays by name.
 _Arrays = Mapping[str, np.ndarray]
+_NO_CODES: Mapping[int, Categories] = MappingProxyType({})
 
 
 class Model:
@@ -42,6 +45,8 @@ class Model:
         Of a sample, as in the data: ``(features,)``, ``(length, channels)`` or ``(channels, height, width)``.
     kernels
         Kernels of the dtype to compute in.
+    categories
+        Features that are codes of columns of a table, by number.
 
     Raises
     ------
@@ -49,10 +54,12 @@ class Model:
         A layer cannot read samples of the shape that it would get.
     """
 
-    def __init__(self, spec: Any, loss: Any, shape: Shape, kernels: Kernels) -> None:
+    def __init__(
+        self, spec: Any, loss: Any, shape: Shape, kernels: Kernels, categories: Mapping[int, Categories] = _NO_CODES
+    ) -> None:
         self.kernels, self.dtype = kernels, kernels.dtype
         #: Order and arrays of passes.
-        self.plan = Plan(Network(spec, shape), self.dtype, spec.frozen_layers)
+        self.plan = Plan(Network(spec, shape, categories), self.dtype, spec.frozen_layers)
         self.layers: list[Layer] = [node.layer for node in self.plan.nodes]
         self.shape, self.inputs, self.outputs = shape, math.prod(shape), self.layers[-1].outputs
         self.loss = losses.build(loss, self.outputs, kernels)
@@ -88,7 +95,7 @@ class Model:
         return begins[::-1]
 
     @classmethod
-    def of(cls, config: Any, shape: Shape, kernels: Kernels) -> Model:
+    def of(cls, config: Any, shape: Shape, kernels: Kernels, categories: Mapping[int, Categories] = _NO_CODES) -> Model:
         """Return the network of a whole configuration.
 
         Raises
@@ -97,7 +104,7 @@ class Model:
             A layer cannot read samples of the shape that it would get; the message has its place in the configuration.
         """
         try:
-            return cls(config.model, config.loss, shape, kernels)
+            return cls(config.model, config.loss, shape, kernels, categories)
         except ShapeError as error:
             raise config.error(Problem(error.path, error.message), error.hint) from None
 

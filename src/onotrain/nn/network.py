@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from onotrain.config import layers_images
+from onotrain.config.columns import Categories
 from onotrain.errors import UsageError
 from onotrain.nn.layers import Layer, layer_class
 from onotrain.nn.layers.base import ShapeError
 from onotrain.nn.layers.flatten import Reshape
 from onotrain.nn.shapes import IMAGE_AXES, Shape, channels_last
+
+_NONE: Mapping[int, Categories] = MappingProxyType({})
 
 
 class Node(NamedTuple):
@@ -33,6 +38,8 @@ class Network:
         The ``model`` section of the configuration, whose layers are added if it has some.
     shape
         Of a sample, as in the data.
+    categories
+        Features that are codes of columns of a table, by number.
 
     Raises
     ------
@@ -40,8 +47,10 @@ class Network:
         A layer cannot read what it would get; the error has the path of the layer in the configuration.
     """
 
-    def __init__(self, defaults: Any, shape: Shape) -> None:
+    def __init__(self, defaults: Any, shape: Shape, categories: Mapping[int, Categories] = _NONE) -> None:
         self.defaults = defaults
+        #: Features of tensor 0 that are codes, by number.
+        self.categories = categories
         #: Of a sample of each tensor, by number.  The first one is the data as it lies.
         self.shapes: list[Shape] = [(math.prod(shape),)]
         self.nodes: list[Node] = []

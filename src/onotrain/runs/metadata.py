@@ -37,9 +37,14 @@ class ModelMetadata(DataDescription):
         """Number of features of a sample."""
         return int(np.prod(self.feature_shape))
 
+    @property
+    def codes(self) -> Mapping[int, int]:
+        """Features of an array that are codes of categories, from 0, and how many categories each has."""
+        return self.config.model.codes
+
     def model(self, kernels: Kernels) -> Model:
         """Return the network, not yet bound to parameters; errors as of `Model.of`."""
-        return Model.of(self.config, self.feature_shape, kernels)
+        return Model.of(self.config, self.feature_shape, kernels, self.categories)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""

@@ -69,7 +69,7 @@ class RunData:
 
         def read_data() -> tuple[dict[str, np.ndarray], tuple[DataDescription, tuple[str, ...], Mapping[str, Stream]]]:
             task, dtype = config.task, training.dtype
-            prepared = prepare(data, task, outputs, dtype, memory, config.loss, inherited, held, reader)
+            prepared = prepare(data, task, outputs, dtype, memory, config.loss, inherited, held, reader, config.model)
             return prepared.arrays, (prepared.description, prepared.notes, prepared.streams)
 
         with agreed(world.comm):

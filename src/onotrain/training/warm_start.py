@@ -136,6 +136,7 @@ class WarmStart:
         keeps = wanted == "keep" or (wanted == "auto" and not why)
         taken = [tensor for tensor in layout if keeps or _layer(tensor.name) != head]
         self._check(layout, keeps, head)
+        self._check_categories(description)
         views = layout.views(parameters)
         for tensor in taken:
             views[tensor.name][...] = self.tensors[tensor.name]
@@ -164,6 +165,24 @@ class WarmStart:
         if _activations(self.metadata.config) != _activations(config):
             notes.append("the activations are not the same ones as there")
         return notes
+
+    def _check_categories(self, description: DataDescription) -> None:
+        """Refuse codes that stand for other categories than those that the vectors were trained for.
+
+        Raises
+        ------
+        CheckpointError
+            Some do.
+        """
+        old, new = self.metadata.preparation, description.preparation
+        if old is None or new is None:
+            return
+        changed = [name for name, values in new.coded.items() if old.coded.get(name, values) != values]
+        if changed:
+            raise CheckpointError(
+                f"{self.path}: the vectors of {', '.join(changed)} are of other categories than those of these data",
+                hint="data.preparation: from keeps the categories of that run",
+            )
 
     def _check(self, layout: ParameterLayout, keeps: bool, head: str) -> None:
         """Refuse tensors that are missing, of another shape, or left over; in the last layer if the run `keeps` it.

@@ -40,7 +40,7 @@ def spellings(known: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class CategoricalEncoder:
-    """One column of 0 and 1 for each value.
+    """One column of 0 and 1 for each value, or one column with the number of the value.
 
     Parameters
     ----------
@@ -50,6 +50,9 @@ class CategoricalEncoder:
         Whether there is a column for all other values, and one for missing ones.
     rare
         Other values of the training data.
+    code
+        Whether it is one column with numbers from 0 to `count` - 1, in the order of values, other, missing.  There is
+        a number for other values then, whether or not the training data have some.
     """
 
     kind: ClassVar[str] = "categorical"
@@ -57,32 +60,63 @@ class CategoricalEncoder:
     other: bool
     missing: bool
     rare: tuple[str, ...] = ()
+    code: bool = False
 
     @classmethod
-    def fit(cls, options: CategoricalColumn, table: Table, column: Column, rows: np.ndarray | None) -> Any:
-        """Return the encoder for the training part (`rows`) of a column."""
+    def fit(
+        cls,
+        options: CategoricalColumn,
+        table: Table,
+        column: Column,
+        rows: np.ndarray | None,
+        *,
+        embedded: bool = False,
+    ) -> Any:
+        """Return the encoder for the training part (`rows`) of a column, for a network with embeddings or without."""
         texts = column.texts() if rows is None else column.texts(rows)
         names, counts = np.unique(texts[texts != ""], return_counts=True)
         order = np.lexsort((names, -counts))[: options.most]
         often = sorted(str(names[c]) for c in order if counts[c] >= options.rare * len(texts))
         values = tuple(often) if options.values is None else options.values
         rare = tuple(sorted(set(map(str, names)) - set(values)))
-        return cls(values, bool(rare), bool((texts == "").any()), rare)
+        code = options.is_code(embedded)
+        return cls(values, bool(rare) or code, bool((texts == "").any()), rare, code)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The values, other and missing, as far as there are these."""
+        return (*self.values, *(["other"] if self.other else []), *(["missing"] if self.missing else []))
+
+    @property
+    def count(self) -> int:
+        """Number of categories."""
+        return len(self.categories)
+
+    @property
+    def missing_code(self) -> int:
+        """Number of a missing value; -1: it is none of the categories."""
+        return self.count - 1 if self.missing or self.code else -1
+
+    @property
+    def other_code(self) -> int:
+        """Number of all other values; -1: they are none of the categories."""
+        return len(self.values) if self.other else -1
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return the names of the columns that it writes."""
-        extra = (["other"] if self.other else []) + (["missing"] if self.missing else [])
-        return tuple(f"{name} = {value}" for value in (*self.values, *extra))
+        if self.code:
+            return (name,)
+        return tuple(f"{name} = {value}" for value in self.categories)
 
     def encode(self, table: Table, column: Column, out: np.ndarray, *, lenient: bool = False) -> None:
         """Write to ``out (n, columns)``; a value that was never seen is an `other`, or none at all."""
         texts, codes = _as_known(column, self.values)
-        place = {value: index for index, value in enumerate(self.values)}
-        if self.missing:
-            place[""] = len(self.values) + self.other
-        fallback = len(self.values) if self.other else -1
-        of_code = np.array([place.get(str(text), fallback if text != "" else -1) for text in texts], np.int64)
+        place = {value: index for index, value in enumerate(self.values)} | {"": self.missing_code}
+        of_code = np.array([place.get(str(text), self.other_code) for text in texts], np.int64)
         chosen = of_code[codes]
+        if self.code:
+            out[:, 0] = chosen
+            return
         out[:] = 0.0
         rows = np.flatnonzero(chosen >= 0)
         out[rows, chosen[rows]] = 1.0
@@ -98,13 +132,14 @@ class CategoricalEncoder:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
         rare = {"rare": list(self.rare)} if self.rare else {}
-        return {"values": list(self.values), "other": self.other, "missing": self.missing, **rare}
+        code = {"code": True} if self.code else {}
+        return {"values": list(self.values), "other": self.other, "missing": self.missing, **rare, **code}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CategoricalEncoder:
         """Return the encoder that `to_dict` wrote."""
         values, rare = (tuple(str(value) for value in data.get(key, ())) for key in ("values", "rare"))
-        return cls(values, bool(data["other"]), bool(data["missing"]), rare)
+        return cls(values, bool(data["other"]), bool(data["missing"]), rare, bool(data.get("code", False)))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from onotrain.config.columns import (
     BooleanColumn,
     CategoricalColumn,
+    Categories,
     ColumnOptions,
     DateColumn,
     IdColumn,
@@ -57,8 +58,9 @@ class Preparation:
 
     @classmethod
     def fit(
-        cls, table: Table, kinds: Mapping[str, ColumnOptions], scale: Any, rows: np.ndarray | None = None
-    ) -> Preparation:
+        cls, table: Table, kinds: Mapping[str, ColumnOptions], scale: Any, rows: np.ndarray | None = None,
+        *, embedded: bool = False,
+    ) -> Preparation:  # fmt: skip
         """Return the preparation for the training part of a table.
 
         Parameters
@@ -71,6 +73,8 @@ class Preparation:
             Of numeric columns that do not say: a scaling, or (means, standard deviations).
         rows
             int64 numbers of the training samples, or None for all.
+        embedded
+            Whether the network has embeddings, so that columns of categories become codes unless they say otherwise.
 
         Raises
         ------
@@ -85,7 +89,7 @@ class Preparation:
                 of_column = _of_column(scale, number, len(kinds)) if options.scale is None else options.scale
                 encoders.append((name, NumericEncoder.fit(options, of_column, table, column, rows)))
             elif isinstance(options, CategoricalColumn):
-                encoders.append((name, CategoricalEncoder.fit(options, table, column, rows)))
+                encoders.append((name, CategoricalEncoder.fit(options, table, column, rows, embedded=embedded)))
             elif isinstance(options, BooleanColumn):
                 encoders.append((name, BooleanEncoder.fit(options, table, column, rows)))
             elif isinstance(options, DateColumn):
@@ -106,6 +110,30 @@ class Preparation:
     def names(self) -> tuple[str, ...]:
         """Names of the columns of the matrix."""
         return tuple(written for name, encoder in self.encoders for written in encoder.names(name))
+
+    @property
+    def categories(self) -> dict[int, Categories]:
+        """The features that are codes, by their numbers."""
+        found, number = dict[int, Categories](), 0
+        for name, encoder in self.encoders:
+            if isinstance(encoder, CategoricalEncoder) and encoder.code:
+                found[number] = Categories(name, encoder.count)
+            number += len(encoder.names(name))
+        return found
+
+    @property
+    def coded(self) -> dict[str, tuple[str, ...]]:
+        """What the codes of each column stand for, by the column."""
+        codes = ((name, encoder) for name, encoder in self.encoders if isinstance(encoder, CategoricalEncoder))
+        return {name: encoder.categories for name, encoder in codes if encoder.code}
+
+    def encodes(self, kinds: Mapping[str, ColumnOptions], embedded: bool) -> bool:
+        """Return whether columns of categories are codes, or not, as a network with embeddings or without wants."""
+        return all(
+            encoder.code == options.is_code(embedded)
+            for name, encoder in self.encoders
+            if isinstance(encoder, CategoricalEncoder) and isinstance(options := kinds.get(name), CategoricalColumn)
+        )
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from onotrain.nn.layers.batch_norm import BatchNorm
 from onotrain.nn.layers.conv import Conv1d, Conv2d
 from onotrain.nn.layers.dense import Dense
 from onotrain.nn.layers.dropout import Dropout
+from onotrain.nn.layers.embedding import Embedding
 from onotrain.nn.layers.flatten import Flatten, Reshape
 from onotrain.nn.layers.group_norm import GroupNorm
 from onotrain.nn.layers.layer_norm import LayerNorm
@@ -26,6 +27,7 @@ LAYERS: dict[str, type[Layer]] = {
     for layer in (
         Dense, Conv2d, Conv1d, Activation, Dropout, Flatten, Reshape, MaxPool2d, AvgPool2d, MaxPool1d, AvgPool1d,
         GlobalAvgPool, RandomShift, RandomCrop, RandomFlip, LayerNorm, GroupNorm, BatchNorm, Residual,
+        Embedding,
     )
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from numpy.typing import DTypeLike
 
 from onotrain._kernels import Kernels, empty
 from onotrain._kernels.recording import PythonCall
+from onotrain.config.columns import Categories
 from onotrain.config.options import LayerOptions
 from onotrain.errors import UsageError
 from onotrain.memory import available_bytes
@@ -211,8 +212,12 @@ class OperatorGraph(Protocol):
         """Add one of the layer's parameters."""
         ...
 
-    def constant(self, value: float) -> str:
-        """Add a number of the model's dtype."""
+    def constant(self, values: Any, dtype: DTypeLike | None = None) -> str:
+        """Add one or several numbers; None: of the model's dtype."""
+        ...
+
+    def cast(self, value: str, dtype: DTypeLike) -> str:
+        """Convert to another type."""
         ...
 
     def activation(self, name: str, negative_slope: float, value: str) -> str:
@@ -231,6 +236,8 @@ class Builder(Protocol):
     shapes: list[Shape]
     #: The ``model`` section of the configuration.
     defaults: Any
+    #: Features of tensor 0 that are codes of columns of a table, by number.
+    categories: Mapping[int, Categories]
 
     def add(self, layer: Layer, *inputs: int) -> int:
         """Add a layer that reads these tensors, and return the number of its output."""

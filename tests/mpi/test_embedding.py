@@ -1,0 +1,80 @@
+"""Embeddings on any number of ranks; run with any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+import builders
+from builders import OPTIMIZERS
+from every_strategy import STRATEGIES
+from onotrain.parallel.world import World
+from onotrain.runs.run_directory import RunDirectory, find_checkpoint
+from onotrain.training import train
+
+pytestmark = pytest.mark.mpi
+
+SAMPLES, CATEGORIES = 240, 40
+LAYERS = [{"embedding": {"columns": {"0": CATEGORIES, "2": 5}, "width": 3}}, builders.relu(12), 1]
+
+
+def config(folder: Path, *, epochs: int = 3, **sections: Any) -> Any:
+    """Return a configuration with data of which two features are codes, some of them rare."""
+    return builders.config(
+        *LAYERS, loss="mse", data={"train": str(folder / "data.h5"), "validation": 0.2},
+        training={"epochs": epochs, "batch_size": 24, **sections.pop("training", {})}, **sections,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path) -> Path:
+    shared = Path(world.comm.bcast(str(tmp_path)))
+    if world.rank == 0:
+        rng = np.random.default_rng(4)
+        x = rng.normal(size=(SAMPLES, 4))
+        x[:, 0] = np.minimum(rng.geometric(0.1, SAMPLES) - 1, CATEGORIES - 1)
+        x[:, 2] = rng.integers(0, 5, SAMPLES)
+        with h5py.File(shared / "data.h5", "w") as file:
+            file["x"], file["y"] = x, np.sin(x[:, 0]) + x[:, 1] + x[:, 2] / 3
+    world.barrier()
+    return shared
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd-momentum"])
+def test_not_a_bit_depends_on_the_number_of_ranks(world: World, folder: Path, optimizer: str) -> None:
+    """What all ranks train together on shared activations, and what each trains alone."""
+    made = config(folder, optimizer=OPTIMIZERS[optimizer])
+    together = train(made, world.comm, output=folder / "together").summary["parameters_sha256"]
+    summary = RunDirectory.open(builders.train_alone(world, made, folder)).summary()
+    alone = summary and summary["parameters_sha256"]
+    assert world.comm.allgather(alone) == [together] * world.size
+
+
+@pytest.mark.parametrize("codec", ["none", "int8"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_learns(world: World, folder: Path, strategy: str, codec: str) -> None:
+    if world.size <= STRATEGIES[strategy].get("servers", 1):
+        pytest.skip("needs more ranks")
+    if codec != "none" and STRATEGIES[strategy]["name"] not in ("flat", "local_sgd"):
+        pytest.skip("nothing is sent on one node")
+    made = config(
+        folder, epochs=12, strategy=STRATEGIES[strategy], communication={"codec": codec},
+        optimizer={"name": "adam", "learning_rate": 0.02},
+    )  # fmt: skip
+    losses = [each["train_loss"] for each in builders.records(train(made, world.comm, output=folder / "run").output)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_frozen_vectors_stay(world: World, folder: Path) -> None:
+    made = config(folder)
+    train(made, world.comm, output=folder / "first")
+    begun = {**made.to_mapping()["model"], "from": str(folder / "first"), "freeze": ["embedding_0"]}
+    train(config(folder, model=begun), world.comm, output=folder / "second")
+    one, other = (find_checkpoint(folder / name, "latest").checkpoint.arrays for name in ("first", "second"))
+    for name in ("embedding_0/feature_0", "embedding_0/feature_2", "dense_0/weight"):
+        same = np.array_equal(one[f"parameters/{name}"], other[f"parameters/{name}"])
+        assert same == name.startswith("embedding")
