@@ -32,7 +32,7 @@ def drain(
     """Return that of a server, where the others find these squares, requests, divergences and stop batches."""
     servers = servers or Sum(*others)
     ranges = (slice(0, 8), slice(8, 16))
-    return Drain(Roles(rank, 2, 2, synchronous, ranges, (0,) * 4, servers), overlap=overlap)
+    return Drain(Roles(rank, 2, 2, synchronous, ranges, (0,) * 4, servers, servers), overlap=overlap)
 
 
 def statistics(loss: float = 1.0, *, stop: bool = False) -> StepStatistics:

@@ -98,7 +98,8 @@ def test_a_layer_reads_samples_with_all_their_axes(height: int, width: int, rows
     first, second, weight, bias = model.layout.views(parameters).values()
     images = x.reshape(rows, height, width)
     sums = sum(first[k] * images[:, :, k : k + width - size + 1] for k in range(size))
-    hidden = (np.tanh(sums) * second).reshape(rows, height * (width - size + 1))
+    # The dense layer reads the last axis, as channels, first.
+    hidden = (np.tanh(sums) * second).transpose(0, 2, 1).reshape(rows, height * (width - size + 1))
     np.testing.assert_allclose(logits_of(model, x), hidden @ weight.T + bias, rtol=1e-12, atol=1e-12)
 
 
