@@ -205,7 +205,7 @@ def test_it_trains_evaluates_and_predicts(site: Mapping[str, str], ranks: int) -
 def test_wrong_options_are_found_like_built_in_ones(site: Mapping[str, str]) -> None:
     Path("c.yaml").write_text(CONFIG.replace("scale: 2", "scal: 2").replace("floor: 0.01", "floor: -1"))
     assert complaints(site) == [
-        "c.yaml:3:28: loss.floor: must be at least 0 (got -1)",
+        "c.yaml:3:29: loss.floor: must be at least 0 (got -1)",
         "c.yaml:10:24: strategy.scal: unknown key of strategy 'sign'; did you mean 'scale'?",
     ]
     Path("c.yaml").write_text(CONFIG)
