@@ -60,7 +60,7 @@ def test_it_is_recorded(kernels, rng):
     grads, value = normal(rng, kernels.dtype, 2, 30), normal(rng, kernels.dtype, 30)
     expected, squares = value.copy(), np.full(1, 5.0)
     program = kernels.program(
-        [kernels.record_update(RULE, np.tile(SCALARS, (1, 1)), grads, None, False, (), value, squares)]
+        [kernels.record_update(RULE, np.tile(SCALARS, (1, 1)), grads, None, False, (), value, 0, squares)]
     )
     program.run(3)
     reference.update(RULE, SCALARS, grads, None, False, (), None, expected)

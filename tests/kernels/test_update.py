@@ -389,3 +389,66 @@ def test_factors_that_do_not_fit_are_refused(kernels):
         with pytest.raises(ValueError, match=what):
             apply(kernels, Sgd(name="sgd"), rows, [], param, inputs=inputs)
     assert (param == 1).all()
+
+
+# Tables, whose rows are updated as a whole or not at all --------------------------------------------------------------
+
+
+def table(rng: np.random.Generator, dtype: Any, n: int, row: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return k gradients of a table, and which of its rows have none; in one, parts cancel, in one, numbers are 0."""
+    grads = normal(rng, dtype, k, n, row)
+    stays = rng.random(n) < 0.5
+    grads[:, stays] = 0.0
+    if k > 1 and stays.any():
+        cancels = np.flatnonzero(stays)[0]
+        grads[0, cancels], grads[1, cancels] = 1.5, -1.5
+    if not stays.all():
+        grads[:, np.flatnonzero(~stays)[0], 1:] = 0.0
+    return grads.reshape(k, n * row), stays
+
+
+@pytest.mark.parametrize("k", [1, 3, 20])
+@pytest.mark.parametrize(("n", "row"), [(0, 4), (1, 1), (9, 3), (40, 16), (7, 33), (3, 600)])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_rows_without_a_gradient_stay_as_they_are(kernels, rng, optimizer, n, row, k):
+    """To the bit, their state too; the others are updated as if they were alone."""
+    rule, dtype = update_rule(optimizer), kernels.dtype
+    grads, stays = table(rng, dtype, n, row, k)
+    param, state = normal(rng, dtype, n * row), some_state(rng, rule, dtype, n * row)
+    after, state_after = param.copy(), [each.copy() for each in state]
+    squares = kernels.update(rule, scalars(rule), grads, None, True, tuple(state_after), None, after, row)
+    mask = np.repeat(stays, row)
+    for got, before in zip((after, *state_after), (param, *state), strict=True):
+        assert got[mask].tobytes() == before[mask].tobytes()
+    alone, state_alone = param[~mask].copy(), [each[~mask].copy() for each in state]
+    expected = kernels.update(
+        rule, scalars(rule), np.ascontiguousarray(grads[:, ~mask]), None, False, tuple(state_alone), None, alone
+    )
+    for got, wanted in zip((after, *state_after), (alone, *state_alone), strict=True):
+        np.testing.assert_allclose(got[~mask], wanted, **TOLERANCE[dtype.name])
+    assert squares == pytest.approx(expected, rel=1e-5)
+    if not rule.elementwise:  # what is made instead of parameters
+        direction = unset(dtype, n * row)
+        kernels.update(rule, scalars(rule), grads, None, False, tuple(state), param, direction, row)
+        assert not direction[mask].any()
+        np.testing.assert_array_equal(direction[~mask], after[~mask])
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_nan_is_a_gradient_and_minus_zero_is_none(kernels, optimizer):
+    rule = update_rule(optimizer)
+    grads = np.array([[np.nan, 0, -0.0, 0.0]], kernels.dtype)
+    param, state = np.ones(4, kernels.dtype), zeros(rule, kernels.dtype, 4)
+    squares = kernels.update(rule, scalars(rule), grads, None, False, tuple(state), None, param, 2)
+    assert np.isnan(squares) and np.isnan(param[0]) and param[2:].tolist() == [1, 1]
+
+
+def test_rows_of_a_table_are_whole(kernels):
+    rule, grads, param = update_rule("sgd"), np.ones((1, 6), kernels.dtype), np.ones(6, kernels.dtype)
+    for row in (-1, 4, 7):
+        with pytest.raises(ValueError, match="row"):
+            kernels.update(rule, scalars(rule), grads, None, False, (), None, param, row)
+    with pytest.raises(ValueError, match="row"):
+        kernels.update(rule, scalars(rule), np.ones((2, 3), kernels.dtype), np.ones((2, 2), kernels.dtype), False, (),
+                       None, param, 2)  # fmt: skip
+    assert (param == 1).all()

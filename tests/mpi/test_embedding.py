@@ -57,16 +57,69 @@ def test_not_a_bit_depends_on_the_number_of_ranks(world: World, folder: Path, op
 @pytest.mark.parametrize("codec", ["none", "int8"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_learns(world: World, folder: Path, strategy: str, codec: str) -> None:
-    if world.size <= STRATEGIES[strategy].get("servers", 1):
-        pytest.skip("needs more ranks")
     if codec != "none" and STRATEGIES[strategy]["name"] not in ("flat", "local_sgd"):
         pytest.skip("nothing is sent on one node")
     made = config(
         folder, epochs=12, strategy=STRATEGIES[strategy], communication={"codec": codec},
         optimizer={"name": "adam", "learning_rate": 0.02},
     )  # fmt: skip
+    skip_without_ranks(world, made)
     losses = [each["train_loss"] for each in builders.records(train(made, world.comm, output=folder / "run").output)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+def skip_without_ranks(world: World, made: Any) -> None:
+    """Skip strategies and codecs that need more ranks than there are."""
+    if world.size < max(made.strategy.fewest_ranks, 1 + (made.communication.codec.name != "none")):
+        pytest.skip("needs more ranks")
+
+
+def vectors(made: Any, output: Path | None) -> np.ndarray:
+    """Return the vectors of the first feature: of a run, or before it."""
+    model = builders.model(made, 4)
+    if output is None:
+        flat = model.layout.zeros()
+        model.initialize(flat, made.training.seed)
+        return model.layout.views(flat)["embedding_0/feature_0"]
+    return find_checkpoint(output, "latest").checkpoint.arrays["parameters/embedding_0/feature_0"]
+
+
+def occurring(folder: Path, made: Any) -> np.ndarray:
+    """Return which categories of the first feature are among the samples."""
+    with h5py.File(folder / "data.h5") as file:
+        return np.isin(np.arange(CATEGORIES), file["x"][:, 0])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd-momentum", "lamb", "lion"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_vectors_of_categories_that_do_not_occur_stay(
+    world: World, folder: Path, strategy: str, optimizer: str
+) -> None:
+    """To the bit: neither decay nor momenta move them."""
+    if (strategy, optimizer) == ("two asynchronous servers", "lamb"):
+        pytest.skip("needs norms of whole tensors")
+    made = config(folder, epochs=1, strategy=STRATEGIES[strategy], optimizer=OPTIMIZERS[optimizer])
+    skip_without_ranks(world, made)
+    train(made, world.comm, output=folder / "run")
+    before, after, occur = vectors(made, None), vectors(made, folder / "run"), occurring(folder, made)
+    assert 5 < occur.sum() < CATEGORIES - 5
+    np.testing.assert_array_equal(after[~occur], before[~occur])
+    assert np.mean(after[occur] != before[occur]) > 0.7, "some are among the validation samples alone"
+
+
+@pytest.mark.parametrize(
+    "codec", ["fp16", "bf16", "int8", {"name": "topk", "fraction": 0.1}, {"name": "powersgd", "rank": 2}]
+)
+@pytest.mark.parametrize("strategy", ["allreduce", "flat", "server", "diloco"])
+def test_codecs_leave_them_alone(world: World, folder: Path, strategy: str, codec: Any) -> None:
+    made = config(
+        folder, epochs=1, strategy=STRATEGIES[strategy], optimizer=OPTIMIZERS["adam"], communication={"codec": codec},
+        simulate={"ranks_per_node": 1},
+    )  # fmt: skip
+    skip_without_ranks(world, made)
+    train(made, world.comm, output=folder / "run")
+    before, after, occur = vectors(made, None), vectors(made, folder / "run"), occurring(folder, made)
+    np.testing.assert_array_equal(after[~occur], before[~occur])
 
 
 def test_frozen_vectors_stay(world: World, folder: Path) -> None:

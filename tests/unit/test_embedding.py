@@ -12,11 +12,14 @@ import pytest
 import builders
 import onotrain
 from kernels.oracle import central_differences
+from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ConfigError, DataError
 from onotrain.inference.export import export
+from onotrain.nn import ParameterLayout
 from onotrain.nn.layers.base import Saved
 from onotrain.nn.layers.embedding import default_width
+from onotrain.optim import Optimizer
 from stack import Stack, network
 
 COLUMNS = {"embedding": {"columns": {"1": 7, "3": 30}, "widths": {"3": 5}, "width": 2}}
@@ -190,3 +193,56 @@ def test_described() -> None:
         {"name": "feature_3", "feature": 3, "categories": 30, "width": 5},
     ]
     assert (operation["inputs"], operation["outputs"]) == ([4], [9])
+
+
+# Updates --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("row", [1, 3, 16, 24, 600])
+def test_shards_cut_no_row(row: int, dtype: str) -> None:
+    """Nor a cache line; together they are the whole vector, for any number of them."""
+    shapes = [("a/weight", (37, 11)), ("b/table", (200, row)), ("c/bias", (5,))]
+    layout, step = ParameterLayout(shapes, dtype, rows={"b/table"}), 64 // np.dtype(dtype).itemsize
+    table = layout.tensors[1]
+    assert (table.row, layout.tensors[0].row) == (row, 0)
+    for count in (1, 2, 3, 7, 64):
+        shards = [layout.shard(index, count) for index in range(count)]
+        ends = [each.stop for each in shards]
+        assert [each.start for each in shards] == [0, *ends[:-1]] and ends[-1] == layout.size
+        for end in ends[:-1]:
+            assert end % step == 0
+            assert not table.offset < end < table.range.stop or (end - table.offset) % row == 0
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("name", builders.OPTIMIZERS)
+def test_rows_without_a_gradient_stay_under_every_rule(name: str, clip: float | None) -> None:
+    """However the parameters are cut into shards; with decay and momenta, which other tensors have."""
+    shapes = [("embedding_0/a", (40, 3)), ("embedding_0/b", (9, 5)), ("dense_0/weight", (6, 8))]
+    layout, rng = ParameterLayout(shapes, "float64", rows={"embedding_0/a", "embedding_0/b"}), np.random.default_rng(1)
+    optimizer = Optimizer(builders.update_rule(name), clip, _kernels.load("float64"))
+    first = builders.filled(layout, 3)
+    gradients = [builders.filled(layout, 4 + number) for number in range(4)]
+    touched = {tensor: rng.random((4, n)) < 0.3 for tensor, (n, _) in shapes[:2]}
+    for number, gradient in enumerate(gradients):
+        for tensor, rows in touched.items():
+            layout.views(gradient)[tensor][~rows[number]] = 0
+    ends = []
+    for count in (1, 3):
+        flat, state = first.copy(), [np.zeros_like(first) for _ in optimizer.state_names]
+        parts = [layout.shard(index, count) for index in range(count)]
+        if clip is not None and count > 1 or not optimizer.elementwise and count > 1:
+            continue  # needs sums over the shards
+        for number, gradient in enumerate(gradients, start=1):
+            for part in parts:
+                shard = optimizer.shard(layout.tensors, part, flat[part], [each[part] for each in state])
+                optimizer.update(shard, gradient[np.newaxis, part].copy(), 0.1, number, lambda values: None)
+        ends.append(flat)
+        for tensor, rows in touched.items():
+            never = ~rows.any(axis=0)
+            for before, after in zip((first, *map(np.zeros_like, state)), (flat, *state), strict=True):
+                np.testing.assert_array_equal(layout.views(after)[tensor][never], layout.views(before)[tensor][never])
+            assert never.any() and (layout.views(flat)[tensor] != layout.views(first)[tensor])[~never].all()
+        assert (layout.views(flat)["dense_0/weight"] != layout.views(first)["dense_0/weight"]).all()
+    assert all(end.tobytes() == ends[0].tobytes() for end in ends)

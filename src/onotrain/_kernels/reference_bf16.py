@@ -91,13 +91,13 @@ def dense_backward(
 
 def update(
     rule: UpdateRule, scalars: tuple[float, ...], grads: Array, inputs: Array | None, shared: bool,
-    state: tuple[Array, ...], param: Array | None, out: Array,
+    state: tuple[Array, ...], param: Array | None, out: Array, row: int = 0,
 ) -> float:  # fmt: skip
     """See `reference_update.update`."""
-    if inputs is not None:
+    if inputs is not None and not row:
         reference_update.check_factors(grads, inputs, len(out), out.dtype)
         grads, inputs = product(grads.T, inputs, None).reshape(1, len(out)), None
-    return reference_update.update(rule, scalars, grads, inputs, shared, state, param, out)
+    return reference_update.update(rule, scalars, grads, inputs, shared, state, param, out, row)
 
 
 #: The kernels that have products.

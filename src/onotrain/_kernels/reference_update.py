@@ -42,7 +42,7 @@ def check_factors(grads: Array, inputs: Array, n: int, dtype: Any) -> None:
 @silent
 def update(
     rule: UpdateRule, scalars: tuple[float, ...], grads: Array, inputs: Array | None, shared: bool,
-    state: tuple[Array, ...], param: Array | None, out: Array,
+    state: tuple[Array, ...], param: Array | None, out: Array, row: int = 0,
 ) -> float:  # fmt: skip
     """Apply an update rule.
 
@@ -66,6 +66,9 @@ def update(
         ``(n,)``, or None: they are in `out`.
     out
         ``(n,)``: the new parameters, or what the rule makes instead; may be a row of `grads`.
+    row
+        0; or a divisor of n: so many neighbours whose gradients are all zero, and their state, stay as they are; what
+        the rule makes instead of parameters is 0 there.  Not with `inputs`.
 
     Returns
     -------
@@ -78,10 +81,17 @@ def update(
     expect("param", param, len(out), dtype=out.dtype)
     for vector in state:
         expect("state", vector, len(out), dtype=out.dtype)
+    if row < 0 or (row > 0 and (len(out) % row != 0 or inputs is not None)):
+        raise ValueError(f"row: got {row} elements, expected a divisor of the {len(out)} parameters, without inputs")
     total = _gradient(grads, inputs, len(out), out.dtype)
     scale, penalty, shrink, *own = scalars
-    w = shrink * param
+    w, before = shrink * param, [vector.copy() for vector in state]
     rule.formula(np, own, total * scale + penalty * param, w, state)
+    if row:
+        stays = np.repeat((total.reshape(-1, row) == 0).all(axis=1), row)
+        w[stays] = param[stays] if param is out else 0
+        for vector, old in zip(state, before, strict=True):
+            vector[stays] = old[stays]
     out[...] = w
     return sum_of_squares(total) * rule.counts
 

@@ -150,7 +150,7 @@ class Kernels:
 
     def record_update(
         self, rule: Any, scalars: np.ndarray, grads: np.ndarray, inputs: np.ndarray | None, shared: bool,
-        state: tuple[np.ndarray, ...], out: np.ndarray, squares: np.ndarray,
+        state: tuple[np.ndarray, ...], out: np.ndarray, row: int, squares: np.ndarray,
     ) -> Any:  # fmt: skip
         """Return a call of `update` for a `program`: with the scalars of then, to ``squares[0]``.
 
@@ -158,12 +158,12 @@ class Kernels:
         """
         if self._program is not None:
             known, record = tuple(scalars[0].tolist()), (scalars, squares)
-            call: Any = self.update(rule, known, grads, inputs, shared, state, None, out, record=record)  # type: ignore[call-arg]
+            call: Any = self.update(rule, known, grads, inputs, shared, state, None, out, row, record=record)  # type: ignore[call-arg]
             call.name = "update"
             return call
 
         def update(index: int) -> None:
-            squares[0] = self.update(rule, tuple(scalars[index].tolist()), grads, inputs, shared, state, None, out)
+            squares[0] = self.update(rule, tuple(scalars[index].tolist()), grads, inputs, shared, state, None, out, row)
 
         return PythonCall(update, Live.INDEX)
 

@@ -8,6 +8,9 @@ Every array is read and written once, and the one division and square root of a 
 kernel returns the sum of squares, in double, of the summed gradient before scale and decay, or 0 for an average; a
 gradient that is not finite shows in it.  `shared` says that other ranks read the parameters: large ones are then
 written past the caches (vectors.h).
+
+Of a table, such as the vectors of an embedding, a `row` is updated as a whole or not at all: where its summed gradient
+is zero throughout, parameters and state stay as they are.
 """
 
 from cython cimport floating
@@ -31,6 +34,7 @@ cdef enum:
     BLOCK_OUTPUTS = 128
     BLOCK_INPUTS = 1024
     COMMON_SCALARS = 3
+    WIDE = 64               # elements of a table that are looked at together
 
 
 def update(
@@ -42,6 +46,7 @@ def update(
     tuple state not None,                       # IN, OUT (n,) each
     const floating[::1] param,                  # IN  (n,), or None: they are in out
     floating[::1] out not None,                 # IN, OUT (n,), may be a row of grads
+    Py_ssize_t row=0,                           # neighbours that stay as they are if their gradients are all 0
     tuple record=None,      # scalars for later (steps, n), and OUT (1,) for the sum of squares, float64
 ):
     """Apply an update rule: new parameters, or what the rule makes instead."""
@@ -59,7 +64,7 @@ def update(
         a = state[0]
     if len(state) > 1:
         b = state[1]
-    return checked[floating](step, own, grads, inputs, a, b, param, out, record)
+    return checked[floating](step, own, grads, inputs, a, b, param, out, row, record)
 
 
 def sum_gradients(
@@ -71,7 +76,7 @@ def sum_gradients(
     cdef Step step
     memset(&step, 0, sizeof(Step))
     step.rule = SUM
-    return checked[floating](step, 0, grads, None, None, None, None, out, record)
+    return checked[floating](step, 0, grads, None, None, None, None, out, 0, record)
 
 
 cdef struct Update:
@@ -79,6 +84,7 @@ cdef struct Update:
     Py_ssize_t n
     Py_ssize_t i
     Py_ssize_t o
+    Py_ssize_t row
     const void* inputs
     void* state1
     void* state2
@@ -108,7 +114,9 @@ cdef int run_update(const floating* rows, const Update* u, const Moment* now) no
         for index in range(u.own):
             step.scalars[index] = scalars[COMMON_SCALARS + index]
     rounding = flush_subnormals()
-    if x == NULL and step.k >= MANY_ROWS:
+    if u.row > 0:
+        u.squares[0] = run_table(&step, u.n, u.row, rows, a, b, p, out)
+    elif x == NULL and step.k >= MANY_ROWS:
         u.squares[0] = run_sums(step, u.n, rows, a, b, p, out)
     elif x == NULL:
         u.squares[0] = run(&step, u.n, rows, a, b, p, out)
@@ -129,6 +137,7 @@ cdef object checked(
     floating[::1] state2,           # or None
     const floating[::1] param,      # or None: out
     floating[::1] out,
+    Py_ssize_t row,
     tuple record,
 ):
     """Check the shapes, and run the rule or record it."""
@@ -148,6 +157,8 @@ cdef object checked(
     expect("length of the first state", n if state1 is None else state1.shape[0], n)
     expect("length of the second state", n if state2 is None else state2.shape[0], n)
     expect("length of param", n if param is None else param.shape[0], n)
+    if row < 0 or (row > 0 and (n % row != 0 or inputs is not None)):
+        raise ValueError(f"row: got {row} elements, expected a divisor of the {n} parameters, without inputs")
     step.k, step.stride = k, grads.strides[0] // <Py_ssize_t> sizeof(floating)
     cdef const floating* rows = &grads[0, 0] if n > 0 else NULL
     cdef const floating* x = in_2d(inputs)
@@ -160,7 +171,9 @@ cdef object checked(
     step.shared = step.shared and can_stream(o, n * sizeof(floating))
     if i > BLOCK_INPUTS and i * <Py_ssize_t> sizeof(floating) % VECTOR_BYTES != 0:
         step.shared = False  # blocks begin within rows
-    cdef Update u = Update(step, n, i, grads.shape[1], x, a, b, p, o, NULL, 0, 0, &squares)
+    if row > 0:
+        step.shared = False  # single rows are too short
+    cdef Update u = Update(step, n, i, grads.shape[1], row, x, a, b, p, o, NULL, 0, 0, &squares)
     if record is not None:
         scalars, written = record
         expect("length of squares", written.shape[0], 1)
@@ -267,6 +280,56 @@ cdef double run_sums(
         column_sums(k, count, rows + start, step.stride, gradient)
         squares += run(&step, count, gradient, at(a, start), at(b, start), at_in(p, start), out + start)
         start += count
+    return squares
+
+
+cdef Py_ssize_t first_nonzero(const Step* step, Py_ssize_t start, Py_ssize_t n, const floating* rows) noexcept nogil:
+    """Place of the first element from `start` on whose gradient, the sum of the rows, is not 0 (NaN is not); or n."""
+    cdef floating[WIDE] g
+    cdef floating one
+    cdef const floating* each
+    cdef Py_ssize_t c, _
+    cdef int found
+    while start + WIDE <= n:
+        each = rows + start
+        for c in range(WIDE):
+            g[c] = each[c]
+        for _ in range(1, step.k):
+            each += step.stride
+            for c in range(WIDE):
+                g[c] += each[c]
+        found = 0
+        for c in range(WIDE):  # no exit: this loop is vectorised
+            found |= g[c] != 0
+        if found:
+            break
+        start += WIDE
+    while start < n:
+        each = rows + start
+        one = each[0]
+        for _ in range(1, step.k):
+            each += step.stride
+            one += each[0]
+        if one != 0:
+            break
+        start += 1
+    return start
+
+
+cdef double run_table(
+    const Step* step, Py_ssize_t n, Py_ssize_t row, const floating* rows, floating* a, floating* b, const floating* p,
+    floating* out,
+) noexcept nogil:
+    """Apply the rule to those rows of a table whose gradient is not zero; what is not in place is 0 for the others."""
+    cdef double squares = 0
+    cdef Py_ssize_t done = 0, start
+    while done < n:
+        start = first_nonzero(step, done, n, rows) // row * row
+        if p != out:
+            memset(out + done, 0, (start - done) * sizeof(floating))
+        if start < n:
+            squares += run(step, row, rows + start, at(a, start), at(b, start), at_in(p, start), out + start)
+        done = start + row
     return squares
 
 

@@ -84,8 +84,8 @@ class CategoricalColumn(ColumnOptions):
     )
     encode: Literal["auto", "one_hot", "code"] = Field(
         "auto",
-        description="What a network gets: a column of 0 and 1 for each value (`one_hot`), or one with the number of "
-        "the value (`code`), of which layer `embedding` makes a vector; `auto`: `code` if the network has that "
+        description="What a network gets: a column of 0 and 1 for each value (`one_hot`), or the number of the "
+        "value (`code`), of which layer `embedding` makes a vector; `auto`: `code` if the network has that "
         "layer.",
     )
     values: Texts | None = Field(

@@ -36,6 +36,8 @@ class Tensor:
     decays: bool = True
     #: Part of the way to the batch's statistic that an averaged tensor goes in a step; None: the optimiser trains it.
     rate: float | None = None
+    #: Elements of a row that is updated as a whole or, without a gradient, not at all; 0: it is no table of such rows.
+    row: int = 0
 
     @property
     def size(self) -> int:
@@ -66,6 +68,8 @@ class ParameterLayout:
         Names of tensors that weight decay is not meant for.
     rates
         Of averaged tensors, by name.
+    rows
+        Names of tables ``(n, row)`` whose rows are updated as a whole or not at all.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class ParameterLayout:
         no_products: Collection[str] = (),
         no_decay: Collection[str] = (),
         rates: Mapping[str, float] = MappingProxyType({}),
+        rows: Collection[str] = (),
     ) -> None:
         self.dtype = np.dtype(dtype)
         self._step = ALIGNMENT_BYTES // self.dtype.itemsize
@@ -86,7 +91,8 @@ class ParameterLayout:
             if rate is not None and averaged is None:
                 averaged = offset
             is_product, decays = name not in no_products, name not in no_decay
-            tensors.append(Tensor(name, tuple(shape), offset, trained, is_product, decays, rate))
+            row = shape[-1] if name in rows else 0
+            tensors.append(Tensor(name, tuple(shape), offset, trained, is_product, decays, rate, row))
             offset += self._aligned(tensors[-1].size)
         self.tensors = tuple(tensors)
         #: Length of the flat vector [elements], a multiple of the alignment.
@@ -125,7 +131,8 @@ class ParameterLayout:
             return self
         kept = [tensor for tensor in self.tensors if tensor.trained]
         rates = {tensor.name: tensor.rate for tensor in kept if tensor.rate is not None}
-        return ParameterLayout(((tensor.name, tensor.shape) for tensor in kept), self.dtype, rates=rates)
+        rows = {tensor.name for tensor in kept if tensor.row}
+        return ParameterLayout(((tensor.name, tensor.shape) for tensor in kept), self.dtype, rates=rates, rows=rows)
 
     @property
     def digest(self) -> str:
@@ -147,14 +154,22 @@ class ParameterLayout:
             np.copyto(view, tensors[name], casting="no")
 
     def shard(self, index: int, count: int, within: slice | None = None) -> slice:
-        """Return part `index` of `count` contiguous parts, cut at alignment boundaries.
+        """Return part `index` of `count` contiguous parts, cut at alignment boundaries, and not within a `Tensor.row`.
 
         What is cut is the whole vector, or a range `within` it that begins and ends at such boundaries.
         """
         begin, end = (0, self.size) if within is None else (within.start, within.stop)
         units = (end - begin) // self._step
         cuts = (begin + units * cut // count * self._step for cut in (index, index + 1))
-        return slice(*cuts)
+        return slice(*map(self._between_rows, cuts))
+
+    def _between_rows(self, element: int) -> int:
+        """Move a cut at an alignment boundary back to one at which no row of a table is cut."""
+        for tensor in self.tensors:
+            if tensor.row and tensor.range.start < element < tensor.range.stop:
+                whole = math.lcm(tensor.row, self._step)
+                return tensor.offset + (element - tensor.offset) // whole * whole
+        return element
 
     def rows_within(self, begin: int, end: int) -> slice:
         """Return a range of the vector with both ends moved back to where a row of a tensor begins."""

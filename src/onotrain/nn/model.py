@@ -69,6 +69,7 @@ class Model:
             self.dtype,
             spec.frozen_layers,
             no_products=tensors.keys() - self.plan.products,
+            rows={name for name, each in tensors.items() if each.rows},
             no_decay={name for name, each in tensors.items() if not each.decays},
             rates={name: each.rate for name, each in tensors.items() if each.averaged},
         )

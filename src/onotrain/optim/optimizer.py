@@ -44,6 +44,8 @@ class Run(NamedTuple):
     #: Vectors of its state.
     state: tuple[np.ndarray, ...]
     parameters: np.ndarray
+    #: Of a table: `onotrain.nn.layout.Tensor.row`, else 0.
+    row: int
 
     def of(self, gradient: Gradient) -> Gradient:
         """Return its part of the gradient of the shard."""
@@ -148,17 +150,21 @@ class Optimizer:
         """
         vectors, ends = tuple(state), [*(tensor.offset for tensor in tensors[1:]), part.stop]
         runs = []
-        # With the gaps behind them: what has one rule is one run.
-        for rule, group in groupby(zip(tensors, ends, strict=True), key=lambda each: self._rule_of(each[0])):
+        # With the gaps behind them: what has one rule is one run.  A table is one by itself, without a gap.
+        for (rule, table), group in groupby(zip(tensors, ends, strict=True), key=lambda each: self._kind_of(each[0])):
             members = list(group)
-            within = _within(part, members[0][0].offset, members[-1][1])
+            within = _within(part, members[0][0].offset, members[-1][1] if table is None else table.range.stop)
             if rule is not None and within.start < within.stop:
                 of_rule = tuple(vector[within] for vector in vectors) if rule.state_names else ()
-                runs.append(Run(rule, within, of_rule, parameters[within]))
+                runs.append(Run(rule, within, of_rule, parameters[within], 0 if table is None else table.row))
         ranges = [_within(part, tensor.range.start, tensor.range.stop) for tensor in tensors]
         own = [tensor.trained and tensor.rate is None for tensor in tensors]
         segments = tuple((index, r) for index, r in enumerate(ranges) if own[index] and r.start < r.stop)
         return Shard(parameters, vectors, tuple(runs), segments, len(tensors), shared)
+
+    def _kind_of(self, tensor: Tensor) -> tuple[UpdateRule | None, Tensor | None]:
+        """Return what updates a tensor, and the tensor if it is a table: neighbours of the same kind are one run."""
+        return self._rule_of(tensor), tensor if tensor.row else None
 
     def _rule_of(self, tensor: Tensor) -> UpdateRule | None:
         """Return what updates a tensor; None: nothing does."""
@@ -206,9 +212,9 @@ class Optimizer:
         for run, rows in parts:
             rule, scalars = run.rule, _scalars(run.rule, scale, learning_rate, number)
             if rule.elementwise:
-                squares += update(rule, scalars, rows, None, shard.shared, run.state, None, run.parameters)
+                squares += update(rule, scalars, rows, None, shard.shared, run.state, None, run.parameters, run.row)
             else:  # the direction takes the place of the gradient, which is read element by element before
-                squares += update(rule, scalars, rows, None, False, run.state, run.parameters, rows[0])
+                squares += update(rule, scalars, rows, None, False, run.state, run.parameters, rows[0], run.row)
         if not self._rule.elementwise:
             self._follow(gradients[0], shard, learning_rate, total)
         return squares
@@ -234,7 +240,11 @@ class Optimizer:
             if clips and run.rule.counts:
                 sums.append(kernels.record_sum(rows, rows[0], out))
                 gradient, out = Gradient(rows[:1]), np.zeros(1)  # noqa: PLW2901 - what is left of it
-            updates.append(kernels.record_update(run.rule, scalars, *gradient, shared, run.state, run.parameters, out))
+            updates.append(
+                kernels.record_update(
+                    run.rule, scalars, gradient.rows, gradient.inputs, shared, run.state, run.parameters, run.row, out
+                )
+            )
         return RecordedUpdate(sums, updates, squares, rules)
 
     def values_moved(self, rows: int) -> int:

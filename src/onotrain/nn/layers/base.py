@@ -56,6 +56,9 @@ class Parameter:
     #: Whether it is an exponential average of a statistic of the data, which optimisers leave alone.  Its gradient is
     #: its value less the statistic of the batch: each row adds `Recorder.weight` (value - statistic of the row).
     averaged: bool = False
+    #: Whether it is a table of which a batch needs some rows.  Those whose gradients are zero throughout, and their
+    #: state of the optimiser, stay as they are in an update, whatever its rule.
+    rows: bool = False
     #: Part of the gradient that is taken away from an averaged tensor in a step: ``value -= rate gradient``.
     rate: float = 0.1
 

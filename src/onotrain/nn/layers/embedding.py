@@ -75,7 +75,7 @@ class Embedding(Layer):
         initializer = options.initializer or _SMALL
         for each in self.columns:
             table = each.categories, each.width
-            self.parameters[each.name] = Parameter(table, table, initializer)
+            self.parameters[each.name] = Parameter(table, table, initializer, rows=True)
             self.saved[each.name] = Saved((), np.int32)
 
     def _codes(self, categories: Mapping[int, Categories]) -> Mapping[int, Categories]:
