@@ -452,3 +452,69 @@ def test_rows_of_a_table_are_whole(kernels):
         kernels.update(rule, scalars(rule), np.ones((2, 3), kernels.dtype), np.ones((2, 2), kernels.dtype), False, (),
                        None, param, 2)  # fmt: skip
     assert (param == 1).all()
+
+
+# Rows of a table by their codes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("r", "n", "row"), [(0, 5, 4), (1, 1, 1), (60, 9, 3), (500, 1000, 16), (40, 7, 33), (9, 3, 600)]
+)
+@pytest.mark.parametrize("optimizer", ELEMENTWISE)
+def test_rows_by_their_codes_are_those_of_the_whole_gradient(kernels, rng, optimizer, r, n, row):
+    """To the bit, wherever the table is cut; of a rule that sums squares these too."""
+    rule, dtype = update_rule(optimizer), kernels.dtype
+    codes, dz = rng.integers(0, n, r).astype(np.int32), normal(rng, dtype, r, row + 5)[:, 2 : 2 + row]
+    if r > 5:
+        dz[codes == codes[0]] = 0  # occurs, without a gradient
+    whole = np.zeros((n, row), dtype)
+    np.add.at(whole, codes, dz)
+    param, state = normal(rng, dtype, n * row), some_state(rng, rule, dtype, n * row)
+    expected, expected_state = param.copy(), [each.copy() for each in state]
+    squares = kernels.update(
+        rule, scalars(rule), whole.reshape(1, -1), None, False, tuple(expected_state), None, expected, row
+    )
+    for cuts in ([0, n], [0, n // 3, n // 2, n]):
+        got, got_state, found = param.copy(), [each.copy() for each in state], 0.0
+        for first, end in zip(cuts, cuts[1:], strict=False):
+            part = slice(first * row, end * row)
+            of_part = tuple(each[part] for each in got_state)
+            found += kernels.update_rows(rule, scalars(rule), codes, first, dz, of_part, got[part])
+        assert found == pytest.approx(squares, rel=1e-6)
+        for mine, wanted in zip((got, *got_state), (expected, *expected_state), strict=True):
+            assert mine.tobytes() == wanted.tobytes()
+
+
+def test_recorded_updates_of_rows_take_the_scalars_of_their_step(kernels, rng):
+    rule, codes, dz = update_rule("adam"), np.array([1, 0, 1], np.int32), normal(rng, kernels.dtype, 3, 4)
+    ends = []
+    for recorded in (False, True):
+        param, squares = np.ones(8, kernels.dtype), np.zeros(1)
+        state = tuple(np.zeros(8, kernels.dtype) for _ in rule.state_names)
+        steps = [scalars(rule, number) for number in (1, 2, 3)]
+        if recorded:
+            call = kernels.record_update_rows(rule, np.array(steps), codes, 0, dz, state, param, squares)
+            kernels.program([call]).run(0, steps=3)
+            assert squares[0] > 0
+        else:
+            for each in steps:
+                kernels.update_rows(rule, each, codes, 0, dz, state, param)
+        ends.append(param)
+    np.testing.assert_array_equal(*ends)
+
+
+def test_nan_in_a_row_comes_through(kernels):
+    rule, param = update_rule("sgd"), np.ones(6, kernels.dtype)
+    dz = np.array([[np.nan, 0]], kernels.dtype)
+    assert np.isnan(kernels.update_rows(rule, scalars(rule), np.array([1], np.int32), 0, dz, (), param))
+    assert np.isnan(param).tolist() == [False, False, True, False, False, False]
+
+
+def test_wrong_rows_are_refused(kernels):
+    rule, codes, dz = update_rule("sgd"), np.zeros(3, np.int32), np.zeros((3, 2), kernels.dtype)
+    for wrong in (
+        (codes[:2], 0, dz, np.zeros(4, kernels.dtype)), (codes, 0, dz, np.zeros(5, kernels.dtype)),
+        (codes, -1, dz, np.zeros(4, kernels.dtype)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="got"):
+            kernels.update_rows(rule, scalars(rule), *wrong[:3], (), wrong[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from builders import OPTIMIZERS
 from every_strategy import STRATEGIES
 from onotrain.parallel.world import World
 from onotrain.runs.run_directory import RunDirectory, find_checkpoint
+from onotrain.strategies import Context, SharedActivations
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
@@ -22,10 +24,10 @@ SAMPLES, CATEGORIES = 240, 40
 LAYERS = [{"embedding": {"columns": {"0": CATEGORIES, "2": 5}, "width": 3}}, builders.relu(12), 1]
 
 
-def config(folder: Path, *, epochs: int = 3, **sections: Any) -> Any:
+def config(folder: Path, layers: Sequence[Any] = LAYERS, *, epochs: int = 3, **sections: Any) -> Any:
     """Return a configuration with data of which two features are codes, some of them rare."""
     return builders.config(
-        *LAYERS, loss="mse", data={"train": str(folder / "data.h5"), "validation": 0.2},
+        *layers, loss="mse", data={"train": str(folder / "data.h5"), "validation": 0.2},
         training={"epochs": epochs, "batch_size": 24, **sections.pop("training", {})}, **sections,
     )  # fmt: skip
 
@@ -66,6 +68,39 @@ def test_every_strategy_learns(world: World, folder: Path, strategy: str, codec:
     skip_without_ranks(world, made)
     losses = [each["train_loss"] for each in builders.records(train(made, world.comm, output=folder / "run").output)]
     assert losses[-1] < 0.5 * losses[0]
+
+
+LARGE = 120_000
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd-momentum"])
+def test_large_tables_share_what_occurs(world: World, folder: Path, optimizer: str) -> None:
+    """Their gradients are never written; the rest is that of shared gradients."""
+    layers = [{"embedding": {"columns": {"0": LARGE, "2": 5}, "width": 3}}, builders.relu(12), 1]
+    ends = []
+    for name, strategy in {
+        "activations": "allreduce",
+        "gradients": {"name": "allreduce", "share": "gradients"},
+    }.items():
+        made = config(folder, layers, epochs=2, optimizer=OPTIMIZERS[optimizer], strategy=strategy)
+        train(made, world.comm, output=folder / name)
+        ends.append(find_checkpoint(folder / name, "latest").checkpoint.arrays)
+    assert ends[0].keys() == ends[1].keys()
+    for name, array in ends[0].items():
+        np.testing.assert_allclose(array, ends[1][name], rtol=1e-4, atol=1e-5, err_msg=name)
+    table, begun = ends[0]["parameters/embedding_0/feature_0"], builders.model(made, 4)
+    flat = begun.layout.zeros()
+    begun.initialize(flat, made.training.seed)
+    first = begun.layout.views(flat)["embedding_0/feature_0"]
+    assert 5 < np.flatnonzero((table != first).any(axis=1)).size <= CATEGORIES
+
+
+def test_activations_are_shared(world: World, folder: Path) -> None:
+    layers = [{"embedding": {"columns": {"0": LARGE, "2": 5}, "width": 16}}, builders.relu(12), 1]
+    made = config(folder, layers)
+    model = builders.model(made, 4)
+    context = Context.of(made, world, model.layout, builders.optimizer(made))
+    assert SharedActivations.possible(context) and not model.plan.in_blocks
 
 
 def skip_without_ranks(world: World, made: Any) -> None:

@@ -86,7 +86,7 @@ def test_ranks_share_what_gradients_are_made_of() -> None:
     workspace = SharedWorkspace(made, 10, 30, lambda asked: shared if asked == fields else {}, lambda: None)
     assert np.shares_memory(workspace.samples(20, 30), shared[value(0)][20:])
     assert workspace.rows(20, 30)[gradient(3)].shape == (10, 6)
-    factors = {tensor: (dz.shape, None if x is None else x.shape) for tensor, dz, x in workspace.factors(25)}
+    factors = {name: (of.dz.shape, None if of.x is None else of.x.shape) for name, of in workspace.factors(25)}
     assert factors["dense_0/weight"] == ((25, 8), (25, 64)) and factors["dense_2/bias"] == ((25, 10), None)
     assert workspace.nbytes == private_bytes(made, 10, shared=True) < private_bytes(made, 10)
 

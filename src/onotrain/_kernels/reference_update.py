@@ -97,6 +97,43 @@ def update(
 
 
 @silent
+def update_rows(
+    rule: UpdateRule, scalars: tuple[float, ...], codes: Array, first: int, dz: Array, state: tuple[Array, ...],
+    out: Array,
+) -> float:  # fmt: skip
+    """Apply an update rule to the rows of a table that occur, as `update` does for the whole gradient.
+
+    Parameters
+    ----------
+    rule, scalars
+        See `update`.
+    codes
+        int32 ``(r,)``: the row of the table that each row of `dz` belongs to.
+    first
+        The row of the table at which `out` begins; codes of rows that are not in `out` are passed over.
+    dz
+        ``(r, row)``: the gradient of a row of the table is the sum of those with its code, in their order.
+    state
+        ``(n,)`` each: the vectors that the rule remembers, updated.
+    out
+        ``(n,)``: some rows of the table, updated; those without a gradient, or with zeros, stay as they are.
+
+    Returns
+    -------
+    float
+        See `update`.
+    """
+    r, row = dz.shape
+    expect("codes", codes, r, dtype=np.int32)
+    expect("out", out, len(out), dtype=dz.dtype)
+    if row < 1 or len(out) % row != 0 or first < 0:
+        raise ValueError(f"out: got {len(out)} elements from row {first} on, expected rows of {row}")
+    total, own = np.zeros((len(out) // row, row), out.dtype), (codes >= first) & (codes < first + len(out) // row)
+    np.add.at(total, codes[own] - first, dz[own])
+    return update(rule, scalars, total.reshape(1, -1), None, False, state, None, out, row)
+
+
+@silent
 def sum_gradients(grads: Array, out: Array) -> float:
     """Write the sum of the rows of ``grads (k, n)``, in their order, to ``out (n,)``; return its sum of squares.
 

@@ -103,6 +103,7 @@ class Kernels:
     exponential = staticmethod(reference_distributions.exponential)
     mean_and_deviation = staticmethod(reference_distributions.mean_and_deviation)
     update = staticmethod(reference_update.update)
+    update_rows = staticmethod(reference_update.update_rows)
     sum_gradients = staticmethod(reference_update.sum_gradients)
     sum_of_squares = staticmethod(reference_update.sum_of_squares)
     add_scaled = staticmethod(reference_update.add_scaled)
@@ -166,6 +167,22 @@ class Kernels:
             squares[0] = self.update(rule, tuple(scalars[index].tolist()), grads, inputs, shared, state, None, out, row)
 
         return PythonCall(update, Live.INDEX)
+
+    def record_update_rows(
+        self, rule: Any, scalars: np.ndarray, codes: np.ndarray, first: int, dz: np.ndarray,
+        state: tuple[np.ndarray, ...], out: np.ndarray, squares: np.ndarray,
+    ) -> Any:  # fmt: skip
+        """Return a call of `update_rows` for a `program`; see `record_update`."""
+        if self._program is not None:
+            known, record = tuple(scalars[0].tolist()), (scalars, squares)
+            call: Any = self.update_rows(rule, known, codes, first, dz, state, out, record=record)  # type: ignore[call-arg]
+            call.name = "update_rows"
+            return call
+
+        def update_rows(index: int) -> None:
+            squares[0] = self.update_rows(rule, tuple(scalars[index].tolist()), codes, first, dz, state, out)
+
+        return PythonCall(update_rows, Live.INDEX)
 
     def record_sum(self, grads: np.ndarray, out: np.ndarray, squares: np.ndarray) -> Any:
         """Return a call of `sum_gradients` for a `program`: the sum of squares goes to ``squares[0]``."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from onotrain._kernels import ALIGNMENT_BYTES
-from onotrain.nn.layers.base import Product
+from onotrain.nn.layers.base import Product, Scatter
 from onotrain.nn.network import Network, Node
 from onotrain.nn.shapes import Shape
 
@@ -176,12 +177,11 @@ class Plan:
             for name, size in node.layer.batch_sums.items():
                 yield batch_sums(number, name), Array((size,), np.dtype(np.float64), number, end)
 
-    def _products(self) -> Iterator[tuple[str, Product]]:
+    def _products(self) -> Iterator[tuple[str, Product | Scatter]]:
         for number, node in enumerate(self.nodes):
             if self.trained[number]:
                 for name, product in node.layer.outer_products().items():
-                    dz, x = _array(node, number, product.dz), product.x and _array(node, number, product.x)
-                    yield f"{node.layer.name}/{name}", Product(dz, x)
+                    yield f"{node.layer.name}/{name}", product.named(partial(_array, node, number))
 
     def _in_blocks(self) -> Iterator[tuple[int, Mapping[str, Shape]]]:
         for number, (layer, _, _) in enumerate(self.nodes):

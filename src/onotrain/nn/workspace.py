@@ -15,7 +15,7 @@ from onotrain._kernels import empty
 from onotrain._kernels.recording import PythonCall
 from onotrain.nn.blocks import BLOCKS, block_rows, blocks
 from onotrain.nn.layers.activation import flat
-from onotrain.nn.layers.base import BatchSums
+from onotrain.nn.layers.base import BatchSums, Scatter
 from onotrain.nn.plan import Arrays, Plan, batch_sums, value
 from onotrain.nn.shapes import Shape
 
@@ -57,6 +57,17 @@ class Block(NamedTuple):
     rows: slice
     #: By the layer's number and the tensor's name in it.
     gradients: Mapping[tuple[int, str], np.ndarray]
+
+
+class Factors(NamedTuple):
+    """What the gradient of a tensor is made of, of all rows of a batch."""
+
+    #: As of `Product` or `Scatter`; of neither: the parts of the blocks, to be summed.
+    dz: np.ndarray
+    #: As of `Product`.
+    x: np.ndarray | None = None
+    #: As of `Scatter`.
+    codes: np.ndarray | None = None
 
 
 class Workspace:
@@ -169,19 +180,20 @@ class SharedWorkspace(Workspace):
             for first in range(begin, end, step)
         ]
 
-    def factors(self, samples: int) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
-        """Yield what gradients of a batch are made of: name of the tensor, and dz and x as of `Product`.
-
-        Of those that are no products: the parts of the blocks, to be summed.
-        """
+    def factors(self, samples: int) -> Iterator[tuple[str, Factors]]:
+        """Yield what gradients of a batch are made of, with the name of the tensor."""
 
         def rows(name: str) -> np.ndarray:
             return flat(self._shared[name][:samples])
 
-        for tensor, (dz, x) in self._products.items():
-            yield tensor, rows(dz), None if x is None else rows(x)
+        for tensor, product in self._products.items():
+            dz = rows(product.dz)
+            if isinstance(product, Scatter):
+                yield tensor, Factors(dz[:, product.columns], codes=self._shared[product.codes][:samples])
+            else:
+                yield tensor, Factors(dz, None if product.x is None else rows(product.x))
         for tensor, _, parts in self._in_blocks.values():
-            yield tensor, parts[: blocks(samples)], None
+            yield tensor, Factors(parts[: blocks(samples)])
 
 
 def _sum_over_ranks(mine: np.ndarray, everyone: np.ndarray, all_reduce: Callable[[np.ndarray], None]) -> None:
@@ -199,7 +211,7 @@ def shared_names(plan: Plan) -> Collection[str]:
 
     What gradients of trained parameters are made of, and sums over the batch.
     """
-    wanted = {name for product in plan.products.values() for name in product if name is not None}
+    wanted = {name for product in plan.products.values() for name in product.arrays}
     for number, node in enumerate(plan.nodes):
         wanted |= {batch_sums(number, name) for name in node.layer.batch_sums}
     return [name for name in plan.training if name in wanted]

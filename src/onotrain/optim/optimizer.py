@@ -33,6 +33,10 @@ class Gradient(NamedTuple):
     rows: np.ndarray
     #: None; or ``(r, i)``: the gradient is ``rows^T inputs``, n = o i, of parameters with one rule.
     inputs: np.ndarray | None = None
+    #: None; or int32 ``(r,)``: rows of a table that the rows ``(r, row)`` are gradients of.
+    codes: np.ndarray | None = None
+    #: Row of the table at which the parameters begin.
+    first: int = 0
 
 
 class Run(NamedTuple):
@@ -49,7 +53,8 @@ class Run(NamedTuple):
 
     def of(self, gradient: Gradient) -> Gradient:
         """Return its part of the gradient of the shard."""
-        return gradient if gradient.inputs is not None else Gradient(gradient.rows[:, self.range])
+        is_rows = gradient.inputs is None and gradient.codes is None
+        return gradient if not is_rows else Gradient(gradient.rows[:, self.range])
 
 
 @dataclass(frozen=True)
@@ -240,6 +245,13 @@ class Optimizer:
             if clips and run.rule.counts:
                 sums.append(kernels.record_sum(rows, rows[0], out))
                 gradient, out = Gradient(rows[:1]), np.zeros(1)  # noqa: PLW2901 - what is left of it
+            if gradient.codes is not None:
+                updates.append(
+                    kernels.record_update_rows(
+                        run.rule, scalars, gradient.codes, gradient.first, rows, run.state, run.parameters, out
+                    )
+                )
+                continue
             updates.append(
                 kernels.record_update(
                     run.rule, scalars, gradient.rows, gradient.inputs, shared, run.state, run.parameters, run.row, out

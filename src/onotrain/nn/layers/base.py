@@ -94,6 +94,35 @@ class Product(NamedTuple):
     #: The same of x ``(r, i)``: ``x``, or something that is saved; None: dw is the sum of the rows of dz.
     x: str | None = None
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """What it is made of."""
+        return (self.dz,) if self.x is None else (self.dz, self.x)
+
+    def named(self, find: Callable[[str], str]) -> Product:
+        """Return the same with other names of the arrays."""
+        return Product(find(self.dz), None if self.x is None else find(self.x))
+
+
+class Scatter(NamedTuple):
+    """A gradient of a table (`Parameter.rows`): row c is the sum of the rows of dz whose code is c, in their order."""
+
+    #: Saved: int32 codes, one of each row.
+    codes: str
+    #: Columns of dz.
+    columns: slice
+    #: As of `Product`.
+    dz: str = "dy"
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """What it is made of."""
+        return self.dz, self.codes
+
+    def named(self, find: Callable[[str], str]) -> Scatter:
+        """Return the same with other names of the arrays."""
+        return Scatter(find(self.codes), self.columns, find(self.dz))
+
 
 @dataclass(frozen=True)
 class Description:
@@ -344,8 +373,8 @@ class Layer(ABC):
     def predict(self, r: Recorder) -> None:
         """Record what writes ``r.y`` after training: nothing is saved, nothing is random."""
 
-    def outer_products(self) -> Mapping[str, Product]:
-        """Return which gradients are sums of outer products over the rows, by parameter.
+    def outer_products(self) -> Mapping[str, Product | Scatter]:
+        """Return which gradients are sums of outer products over the rows, or of rows by their codes, by parameter.
 
         Ranks of a node that share activations make these of the rows of all ranks.  Of other gradients they share
         sums over blocks of rows: the backward pass is recorded once for each block.

@@ -11,7 +11,17 @@ import numpy as np
 from onotrain.config import layers as config
 from onotrain.config.columns import Categories
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import Builder, Description, Layer, OperatorGraph, Parameter, Recorder, Saved, ShapeError
+from onotrain.nn.layers.base import (
+    Builder,
+    Description,
+    Layer,
+    OperatorGraph,
+    Parameter,
+    Recorder,
+    Saved,
+    Scatter,
+    ShapeError,
+)
 from onotrain.nn.shapes import Shape, as_written, in_words
 
 #: First values: those of fastai, but for the tails that it cuts off.
@@ -125,6 +135,10 @@ class Embedding(Layer):
             dtable = r.gradients[each.name]
             if dtable is not None:
                 r.call("embedding_backward", r.saved[each.name], each.begin, r.accumulate, r.dy, dtable)
+
+    def outer_products(self) -> Mapping[str, Scatter]:
+        """Return where the gradients of the vectors are."""
+        return {each.name: Scatter(each.name, slice(each.begin, each.begin + each.width)) for each in self.columns}
 
     def predict(self, r: Recorder) -> None:
         """``y`` alone."""

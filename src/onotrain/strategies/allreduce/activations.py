@@ -12,6 +12,9 @@ It takes as many operations as sharing gradients, and no gradient is ever writte
 The sum over the rows has one order for any number of ranks.  It needs an update without sums over the whole gradient
 (neither clipping nor LAMB) and all rows at a time.
 
+Of a table of which the batch needs some rows, ranks share the codes, and the owner of a shard sums the gradients of its
+rows that occur, in the order of the samples: neither time nor memory goes with the size of the table.
+
 Gradients that are no products, as those of a convolution, every rank computes for each block of its rows by itself; the
 owner of a shard sums the blocks in their order.  Slices are then of whole blocks, so that these, too, have one order.
 """
@@ -127,18 +130,22 @@ class SharedActivations(Strategy):
         layout = self._layout.trained_only()
         share = self.batches.share(layout.size)
         owned = layout.rows_within(share.begin, share.end)
-        factors = {tensor: (dz, x) for tensor, dz, x in self.workspace.factors(samples)}
+        factors = dict(self.workspace.factors(samples))
         updates = []
         for tensor, kept in zip(layout, (tensor for tensor in self._layout if tensor.trained), strict=True):
             whole = tensor.range
             begin, end = max(whole.start, owned.start), min(whole.stop, owned.stop)
             if begin < end:
-                dz, x = factors[tensor.name]
+                dz, x, codes = factors[tensor.name]
                 moved = kept.offset - tensor.offset
                 width = 1 if x is None else x.shape[1]
                 outputs = slice((begin - whole.start) // width, (end - whole.start) // width)
                 shard = self._arena.shard([kept], slice(begin + moved, end + moved))
-                updates.append((Gradient(dz[:, outputs], x), shard))
+                if codes is not None:
+                    gradient = Gradient(dz, codes=codes, first=(begin - whole.start) // tensor.row)
+                else:
+                    gradient = Gradient(dz[:, outputs], x)
+                updates.append((gradient, shard))
         return updates
 
 
