@@ -186,8 +186,8 @@ def test_the_mask_of_a_sample_is_that_of_its_values_in_a_row(kernels, rng):
     ids=str,
 )
 def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
-    if build == "reference":
-        pytest.skip("BLAS promises no bits")
+    """Of the reference implementation the same to rounding: BLAS promises no bits."""
+    tolerance = 1e-5 if build == "reference" else 0.0
     x, weight, bias, dy = shapes.operands(rng, kernels.dtype)
     y, dx = np.empty_like(dy), np.empty_like(x)
 
@@ -200,8 +200,8 @@ def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
     for begin, end in [(0, 1), (1, 3), (0, shapes.r - 1), (shapes.r // 2, shapes.r)]:
         part, dx_part = np.empty_like(y[begin:end]), np.empty_like(x[begin:end])
         products(begin, end, part, dx_part)
-        np.testing.assert_array_equal(part, y[begin:end])
-        np.testing.assert_array_equal(dx_part, dx[begin:end])
+        np.testing.assert_allclose(part, y[begin:end], rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(dx_part, dx[begin:end], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("channels", "filters", "groups"), [(1, 6, 1), (3, 5, 1), (8, 16, 1), (9, 9, 9), (4, 8, 2)])
