@@ -80,7 +80,7 @@ def problems(draw):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(problem=problems(), seed=st.integers(0, 2**32))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_shape_and_window(dtype, problem, seed):
     shape, window = problem
     rng = np.random.default_rng(seed)

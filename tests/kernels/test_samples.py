@@ -23,7 +23,7 @@ def test_transposed_samples(kernels, rng, r, m, n):
 
 
 @given(st.integers(0, 3), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_transposed_samples_of_any_shape(r, m, n):
     for build in _kernels.available()[:-1]:
         for dtype in ("float32", "float64"):
@@ -71,7 +71,7 @@ def test_moves_against_the_reference(kernels, rng, case):
     st.tuples(st.integers(0, 3), st.integers(1, 7), st.integers(1, 7), st.integers(1, 5)), st.integers(0, 6),
     st.sampled_from(list(BORDERS)), st.booleans(), st.booleans(), st.integers(0, 2**64 - 1), st.integers(0, 2**33),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_any_move(shape, pixels, border, horizontal, vertical, seed, first_row):
     pixels = min(pixels, min(shape[1:3]) - 1)
     x = np.random.default_rng(1).normal(size=shape)

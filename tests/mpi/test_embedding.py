@@ -135,7 +135,7 @@ def occurring(folder: Path, made: Any) -> np.ndarray:
     [
         (strategy, optimizer)
         for strategy in STRATEGIES
-        for optimizer in ("adam", "sgd-momentum", "lamb", "lion")
+        for optimizer in ("adam", "lamb")
         if (strategy, optimizer) != ("two asynchronous servers", "lamb")  # which needs norms of whole tensors
     ],
 )
