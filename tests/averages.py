@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-import builders
 from onotrain.config import Config
 from onotrain.parallel.world import World
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.training import train
-from toy_layer import SERVER, STRATEGIES
+
+sys.path.insert(0, str(Path(__file__).parent))
+import builders  # noqa: E402 - a helper of the tests, found by the line above
+from toy_layer import SERVER, STRATEGIES  # noqa: E402
 
 #: Rows that any of 1 to 3 ranks cut into equal slices, in batches of 24.
 ROWS, FEATURES = 240, 6

@@ -261,7 +261,7 @@ def test_a_run_of_two_ranks_from_csv_to_prediction(file: Path, site: Mapping[str
     facts = json.loads(run("inspect", "run", "--json"))
     assert (facts["inputs"], facts["feature_shape"]) == (20, [4, 5])
     assert [(layer["input_shape"], layer["output_shape"], layer["inputs"]) for layer in facts["layers"]] == [
-        ([4, 5], [4, 4], 20), ([4, 4], [4, 2], 16), ([4, 2], [3], 8)
+        ([4, 5], [4, 4], 20), ([4, 4], [4, 2], 16), ([4, 2], [8], 8), ([8], [3], 8)
     ]  # fmt: skip
     assert "loss" in run("evaluate", "run", "d.csv", ranks=2)
     run("predict", "run", "d.csv", "--output", "p.csv", ranks=2)
