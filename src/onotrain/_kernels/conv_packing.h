@@ -66,8 +66,11 @@ static void NAME(pack_runs)(const conv *s, const REAL *w, REAL *panel) {
                 width = next_vectors((s->run - j + LANES - 1) / LANES) * LANES;
                 for (ptrdiff_t f = 0; f < s->outputs; f++, panel += width) {
                     const REAL *of_filter = w + f * s->inputs * pixels + u * in_run;
-                    for (ptrdiff_t e = 0; e < width; e++)
-                        panel[e] = j + e < s->run ? of_filter[(j + e) % s->inputs * pixels + (j + e) / s->inputs] : 0;
+                    ptrdiff_t c = j % s->inputs, t = j / s->inputs; /* counted on: a division takes longer than the rest */
+                    for (ptrdiff_t e = 0; e < width; e++) {
+                        panel[e] = j + e < s->run ? of_filter[c * pixels + t] : 0;
+                        if (++c == s->inputs) c = 0, t++;
+                    }
                 }
             }
         }

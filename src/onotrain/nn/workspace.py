@@ -130,7 +130,7 @@ class SharedWorkspace(Workspace):
     Parameters
     ----------
     plan
-        Whose trained parameters all have `Plan.products`.
+        Whose gradients are products over the rows, or sums of blocks of them.
     rows
         Most rows of a pass of this rank.
     samples
