@@ -239,12 +239,12 @@ def test_8_a_nan_of_one_worker_ends_the_run_on_all_ranks(
     enough_ranks(world, options)
     record = Model.record
 
-    def poisoned(self: Model, x: Any, targets: Any, weight: float, loss_sums: Any, **more: Any) -> Any:
+    def poisoned(self: Model, x: Any, targets: Any, samples: int, loss_sums: Any, **more: Any) -> Any:
         def poison(of: str, step: int) -> None:
             if step == 9 and len(x) and what == of:
                 (x if what == "features" else loss_sums).flat[0] = np.nan
 
-        calls = record(self, x, targets, weight, loss_sums, **more)
+        calls = record(self, x, targets, samples, loss_sums, **more)
         return [
             PythonCall(poison, "features", Live.STEP), *calls, PythonCall(poison, "loss", Live.STEP)
         ]  # fmt: skip
