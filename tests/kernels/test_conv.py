@@ -69,14 +69,17 @@ def convs(draw: st.DrawFn) -> Conv:
     return made
 
 
-def passes(kernels: Kernels, shapes: Conv, operands: list[np.ndarray], accumulate: bool) -> dict[str, np.ndarray]:
+def passes(
+    kernels: Kernels, shapes: Conv, operands: list[np.ndarray], accumulate: bool, block_rows: int
+) -> dict[str, np.ndarray]:
     """Return all that the three kernels write, in arrays whose surroundings must stay what they are."""
     x, weight, bias, dy = operands
+    blocks = max(1, -(-len(x) // block_rows))
     guarded = {name: Guarded(x.dtype, *shapes.out) for name in ("slope", "y", "predicted", "dz")}
     guarded |= {
         "dx": Guarded(x.dtype, *x.shape),
-        "dw": Guarded(x.dtype, *weight.shape),
-        "db": Guarded(x.dtype, len(bias)),
+        "dw": Guarded(x.dtype, blocks * len(weight), *weight.shape[1:]),
+        "db": Guarded(x.dtype, blocks * len(bias)),
     }
     out = {name: each.array for name, each in guarded.items()}
     for name in ("slope", "y", "predicted", "dx"):
@@ -85,19 +88,19 @@ def passes(kernels: Kernels, shapes: Conv, operands: list[np.ndarray], accumulat
     kernels.conv_predict(x, weight, None, shapes.window, IDENTITY, 0.0, out["predicted"])
     out["dz"][...] = dy
     kernels.conv_backward(
-        x, weight, shapes.window, out["slope"], accumulate, out["dz"], out["dx"], out["dw"], out["db"]
+        x, weight, shapes.window, out["slope"], block_rows, accumulate, out["dz"], out["dx"], out["dw"], out["db"]
     )
     for each in guarded.values():
         each.check()
     return out
 
 
-def check(kernels: Kernels, shapes: Conv, accumulate: bool) -> None:
+def check(kernels: Kernels, shapes: Conv, accumulate: bool, block_rows: int) -> None:
     """Compare with the reference, within what the order of additions may change."""
     operands = shapes.operands(np.random.default_rng(5), kernels.dtype)
-    expected = passes(reference_kernels(kernels), shapes, operands, accumulate)
+    expected = passes(reference_kernels(kernels), shapes, operands, accumulate, block_rows)
     eps = np.finfo(kernels.dtype).eps
-    for name, got in passes(kernels, shapes, operands, accumulate).items():
+    for name, got in passes(kernels, shapes, operands, accumulate, block_rows).items():
         scale = max(1.0, np.abs(expected[name]).max(initial=0.0))
         np.testing.assert_allclose(got, expected[name], rtol=0, atol=40 * eps * scale, err_msg=f"{name} of {shapes}")
 
@@ -109,9 +112,9 @@ def reference_kernels(kernels: Kernels) -> Kernels:
 @pytest.mark.parametrize("build", BUILDS[:-1])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @settings(max_examples=120, deadline=None)
-@given(convs(), st.booleans())
-def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate):
-    check(_kernels.load(dtype, build), shapes, accumulate)
+@given(convs(), st.booleans(), st.integers(1, 5))
+def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate, block_rows):
+    check(_kernels.load(dtype, build), shapes, accumulate, block_rows)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate)
 )
 def test_shapes_that_are_cut_into_blocks(kernels, build, shapes):
     if build != "reference":
-        check(kernels, shapes, False)
+        check(kernels, shapes, False, shapes.r)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -152,7 +155,7 @@ def test_gradients_are_those_of_the_forward_pass(double_kernels, rng, groups, dr
     expected = [central_differences(objective, array) for array in (x, weight, bias)]
     objective()
     dx, dw, db = np.empty_like(x), np.empty_like(weight), np.empty_like(bias)
-    double_kernels.conv_backward(x, weight, shapes.window, slope, False, dy.copy(), dx, dw, db)
+    double_kernels.conv_backward(x, weight, shapes.window, slope, len(x), False, dy.copy(), dx, dw, db)
     for got, wanted in zip((dx, dw, db), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6)
 
@@ -193,8 +196,8 @@ def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
 
     def products(begin: int, end: int, y: np.ndarray, dx: np.ndarray) -> None:
         kernels.conv_predict(x[begin:end], weight, bias, shapes.window, TANH, 0.0, y)
-        ones = np.ones_like(y)
-        kernels.conv_backward(x[begin:end], weight, shapes.window, ones, False, dy[begin:end].copy(), dx, None, None)
+        dz, ones = dy[begin:end].copy(), np.ones_like(y)
+        kernels.conv_backward(x[begin:end], weight, shapes.window, ones, end - begin, False, dz, dx, None, None)
 
     products(0, shapes.r, y, dx)
     for begin, end in [(0, 1), (1, 3), (0, shapes.r - 1), (shapes.r // 2, shapes.r)]:
@@ -202,6 +205,33 @@ def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
         products(begin, end, part, dx_part)
         np.testing.assert_allclose(part, y[begin:end], rtol=tolerance, atol=tolerance)
         np.testing.assert_allclose(dx_part, dx[begin:end], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shapes", [
+    conv(11, (12, 12, 6), 16, (5, 5)), conv(11, (6, 9, 1), 6, (3, 3)), conv(11, (5, 5, 6), 12, (3, 3), groups=6),
+    conv(11, (5, 5, 6), 33, (3, 3), padding=(1, 1), groups=3),
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("rows", [1, 2, 4, 11, 50])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_blocks_of_rows_have_gradients_of_their_own(kernels, build, rng, shapes, rows, accumulate):
+    """With the bits that the block alone would have, in however many others it comes."""
+    x, weight, _, dy = shapes.operands(rng, kernels.dtype)
+    begins = range(0, shapes.r, rows)
+    dw, db = (normal(rng, kernels.dtype, len(begins), *shape) for shape in (weight.shape, weight.shape[:1]))
+    expected = [dw.copy(), db.copy(), np.empty_like(x)]
+    ones, dx = np.ones_like(dy), np.empty_like(x)
+    for block, begin in enumerate(begins):
+        part = slice(begin, begin + rows)
+        kernels.conv_backward(
+            x[part], weight, shapes.window, ones[part], rows, accumulate, dy[part].copy(), expected[2][part],
+            expected[0][block], expected[1][block],
+        )  # fmt: skip
+    kernels.conv_backward(
+        x, weight, shapes.window, ones, rows, accumulate, dy.copy(), dx, dw.reshape(-1, *weight.shape[1:]), db.ravel()
+    )
+    tolerance = 1e-5 if build == "reference" else 0.0
+    for got, wanted in zip((dw, db, dx), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(("channels", "filters", "groups"), [(1, 6, 1), (3, 5, 1), (8, 16, 1), (9, 9, 9), (4, 8, 2)])
@@ -216,7 +246,7 @@ def test_nan_goes_where_the_window_reaches_and_no_further(kernels, rng, channels
     np.testing.assert_array_equal(np.isnan(y), reached)
     dy[1, 5, 6, filters - 1] = np.nan
     dx = np.empty_like(x)
-    kernels.conv_backward(np.zeros_like(x), weight, shapes.window, np.ones_like(y), False, dy, dx, None, None)
+    kernels.conv_backward(np.zeros_like(x), weight, shapes.window, np.ones_like(y), 1, False, dy, dx, None, None)
     reached = np.zeros(x.shape, bool)
     reached[1, 4:, 5:, channels - channels // groups :] = True
     np.testing.assert_array_equal(np.isnan(dx), reached)
@@ -235,10 +265,10 @@ def test_no_rows_clear_the_gradients_unless_they_accumulate(kernels):
     weight, dw, db = np.ones((3, 2, 3, 3), kernels.dtype), unset(kernels.dtype, 3, 2, 3, 3), unset(kernels.dtype, 3)
     window = (1, 1, 0, 0, 1, 1)
     kernels.conv_forward(x, weight, None, window, TANH, 0.0, 0.0, *DRAW, dy, dy.copy())
-    kernels.conv_backward(x, weight, window, dy, False, dy.copy(), x.copy(), dw, db)
+    kernels.conv_backward(x, weight, window, dy, 3, False, dy.copy(), x.copy(), dw, db)
     assert not dw.any() and not db.any()
     dw[:], db[:] = 5, 6
-    kernels.conv_backward(x, weight, window, dy, True, dy.copy(), None, dw, db)
+    kernels.conv_backward(x, weight, window, dy, 3, True, dy.copy(), None, dw, db)
     assert (dw == 5).all() and (db == 6).all()
 
 
@@ -254,7 +284,7 @@ def test_a_program_runs_what_was_recorded(kernels, rng):
             kernels.record(
                 "conv_forward", x, weight, bias, shapes.window, TANH, 0.0, 0.5, 7, Live.STEP, 0, 0, slope, y
             ),
-            kernels.record("conv_backward", x, weight, shapes.window, slope, False, dz, dx, dw, db),
+            kernels.record("conv_backward", x, weight, shapes.window, slope, 7, False, dz, dx, dw, db),
         ]
     )
     for step in (3, 4, 3):
@@ -263,7 +293,7 @@ def test_a_program_runs_what_was_recorded(kernels, rng):
         program.run(step)
         expected = [unset(kernels.dtype, *array.shape) for array in (slope, y, dx, dw, db)]
         kernels.conv_forward(x, weight, bias, shapes.window, TANH, 0.0, 0.5, 7, step, 0, 0, *expected[:2])
-        kernels.conv_backward(x, weight, shapes.window, expected[0], False, dy.copy(), *expected[2:])
+        kernels.conv_backward(x, weight, shapes.window, expected[0], 7, False, dy.copy(), *expected[2:])
         for got, wanted in zip((slope, y, dx, dw, db), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
 
@@ -289,7 +319,7 @@ def calls(kernels: Kernels, a: dict[str, np.ndarray], window: tuple[int, ...]) -
         lambda: kernels.conv_forward(a["x"], a["weight"], a["bias"], window, 1, 0.0, 0.0, *DRAW, a["slope"], a["y"]),
         lambda: kernels.conv_predict(a["x"], a["weight"], a["bias"], window, 1, 0.0, a["y"]),
         lambda: kernels.conv_backward(
-            a["x"], a["weight"], window, a["slope"], False, a["dy"], a["dx"], a["dw"], a["db"]
+            a["x"], a["weight"], window, a["slope"], 4, False, a["dy"], a["dx"], a["dw"], a["db"]
         ),
     ]
 

@@ -30,8 +30,8 @@ typedef struct {
 } frame;
 
 typedef struct {
-    /* Given. */
-    ptrdiff_t r, h, w, c, o, groups, kh, kw, ho, wo, stride_y, stride_x, top, left, dilation_y, dilation_x;
+    /* Given; dw is made of so many rows at a time. */
+    ptrdiff_t block_rows, r, h, w, c, o, groups, kh, kw, ho, wo, stride_y, stride_x, top, left, dilation_y, dilation_x;
     /* Every filter reads one channel: vectors go along the channels, each copied for its filters. */
     int depthwise;
     /* Products: so many of inputs and outputs of their own, over that many taps of an input each. */
@@ -50,7 +50,7 @@ typedef struct {
     ptrdiff_t *window;      /* of a position, where its window begins in the frame of x, */
     ptrdiff_t *position;    /* and where it lies in the output; */
     ptrdiff_t *tap;         /* of a number of a window, from its beginning, the channel running fastest (planes: not); */
-    ptrdiff_t *sum;         /* of the same, its row of the sums that become dw. */
+    ptrdiff_t *sum;         /* of the same, its row of the sums that become dw, in the order of dw. */
     ptrdiff_t *dz_row, *dx_row; /* Of a product that makes dx: rows it reads, and rows it adds to or writes, */
     ptrdiff_t *dz_term;         /* and the terms of a sum; */
     ptrdiff_t *run_begin;       /* of a run, where it begins in a window. */
@@ -112,6 +112,7 @@ static inline void conv_describe(conv *s, size_t itemsize) {
     else
         s->together = at_least((TOGETHER_POSITIONS + s->positions - 1) / s->positions, TOGETHER_BYTES / nbytes);
     if (s->together > s->r) s->together = at_least(s->r, 1);
+    if (s->together > s->block_rows) s->together = s->block_rows;
 }
 
 /* Takes `bytes` from the memory from *end on, in whole cache lines; NULL only counts. */
@@ -211,9 +212,14 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
     s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
     s->columns = conv_take(memory, &end, SEGMENTS * s->o, itemsize);
     if (memory) {
-        conv_fill(s->sum, s->taps, filled, 1, 0, 1, 0, 1);
+        const ptrdiff_t pixels = s->kh * s->kw;
+        for (ptrdiff_t t = 0; t < s->taps; t++) s->sum[t] = (t % s->inputs * pixels + t / s->inputs) * filled;
         conv_fill_dx(s);
     }
     return end;
+}
+
+static inline void conv_begin_dw(const conv *s, size_t itemsize) {
+    memset(s->sums, 0, s->products * s->taps * in_vectors(s->outputs, itemsize) * itemsize);
 }
 #endif

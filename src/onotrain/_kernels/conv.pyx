@@ -1,7 +1,8 @@
 """Convolutions, with the activation and the dropout behind them.
 
-Dimensions: r rows of the batch on this rank, images of h by w pixels and c channels, g groups of channels, o filters,
-and kernels of kh by kw; the output has ho by wo positions.  Images are channels-last, weights are (o, c / g, kh, kw).
+Dimensions: r rows of the batch on this rank, in b blocks, images of h by w pixels and c channels, g groups of channels,
+o filters, and kernels of kh by kw; the output has ho by wo positions.  Images are channels-last, weights are
+(o, c / g, kh, kw).
 
 `window` is how kernels go over an image: (stride y, stride x, padding top, padding left, dilation y, dilation x).
 Padding below and at the right is what the output's shape asks for.
@@ -17,8 +18,8 @@ from onotrain._kernels.activated_rows cimport activate_rows, multiply, predict_r
 from onotrain._kernels.activations cimport check_activation
 from onotrain._kernels.arrays cimport expect, expect_shape_4d, in_1d, in_4d, out_1d, out_4d
 from onotrain._kernels.conv_tiles cimport (
-    CONV_BACKWARD, CONV_FORWARD, conv, conv_add_db, conv_add_dw, conv_begin_backward, conv_begin_forward, conv_describe,
-    conv_dx, conv_end_dw, conv_prepare, conv_z,
+    CONV_BACKWARD, CONV_FORWARD, conv, conv_add_db, conv_add_dw, conv_begin_dw, conv_begin_dx,
+    conv_begin_forward, conv_describe, conv_dx, conv_end_dw, conv_prepare, conv_z,
 )
 from onotrain._kernels.philox cimport Draw, at, make_draw
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
@@ -26,16 +27,23 @@ from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 from onotrain._kernels.memory import empty
 
 
+cdef enum:
+    ALL_ROWS = 0x7fffffff
+
+
 cdef conv describe(
-    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight, tuple window, const floating[:, :, :, ::1] y
+    const floating[:, :, :, ::1] x, const floating[:, :, :, ::1] weight, tuple window, const floating[:, :, :, ::1] y,
+    Py_ssize_t block_rows=ALL_ROWS,
 ) except *:
     """Return what the arrays' shapes say, and raise ValueError where they do not fit."""
     cdef conv s
     memset(&s, 0, sizeof(conv))
-    s.r, s.h, s.w, s.c = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+    s.block_rows, s.r, s.h, s.w, s.c = block_rows, x.shape[0], x.shape[1], x.shape[2], x.shape[3]
     s.ho, s.wo, s.o, s.kh, s.kw = y.shape[1], y.shape[2], weight.shape[0], weight.shape[2], weight.shape[3]
     expect("length of window", len(window), 6)
     s.stride_y, s.stride_x, s.top, s.left, s.dilation_y, s.dilation_x = window
+    if block_rows < 1:
+        raise ValueError(f"rows of a block: got {block_rows}, expected a positive number")
     if min(s.h, s.w, s.c, s.o, s.ho, s.wo, s.kh, s.kw, s.stride_y, s.stride_x, s.dilation_y, s.dilation_x) < 1:
         raise ValueError(f"sizes: got {x.shape}, {weight.shape}, {window}, {y.shape}, expected positive ones")
     if min(s.top, s.left) < 0:
@@ -136,25 +144,42 @@ cdef struct Backward:
 
 cdef int run_conv_backward(const floating* x, const Backward* a, const Moment* now) noexcept nogil:
     cdef const conv* s = &a.shape
-    cdef Py_ssize_t read = s.h * s.w * s.c, made = s.positions * s.o, first = 0, n, k
+    cdef Py_ssize_t block
+    if a.dx != NULL:
+        conv_begin_dx(s, <const floating*> a.weight)
+    for block in range(blocks_of(s)):
+        backward_of_block(x, a, block)
+    return 0
+
+
+cdef inline Py_ssize_t blocks_of(const conv* s) noexcept nogil:
+    return max(1, s.r // s.block_rows + (s.r % s.block_rows > 0))
+
+
+cdef void backward_of_block(const floating* x, const Backward* a, Py_ssize_t block) noexcept nogil:
+    """Compute on the rows of a block, of which dw and db are sums of their own."""
+    cdef const conv* s = &a.shape
+    cdef Py_ssize_t read = s.h * s.w * s.c, made = s.positions * s.o, size = s.o * (s.c // s.groups) * s.kh * s.kw
+    cdef Py_ssize_t first = block * s.block_rows, end = first + min(s.block_rows, s.r - first), n, k
     cdef floating* dz
-    conv_begin_backward(s, <const floating*> a.weight, a.dx != NULL)
-    if a.db != NULL and not a.accumulate:
-        memset(a.db, 0, s.o * sizeof(floating))
-    while first < s.r:
-        n = min(s.together, s.r - first)
+    cdef floating* db = NULL if a.db == NULL else <floating*> a.db + block * s.o
+    if db != NULL and not a.accumulate:
+        memset(db, 0, s.o * sizeof(floating))
+    if a.dw != NULL:
+        conv_begin_dw(s, sizeof(floating))
+    while first < end:
+        n = min(s.together, end - first)
         dz = <floating*> a.dy + first * made
         multiply(n * made, <const floating*> a.slope + first * made, dz)
-        for k in range(n if a.db != NULL else 0):
-            conv_add_db(s, s.positions, dz + k * made, <floating*> a.db)
+        for k in range(n if db != NULL else 0):
+            conv_add_db(s, s.positions, dz + k * made, db)
         if a.dw != NULL:
             conv_add_dw(s, n, x + first * read, dz)
         if a.dx != NULL:
             conv_dx(s, n, dz, <floating*> a.dx + first * read)
         first += n
     if a.dw != NULL:
-        conv_end_dw(s, a.accumulate, <floating*> a.dw)
-    return 0
+        conv_end_dw(s, a.accumulate, <floating*> a.dw + block * size)
 
 
 def conv_backward(
@@ -162,23 +187,25 @@ def conv_backward(
     const floating[:, :, :, ::1] weight not None,   # IN  (o, c / g, kh, kw)
     tuple window not None,
     const floating[:, :, :, ::1] slope not None,    # IN  (r, ho, wo, o)
+    Py_ssize_t block_rows,
     bint accumulate,
     floating[:, :, :, ::1] dy not None,             # IN  (r, ho, wo, o), OUT dz
     floating[:, :, :, ::1] dx,                      # OUT (r, h, w, c) or None
-    floating[:, :, :, ::1] dw,                      # OUT (o, c / g, kh, kw) or None
-    floating[::1] db,                               # OUT (o,) or None
+    floating[:, :, :, ::1] dw,                      # OUT (b o, c / g, kh, kw) or None
+    floating[::1] db,                               # OUT (b o,) or None
     bint record=False,
 ):
-    """``dz = dy * slope``, and the gradients by the image, the weight and the bias."""
-    cdef conv s = describe(x, weight, window, dy)
+    """``dz = dy * slope``, and the gradients by the image, and by weight and bias, one for each block of rows."""
+    cdef conv s = describe(x, weight, window, dy, block_rows)
+    cdef Py_ssize_t filters = blocks_of(&s) * s.o
     cdef Moment now = at_step(0)
     cdef Backward a
     expect_shape_4d("slope", slope, s.r, s.ho, s.wo, s.o)
     if dx is not None:
         expect_shape_4d("dx", dx, s.r, s.h, s.w, s.c)
     if dw is not None:
-        expect_shape_4d("dw", dw, s.o, weight.shape[1], s.kh, s.kw)
-    expect("length of db", s.o if db is None else db.shape[0], s.o)
+        expect_shape_4d("dw", dw, filters, weight.shape[1], s.kh, s.kw)
+    expect("length of db", filters if db is None else db.shape[0], filters)
     memory = work_memory(&s, sizeof(floating), CONV_BACKWARD)
     a = Backward(s, accumulate, in_4d(weight), in_4d(slope), out_4d(dy), out_4d(dx), out_4d(dw), out_1d(db))
     if record:

@@ -218,9 +218,8 @@ static inline void NAME(conv_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL 
                            s->taps, panels, SET, bias, z + g * s->outputs, s->position);
 }
 
-static inline void NAME(conv_begin_backward)(const conv *s, const REAL *w, int with_dx) {
-    memset(s->sums, 0, s->products * s->taps * NAME(filled)(s->outputs) * sizeof(REAL));
-    if (!with_dx) return;
+/* What dx needs: panels of the weights. */
+static inline void NAME(conv_begin_dx)(const conv *s, const REAL *w) {
     if (s->depthwise)
         NAME(pack_filters)(s, w, 1, s->panels);
     else
@@ -253,22 +252,15 @@ static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, 
         }
 }
 
-/* dw (o, inputs, kh, kw) of the sums, or dw += ... */
+/* dw (o, inputs, kh, kw) of the sums since conv_begin_dw, or dw += ... */
 static inline void NAME(conv_end_dw)(const conv *s, int accumulate, REAL *dw) {
-    const ptrdiff_t pixels = s->kh * s->kw, filled = NAME(filled)(s->outputs);
-    if (s->planes) {
-        const REAL *sums = s->sums;
-        for (ptrdiff_t e = 0; e < s->o * s->taps; e++) dw[e] = accumulate ? dw[e] + sums[e] : sums[e];
-        return;
-    }
-    for (ptrdiff_t f = 0; f < s->o; f++) {
-        const REAL *sums = (const REAL *) s->sums + f / s->outputs * s->taps * filled + f % s->outputs;
-        for (ptrdiff_t c = 0; c < s->inputs; c++)
-            for (ptrdiff_t t = 0; t < pixels; t++, dw++) {
-                const REAL sum = sums[(t * s->inputs + c) * filled];
-                *dw = accumulate ? *dw + sum : sum;
-            }
-    }
+    const ptrdiff_t filled = NAME(filled)(s->outputs), each = s->outputs * s->taps;
+    const REAL *sums = s->sums;
+    if (s->planes)
+        for (ptrdiff_t e = 0; e < each; e++) dw[e] = accumulate ? dw[e] + sums[e] : sums[e];
+    else
+        for (ptrdiff_t g = 0; g < s->products; g++, sums += s->taps * filled, dw += each)
+            NAME(transpose)(s->taps, s->outputs, sums, filled, accumulate, dw, s->taps);
 }
 
 /* dx of n samples, n <= together. */

@@ -6,16 +6,18 @@ cdef extern from "conv_tiles.h" nogil:
     int CONV_FORWARD
     int CONV_BACKWARD
     ctypedef struct conv:
-        Py_ssize_t r, h, w, c, o, groups, kh, kw, ho, wo, stride_y, stride_x, top, left, dilation_y, dilation_x
+        Py_ssize_t block_rows, r, h, w, c, o, groups, kh, kw, ho, wo
+        Py_ssize_t stride_y, stride_x, top, left, dilation_y, dilation_x
         Py_ssize_t positions, together
     void conv_describe(conv* s, size_t itemsize)
+    void conv_begin_dw(const conv* s, size_t itemsize)
     size_t conv_prepare(conv* s, size_t itemsize, int direction, char* memory)
     void conv_begin_forward_float(const conv* s, const float* w, const float* bias)
     void conv_begin_forward_double(const conv* s, const double* w, const double* bias)
     void conv_z_float(const conv* s, Py_ssize_t n, const float* x, float* z)
     void conv_z_double(const conv* s, Py_ssize_t n, const double* x, double* z)
-    void conv_begin_backward_float(const conv* s, const float* w, bint with_dx)
-    void conv_begin_backward_double(const conv* s, const double* w, bint with_dx)
+    void conv_begin_dx_float(const conv* s, const float* w)
+    void conv_begin_dx_double(const conv* s, const double* w)
     void conv_add_dw_float(const conv* s, Py_ssize_t n, const float* x, const float* dz)
     void conv_add_dw_double(const conv* s, Py_ssize_t n, const double* x, const double* dz)
     void conv_end_dw_float(const conv* s, bint accumulate, float* dw)
@@ -40,11 +42,11 @@ cdef inline void conv_z(const conv* s, Py_ssize_t n, const floating* x, floating
         conv_z_double(s, n, x, z)
 
 
-cdef inline void conv_begin_backward(const conv* s, const floating* w, bint with_dx) noexcept nogil:
+cdef inline void conv_begin_dx(const conv* s, const floating* w) noexcept nogil:
     if floating is float:
-        conv_begin_backward_float(s, w, with_dx)
+        conv_begin_dx_float(s, w)
     else:
-        conv_begin_backward_double(s, w, with_dx)
+        conv_begin_dx_double(s, w)
 
 
 cdef inline void conv_add_dw(const conv* s, Py_ssize_t n, const floating* x, const floating* dz) noexcept nogil:

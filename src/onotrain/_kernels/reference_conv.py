@@ -53,15 +53,17 @@ def conv_predict(
 
 @silent
 def conv_backward(
-    x: Array, weight: Array, window: Window, slope: Array, accumulate: bool,
+    x: Array, weight: Array, window: Window, slope: Array, block_rows: int, accumulate: bool,
     dy: Array, dx: Array | None, dw: Array | None, db: Array | None,
 ) -> None:  # fmt: skip
-    """Turn dy into ``dz = dy * slope``, and write the gradients by x, W and b.
+    """Turn dy into ``dz = dy * slope``, and write the gradients by x, W and b, those of W and b for each block of rows.
 
     Parameters
     ----------
     x, weight, window, slope
         As given to and got from `conv_forward`.
+    block_rows
+        Rows of a block, of which there are ``b = max(1, ceil(r / block_rows))``.
     accumulate
         Add to dw and db instead of overwriting them.
     dy
@@ -69,20 +71,31 @@ def conv_backward(
     dx
         ``(r, h, w, c)``, or None if nobody needs it.
     dw, db
-        ``(o, c / g, kh, kw)`` and ``(o,)``, or None if nobody needs them.
+        ``(b o, c / g, kh, kw)`` and ``(b o,)``, or None if nobody needs them.
+
+    Raises
+    ------
+    ValueError
+        Shapes do not fit.
     """
     framed, windows, weights = _operands(x, weight, window, dy)
     expect("slope", slope, *dy.shape, dtype=x.dtype)
     expect("dx", dx, *x.shape, dtype=x.dtype)
-    expect("dw", dw, *weight.shape, dtype=x.dtype)
-    expect("db", db, len(weight), dtype=x.dtype)
+    if block_rows < 1:
+        raise ValueError(f"rows of a block: got {block_rows}, expected a positive number")
+    begins = range(0, max(len(x), 1), block_rows)
+    expect("dw", dw, len(begins) * len(weight), *weight.shape[1:], dtype=x.dtype)
+    expect("db", db, len(begins) * len(weight), dtype=x.dtype)
     dy *= slope
     dz = dy.reshape(*dy.shape[:3], *weights.shape[:2])
-    if dw is not None:
-        sums = np.einsum("nyxuvgi,nyxgo->goiuv", windows, dz, optimize=True).reshape(dw.shape)
-        dw[...] = sums + (dw if accumulate else 0)
-    if db is not None:
-        db[...] = dy.sum(axis=(0, 1, 2)) + (db if accumulate else 0)
+    for block, begin in enumerate(begins):
+        rows = slice(begin, begin + block_rows)
+        filters = slice(block * len(weight), (block + 1) * len(weight))
+        if dw is not None:
+            sums = np.einsum("nyxuvgi,nyxgo->goiuv", windows[rows], dz[rows], optimize=True).reshape(weight.shape)
+            dw[filters] = sums + (dw[filters] if accumulate else 0)
+        if db is not None:
+            db[filters] = dy[rows].sum(axis=(0, 1, 2)) + (db[filters] if accumulate else 0)
     if dx is not None:
         _, _, top, left, _, _ = window
         dframed = np.zeros_like(framed)

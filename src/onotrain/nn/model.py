@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,20 @@ from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value
 from onotrain.nn.shapes import Shape, as_written, in_words
-from onotrain.nn.workspace import Block, Workspace
+from onotrain.nn.workspace import Blocks, Workspace
 from onotrain.seeds import generator
 
 #: Arrays by name.
 _Arrays = Mapping[str, np.ndarray]
 _NO_CODES: Mapping[int, Categories] = MappingProxyType({})
+
+
+class _Part(NamedTuple):
+    """Rows that a layer goes through at a time, and the gradients that they make; as of `Recorder`."""
+
+    rows: slice
+    gradients: Mapping[str, np.ndarray | None]
+    block_rows: int | None = None
 
 
 class Model:
@@ -214,17 +222,15 @@ class Model:
             for number, layer in enumerate(self.layers)
         ]
 
-        def recorder(number: int, dinputs: tuple[str | None, ...] = (), block: Block | None = None) -> Recorder:
+        def recorder(number: int, dinputs: tuple[str | None, ...] = (), part: _Part | None = None) -> Recorder:
             layer, inputs, output = self.plan.nodes[number]
-            arrays, gradients, first = whole, self._gradients[number], begin
-            if block is not None:
-                arrays, first = {name: array[block.rows] for name, array in whole.items()}, begin + block.rows.start
-                gradients = {name: block.gradients.get((number, name)) for name in gradients}
+            part = part or _Part(slice(0, len(x)), self._gradients[number])
+            arrays = {name: array[part.rows] for name, array in whole.items()}
             return Recorder(
                 self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
-                self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved}, gradients,
+                self._parameters[number], {name: arrays[saved(number, name)] for name in layer.saved}, part.gradients,
                 tuple(None if name is None else arrays[name] for name in dinputs), arrays.get(gradient(output)), seed,
-                first, samples, sums[number], accumulate,
+                begin + part.rows.start, samples, sums[number], accumulate, part.block_rows,
                 self.plan.trained[number], self._shared,
             )  # fmt: skip
 
@@ -235,12 +241,25 @@ class Model:
             self.loss.recorded(logits, targets, 1.0 / samples, dlogits, loss_sums, row_weights, output_weights)
         )
         for number, dinputs, added in self.plan.backward:
-            for block in (in_blocks if number in self.plan.in_blocks else ()) or (None,):
-                self.layers[number].backward(recorder(number, dinputs, block))
+            for part in self._parts(number, len(x), in_blocks):
+                self.layers[number].backward(recorder(number, dinputs, part))
             calls += [self.kernels.record("add", whole[part].reshape(-1), whole[to].reshape(-1)) for part, to in added]
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls
+
+    def _parts(self, number: int, rows: int, blocks: Blocks | None) -> Iterator[_Part]:
+        """Yield what the backward pass of a layer is recorded for at a time: all rows, or those of a block."""
+        if blocks is None or number not in self.plan.in_blocks or not rows:
+            yield _Part(slice(0, rows), self._gradients[number])
+            return
+        gradients = {name: blocks.gradients.get((number, name)) for name in self._gradients[number]}
+        if self.layers[number].takes_blocks:
+            yield _Part(slice(0, rows), gradients, blocks.rows)
+            return
+        for block, first in enumerate(range(0, rows, blocks.rows)):
+            of_block = {name: None if each is None else each[block] for name, each in gradients.items()}
+            yield _Part(slice(first, min(first + blocks.rows, rows)), of_block)
 
     def record_prediction(self, arrays: _Arrays, packed: Packed | None = None) -> list[Any]:
         """Return the calls that compute the outputs of samples after training, without dropout, for a program.

@@ -6,7 +6,7 @@ Every array begins at a cache line.  Arrays of a rank that are never used at the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,12 +50,12 @@ def place(arrays: Arrays, rows: int) -> Layout:
     return Layout(offsets, end)
 
 
-class Block(NamedTuple):
-    """A block of rows of a batch, and where the parts of gradients go that these rows make."""
+class Blocks(NamedTuple):
+    """Blocks of rows of a batch, and where the parts of gradients go that these make."""
 
-    #: In the rows of the pass.
-    rows: slice
-    #: By the layer's number and the tensor's name in it.
+    #: Rows of each; the last one may have less.
+    rows: int
+    #: ``(blocks, *shape)``, by the layer's number and the tensor's name in it.
     gradients: Mapping[tuple[int, str], np.ndarray]
 
 
@@ -114,12 +114,12 @@ class Workspace:
         everyone = np.empty((1, mine.shape[1]))
         return BatchSums(mine, everyone, total, (PythonCall(_sum_over_ranks, mine, everyone, self._all_reduce),))
 
-    def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
+    def blocks(self, begin: int, end: int, samples: int) -> Blocks | None:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of.
 
         None, as here, where the gradient is made of all rows at a time.
         """
-        return ()
+        return None
 
 
 class SharedWorkspace(Workspace):
@@ -169,16 +169,14 @@ class SharedWorkspace(Workspace):
         everyone = self._shared[batch_sums(number, name)][:samples]
         return BatchSums(everyone[begin:end], everyone, np.empty(everyone.shape[1]), (self._barrier(),))
 
-    def blocks(self, begin: int, end: int, samples: int) -> Sequence[Block]:
+    def blocks(self, begin: int, end: int, samples: int) -> Blocks | None:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of: whole ones."""
         step = block_rows(samples)
-        return [
-            Block(
-                slice(first - begin, min(first + step, end) - begin),
-                {key: parts[first // step].reshape(shape) for key, (_, shape, parts) in self._in_blocks.items()},
-            )
-            for first in range(begin, end, step)
-        ]
+        mine = slice(begin // step, -(-end // step) if end > begin else begin // step)
+        return Blocks(
+            step,
+            {key: parts[mine].reshape(len(parts[mine]), *shape) for key, (_, shape, parts) in self._in_blocks.items()},
+        )
 
     def factors(self, samples: int) -> Iterator[tuple[str, Factors]]:
         """Yield what gradients of a batch are made of, with the name of the tensor."""

@@ -171,6 +171,8 @@ class Recorder:
     batch_sums: Mapping[str, BatchSums] = field(default_factory=lambda: _NONE)
     #: Whether gradients of parameters are added to what is there, instead of overwriting it.
     accumulate: bool = False
+    #: With `Layer.takes_blocks`: gradients are ``(blocks, *shape)``, of so many rows each; None: all rows have one.
+    block_rows: int | None = None
     #: Whether the parameters of the layer are trained, and not frozen.
     trained: bool = True
     #: Whether ranks on other cores read the gradients of parameters.
@@ -321,6 +323,9 @@ class Layer(ABC):
     #: Whether it reads more than a sample's values one after the other; None: each value is by itself, and what is
     #: behind it decides.  Where a network begins without a need of axes, samples are as they lie in the data.
     needs_axes: ClassVar[bool | None] = True
+    #: Whether the backward pass makes the gradients of all blocks of rows at once (`onotrain.nn.blocks`), as
+    #: `Recorder.block_rows` says; else it is recorded once for each block.
+    takes_blocks: ClassVar[bool] = False
     #: Fewest samples of a batch that it can be trained on, where its parameters are.
     fewest_samples: int = 1
 

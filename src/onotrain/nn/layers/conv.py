@@ -60,6 +60,7 @@ class Conv2d(Activated):
 
     Options: ClassVar[type[LayerOptions]] = config.Conv2d
     reads_again = frozenset(("x",))
+    takes_blocks = True
     #: Of a sample, and of a number of ``[height, width]`` options.
     dimensions = 2
 
@@ -111,9 +112,14 @@ class Conv2d(Activated):
         pairs = ((axis.stride, axis.before, axis.dilation) for axis in (self.height, self.width))
         return tuple(number for pair in zip(*pairs, strict=True) for number in pair)
 
-    def _weight(self, weight: np.ndarray | None) -> Any:
-        """Return a weight, or its gradient, as that of an image."""
-        return None if weight is None else weight.reshape(*weight.shape[:2], self.height.kernel, self.width.kernel)
+    def _weight(self, weight: np.ndarray) -> np.ndarray:
+        """Return the weight as that of an image."""
+        return weight.reshape(*weight.shape[:2], self.height.kernel, self.width.kernel)
+
+    def _gradient(self, r: Recorder, name: str) -> Any:
+        """Return where the blocks' gradients by a parameter go, one behind the other, or None."""
+        gradients = r.gradients.get(name)
+        return None if gradients is None else gradients.reshape(-1, *self.parameters[name].shape[1:])
 
     def _input(self, x: np.ndarray | None) -> Any:
         return None if x is None else x.reshape(len(x), *self.image)
@@ -131,10 +137,11 @@ class Conv2d(Activated):
 
     def backward(self, r: Recorder) -> None:
         """``dz = dy * slope``; what z is made of takes up dz times the other factor of each product."""
+        dw = self._gradient(r, "weight")
         r.call(
             "conv_backward", self._input(r.x), self._weight(r.parameters["weight"]), self.window,
-            self._output(r.saved["slope"]), r.accumulate, self._output(r.dy), self._input(r.dx),
-            self._weight(r.gradients["weight"]), r.gradients.get("bias"),
+            self._output(r.saved["slope"]), r.block_rows or max(1, len(r.x)), r.accumulate, self._output(r.dy),
+            self._input(r.dx), None if dw is None else self._weight(dw), self._gradient(r, "bias"),
         )  # fmt: skip
 
     def predict(self, r: Recorder) -> None:
