@@ -12,6 +12,7 @@ C++ libraries, and go back with ``--force``.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 from sysconfig import get_platform
@@ -65,6 +66,17 @@ DIRECTIVES = {
 }
 
 
+def headers(module: str) -> list[str]:
+    """Return the headers that a module is compiled with, by the names in its sources and in those headers."""
+    found, new = set[str](), {f"{module}.pyx", f"{module}.pxd"}
+    while new:
+        found |= new
+        text = "\n".join((SOURCES / name).read_text() for name in new if (SOURCES / name).is_file())
+        new = set(re.findall(r'"(\w+\.h)"', text)) - found
+        new |= {f"{name}.pxd" for name in re.findall(rf"{KERNELS}\.(\w+) cimport", text)} - found
+    return [str(SOURCES / name) for name in sorted(found) if name.endswith(".h")]
+
+
 def extension(name: str, flags: list[str]) -> Extension:
     """Return the extension module `name`, whose last part is the name of its source."""
     module = name.rpartition(".")[2]
@@ -72,7 +84,7 @@ def extension(name: str, flags: list[str]) -> Extension:
         name,
         [str(SOURCES / f"{module}.pyx")],
         include_dirs=[str(SOURCES)],
-        depends=[str(header) for header in SOURCES.glob("*.h")],
+        depends=headers(module),
         extra_compile_args=[*FLAGS, *flags, *EXTRA.get(module, [])],
         extra_link_args=LINK_FLAGS,
     )

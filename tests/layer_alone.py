@@ -8,7 +8,8 @@ import numpy as np
 
 from onotrain import _kernels
 from onotrain._kernels import Kernels
-from onotrain.nn.layers.base import BatchSums, Layer, Recorder, Shape
+from onotrain.nn.layers.base import Layer, Shape
+from onotrain.nn.layers.recorder import BatchSums, Recorder
 
 
 class LayerAlone:

@@ -9,7 +9,7 @@ import numpy as np
 from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.nn.initializers import initialize
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.network import Network
 from onotrain.nn.shapes import Shape
 

@@ -13,7 +13,7 @@ import numpy as np
 
 import launch
 from onotrain import _kernels
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from onotrain import _kernels
 from onotrain.config import Config
 from onotrain.errors import ConfigError, UsageError
 from onotrain.inference.export import export
-from onotrain.nn.layers.base import Recorder, ShapeError
+from onotrain.nn.layers.base import ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.network import Network
 from onotrain.nn.shapes import as_written, channels_last
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import builders
 from onotrain import _kernels
 from onotrain._kernels.recording import Live
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.plan import Array, Plan, gradient, saved, value
 from onotrain.nn.workspace import SharedWorkspace, Workspace, place, private_bytes, shared_fields
 

@@ -16,7 +16,8 @@ from onotrain.config.layers import Residual as Options
 from onotrain.config.options import LayerOptions
 from onotrain.errors import ConfigError
 from onotrain.nn.layers import LAYERS, Layer
-from onotrain.nn.layers.base import Recorder, ShapeError
+from onotrain.nn.layers.base import ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.network import Network
 from onotrain.nn.plan import value
 from onotrain.nn.workspace import Workspace

@@ -25,7 +25,7 @@ from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
 from onotrain.nn import Model
 from onotrain.nn.layers import Dense
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate

@@ -8,7 +8,7 @@ from onotrain._kernels import Kernels
 from onotrain._kernels.recording import Program
 from onotrain.data.normalization import Normalization
 from onotrain.nn import Model
-from onotrain.nn.layers.base import Packed
+from onotrain.nn.layers.recorder import Packed
 from onotrain.nn.plan import value
 from onotrain.nn.workspace import Workspace
 

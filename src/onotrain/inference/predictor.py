@@ -19,7 +19,7 @@ from onotrain.evaluation.forward_pass import PASS_ROWS, ForwardPass
 from onotrain.inference.outputs import Outputs
 from onotrain.known_names import Precision
 from onotrain.nn import Model
-from onotrain.nn.layers.base import Packed
+from onotrain.nn.layers.recorder import Packed
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint

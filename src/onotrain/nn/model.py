@@ -16,7 +16,8 @@ from onotrain.config.columns import Categories
 from onotrain.nn import losses
 from onotrain.nn.initializers import initialize
 from onotrain.nn.layers import Layer
-from onotrain.nn.layers.base import Packed, Recorder, ShapeError
+from onotrain.nn.layers.base import ShapeError
+from onotrain.nn.layers.recorder import Packed, Recorder
 from onotrain.nn.layout import ParameterLayout
 from onotrain.nn.network import Network
 from onotrain.nn.plan import Plan, gradient, saved, value

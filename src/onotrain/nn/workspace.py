@@ -15,7 +15,8 @@ from onotrain._kernels import empty
 from onotrain._kernels.recording import PythonCall
 from onotrain.nn.blocks import BLOCKS, block_rows, blocks
 from onotrain.nn.layers.activation import flat
-from onotrain.nn.layers.base import BatchSums, Scatter
+from onotrain.nn.layers.base import Scatter
+from onotrain.nn.layers.recorder import BatchSums
 from onotrain.nn.plan import Arrays, Plan, batch_sums, value
 from onotrain.nn.shapes import Shape
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.known_names import ACTIVATIONS, ActivationName
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, Saved
+from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Saved
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

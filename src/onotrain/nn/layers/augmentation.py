@@ -8,8 +8,9 @@ from onotrain._kernels.recording import Live
 from onotrain.config import layers_images as config
 from onotrain.known_names import ACTIVATIONS, BORDERS, EdgeName
 from onotrain.nn.layers.activation import flat
-from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Recorder, ShapeError
+from onotrain.nn.layers.base import Description, Layer, OperatorGraph, ShapeError
 from onotrain.nn.layers.images import image
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from onotrain.config import layers_norm as config
 from onotrain.errors import UsageError
-from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Recorder, Saved
+from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Saved
 from onotrain.nn.layers.group_norm import affine_parameters, by_channel, export_affine, sum_parameters
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

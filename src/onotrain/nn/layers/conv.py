@@ -10,8 +10,9 @@ from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.activated import Activated
-from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Recorder, Saved, ShapeError
+from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Saved, ShapeError
 from onotrain.nn.layers.images import channels_first, image, line
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

@@ -9,8 +9,9 @@ from onotrain._kernels.recording import Live
 from onotrain.config import layers as config
 from onotrain.config import layers_images
 from onotrain.nn.layers.activated import Activated
-from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Parameter, Product, Recorder, Saved
+from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Parameter, Product, Saved
 from onotrain.nn.layers.flatten import Flatten
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

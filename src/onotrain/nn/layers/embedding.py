@@ -11,17 +11,8 @@ import numpy as np
 from onotrain.config import layers as config
 from onotrain.config.columns import Categories
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import (
-    Builder,
-    Description,
-    Layer,
-    OperatorGraph,
-    Parameter,
-    Recorder,
-    Saved,
-    Scatter,
-    ShapeError,
-)
+from onotrain.nn.layers.base import Builder, Description, Layer, OperatorGraph, Parameter, Saved, Scatter, ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape, as_written, in_words
 
 #: First values: those of fastai, but for the tails that it cuts off.

@@ -9,7 +9,8 @@ import numpy as np
 
 from onotrain.config import layers_images as config
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import Builder, Layer, OperatorGraph, Recorder, ShapeError
+from onotrain.nn.layers.base import Builder, Layer, OperatorGraph, ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import IMAGE_AXES, Shape, as_written, channels_last
 
 

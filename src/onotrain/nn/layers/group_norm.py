@@ -9,7 +9,8 @@ import numpy as np
 
 from onotrain.config import layers_norm as config
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Recorder, Saved, ShapeError
+from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Saved, ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

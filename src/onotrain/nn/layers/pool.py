@@ -8,8 +8,9 @@ import numpy as np
 
 from onotrain.config import layers_images as config
 from onotrain.config.options import LayerOptions
-from onotrain.nn.layers.base import Layer, OperatorGraph, Recorder, Saved, ShapeError
+from onotrain.nn.layers.base import Layer, OperatorGraph, Saved, ShapeError
 from onotrain.nn.layers.images import channels_first, image, line
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from onotrain.config import layers as config
 from onotrain.nn.layers.activation import Elementwise, Function, flat
-from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Recorder, ShapeError
+from onotrain.nn.layers.base import Builder, Description, OperatorGraph, ShapeError
+from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape, as_written, in_words
 
 
