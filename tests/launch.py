@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import shutil
@@ -238,6 +239,34 @@ def onotrain(
             process.join()
             raise subprocess.TimeoutExpired(words, timeout, output=_text(out), stderr=_text(err))
         return subprocess.CompletedProcess(words, process.exitcode, _text(out), _text(err))
+
+
+#: Runs command lines one after the other, and shows where what each prints ends.
+SEVERAL = """\
+import json, sys
+from onotrain.cli.program import run
+for arguments in json.loads(sys.argv[1]):
+    code = run(arguments)
+    assert code == 0, (code, arguments)
+    print(end="\f", flush=True)
+"""
+
+
+def several(
+    ranks: int,
+    lines: Sequence[Sequence[object]],
+    *,
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> list[str]:
+    """Run ``onotrain LINE`` for each line on the same ranks, without an error; return what each prints."""
+    words = json.dumps([[str(word) for word in line] for line in lines])
+    done = mpirun(ranks, sys.executable, "-c", SEVERAL, words, timeout=timeout, env=env, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    printed = done.stdout.split("\f")[:-1]
+    assert len(printed) == len(lines)
+    return printed
 
 
 def fork(
