@@ -129,6 +129,9 @@ def _commands(stage: str, ranks: int, name: str, extra: list[str]) -> list[tuple
     if stage == "mpi":
         session = [sys.executable, "tests/mpi_session.py", str(REPORTS / name), *quiet, "tests/mpi", *extra]
         return [(launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml")]
+    if stage == "system":
+        # Launches wait for each other as often as they compute: two files at a time, those with long trainings first.
+        quiet += ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     folders = ["unit", "kernels"] if stage == "unit" else ["system"]
     reports = [REPORTS / f"{folder}.xml" for folder in folders]
     return [

@@ -3,12 +3,19 @@
 Every launch has a timeout.  All processes of a launch carry one random tag in their environment, because mpirun puts
 its ranks into process groups of their own and a killed mpirun may leave them behind: what carries the tag is killed.
 A launch inside a launch carries both tags.
+
+Most of what a short command takes is the start of Python and its imports.  So ``onotrain`` without mpirun is a fork of
+a process that has imported the package and done nothing else; where it is the start that matters, a test gives
+`onotrain_command` to `run`.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
+import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -18,15 +25,24 @@ import tempfile
 import time
 import uuid
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing import reduction
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 TAG = "ONOTRAIN_TEST_LAUNCH"
 GRACE_S = 3.0
 """How long the processes of a launch may outlive its end [s]."""
 
 SETTINGS = Path(__file__).resolve().parents[1] / "scripts" / "openmpi.env"
+IMPORTED = (
+    *(f"onotrain.cli.{name}" for name in ("init", "validate", "train", "inspect", "evaluate", "predict", "export")),
+    *("onotrain.cli.data", "onotrain.cli.display", "onotrain.cli.epochs", "onotrain.cli.tables"),
+    *("onotrain.training", "onotrain.inference", "onotrain.inference.evaluation", "onotrain.data.tables.text"),
+    *("onotrain.hdf5_layout", "onotrain._kernels.gemm", "onotrain._kernels.program"),
+)
+"""What a forked program finds imported: most of what takes time, and nothing that has an effect."""
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Completed = subprocess.CompletedProcess[str]
@@ -211,8 +227,103 @@ def onotrain(
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
 ) -> Completed:
-    """Run ``onotrain ARGS`` and return the result: one plain process, or `ranks` of them under mpirun."""
-    return run(onotrain_command(*args, ranks=ranks), timeout=timeout, env=env, cwd=cwd)
+    """Run ``onotrain ARGS`` and return the result: one forked process, or `ranks` of them under mpirun."""
+    if ranks:
+        return run(onotrain_command(*args, ranks=ranks), timeout=timeout, env=env, cwd=cwd)
+    words = ["onotrain", *map(str, args)]
+    with _scratch() as out, _scratch() as err:
+        process = fork(*args, out=out.fileno(), err=err.fileno(), env=env, cwd=cwd)
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(words, timeout, output=_text(out), stderr=_text(err))
+        return subprocess.CompletedProcess(words, process.exitcode, _text(out), _text(err))
+
+
+#: Runs command lines one after the other, and shows where what each prints ends.
+SEVERAL = """\
+import json, sys
+from onotrain.cli.program import run
+for arguments in json.loads(sys.argv[1]):
+    code = run(arguments)
+    assert code == 0, (code, arguments)
+    print(end="\f", flush=True)
+"""
+
+
+def several(
+    ranks: int,
+    lines: Sequence[Sequence[object]],
+    *,
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> list[str]:
+    """Run ``onotrain LINE`` for each line on the same ranks, without an error; return what each prints."""
+    words = json.dumps([[str(word) for word in line] for line in lines])
+    done = mpirun(ranks, sys.executable, "-c", SEVERAL, words, timeout=timeout, env=env, cwd=cwd)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    printed = done.stdout.split("\f")[:-1]
+    assert len(printed) == len(lines)
+    return printed
+
+
+def fork(
+    *args: object,
+    out: int,
+    err: int,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+) -> ForkServerProcess:
+    """Start ``onotrain ARGS`` as a fork, with descriptors for its standard output and standard error."""
+    arguments = (list(map(str, args)), _Descriptor(out), _Descriptor(err), environment(env), os.fspath(cwd or "."))
+    process = _server().Process(target=_program, args=(*arguments, os.getcwd()), daemon=True)
+    process.start()
+    return process
+
+
+@functools.cache
+def _server() -> ForkServerContext:
+    """Return what starts processes as forks of one that has imported the package."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    return context
+
+
+class _Descriptor:
+    """A descriptor on its way to a process that is being started, where it is a number again."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __reduce__(self) -> tuple[Callable[[Any], int], tuple[Any]]:
+        return _received, (reduction.DupFd(self.number),)
+
+
+def _received(duplicate: Any) -> int:
+    return int(duplicate.detach())
+
+
+def _program(arguments: list[str], out: int, err: int, env: dict[str, str], cwd: str, base: str) -> None:
+    """Be what ``onotrain ARGUMENTS`` is, in a process that was forked."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(base)
+    os.chdir(cwd)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    for number, descriptor in ((1, out), (2, err)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, errors="backslashreplace")
+    sys.argv = ["onotrain", *arguments]
+    from onotrain.cli import main
+
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()  # which multiprocessing leaves out
 
 
 def _scratch() -> IO[str]:

@@ -1,6 +1,7 @@
 """Trains, and prints how much memory its ranks use: ``mpirun -n 2 python memory_run.py CONFIG OUTPUT``.
 
-What ranks share counts once; the pages of the program itself count as well.
+What ranks share counts once.  Pages of files, as of the program itself, do not count: their share depends on who else
+on the machine has them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from onotrain.training.trainer import Trainer
 
 
 def used() -> int:
-    """Return the bytes of this process, of shared pages its share."""
+    """Return the bytes of this process, of shared memory its share."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("Pss:")).split()[1])
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def main(config: str, output: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from onotrain import _kernels
 
 BUILDS = _kernels.available()
+COMPILED = [build for build in BUILDS if build != "reference"]
 
 
 @pytest.fixture(params=BUILDS)
@@ -18,6 +19,12 @@ def build(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["float32", "float64"])
 def kernels(request: pytest.FixtureRequest, build: str) -> _kernels.Kernels:
     return _kernels.load(request.param, build)
+
+
+@pytest.fixture(params=[(dtype, build) for build in COMPILED for dtype in ("float32", "float64")], ids="-".join)
+def compiled(request: pytest.FixtureRequest) -> _kernels.Kernels:
+    """Return kernels that there is a point in comparing with the reference: not itself."""
+    return _kernels.load(*request.param)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.oracle import assert_matches_reference, central_differences, normal, unset
+from kernels.oracle import assert_matches_reference, central_differences, in_turn, normal, unset
 from onotrain._kernels import Kernels, reference
 from onotrain.known_names import ACTIVATIONS
 
@@ -17,10 +17,11 @@ def forward(kernels: Kernels, x, weight, bias, activation="relu", dropout=0.0, n
     return slope, y
 
 
-@pytest.mark.parametrize(("r", "i", "o"), SHAPES)
+@in_turn(("r", "i", "o"), SHAPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_forward_against_the_reference(kernels, rng, r, i, o, activation, dropout):
+def test_forward_against_the_reference(compiled, rng, r, i, o, activation, dropout):
+    kernels = compiled
     x, weight, bias = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (o,)])
     for b in (bias, None):
         for got, expected in zip(
@@ -30,9 +31,10 @@ def test_forward_against_the_reference(kernels, rng, r, i, o, activation, dropou
             np.testing.assert_allclose(got, expected, rtol=2e-5 if kernels.dtype == "float32" else 1e-12, atol=1e-5)
 
 
-@pytest.mark.parametrize(("r", "i", "o"), SHAPES)
+@in_turn(("r", "i", "o"), SHAPES)
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_backward_against_the_reference(kernels, rng, r, i, o, accumulate):
+def test_backward_against_the_reference(compiled, rng, r, i, o, accumulate):
+    kernels = compiled
     x, weight, slope, dy = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (r, o), (r, o)])
     start = normal(rng, kernels.dtype, o, i), normal(rng, kernels.dtype, o)
     if not accumulate:
@@ -66,8 +68,9 @@ def test_gradients_are_those_of_the_forward_pass(double_kernels, rng, activation
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("r", "i"), [(0, 3), (1, 1), (4, 127), (3, 300)])
-def test_elementwise_against_the_reference(kernels, rng, activation, r, i):
+@in_turn(("r", "i"), [(0, 3), (1, 1), (4, 127), (3, 300)])
+def test_elementwise_against_the_reference(compiled, rng, activation, r, i):
+    kernels = compiled
     x, dy = 3 * normal(rng, kernels.dtype, r, i), normal(rng, kernels.dtype, r, i)
     results = []
     for k in (kernels, reference):
@@ -112,7 +115,7 @@ def test_elementwise_may_overwrite_what_it_reads(kernels, rng, activation):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize(("r", "i", "o"), SHAPES)
+@in_turn(("r", "i", "o"), SHAPES)
 def test_prediction_is_the_forward_pass_without_dropout(kernels, rng, activation, r, i, o):
     x, weight, bias = (normal(rng, kernels.dtype, *shape) for shape in [(r, i), (o, i), (o,)])
     for b in (bias, None):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import platform
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from builders import ELEMENTWISE, OPTIMIZERS, update_rule
-from kernels.oracle import TOLERANCE, normal, unset
+from kernels.oracle import TOLERANCE, in_turn, normal, unset
 from onotrain import _kernels
 from onotrain._kernels import Kernels
 from onotrain._kernels import reference_update as reference
@@ -116,9 +117,9 @@ def gradient_rows(rng: np.random.Generator, dtype: np.dtype, k: int, n: int, gap
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("decoupled", [False, True])
-def test_a_sequence_of_steps_is_the_references_bit_for_bit(kernels, rng, name, n, decoupled):
+@in_turn(("n", "decoupled"), itertools.product(SIZES, [False, True]))
+def test_a_sequence_of_steps_is_the_references_bit_for_bit(compiled, rng, name, n, decoupled):
+    kernels = compiled
     param = normal(rng, kernels.dtype, n)
     state = zeros(update_rule(name), kernels.dtype, n)
     other_param, other_state = param.copy(), [s.copy() for s in state]
@@ -149,8 +150,7 @@ def test_a_sequence_of_steps_against_the_published_formulas(double_kernels, rng,
     np.testing.assert_allclose(param, hand_param, rtol=1e-12)
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("k", [2, 17])
+@in_turn(("n", "k"), itertools.product(SIZES, [2, 17]))
 def test_a_direction_may_go_to_a_gradient_row(kernels, rng, n, k):
     """As the optimiser does; parameters are only read."""
     rule = Lamb(name="lamb", weight_decay=DECAY)
@@ -165,8 +165,7 @@ def test_a_direction_may_go_to_a_gradient_row(kernels, rng, n, k):
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("n", SIZES)
-@pytest.mark.parametrize("k", [1, 2, 5, 16, 33])  # many rows are those of a batch: the gradient of a bias
+@in_turn(("n", "k"), itertools.product(SIZES, [1, 2, 5, 16, 33]))  # many rows are those of a batch: a bias's gradient
 def test_gradients_are_summed_in_their_order(kernels, rng, n, k):
     grads = gradient_rows(rng, kernels.dtype, k, n)
     expected = grads[0].copy()
@@ -244,8 +243,7 @@ def test_zero_stays_zero(kernels, name):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("place", [0, 700])
+@in_turn(("bad", "place"), itertools.product([np.nan, np.inf], [0, 700]))
 def test_a_gradient_that_is_not_finite_shows(kernels, rng, name, bad, place):
     rule = update_rule(name)
     grads = gradient_rows(rng, kernels.dtype, 2, 701)
@@ -356,7 +354,7 @@ def test_running_means_that_vanish_become_zero_and_nothing_else_changes(build):
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-@pytest.mark.parametrize(
+@in_turn(
     ("r", "o", "i"), [(1, 1, 1), (5, 3, 2), (32, 7, 16), (22, 100, 50), (300, 10, 65), (40, 97, 1030), (7, 64, 1024)]
 )
 def test_rules_multiply_the_factors_of_a_gradient(kernels, rng, name, r, o, i):
@@ -407,8 +405,10 @@ def table(rng: np.random.Generator, dtype: Any, n: int, row: int, k: int) -> tup
     return grads.reshape(k, n * row), stays
 
 
-@pytest.mark.parametrize("k", [1, 3, 20])
-@pytest.mark.parametrize(("n", "row"), [(0, 4), (1, 1), (9, 3), (40, 16), (7, 33), (3, 600)])
+@in_turn(
+    ("k", "n", "row"),
+    [(k, *table) for k in (1, 3, 20) for table in [(0, 4), (1, 1), (9, 3), (40, 16), (7, 33), (3, 600)]],
+)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_rows_without_a_gradient_stay_as_they_are(kernels, rng, optimizer, n, row, k):
     """To the bit, their state too; the others are updated as if they were alone."""
@@ -457,9 +457,7 @@ def test_rows_of_a_table_are_whole(kernels):
 # Rows of a table by their codes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("r", "n", "row"), [(0, 5, 4), (1, 1, 1), (60, 9, 3), (500, 1000, 16), (40, 7, 33), (9, 3, 600)]
-)
+@in_turn(("r", "n", "row"), [(0, 5, 4), (1, 1, 1), (60, 9, 3), (500, 1000, 16), (40, 7, 33), (9, 3, 600)])
 @pytest.mark.parametrize("optimizer", ELEMENTWISE)
 def test_rows_by_their_codes_are_those_of_the_whole_gradient(kernels, rng, optimizer, r, n, row):
     """To the bit, wherever the table is cut; of a rule that sums squares these too."""

@@ -9,6 +9,17 @@ import pytest
 from onotrain.parallel.world import World
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests of modules to which this number of ranks says nothing new: not one of their `RANKS`."""
+    if not config.getoption("--with-mpi"):
+        return
+    size = World.connect().size
+    left_out = [item for item in items if size not in getattr(getattr(item, "module", None), "RANKS", (size,))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="module")
 def world() -> World:
     """Return the job."""

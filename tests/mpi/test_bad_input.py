@@ -21,6 +21,7 @@ from onotrain.errors import OnotrainError
 from onotrain.parallel.world import World
 
 pytestmark = pytest.mark.mpi(min_size=2)
+RANKS = (2, 3)
 
 CONFIG = """\
 data:

@@ -16,6 +16,8 @@ from onotrain.errors import ConfigError, DataError, NumericsError, OnotrainError
 from onotrain.parallel.world import World
 from onotrain.training import Fitted
 
+RANKS = (1, 3)
+
 SETTINGS: dict[str, Any] = {
     "model": {"layers": [relu(8), {"dense": 3}]},
     "loss": "cross_entropy",

@@ -22,6 +22,7 @@ from onotrain.parallel.world import World
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
+RANKS = (1, 3)
 
 METRICS = ["loss", "mae", "rmse", "r2", "r2[1]", "weighted_r2", "weighted_loss"]
 LABELS = ["loss", "accuracy", "f1", "roc_auc", "log_loss", "calibration_error"]

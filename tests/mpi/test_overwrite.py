@@ -15,6 +15,8 @@ from onotrain.runs.lock import RunLock
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.training import train
 
+RANKS = (1, 3)
+
 
 def digits(epochs: int = 1, units: int = 8, origin: Path | None = None) -> Config:
     """Return a small training."""

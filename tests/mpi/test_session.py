@@ -29,6 +29,7 @@ from onotrain.runs.metadata import ModelMetadata
 from onotrain.training import Result, job, run_data, train
 
 pytestmark = pytest.mark.mpi
+RANKS = (2, 3)
 
 CONFIG = mapping(
     relu(8),

@@ -21,6 +21,8 @@ from onotrain.training import train
 from onotrain.training.components import Components
 from onotrain.training.observers import Observer, RunStart
 
+RANKS = (1, 3)
+
 HIDDEN = (relu(16), relu(12))
 
 

@@ -16,6 +16,7 @@ from onotrain.parallel.world import World
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
+RANKS = (1, 3)
 
 METRICS = ["loss", "accuracy", "f1", "f1[3]", "roc_auc", "average_precision", "calibration_error", "mcc", "log_loss"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +47,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("c.yaml").write_text(CONFIG)
 
 
-#: Runs command lines one after the other, and shows where what each prints ends.
-SEVERAL = """\
-import json, sys
-from onotrain.cli.program import run
-for arguments in json.loads(sys.argv[1]):
-    code = run(arguments)
-    assert code == 0, (code, arguments)
-    print(end="\f", flush=True)
-"""
-
-
 def bench(what: str, *options: str, ranks: int = 0, env: dict[str, str] | None = None) -> tuple[dict[str, Any], str]:
     """Run one measurement; return its JSON and what it printed."""
     done = launch.onotrain(
@@ -91,10 +79,9 @@ def test_every_measurement_runs(ranks: int, build: str | None) -> None:
     """One after the other in one launch."""
     lines = [["bench", what, "c.yaml", *SMALL[what], "--seconds", "0.002", "--json", what] for what in SMALL]
     env = {"ONOTRAIN_KERNELS": build} if build else None
-    done = launch.mpirun(ranks, sys.executable, "-c", SEVERAL, json.dumps(lines), env=env)
-    assert (done.returncode, done.stderr) == (0, "")
+    printed = launch.several(ranks, lines, env=env)
     assert {path.name for path in Path().iterdir()} == {"c.yaml", *SMALL}  # nothing is left behind
-    for what, out in zip(SMALL, done.stdout.split("\f")[:-1], strict=True):
+    for what, out in zip(SMALL, printed, strict=True):
         found = json.loads(Path(what).read_text())
         assert found["bench"] == what
         assert set(found) == FIELDS[what] | {"bench", "machine"}

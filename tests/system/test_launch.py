@@ -69,6 +69,21 @@ def test_a_launch_inside_a_launch_belongs_to_both() -> None:
     assert not running(IGNORE_TERM)
 
 
+def test_a_forked_program_is_like_one_that_was_started(tmp_path: Path) -> None:
+    """Its folder, its environment, both outputs, the exit code, and its end when it takes too long."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.yaml").write_text("data: {train: digits}\nmodel: {layers: [{dense: 10}]}\n")
+    for run in (launch.onotrain, lambda *words, **rest: launch.run(launch.onotrain_command(*words), **rest)):
+        done = run("validate", "c.yaml", cwd=tmp_path / "sub", env={"ONOTRAIN_KERNELS": "reference"})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("onotrain: c.yaml:1:1: loss: required")
+        done = run("doctor", env={"ONOTRAIN_KERNELS": "reference"})
+        assert done.returncode == 0 and "reference" in done.stdout
+    command = ("train", "c.yaml", "--set", "loss=cross_entropy", "--set", "training={epochs: 1000000, batch_size: 9}")
+    with pytest.raises(subprocess.TimeoutExpired):
+        launch.onotrain(*command, "--output", "run", timeout=3, cwd=tmp_path / "sub")
+
+
 def running(program: str) -> bool:
     """Tell whether a process with this program text in its command line is alive (a zombie has none)."""
     wanted = program.encode()

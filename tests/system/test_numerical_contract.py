@@ -16,6 +16,7 @@ import builders
 from builders import OPTIMIZERS, mapping, relu
 from launch import Completed, mpirun
 
+pytestmark = pytest.mark.timeout(400)  # the first tests launch all trainings
 DRIVER = Path(__file__).with_name("train_driver.py")
 
 BASE = mapping(
@@ -32,6 +33,8 @@ BASE = mapping(
 )
 
 ADAM = {"optimizer": {"name": "adam", "learning_rate": 2e-3, "weight_decay": 1e-4}}
+#: Rules that are tried on every number of ranks: without state, with it, and with norms of whole tensors.
+WIDELY_TRIED = ("sgd", "adam", "lamb")
 STOPS = (1, 13, 29, 30, 57)
 
 
@@ -60,6 +63,7 @@ def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, di
     rules = {
         name: changed(training={"max_steps": 50, "clip_norm": 5.0}, optimizer=rule) for name, rule in OPTIMIZERS.items()
     }
+    few = {name: rules[name] for name in WIDELY_TRIED}
     short = {"short": changed(training={"batch_size": 3, "max_steps": 30})}
     forty = changed(training={"max_steps": 40})
     more = {
@@ -74,7 +78,9 @@ def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, di
         5: short,
     }
     return {
-        ranks: trained(tmp_path_factory.mktemp("trained"), ranks, {**rules, **more.get(ranks, {})})
+        ranks: trained(
+            tmp_path_factory.mktemp("trained"), ranks, {**(rules if ranks in (1, 3) else few), **more.get(ranks, {})}
+        )
         for ranks in (1, 2, 3, 5, 7)
     }
 
@@ -86,6 +92,8 @@ def test_losses_do_not_depend_on_the_number_of_ranks(by_ranks: dict[int, Any], o
     assert len(alone["losses"]) == 50
     tolerance = 1e-5 if optimizer.startswith("sgd") else 1e-4
     for ranks, found in by_ranks.items():
+        if ranks not in (1, 3) and optimizer not in WIDELY_TRIED:
+            continue
         together = found[optimizer]
         assert together["losses"] == pytest.approx(alone["losses"], rel=tolerance, abs=0)
         assert len(set(together["digests"])) == 1 and len(together["digests"]) == ranks

@@ -16,10 +16,11 @@ import networks
 import onotrain
 
 ROWS = 9000
-SIZES = (0, 5)
-"""Ranks; 0 means without mpirun.  Those between are compared in tests/mpi/test_predict.py."""
+RANKS = 5
+"""Fewer are compared in tests/mpi/test_predict.py."""
 NOBODY_WATCHES = {"TERM": "dumb"}
 """Whether a terminal is there or not, no bar is drawn."""
+SUFFIXES = (".npy", ".csv", ".h5")
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +40,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".csv", ".h5"])
-def test_files_do_not_depend_on_the_number_of_ranks(folder: Path, suffix: str) -> None:
-    contents = set()
-    for ranks in SIZES:
-        output = folder / f"p{ranks}{suffix}"
-        command = ("predict", folder / "net.h5", folder / "x.npy", "--output", output)
-        done = launch.onotrain(*command, ranks=ranks, env=NOBODY_WATCHES)
-        assert (done.returncode, done.stderr) == (0, "")
-        lines = done.stdout.splitlines()
-        assert lines[0].startswith("9,000 samples in ") and lines[0].endswith(str(output))
+def lines(ranks: int) -> list[tuple[str, ...]]:
+    """Return the command lines that are compared: predictions in every format, and metrics."""
+    predict = [("predict", "net.h5", "x.npy", "--output", f"p{ranks}{suffix}") for suffix in SUFFIXES]
+    return [*predict, ("evaluate", "net.h5", "data.h5", "--json")]
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> dict[int, list[str]]:
+    """Return what the lines print without mpirun (0), and on ranks."""
+    alone = [launch.onotrain(*line, env=NOBODY_WATCHES, cwd=folder) for line in lines(0)]
+    assert [(done.returncode, done.stderr) for done in alone] == [(0, "")] * len(alone)
+    together = launch.several(RANKS, lines(RANKS), env=NOBODY_WATCHES, cwd=folder)
+    return {0: [done.stdout for done in alone], RANKS: together}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_do_not_depend_on_the_number_of_ranks(folder: Path, printed: dict[int, list[str]], suffix: str) -> None:
+    for ranks, texts in printed.items():
+        first, *more = texts[SUFFIXES.index(suffix)].splitlines()
+        assert first.startswith("9,000 samples in ") and first.endswith(f"p{ranks}{suffix}")
         if ranks > 1:
-            chunks = lines[1].removeprefix("chunks of 512 samples that each rank predicted: ").split()
+            chunks = more[0].removeprefix("chunks of 512 samples that each rank predicted: ").split()
             assert len(chunks) == ranks and sum(map(int, chunks)) == -(-ROWS // 512)
-        contents.add(output.read_bytes())
-    assert len(contents) == 1
+    alone, together = ((folder / f"p{ranks}{suffix}").read_bytes() for ranks in printed)
+    assert alone == together
 
 
 def test_the_content_is_what_python_predicts(folder: Path) -> None:
@@ -69,14 +80,10 @@ def test_the_content_is_what_python_predicts(folder: Path) -> None:
     np.testing.assert_array_equal(np.array([row[1:] for row in rows], np.float32), network.predict(x))
 
 
-def test_metrics_do_not_depend_on_the_number_of_ranks(folder: Path) -> None:
-    printed = set()
-    for ranks in SIZES:
-        done = launch.onotrain("evaluate", folder / "net.h5", folder / "data.h5", "--json", ranks=ranks)
-        assert (done.returncode, done.stderr) == (0, "")
-        printed.add(done.stdout)
-    (text,) = printed
-    found = json.loads(text)
+def test_metrics_do_not_depend_on_the_number_of_ranks(printed: dict[int, list[str]]) -> None:
+    alone, together = (texts[-1] for texts in printed.values())
+    assert alone == together
+    found = json.loads(alone)
     assert found["metrics"]["accuracy"] == 0.8
     assert found["samples"] == ROWS
     assert np.trace(found["confusion"]) == 0.8 * ROWS

@@ -249,13 +249,24 @@ def file(tmp_path: Path) -> Path:
 def test_a_run_of_two_ranks_from_csv_to_prediction(file: Path, site: Mapping[str, str]) -> None:
     """And what is shown of the network on the way."""
 
-    def run(*arguments: object, ranks: int = 0) -> str:
-        done = launch.onotrain(*arguments, ranks=ranks, env=site, cwd=file.parent)
+    def run(*arguments: object) -> str:
+        done = launch.onotrain(*arguments, env=site, cwd=file.parent)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert "4x5-4x4-4x2-3, 32 parameters" in run("validate", file)
-    assert "4x5-4x4-4x2-3, 32 parameters" in run("train", file, "--output", "run", "--progress", "lines", ranks=2)
+    lines = [
+        ("train", file, "--output", "run", "--progress", "lines"),
+        ("evaluate", "run", "d.csv"),
+        ("predict", "run", "d.csv", "--output", "p.csv"),
+        ("train", file, "--output", "run", "--resume", "--set", "training.epochs=2", "--quiet"),
+        ("bench", "step", file, "--seconds", "0.01"),
+    ]
+    trained, evaluated, _, _, measured = launch.several(2, lines, env=site, cwd=file.parent)
+    assert "4x5-4x4-4x2-3, 32 parameters" in trained
+    assert "loss" in evaluated
+    assert len((file.parent / "p.csv").read_text().splitlines()) == SAMPLES + 1
+    assert "4x5-4x4-4x2-3" in measured
     shown = run("inspect", "run")
     assert "4x5 -> 4x4" in shown and "8 -> 3" in shown
     facts = json.loads(run("inspect", "run", "--json"))
@@ -263,12 +274,6 @@ def test_a_run_of_two_ranks_from_csv_to_prediction(file: Path, site: Mapping[str
     assert [(layer["input_shape"], layer["output_shape"], layer["inputs"]) for layer in facts["layers"]] == [
         ([4, 5], [4, 4], 20), ([4, 4], [4, 2], 16), ([4, 2], [8], 8), ([8], [3], 8)
     ]  # fmt: skip
-    assert "loss" in run("evaluate", "run", "d.csv", ranks=2)
-    run("predict", "run", "d.csv", "--output", "p.csv", ranks=2)
-    assert len((file.parent / "p.csv").read_text().splitlines()) == SAMPLES + 1
-    run("train", file, "--output", "run", "--resume", "--set", "training.epochs=2", "--quiet", ranks=2)
-    bench = run("bench", "step", file, "--seconds", "0.01", ranks=2)
-    assert "4x5-4x4-4x2-3" in bench
 
 
 @pytest.mark.parametrize(

@@ -56,17 +56,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(place: Path, columns: int, *arguments: str) -> str:
     """Return what a subcommand shows on a terminal of so many columns."""
     main, other = pty.openpty()
-    environment = launch.environment({"TERM": "xterm", "COLUMNS": str(columns)})
-    process = launch.Launch(launch.onotrain_command(*arguments), environment, place, other, other)
+    terminal = {"TERM": "xterm", "COLUMNS": str(columns)}
+    process = launch.fork(*arguments, out=other, err=other, env=terminal, cwd=place)
     os.close(other)
     kept = b""
     try:
         with suppress(OSError):  # the last one has closed the terminal
             while part := os.read(main, 65536):
                 kept += part
-        assert process.wait(timeout=60) == 0, kept.decode()
+        process.join(60)
+        assert process.exitcode == 0, kept.decode()
     finally:
-        process.destroy()
+        process.kill()
         os.close(main)
     text = re.sub(r"\x1b\[[\d;]*m", "", kept.decode().replace("\r\n", "\n"))  # colours
     text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "\r", text)  # what takes a bar away

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import builders
@@ -172,6 +172,7 @@ def test_a_rate_that_is_none_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@settings(max_examples=40)
 @given(cuts=st.tuples(st.integers(0, LAYOUT.size), st.integers(0, LAYOUT.size)))
 def test_a_codec_leaves_averaged_tensors_as_they_are(kind: str, dtype: str, cuts: tuple[int, int]) -> None:
     """Of any range; and codes the rest as if it were alone."""

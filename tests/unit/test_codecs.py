@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -369,6 +369,7 @@ def test_a_part_holds_the_whole_rows_of_the_tensors_in_it() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", EXACT)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_sent_and_what_is_kept_are_the_input_bit_by_bit(name: str, dtype: Any, data: Any) -> None:
     """Subtraction does not round: Sterbenz, or one of the two is zero."""

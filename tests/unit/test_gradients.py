@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -122,24 +123,34 @@ class Case:
 
     def loss(self, rows: slice = slice(None), accumulate: bool = False) -> float:
         """Return the mean loss of the batch's rows and leave their part of the gradient."""
+        return self.recorded(rows, accumulate)()
+
+    def recorded(self, rows: slice = slice(None), accumulate: bool = False) -> Callable[[], float]:
+        """Return `loss` of these rows with whatever the parameters are then."""
         loss_sums = np.zeros(2)
         calls = self.model.record(
             self.x[rows], self.targets[rows], ROWS, loss_sums, seed=11, begin=rows.start or 0,
             accumulate=accumulate,
         )  # fmt: skip
-        self.model.kernels.program(calls).run(4)
-        return float(loss_sums[0]) / ROWS
+        program = self.model.kernels.program(calls)
+
+        def run() -> float:
+            loss_sums[:] = 0.0
+            program.run(4)
+            return float(loss_sums[0]) / ROWS
+
+        return run
 
 
 def differences(case: Case) -> np.ndarray:
     """Return the gradient by fourth-order central differences."""
-    out = np.zeros_like(case.parameters)
+    out, loss = np.zeros_like(case.parameters), case.recorded()
     for tensor in case.model.layout:
         for i in range(tensor.offset, tensor.offset + tensor.size):
             values, start = [], case.parameters[i]
             for shift in (-2, -1, 1, 2):
                 case.parameters[i] = start + shift * STEP
-                values.append(case.loss())
+                values.append(loss())
             case.parameters[i] = start
             out[i] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * STEP)
     return out

@@ -158,7 +158,7 @@ def check(table: Table, meant: dict[str, Meant]) -> None:
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(drawn=tables(), missing=st.sampled_from(MISSING))
 def test_what_is_written_is_read(tmp_path: Path, drawn: tuple[dict[str, Meant], Written], missing: str) -> None:
     """Values to the last bit, names, and kinds."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from onotrain.config.columns import TextTable
 from onotrain.data import DataSpec, TargetCodec, load_dataset
+from onotrain.data.tables import dialect_guess
 from onotrain.data.tables.blocks import blocks
 from onotrain.data.tables.dialect_guess import look_at
 from onotrain.errors import DataError
@@ -88,12 +89,12 @@ def test_what_can_be_said(
 
 def test_blocks_join(tmp_path: Path) -> None:
     """Wherever a block ends: within a number, a quoted line break, a row of nothing; text may come late."""
-    rows = [f'{k},"{"x" * (k % 5)}\n{k % 3}"' for k in range(1500)]
+    rows = [f'{k},"{"x" * (k % 5)}\n{k % 3}"' for k in range(300)]
     path = write(tmp_path, "a,b\n" + "\n,,\n".join(rows).replace(",,", ",") + "\nlate,z\n")
     whole = columns(read(path))
     assert whole["a"][-1] == "late"
     assert whole["b"][:3] == ["0", "x\n1", "xx\n2"]
-    for block_bytes in (1, 7, 1000):
+    for block_bytes in (1, 7, 200):
         assert columns(read(path, block_bytes=block_bytes)) == whole
 
 
@@ -229,9 +230,10 @@ def test_a_very_long_field(tmp_path: Path) -> None:
 
 def test_a_table_of_many_columns(tmp_path: Path) -> None:
     """As of genes: the header alone is longer than the beginning that is looked at first."""
-    names = [f"gene_number_{number:09}" for number in range(20_000)]
-    values = np.random.default_rng(0).normal(size=(3, 20_000)).round(6)
+    names = [f"gene_number_{number:09}{'_of_many' * 12}" for number in range(3_000)]
+    values = np.random.default_rng(0).normal(size=(3, 3_000)).round(6)
     lines = [",".join(names), *(",".join(map(str, row)) for row in values.tolist())]
+    assert len(lines[0]) > dialect_guess._SAMPLE_BYTES
     table = read(write(tmp_path, "\n".join(lines) + "\n"))
     assert table.names == tuple(names)
     np.testing.assert_array_equal(np.stack([column.values for column in table], axis=1), values)

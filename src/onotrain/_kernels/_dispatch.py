@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -114,6 +115,13 @@ def load(dtype: DTypeLike, build: str | None = None, precision: Precision = "ful
         _check_bf16(kind, build)
     if build == REFERENCE:
         return _reference(kind, precision)
+    program = import_module("onotrain._kernels.program").Program
+    return Kernels(kind, build, _compiled(kind, build, precision), program, precision)
+
+
+@cache
+def _compiled(kind: np.dtype[Any], build: str, precision: Precision) -> Mapping[str, Callable[..., Any]]:
+    """Return all kernels of a compiled build.  Kept: to look them up takes milliseconds, and tests load often."""
     functions: dict[str, Any] = {}
     for module, levelled in _MODULES.items():
         level = _BF16[build] if precision == "bf16" and module in _MODULES_WITH_PRODUCTS else build
@@ -121,7 +129,7 @@ def load(dtype: DTypeLike, build: str | None = None, precision: Precision = "ful
         functions |= {name: getattr(compiled, name) for name in NAMES if hasattr(compiled, name)}
     of_dtype = {name: function[_C_NAMES[kind.name]] for name, function in functions.items() if name not in _UNIFORM}
     own = {name: functions[name] for name in _UNIFORM} | {"gather": _gather(functions["gather"], kind)}
-    return Kernels(kind, build, of_dtype | own, import_module("onotrain._kernels.program").Program, precision)
+    return of_dtype | own
 
 
 def _reference(kind: np.dtype[Any], precision: Precision) -> Kernels:

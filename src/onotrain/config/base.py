@@ -105,7 +105,9 @@ class FixedMapping(dict[str, Any]):
 class Section(BaseModel):
     """Base of every part of the configuration: immutable, no unknown keys, no silent conversions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, defer_build=True
+    )
 
     @classmethod
     def tags(cls) -> tuple[str, ...]:

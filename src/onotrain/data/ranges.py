@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from scipy.special import ndtri
 
 #: Largest value over smallest from which on values are wide.
 _WIDE = 100.0
@@ -44,5 +43,7 @@ def is_logarithmic(values: np.ndarray) -> bool:
 
 def _off_normal(values: np.ndarray) -> float:
     """Return 1 - r^2 of the line of a normal probability plot: 0 for a normal distribution (Shapiro and Francia)."""
+    from scipy.special import ndtri  # here, as it takes long to import and few data ask for it
+
     scores = ndtri((np.arange(len(values)) + 0.5) / len(values))
     return float(1 - np.corrcoef(np.sort(values), scores)[0, 1] ** 2)

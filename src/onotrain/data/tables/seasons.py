@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import fdtrc
 
 from onotrain.config.columns import DatePart
 from onotrain.data.classes import are_classes
@@ -81,6 +80,8 @@ def responses(targets: np.ndarray) -> np.ndarray:
 
 def _chance(y: np.ndarray, known: np.ndarray, more: np.ndarray) -> float:
     """Return how probable it is that `more` explains as much of any response if it explains none (Bonferroni)."""
+    from scipy.special import fdtrc  # here, as it takes long to import and few data have dates
+
     both = np.hstack([known, more])
     rank = int(np.linalg.matrix_rank(both))
     added, free = rank - int(np.linalg.matrix_rank(known)), len(y) - rank
