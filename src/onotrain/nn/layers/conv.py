@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from onotrain._kernels.recording import Live
-from onotrain.config import layers as config
+from onotrain.config import layers_images as config
 from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.activated import Activated
 from onotrain.nn.layers.base import Description, OperatorGraph, Parameter, Recorder, Saved, ShapeError
