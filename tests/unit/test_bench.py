@@ -18,6 +18,7 @@ from onotrain.bench.subject import Subject, subject_of
 from onotrain.cli.bench_tables import size, step_tables
 from onotrain.cli.program import run
 from onotrain.config import load_config
+from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -284,6 +285,16 @@ def test_a_table_with_an_embedding(
     if what == "kernels":
         (looked_up,) = [each for each in found["kernels"] if each["kernel"] == "embedding_forward"]
         assert looked_up["operations"] == 0
+
+
+def test_a_network_that_normalises_over_batches_needs_two_rows() -> None:
+    made = config(4, {"batch_norm": {}}, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
+    subject = Subject(made, (6,), np.dtype(np.float32), _kernels.load("float32"))
+    found = kernels.run(World.connect(), subject, [2], [], 1e-6, quiet)["kernels"]
+    speeds = {each["kernel"]: each["gbytes_per_s"] for each in found}
+    assert speeds["batch_norm_forward"] > 0 and speeds["batch_norm_backward"] > 0
+    with pytest.raises(UsageError, match="rows: got 1, but layers of the network normalise over 2 or more"):
+        kernels.run(World.connect(), subject, [2, 1], [], 1e-6, quiet)
 
 
 def test_a_width_of_no_column_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

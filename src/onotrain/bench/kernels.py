@@ -23,9 +23,10 @@ from onotrain.bench.measure import Call, Say, Timing, measure
 from onotrain.bench.operations import of_product
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
+from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.layers import Dense
-from onotrain.nn.layers.base import Recorder
+from onotrain.nn.layers.base import BatchSums, Recorder
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
@@ -53,6 +54,8 @@ def run(
     check_positive("rows", rows)
     with agreed(world.comm):
         bench = _Bench(world, subject, budget_s, say)
+        if min(rows) < (fewest := bench.fewest_rows):
+            raise UsageError(f"rows: got {min(rows)}, but layers of the network normalise over {fewest} or more")
     results = [
         *(bench.update(name) for name in optimizers or [subject.config.optimizer.name]),
         *(result for count in rows for result in bench.with_rows(count)),
@@ -90,6 +93,11 @@ class _Bench:
         self._itemsize = self._model.dtype.itemsize
         self._trained = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
         self._dense_layers = [index for index in self._trained if isinstance(self._model.layers[index], Dense)]
+
+    @property
+    def fewest_rows(self) -> int:
+        """Rows that a batch must have to train on."""
+        return self._model.fewest_samples
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""
@@ -187,7 +195,11 @@ class _Bench:
         if layer.options.reads_codes:
             self._subject.with_codes(x)
         dy, dx = _normal(y.shape, dtype), None if first else empty(x.shape, dtype)
-        ahead = Recorder(self._kernels, [], index, (x,), y, tensors, saved, seed=_SEED)
+        values = {name: np.empty((rows, size)) for name, size in layer.batch_sums.items()}
+        sums = {name: BatchSums(mine, mine, np.empty(mine.shape[1]), ()) for name, mine in values.items()}
+        ahead = Recorder(
+            self._kernels, [], index, (x,), y, tensors, saved, seed=_SEED, samples=rows, batch_sums=sums
+        )  # fmt: skip
         back = replace(ahead, calls=[], gradients=made, dinputs=(dx,), dy=dy, shared=self._shared)
         layer.forward(ahead)
         layer.backward(back)
