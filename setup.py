@@ -44,12 +44,12 @@ BF16 = {"x86_64_v4_bf16": [*V4, "-mavx512bf16"]} if "x86_64_v4" in LEVELS else {
 # The rules of the optimisers round every operation: their bits depend neither on the level, nor on how the parameters
 # are cut into shards, and the division and square root in them hide what fusing would save.  What codecs
 # encode is rounded by adding to a product, and is the reference's to the bit.
-EXTRA = {"update": ["-ffp-contract=off"], "codecs": ["-ffp-contract=off"]}
+EXTRA = dict.fromkeys(("update", "update_rows", "codecs"), ["-ffp-contract=off"])
 
 LEVELLED = (
     "dense", "conv", "elementwise", "group_norm", "batch_norm", "batch_norm_backward",
-    "softmax", "losses", "distributions", "update", "order", "gather", "codecs",
-    "pool", "samples",
+    "softmax", "losses", "distributions", "update", "update_rows", "order", "gather",
+    "codecs", "pool", "samples",
 )  # fmt: skip
 WITH_PRODUCTS = ("dense", "update")
 # No arithmetic of their own to speed up, or none that matters.

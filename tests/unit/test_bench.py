@@ -13,11 +13,12 @@ import pytest
 
 from builders import config, mapping
 from onotrain import _kernels
-from onotrain.bench import io, kernels, measure, step
+from onotrain.bench import io, kernels, measure, operations, step
 from onotrain.bench.subject import Subject, subject_of
-from onotrain.cli.bench_tables import size
+from onotrain.cli.bench_tables import size, step_tables
 from onotrain.cli.program import run
 from onotrain.config import load_config
+from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,52 @@ def test_a_convolution_counts_its_weights_at_every_position() -> None:
     assert forward["gemm_seconds"] is None and forward["gflops"] > 0
     forward, backward, _ = bench._other(1, 4, first=False)
     assert backward["operations"] == 2 * forward["operations"] == 2 * 2 * 4 * 9 * 6 * 3
+
+
+def test_operations_of_a_step_by_part() -> None:
+    """Ranks that share activations leave the gradients of dense weights to the update, those of convolutions not."""
+    first, second = ({"conv2d": {"filters": filters, "kernel": 2}} for filters in (3, 5))
+    made = config(first, second, 4, 2, data={"train": "nothing.npz"}, training={"batch_size": 8})
+    model = Subject(made, (1, 5, 5), np.dtype(np.uint8), _kernels.load("float32")).model()
+    convs = 2 * 7 * 16 * 3 * 4, 2 * 7 * 9 * 5 * 3 * 4  # 5 x 5 -> 4 x 4 -> 3 x 3
+    dense = 2 * 7 * 45 * 4, 2 * 7 * 4 * 2
+    whole = {"forward": sum(dense), "backward": 2 * sum(dense),
+             "conv forward": sum(convs), "conv backward": convs[0] + 2 * convs[1]}  # fmt: skip
+    assert operations.of_parts(model, 7, all_gradients=True) == whole
+    assert operations.of_parts(model, 7, all_gradients=False) == {**whole, "backward": sum(dense)}
+
+
+def test_operations_of_a_step_with_frozen_layers() -> None:
+    made = config(
+        {"conv1d": {"filters": 3, "kernel": 1}}, {"dense": 4}, 2, model={"freeze": "dense_0"},
+        data={"train": "nothing.npz"}, training={"batch_size": 8},
+    )  # fmt: skip
+    model = Subject(made, (5, 1), np.dtype(np.float32), _kernels.load("float32")).model()
+    conv, frozen, head = 2 * 3 * 5 * 3, 2 * 3 * 15 * 4, 2 * 3 * 4 * 2
+    assert operations.of_parts(model, 3, all_gradients=True) == {
+        "forward": frozen + head, "backward": frozen + 2 * head, "conv forward": conv, "conv backward": conv
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("share", ["auto", "gradients"])
+def test_convolutions_of_a_step_have_parts_of_their_own(share: str) -> None:
+    made = config(
+        {"conv2d": {"filters": 2}}, 3, data={"train": "nothing.npz"}, training={"batch_size": 8},
+        strategy={"name": "allreduce", "share": share},
+    )  # fmt: skip
+    subject = Subject(made, (1, 5, 5), np.dtype(np.uint8), _kernels.load("float32"))
+    (found,) = step.run(World.connect(), subject, [4], 1e-3, quiet)["steps"]
+    assert found["parts_operations"] == {
+        "forward": [2 * 4 * 18 * 3], "backward": [2 * 4 * 18 * 3 * (1 + (share == "gradients"))],
+        "conv forward": [2 * 4 * 9 * 2 * 9], "conv backward": [2 * 4 * 9 * 2 * 9],
+    }  # fmt: skip
+    seconds = found["parts_seconds"]
+    assert min(seconds[part][0] for part in found["parts_operations"]) > 0
+    (table,) = list(step_tables({"strategy": "", "optimizer": "", "steps": [found]}))[1:]
+    speeds = {row[0]: row[-1] for row in table.rows}
+    for part, (count,) in found["parts_operations"].items():
+        assert speeds[part] == f"{count / seconds[part][0] / 1e9:,.1f}"
+    assert speeds["step"] == ""
 
 
 def test_what_is_measured_in_turn_is_called_equally_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +257,52 @@ def test_other_tasks_and_types(
     assert run(["bench", what, "c.yaml", "--inputs", "5", *options, "--seconds", "0.002", "--json", "out.json"]) == 0
     found = json.loads(Path("out.json").read_text())
     assert (found["network"], found["dtype"]) == ("5-6-1", "float64")
+
+
+@pytest.mark.parametrize(
+    ("what", "options"),
+    [
+        ("kernels", ["--rows", "4"]),
+        ("step", ["--rows", "8"]),
+        ("predict", ["--samples", "600"]),
+        ("io", ["--samples", "100", "--every", "4", "--directory", "."]),
+    ],
+)
+def test_a_table_with_an_embedding(
+    what: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose categories the file alone knows; of two columns one has a width of its own."""
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"{'abc'[n % 3]},{n},{'xy'[n % 2]},{n % 5}\n" for n in range(40))
+    Path("t.csv").write_text(f"kind,size,side,y\n{rows}")
+    columns = {"kind": "categorical", "side": "categorical"}
+    embedding = {"embedding": {"width": 2, "widths": {"side": 3}}}
+    made = mapping(embedding, 4, 1, data={"train": "t.csv", "targets": "y", "columns": columns}, loss="mse")
+    Path("c.yaml").write_text(json.dumps(made))
+    assert run(["bench", what, "c.yaml", *options, "--seconds", "0.002", "--json", "out.json"]) == 0
+    found = json.loads(Path("out.json").read_text())
+    assert found["network"] == "3-6-4-1"  # 2 of kind, 3 of side, and size
+    if what == "kernels":
+        (looked_up,) = [each for each in found["kernels"] if each["kernel"] == "embedding_forward"]
+        assert looked_up["operations"] == 0
+
+
+def test_a_network_that_normalises_over_batches_needs_two_rows() -> None:
+    made = config(4, {"batch_norm": {}}, 3, data={"train": "nothing.csv"}, training={"batch_size": 8})
+    subject = Subject(made, (6,), np.dtype(np.float32), _kernels.load("float32"))
+    found = kernels.run(World.connect(), subject, [2], [], 1e-6, quiet)["kernels"]
+    speeds = {each["kernel"]: each["gbytes_per_s"] for each in found}
+    assert speeds["batch_norm_forward"] > 0 and speeds["batch_norm_backward"] > 0
+    with pytest.raises(UsageError, match="rows: got 1, but layers of the network normalise over 2 or more"):
+        kernels.run(World.connect(), subject, [2, 1], [], 1e-6, quiet)
+
+
+def test_a_width_of_no_column_is_refused_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("kind,y\na,1\nb,2\na,3\nb,4\n")
+    made = mapping({"embedding": {"widths": {"kin": 3}}}, 1, data={"train": str(tmp_path / "t.csv")}, loss="mse")
+    (tmp_path / "c.yaml").write_text(json.dumps(made))
+    assert run(["bench", "predict", str(tmp_path / "c.yaml")]) == 2
+    assert "'kin' is no column of categories; expected some of kind" in capsys.readouterr().err
 
 
 def test_samples_of_a_file_are_known_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

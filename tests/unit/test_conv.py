@@ -121,7 +121,7 @@ def test_samples_of_another_shape_are_refused(
     [
         ({"conv2d": {"kernel": 3}}, "conv2d.filters: required key"),
         ({"conv2d": {"filters": 8, "kernel": [3]}}, "conv2d.kernel: has too few entries"),
-        ({"conv2d": {"filters": 8, "kernel": "3x3"}}, "conv2d.kernel: expected a number or .height, width."),
+        ({"conv2d": {"filters": 8, "kernel": "3x3"}}, "conv2d.kernel: expected a whole number or .height, width."),
         ({"conv2d": {"filters": 8, "kernel": 0}}, "conv2d.kernel: must be at least 1"),
         (
             {"conv2d": {"filters": 8, "kernel": 3, "padding": "sane"}},

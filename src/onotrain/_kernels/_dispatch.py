@@ -24,8 +24,8 @@ VARIABLE = "ONOTRAIN_KERNELS"
 _MODULES = {
     "gemm": False, "order": True, "statistics": False, "gather": True, "dense": True, "conv": True,
     "elementwise": True, "group_norm": True, "batch_norm": True, "batch_norm_backward": True,
-    "softmax": True, "losses": True, "distributions": True, "update": True, "codecs": True,
-    "pool": True, "samples": True, "embedding": False,
+    "softmax": True, "losses": True, "distributions": True, "update": True, "update_rows": True,
+    "codecs": True, "pool": True, "samples": True, "embedding": False,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
 _MODULES_WITH_PRODUCTS = ("dense", "update")

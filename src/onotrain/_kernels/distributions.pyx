@@ -10,7 +10,7 @@ from cython cimport floating
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
 from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic
-from onotrain._kernels.loss_terms cimport counts
+from onotrain._kernels.loss_terms cimport counts, expect_loss
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
 
@@ -106,16 +106,8 @@ cdef object target_loss(
     cdef Moment now = at_step(0)
     if k == 0:
         raise ValueError("length of levels: got 0, expected 1 or more")
-    expect("rows of targets", targets.shape[0], logits.shape[0])
     expect("columns of logits", logits.shape[1], targets.shape[1] * k)
-    if row_weights is not None:
-        expect("length of row_weights", row_weights.shape[0], logits.shape[0])
-    if target_weights is not None:
-        expect("length of output_weights", target_weights.shape[0], targets.shape[1])
-    if dlogits is not None:
-        expect("rows of dlogits", dlogits.shape[0], logits.shape[0])
-        expect("columns of dlogits", dlogits.shape[1], logits.shape[1])
-    expect("length of loss_sums", loss_sums.shape[0], 2)
+    expect_loss(logits, targets, row_weights, target_weights, dlogits, loss_sums)
     cdef TargetLoss a = TargetLoss(
         log_floor, weight, logits.shape[0], targets.shape[1], k, in_1d(levels), in_2d(targets), in_1d(row_weights),
         in_1d(target_weights), out_2d(dlogits), &loss_sums[0],

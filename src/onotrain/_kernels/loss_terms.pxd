@@ -1,7 +1,8 @@
-"""Losses of one output on its logit z, or the error of it, and their slopes."""
+"""Losses of one output on its logit z, or the error of it, and their slopes; what all losses check."""
 
 from cython cimport floating
 
+from onotrain._kernels.arrays cimport expect
 from onotrain._kernels.elementary cimport exp, fabs, log1p, logistic, tanh
 
 
@@ -48,6 +49,22 @@ cdef inline floating poisson_of(floating z, floating target, floating* slope) no
     cdef floating rate = exp(z)
     slope[0] = rate - target
     return rate - z * target
+
+
+cdef inline int expect_loss(
+    const floating[:, ::1] logits, const floating[:, ::1] targets, const floating[::1] row_weights,
+    const floating[::1] output_weights, floating[:, ::1] dlogits, double[::1] loss_sums,
+) except -1:
+    """Raise ValueError unless the arrays of a loss fit each other; columns of logits and targets are the loss's own."""
+    expect("rows of targets", targets.shape[0], logits.shape[0])
+    if row_weights is not None:
+        expect("length of row_weights", row_weights.shape[0], logits.shape[0])
+    if output_weights is not None:
+        expect("length of output_weights", output_weights.shape[0], targets.shape[1])
+    if dlogits is not None:
+        expect("rows of dlogits", dlogits.shape[0], logits.shape[0])
+        expect("columns of dlogits", dlogits.shape[1], logits.shape[1])
+    return expect("length of loss_sums", loss_sums.shape[0], 2)
 
 
 cdef inline bint counts(floating target, floating weight) noexcept nogil:

@@ -16,7 +16,8 @@ from cython cimport floating
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_2d
 from onotrain._kernels.elementary cimport total
 from onotrain._kernels.loss_terms cimport (
-    absolute_error_of, binary_cross_entropy_of, counts, huber_of, log_cosh_of, poisson_of, squared_error_of
+    absolute_error_of, binary_cross_entropy_of, counts, expect_loss, huber_of, log_cosh_of, poisson_of,
+    squared_error_of,
 )
 from onotrain._kernels.program cimport Kernel, Moment, at_step, recorded
 
@@ -111,22 +112,6 @@ cdef void add_weighted_loss(
             dz += o
 
 
-cdef int check(
-    const floating[:, ::1] logits, const floating[:, ::1] targets, const floating[::1] row_weights,
-    const floating[::1] output_weights, floating[:, ::1] dlogits, double[::1] loss_sums
-) except -1:
-    if row_weights is not None:
-        expect("length of row_weights", row_weights.shape[0], logits.shape[0])
-    if output_weights is not None:
-        expect("length of output_weights", output_weights.shape[0], logits.shape[1])
-    expect("rows of targets", targets.shape[0], logits.shape[0])
-    expect("columns of targets", targets.shape[1], logits.shape[1])
-    if dlogits is not None:
-        expect("rows of dlogits", dlogits.shape[0], logits.shape[0])
-        expect("columns of dlogits", dlogits.shape[1], logits.shape[1])
-    return expect("length of loss_sums", loss_sums.shape[0], 2)
-
-
 cdef struct OutputLoss:
     Kind kind
     double delta
@@ -185,7 +170,8 @@ cdef object output_loss(
     double[::1] loss_sums, bint record,
 ):
     cdef Moment now = at_step(0)
-    check(logits, targets, row_weights, output_weights, dlogits, loss_sums)
+    expect("columns of targets", targets.shape[1], logits.shape[1])
+    expect_loss(logits, targets, row_weights, output_weights, dlogits, loss_sums)
     cdef OutputLoss a = OutputLoss(
         kind, delta, weight, logits.shape[0], logits.shape[1], in_2d(targets), in_1d(row_weights),
         in_1d(output_weights), out_2d(dlogits), &loss_sums[0],

@@ -82,6 +82,19 @@ cdef int run_pass(const floating* source, const Pass* a, const Moment* now) noex
     return 0
 
 
+cdef object passed(
+    int what, const floating[:, :, :, ::1] source, const Shape* shape, const uint8_t[:, :, :, ::1] winner,
+    uint8_t* places, floating[:, :, :, ::1] out, bint record,
+):
+    """Make a pass, or record it; `places` are the first of the winners, or NULL."""
+    cdef Moment now = at_step(0)
+    cdef Pass a = Pass(what, source.shape[0], shape[0], places, out_4d(out))
+    if record:
+        return recorded(<Kernel> run_pass[floating], in_4d(source), &a, sizeof(a), (source, winner, out), "")
+    with nogil:
+        run_pass(in_4d(source), &a, &now)
+
+
 def max_pool(
     const floating[:, :, :, ::1] x not None,    # IN  (r, h, w, c)
     Py_ssize_t size_y,
@@ -95,16 +108,11 @@ def max_pool(
     bint record=False,
 ):
     """Write the largest number of each window, and its place in the window."""
-    cdef Moment now = at_step(0)
-    cdef Pass a
-    a.shape = shape_of(x, y, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
-    a.what, a.r, a.winner, a.out = MAX_POOL, x.shape[0], NULL, out_4d(y)
+    cdef Shape shape = shape_of(x, y, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
+    cdef uint8_t* places = NULL
     if winner is not None:
-        a.winner = winners(winner, y, &a.shape)
-    if record:
-        return recorded(<Kernel> run_pass[floating], in_4d(x), &a, sizeof(a), (x, winner, y), "")
-    with nogil:
-        run_pass(in_4d(x), &a, &now)
+        places = winners(winner, y, &shape)
+    return passed[floating](MAX_POOL, x, &shape, winner, places, y, record)
 
 
 def max_pool_backward(
@@ -120,14 +128,8 @@ def max_pool_backward(
     bint record=False,
 ):
     """Each pixel gets the sum of the gradients by the outputs that it is."""
-    cdef Moment now = at_step(0)
-    cdef Pass a
-    a.shape = shape_of(dx, dy, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
-    a.what, a.r, a.winner, a.out = MAX_POOL_BACK, dx.shape[0], winners(winner, dy, &a.shape), out_4d(dx)
-    if record:
-        return recorded(<Kernel> run_pass[floating], in_4d(dy), &a, sizeof(a), (winner, dy, dx), "")
-    with nogil:
-        run_pass(in_4d(dy), &a, &now)
+    cdef Shape shape = shape_of(dx, dy, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
+    return passed[floating](MAX_POOL_BACK, dy, &shape, winner, winners(winner, dy, &shape), dx, record)
 
 
 def avg_pool(
@@ -142,14 +144,8 @@ def avg_pool(
     bint record=False,
 ):
     """Write the mean of each window; pixels of the padding are zeros that count."""
-    cdef Moment now = at_step(0)
-    cdef Pass a
-    a.shape = shape_of(x, y, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
-    a.what, a.r, a.winner, a.out = MEAN_POOL, x.shape[0], NULL, out_4d(y)
-    if record:
-        return recorded(<Kernel> run_pass[floating], in_4d(x), &a, sizeof(a), (x, y), "")
-    with nogil:
-        run_pass(in_4d(x), &a, &now)
+    cdef Shape shape = shape_of(x, y, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
+    return passed[floating](MEAN_POOL, x, &shape, None, NULL, y, record)
 
 
 def avg_pool_backward(
@@ -164,11 +160,5 @@ def avg_pool_backward(
     bint record=False,
 ):
     """Each pixel gets its share of the gradients by the outputs in whose windows it lies."""
-    cdef Moment now = at_step(0)
-    cdef Pass a
-    a.shape = shape_of(dx, dy, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
-    a.what, a.r, a.winner, a.out = MEAN_POOL_BACK, dx.shape[0], NULL, out_4d(dx)
-    if record:
-        return recorded(<Kernel> run_pass[floating], in_4d(dy), &a, sizeof(a), (dy, dx), "")
-    with nogil:
-        run_pass(in_4d(dy), &a, &now)
+    cdef Shape shape = shape_of(dx, dy, size_y, size_x, stride_y, stride_x, padding_y, padding_x)
+    return passed[floating](MEAN_POOL_BACK, dy, &shape, None, NULL, dx, record)

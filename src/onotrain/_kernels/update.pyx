@@ -10,36 +10,31 @@ gradient that is not finite shows in it.  `shared` says that other ranks read th
 written past the caches (vectors.h).
 
 Of a table, such as the vectors of an embedding, a `row` is updated as a whole or not at all: where its summed gradient
-is zero throughout, parameters and state stay as they are.
+is zero throughout, parameters and state stay as they are (update_rows.pyx: where the rows that occur are known).
 """
 
-import numpy as np
-
 from cython cimport floating
-from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport qsort
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from onotrain._kernels.arrays cimport expect, in_1d, in_2d, out_1d
 from onotrain._kernels.elementary cimport LANES, total_of_squares
 from onotrain._kernels.program cimport WRONG_VALUE, Kernel, Moment, at_step, recorded
-from onotrain._kernels.rules cimport MOST_SCALARS, SUM, Rule, Step, apply, rule_of
+from onotrain._kernels.rules cimport SUM, Step
+from onotrain._kernels.steps cimport (
+    BLOCK, COMMON_SCALARS, at, at_in, first_nonzero, run, step_of, take_scalars,
+)
 from onotrain._kernels.tiles cimport SET, column_sums, dz_x_tiles
 from onotrain._kernels.vectors cimport (
-    VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, stream, vector_boundary,
+    VECTOR_BYTES, can_stream, end_of_stream, flush_subnormals, restore_rounding, vector_boundary,
 )
 
 cdef enum:
-    BLOCK = 128
     # So many rows, as the gradient of a bias has, or that of many ranks, are summed before the rule is applied, many
     # columns side by side.
     MANY_ROWS = 16
     # Of a weight's gradient: as many outputs as its tiles like, and a share of the second-level cache.
     BLOCK_OUTPUTS = 128
     BLOCK_INPUTS = 1024
-    COMMON_SCALARS = 3
-    MOST_ROWS = 0x7fffffff  # of a batch, to be sorted by their codes
-    WIDE = 64               # elements of a table that are looked at together
 
 
 def update(
@@ -64,20 +59,6 @@ def update(
     if len(state) > 1:
         b = state[1]
     return checked[floating](step, own, grads, inputs, a, b, param, out, row, record)
-
-
-cdef Step step_of(rule, tuple scalars, tuple state) except *:
-    """Return what a rule is a function of."""
-    cdef Step step
-    cdef Py_ssize_t index, own = len(scalars) - COMMON_SCALARS
-    memset(&step, 0, sizeof(Step))
-    if not 0 <= own <= MOST_SCALARS:
-        raise ValueError(f"scalars: got {len(scalars)}, expected {<int> COMMON_SCALARS} and those of the rule")
-    step.scale, step.penalty, step.shrink = scalars[0], scalars[1], scalars[2]
-    for index in range(own):
-        step.scalars[index] = scalars[COMMON_SCALARS + index]
-    step.rule = <Rule> rule_of(rule.kernel, step.scalars, own, len(state))
-    return step
 
 
 def sum_gradients(
@@ -107,14 +88,6 @@ cdef struct Update:
     Py_ssize_t steps
     Py_ssize_t own          # how many of them belong to the rule
     double* squares
-
-
-cdef void take_scalars(Step* step, Py_ssize_t own, const double* scalars) noexcept nogil:
-    """Take over the scalars of a step of a run, `own` of which belong to the rule."""
-    cdef Py_ssize_t index
-    step.scale, step.penalty, step.shrink = scalars[0], scalars[1], scalars[2]
-    for index in range(own):
-        step.scalars[index] = scalars[COMMON_SCALARS + index]
 
 
 cdef int run_update(const floating* rows, const Update* u, const Moment* now) noexcept nogil:
@@ -206,83 +179,6 @@ cdef object checked(
     return squares
 
 
-cdef inline floating* at(floating* p, Py_ssize_t n) noexcept nogil:
-    return p + n if p != NULL else NULL
-
-
-cdef inline const floating* at_in(const floating* p, Py_ssize_t n) noexcept nogil:
-    return p + n if p != NULL else NULL
-
-
-cdef inline void copy(Py_ssize_t n, const floating* x, floating* y) noexcept nogil:
-    """``y = x``, where both exist."""
-    if x != NULL and y != NULL:
-        memcpy(y, x, n * sizeof(floating))
-
-
-cdef double run(
-    const Step* step, Py_ssize_t n, const floating* rows, floating* a, floating* b, const floating* p, floating* out
-) noexcept nogil:
-    """Apply the rule to whole groups of LANES elements where they lie, to the rest in copies; return the squares.
-
-    Every operation is rounded (setup.py), so how the parameters are cut into shards does not change a bit.
-    """
-    cdef double[LANES] squares
-    cdef double total = 0
-    cdef Py_ssize_t c, rest = n % LANES, whole = n - rest
-    for c in range(LANES):
-        squares[c] = 0
-    apply_in_blocks(step, whole, rows, a, b, p, out, squares)
-    if rest > 0:
-        apply_to_rest(step, rest, rows + whole, at(a, whole), at(b, whole), at_in(p, whole), out + whole, squares)
-    for c in range(LANES):
-        total += squares[c]
-    return total
-
-
-cdef void apply_in_blocks(
-    const Step* step, Py_ssize_t n, const floating* rows, floating* a, floating* b, const floating* p, floating* out,
-    double* squares,
-) noexcept nogil:
-    """Apply the rule; to shared parameters by blocks, which go past the caches as they are made."""
-    cdef floating[BLOCK] block
-    cdef Py_ssize_t start = 0, count
-    if not step.shared:
-        apply(step, n, rows, a, b, p, out, squares)
-        return
-    while start < n:
-        count = min(<Py_ssize_t> BLOCK, n - start)
-        apply(step, count, rows + start, at(a, start), at(b, start), p + start, block, squares)
-        stream(block, out + start, count * sizeof(floating))
-        start += count
-
-
-cdef void apply_to_rest(
-    const Step* step, Py_ssize_t n, const floating* rows, floating* a, floating* b, const floating* p, floating* out,
-    double* squares,
-) noexcept nogil:
-    """Apply the rule to less than LANES elements, in copies that are filled up with zeros."""
-    cdef floating[LANES] row, first, second, param, result
-    cdef Step summed = step[0]
-    cdef Py_ssize_t _, c
-    summed.k = 1
-    for c in range(LANES):
-        row[c] = first[c] = second[c] = param[c] = 0
-    for _ in range(step.k):
-        for c in range(n):
-            row[c] += rows[c]
-        rows += step.stride
-    copy(n, a, first)
-    copy(n, b, second)
-    copy(n, p, param)
-    apply(
-        &summed, LANES, row, first if a != NULL else NULL, second if b != NULL else NULL, param, result, squares
-    )
-    copy(n, first, a)
-    copy(n, second, b)
-    copy(n, result, out)
-
-
 cdef double run_sums(
     Step step, Py_ssize_t n, const floating* rows, floating* a, floating* b, const floating* p, floating* out
 ) noexcept nogil:
@@ -297,39 +193,6 @@ cdef double run_sums(
         squares += run(&step, count, gradient, at(a, start), at(b, start), at_in(p, start), out + start)
         start += count
     return squares
-
-
-cdef Py_ssize_t first_nonzero(const Step* step, Py_ssize_t start, Py_ssize_t n, const floating* rows) noexcept nogil:
-    """Place of the first element from `start` on whose gradient, the sum of the rows, is not 0 (NaN is not); or n."""
-    cdef floating[WIDE] g
-    cdef floating one
-    cdef const floating* each
-    cdef Py_ssize_t c, _
-    cdef int found
-    while start + WIDE <= n:
-        each = rows + start
-        for c in range(WIDE):
-            g[c] = each[c]
-        for _ in range(1, step.k):
-            each += step.stride
-            for c in range(WIDE):
-                g[c] += each[c]
-        found = 0
-        for c in range(WIDE):  # no exit: this loop is vectorised
-            found |= g[c] != 0
-        if found:
-            break
-        start += WIDE
-    while start < n:
-        each = rows + start
-        one = each[0]
-        for _ in range(1, step.k):
-            each += step.stride
-            one += each[0]
-        if one != 0:
-            break
-        start += 1
-    return start
 
 
 cdef double run_table(
@@ -374,120 +237,6 @@ cdef double run_products(
                 )
             c += columns
         j += BLOCK_OUTPUTS
-    return squares
-
-
-cdef struct Scattered:
-    Step step
-    Py_ssize_t r
-    Py_ssize_t row
-    Py_ssize_t first        # row of the table at which the parameters begin
-    Py_ssize_t end
-    const int32_t* codes
-    int64_t* order
-    void* total
-    void* state1
-    void* state2
-    void* out
-    const double* scalars   # as of Update
-    Py_ssize_t steps
-    Py_ssize_t own
-    double* squares
-
-
-cdef int compare(const void* a, const void* b) noexcept nogil:
-    cdef int64_t x = (<const int64_t*> a)[0], y = (<const int64_t*> b)[0]
-    return (x > y) - (x < y)
-
-
-cdef int run_scattered(const floating* dz, const Scattered* u, const Moment* now) noexcept nogil:
-    cdef Step step = u.step
-    cdef floating* total = <floating*> u.total
-    cdef floating* a = <floating*> u.state1
-    cdef floating* b = <floating*> u.state2
-    cdef floating* out = <floating*> u.out
-    cdef const floating* each
-    cdef Py_ssize_t found = 0, q, c, start
-    cdef int64_t code
-    cdef double squares = 0
-    cdef unsigned rounding
-    if u.scalars != NULL:
-        if now.index >= u.steps:
-            return WRONG_VALUE
-        take_scalars(&step, u.own, u.scalars + now.index * (COMMON_SCALARS + u.own))
-    step.k = 1
-    for q in range(u.r):
-        if u.first <= u.codes[q] < u.end:
-            u.order[found] = <int64_t> u.codes[q] << 32 | q
-            found += 1
-    qsort(u.order, found, sizeof(int64_t), compare)  # all differ: by code, then in the order of the rows
-    rounding = flush_subnormals()
-    q = 0
-    while q < found:
-        code = u.order[q] >> 32
-        memset(total, 0, u.row * sizeof(floating))
-        while q < found and u.order[q] >> 32 == code:
-            each = dz + <Py_ssize_t> (u.order[q] & MOST_ROWS) * u.step.stride
-            for c in range(u.row):
-                total[c] += each[c]
-            q += 1
-        start = (code - u.first) * u.row
-        if first_nonzero(&step, 0, u.row, total) < u.row:
-            squares += run(&step, u.row, total, at(a, start), at(b, start), out + start, out + start)
-    restore_rounding(rounding)
-    u.squares[0] = squares
-    return 0
-
-
-def update_rows(
-    rule not None,                              # names its kernel
-    tuple scalars not None,                     # as of `update`
-    const int32_t[::1] codes not None,          # IN  (r,)
-    Py_ssize_t first,                           # row of the table at which out begins
-    const floating[:, :] dz not None,           # IN  (r, row)
-    tuple state not None,                       # IN, OUT (n,) each
-    floating[::1] out not None,                 # IN, OUT (n,): rows of the table
-    tuple record=None,                          # as of `update`
-):
-    """Apply an update rule to the rows of a table that occur; the gradient of one is the sum of its rows of dz."""
-    cdef Py_ssize_t r = dz.shape[0], row = dz.shape[1], n = out.shape[0], own = len(scalars) - COMMON_SCALARS
-    cdef double squares
-    cdef double[:, ::1] later = None
-    cdef double[::1] written = None
-    cdef floating[::1] a = None, b = None, total
-    cdef int64_t[::1] order = np.empty(max(r, 1), np.int64)
-    cdef Moment now = at_step(0)
-    cdef Scattered u
-    expect("length of codes", codes.shape[0], r)
-    if row < 1 or n % row != 0 or first < 0 or r > MOST_ROWS:
-        raise ValueError(f"out: got {n} elements from row {first} on, expected rows of {row}")
-    if r > 0 and ((row > 1 and dz.strides[1] != sizeof(floating)) or dz.strides[0] % sizeof(floating) != 0):
-        raise ValueError("dz: got rows with gaps, expected contiguous ones")
-    total = np.empty(row, np.float32 if floating is float else np.float64)
-    if len(state) > 0:
-        a = state[0]
-        expect("length of the first state", a.shape[0], n)
-    if len(state) > 1:
-        b = state[1]
-        expect("length of the second state", b.shape[0], n)
-    u.step = step_of(rule, scalars, state)
-    u.step.stride = dz.strides[0] // <Py_ssize_t> sizeof(floating)
-    u.r, u.row, u.first, u.end = r, row, first, first + n // row
-    u.codes, u.order, u.total = &codes[0] if r > 0 else NULL, &order[0], &total[0]
-    u.state1, u.state2, u.out = out_1d(a), out_1d(b), out_1d(out)
-    u.scalars, u.steps, u.own, u.squares = NULL, 0, 0, &squares
-    cdef const floating* rows = &dz[0, 0] if r > 0 else NULL
-    if record is not None:
-        later, written = record
-        expect("length of squares", written.shape[0], 1)
-        expect("columns of scalars", later.shape[1], COMMON_SCALARS + own)
-        u.scalars, u.steps, u.own, u.squares = &later[0, 0], later.shape[0], own, &written[0]
-        return recorded(
-            <Kernel> run_scattered[floating], rows, &u, sizeof(u),
-            (codes, dz, a, b, out, order, total, later, written), "more steps than scalars",
-        )
-    with nogil:
-        run_scattered(rows, &u, &now)
     return squares
 
 

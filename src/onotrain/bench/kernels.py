@@ -10,7 +10,6 @@ Prediction may keep weights packed, and does where `packing_pays`: both ways are
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,11 +20,13 @@ import numpy as np
 
 from onotrain._kernels import empty
 from onotrain.bench.measure import Call, Say, Timing, measure
+from onotrain.bench.operations import of_product
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
+from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.layers import Dense
-from onotrain.nn.layers.recorder import Recorder
+from onotrain.nn.layers.recorder import BatchSums, Recorder
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate
@@ -53,6 +54,8 @@ def run(
     check_positive("rows", rows)
     with agreed(world.comm):
         bench = _Bench(world, subject, budget_s, say)
+        if min(rows) < (fewest := bench.fewest_rows):
+            raise UsageError(f"rows: got {min(rows)}, but layers of the network normalise over {fewest} or more")
     results = [
         *(bench.update(name) for name in optimizers or [subject.config.optimizer.name]),
         *(result for count in rows for result in bench.with_rows(count)),
@@ -61,11 +64,6 @@ def run(
     return {
         **subject.describe(), "build": subject.kernels.path, "ranks": world.size, "kernels": results, "packing": packing
     }  # fmt: skip
-
-
-def gemm_operations(rows: int, inputs: int, outputs: int) -> int:
-    """Return the operations of one matrix product of a dense layer."""
-    return 2 * rows * inputs * outputs
 
 
 class _Bench:
@@ -95,6 +93,11 @@ class _Bench:
         self._itemsize = self._model.dtype.itemsize
         self._trained = [index for index, layer in enumerate(self._model.layers) if layer.parameters]
         self._dense_layers = [index for index in self._trained if isinstance(self._model.layers[index], Dense)]
+
+    @property
+    def fewest_rows(self) -> int:
+        """Rows that a batch must have to train on."""
+        return self._model.fewest_samples
 
     def with_rows(self, rows: int) -> list[dict[str, Any]]:
         """Measure what depends on the number of rows."""
@@ -171,7 +174,7 @@ class _Bench:
         products: list[Call] = [partial(kernels.gemm, dy, x, True, False, 1.0, 0.0, dw)]
         if dx is not None:
             products.append(partial(kernels.gemm, dy, weight, False, False, 1.0, 0.0, dx))
-        operations = gemm_operations(rows, layer.inputs, layer.outputs)
+        operations = of_product(layer, rows)
         moved = sum(array.nbytes for array in (x, weight, bias, slope, y) if array is not None)
         moved_back = sum(array.nbytes for array in (x, weight, ones, dy, dy, dx, dw, db) if array is not None)
         forward = self._result("dense_forward", name, rows, [ahead, product], operations, moved)
@@ -189,20 +192,27 @@ class _Bench:
         )
         saved = {name: empty((rows, *each.shape), each.dtype or dtype) for name, each in layer.saved.items()}
         x, y = _normal((rows, *layer.shape), dtype), empty((rows, *layer.out), dtype)
+        if layer.options.reads_codes:
+            self._subject.with_codes(x)
         dy, dx = _normal(y.shape, dtype), None if first else empty(x.shape, dtype)
-        ahead = Recorder(self._kernels, [], index, (x,), y, tensors, saved, seed=_SEED)
+        values = {name: np.empty((rows, size)) for name, size in layer.batch_sums.items()}
+        sums = {name: BatchSums(mine, mine, np.empty(mine.shape[1]), ()) for name, mine in values.items()}
+        ahead = Recorder(
+            self._kernels, [], index, (x,), y, tensors, saved, seed=_SEED, samples=rows, batch_sums=sums
+        )  # fmt: skip
         back = replace(ahead, calls=[], gradients=made, dinputs=(dx,), dy=dy, shared=self._shared)
         layer.forward(ahead)
         layer.backward(back)
         programs: list[Call] = [partial(self._kernels.program(each.calls).run, _STEP) for each in (ahead, back)]
         shapes = "-".join("x".join(map(str, shape)) for shape in (layer.shape, layer.out))
-        operations = 2 * rows * math.prod(layer.out[:-1]) * sum(t.size for t in tensors.values() if t.ndim > 1)
+        operations = of_product(layer, rows)
         read, written = [x, *tensors.values(), *saved.values()], [*made.values(), *(() if dx is None else (dx,))]
         forward = self._result(
             f"{layer.kind}_forward", f"{layer.name} {shapes}", rows, programs[:1], operations, _bytes([*read, y])
         )
         for array in saved.values():
-            array[...] = 1  # see `_dense`
+            if array.dtype == dtype:  # no codes
+                array[...] = 1  # see `_dense`
         backward = self._result(
             f"{layer.kind}_backward", f"{layer.name} {shapes}", rows, programs[1:],
             operations * (1 if first else 2), _bytes([*read, dy, dy, *written]),

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from onotrain.bench import operations
 from onotrain.bench.measure import spread
 from onotrain.bench.subject import Subject
+from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
@@ -36,7 +38,9 @@ PARTS: dict[str, tuple[str, ...]] = {
         "pinball", "poisson", "gaussian_nll",
     ),
     "backward": ("dense_backward", "elementwise_backward"),
-    "reduce + update": ("sum_gradients", "update", "add_scaled", "sum_of_squares"),
+    "conv forward": ("conv_forward",),
+    "conv backward": ("conv_backward",),
+    "reduce + update": ("sum_gradients", "update", "update_rows", "add_scaled", "sum_of_squares"),
     "other kernels": (),
 }  # fmt: skip
 #: Bytes of the samples that the loop draws from.
@@ -143,12 +147,18 @@ class Loop:
         mine = {
             name: float(np.median([parts[name] for parts in self._parts_seconds])) for name in self._parts_seconds[0]
         }
-        everyone, batch = self._world.comm.allgather(mine), self._rows * self._world.size
+        batch, strategy = self._rows * self._world.size, self._strategy
+        counted = operations.of_parts(
+            self._components.model, len(strategy.batches.local(Batch(0, batch))),
+            all_gradients=strategy.replica.gradient is not None,
+        )  # fmt: skip
+        everyone = self._world.comm.allgather((mine, counted))
         return {
             "rows": self._rows, "ranks": self._world.size, "nodes": self._world.nodes, "batch_size": batch,
             "seconds": spread(self._seconds), "samples_per_s": spread(batch / np.array(self._seconds)),
             "update_seconds": spread(self._updates),
-            "parts_seconds": {name: [rank[name] for rank in everyone] for name in mine},
+            "parts_seconds": {name: [seconds[name] for seconds, _ in everyone] for name in mine},
+            "parts_operations": {name: [rank[name] for _, rank in everyone] for name in counted},
         }  # fmt: skip
 
     def close(self) -> None:

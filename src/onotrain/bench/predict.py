@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.bench.kernels import gemm_operations
 from onotrain.bench.measure import Call, Say, measure, spread
+from onotrain.bench.operations import of_product
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data.samples import ArraySamples
 from onotrain.evaluation.forward_pass import PASS_ROWS
@@ -20,6 +20,7 @@ from onotrain.inference import distributed
 from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source
 from onotrain.memory import check_memory
+from onotrain.nn.layers import Dense
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
@@ -50,13 +51,14 @@ def run(world: World, subject: Subject, samples: int, budget_s: float, say: Say)
     say(f"{samples:,} samples on {world.size} rank{'s' * (world.size > 1)}")
     # As prediction does: its output is the same for any number of ranks, and BLAS threads would change it.
     with threads.limit(1):
-        products, operations = _products(world, predictor, samples)
+        products, bare_operations = _products(world, predictor, samples)
         own, bare = measure([_prediction(world, predictor, arrays["features"]), products], budget_s, world.comm)
+    operations = sum(of_product(layer, samples) for layer in predictor.model.layers)
     return {
         **subject.describe(), "build": subject.kernels.path, "ranks": world.size, "samples": samples,
         "seconds": own.to_dict(), "samples_per_s": spread(samples / own.seconds),
         "operations": operations, "gflops": operations / own.median / 1e9,
-        "gemm_seconds": bare.to_dict(), "gemm_gflops": operations / bare.median / 1e9, "of_gemm": bare.of(own),
+        "gemm_seconds": bare.to_dict(), "gemm_gflops": bare_operations / bare.median / 1e9, "of_gemm": bare.of(own),
     }  # fmt: skip
 
 
@@ -84,10 +86,14 @@ class _ArraySink:
 
 
 def _products(world: World, predictor: Predictor, samples: int) -> tuple[Call, int]:
-    """Return this rank's share of the bare products, in chunks as prediction makes them, and the operations of all."""
+    """Return this rank's share of the dense layers' bare products, in chunks as prediction makes them.
+
+    Also the operations of all ranks.
+    """
     kernels, model = predictor.kernels, predictor.model
+    layers = [layer for layer in model.layers if isinstance(layer, Dense)]
     tensors = model.layout.views(predictor.parameters)
-    weights = [tensors[f"{layer.name}/weight"] for layer in model.layers if layer.kind == "dense"]
+    weights = [tensors[f"{layer.name}/weight"] for layer in layers]
     chunks = [min(PASS_ROWS, samples - begin) for begin in range(0, samples, PASS_ROWS)]
     draw = np.random.default_rng(0)
     x = [draw.standard_normal((PASS_ROWS, weight.shape[1])).astype(model.dtype) for weight in weights]
@@ -99,5 +105,4 @@ def _products(world: World, predictor: Predictor, samples: int) -> tuple[Call, i
             for a, weight, c in zip(x, weights, y, strict=True):
                 kernels.gemm(a[:rows], weight, False, True, 1.0, 0.0, c[:rows])
 
-    operations = sum(gemm_operations(rows, *weight.shape) for rows in chunks for weight in weights)
-    return call, operations
+    return call, sum(of_product(layer, samples) for layer in layers)

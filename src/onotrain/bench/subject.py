@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -24,6 +24,7 @@ from onotrain.errors import UsageError
 from onotrain.known_names import BUILT_IN
 from onotrain.memory import available_bytes
 from onotrain.nn import Model
+from onotrain.nn.layers import Embedding
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.world import World
@@ -41,8 +42,6 @@ class Subject:
     storage: np.dtype
     #: Kernels that all ranks have in common.
     kernels: Kernels
-    #: Features that are codes of columns of a table, by number.
-    categories: Mapping[int, Categories] = field(default_factory=dict)
 
     @property
     def inputs(self) -> int:
@@ -60,7 +59,7 @@ class Subject:
 
     def model(self, kernels: Kernels | None = None) -> Model:
         """Return the network, not bound to parameters, with these kernels instead of the subject's."""
-        return Model.of(self.config, self.shape, kernels or self.kernels, self.categories)
+        return Model.of(self.config, self.shape, kernels or self.kernels)
 
     def describe(self) -> dict[str, Any]:
         """Return the network's widths, number of parameters and dtype."""
@@ -82,8 +81,7 @@ class Subject:
     def with_codes(self, features: np.ndarray) -> np.ndarray:
         """Put random codes where features ``(n, inputs)`` are codes of categories; return the same array."""
         draw = np.random.default_rng(4)
-        codes = {feature: each.codes for feature, each in self.categories.items()} | self.config.model.codes
-        for feature, categories in codes.items():
+        for feature, categories in self.config.model.codes.items():
             most = min(categories, 256) if features.dtype == np.uint8 else categories
             features[:, feature] = draw.integers(0, most, len(features))
         return features
@@ -151,10 +149,23 @@ def subject_of(
     config = Config.from_mapping(json.loads(text), places)
     training = config.training
     kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
-    subject = Subject(config, shape, np.dtype(storage), kernels, categories)
     with agreed(world.comm):  # a layer may refuse the shape
-        subject.model()
-    return subject
+        model = Model.of(config, shape, kernels, categories)
+    return Subject(_of_array(config, model) if categories else config, shape, np.dtype(storage), kernels)
+
+
+def _of_array(config: Config, model: Model) -> Config:
+    """Return the configuration of a network for tables as one for arrays, which gives codes by number of the feature.
+
+    What is measured are samples in memory, and files of them: no table is at hand to name columns.
+    """
+    columns = [column for layer in model.layers if isinstance(layer, Embedding) for column in layer.columns]
+    mapping = config.to_mapping()
+    for options in (layer["embedding"] for layer in mapping["model"]["layers"] if "embedding" in layer):
+        options["columns"] = {str(column.feature): column.categories for column in columns}
+        options["widths"] = {str(column.feature): column.width for column in columns}
+    mapping["data"]["columns"] = {}
+    return Config.from_mapping(mapping, config.places)
 
 
 def _samples_of(config: Config) -> tuple[tuple[int, ...], str, Mapping[int, Categories]]:

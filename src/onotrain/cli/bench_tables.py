@@ -79,12 +79,15 @@ def _parts(step: Result) -> FittedTable:
     parts = step["parts_seconds"]
     whole = fmean(parts["step"])
     lines = [
-        [name, _micro(fmean(ranks)), f"{100 * fmean(ranks) / whole:.1f} %", _micro(min(ranks)), _micro(max(ranks))]
+        [
+            name, _micro(fmean(ranks)), f"{100 * fmean(ranks) / whole:.1f} %", _micro(min(ranks)), _micro(max(ranks)),
+            _number(sum(step["parts_operations"].get(name, ())) / sum(ranks) / 1e9 or None),
+        ]
         for name, ranks in parts.items()
         if name == "step" or max(ranks) > 0
-    ]
+    ]  # fmt: skip
     title = f"where it goes: {step['rows']} rows on {count(step['ranks'], 'rank')}"
-    return table(title, ["part", "us", "share", "least rank", "most rank"], lines)
+    return table(title, ["part", "us", "share", "least rank", "most rank", "GFLOP/s"], lines)
 
 
 def allreduce_tables(result: Result) -> Iterator[FittedTable]:

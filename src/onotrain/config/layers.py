@@ -1,4 +1,4 @@
-"""The layers of the section ``model``: the options of every kind, and how their parameters start."""
+"""The layers of the section ``model``: kinds and their options."""
 
 from __future__ import annotations
 
@@ -6,33 +6,18 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    Strict,
-    create_model,
-    model_serializer,
-)
+from pydantic import AfterValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from onotrain.config.base import (
-    Count,
-    CountOrZero,
-    FixedMapping,
-    NotEmpty,
-    NotNegative,
-    Positive,
-    Problem,
-    Section,
-    Share,
-    Text,
-)
-from onotrain.config.choices import ByType, OneKey, OneOf
+from onotrain.config.base import Count, FixedMapping, NotEmpty, Problem, Section, Share, Text
+from onotrain.config.choices import OneKey
+from onotrain.config.initializers import Initializer
+from onotrain.config.layers_activated import Activation, Dense
 from onotrain.config.layers_images import (
     AvgPool1d,
     AvgPool2d,
+    Conv1d,
+    Conv2d,
     Flatten,
     GlobalAvgPool,
     MaxPool1d,
@@ -45,152 +30,6 @@ from onotrain.config.layers_images import (
 from onotrain.config.layers_norm import BatchNorm, GroupNorm, LayerNorm
 from onotrain.config.options import LayerOptions, has_options
 from onotrain.config.plugins import Plugins
-from onotrain.known_names import ActivationName
-
-
-class FanInitializer(Section):
-    """Zero mean, and a variance that follows from the numbers of inputs and outputs."""
-
-    name: Literal[
-        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "lecun_uniform", "lecun_normal"
-    ] = Field(description="Mean 0; variance: xavier 2 / (inputs + outputs), kaiming 2 / inputs, lecun 1 / inputs.")
-
-
-class ConstantInitializer(Section):
-    """The same value everywhere."""
-
-    name: Literal["constant"] = Field(description="The same value everywhere.")
-    value: float = Field(description="The value.")
-
-
-class UniformInitializer(Section):
-    """Uniform in an interval."""
-
-    name: Literal["uniform"] = Field(description="Uniform between two bounds.")
-    low: float = Field(description="Lower bound.")
-    high: float = Field(description="Upper bound.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield an empty interval."""
-        if not self.low < self.high:
-            yield Problem(("high",), f"must be greater than low (got high {self.high:g}, low {self.low:g})")
-
-
-class NormalInitializer(Section):
-    """Normal distribution."""
-
-    name: Literal["normal"] = Field(description="Normal distribution.")
-    mean: float = Field(0.0, description="Mean.")
-    std: Positive = Field(description="Standard deviation.")
-
-
-Initializer = Annotated[
-    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer, OneOf("initializer")
-]
-BiasInitializer = Annotated[
-    FanInitializer | ConstantInitializer | UniformInitializer | NormalInitializer,
-    OneOf("initializer", number=("constant", "value")),
-]
-
-
-class _Activated(LayerOptions):
-    """Options of which one names an activation, and one is leaky_relu's alone."""
-
-    @property
-    def _function(self) -> str:
-        return str(getattr(self, "activation", None) or getattr(self, "name", None))
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a slope without leaky_relu."""
-        if "negative_slope" in self.model_fields_set and self._function != "leaky_relu":
-            yield Problem(("negative_slope",), f"is for leaky_relu only; the activation is {self._function}")
-
-    @model_serializer(mode="wrap")
-    def _dump(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out the slope where it means nothing, so that what is written can be read again."""
-        dumped: dict[str, Any] = handler(self)
-        if self._function != "leaky_relu":
-            del dumped["negative_slope"]
-        return dumped
-
-
-class Dense(_Activated):
-    """Every output is a weighted sum of all inputs."""
-
-    kind: ClassVar[str] = "dense"
-    short_key: ClassVar[str] = "units"
-    has_parameters: ClassVar[bool] = True
-
-    units: Count = Field(description="Number of outputs.")
-    activation: ActivationName = Field("identity", description="Function applied to each output.")
-    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-    bias: bool = Field(True, description="Add a trained constant to each output.")
-    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
-
-
-_CountPair = Annotated[tuple[Count, Count], Strict(False)]
-_PaddingPair = Annotated[tuple[CountOrZero, CountOrZero], Strict(False)]
-#: Of both axes of an image.
-Size = Annotated[Count | _CountPair, ByType("a number or [height, width]")]
-Padding = Annotated[CountOrZero | Literal["same"] | _PaddingPair, ByType("a number of pixels, [height, width] or same")]
-
-
-class Conv2d(_Activated):
-    """Weighted sums over windows of an image, the same for every position (cross-correlation)."""
-
-    kind: ClassVar[str] = "conv2d"
-    short_key: ClassVar[str] = "filters"
-    has_parameters: ClassVar[bool] = True
-
-    filters: Count = Field(description="Number of output channels.")
-    kernel: Size = Field(3, description="Size of the window: a number or [height, width].")
-    stride: Size = Field(1, description="Step from a window to the next: a number or [vertical, horizontal].")
-    padding: Padding = Field(
-        0,
-        description="Zeros around the image: a number of pixels, [above and below, left and right], or `same`: as many "
-        "as make the output as large as the image, divided by the stride; an odd one is below or at the right.",
-    )
-    dilation: Size = Field(1, description="Distance of neighbours in the window: a number or [vertical, horizontal].")
-    groups: Count = Field(
-        1,
-        description="Groups of channels that are convolved by themselves; as many as there are channels: depthwise.",
-    )
-    activation: ActivationName = Field("identity", description="Function applied to each output.")
-    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
-    bias: bool = Field(True, description="Add a trained constant to each filter.")
-    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield filters that do not divide into the groups, too."""
-        yield from super().problems()
-        if self.filters % self.groups:
-            text = f"must be a multiple of groups (got {self.filters} filters and {self.groups} groups)"
-            yield Problem(("filters",), text)
-
-
-class Conv1d(Conv2d):
-    """The same over windows of a sequence."""
-
-    kind: ClassVar[str] = "conv1d"
-
-    kernel: Count = Field(3, description="Length of the window.")
-    stride: Count = Field(1, description="Step from a window to the next.")
-    padding: Annotated[CountOrZero | Literal["same"], ByType("a number or same")] = Field(
-        0,
-        description="Zeros at both ends: a number, or `same`: as many as make the output as long as the sequence, "
-        "divided by the stride; an odd one is at the end.",
-    )
-    dilation: Count = Field(1, description="Distance of neighbours in the window.")
-
-
-class Activation(_Activated):
-    """A function applied to every value."""
-
-    kind: ClassVar[str] = "activation"
-    short_key: ClassVar[str] = "name"
-
-    name: ActivationName = Field(description="The function.")
-    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
 
 
 class Dropout(LayerOptions):

@@ -1,17 +1,19 @@
-"""Layers that have to do with the axes of a sample: another shape, pooling, augmentation."""
+"""Layers that have to do with the axes of a sample: convolutions, another shape, pooling, augmentation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, Strict, WithJsonSchema
+from pydantic import AfterValidator, Field, Strict
 
-from onotrain.config.base import Count, CountOrZero, NotEmpty, Problem, problem_error
+from onotrain.config.base import Count, CountOrZero, NotEmpty, NotNegative, Problem
 from onotrain.config.choices import ByType
+from onotrain.config.initializers import Initializer
+from onotrain.config.layers_activated import Activated
 from onotrain.config.options import LayerOptions
-from onotrain.config.wording import got
-from onotrain.known_names import EdgeName
+from onotrain.known_names import ActivationName, EdgeName
 
 #: Most axes of a sample: channels, height and width.
 _MOST_AXES = 3
@@ -19,24 +21,68 @@ _MOST_AXES = 3
 _MOST_PLACES = 256
 
 
-def _to_pair(value: Any) -> Any:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value, value
-    if not isinstance(value, (list, tuple)) or len(value) != 2:  # noqa: PLR2004 - height and width
-        raise problem_error(Problem((), f"expected a whole number or [height, width] {got(value)}"))
-    return value
+def _both(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
 
 
-def _pair_schema(least: int) -> dict[str, Any]:
-    number = {"type": "integer", "minimum": least}
-    return {"anyOf": [number, {"type": "array", "items": number, "minItems": 2, "maxItems": 2}]}
-
-
+_Pair = Annotated[tuple[Count, Count], Strict(False)]
+_PairOrZero = Annotated[tuple[CountOrZero, CountOrZero], Strict(False)]
 #: Along height and width; one number is for both.
-Pair = Annotated[tuple[Count, Count], Strict(False), BeforeValidator(_to_pair), WithJsonSchema(_pair_schema(1))]
-PairOrZero = Annotated[
-    tuple[CountOrZero, CountOrZero], Strict(False), BeforeValidator(_to_pair), WithJsonSchema(_pair_schema(0))
+Size = Annotated[Count | _Pair, ByType("a whole number or [height, width]"), AfterValidator(_both)]
+Border = Annotated[CountOrZero | _PairOrZero, ByType("a whole number or [height, width]"), AfterValidator(_both)]
+Padding = Annotated[
+    CountOrZero | Literal["same"] | _PairOrZero,
+    ByType("a number of pixels, [height, width] or same"),
+    AfterValidator(_both),
 ]
+
+
+class Conv2d(Activated):
+    """Weighted sums over windows of an image, the same for every position (cross-correlation)."""
+
+    kind: ClassVar[str] = "conv2d"
+    short_key: ClassVar[str] = "filters"
+    has_parameters: ClassVar[bool] = True
+
+    filters: Count = Field(description="Number of output channels.")
+    kernel: Size = Field(3, description="Size of the window: a number or [height, width].")
+    stride: Size = Field(1, description="Step from a window to the next: a number or [vertical, horizontal].")
+    padding: Padding = Field(
+        0,
+        description="Zeros around the image: a number of pixels, [above and below, left and right], or `same`: as many "
+        "as make the output as large as the image, divided by the stride; an odd one is below or at the right.",
+    )
+    dilation: Size = Field(1, description="Distance of neighbours in the window: a number or [vertical, horizontal].")
+    groups: Count = Field(
+        1,
+        description="Groups of channels that are convolved by themselves; as many as there are channels: depthwise.",
+    )
+    activation: ActivationName = Field("identity", description="Function applied to each output.")
+    negative_slope: NotNegative = Field(0.01, description="Slope of leaky_relu for negative inputs.")
+    bias: bool = Field(True, description="Add a trained constant to each filter.")
+    initializer: Initializer | None = Field(None, description="Initial weights; null: `model.initializer`.")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield filters that do not divide into the groups, too."""
+        yield from super().problems()
+        if self.filters % self.groups:
+            text = f"must be a multiple of groups (got {self.filters} filters and {self.groups} groups)"
+            yield Problem(("filters",), text)
+
+
+class Conv1d(Conv2d):
+    """The same over windows of a sequence."""
+
+    kind: ClassVar[str] = "conv1d"
+
+    kernel: Count = Field(3, description="Length of the window.")
+    stride: Count = Field(1, description="Step from a window to the next.")
+    padding: Annotated[CountOrZero | Literal["same"], ByType("a number or same")] = Field(
+        0,
+        description="Zeros at both ends: a number, or `same`: as many as make the output as long as the sequence, "
+        "divided by the stride; an odd one is at the end.",
+    )
+    dilation: Count = Field(1, description="Distance of neighbours in the window.")
 
 
 class Flatten(LayerOptions):
@@ -65,9 +111,9 @@ class Reshape(LayerOptions):
 class _Pool2d(LayerOptions):
     short_key: ClassVar[str] = "size"
 
-    size: Pair = Field(description="Pixels of a window: a number, or `[height, width]`.")
-    stride: Pair | None = Field(None, description="Pixels from a window to the next; null: as many as `size`.")
-    padding: PairOrZero = Field(0, description="Pixels added on each side, at most half the size.")  # type: ignore[assignment]
+    size: Size = Field(description="Pixels of a window: a number, or `[height, width]`.")
+    stride: Size | None = Field(None, description="Pixels from a window to the next; null: as many as `size`.")
+    padding: Border = Field(0, description="Pixels added on each side, at most half the size.")
 
     def problems(self) -> Iterator[Problem]:
         """Yield a padding that has windows of its own."""
@@ -86,15 +132,14 @@ class _Pool1d(LayerOptions):
         yield from _check_padding((self.padding,), (self.size,))
 
 
-def _check_padding(padding: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Problem]:
+def _check_padding(padding: Any, size: Any) -> Iterator[Problem]:
     if any(2 * border > n for border, n in zip(padding, size, strict=True)):
         text = f"must be at most half the size (got {_by(padding)} for windows of {_by(size)})"
         yield Problem(("padding",), text)
 
 
-def _check_places(*size: int) -> Iterator[Problem]:
-    places = size[0] * size[-1] if len(size) > 1 else size[0]
-    if places > _MOST_PLACES:
+def _check_places(size: Any) -> Iterator[Problem]:
+    if math.prod(size) > _MOST_PLACES:
         yield Problem(("size",), f"must be at most {_MOST_PLACES} pixels in all (got {_by(size)})")
 
 
@@ -110,7 +155,7 @@ class MaxPool2d(_Pool2d):
     def problems(self) -> Iterator[Problem]:
         """Yield what is wrong with the windows."""
         yield from super().problems()
-        yield from _check_places(*self.size)
+        yield from _check_places(self.size)
 
 
 class AvgPool2d(_Pool2d):
@@ -127,7 +172,7 @@ class MaxPool1d(_Pool1d):
     def problems(self) -> Iterator[Problem]:
         """Yield what is wrong with the windows."""
         yield from super().problems()
-        yield from _check_places(self.size)
+        yield from _check_places((self.size,))
 
 
 class AvgPool1d(_Pool1d):

@@ -10,7 +10,8 @@ from pydantic import Field, Strict, create_model
 
 from onotrain.config.base import Count, NotEmpty, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType
-from onotrain.config.layers import BiasInitializer, Initializer, Layer, LayerSpec
+from onotrain.config.initializers import BiasInitializer, Initializer
+from onotrain.config.layers import Layer, LayerSpec
 from onotrain.config.wording import got
 
 #: Value of ``freeze`` that leaves the last layer with parameters to be trained.

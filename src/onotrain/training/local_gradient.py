@@ -79,8 +79,10 @@ class LocalGradient:
         """
         model, strategy, node_size = self._model, self._strategy, self._world.node.size
         rows = -(-strategy.batches.capacity(self._batch_size) // self._count)
+        samples, size = self._feed.samples, self._batch_size
         with agreed(self._world.comm):
-            self._check_batches()
+            for each in (size, samples % size or size):
+                self._check_batch(each)
             check_memory(
                 private_bytes(model.plan, rows) * node_size,
                 f"activations of {rows} samples on each of {node_size} ranks",
@@ -92,18 +94,17 @@ class LocalGradient:
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._slices.clear()
 
-    def _check_batches(self) -> None:
-        """Refuse batches with fewer samples than the layers need, or what is a batch to this rank alone."""
-        samples, size, fewest = self._feed.samples, self._batch_size, self._model.fewest_samples
-        for each in (size, samples % size or size):
-            together = self._strategy.batches.averaged(each)
-            if self.rows(each) and together < fewest:
-                raise DataError(
-                    f"layers of this network normalise over a batch, and need {fewest} samples or more in each: "
-                    f"{count(samples, 'sample')} with batch_size {size} leave {together} to normalise over",
-                    hint="choose a training.batch_size that leaves more, for every rank where ranks train by "
-                    "themselves, or use layer_norm in place of batch_norm",
-                )
+    def _check_batch(self, samples: int) -> None:
+        """Refuse a batch with fewer samples than the layers need, or what of it is a batch to this rank alone."""
+        together, fewest = self._strategy.batches.averaged(samples), self._model.fewest_samples
+        if self.rows(samples) and together < fewest:
+            whole, size = count(self._feed.samples, "sample"), self._batch_size
+            raise DataError(
+                f"layers of this network normalise over a batch, and need {fewest} samples or more in each: {whole} "
+                f"with batch_size {size} leave {together} to normalise over",
+                hint="choose a training.batch_size that leaves more, for every rank where ranks train by themselves, "
+                "or use layer_norm in place of batch_norm",
+            )
 
     def __call__(self, batch: Batch, step: int) -> None:
         """Leave this rank's gradient of `batch` where the strategy wants it, and count its rows.
@@ -139,7 +140,14 @@ class LocalGradient:
         return len(self._strategy.batches.local(Batch(0, samples)))
 
     def record(self, samples: int) -> list[Any]:
-        """Return the calls that compute this rank's gradient of a batch, for a program."""
+        """Return the calls that compute this rank's gradient of a batch, for a program.
+
+        Raises
+        ------
+        DataError
+            A load balance has left too few samples for statistics over them.
+        """
+        self._check_batch(samples)
         slices, feed = self._strategy.batches, self._feed
         averaged, calls = slices.averaged(samples), list[Any]()
         for number, part in enumerate(slices.local(Batch(0, samples)).micro_batches(self._count)):

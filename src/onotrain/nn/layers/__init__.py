@@ -18,8 +18,8 @@ from onotrain.nn.layers.pool import AvgPool1d, AvgPool2d, GlobalAvgPool, MaxPool
 from onotrain.nn.layers.residual import Residual
 
 __all__ = [
-    "LAYERS", "Activation", "BatchNorm", "Conv1d", "Conv2d", "Dense", "Dropout", "GroupNorm", "Layer", "LayerNorm",
-    "layer_class",
+    "LAYERS", "Activation", "BatchNorm", "Conv1d", "Conv2d", "Dense", "Dropout", "Embedding", "GroupNorm", "Layer",
+    "LayerNorm", "layer_class",
 ]  # fmt: skip
 
 LAYERS: dict[str, type[Layer]] = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from onotrain._kernels.recording import Live
-from onotrain.config import layers as config
+from onotrain.config import layers_activated as config
 from onotrain.known_names import ACTIVATIONS, ActivationName
 from onotrain.nn.layers.base import Description, Layer, OperatorGraph, Saved
 from onotrain.nn.layers.recorder import Recorder

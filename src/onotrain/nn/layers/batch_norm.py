@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from onotrain.config import layers_norm as config
-from onotrain.errors import UsageError
 from onotrain.nn.layers.base import Layer, OperatorGraph, Parameter, Product, Saved
 from onotrain.nn.layers.group_norm import affine_parameters, by_channel, export_affine, sum_parameters
 from onotrain.nn.layers.recorder import Recorder
@@ -42,12 +41,6 @@ class BatchNorm(Layer):
         if not r.trained:
             self.predict(r)
             return
-        if len(r.x) > 0 and r.samples < self.fewest_samples:
-            raise UsageError(
-                f"layer {self.name}: got a batch of one sample with one position, expected two values of a channel or "
-                "more to normalise",
-                hint="use larger batches, or layer_norm, which looks at one sample at a time",
-            )
         r.call("batch_norm_sums", by_channel(r.x), r.batch_sums["values"].mine)
         r.call(
             "batch_norm_forward", by_channel(r.x), r.exchange("values"), r.samples * self.positions,

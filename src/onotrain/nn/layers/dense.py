@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onotrain._kernels.recording import Live
-from onotrain.config import layers as config
+from onotrain.config import layers_activated as config
 from onotrain.config import layers_images
 from onotrain.nn.layers.activated import Activated
 from onotrain.nn.layers.base import Builder, Description, OperatorGraph, Parameter, Product, Saved

@@ -10,13 +10,14 @@ import numpy as np
 
 from onotrain.config import layers as config
 from onotrain.config.columns import Categories
+from onotrain.config.initializers import NormalInitializer
 from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.base import Builder, Description, Layer, OperatorGraph, Parameter, Saved, Scatter, ShapeError
 from onotrain.nn.layers.recorder import Recorder
 from onotrain.nn.shapes import Shape, as_written, in_words
 
 #: First values: those of fastai, but for the tails that it cuts off.
-_SMALL = config.NormalInitializer(name="normal", mean=0.0, std=0.01)
+_SMALL = NormalInitializer(name="normal", mean=0.0, std=0.01)
 #: Largest width that is chosen for a feature.
 _MOST_WIDTH = 600
 

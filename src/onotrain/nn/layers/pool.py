@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,18 +11,8 @@ from onotrain.config.options import LayerOptions
 from onotrain.nn.layers.base import Layer, OperatorGraph, Saved, ShapeError
 from onotrain.nn.layers.images import channels_first, image, line
 from onotrain.nn.layers.recorder import Recorder
+from onotrain.nn.layers.windows import POINT, Axis
 from onotrain.nn.shapes import Shape
-
-
-class Windows(NamedTuple):
-    """What is pooled."""
-
-    #: Samples as images, ``(height, width, channels)``.
-    images: Shape
-    #: Along height and width.
-    size: Shape
-    stride: Shape
-    padding: Shape
 
 
 class Pool(Layer):
@@ -34,20 +24,25 @@ class Pool(Layer):
 
     def __init__(self, options: Any, shape: Shape, defaults: Any) -> None:
         super().__init__(options, shape, defaults)
-        self.images, size, stride, padding = self.windows()
-        padded = [n + 2 * border for n, border in zip(self.images, padding, strict=False)]
-        if size[0] > padded[0] or size[1] > padded[1]:
-            window, found = (" x ".join(map(str, each)) for each in (size, padded))
+        #: Samples as images, ``(height, width, channels)``, and how windows go along height and width.
+        self.images, self.axes = self.windows()
+        if min(axis.windows for axis in self.axes) < 1:
+            window, found = (
+                " x ".join(map(str, each)) for each in zip(*((a.reach, a.padded) for a in self.axes), strict=True)
+            )
             raise ShapeError("size", f"a window of {window} is larger than the image (got {found} pixels with padding)")
         #: Samples of the output as images.
-        self.pooled = (*((n - k) // s + 1 for n, k, s in zip(padded, size, stride, strict=True)), self.images[2])
-        self.window = (*size, *stride, *padding)
+        self.pooled = (*(axis.windows for axis in self.axes), self.images[2])
+        numbers = ((axis.kernel, axis.stride, axis.before) for axis in self.axes)
+        #: How windows go over the image, as the kernels take it: sizes, strides, and padding, alike on both sides.
+        self.window = tuple(number for pair in zip(*numbers, strict=True) for number in pair)
         self.out = self.pooled[self.first_axis :]
 
-    def windows(self) -> Windows:
-        """Return what is pooled: windows of an image."""
-        options = self.options
-        return Windows(image(self.shape), options.size, options.stride or options.size, options.padding)
+    def windows(self) -> tuple[Shape, list[Axis]]:
+        """Return what is pooled, windows of an image: samples as images, and their axes."""
+        images, options = image(self.shape), self.options
+        numbers = zip(images[:2], options.size, options.stride or options.size, options.padding, strict=True)
+        return images, [Axis.of(n, size, stride, 1, padding) for n, size, stride, padding in numbers]
 
     def read(self, array: Any) -> np.ndarray:
         """Return inputs, or the gradient by them, as images."""
@@ -59,8 +54,8 @@ class Pool(Layer):
 
     def export_as(self, operator: str, graph: OperatorGraph, value: str, **options: Any) -> str:
         """Add an operator for these windows."""
-        size, stride, padding = self.window[:2], self.window[2:4], self.window[4:]
         value = graph.reshape(value, self.images) if self.shape != self.images else value
+        size, stride, padding = self.window[:2], self.window[2:4], self.window[4:]
         options |= {"kernel_shape": size, "strides": stride, "pads": (*padding, *padding)}
         value = channels_first(graph, value, operator, **options)
         return graph.reshape(value, self.out) if self.out != self.pooled else value
@@ -121,11 +116,11 @@ class OfSequence(Pool):
 
     first_axis = 1
 
-    def windows(self) -> Windows:
+    def windows(self) -> tuple[Shape, list[Axis]]:
         """Return what is pooled."""
-        options = self.options
-        stride = options.stride or options.size
-        return Windows(line(self.shape), (1, options.size), (1, stride), (0, options.padding))
+        images, options = line(self.shape), self.options
+        along = Axis.of(images[1], options.size, options.stride or options.size, 1, options.padding)
+        return images, [POINT, along]
 
 
 class MaxPool1d(OfSequence, MaxPool2d):
@@ -146,13 +141,13 @@ class GlobalAvgPool(AvgPool2d):
     Options = config.GlobalAvgPool
     first_axis = 2
 
-    def windows(self) -> Windows:
+    def windows(self) -> tuple[Shape, list[Axis]]:
         """Return what is pooled: one window, all there is."""
         if len(self.shape) == 1:
             raise ShapeError(None, f"takes means over positions (got samples of {self.inputs} values without axes)")
         channels = self.shape[-1]
-        everything = 1, self.inputs // channels
-        return Windows((*everything, channels), everything, everything, (0, 0))
+        positions = self.inputs // channels
+        return (1, positions, channels), [POINT, Axis(positions, positions, positions, 1, 0, 0)]
 
     def export(self, graph: OperatorGraph, *inputs: str) -> str:
         """Add the mean over the axes of the positions."""
