@@ -170,7 +170,8 @@ def run(training: Training, products: Products) -> None:
         start = time.perf_counter()
         state = jax.block_until_ready(epoch(state, features, targets, orders, rates))
         say(seconds=(time.perf_counter() - start) / training.together)
-    say(score=training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test))
+    score = training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test)
+    say(score=score, parameters=sum(each.size for each in jax.tree.leaves(state[0])))
 
 
 def main() -> None:

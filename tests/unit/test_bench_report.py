@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onotrain.cli.network import model_of
 from onotrain.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -288,6 +289,18 @@ def test_all_trainings_are_configurations(module: Any, tmp_path: Path) -> None:
         found = load_config(path)
         assert found.training.epochs == training.epochs and found.optimizer.name == training.optimizer
         assert type(training).from_json(training.to_json()) == training
+        shape = training.image if training.convolutions else training.widths[:1]
+        assert model_of(found, shape, {}).layout.parameter_count == training.parameters
+
+
+def test_a_peer_of_another_network_is_refused(module: Any) -> None:
+    peers, training = module("peer_programs"), module("races").LENET
+    assert training.parameters == 6 * 25 + 6 + 16 * 150 + 16 + 400 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10
+    lines = ['{"seconds": 9.0}', '{"seconds": 2.0}', '{"seconds": 3.0}']
+    end = f'{{"score": 0.5, "parameters": {training.parameters}}}'
+    assert peers.outcome("\n".join([*lines, end]), training) == module("rows").Outcome(2.0, 0.5)
+    with pytest.raises(module("processes").Failed, match="has 61,706 parameters, expected 107,786"):
+        peers.outcome("\n".join([*lines, end]), dataclasses.replace(training, convolutions=((6, 5, 2), (16, 5, 2))))
 
 
 def test_dense_layers_read_what_convolutions_leave(module: Any) -> None:
