@@ -32,6 +32,7 @@ def config(training: Training) -> str:
     for filters, kernel, padding in training.convolutions:
         options = {"filters": filters, "kernel": kernel, "padding": padding, "activation": training.activation}
         hidden += [{"conv2d": options}, {"max_pool2d": 2}]
+    hidden += [{"flatten": {}}] if training.convolutions else []
     for width in training.widths[1:-1]:
         hidden.append({"dense": {"units": width, "activation": training.activation}})
         hidden += [{"dropout": training.dropout}] if training.dropout else []
