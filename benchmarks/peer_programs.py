@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peers.training import Training
 from processes import Failed, run_program, without_limits
-from programs import ROOT, fastest
+from programs import ROOT, fastest, same_network
 from rows import Absent, Outcome, Side
 
 SCRIPTS = ROOT / "benchmarks" / "peers"
@@ -40,8 +40,7 @@ JAX = Peer("JAX", "jax")
 JAX_512 = Peer("JAX 512", "jax", variables=_WIDE)
 TORCH_CHANNELS_LAST = Peer("torch channels-last", "torch", ("--channels-last",))
 TORCH_COMPILED_CHANNELS_LAST = Peer("torch compile channels-last", "torch", ("--compile", "--channels-last"))
-JAX_PATCHES = Peer("JAX patches", "jax", ("--convolutions=patches",))
-JAX_PATCHES_512 = Peer("JAX patches 512", "jax", ("--convolutions=patches",), _WIDE)
+JAX_CONVOLUTIONS = Peer("JAX convolutions", "jax", ("--convolutions=xla", "--steps=python"))
 JAX_RBG = Peer("JAX rbg", "jax", ("--generator=unsafe_rbg",))
 JAX_BF16 = Peer("JAX bf16", "jax", ("--precision=bf16",))
 JAX_BF16_512 = Peer("JAX bf16 512", "jax", ("--precision=bf16",), _WIDE)
@@ -52,20 +51,25 @@ ASIDE = (TORCH_MEDIUM.name,)
 FLOAT32 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED, JAX, JAX_512, SKLEARN)
 #: With dropout the generator matters; DDP is far too slow for small networks.
 ON_MNIST = (*FLOAT32, JAX_RBG, TORCH_DDP)
-#: Convolutions.
+#: Convolutions, which are products with patches in JAX, but for the one that has those of XLA.
 ON_IMAGES = (
-    TORCH, TORCH_CHANNELS_LAST, TORCH_COMPILED, TORCH_COMPILED_CHANNELS_LAST, TORCH_DDP, JAX, JAX_512, JAX_PATCHES,
-    JAX_PATCHES_512,
+    TORCH, TORCH_CHANNELS_LAST, TORCH_COMPILED, TORCH_COMPILED_CHANNELS_LAST, TORCH_DDP, JAX, JAX_512, JAX_CONVOLUTIONS,
 )  # fmt: skip
 IN_BF16 = (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16, JAX_BF16, JAX_BF16_512)
 PREDICTING, PREDICTING_BF16 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED), (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16)
 
 
-def outcome(printed: str) -> Outcome:
-    """Return what the lines of a peer come to: its fastest epoch [s], without the first, and the score."""
-    lines = [json.loads(line) for line in printed.splitlines()]
-    score = [line["score"] for line in lines if "score" in line]
-    return Outcome(fastest([line["seconds"] for line in lines if "seconds" in line]), score[-1])
+def outcome(printed: str, training: Training) -> Outcome:
+    """Return what the lines of a peer come to: its fastest epoch [s], without the first, and the score.
+
+    Raises
+    ------
+    Failed
+        Its network is another one than that of the training.
+    """
+    *epochs, end = (json.loads(line) for line in printed.splitlines())
+    same_network(training, end["parameters"])
+    return Outcome(fastest([epoch["seconds"] for epoch in epochs]), end["score"])
 
 
 class Peers:
@@ -77,12 +81,11 @@ class Peers:
     def train(self, peer: Peer, training: Training, cores: int) -> Side:
         """Train on so many cores, which this process is pinned to; return the fastest epoch [s] and the score."""
         options = [*peer.options, *(["--world", str(peer.world)] if peer.world > 1 else [])]
-        return self._run(peer, f"{peer.environment}_train.py", [training.to_json(), *options], cores // peer.world)
+        return self._run(peer, f"{peer.environment}_train.py", training, options, cores // peer.world)
 
     def predict(self, peer: Peer, training: Training, network: Path, threads: int) -> Side:
         """Predict the training images with the network of a file; return the seconds, and the score of the others."""
-        arguments = [training.to_json(), str(network), *peer.options]
-        return self._run(peer, f"{peer.environment}_predict.py", arguments, threads)
+        return self._run(peer, f"{peer.environment}_predict.py", training, [str(network), *peer.options], threads)
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the packages of each environment that is there."""
@@ -97,7 +100,7 @@ class Peers:
     def _python(self, environment: str) -> Path:
         return Path(f"{self._venv}-{environment}") / "bin" / "python"
 
-    def _run(self, peer: Peer, script: str, arguments: Sequence[str], threads: int) -> Side:
+    def _run(self, peer: Peer, script: str, training: Training, arguments: Sequence[str], threads: int) -> Side:
         python = self._python(peer.environment)
         # JAX takes the cores that it is pinned to, scikit-learn the threads of its BLAS.
         own = [f"--threads={threads}"] if peer.environment == "torch" else []
@@ -105,8 +108,8 @@ class Peers:
             **without_limits(), "OPENBLAS_NUM_THREADS": str(threads), **peer.variables,
             "TORCHINDUCTOR_CACHE_DIR": str(self._folder / "inductor"),
         }  # fmt: skip
-        command = [python, SCRIPTS / script, *arguments, *own]
+        command = [python, SCRIPTS / script, training.to_json(), *arguments, *own]
         try:
-            return outcome(run_program(command, self._folder, environment))
+            return outcome(run_program(command, self._folder, environment), training)
         except Failed as error:
             return Absent(str(error))

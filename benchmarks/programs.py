@@ -32,6 +32,7 @@ def config(training: Training) -> str:
     for filters, kernel, padding in training.convolutions:
         options = {"filters": filters, "kernel": kernel, "padding": padding, "activation": training.activation}
         hidden += [{"conv2d": options}, {"max_pool2d": 2}]
+    hidden += [{"flatten": {}}] if training.convolutions else []
     for width in training.widths[1:-1]:
         hidden.append({"dense": {"units": width, "activation": training.activation}})
         hidden += [{"dropout": training.dropout}] if training.dropout else []
@@ -102,6 +103,12 @@ def fastest(seconds: Sequence[float], together: int = 1) -> float:
     return min(groups[1:] or groups)
 
 
+def same_network(training: Training, parameters: int) -> None:
+    """Raise `Failed` if a program has trained a network of so many parameters in the place of that of a training."""
+    if parameters != training.parameters:
+        raise Failed(f"its network has {parameters:,} parameters, expected {training.parameters:,}")
+
+
 class Ours:
     """onotrain, one BLAS thread a rank."""
 
@@ -139,6 +146,7 @@ class Ours:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             run = Path(folder) / "run"
             epochs, _ = self.train(training, ranks, run, settings)
+            same_network(training, json.loads((run / "summary.json").read_text())["parameters"])
             score = self.score(run, training)
         return Outcome(fastest([epoch["train_seconds"] for epoch in epochs], training.together), score)
 

@@ -1,9 +1,10 @@
 """A peer: networks in JAX on CPUs, an epoch being one scan inside one jit.
 
-Everything is set in JAX's favour: the data are in memory before the clock starts, parameters and state are donated,
-and a step has no Python.  Images are channels-last.  Convolutions are those of XLA, or products with matrices of
-patches (`--convolutions patches`), and the faster one counts; maxima are taken by reshaping, as the gradient of
-`reduce_window` is slow, and before the activation, which then has fewer values.  JAX takes as many threads as it has
+Everything is set in JAX's favour: the data are in memory before the clock starts, parameters and state are donated, and
+a step has no Python.  Images are channels-last.  Convolutions are products with matrices of patches, or those of XLA,
+and the faster one counts.  Those of XLA are slow within a scan, so with them each step is a call from Python
+(`--convolutions xla --steps python`).  Maxima are taken of slices, as the gradients of `reduce_window` and of a maximum
+over an axis are slow, and before the activation, which then has fewer values.  JAX takes as many threads as it has
 cores; `XLA_FLAGS` is for its compiler.  Prints the seconds of each epoch, the first of which compiles, then the score
 on the test data.
 
@@ -79,12 +80,20 @@ def by_xla(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def by_patches(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """Return the same as one product, whose gradients are products, too."""
+    """Return the same as one product, whose gradients are products, too; patches are of lines that are made once."""
     kernel, _, channels, filters = weight.shape
     height, width = (n - kernel + 1 for n in x.shape[1:3])
-    patches = [x[:, i : i + height, j : j + width] for i in range(kernel) for j in range(kernel)]
-    rows = jnp.concatenate(patches, axis=3).reshape(-1, kernel * kernel * channels)
+    lines = jnp.concatenate([x[:, :, j : j + width] for j in range(kernel)], axis=3)
+    patches = jnp.concatenate([lines[:, i : i + height] for i in range(kernel)], axis=3)
+    rows = patches.reshape(-1, kernel * kernel * channels)
     return (rows @ weight.reshape(-1, filters)).reshape(len(x), height, width, filters)
+
+
+def maxima(z: jax.Array) -> jax.Array:
+    """Return the largest of each 2 x 2 positions; the last line is left out where there is an odd number."""
+    height, width = (n // 2 * 2 for n in z.shape[1:3])
+    z = jnp.maximum(z[:, 0:height:2], z[:, 1:height:2])
+    return jnp.maximum(z[:, :, 0:width:2], z[:, :, 1:width:2])
 
 
 CONVOLUTIONS = {"xla": by_xla, "patches": by_patches}
@@ -97,9 +106,7 @@ def convolved(training: Training, convolution: Product, tensors: Tensors, x: jax
         x = x.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
     for (_, _, padding), (weight, bias) in zip(training.convolutions, tensors, strict=False):
         z = convolution(jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0))), weight)
-        height, width = (n // 2 for n in z.shape[1:3])
-        z = z[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2, z.shape[3])
-        x = ACTIVATIONS[training.activation](z.max((2, 4)) + bias)
+        x = ACTIVATIONS[training.activation](maxima(z) + bias)
     return x.reshape(len(x), -1)
 
 
@@ -118,8 +125,8 @@ def forward(training: Training, products: Products, tensors: Tensors, x: jax.Arr
     return x
 
 
-def epoch_of(training: Training, products: Products) -> Callable[..., Any]:
-    """Return the function that trains for an epoch: of the state, samples, their orders, and learning rates."""
+def step_of(training: Training, products: Products) -> Callable[..., Any]:
+    """Return the function that trains for a step: of the state, all samples, the rows of the batch, and the rate."""
 
     def loss(tensors: Tensors, x: jax.Array, y: jax.Array, key: Any) -> jax.Array:
         out = forward(training, products, tensors, x, key)
@@ -140,14 +147,21 @@ def epoch_of(training: Training, products: Products) -> Callable[..., Any]:
         tensors = jax.tree.map(lambda w, m, v: w - rate * m / (root * jnp.sqrt(v) + EPS), tensors, m, v)
         return tensors, m, v, step, key
 
-    def epoch(state: Any, x: jax.Array, y: jax.Array, order: jax.Array, rate: Any) -> Any:
-        def step(state: Any, rows: jax.Array) -> Any:
-            key = jax.random.fold_in(state[4], state[3])
-            return update(state, jax.grad(loss)(state[0], x[rows], y[rows], key), rate), None
+    def step(state: Any, x: jax.Array, y: jax.Array, rows: jax.Array, rate: Any) -> Any:
+        key = jax.random.fold_in(state[4], state[3])
+        return update(state, jax.grad(loss)(state[0], x[rows], y[rows], key), rate)
 
-        whole = len(order) // training.batch_size * training.batch_size
-        state, _ = lax.scan(step, state, order[:whole].reshape(-1, training.batch_size))
-        return step(state, order[whole:])[0] if whole < len(order) else state
+    return step
+
+
+def by_scan(step: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+    """Return the function that trains for epochs: of the state, samples, their orders, and learning rates."""
+
+    def epoch(state: Any, x: jax.Array, y: jax.Array, order: jax.Array, rate: Any) -> Any:
+        whole = len(order) // batch_size * batch_size
+        batches = order[:whole].reshape(-1, batch_size)
+        state, _ = lax.scan(lambda state, rows: (step(state, x, y, rows, rate), None), state, batches)
+        return step(state, x, y, order[whole:], rate) if whole < len(order) else state
 
     def epochs(state: Any, x: jax.Array, y: jax.Array, orders: jax.Array, rates: jax.Array) -> Any:
         return lax.scan(lambda state, each: (epoch(state, x, y, *each), None), state, (orders, rates))[0]
@@ -155,22 +169,40 @@ def epoch_of(training: Training, products: Products) -> Callable[..., Any]:
     return jax.jit(epochs, donate_argnums=0)
 
 
-def run(training: Training, products: Products) -> None:
-    """Train, and say how long it takes."""
+def by_python(step: Callable[..., Any], batch_size: int) -> Callable[..., Any]:
+    """Return the same function, each step of which is one call."""
+    compiled = jax.jit(step, donate_argnums=0)
+
+    def epochs(state: Any, x: jax.Array, y: jax.Array, orders: jax.Array, rates: jax.Array) -> Any:
+        # Slices of arrays of NumPy, here without a copy, cost less than those of JAX.
+        for order, rate in zip(np.asarray(orders), np.asarray(rates), strict=True):
+            for begin in range(0, len(order), batch_size):
+                state = compiled(state, x, y, order[begin : begin + batch_size], rate)
+        return state
+
+    return epochs
+
+
+STEPS = {"scan": by_scan, "python": by_python}
+
+
+def run(training: Training, products: Products, epochs: Callable[..., Any]) -> None:
+    """Train with what `by_scan` or `by_python` has made, and say how long it takes."""
     x, y, x_test, y_test = training.arrays()
     tensors = initial(training)
     zeros = [jax.tree.map(jnp.zeros_like, tensors) for _ in range(2)]
     state: Any = (tensors, *zeros, jnp.int32(0), jax.random.key(training.seed + 1))
-    features, targets, epoch = jnp.array(x), jnp.array(y), epoch_of(training, products)
+    features, targets = jnp.array(x), jnp.array(y)
     for first in range(0, training.epochs, training.together):
         numbers: Sequence[int] = range(first, first + training.together)
         orders = jnp.array(np.stack([training.order(number, len(x)) for number in numbers]).astype(np.int32))
         rates = jnp.array([training.rate(number) for number in numbers], jnp.float32)
         jax.block_until_ready((features, targets, orders, rates))
         start = time.perf_counter()
-        state = jax.block_until_ready(epoch(state, features, targets, orders, rates))
+        state = jax.block_until_ready(epochs(state, features, targets, orders, rates))
         say(seconds=(time.perf_counter() - start) / training.together)
-    say(score=training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test))
+    score = training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test)
+    say(score=score, parameters=sum(each.size for each in jax.tree.leaves(state[0])))
 
 
 def main() -> None:
@@ -179,12 +211,14 @@ def main() -> None:
     parser.add_argument("training", type=Training.from_json, help="JSON, see training.py")
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--generator", help="of random numbers, such as rbg; default: that of JAX")
-    parser.add_argument("--convolutions", choices=CONVOLUTIONS, default="xla")
+    parser.add_argument("--convolutions", choices=CONVOLUTIONS, default="patches")
+    parser.add_argument("--steps", choices=STEPS, default="scan", help="what goes from one to the next")
     args = parser.parse_args()
     if args.generator:
         jax.config.update("jax_default_prng_impl", args.generator)
     dense = bf16_product if args.precision == "bf16" else jnp.matmul
-    run(args.training, Products(dense, CONVOLUTIONS[args.convolutions]))
+    products = Products(dense, CONVOLUTIONS[args.convolutions])
+    run(args.training, products, STEPS[args.steps](step_of(args.training, products), args.training.batch_size))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def main() -> None:
             model.partial_fit(x, y, **classes)
         say(seconds=(time.perf_counter() - start) / training.together)
     predicted = model.predict_proba(x_test) if classes else model.predict(x_test)
-    say(score=training.score(predicted, y_test))
+    tensors = [*model.coefs_, *model.intercepts_]
+    say(score=training.score(predicted, y_test), parameters=sum(each.size for each in tensors))
 
 
 if __name__ == "__main__":

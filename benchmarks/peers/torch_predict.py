@@ -62,7 +62,8 @@ def main() -> None:
     with torch.inference_mode():
         out = torch.empty(len(images), args.training.widths[-1], dtype=kind)
         say(seconds=min(seconds(net, images, out, batch) for batch in BATCHES))
-        say(score=args.training.score(model(tests).float().numpy(), y_test))
+        score = args.training.score(model(tests).float().numpy(), y_test)
+    say(score=score, parameters=sum(each.numel() for each in model.parameters()))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,8 @@ def run(rank: int, training: Training, args: argparse.Namespace) -> None:
             say(seconds=seconds / training.together)
     if rank == 0:
         with torch.inference_mode():
-            say(score=training.score(model.eval()(x_test).numpy(), y_test.numpy()))
+            score = training.score(model.eval()(x_test).numpy(), y_test.numpy())
+        say(score=score, parameters=sum(each.numel() for each in model.parameters()))
     if args.world > 1:
         dist.destroy_process_group()
 

@@ -62,6 +62,14 @@ class Training:
                 inputs = channels * height * width
         return list(zip((inputs, *self.widths[1:]), self.widths[1:], strict=False))
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers are learnt: weights and biases of all layers."""
+        channels = [self.image[0], *(filters for filters, _, _ in self.convolutions)]
+        windows = [count * kernel**2 for count, (_, kernel, _) in zip(channels, self.convolutions, strict=False)]
+        layers = [*zip(windows, channels[1:], strict=True), *self.dense]
+        return sum(inputs * outputs + outputs for inputs, outputs in layers)
+
     def rate(self, epoch: int) -> float:
         """Return the learning rate of an epoch, counted from 0."""
         return self.learning_rate * 0.5 ** (epoch // self.halve_every if self.halve_every else 0)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onotrain.cli.network import model_of
 from onotrain.config import Config, load_config
 
 ROOT = Path(__file__).parents[2]
@@ -266,7 +267,7 @@ def test_every_row_has_a_name_of_its_own_and_a_target(module: Any) -> None:
     rows = {row.name: row for case in cases.CASES for row in case.rows}
     assert {name for name, row in rows.items() if row.target is None} == {
         "tiny-peers", "bare-64-gflops", "bare-64-peers", "bare-512-gflops", "bare-512-peers", "one-rank-peers",
-        "saving-cost", "lenet-64", "lenet-64-ddp", "lenet-512", "lenet-512-ddp", "nielsen-64", "nielsen-64-ddp",
+        "saving-cost",
     }  # fmt: skip
     assert {name for name, row in rows.items() if row.sense == "at most"} == {
         "tiny", "bf16-accuracy", "update", "memory", "version", "fixed", "saving"
@@ -281,6 +282,23 @@ def test_ours_trains_what_the_configuration_for_mnist_says(module: Any, tmp_path
     assert Config.from_mapping({**ours, **same}) == Config.from_mapping(shipped)
 
 
+@pytest.mark.parametrize(
+    ("training", "shipped", "left_out"),
+    [("LENET", "mnist-lenet5", "dropout"), ("NIELSEN", "mnist-nielsen", "random_shift")],
+)
+def test_ours_trains_what_the_configurations_for_images_say_but_for_one_layer(
+    module: Any, training: str, shipped: str, left_out: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(module("programs").config(getattr(module("races"), training)))
+    ours, kept = load_config(path).to_mapping(), load_config(ROOT / "configs" / f"{shipped}.yaml").to_mapping()
+    layers = [layer for layer in kept["model"]["layers"] if left_out not in layer]
+    assert ours["model"]["layers"] == layers and len(layers) == len(kept["model"]["layers"]) - 1
+    for section, key in (("data", "shape"), ("data", "normalize"), ("training", "batch_size")):
+        assert ours[section][key] == kept[section][key]
+    assert (ours["loss"], ours["optimizer"]) == (kept["loss"], kept["optimizer"])
+
+
 def test_all_trainings_are_configurations(module: Any, tmp_path: Path) -> None:
     races, path = module("races"), tmp_path / "c.yaml"
     for training in (races.MLP, races.BARE, races.VALUES, races.TINY, races.WIDE, races.LENET, races.NIELSEN):
@@ -288,11 +306,23 @@ def test_all_trainings_are_configurations(module: Any, tmp_path: Path) -> None:
         found = load_config(path)
         assert found.training.epochs == training.epochs and found.optimizer.name == training.optimizer
         assert type(training).from_json(training.to_json()) == training
+        shape = training.image if training.convolutions else training.widths[:1]
+        assert model_of(found, shape, {}).layout.parameter_count == training.parameters
+
+
+def test_a_peer_of_another_network_is_refused(module: Any) -> None:
+    peers, training = module("peer_programs"), module("races").LENET
+    assert training.parameters == 6 * 25 + 6 + 16 * 150 + 16 + 256 * 120 + 120 + 120 * 84 + 84 + 84 * 10 + 10
+    lines = ['{"seconds": 9.0}', '{"seconds": 2.0}', '{"seconds": 3.0}']
+    end = f'{{"score": 0.5, "parameters": {training.parameters}}}'
+    assert peers.outcome("\n".join([*lines, end]), training) == module("rows").Outcome(2.0, 0.5)
+    with pytest.raises(module("processes").Failed, match="has 44,426 parameters, expected 107,786"):
+        peers.outcome("\n".join([*lines, end]), dataclasses.replace(training, convolutions=((6, 5, 2), (16, 5, 2))))
 
 
 def test_dense_layers_read_what_convolutions_leave(module: Any) -> None:
     races = module("races")
-    assert races.LENET.dense == [(16 * 5 * 5, 120), (120, 84), (84, 10)]
+    assert races.LENET.dense == [(16 * 4 * 4, 120), (120, 84), (84, 10)]
     assert races.NIELSEN.dense == [(20 * 12 * 12, 100), (100, 10)]
     assert races.VALUES.dense == [(10, 64), (64, 64), (64, 3)]
 
