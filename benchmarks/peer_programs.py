@@ -40,7 +40,7 @@ JAX = Peer("JAX", "jax")
 JAX_512 = Peer("JAX 512", "jax", variables=_WIDE)
 TORCH_CHANNELS_LAST = Peer("torch channels-last", "torch", ("--channels-last",))
 TORCH_COMPILED_CHANNELS_LAST = Peer("torch compile channels-last", "torch", ("--compile", "--channels-last"))
-JAX_CONVOLUTIONS = Peer("JAX convolutions", "jax", ("--convolutions=xla", "--steps=python"))
+JAX_CONVOLUTIONS = Peer("JAX convolutions", "jax", ("--convolutions=xla", "--steps=python"), _WIDE)
 JAX_RBG = Peer("JAX rbg", "jax", ("--generator=unsafe_rbg",))
 JAX_BF16 = Peer("JAX bf16", "jax", ("--precision=bf16",))
 JAX_BF16_512 = Peer("JAX bf16 512", "jax", ("--precision=bf16",), _WIDE)
@@ -52,9 +52,7 @@ FLOAT32 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED, JAX, JAX_512, SKLEARN)
 #: With dropout the generator matters; DDP is far too slow for small networks.
 ON_MNIST = (*FLOAT32, JAX_RBG, TORCH_DDP)
 #: Convolutions, which are products with patches in JAX, but for the one that has those of XLA.
-ON_IMAGES = (
-    TORCH, TORCH_CHANNELS_LAST, TORCH_COMPILED, TORCH_COMPILED_CHANNELS_LAST, TORCH_DDP, JAX, JAX_512, JAX_CONVOLUTIONS,
-)  # fmt: skip
+ON_IMAGES = (TORCH, TORCH_CHANNELS_LAST, TORCH_COMPILED_CHANNELS_LAST, TORCH_DDP, JAX_512, JAX_CONVOLUTIONS)
 IN_BF16 = (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16, JAX_BF16, JAX_BF16_512)
 PREDICTING, PREDICTING_BF16 = (TORCH, TORCH_MEDIUM, TORCH_COMPILED), (TORCH_BF16, TORCH_MEDIUM, TORCH_COMPILED_BF16)
 

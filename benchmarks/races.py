@@ -44,7 +44,7 @@ TINY = replace(VALUES, data=SMOOTH_4_4, widths=(4, 32, 16, 4), batch_size=10_000
 #: images: an epoch is 160 steps, or 20, so that a program runs for seconds.
 LENET = replace(
     MLP, data=MNIST_FEW, convolutions=((6, 5, 0), (16, 5, 0)), widths=(784, 120, 84, 10), dropout=0.0,
-    learning_rate=2e-3, halve_every=None, epochs=4,
+    learning_rate=2e-3, halve_every=None, epochs=3,
 )  # fmt: skip
 NIELSEN = replace(LENET, convolutions=((20, 5, 0),), widths=(784, 100, 10), learning_rate=1e-3)
 WIDE = replace(MLP, data=MNIST_FEW, widths=(784, 4096, 4096, 4096, 10), batch_size=256, epochs=2)

@@ -27,6 +27,8 @@ from training import Training, say
 
 #: Decay of Adam's means, and what is added to the denominator.
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+#: Samples that are scored together: patches of all test images would fill the memory.
+TESTED = 1000
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 Tensors = list[tuple[jax.Array, jax.Array]]
 Product = Callable[[jax.Array, jax.Array], jax.Array]
@@ -66,11 +68,12 @@ def initial(training: Training) -> Tensors:
         shapes.append((kernel, kernel, channels, filters))
         channels = filters
     shapes += training.dense
-    keys = jax.random.split(jax.random.key(training.seed), len(shapes))
-    tensors = []
-    for key, shape in zip(keys, shapes, strict=True):
+    # By NumPy: JAX compiles a program for each shape.
+    draw, tensors = np.random.default_rng(training.seed), []
+    for shape in shapes:
         limit = (6.0 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1]))) ** 0.5
-        tensors.append((jax.random.uniform(key, shape, minval=-limit, maxval=limit), jnp.zeros(shape[-1])))
+        weight = draw.uniform(-limit, limit, shape).astype(np.float32)
+        tensors.append((jnp.array(weight), jnp.zeros(shape[-1])))
     return tensors
 
 
@@ -201,7 +204,9 @@ def run(training: Training, products: Products, epochs: Callable[..., Any]) -> N
         start = time.perf_counter()
         state = jax.block_until_ready(epochs(state, features, targets, orders, rates))
         say(seconds=(time.perf_counter() - start) / training.together)
-    score = training.score(np.asarray(forward(training, products, state[0], jnp.array(x_test))), y_test)
+    predict = jax.jit(lambda tensors, x: forward(training, products, tensors, x))
+    parts = [predict(state[0], x_test[begin : begin + TESTED]) for begin in range(0, len(x_test), TESTED)]
+    score = training.score(np.concatenate(parts), y_test)
     say(score=score, parameters=sum(each.size for each in jax.tree.leaves(state[0])))
 
 

@@ -133,7 +133,8 @@ def main() -> None:
     if args.world == 1:
         run(0, args.training, args)
     else:
-        torch.multiprocessing.spawn(run, args=(args.training, args), nprocs=args.world)
+        # Forked, as nothing has run yet that has threads: spawned ones would import everything once more.
+        torch.multiprocessing.start_processes(run, args=(args.training, args), nprocs=args.world, start_method="fork")
 
 
 if __name__ == "__main__":
