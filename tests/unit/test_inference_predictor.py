@@ -174,7 +174,7 @@ def test_nothing_is_packed_where_memory_is_short(monkeypatch: pytest.MonkeyPatch
     plain, x = network("multiclass"), samples(1)
     kernels = _kernels.load("float32", "baseline")
     expected = Predictor(plain.metadata, plain.parameters, kernels).predict(x)
-    monkeypatch.setattr("onotrain.nn.layers.base.available_bytes", lambda: 0)
+    monkeypatch.setattr("onotrain.nn.layers.recorder.available_bytes", lambda: 0)
     monkeypatch.setattr(kernels, "pack_weight", None)
     np.testing.assert_array_equal(Predictor(plain.metadata, plain.parameters, kernels).predict(x), expected)
 
