@@ -1,7 +1,7 @@
 """Run the test suite in stages and say at the end what passed, what failed and what was skipped for want of something.
 
     python scripts/run_tests.py                    everything, as `make test` does
-    python scripts/run_tests.py unit               tests/unit and tests/kernels, a process each
+    python scripts/run_tests.py unit               tests/unit and tests/kernels
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
 
@@ -18,7 +18,6 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,12 +55,6 @@ class Outcome:
     seconds: float = 0.0
     note: str = ""
 
-    def add(self, other: Outcome) -> None:
-        """Take in what ran beside it."""
-        self.passed, self.failed = self.passed + other.passed, self.failed + other.failed
-        self.skips += other.skips
-        self.note += other.note
-
 
 def main() -> int:
     """Run the chosen stages; return 0 if nothing failed."""
@@ -90,15 +83,11 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     title = {"unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests"}[stage]
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
-    commands = _commands(stage, ranks, name, pytest_arguments)
-    with ThreadPoolExecutor() as pool:  # one core is idle otherwise
-        done = list(pool.map(lambda each: _run(each[0], LIMIT_S[stage]), commands))
-    output = "\n".join(output for _, output in done)
+    command, report = _command(stage, ranks, name, pytest_arguments)
+    code, output = _run(command, LIMIT_S[stage])
     (REPORTS / f"{name}.log").write_text(output)
-    outcome = Outcome(name, seconds=time.monotonic() - started)
-    for (_, report), (code, _) in zip(commands, done, strict=True):
-        if not (code == NO_TESTS and pytest_arguments and any(code != NO_TESTS for code, _ in done)):
-            outcome.add(read_outcome(name, report, code))
+    outcome = read_outcome(name, report, code)
+    outcome.seconds = time.monotonic() - started
     print(f"{_counts(outcome)} in {outcome.seconds:.0f} s{outcome.note}", flush=True)
     if outcome.failed:
         print(*output.splitlines()[-TAIL_LINES:], sep="\n")
@@ -123,21 +112,17 @@ def summarise(outcomes: list[Outcome], strict: bool) -> int:
     return 1 if failed else 0
 
 
-def _commands(stage: str, ranks: int, name: str, extra: list[str]) -> list[tuple[list[str], Path]]:
-    """Return a stage's command lines, which run side by side, and the JUnit files that they write."""
+def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[str], Path]:
+    """Return the command line of a stage, and the JUnit file that it writes."""
     quiet = ["-q", "--color=no", "-p", "no:cacheprovider"]
     if stage == "mpi":
         session = [sys.executable, "tests/mpi_session.py", str(REPORTS / name), *quiet, "tests/mpi", *extra]
-        return [(launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml")]
-    if stage == "system":
-        # Launches wait for each other as often as they compute: two files at a time, those with long trainings first.
-        quiet += ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    folders = ["unit", "kernels"] if stage == "unit" else ["system"]
-    reports = [REPORTS / f"{folder}.xml" for folder in folders]
-    return [
-        ([sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, f"tests/{folder}", *extra], report)
-        for folder, report in zip(folders, reports, strict=True)
-    ]
+        return launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml"
+    report = REPORTS / f"{name}.xml"
+    # Two files at a time: a core would be idle otherwise.  Of system tests those with long trainings come first.
+    folders = ["tests/unit", "tests/kernels"] if stage == "unit" else ["tests/system", "--no-loadscope-reorder"]
+    two = ["-n", "2", "--dist", "loadfile"]
+    return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *two, *folders, *extra], report
 
 
 def _run(command: list[str], limit: float) -> tuple[int, str]:

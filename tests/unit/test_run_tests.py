@@ -43,13 +43,6 @@ def test_a_stage_that_died_has_failed(runner: ModuleType, tmp_path: Path, code: 
     assert f"exit code {code}" in outcome.note
 
 
-def test_what_ran_side_by_side_is_one_outcome(runner: ModuleType) -> None:
-    outcome = runner.Outcome("unit", passed=3, skips=Counter({"root": 1}))
-    outcome.add(runner.Outcome("unit", passed=2, failed=1, skips=Counter({"root": 2, "x": 1}), note=" (killed)"))
-    assert (outcome.passed, outcome.failed, outcome.skips) == (5, 1, Counter({"root": 3, "x": 1}))
-    assert outcome.note == " (killed)"
-
-
 @pytest.mark.parametrize(
     ("reason", "strict", "line", "code"),
     [
