@@ -121,7 +121,7 @@ def load(dtype: DTypeLike, build: str | None = None, precision: Precision = "ful
 
 @cache
 def _compiled(kind: np.dtype[Any], build: str, precision: Precision) -> Mapping[str, Callable[..., Any]]:
-    """Return all kernels of a compiled build.  Kept: to look them up takes milliseconds, and tests load often."""
+    """Return all kernels of a compiled build.  Kept: to look them up takes milliseconds, for every model anew."""
     functions: dict[str, Any] = {}
     for module, levelled in _MODULES.items():
         level = _BF16[build] if precision == "bf16" and module in _MODULES_WITH_PRODUCTS else build

@@ -28,7 +28,7 @@ from onotrain._kernels.memory import empty
 
 
 cdef enum:
-    ALL_ROWS = 0x7fffffff
+    ALL_ROWS = 0x7fffffff  # one block: more rows than a batch has
 
 
 cdef conv describe(
@@ -159,7 +159,7 @@ cdef inline Py_ssize_t blocks_of(const conv* s) noexcept nogil:
 cdef void backward_of_block(const floating* x, const Backward* a, Py_ssize_t block) noexcept nogil:
     """Compute on the rows of a block, of which dw and db are sums of their own."""
     cdef const conv* s = &a.shape
-    cdef Py_ssize_t read = s.h * s.w * s.c, made = s.positions * s.o, size = s.o * (s.c // s.groups) * s.kh * s.kw
+    cdef Py_ssize_t read = s.h * s.w * s.c, made = s.positions * s.o, size = s.o * s.taps
     cdef Py_ssize_t first = block * s.block_rows, end = first + min(s.block_rows, s.r - first), n, k
     cdef floating* dz
     cdef floating* db = NULL if a.db == NULL else <floating*> a.db + block * s.o

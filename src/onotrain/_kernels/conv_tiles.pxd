@@ -8,7 +8,7 @@ cdef extern from "conv_tiles.h" nogil:
     ctypedef struct conv:
         Py_ssize_t block_rows, r, h, w, c, o, groups, kh, kw, ho, wo
         Py_ssize_t stride_y, stride_x, top, left, dilation_y, dilation_x
-        Py_ssize_t positions, together
+        Py_ssize_t taps, positions, together
     void conv_describe(conv* s, size_t itemsize)
     void conv_begin_dw(const conv* s, size_t itemsize)
     size_t conv_prepare(conv* s, size_t itemsize, int direction, char* memory)

@@ -223,9 +223,8 @@ class Model:
             for number, layer in enumerate(self.layers)
         ]
 
-        def recorder(number: int, dinputs: tuple[str | None, ...] = (), part: _Part | None = None) -> Recorder:
+        def recorder(number: int, part: _Part, dinputs: tuple[str | None, ...] = ()) -> Recorder:
             layer, inputs, output = self.plan.nodes[number]
-            part = part or _Part(slice(0, len(x)), self._gradients[number])
             arrays = {name: array[part.rows] for name, array in whole.items()}
             return Recorder(
                 self.kernels, calls, number, tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)],
@@ -236,23 +235,26 @@ class Model:
             )  # fmt: skip
 
         for number, layer in enumerate(self.layers):
-            layer.forward(recorder(number))
+            layer.forward(recorder(number, self._whole(number, len(x))))
         logits, dlogits = whole[value(self.plan.output)], whole[gradient(self.plan.output)]
         calls.append(
             self.loss.recorded(logits, targets, 1.0 / samples, dlogits, loss_sums, row_weights, output_weights)
         )
         for number, dinputs, added in self.plan.backward:
             for part in self._parts(number, len(x), in_blocks):
-                self.layers[number].backward(recorder(number, dinputs, part))
+                self.layers[number].backward(recorder(number, part, dinputs))
             calls += [self.kernels.record("add", whole[part].reshape(-1), whole[to].reshape(-1)) for part, to in added]
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls
 
+    def _whole(self, number: int, rows: int) -> _Part:
+        return _Part(slice(0, rows), self._gradients[number])
+
     def _parts(self, number: int, rows: int, blocks: Blocks | None) -> Iterator[_Part]:
         """Yield what the backward pass of a layer is recorded for at a time: all rows, or those of a block."""
         if blocks is None or number not in self.plan.in_blocks or not rows:
-            yield _Part(slice(0, rows), self._gradients[number])
+            yield self._whole(number, rows)
             return
         gradients = {name: blocks.gradients.get((number, name)) for name in self._gradients[number]}
         if self.layers[number].takes_blocks:

@@ -173,10 +173,9 @@ class SharedWorkspace(Workspace):
     def blocks(self, begin: int, end: int, samples: int) -> Blocks | None:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of: whole ones."""
         step = block_rows(samples)
-        mine = slice(begin // step, -(-end // step) if end > begin else begin // step)
+        mine = slice(-(-begin // step), -(-end // step))
         return Blocks(
-            step,
-            {key: parts[mine].reshape(len(parts[mine]), *shape) for key, (_, shape, parts) in self._in_blocks.items()},
+            step, {key: parts.reshape(BLOCKS, *shape)[mine] for key, (_, shape, parts) in self._in_blocks.items()}
         )
 
     def factors(self, samples: int) -> Iterator[tuple[str, Factors]]:
