@@ -51,7 +51,7 @@ LEVELLED = (
     "softmax", "losses", "distributions", "update", "update_rows", "order", "gather",
     "codecs", "pool", "samples",
 )  # fmt: skip
-WITH_PRODUCTS = ("dense", "update")
+WITH_PRODUCTS = ("dense", "conv", "update")
 # No arithmetic of their own to speed up, or none that matters.
 SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync", "embedding")
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself

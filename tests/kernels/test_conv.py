@@ -1,8 +1,8 @@
-"""Convolutions of every build against NumPy, against differences, and at every edge of their tiles."""
+"""Convolutions of every build and precision against NumPy, against differences, and at every edge of their tiles."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +12,28 @@ from hypothesis import strategies as st
 from kernels.oracle import central_differences, normal, unset
 from kernels.test_products import BUILDS, Guarded
 from onotrain import _kernels
-from onotrain._kernels import Kernels
+from onotrain._kernels import Kernels, cpu, reference_bf16
 from onotrain._kernels.recording import Live
 from onotrain.known_names import ACTIVATIONS
 
 DRAW = (2**40 + 7, 3, 1, 64)  # seed, step, layer, first row
 TANH, IDENTITY = ACTIVATIONS["tanh"], ACTIVATIONS["identity"]
+needs_bf16 = pytest.mark.skipif(not cpu.has_bf16(), reason="this CPU has no AVX-512 BF16")
+#: What convolutions are computed by: a dtype, a precision and a build.
+KINDS = [(dtype, "full", build) for build in BUILDS for dtype in ("float32", "float64")] + [
+    ("float32", "bf16", "reference"), pytest.param(("float32", "bf16", "x86_64_v4"), marks=needs_bf16)
+]  # fmt: skip
+COMPILED = [kind for kind in KINDS if "reference" not in kind]
+
+
+def loaded(kind: tuple[str, Any, str]) -> Kernels:
+    dtype, precision, build = kind
+    return _kernels.load(dtype, build, precision)
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
+def kernels(request: pytest.FixtureRequest) -> Kernels:
+    return loaded(request.param)
 
 
 class Conv(NamedTuple):
@@ -72,7 +88,11 @@ def convs(draw: st.DrawFn) -> Conv:
 def passes(
     kernels: Kernels, shapes: Conv, operands: list[np.ndarray], accumulate: bool, block_rows: int
 ) -> dict[str, np.ndarray]:
-    """Return all that the three kernels write, in arrays whose surroundings must stay what they are."""
+    """Return all that the three kernels write, in arrays whose surroundings must stay what they are.
+
+    The backward pass is given a slope that does not come from the forward pass: what a bit there makes of the rounding
+    of dz to bfloat16 would be as large as the difference of the precisions.
+    """
     x, weight, bias, dy = operands
     blocks = max(1, -(-len(x) // block_rows))
     guarded = {name: Guarded(x.dtype, *shapes.out) for name in ("slope", "y", "predicted", "dz")}
@@ -88,7 +108,7 @@ def passes(
     kernels.conv_predict(x, weight, None, shapes.window, IDENTITY, 0.0, out["predicted"])
     out["dz"][...] = dy
     kernels.conv_backward(
-        x, weight, shapes.window, out["slope"], block_rows, accumulate, out["dz"], out["dx"], out["dw"], out["db"]
+        x, weight, shapes.window, np.cos(dy), block_rows, accumulate, out["dz"], out["dx"], out["dw"], out["db"]
     )
     for each in guarded.values():
         each.check()
@@ -106,15 +126,14 @@ def check(kernels: Kernels, shapes: Conv, accumulate: bool, block_rows: int) -> 
 
 
 def reference_kernels(kernels: Kernels) -> Kernels:
-    return _kernels.load(kernels.dtype, "reference")
+    return _kernels.load(kernels.dtype, "reference", kernels.precision)
 
 
-@pytest.mark.parametrize("build", BUILDS[:-1])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", COMPILED, ids="-".join)
 @settings(max_examples=120, deadline=None)
 @given(convs(), st.booleans(), st.integers(1, 5))
-def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate, block_rows):
-    check(_kernels.load(dtype, build), shapes, accumulate, block_rows)
+def test_any_small_shape_against_the_reference(kind, shapes, accumulate, block_rows):
+    check(loaded(kind), shapes, accumulate, block_rows)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +154,26 @@ def test_any_small_shape_against_the_reference(build, dtype, shapes, accumulate,
     ],
     ids=str,
 )
-def test_shapes_that_are_cut_into_blocks(kernels, build, shapes):
-    if build != "reference":
-        check(kernels, shapes, False, shapes.r)
+@pytest.mark.parametrize("kind", COMPILED, ids="-".join)
+def test_shapes_that_are_cut_into_blocks(kind, shapes):
+    check(loaded(kind), shapes, False, shapes.r)
+
+
+@pytest.mark.parametrize("shapes", [
+    conv(3, (6, 7, 4), 8, (3, 3), padding=(1, 1)), conv(3, (6, 7, 3), 5, (2, 3)), conv(4, (6, 7, 9), 6, (3, 3), groups=3),
+    conv(3, (6, 7, 1), 8, (3, 3)), conv(3, (6, 7, 9), 9, (3, 3), groups=9),
+], ids=str)  # fmt: skip
+def test_in_bf16_the_factors_are_rounded_unless_a_filter_reads_one_channel(rng, shapes):
+    """And nothing else: rounded before, they give the same numbers in float32."""
+    full, rounding = (_kernels.load("float32", "reference", precision) for precision in ("full", "bf16"))
+    operands = shapes.operands(rng, np.dtype("float32"))
+    rounded = [reference_bf16.bfloat(operands[0]).astype("f4"), reference_bf16.bfloat(operands[1]).astype("f4"), *operands[2:]]
+    same = rounded if shapes.weight[1] > 1 else operands
+    y, expected, exact = (unset(np.float32, *shapes.out) for _ in range(3))
+    for kernels, (x, weight, bias, _), out in ((rounding, operands, y), (full, same, expected), (full, operands, exact)):
+        kernels.conv_predict(x, weight, bias, shapes.window, IDENTITY, 0.0, out)
+    np.testing.assert_array_equal(y, expected)
+    assert (np.abs(y - exact).max() > 1e-3) == (shapes.weight[1] > 1)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -188,9 +224,9 @@ def test_the_mask_of_a_sample_is_that_of_its_values_in_a_row(kernels, rng):
     ],
     ids=str,
 )
-def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
+def test_a_row_gets_the_same_bits_in_any_batch(kernels, rng, shapes):
     """Of the reference implementation the same to rounding: BLAS promises no bits."""
-    tolerance = 1e-5 if build == "reference" else 0.0
+    tolerance = 1e-5 if kernels.path == "reference" else 0.0
     x, weight, bias, dy = shapes.operands(rng, kernels.dtype)
     y, dx = np.empty_like(dy), np.empty_like(x)
 
@@ -213,7 +249,7 @@ def test_a_row_gets_the_same_bits_in_any_batch(kernels, build, rng, shapes):
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("rows", [1, 2, 4, 11, 50])
 @pytest.mark.parametrize("accumulate", [False, True])
-def test_blocks_of_rows_have_gradients_of_their_own(kernels, build, rng, shapes, rows, accumulate):
+def test_blocks_of_rows_have_gradients_of_their_own(kernels, rng, shapes, rows, accumulate):
     """With the bits that the block alone would have, in however many others it comes."""
     x, weight, _, dy = shapes.operands(rng, kernels.dtype)
     begins = range(0, shapes.r, rows)
@@ -229,7 +265,7 @@ def test_blocks_of_rows_have_gradients_of_their_own(kernels, build, rng, shapes,
     kernels.conv_backward(
         x, weight, shapes.window, ones, rows, accumulate, dy.copy(), dx, dw.reshape(-1, *weight.shape[1:]), db.ravel()
     )
-    tolerance = 1e-5 if build == "reference" else 0.0
+    tolerance = 1e-5 if kernels.path == "reference" else 0.0
     for got, wanted in zip((dw, db, dx), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
 

@@ -28,6 +28,15 @@ CONFIG = mapping(
     optimizer={"name": "adam", "learning_rate": 0.003},
     training={"epochs": 3, "batch_size": 96, "precision": "bf16"},
 )
+#: The first convolution has filters of one channel, which are not rounded; the second has an odd number of channels.
+IMAGES = changed(
+    CONFIG,
+    {"conv2d": {"filters": 5, "kernel": 3}},
+    {"conv2d": {"filters": 6, "kernel": 3}},
+    {"flatten": {}},
+    10,
+    data={"shape": [1, 8, 8]},
+)
 
 
 @pytest.fixture(params=["x86_64_v4", "reference"])
@@ -43,11 +52,13 @@ def summary(world: World, made: Any, run: Path, **options: Any) -> dict[str, Any
     return train(made, world.comm, output=run, **options).summary
 
 
-def test_not_a_bit_depends_on_the_number_of_ranks(world: World, place: Path, build: str) -> None:
-    together = summary(world, CONFIG, place / "run")
-    alone = builders.train_alone(world, CONFIG, place)
-    assert RunDirectory.open(alone).summary()["parameters_sha256"] == together["parameters_sha256"]
-    full = summary(world, changed(CONFIG, training={"precision": "full"}), place / "full")
+@pytest.mark.parametrize("config", [CONFIG, IMAGES], ids=["dense", "convolutions"])
+def test_not_a_bit_depends_on_the_number_of_ranks(world: World, place: Path, build: str, config: Any) -> None:
+    together = summary(world, config, place / "run")
+    if build != "reference" or config is CONFIG:  # the reference's convolutions add up as NumPy does
+        alone = builders.train_alone(world, config, place)
+        assert RunDirectory.open(alone).summary()["parameters_sha256"] == together["parameters_sha256"]
+    full = summary(world, changed(config, training={"precision": "full"}), place / "full")
     assert full["parameters_sha256"] != together["parameters_sha256"]
 
 

@@ -28,7 +28,7 @@ _MODULES = {
     "codecs": True, "pool": True, "samples": True, "embedding": False,
 }  # fmt: skip
 #: Those that have products, which a build of its own computes in bfloat16, and the build that it goes with.
-_MODULES_WITH_PRODUCTS = ("dense", "update")
+_MODULES_WITH_PRODUCTS = ("dense", "conv", "update")
 _BF16 = {"x86_64_v4": "x86_64_v4_bf16"}
 #: Kernels that are not chosen by the dtype alone.
 _UNIFORM = (

@@ -5,6 +5,9 @@
  * every position: products of matrices are computed without writing out the matrix of all windows.
  *
  * Padding is made by copying: some samples at a time are laid into borders of zeros.
+ *
+ * In a build whose products of float32 are in bfloat16, pairs of numbers are what is multiplied, each in the place of a
+ * float: neighbouring channels for z, the same number of two samples for dw, neighbouring filters for dx (conv_pairs.h).
  */
 
 #ifndef ONOTRAIN_CONV
@@ -24,6 +27,13 @@
 /* Vectors behind an array that a tile may load in excess. */
 #define EXCESS_BYTES (4 * VECTOR_BYTES)
 
+/* Whether products of numbers of that size are of pairs. */
+#if defined(__AVX512BF16__)
+#define IN_PAIRS(itemsize) ((itemsize) == 4)
+#else
+#define IN_PAIRS(itemsize) 0
+#endif
+
 /* An image (h, w, c) in a border: its pixels are `step` apart in (rows, columns, copies * c), from `top` and `left` on. */
 typedef struct {
     ptrdiff_t h, w, c, copies, rows, columns, top, left, step_y, step_x;
@@ -36,6 +46,10 @@ typedef struct {
     int depthwise;
     /* Products: so many of inputs and outputs of their own, over that many taps of an input each. */
     ptrdiff_t products, inputs, outputs, taps;
+    /* Pairs are multiplied: a filter reads more than one channel. */
+    int pairs;
+    /* What a sum takes up of a product's inputs at a pixel, and of its outputs at a position: numbers or pairs. */
+    ptrdiff_t channels, filters;
     ptrdiff_t positions, together;
     /* Few filters: vectors go along the lines of an image in planes, one for each channel, so many of them in an output. */
     int planes;
@@ -59,7 +73,7 @@ typedef struct {
     /* Numbers. */
     void *panels;       /* the weights, as the tiles of the forward pass read them, or of the backward pass */
     void *bias;         /* of each product, in whole vectors */
-    void *x_frame, *dz_frame, *dx_frame;
+    void *x_frame, *dz_frame, *dx_frame, *dz_pairs;
     void *sums;         /* (taps, outputs in whole vectors) of each product */
     void *columns;      /* sums of columns of dz */
 } conv;
@@ -84,6 +98,9 @@ static inline void conv_describe(conv *s, size_t itemsize) {
     s->inputs = s->depthwise ? 1 : s->c / s->groups;
     s->outputs = s->o / s->products;
     s->taps = s->kh * s->kw * s->inputs;
+    s->pairs = IN_PAIRS(itemsize) && s->inputs > 1;
+    s->channels = s->pairs ? (s->inputs + 1) / 2 : s->inputs;
+    s->filters = s->pairs ? (s->outputs + 1) / 2 : s->outputs;
     s->positions = s->ho * s->wo;
     s->x = (frame) {
         s->h, s->w, s->c, s->depthwise ? s->o / s->c : 1, at_least(s->top + s->h, (s->ho - 1) * s->stride_y + reach_y + 1),
@@ -93,9 +110,9 @@ static inline void conv_describe(conv *s, size_t itemsize) {
     const ptrdiff_t lanes = in_vectors(1, itemsize), by_filters = in_vectors(s->o, itemsize) * s->positions * s->taps;
     const ptrdiff_t by_positions = in_vectors(s->wo, itemsize) * s->ho * s->o * s->taps
                                  + TRANSPOSE_COST * (s->positions * s->o + (s->c > 1 ? s->h * s->w * s->c : 0));
-    s->planes = s->groups == 1 && s->stride_x == 1 && by_positions < (s->o <= lanes ? by_filters / 5 * 6 : by_filters);
+    s->planes = s->groups == 1 && s->stride_x == 1 && !s->pairs && by_positions < (s->o <= lanes ? by_filters / 5 * 6 : by_filters);
     s->vectors = in_vectors(s->wo, itemsize) / lanes * s->ho;
-    s->copied = s->depthwise || s->planes || s->x.rows > s->h || s->x.columns > s->w;
+    s->copied = s->depthwise || s->planes || s->pairs || s->x.rows > s->h || s->x.columns > s->w;
     const int whole = s->products == 1 && s->dilation_x == 1 && !s->depthwise;
     s->runs = whole ? s->kh : s->kh * s->kw;
     s->run = whole ? s->kw * s->inputs : s->inputs;
@@ -111,6 +128,7 @@ static inline void conv_describe(conv *s, size_t itemsize) {
         s->together = at_least(1, PLANES_BYTES / (s->o * s->vectors * VECTOR_BYTES));
     else
         s->together = at_least((TOGETHER_POSITIONS + s->positions - 1) / s->positions, TOGETHER_BYTES / nbytes);
+    if (s->pairs) s->together += s->together % 2;
     if (s->together > s->r) s->together = at_least(s->r, 1);
     if (s->together > s->block_rows) s->together = s->block_rows;
 }
@@ -164,10 +182,10 @@ static inline void conv_fill_dx(conv *s) {
     for (ptrdiff_t t = 0; t < s->together; t++)
         for (ptrdiff_t j = 0; j < each; j++)
             for (ptrdiff_t i = j; i < s->positions; i += each, n++) {
-                s->dz_row[n] = s->position[t * s->positions + i];
+                s->dz_row[n] = (t * s->positions + i) * s->products * s->filters;
                 s->dx_row[n] = s->window[t * s->positions + i];
             }
-    conv_fill(s->dz_term, 1, 0, 1, 0, 1, 0, s->outputs);
+    conv_fill(s->dz_term, 1, 0, 1, 0, 1, 0, s->filters);
     conv_fill(s->run_begin, 1, 0, s->kh, s->dilation_y * line, s->runs / s->kh, s->dilation_x * pixel, 1);
 }
 
@@ -176,15 +194,18 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
     size_t end = 0;
     const size_t offset = sizeof(ptrdiff_t);
     const ptrdiff_t rows = s->together * s->positions, lanes = in_vectors(1, itemsize), excess = EXCESS_BYTES / itemsize;
-    const ptrdiff_t filled = in_vectors(s->outputs, itemsize), pixel = s->x.copies * s->x.c, line = s->x.columns * pixel;
+    const ptrdiff_t filled = in_vectors(s->outputs, itemsize);
+    const ptrdiff_t channels = pass == CONV_FORWARD ? s->channels : s->inputs;
+    const ptrdiff_t pixel = s->depthwise ? s->x.copies * s->x.c : s->products * channels, line = s->x.columns * pixel;
+    const ptrdiff_t image = s->x.rows * line;
     s->window = conv_take(memory, &end, rows, offset);
     s->position = conv_take(memory, &end, rows, offset);
     s->tap = conv_take(memory, &end, s->taps, offset);
-    s->x_frame = s->copied ? conv_take(memory, &end, s->together * frame_size(&s->x) + excess, itemsize) : NULL;
+    s->x_frame = s->copied ? conv_take(memory, &end, s->together * image + excess, itemsize) : NULL;
     if (memory) {
-        conv_fill(s->window, s->together, frame_size(&s->x), s->ho, s->stride_y * line, s->wo, s->stride_x * pixel, 1);
+        conv_fill(s->window, s->together, image, s->ho, s->stride_y * line, s->wo, s->stride_x * pixel, 1);
         conv_fill(s->position, rows, s->o, 1, 0, 1, 0, 1);
-        conv_fill(s->tap, 1, 0, s->kh, s->dilation_y * line, s->kw, s->dilation_x * pixel, s->inputs);
+        conv_fill(s->tap, 1, 0, s->kh, s->dilation_y * line, s->kw, s->dilation_x * pixel, channels);
     }
     if (s->planes) {
         const ptrdiff_t vectors = s->together * s->vectors;
@@ -203,13 +224,16 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
     s->sum = conv_take(memory, &end, s->taps, offset);
     s->dz_row = conv_take(memory, &end, dx_rows, offset);
     s->dx_row = conv_take(memory, &end, dx_rows, offset);
-    s->dz_term = conv_take(memory, &end, s->depthwise ? s->taps : s->outputs, offset);
+    s->dz_term = conv_take(memory, &end, s->depthwise ? s->taps : s->filters, offset);
     s->run_begin = conv_take(memory, &end, s->runs, offset);
     s->panels = conv_take(memory, &end, s->depthwise ? s->taps * filled : s->products * in_runs, itemsize);
     s->dx_frame = conv_take(memory, &end, together * frame_size(&s->dx) + excess, itemsize);
     const ptrdiff_t dz_planes = s->planes ? (s->o * together * s->vectors + MOST_TILE_ROWS) * lanes : 0;
     s->dz_frame = conv_take(memory, &end, s->depthwise ? together * frame_size(&s->dz) + excess : dz_planes, itemsize);
     s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+    /* Of a sample's neighbouring filters, or of two samples. */
+    const ptrdiff_t dz_pairs = at_least(rows * s->products * s->filters, (together + 1) / 2 * s->positions * s->o);
+    s->dz_pairs = s->pairs ? conv_take(memory, &end, dz_pairs, itemsize) : NULL;
     s->columns = conv_take(memory, &end, SEGMENTS * s->o, itemsize);
     if (memory) {
         const ptrdiff_t pixels = s->kh * s->kw;

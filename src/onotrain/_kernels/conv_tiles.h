@@ -12,7 +12,8 @@
  * dx is thus scattered: every window takes up what its position gives it, with any stride and dilation, and without the
  * multiplications by zeros that a sum over the positions around a pixel has at the border.
  *
- * Where every filter reads one channel, vectors of the image take the place of the broadcast numbers.
+ * Where every filter reads one channel, vectors of the image take the place of the broadcast numbers.  Pairs of bfloat16
+ * numbers are broadcast as numbers are, and lie in vectors as they do (conv_pairs.h).
  *
  * Every element of a result is the sum of its terms in an order that depends on the shapes alone, not on other samples.
  */
@@ -24,10 +25,13 @@
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=fast")
 
-/* Terms of a sum that are added up in one go: that many rows of a panel of b stay in the first-level cache. */
 /* A tile has a register for each row it reads: more rows than these would be fetched from the stack. */
 #define WINDOW_ROWS(vectors) ((vectors) == 1 ? 10 : TILE_ROWS(vectors))
+/* Terms of a sum that are added up in one go: that many rows of a panel of b stay in the first-level cache. */
 #define WINDOW_TERMS (20480 / (MOST_VECTORS * VECTOR_BYTES))
+
+/* What a row of b is multiplied by: a number, a vector, or a pair. */
+enum { BROADCAST, EACH, PAIRS };
 
 /* Keeps a vector from being loaded once for each of its uses. */
 #if defined(__x86_64__)
@@ -68,6 +72,10 @@
 #undef NAME
 #pragma GCC pop_options
 
+#if defined(__AVX512BF16__)
+#include "conv_pairs.h"
+#endif
+
 #else
 
 #define LANES ((ptrdiff_t) (VECTOR_BYTES / sizeof(REAL)))
@@ -79,9 +87,18 @@ typedef struct {
     const ptrdiff_t *row, *term;
 } NAME(table);
 
+/* sum + the products of pairs in v by the two numbers of a pair. */
+INLINE NAME(vector) NAME(add_pairs)(NAME(vector) sum, NAME(vector) v, REAL pair) {
+#if defined(__AVX512BF16__)
+    return (NAME(vector)) _mm512_dpbf16_ps((__m512) sum, (__m512bh) v, (__m512bh) _mm512_set1_ps(pair));
+#else
+    return sum;
+#endif
+}
+
 /* Up to `height` rows of vectors of c, of the last of which the first `last` lanes count: SET them, beginning at `start`,
  * CONTINUE, or ADD to them, where all of c may be written. */
-INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors, ptrdiff_t last, const int each,
+INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors, ptrdiff_t last, const int kind,
                             NAME(table) a, ptrdiff_t depth, const REAL *b, int mode, const REAL *start, REAL *c,
                             const ptrdiff_t *row) {
     NAME(vector) sum[MOST_TILE_ROWS][MOST_VECTORS] = {{{0}}};
@@ -106,9 +123,12 @@ INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors,
         UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) v[j] = NAME(load)(b + j * LANES);
         UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
             if (i >= height) break;
-            if (each) {
+            if (kind == EACH) {
                 UNROLL for (int j = 0; j < MOST_VECTORS; j++)
                     if (j < vectors) sum[i][j] += NAME(load)(pa[i] + term + j * LANES) * v[j];
+            } else if (kind == PAIRS) {
+                UNROLL for (int j = 0; j < MOST_VECTORS; j++)
+                    if (j < vectors) sum[i][j] = NAME(add_pairs)(sum[i][j], v[j], pa[i][term]);
             } else {
                 const REAL factor = pa[i][term];
                 UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < vectors) sum[i][j] += factor * v[j];
@@ -136,30 +156,42 @@ INLINE void NAME(conv_tile)(ptrdiff_t rows, const int height, const int vectors,
 #define CONV_TILES(height, count) \
     for (ptrdiff_t t = 0, i = 0, next; t < tiles; t++, i = next) { \
         next = i + m / tiles + (t < m % tiles); \
-        NAME(conv_tile)(next - i, height, count, last, each, (NAME(table)) {a.first, a.row + i, a.term}, depth, b, mode, \
+        NAME(conv_tile)(next - i, height, count, last, kind, (NAME(table)) {a.first, a.row + i, a.term}, depth, b, mode, \
                         start, c, row + i); \
     }
-INLINE void NAME(conv_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, const int each, NAME(table) a, ptrdiff_t depth,
+INLINE void NAME(conv_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, const int kind, NAME(table) a, ptrdiff_t depth,
                              const REAL *b, int mode, const REAL *start, REAL *c, const ptrdiff_t *row) {
     const ptrdiff_t most = WINDOW_ROWS(vectors), tiles = (m + most - 1) / most, high = tiles ? (m + tiles - 1) / tiles : 0;
     switch (vectors) { EACH_HEIGHT(CONV_TILES) }
 }
 #undef CONV_TILES
 
-static __attribute__((noinline)) void NAME(broadcast_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, NAME(table) a,
-                                                            ptrdiff_t depth, const REAL *b, int mode, const REAL *start,
-                                                            REAL *c, const ptrdiff_t *row) {
-    NAME(conv_panel)(m, vectors, last, 0, a, depth, b, mode, start, c, row);
-}
+#define CONV_PANEL(name, kind) \
+    static __attribute__((noinline)) void NAME(name)(ptrdiff_t m, int vectors, ptrdiff_t last, NAME(table) a, \
+                                                     ptrdiff_t depth, const REAL *b, int mode, const REAL *start, REAL *c, \
+                                                     const ptrdiff_t *row) { \
+        NAME(conv_panel)(m, vectors, last, kind, a, depth, b, mode, start, c, row); \
+    }
+CONV_PANEL(broadcast_panel, BROADCAST)
+CONV_PANEL(each_panel, EACH)
+#if defined(__AVX512BF16__)
+CONV_PANEL(pairs_panel, PAIRS)
+#endif
+#undef CONV_PANEL
 
-static __attribute__((noinline)) void NAME(each_panel)(ptrdiff_t m, int vectors, ptrdiff_t last, NAME(table) a,
-                                                       ptrdiff_t depth, const REAL *b, int mode, const REAL *start,
-                                                       REAL *c, const ptrdiff_t *row) {
-    NAME(conv_panel)(m, vectors, last, 1, a, depth, b, mode, start, c, row);
+INLINE void NAME(panel_of_kind)(const int kind, ptrdiff_t m, int vectors, ptrdiff_t last, NAME(table) a, ptrdiff_t depth,
+                                const REAL *b, int mode, const REAL *start, REAL *c, const ptrdiff_t *row) {
+#if defined(__AVX512BF16__)
+    if (kind == PAIRS) {
+        NAME(pairs_panel)(m, vectors, last, a, depth, b, mode, start, c, row);
+        return;
+    }
+#endif
+    (kind == EACH ? NAME(each_panel) : NAME(broadcast_panel))(m, vectors, last, a, depth, b, mode, start, c, row);
 }
 
 /* c (m, n) = a (m, depth) b (depth, n): in parts of a sum that are of even length; columns of b are in panels. */
-static void NAME(conv_product)(ptrdiff_t m, ptrdiff_t n, const int each, NAME(table) a, ptrdiff_t depth, const REAL *b,
+static void NAME(conv_product)(ptrdiff_t m, ptrdiff_t n, const int kind, NAME(table) a, ptrdiff_t depth, const REAL *b,
                                int mode, const REAL *start, REAL *c, const ptrdiff_t *row) {
     const ptrdiff_t parts = (depth + WINDOW_TERMS - 1) / WINDOW_TERMS;
     ptrdiff_t width;
@@ -169,10 +201,9 @@ static void NAME(conv_product)(ptrdiff_t m, ptrdiff_t n, const int each, NAME(ta
         const ptrdiff_t last = n - j < width ? n - j - (width - LANES) : LANES;
         for (ptrdiff_t p = 0; p < parts; p++) {
             const ptrdiff_t q = depth * p / parts, count = depth * (p + 1) / parts - q;
-            const NAME(table) part = {a.first + (each ? j : 0), a.row, a.term + q};
-            (each ? NAME(each_panel) : NAME(broadcast_panel))(m, vectors, last, part, count, b + q * width,
-                                                              p && mode == SET ? CONTINUE : mode, start ? start + j : NULL,
-                                                              c + j, row);
+            const NAME(table) part = {a.first + (kind == EACH ? j : 0), a.row, a.term + q};
+            NAME(panel_of_kind)(kind, m, vectors, last, part, count, b + q * width, p && mode == SET ? CONTINUE : mode,
+                                start ? start + j : NULL, c + j, row);
         }
     }
 }
@@ -204,18 +235,23 @@ INLINE const REAL *NAME(framed)(const conv *s, ptrdiff_t n, const REAL *x) {
     return s->x_frame;
 }
 
+/* What the products are of. */
+INLINE int NAME(kind_of)(const conv *s) { return s->depthwise ? EACH : s->pairs ? PAIRS : BROADCAST; }
+
+/* z of n samples in their frames. */
+static inline void NAME(windows_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL *z) {
+    const ptrdiff_t filled = NAME(filled)(s->outputs), terms = s->kh * s->kw * s->channels;
+    const REAL *panels = s->panels, *bias = s->bias;
+    for (ptrdiff_t g = 0; g < s->products; g++, panels += terms * filled, bias += filled)
+        NAME(conv_product)(n * s->positions, s->outputs, NAME(kind_of)(s),
+                           (NAME(table)) {x + g * s->channels, s->window, s->tap}, terms, panels, SET, bias,
+                           z + g * s->outputs, s->position);
+}
+
 /* z of n samples, n <= together. */
 static inline void NAME(conv_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL *z) {
-    const ptrdiff_t filled = NAME(filled)(s->outputs);
     x = NAME(framed)(s, n, x);
-    if (s->planes) {
-        NAME(planes_z)(s, n, x, z);
-        return;
-    }
-    const REAL *panels = s->panels, *bias = s->bias;
-    for (ptrdiff_t g = 0; g < s->products; g++, panels += s->taps * filled, bias += filled)
-        NAME(conv_product)(n * s->positions, s->outputs, s->depthwise, (NAME(table)) {x + g * s->inputs, s->window, s->tap},
-                           s->taps, panels, SET, bias, z + g * s->outputs, s->position);
+    (s->planes ? NAME(planes_z) : NAME(windows_z))(s, n, x, z);
 }
 
 /* What dx needs: panels of the weights. */
@@ -226,15 +262,10 @@ static inline void NAME(conv_begin_dx)(const conv *s, const REAL *w) {
         NAME(pack_runs)(s, w, s->panels);
 }
 
-/* Adds what n samples give to the sums of dw. */
-static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, const REAL *dz) {
+/* Adds what n samples in their frames, or pairs of samples, give to the sums of dw. */
+static inline void NAME(windows_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, const REAL *dz) {
     _Alignas(64) REAL columns[TERMS * MOST_VECTORS * LANES];
     const ptrdiff_t filled = NAME(filled)(s->outputs), positions = n * s->positions;
-    x = NAME(framed)(s, n, x);
-    if (s->planes) {
-        NAME(planes_add_dw)(s, n, x, dz);
-        return;
-    }
     for (ptrdiff_t q = 0; q < positions; q += TERMS)
         for (ptrdiff_t g = 0; g < s->products; g++) {
             const ptrdiff_t terms = positions - q < TERMS ? positions - q : TERMS;
@@ -245,11 +276,16 @@ static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, 
                 const ptrdiff_t last = s->outputs - j < width ? s->outputs - j - (width - LANES) : LANES;
                 NAME(copy_columns)(terms, vectors, last, dz + q * s->o + g * s->outputs + j, s->o, columns);
                 const NAME(table) a = {x + g * s->inputs + (s->depthwise ? j : 0), s->tap, s->window + q};
-                (s->depthwise ? NAME(each_panel) : NAME(broadcast_panel))(
-                    s->taps, vectors, LANES, a, terms, columns, ADD, NULL,
-                    (REAL *) s->sums + g * s->taps * filled + j, s->sum);
+                NAME(panel_of_kind)(NAME(kind_of)(s), s->taps, vectors, LANES, a, terms, columns, ADD, NULL,
+                                    (REAL *) s->sums + g * s->taps * filled + j, s->sum);
             }
         }
+}
+
+/* Adds what n samples give to the sums of dw, n <= together. */
+static inline void NAME(conv_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, const REAL *dz) {
+    x = NAME(framed)(s, n, x);
+    (s->planes ? NAME(planes_add_dw) : NAME(windows_add_dw))(s, n, x, dz);
 }
 
 /* dw (o, inputs, kh, kw) of the sums since conv_begin_dw, or dw += ... */
@@ -263,25 +299,32 @@ static inline void NAME(conv_end_dw)(const conv *s, int accumulate, REAL *dw) {
             NAME(transpose)(s->taps, s->outputs, sums, filled, accumulate, dw, s->taps);
 }
 
-/* dx of n samples, n <= together. */
-static inline void NAME(conv_dx)(const conv *s, ptrdiff_t n, const REAL *dz, REAL *dx) {
+/* dx of n samples of a depthwise convolution. */
+static inline void NAME(depthwise_dx)(const conv *s, ptrdiff_t n, const REAL *dz, REAL *dx) {
+    NAME(frame_images)(&s->dz, n, dz, s->dz_frame);
+    const int direct = s->dx.copies == 1;
+    const NAME(table) a = {s->dz_frame, s->dz_row, s->dz_term};
+    NAME(conv_product)(n * s->h * s->w, s->o, EACH, a, s->taps, s->panels, SET, NULL, direct ? dx : s->dx_frame, s->dx_row);
+    if (!direct) NAME(images_of_frames)(&s->dx, n, s->dx_frame, dx);
+}
+
+/* dx of n samples, scattered from where their windows lie. */
+static inline void NAME(windows_dx)(const conv *s, ptrdiff_t n, const REAL *dz, REAL *dx) {
     REAL *framed = s->dx_frame;
     const REAL *panels = s->panels;
-    const ptrdiff_t size = s->outputs * NAME(filled)(s->run); /* of the panels of a run */
-    if (s->depthwise) {
-        NAME(frame_images)(&s->dz, n, dz, s->dz_frame);
-        const int direct = s->dx.copies == 1;
-        const NAME(table) a = {s->dz_frame, s->dz_row, s->dz_term};
-        NAME(conv_product)(n * s->h * s->w, s->o, 1, a, s->taps, panels, SET, NULL, direct ? dx : framed, s->dx_row);
-        if (!direct) NAME(images_of_frames)(&s->dx, n, framed, dx);
-        return;
-    }
+    const ptrdiff_t size = s->filters * NAME(filled)(s->run); /* of the panels of a run */
     memset(framed, 0, n * frame_size(&s->dx) * sizeof(REAL));
     for (ptrdiff_t g = 0; g < s->products; g++)
         for (ptrdiff_t u = 0; u < s->runs; u++, panels += size)
-            NAME(conv_product)(n * s->positions, s->run, 0, (NAME(table)) {dz + g * s->outputs, s->dz_row, s->dz_term},
-                               s->outputs, panels, ADD, NULL, framed + g * s->inputs + s->run_begin[u], s->dx_row);
+            NAME(conv_product)(n * s->positions, s->run, NAME(kind_of)(s),
+                               (NAME(table)) {dz + g * s->filters, s->dz_row, s->dz_term}, s->filters, panels, ADD, NULL,
+                               framed + g * s->inputs + s->run_begin[u], s->dx_row);
     NAME(images_of_frames)(&s->dx, n, framed, dx);
+}
+
+/* dx of n samples, n <= together. */
+static inline void NAME(conv_dx)(const conv *s, ptrdiff_t n, const REAL *dz, REAL *dx) {
+    (s->depthwise ? NAME(depthwise_dx) : NAME(windows_dx))(s, n, dz, dx);
 }
 
 /* db (o) += the sum of the rows of dz (m, o): of several rows beside each other, where rows are narrow. */

@@ -4,6 +4,8 @@ Both factors are rounded to bfloat16.  A sum takes up its terms in pairs, of a p
 VDPBF16PS does (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2; processors of AMD give the same
 bits).  Each term is added by a fused multiply-add that rounds to nearest, ties to even.  Subnormal numbers count as
 zero, in factors as in sums, whatever the rounding mode of the process is.
+
+Of a convolution, whose sums are NumPy's, the factors alone are those of the compiled kernels.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onotrain._kernels import reference, reference_update
+from onotrain._kernels import reference, reference_conv, reference_update
 from onotrain._kernels.reference import Array, expect, silent
 
 if TYPE_CHECKING:
@@ -89,6 +91,29 @@ def dense_backward(
     reference.backward(product, x, weight, slope, accumulate, shared, dy, dx, dw, db)
 
 
+def _factors(weight: Array) -> reference_conv.Factors:
+    """Return what rounds the factors of a convolution: a filter of one channel has no pairs, and nothing is rounded."""
+    return (lambda x: bfloat(x).astype(np.float32)) if weight.shape[1] > 1 else lambda x: x
+
+
+@silent
+def conv_forward(x: Array, weight: Array, *others: Any) -> None:
+    """See `reference_conv.conv_forward`."""
+    reference_conv.forward(_factors(weight), x, weight, *others)
+
+
+@silent
+def conv_predict(x: Array, weight: Array, *others: Any) -> None:
+    """See `reference_conv.conv_predict`."""
+    reference_conv.predict(_factors(weight), x, weight, *others)
+
+
+@silent
+def conv_backward(x: Array, weight: Array, *others: Any) -> None:
+    """See `reference_conv.conv_backward`."""
+    reference_conv.backward(_factors(weight), x, weight, *others)
+
+
 def update(
     rule: UpdateRule, scalars: tuple[float, ...], grads: Array, inputs: Array | None, shared: bool,
     state: tuple[Array, ...], param: Array | None, out: Array, row: int = 0,
@@ -102,5 +127,6 @@ def update(
 
 #: The kernels that have products.
 KERNELS: dict[str, Callable[..., Any]] = {
-    "dense_forward": dense_forward, "dense_backward": dense_backward, "dense_predict": dense_predict, "update": update,
+    "dense_forward": dense_forward, "dense_backward": dense_backward, "dense_predict": dense_predict,
+    "conv_forward": conv_forward, "conv_backward": conv_backward, "conv_predict": conv_predict, "update": update,
 }  # fmt: skip

@@ -7,6 +7,8 @@ channels-last, weights are those of PyTorch: ``(o, c / g, kh, kw)``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from onotrain._kernels.reference import Array, elementwise_forward, elementwise_predict, expect, silent
@@ -14,6 +16,8 @@ from onotrain._kernels.reference import Array, elementwise_forward, elementwise_
 #: How kernels go over an image: (stride y, stride x, padding top, padding left, dilation y, dilation x).  Padding below
 #: and at the right is what the output's shape asks for.
 Window = tuple[int, int, int, int, int, int]
+#: What is multiplied for an array: itself, or its numbers rounded.
+Factors = Callable[[Array], Array]
 
 
 @silent
@@ -36,7 +40,15 @@ def conv_forward(
     slope, y
         ``(r, ho, wo, o)``.
     """
-    z = _pre_activation(x, weight, bias, window, slope)
+    forward(_as_they_are, x, weight, bias, window, activation, negative_slope, dropout, seed, step, layer, first_row, slope, y)
+
+
+def forward(
+    factors: Factors, x: Array, weight: Array, bias: Array | None, window: Window, activation: int,
+    negative_slope: float, dropout: float, seed: int, step: int, layer: int, first_row: int, slope: Array, y: Array,
+) -> None:  # fmt: skip
+    """`conv_forward`, with products of what `factors` makes of x and of the weight."""
+    z = _pre_activation(factors, x, weight, bias, window, slope)
     expect("y", y, *z.shape, dtype=x.dtype)
     elementwise_forward(
         _rows(z), activation, negative_slope, dropout, seed, step, layer, first_row, _rows(slope), _rows(y)
@@ -48,7 +60,16 @@ def conv_predict(
     x: Array, weight: Array, bias: Array | None, window: Window, activation: int, negative_slope: float, y: Array
 ) -> None:
     """Write ``y = activation(z)``; shapes as in `conv_forward`."""
-    elementwise_predict(_rows(_pre_activation(x, weight, bias, window, y)), activation, negative_slope, _rows(y))
+    predict(_as_they_are, x, weight, bias, window, activation, negative_slope, y)
+
+
+def predict(
+    factors: Factors, x: Array, weight: Array, bias: Array | None, window: Window, activation: int,
+    negative_slope: float, y: Array,
+) -> None:  # fmt: skip
+    """`conv_predict`, with products of what `factors` makes of x and of the weight."""
+    z = _pre_activation(factors, x, weight, bias, window, y)
+    elementwise_predict(_rows(z), activation, negative_slope, _rows(y))
 
 
 @silent
@@ -78,7 +99,15 @@ def conv_backward(
     ValueError
         Shapes do not fit.
     """
-    framed, windows, weights = _operands(x, weight, window, dy)
+    backward(_as_they_are, x, weight, window, slope, block_rows, accumulate, dy, dx, dw, db)
+
+
+def backward(
+    factors: Factors, x: Array, weight: Array, window: Window, slope: Array, block_rows: int, accumulate: bool,
+    dy: Array, dx: Array | None, dw: Array | None, db: Array | None,
+) -> None:  # fmt: skip
+    """`conv_backward`, with products of what `factors` makes of x, of the weight and of dz."""
+    framed, windows, weights = _operands(factors, x, weight, window, dy)
     expect("slope", slope, *dy.shape, dtype=x.dtype)
     expect("dx", dx, *x.shape, dtype=x.dtype)
     if block_rows < 1:
@@ -87,7 +116,7 @@ def conv_backward(
     expect("dw", dw, len(begins) * len(weight), *weight.shape[1:], dtype=x.dtype)
     expect("db", db, len(begins) * len(weight), dtype=x.dtype)
     dy *= slope
-    dz = dy.reshape(*dy.shape[:3], *weights.shape[:2])
+    dz = factors(dy).reshape(*dy.shape[:3], *weights.shape[:2])
     for block, begin in enumerate(begins):
         rows = slice(begin, begin + block_rows)
         filters = slice(block * len(weight), (block + 1) * len(weight))
@@ -110,15 +139,23 @@ def _rows(images: Array) -> Array:
     return images.reshape(len(images), int(np.prod(images.shape[1:])))
 
 
-def _pre_activation(x: Array, weight: Array, bias: Array | None, window: Window, out: Array) -> Array:
+def _as_they_are(x: Array) -> Array:
+    return x
+
+
+def _pre_activation(
+    factors: Factors, x: Array, weight: Array, bias: Array | None, window: Window, out: Array
+) -> Array:
     """Return z, of the shape of `out`."""
-    _, windows, weights = _operands(x, weight, window, out)
+    _, windows, weights = _operands(factors, x, weight, window, out)
     expect("bias", bias, len(weight), dtype=x.dtype)
     z = np.einsum("nyxuvgi,goiuv->nyxgo", windows, weights, optimize=True).reshape(out.shape)
     return np.ascontiguousarray(z if bias is None else z + bias)
 
 
-def _operands(x: Array, weight: Array, window: Window, out: Array) -> tuple[Array, Array, Array]:
+def _operands(
+    factors: Factors, x: Array, weight: Array, window: Window, out: Array
+) -> tuple[Array, Array, Array]:
     """Return x in its padding, and what is multiplied for an output of the shape of `out`.
 
     Windows ``(r, ho, wo, kh, kw, g, c / g)``, and weights ``(g, o / g, c / g, kh, kw)``.
@@ -135,10 +172,10 @@ def _operands(x: Array, weight: Array, window: Window, out: Array) -> tuple[Arra
     expect("output", out, r, ho, wo, o, dtype=x.dtype)
     bottom = max(0, (ho - 1) * stride_y + (kh - 1) * dilation_y + 1 - top - h)
     right = max(0, (wo - 1) * stride_x + (kw - 1) * dilation_x + 1 - left - w)
-    framed = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    framed = np.pad(factors(x), ((0, 0), (top, bottom), (left, right), (0, 0)))
     groups = c // inputs
     windows = _windows(framed, weight, window, out).reshape(r, ho, wo, kh, kw, groups, inputs)
-    return framed, windows, weight.reshape(groups, o // groups, inputs, kh, kw)
+    return framed, windows, factors(weight).reshape(groups, o // groups, inputs, kh, kw)
 
 
 def _windows(framed: Array, weight: Array, window: Window, out: Array) -> Array:

@@ -64,9 +64,9 @@ class Training(Section):
     dtype: Literal["float32", "float64"] = Field("float32", description="Type of parameters and computation.")
     precision: Precision = Field(
         "full",
-        description="What matrix products are computed in.  `full`: in `dtype`.  `bf16`: factors are rounded to "
-        "bfloat16, sums, parameters, activations and the state of the optimiser stay float32, and so do convolutions; "
-        "faster, and needs a CPU with AVX-512 BF16 on every node.",
+        description="What matrix products and convolutions are computed in.  `full`: in `dtype`.  `bf16`: factors are "
+        "rounded to bfloat16, sums, parameters, activations and the state of the optimiser stay float32, and so do "
+        "filters that read one channel; faster, and needs a CPU with AVX-512 BF16 on every node.",
     )
     max_steps: Count | None = Field(
         None, description="Number of optimiser steps after which training stops; the run can be resumed."
