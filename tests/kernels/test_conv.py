@@ -166,14 +166,15 @@ def test_shapes_that_are_cut_into_blocks(kind, shapes):
 def test_in_bf16_the_factors_are_rounded_unless_a_filter_reads_one_channel(rng, shapes):
     """And nothing else: rounded before, they give the same numbers in float32."""
     full, rounding = (_kernels.load("float32", "reference", precision) for precision in ("full", "bf16"))
-    operands = shapes.operands(rng, np.dtype("float32"))
-    rounded = [reference_bf16.bfloat(operands[0]).astype("f4"), reference_bf16.bfloat(operands[1]).astype("f4"), *operands[2:]]
-    same = rounded if shapes.weight[1] > 1 else operands
+    x, weight, bias, _ = shapes.operands(rng, np.dtype("float32"))
+    pairs = weight.shape[1] > 1
+    factors = [reference_bf16.bfloat(factor).astype(np.float32) if pairs else factor for factor in (x, weight)]
     y, expected, exact = (unset(np.float32, *shapes.out) for _ in range(3))
-    for kernels, (x, weight, bias, _), out in ((rounding, operands, y), (full, same, expected), (full, operands, exact)):
-        kernels.conv_predict(x, weight, bias, shapes.window, IDENTITY, 0.0, out)
+    rounding.conv_predict(x, weight, bias, shapes.window, IDENTITY, 0.0, y)
+    full.conv_predict(*factors, bias, shapes.window, IDENTITY, 0.0, expected)
+    full.conv_predict(x, weight, bias, shapes.window, IDENTITY, 0.0, exact)
     np.testing.assert_array_equal(y, expected)
-    assert (np.abs(y - exact).max() > 1e-3) == (shapes.weight[1] > 1)
+    assert (np.abs(y - exact).max() > 1e-3) == pairs
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

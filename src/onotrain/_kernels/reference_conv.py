@@ -40,7 +40,22 @@ def conv_forward(
     slope, y
         ``(r, ho, wo, o)``.
     """
-    forward(_as_they_are, x, weight, bias, window, activation, negative_slope, dropout, seed, step, layer, first_row, slope, y)
+    forward(
+        _as_they_are,
+        x,
+        weight,
+        bias,
+        window,
+        activation,
+        negative_slope,
+        dropout,
+        seed,
+        step,
+        layer,
+        first_row,
+        slope,
+        y,
+    )
 
 
 def forward(
@@ -143,9 +158,7 @@ def _as_they_are(x: Array) -> Array:
     return x
 
 
-def _pre_activation(
-    factors: Factors, x: Array, weight: Array, bias: Array | None, window: Window, out: Array
-) -> Array:
+def _pre_activation(factors: Factors, x: Array, weight: Array, bias: Array | None, window: Window, out: Array) -> Array:
     """Return z, of the shape of `out`."""
     _, windows, weights = _operands(factors, x, weight, window, out)
     expect("bias", bias, len(weight), dtype=x.dtype)
@@ -153,9 +166,7 @@ def _pre_activation(
     return np.ascontiguousarray(z if bias is None else z + bias)
 
 
-def _operands(
-    factors: Factors, x: Array, weight: Array, window: Window, out: Array
-) -> tuple[Array, Array, Array]:
+def _operands(factors: Factors, x: Array, weight: Array, window: Window, out: Array) -> tuple[Array, Array, Array]:
     """Return x in its padding, and what is multiplied for an output of the shape of `out`.
 
     Windows ``(r, ho, wo, kh, kw, g, c / g)``, and weights ``(g, o / g, c / g, kh, kw)``.
