@@ -160,8 +160,8 @@ def test_shapes_that_are_cut_into_blocks(kind, shapes):
 
 
 @pytest.mark.parametrize("shapes", [
-    conv(3, (6, 7, 4), 8, (3, 3), padding=(1, 1)), conv(3, (6, 7, 3), 5, (2, 3)), conv(4, (6, 7, 9), 6, (3, 3), groups=3),
-    conv(3, (6, 7, 1), 8, (3, 3)), conv(3, (6, 7, 9), 9, (3, 3), groups=9),
+    conv(3, (6, 7, 4), 8, (3, 3), padding=(1, 1)), conv(3, (6, 7, 3), 5, (2, 3)),
+    conv(4, (6, 7, 9), 6, (3, 3), groups=3), conv(3, (6, 7, 1), 8, (3, 3)), conv(3, (6, 7, 9), 9, (3, 3), groups=9),
 ], ids=str)  # fmt: skip
 def test_in_bf16_the_factors_are_rounded_unless_a_filter_reads_one_channel(rng, shapes):
     """And nothing else: rounded before, they give the same numbers in float32."""

@@ -41,21 +41,9 @@ def conv_forward(
         ``(r, ho, wo, o)``.
     """
     forward(
-        _as_they_are,
-        x,
-        weight,
-        bias,
-        window,
-        activation,
-        negative_slope,
-        dropout,
-        seed,
-        step,
-        layer,
-        first_row,
-        slope,
-        y,
-    )
+        _as_they_are, x, weight, bias, window, activation, negative_slope, dropout, seed, step, layer, first_row,
+        slope, y,
+    )  # fmt: skip
 
 
 def forward(
