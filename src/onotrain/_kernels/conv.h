@@ -74,7 +74,7 @@ typedef struct {
     void *panels;       /* the weights, as the tiles of the forward pass read them, or of the backward pass */
     void *bias;         /* of each product, in whole vectors */
     void *x_frame, *dz_frame, *dx_frame, *dz_pairs;
-    void *sums;         /* (taps, outputs in whole vectors) of each product */
+    void *sums;         /* that become dw */
     void *columns;      /* sums of columns of dz */
 } conv;
 
@@ -189,6 +189,12 @@ static inline void conv_fill_dx(conv *s) {
     conv_fill(s->run_begin, 1, 0, s->kh, s->dilation_y * line, s->runs / s->kh, s->dilation_x * pixel, 1);
 }
 
+/* Numbers that become dw: rows of taps beside whole vectors of filters, or, in planes, a vector for each. */
+static inline ptrdiff_t conv_sums(const conv *s, size_t itemsize) {
+    if (s->planes) return s->o * s->taps * in_vectors(1, itemsize);
+    return s->products * s->taps * in_vectors(s->outputs, itemsize);
+}
+
 /* Takes memory for a pass (first without any, to learn how much), and fills the tables; returns the bytes. */
 static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memory) {
     size_t end = 0;
@@ -230,7 +236,7 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
     s->dx_frame = conv_take(memory, &end, together * frame_size(&s->dx) + excess, itemsize);
     const ptrdiff_t dz_planes = s->planes ? (s->o * together * s->vectors + MOST_TILE_ROWS) * lanes : 0;
     s->dz_frame = conv_take(memory, &end, s->depthwise ? together * frame_size(&s->dz) + excess : dz_planes, itemsize);
-    s->sums = conv_take(memory, &end, s->products * s->taps * filled, itemsize);
+    s->sums = conv_take(memory, &end, conv_sums(s, itemsize), itemsize);
     /* Of a sample's neighbouring filters, or of two samples. */
     const ptrdiff_t dz_pairs = at_least(rows * s->products * s->filters, (together + 1) / 2 * s->positions * s->o);
     s->dz_pairs = s->pairs ? conv_take(memory, &end, dz_pairs, itemsize) : NULL;
@@ -244,6 +250,6 @@ static inline size_t conv_prepare(conv *s, size_t itemsize, int pass, char *memo
 }
 
 static inline void conv_begin_dw(const conv *s, size_t itemsize) {
-    memset(s->sums, 0, s->products * s->taps * in_vectors(s->outputs, itemsize) * itemsize);
+    memset(s->sums, 0, conv_sums(s, itemsize) * itemsize);
 }
 #endif

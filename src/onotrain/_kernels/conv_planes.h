@@ -34,13 +34,18 @@ INLINE void NAME(plane_tile)(ptrdiff_t rows, const int height, const int vectors
     }
 }
 
-/* Adds to dw (filters, taps), of up to `height` filters and some taps, what all vectors of positions give; in dz those of
- * all filters are side by side. */
+/* Adds to the vectors of sums that become dw (filters, taps), of up to `height` filters and some taps, what all vectors of
+ * positions give; in dz those of all filters are side by side. */
 INLINE void NAME(plane_dw_tile)(ptrdiff_t rows, const int height, const int taps, ptrdiff_t depth, const REAL *dz,
-                                ptrdiff_t next_dz, const REAL *x, const ptrdiff_t *begin, const ptrdiff_t *tap, REAL *dw,
-                                ptrdiff_t next_dw) {
-    NAME(vector) sum[MOST_TILE_ROWS][MOST_VECTORS] = {{{0}}};
+                                ptrdiff_t next_dz, const REAL *x, const ptrdiff_t *begin, const ptrdiff_t *tap, REAL *sums,
+                                ptrdiff_t next_sums) {
+    NAME(vector) sum[MOST_TILE_ROWS][MOST_VECTORS];
     const REAL *px[MOST_VECTORS];
+    UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
+        if (i >= height) break;
+        UNROLL for (int j = 0; j < MOST_VECTORS; j++)
+            if (j < taps) sum[i][j] = NAME(load)(sums + (i < rows ? i : rows - 1) * next_sums + j * LANES);
+    }
     UNROLL for (int j = 0; j < MOST_VECTORS; j++) if (j < taps) px[j] = x + tap[j];
     for (ptrdiff_t q = 0; q < depth; q++, dz += next_dz) {
         NAME(vector) v[MOST_VECTORS];
@@ -54,14 +59,19 @@ INLINE void NAME(plane_dw_tile)(ptrdiff_t rows, const int height, const int taps
     }
     UNROLL for (int i = 0; i < MOST_TILE_ROWS; i++) {
         if (i >= height || i >= rows) break;
-        UNROLL for (int j = 0; j < MOST_VECTORS; j++) {
-            if (j >= taps) break;
-            REAL lanes[LANES];
-            NAME(store)(lanes, sum[i][j]);
-            for (ptrdiff_t half = LANES / 2; half > 0; half /= 2)
-                for (ptrdiff_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
-            dw[i * next_dw + j] += lanes[0];
-        }
+        UNROLL for (int j = 0; j < MOST_VECTORS; j++)
+            if (j < taps) NAME(store)(sums + i * next_sums + j * LANES, sum[i][j]);
+    }
+}
+
+/* dw (n) of n vectors of sums, or dw += ... */
+static inline void NAME(planes_end_dw)(ptrdiff_t n, const REAL *sums, int accumulate, REAL *dw) {
+    for (ptrdiff_t e = 0; e < n; e++, sums += LANES) {
+        REAL lanes[LANES];
+        NAME(store)(lanes, NAME(load)(sums));
+        for (ptrdiff_t half = LANES / 2; half > 0; half /= 2)
+            for (ptrdiff_t k = 0; k < half; k++) lanes[k] += lanes[k + half];
+        dw[e] = accumulate ? dw[e] + lanes[0] : lanes[0];
     }
 }
 
@@ -78,23 +88,31 @@ static void NAME(images_in_planes)(const frame *f, ptrdiff_t n, const REAL *x, R
         }
 }
 
+#if VECTOR_BYTES > 16
+/* The same of `count` <= CHUNK filters. */
+INLINE void NAME(turn_some)(const int count, ptrdiff_t positions, const REAL *block, ptrdiff_t next, REAL *z,
+                            ptrdiff_t next_z) {
+    BYTES v[CHUNK];
+    UNROLL for (int i = 0; i < CHUNK; i++) v[i] = (BYTES) NAME(load)(block + (i < count ? i : 0) * next);
+    NAME(transpose_chunks)(v);
+    UNROLL for (int i = 0; i < CHUNK; i++) { /* of every CHUNK-th position, all filters */
+        REAL chunks[LANES];
+        NAME(store)(chunks, (NAME(vector)) v[i]);
+        UNROLL for (int p = 0; p < LANES; p += CHUNK)
+            if (p + i < positions) memcpy(z + (p + i) * next_z, chunks + p, count * sizeof(REAL));
+    }
+}
+#endif
+
 /* z (positions, filters) = block (filters, positions)^T, of up to LANES positions. */
 static inline void NAME(turn_block)(ptrdiff_t filters, ptrdiff_t positions, const REAL *block, ptrdiff_t next, REAL *z,
                                     ptrdiff_t next_z) {
 #if VECTOR_BYTES > 16
-    for (ptrdiff_t f = 0; f < filters; f += LANES)
-        for (ptrdiff_t p = 0; p < positions; p += CHUNK) {
-            NAME(vector) column[CHUNK];
-            NAME(columns_of_rows)(block + f * next + p, next, column);
-            for (ptrdiff_t i = 0; i < CHUNK && p + i < positions; i++) {
-                REAL *y = z + (p + i) * next_z + f;
-                /* What is too much, the next positions set. */
-                if (filters - f >= LANES || (filters == next_z && !f && (positions - p - i) * filters >= LANES))
-                    NAME(store)(y, column[i]);
-                else
-                    NAME(store_first)(y, column[i], filters - f);
-            }
-        }
+    for (; filters >= CHUNK; filters -= CHUNK, block += CHUNK * next, z += CHUNK)
+        NAME(turn_some)(CHUNK, positions, block, next, z, next_z);
+    if (filters == 1) NAME(turn_some)(1, positions, block, next, z, next_z);
+    if (filters == 2) NAME(turn_some)(2, positions, block, next, z, next_z);
+    if (filters == 3) NAME(turn_some)(3, positions, block, next, z, next_z);
 #else
     NAME(transpose)(filters, positions, block, next, 0, z, next_z);
 #endif
@@ -125,7 +143,7 @@ static inline void NAME(turn_line)(ptrdiff_t positions, ptrdiff_t filters, const
                              z + s->vector_position[v + j] + f, s->o); \
     }
 static void NAME(planes_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL *z) {
-    _Alignas(64) REAL block[(MOST_TILE_ROWS + LANES) * MOST_VECTORS * LANES]; /* vectors of filters are filled up */
+    _Alignas(64) REAL block[MOST_TILE_ROWS * MOST_VECTORS * LANES];
     const REAL *w = s->panels, *bias = s->bias;
     const ptrdiff_t all = n * s->vectors;
     ptrdiff_t tiles = 0, each = 0, more = 0, high = 0; /* tiles of filters, and filters in each */
@@ -142,12 +160,12 @@ static void NAME(planes_z)(const conv *s, ptrdiff_t n, const REAL *x, REAL *z) {
 }
 #undef PLANE_TILES
 
-/* Adds what n samples give to the sums of dw, here (o, taps). */
+/* Adds what n samples give to the sums of dw, here a vector for each number of it. */
 #define PLANE_DW_TILES(height, count) \
     for (ptrdiff_t t = 0, f = 0, next; t < tiles; t++, f = next) { \
         next = f + each + (t < more); \
         NAME(plane_dw_tile)(next - f, height, count, all, planes + f * LANES, s->o * LANES, x, s->vector, \
-                            s->tap + q, sums + f * s->taps + q, s->taps); \
+                            s->tap + q, sums + (f * s->taps + q) * LANES, s->taps * LANES); \
     }
 static void NAME(planes_add_dw)(const conv *s, ptrdiff_t n, const REAL *x, const REAL *dz) {
     REAL *planes = s->dz_frame, *sums = s->sums;

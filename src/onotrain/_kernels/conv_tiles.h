@@ -293,7 +293,7 @@ static inline void NAME(conv_end_dw)(const conv *s, int accumulate, REAL *dw) {
     const ptrdiff_t filled = NAME(filled)(s->outputs), each = s->outputs * s->taps;
     const REAL *sums = s->sums;
     if (s->planes)
-        for (ptrdiff_t e = 0; e < each; e++) dw[e] = accumulate ? dw[e] + sums[e] : sums[e];
+        NAME(planes_end_dw)(each, sums, accumulate, dw);
     else
         for (ptrdiff_t g = 0; g < s->products; g++, sums += s->taps * filled, dw += each)
             NAME(transpose)(s->taps, s->outputs, sums, filled, accumulate, dw, s->taps);

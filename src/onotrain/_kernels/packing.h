@@ -34,10 +34,8 @@ INLINE BYTES NAME(chunks)(const REAL *x, ptrdiff_t next_x) {
     return v;
 }
 
-/* CHUNK columns of LANES rows of x as vectors. */
-INLINE void NAME(columns_of_rows)(const REAL *x, ptrdiff_t next_x, NAME(vector) *column) {
-    BYTES v[4];
-    UNROLL for (int i = 0; i < 4; i++) if (i < CHUNK) v[i] = NAME(chunks)(x + i * next_x, next_x);
+/* Transposes the CHUNK by CHUNK numbers in each 16 bytes of CHUNK vectors. */
+INLINE void NAME(transpose_chunks)(BYTES *v) {
     if (CHUNK == 4) {
         const BYTES w[4] = {LOW_WORDS(v[0], v[1]), HIGH_WORDS(v[0], v[1]), LOW_WORDS(v[2], v[3]), HIGH_WORDS(v[2], v[3])};
         v[0] = LOW_HALVES(w[0], w[2]), v[1] = HIGH_HALVES(w[0], w[2]);
@@ -46,6 +44,13 @@ INLINE void NAME(columns_of_rows)(const REAL *x, ptrdiff_t next_x, NAME(vector) 
         const BYTES low = LOW_HALVES(v[0], v[1]);
         v[1] = HIGH_HALVES(v[0], v[1]), v[0] = low;
     }
+}
+
+/* CHUNK columns of LANES rows of x as vectors. */
+INLINE void NAME(columns_of_rows)(const REAL *x, ptrdiff_t next_x, NAME(vector) *column) {
+    BYTES v[4];
+    UNROLL for (int i = 0; i < 4; i++) if (i < CHUNK) v[i] = NAME(chunks)(x + i * next_x, next_x);
+    NAME(transpose_chunks)(v);
     UNROLL for (int i = 0; i < CHUNK; i++) column[i] = (NAME(vector)) v[i];
 }
 
