@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from pathlib import Path
 
 # Before NumPy is imported: two ranks that start two BLAS threads each on two cores are several times slower.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# Where PyTorch is (`make test-torch`): behind all else, so that what both environments have is that of this one.
+sys.path += filter(None, [os.environ.get("ONOTRAIN_TEST_TORCH")])
 
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402

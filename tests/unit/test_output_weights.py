@@ -88,6 +88,7 @@ def test_they_are_part_of_a_configuration(tmp_path: Path, weights: str) -> None:
     np.testing.assert_allclose(found, [4 / 3, 2 / 3])
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("missing", [False, True])
 def test_losses_and_gradients_are_those_of_pytorch(name: str, missing: bool) -> None:

@@ -78,7 +78,7 @@ def test_a_network(dtype: str) -> None:
     rng = np.random.default_rng(1)
     x, targets = rng.normal(size=(7, 216)).astype(dtype), rng.normal(size=(7, 5)).astype(dtype)
     losses = np.zeros(2)
-    model.kernels.program(model.record(x, targets, 1 / 7, losses, seed=1)).run(0)
+    model.kernels.program(model.record(x, targets, 7, losses, seed=1)).run(0)
 
     views = model.layout.views(parameters)
     tensors = {name: torch.tensor(view, requires_grad=True) for name, view in views.items()}

@@ -180,7 +180,7 @@ def test_torch_has_the_same_loss_and_gradients(dtype: str, rtol: float) -> None:
     model.reserve(30)
     rng = np.random.default_rng(6)
     x, targets = (rng.normal(size=(30, n)).astype(dtype) for n in (8, 4))
-    model.kernels.program(model.record(x, targets, 1.0 / 30, loss, seed=0)).run(0)
+    model.kernels.program(model.record(x, targets, 30, loss, seed=0)).run(0)
 
     w = {name: torch.tensor(view, requires_grad=True) for name, view in model.layout.views(flat).items()}
 
