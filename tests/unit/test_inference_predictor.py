@@ -16,9 +16,11 @@ import pytest
 import networks
 import onotrain
 from onotrain import _kernels
-from onotrain.errors import CheckpointError, DataError, UsageError
+from onotrain.errors import CheckpointError, DataError, NumericsError, UsageError
 from onotrain.inference import Predictor
 from onotrain.inference.export import description, tensors
+from onotrain.runs.checkpoint_format import Checkpoint
+from onotrain.runs.metadata import parameters_sha256
 
 
 def network(task: str, **changes: Any) -> Predictor:
@@ -231,3 +233,23 @@ def test_it_says_what_it_is(tmp_path: Path) -> None:
         repr(network)
         == f"<Predictor: multiclass, 5 features -> 3 outputs, {network.model.layout.parameter_count} parameters>"
     )
+
+
+def test_parameters_that_no_training_has_left_are_refused() -> None:
+    """Others than the checkpoint's digest is of, and such as predict NaN."""
+    found = networks.example("multiclass")
+    name = next(name for name in found.arrays if name.startswith("parameters/"))
+    sha256 = parameters_sha256_of(found)
+    Predictor.from_checkpoint(Checkpoint(found.arrays, {**found.metadata, "parameters_sha256": sha256}), "net.h5")
+    found.arrays[name].flat[1] += 1
+    other = Checkpoint(found.arrays, {**found.metadata, "parameters_sha256": sha256})
+    with pytest.raises(CheckpointError, match="net.h5: its parameters are not those that were saved"):
+        Predictor.from_checkpoint(other, "net.h5")
+    found.arrays[name].flat[1] = np.nan
+    with pytest.raises(NumericsError, match=f"such as those of {name.removeprefix('parameters/')}"):
+        Predictor.from_checkpoint(found, "net.h5")
+
+
+def parameters_sha256_of(found: Checkpoint) -> str:
+    predictor = Predictor.from_checkpoint(found, "test")
+    return parameters_sha256(predictor.model.layout, predictor.parameters)

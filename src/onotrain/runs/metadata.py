@@ -16,7 +16,7 @@ from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.targets import TargetCodec
-from onotrain.errors import CheckpointError, DataError
+from onotrain.errors import CheckpointError, DataError, NumericsError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.runs.checkpoint_format import Checkpoint, Pause, no_pause, sha256
 
@@ -152,7 +152,9 @@ def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vector
     Raises
     ------
     CheckpointError
-        It is a checkpoint of another network or optimiser.
+        It is a checkpoint of another network or optimiser, or its parameters are not those that it says.
+    NumericsError
+        Parameters are infinite or NaN.
     """
     own = f"{_STRATEGY}/"
     arrays = {name.replace(*_RENAMED): array for name, array in checkpoint.arrays.items()}
@@ -167,6 +169,23 @@ def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vector
     check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
     for prefix, flat in wanted.items():
         layout.gather({t.name: arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
+    _check_parameters(layout, vectors.parameters, checkpoint.metadata.get("parameters_sha256"), source)
+
+
+def _check_parameters(layout: ParameterLayout, parameters: np.ndarray, expected: str | None, source: str) -> None:
+    """Refuse parameters that no training has left: what they would predict looks like predictions."""
+    found = parameters_sha256(layout, parameters)
+    if expected is not None and found != expected:
+        raise CheckpointError(
+            f"{source}: its parameters are not those that were saved: SHA-256 {found[:16]}, expected {expected[:16]}",
+            hint="something else than onotrain wrote this file: use another checkpoint",
+        )
+    if not np.isfinite(parameters).all():
+        first = next(name for name, view in layout.views(parameters).items() if not np.isfinite(view).all())
+        raise NumericsError(
+            f"{source}: not all parameters are finite, such as those of {first}: the network is of no use",
+            hint="use another checkpoint, or train again with a lower learning rate",
+        )
 
 
 def check_arrays(checkpoint: Checkpoint, expected: Mapping[str, tuple[tuple[int, ...], Any]], source: str) -> None:
