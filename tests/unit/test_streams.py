@@ -59,7 +59,7 @@ def test_few_files_are_open_at_a_time() -> None:
         yield number
         is_open.remove(number)
 
-    files = OpenFiles(opener)
+    files = OpenFiles(opener, ["/dev/null"] * 100)
     for number in (*range(100), 99, 80, 3):
         assert files[number] == number
         assert number in is_open
@@ -152,7 +152,7 @@ def test_a_file_that_is_cut_off_or_changes(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "part-3.h5", "w") as file:
         file["x"], file["y"] = np.zeros((99, 3)), np.zeros(99)
     out = np.empty((ROWS, 3), stream.dtype)
-    with pytest.raises(DataError, match=r"part-3.h5: features have the shape \(99, 3\), but had \(100, 3\)"):
+    with pytest.raises(DataError, match=r"part-3.h5: it has [0-9,]+ bytes, and had [0-9,]+ since it was opened"):
         stream.read(0, ROWS, out)
     path = tmp_path / "part-4.h5"
     path.write_bytes(path.read_bytes()[:-600])
@@ -310,8 +310,9 @@ def test_one_column_at_a_time_is_in_memory(tmp_path: Path, monkeypatch: pytest.M
         assert table.where(41, column) == whole.where(41, whole[column.name])
 
 
-def test_what_is_wrong_has_its_place(tmp_path: Path) -> None:
+def test_what_is_wrong_has_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry that is wrong only where it is read, in the file that is at fault, by its own row."""
+    monkeypatch.setattr(OpenFiles, "check", lambda *_: None)  # else a file that changes is refused for that alone
     train = write_parquet(tmp_path)
     made = prepared(train, stream=True, columns={"name": "id", "count": "numeric"}, targets="price")
     stream = made.streams["train"]

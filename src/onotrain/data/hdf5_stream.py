@@ -60,7 +60,7 @@ class Hdf5Stream:
         for each in self._specs:
             if detect_format(each) != "hdf5":
                 raise not_streamed(each)
-        self._files = OpenFiles(partial(_opened, self._specs))
+        self._files = OpenFiles(partial(_opened, self._specs), [each.path for each in self._specs])
         try:
             found = [self._header(number) for number in range(len(self._specs))]
             whole = concatenate_datasets([header for header, _ in found])
@@ -136,9 +136,11 @@ class Hdf5Stream:
                 arrays.read_rows(begin, end, as_stored)
                 out[:] = as_stored[:, order]
         except (OSError, RuntimeError) as error:
+            self._files.check(number)
             raise DataError(
                 f"{source}: rows {begin} to {end} cannot be read: {reason(error)}", hint="copy or create the file again"
             ) from error
+        self._files.check(number)
         if self._finite:
             self._check_finite(source, begin, out)
             self._check_codes(source, begin, out)

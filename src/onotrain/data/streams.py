@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
+
+from onotrain.errors import DataError
 
 #: Fewest bytes in memory of the samples of a block, so that a disk or network file system reads in long strokes.
 BLOCK_BYTES = 1 << 22
@@ -61,6 +65,36 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _AsFound:
+    """A file as it was when it was found."""
+
+    path: str
+    #: Size [bytes] and time of the last change [ns]; None if there was no file.
+    size_and_time: tuple[int, int] | None
+
+    @classmethod
+    def of(cls, path: str) -> _AsFound:
+        try:
+            status = os.stat(path)
+        except OSError:
+            return cls(path, None)
+        return cls(path, (status.st_size, status.st_mtime_ns))
+
+    def check(self) -> None:
+        now = self.of(self.path).size_and_time
+        if self.size_and_time is None or now == self.size_and_time:
+            return
+        how = "is gone"
+        if now is not None:
+            how = "has been written to"
+            if now[0] != self.size_and_time[0]:
+                how = f"has {now[0]:,} bytes, and had {self.size_and_time[0]:,}"
+        raise DataError(
+            f"{self.path}: it {how} since it was opened", hint="files must stay as they are while they are streamed"
+        )
+
+
 class OpenFiles(Generic[T]):
     """Files that are opened when they are asked for, and of which those used last stay open.
 
@@ -68,16 +102,22 @@ class OpenFiles(Generic[T]):
     ----------
     opener
         Opens the file of a number.
+    paths
+        Of the files, by number, or what `again` passes on.
     """
 
-    def __init__(self, opener: Callable[[int], AbstractContextManager[T]]) -> None:
+    def __init__(
+        self, opener: Callable[[int], AbstractContextManager[T]], paths: Sequence[str] | Sequence[_AsFound]
+    ) -> None:
         self._opener = opener
+        self._found = [path if isinstance(path, _AsFound) else _AsFound.of(path) for path in paths]
         self._open: OrderedDict[int, tuple[T, ExitStack]] = OrderedDict()
 
     def __getitem__(self, number: int) -> T:
         if number not in self._open:
             while len(self._open) >= MOST_OPEN:
                 self._open.popitem(last=False)[1][1].close()
+            self.check(number)
             with ExitStack() as stack:
                 self._open[number] = stack.enter_context(self._opener(number)), stack.pop_all()
         self._open.move_to_end(number)
@@ -85,7 +125,19 @@ class OpenFiles(Generic[T]):
 
     def again(self) -> OpenFiles[T]:
         """Return the same files, none of them open."""
-        return OpenFiles(self._opener)
+        return OpenFiles(self._opener, self._found)
+
+    def check(self, number: int) -> None:
+        """Refuse what has been read of a file that is not the one that was found; call it after each read.
+
+        A library that reads behind the end of a file that has been cut may give back zeros.
+
+        Raises
+        ------
+        DataError
+            Its size or the time of its last change is another one.
+        """
+        self._found[number].check()
 
     def close(self) -> None:
         """Close all files."""
@@ -93,7 +145,7 @@ class OpenFiles(Generic[T]):
             self._open.popitem()[1][1].close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_opener": self._opener, "_open": OrderedDict()}
+        return {"_opener": self._opener, "_found": self._found, "_open": OrderedDict()}
 
 
 def check_rows(stream: Stream, begin: int, end: int, out_features: np.ndarray) -> None:

@@ -73,7 +73,7 @@ class TableStream:
         edges = joined_blocks(sizes, wanted)
         self.edges = edges if self._kept is None else np.unique(np.searchsorted(self._kept, edges))
         self.block_rows = min(int(np.diff(self.edges).max()), max(wanted, BATCH_ROWS))
-        self._files = OpenFiles(partial(_opened, self._stored))
+        self._files = OpenFiles(partial(_opened, self._stored), [file.path for file in self._stored])
         self._last: _Reader | None = None
 
     @property
@@ -107,10 +107,12 @@ class TableStream:
                     out, out_features = out_features[: len(table)], out_features[len(table) :]
                     out[:] = self._preparation.transform(table, self.dtype, lenient=self._lenient)
             except (pa.ArrowException, OSError, IndexError) as error:
+                self._files.check(number)
                 raise DataError(
                     f"{self._stored[number].path}: row group {group} cannot be read: {reason(error)}",
                     hint="copy or create the file again",
                 ) from error
+            self._files.check(number)
 
     def _tables(self, unit: int, begin: int, end: int) -> Iterator[Table]:
         """Yield the samples among the rows ``[begin, end)`` of a row group, batch by batch."""
