@@ -1,22 +1,102 @@
-"""Memory that the machine has left, checked before large arrays are allocated."""
+"""Memory that this job has left on this machine, checked before large arrays are allocated."""
 
 from __future__ import annotations
 
 import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
 
 from onotrain.errors import ResourceError
 
+_KIB = 1024
+#: Limits of a control group that mean "none" are numbers near the largest, rounded to pages.
+_NO_LIMIT = 1 << 62
 
-def available_bytes() -> int:
-    """Return how much memory the machine can still give [bytes]."""
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Return how much memory this job can still take here [bytes].
+
+    The least of what is free on the machine, and of what is left of the limits of the control groups (v1 and v2) that
+    this process is in, of the batch system, and of the process itself.
+
+    Parameters
+    ----------
+    root
+        Where ``/proc`` and ``/sys`` are, for tests.
+    """
+    return max(0, min(_free(root), *_left(root)))
+
+
+def _free(root: Path) -> int:
+    """Return what the machine has."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
+        for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * _KIB
     except OSError:
         pass
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _left(root: Path) -> Iterator[int]:
+    """Yield what is left of each limit; at least one number."""
+    yield _NO_LIMIT
+    for folder, limit_name, used_name, cache_name in _groups(root):
+        limit, used = _number(folder / limit_name), _number(folder / used_name)
+        if limit is not None and used is not None and limit < _NO_LIMIT:
+            # What files have left in memory is given back when it is needed.
+            yield limit - used + (_entry(folder / "memory.stat", cache_name) or 0)
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if soft != resource.RLIM_INFINITY:
+        yield soft - (_pages(root) or 0)
+    if megabytes := os.environ.get("SLURM_MEM_PER_NODE", ""):
+        yield int(megabytes) << 20 if megabytes.isdigit() and int(megabytes) else _NO_LIMIT
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+    """Yield the control groups of this process and all above: folder, and names of limit, use and cache."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            mount = root / "sys/fs/cgroup/memory"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        group = Path(path.lstrip("/"))
+        for folder in (group, *group.parents):  # in a container, those that it cannot see do not exist
+            yield mount / folder, *names
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _entry(path: Path, name: str) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
+
+
+def _pages(root: Path) -> int | None:
+    """Return the size of this process's address space."""
+    try:
+        return int((root / "proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
 
 
 def check_memory(nbytes: int, source: str, *, hint: str | None = None) -> None:
