@@ -22,6 +22,7 @@ EXIT_CODES = {
     6: "disk or memory",
     7: "environment",
     75: "stopped on request and saved",
+    124: "a rank does not get on",
     EXIT_INTERRUPTED: "interrupted",
 }
 
@@ -92,6 +93,12 @@ class PlatformError(OnotrainError):
 
 class ObserverError(OnotrainError):
     """An observer of a training raised an exception, which is the cause of this one on rank 0."""
+
+
+class HangError(OnotrainError):
+    """A rank does not get on: it is stopped or stuck."""
+
+    exit_code = 124
 
 
 class StoppedOnRequest(OnotrainError):

@@ -36,7 +36,7 @@ def test_headers_and_vectors_arrive_in_every_round(world: World, monkeypatch: py
     if world.rank == 0:
         received, sent = np.zeros((2, world.size - 1, size), np.float32)
         end = leader(world, received, sent)
-        arrivals = Arrivals(end.incoming, world.failures.check)
+        arrivals = Arrivals(end.incoming, world.failures.check, np.zeros(1, np.int64))
         for number in range(3):
             missing = set(range(world.size - 1))
             for index in missing:
@@ -89,7 +89,9 @@ def test_a_rank_that_waits_leaves_the_core_to_others(world: World) -> None:
     if world.rank == 0:
         vectors = [np.zeros(4) for _ in range(world.size - 1)]
         end = leader(world, vectors, vectors)
-        arrivals = Arrivals(end.incoming, world.failures.check, now=lambda: time[0], let_go=moment, sleep=pause)
+        arrivals = Arrivals(
+            end.incoming, world.failures.check, np.zeros(1, np.int64), now=lambda: time[0], let_go=moment, sleep=pause
+        )
         for index in range(world.size - 1):
             arrivals.expect(index)
         arrived = arrivals.wait()
@@ -121,7 +123,7 @@ def test_waiting_ends_when_the_others_are_gone(world: World) -> None:
     vectors = [np.zeros(2) for _ in range(world.size - 1)]
     if world.rank == 0:
         end = leader(world, vectors, vectors)
-        arrivals = Arrivals(end.incoming, gone)
+        arrivals = Arrivals(end.incoming, gone, np.zeros(1, np.int64))
         arrivals.expect(0)
         with pytest.raises(PlatformError, match="rank 1 is gone"):
             arrivals.wait()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onotrain.errors import DataError, PlatformError, ResourceError, on_all_ranks
-from onotrain.parallel import guard
+from onotrain.parallel import guard, shared_memory
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.shared_memory import allocate, available_bytes, open_segment, share
 from onotrain.parallel.world import World
@@ -151,6 +151,28 @@ def test_another_file_is_not_taken_for_the_memory_of_the_node(tmp_path: Path) ->
     """In two containers the same process number may mean two processes."""
     with (tmp_path / "other").open("wb") as file, pytest.raises(PlatformError, match="cannot open the memory"):
         open_segment(os.getpid(), file.fileno(), (0, 0))
+
+
+def test_ranks_that_cannot_open_each_others_memory_share_that_of_mpi(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in containers of their own."""
+
+    def refused(*_: object) -> int:
+        raise PlatformError("cannot open the memory")
+
+    if world.rank == world.size - 1:
+        monkeypatch.setattr(shared_memory, "open_segment", refused)
+    fields = {"a": ((3, 5), np.float64), "b": ((world.node.size,), np.int64)}
+    arrays = allocate(world.node, fields)
+    assert not arrays["a"].any() and not arrays["b"].any()
+    world.node.Barrier()
+    arrays["b"][world.node.rank] = world.rank + 1
+    if world.node.rank == world.node.size - 1:
+        arrays["a"][:] = 7
+    world.node.Barrier()
+    assert (arrays["a"] == 7).all() and (arrays["b"] > 0).all()
+    world.node.Barrier()
 
 
 def test_arrays_made_once_reach_every_rank(world: World) -> None:

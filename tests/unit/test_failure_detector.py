@@ -142,7 +142,7 @@ def test_a_barrier_calls_while_it_waits() -> None:
             raise PlatformError("gone")
 
     with pytest.raises(PlatformError, match="gone"):
-        barrier(np.zeros(16, np.int64), 2, 100, waiting, np.zeros(1))
+        barrier(np.zeros(16, np.int64), 2, 100, waiting, np.zeros(1), np.zeros(1, np.int64))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,6 +153,8 @@ def test_handlers_of_signals_run_while_a_barrier_waits(number: signal.Signals) -
     previous = signal.signal(number, handler)
     try:
         with pytest.raises(InterruptedError):
-            barrier(np.zeros(16, np.int64), 2, 0, lambda: os.kill(os.getpid(), number), np.zeros(1))
+            barrier(
+                np.zeros(16, np.int64), 2, 0, lambda: os.kill(os.getpid(), number), np.zeros(1), np.zeros(1, np.int64)
+            )
     finally:
         signal.signal(number, previous)

@@ -70,6 +70,7 @@ cdef struct Barrier:
     int64_t spins
     void* waiting
     double* waited
+    int64_t* waits
 
 
 cdef int look(void* waiting) noexcept with gil:
@@ -89,16 +90,18 @@ cdef int run_barrier(const void* _, const Barrier* a, const Moment* now) noexcep
     cdef int64_t mine = onotrain_arrive(a.state, generation, a.size)
     cdef bint done = onotrain_spin(generation, mine, a.spins)
     while not done:
+        a.waits[0] = 1
         done = onotrain_yield(generation, mine, LOOK_NS)
         if not done and look(a.waiting) == RAISED:
             return RAISED
+        a.waits[0] = 0
     a.waited[0] += clock_seconds() - began
     return GO_ON
 
 
 def barrier(
     int64_t[::1] state not None, int64_t size, int64_t spins, waiting not None, double[::1] waited not None,
-    bint record=False,
+    int64_t[::1] waits not None, bint record=False,
 ):
     """Wait for all ranks.  *Collective* over the `size` ranks that share `state`.
 
@@ -116,14 +119,19 @@ def barrier(
         wait; this rank counts as having come, so the barrier is of no use any more.
     waited
         The seconds are added to it, ``(1,)``.
+    waits
+        1 while this rank waits for longer than `spins`, ``(1,)``, for others to see.
     """
-    if state.shape[0] < 16 or waited.shape[0] != 1:
-        raise ValueError(f"state and waited: got {state.shape[0]} and {waited.shape[0]} elements, expected 16 and 1")
-    cdef Barrier a = Barrier(&state[0], size, spins, <void*> waiting, &waited[0])
+    if state.shape[0] < 16 or waited.shape[0] != 1 or waits.shape[0] != 1:
+        raise ValueError(
+            f"state, waited and waits: got {state.shape[0]}, {waited.shape[0]} and {waits.shape[0]} elements, "
+            "expected 16, 1 and 1"
+        )
+    cdef Barrier a = Barrier(&state[0], size, spins, <void*> waiting, &waited[0], &waits[0])
     cdef Moment now = at_step(0)
     cdef int said
     if record:
-        return recorded(<Kernel> run_barrier, NULL, &a, sizeof(a), (state, waiting, waited), "")
+        return recorded(<Kernel> run_barrier, NULL, &a, sizeof(a), (state, waiting, waited, waits), "")
     with nogil:
         said = run_barrier(NULL, &a, &now)
     raise_if_set(said)

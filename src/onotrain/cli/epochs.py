@@ -121,6 +121,8 @@ class EpochLines:
         parts["lr"] = figure(record["learning_rate"], short=True)
         parts["samples/s"] = f"{record['samples_per_second']:,.0f}"
         parts["seconds"] = duration(record["train_seconds"])
+        if slow := record.get("slow_rank"):
+            parts["slow"] = f"rank {slow['rank']} is {slow['factor']:.1f} times as slow as the others"
         for name, text in parts.items():
             self._widths[name] = max(self._widths.get(name, 0), len(text))
         return parts
@@ -138,7 +140,9 @@ class EpochLines:
 
     def _text(self, name: str, text: str) -> str:
         padded = text.ljust(self._widths[name])
-        return padded if name == "seconds" else f"{padded} {name}" if name == "samples/s" else f"{name} {padded}"
+        return (
+            padded if name in ("seconds", "slow") else f"{padded} {name}" if name == "samples/s" else f"{name} {padded}"
+        )
 
 
 def _shown(key: str) -> str:

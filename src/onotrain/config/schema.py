@@ -15,6 +15,7 @@ from onotrain.config import loading, metrics
 from onotrain.config.base import Problem
 from onotrain.config.communication import Communication
 from onotrain.config.data import Data
+from onotrain.config.fault_tolerance import FaultTolerance
 from onotrain.config.layers import options_of
 from onotrain.config.loss import Loss
 from onotrain.config.model import Model
@@ -66,6 +67,7 @@ class Config(Root):
     )  # type: ignore[assignment]
     communication: Communication = Field({}, description="Encoding of the messages between ranks.")  # type: ignore[assignment]
     checkpoint: Checkpoint = Field({}, description="When a run saves its state, and how many checkpoints it keeps.")  # type: ignore[assignment]
+    fault_tolerance: FaultTolerance = Field({}, description="What is done about ranks that fail.")  # type: ignore[assignment]
     simulate: Simulate | None = Field(
         None, description="Slow ranks and a slow network, to try strategies with; the result stays the same."
     )

@@ -35,13 +35,15 @@ class Barrier:
     def __init__(self, world: World, state: np.ndarray) -> None:
         #: Seconds that this rank has waited, float64 ``(1,)``.
         self.waited = np.zeros(1)
-        self._mpi = world.node.Barrier
+        self._node, self._pulse = world.node, world.pulse
         size = world.node.size
         spins = 0 if size > node_cores() else _SPINS
         self._compiled: Callable[..., Any] | None = None
         if _kernels.path() != "reference":
             sync = import_module("onotrain._kernels.sync")
-            self._compiled = partial(sync.barrier, state, size, spins, world.failures.check, self.waited)
+            self._compiled = partial(
+                sync.barrier, state, size, spins, world.failures.check, self.waited, world.pulse.waiting
+            )
 
     def __call__(self) -> None:
         """Wait.  *Collective* over the node."""
@@ -49,7 +51,7 @@ class Barrier:
             self._compiled()
             return
         start = perf_counter()
-        self._mpi()
+        self._node.Barrier()
         self.waited += perf_counter() - start
 
     def record(self) -> Any:

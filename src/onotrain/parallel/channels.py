@@ -127,6 +127,8 @@ class Arrivals:
         Incoming ones; in everything here they are counted from 0.
     while_waiting
         Called between looks; what it raises ends the wait.
+    waits
+        1 while nothing has come, int64 ``(1,)``, for others to see.
     now, let_go, sleep
         Time source, how to let others have the core for a moment, and how to sleep [s].
     """
@@ -135,11 +137,12 @@ class Arrivals:
         self,
         channels: Sequence[Channel],
         while_waiting: Callable[[], None],
+        waits: np.ndarray,
         now: Callable[[], float] = perf_counter,
         let_go: Callable[[], None] = getattr(os, "sched_yield", lambda: None),  # noqa: B008 - macOS has none
         sleep: Callable[[float], None] = sleep,
     ) -> None:
-        self._channels, self._while_waiting = channels, while_waiting
+        self._channels, self._while_waiting, self._waits = channels, while_waiting, waits
         self._now, self._let_go, self._sleep = now, let_go, sleep
         self._requests = [request for channel in channels for request in channel.requests]
         #: The channel of each request, and how many of its requests are not complete.
@@ -158,12 +161,14 @@ class Arrivals:
         """Wait until messages are complete; return of which channels, in ascending order."""
         began = self._now()
         while not (complete := self._complete()):
+            self._waits[0] = 1
             self._while_waiting()
             waited = self._now() - began
             if waited < BUSY_S:
                 self._let_go()
             else:
                 self._sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, waited / 8)))
+        self._waits[0] = 0
         return complete
 
     def _complete(self) -> list[int]:

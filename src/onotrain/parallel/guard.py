@@ -8,11 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from time import sleep
 from typing import TextIO
 
-from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainError
-from onotrain.parallel import launcher
+from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainError, ResourceError
+from onotrain.parallel import launcher, supervised
 from onotrain.text import wrapped
 
 #: How long a rank that fails before MPI has started lets rank 0 go first, and the others start MPI [s].
@@ -41,6 +42,7 @@ def _world() -> tuple[int, bool]:
 
 
 def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
+    supervised.tell(supervised.ERROR + message)
     lines = f"onotrain: {message}".split("\n")
     indents = [len(line) - len(line.lstrip()) for line in lines]
     shown = [wrapped(line[n:], columns, n + 2, first=line[:n]) for line, n in zip(lines, indents, strict=True)]
@@ -57,6 +59,13 @@ def _abort(code: int) -> None:
 
         MPI.COMM_WORLD.Abort(code)
     sleep(_GRACE_S)  # the others may be starting MPI: of a rank that ends meanwhile Open MPI's mpirun crashes or hangs
+    _abort_hydra(code)
+    os._exit(code)
+
+
+def end_now(message: str, code: int) -> None:
+    """Print a message and end this process, and with it the job, from any thread; nothing is said to MPI."""
+    _say(sys.stderr, message)
     _abort_hydra(code)
     os._exit(code)
 
@@ -91,6 +100,19 @@ def _leave(rank: int, code: int) -> int:
     return code
 
 
+def _within_memory(body: Callable[[], None]) -> None:
+    """Run `body`; where memory runs out, wherever that is, say so in place of a traceback."""
+    try:
+        body()
+    except MemoryError as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = f"in {last.name}, {Path(last.filename).name}:{last.lineno}"
+        raise ResourceError(
+            f"out of memory{f': {error}' if str(error) else ''} ({where})",
+            hint="use fewer ranks on a node, smaller batches, or data.stream",
+        ) from error
+
+
 def run(
     body: Callable[[], None], stream: TextIO | None = None, columns: Callable[[], int | None] = lambda: None
 ) -> int:
@@ -102,7 +124,7 @@ def run(
     """
     stream = stream or sys.stderr
     try:
-        body()
+        _within_memory(body)
     except OnotrainError as error:
         rank, others = _world()
         alone = others and not error.agreed

@@ -3,6 +3,8 @@
 The segment is an anonymous file in memory (``memfd_create``): it has no name, so nothing is left behind however a job
 dies, and it does not count against a small ``/dev/shm`` in a container.  Its pages are allocated when it is made, so
 that a lack of memory is an error message here and not a bus error in the middle of training.
+
+Ranks in containers of their own may not open each other's descriptors.  Then the segment is a shared window of MPI.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ def open_segment(pid: int, fd: int, identity: tuple[int, int]) -> int:
     return descriptor
 
 
-def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
+def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap | memoryview:
     """Map one segment on all ranks of the node.  *Collective*."""
 
     def create() -> tuple[int, int, tuple[int, int]]:
@@ -71,9 +73,17 @@ def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
         return os.getpid(), fd, _identity(fd)
 
     pid, fd, identity = broadcast(node, create)
-    segment = None
-    with agreed(node):
+    segment, refused = None, None
+    try:
         descriptor = fd if node.rank == 0 else open_segment(pid, fd, identity)
+    except PlatformError as error:
+        descriptor, refused = None, error
+    if any(node.allgather(refused is not None)):
+        if descriptor is not None:
+            os.close(descriptor)
+        return _window(node, nbytes, refused)
+    with agreed(node):
+        assert descriptor is not None  # noqa: S101 - for the type checker
         try:
             segment = mmap.mmap(descriptor, nbytes)
         except OSError as error:
@@ -87,6 +97,31 @@ def _segment(node: MPI.Comm, nbytes: int) -> mmap.mmap:
         os.close(fd)
     assert segment is not None  # noqa: S101 - for the type checker: agreed() has raised otherwise
     return segment
+
+
+class _Window:
+    """The memory of a shared window of MPI, which is there as long as this is."""
+
+    def __init__(self, window: Any) -> None:
+        self._window = window
+        self.__array_interface__ = np.asarray(memoryview(window.Shared_query(0)[0])).__array_interface__
+
+
+def _window(node: Any, nbytes: int, refused: PlatformError | None) -> memoryview:
+    """Return a segment that MPI makes, which has other ways.  *Collective*; `refused` is why ours did not go."""
+    from mpi4py import MPI
+
+    made = None
+    with agreed(node):
+        try:
+            made = _Window(MPI.Win.Allocate_shared(nbytes if node.rank == 0 else 0, 1, comm=node))
+        except MPI.Exception as error:
+            raise refused or PlatformError(f"MPI cannot share memory on this node: {error}") from error
+    array = np.asarray(made)
+    if node.rank == 0:
+        array[:] = 0
+    node.Barrier()
+    return array.data
 
 
 def allocate(node: MPI.Comm, fields: Fields) -> dict[str, np.ndarray]:

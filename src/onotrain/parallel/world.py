@@ -19,6 +19,8 @@ from onotrain.parallel.failure_detector import FailureDetector
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
+
+    from onotrain.parallel.pulse import Pulse
 else:
     #: mpi4py's communicator, for annotations in packages that do not name mpi4py.
     Comm = Any
@@ -62,6 +64,9 @@ def start_mpi() -> Any:
     """
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+    if not launcher.present():
+        # A process that is alone needs no memory to share with others, which Open MPI would leave in /dev/shm.
+        os.environ.setdefault("OMPI_MCA_btl", "self")
     if _open_mpi_from_pip():
         # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is
         # closed, as it is at once where there is no such network.  A site's Open MPI has files that say what is used.
@@ -85,6 +90,13 @@ def start_mpi() -> Any:
     return MPI
 
 
+def _pulse(comm: Comm | None = None, node: Comm | None = None) -> Pulse:
+    """Return what this rank says of itself; imported here, for NumPy is not to be loaded before it is needed."""
+    from onotrain.parallel.pulse import Pulse
+
+    return Pulse(comm, node)
+
+
 @dataclass(frozen=True)
 class World:
     """The communicators of a job; what returns a communicator is *collective* on first use.
@@ -98,6 +110,8 @@ class World:
     node_index: int
     node_sizes: tuple[int, ...]
     failures: FailureDetector = field(default_factory=FailureDetector)
+    #: What this rank says of itself to those of its node.
+    pulse: Pulse = field(default_factory=lambda: _pulse())
 
     @classmethod
     def connect(cls, comm: Comm | None = None, ranks_per_node: int | None = None) -> World:
@@ -119,7 +133,7 @@ class World:
         leaders = comm.allgather(node.bcast(comm.rank, root=0))
         firsts = sorted(set(leaders))
         sizes = tuple(leaders.count(first) for first in firsts)
-        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes, failures)
+        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes, failures, _pulse(comm, node))
 
     @property
     def rank(self) -> int:

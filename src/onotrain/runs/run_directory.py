@@ -17,8 +17,10 @@ infinity: they are written as null.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -281,6 +283,22 @@ def kind_of_path(path: str | Path) -> Literal["run", "checkpoint"] | None:
             # A directory with a config.yaml alone may be a project's own.
             return "run" if (path / CONFIG_NAME).is_file() and (path / CHECKPOINTS_NAME).is_dir() else None
         return "checkpoint" if path.is_file() else None
+
+
+def claim(name: str) -> Path:
+    """Make the first directory ``runs/<name>-<number>`` that does not exist, and return it: no other run will take it.
+
+    Raises
+    ------
+    ResourceError
+        It cannot be made.
+    """
+    for number in itertools.count(1):
+        path = Path("runs") / f"{name}-{number}"
+        with disk_errors("make the run directory", path), suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+    raise AssertionError("there is always a next number")
 
 
 def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best") -> Found:

@@ -9,6 +9,7 @@ import numpy as np
 
 from onotrain.memory import check_memory
 from onotrain.parallel.collectives import broadcast_vector
+from onotrain.parallel.world import Comm
 from onotrain.strategies.context import Context
 from onotrain.strategies.memory import Job
 from onotrain.strategies.sums.world_sum import WorldSum
@@ -71,6 +72,14 @@ class Replica:
         for part in noted:
             part.restore(notes or {})
 
+    #: Whether all copies of the parameters are the same after every step, not only after a synchronisation point.
+    always_alike = False
+
+    @property
+    def copies(self) -> Comm | None:
+        """The ranks with a copy of the parameters each, and this one among them; None: another one speaks for it."""
+        return None
+
     def gather(self) -> None:
         """Make the state whole on rank 0, after a synchronisation point.  *Collective*."""
 
@@ -108,6 +117,7 @@ class WholeReplica(Replica):
     """
 
     gradient: np.ndarray
+    always_alike = True
 
     def __init__(
         self,
@@ -134,6 +144,11 @@ class WholeReplica(Replica):
         super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
         self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
         self._shard = optimizer.shard(layout.tensors, slice(0, layout.size), parameters, state.values())
+
+    @property
+    def copies(self) -> Comm | None:
+        """All ranks."""
+        return self._comm
 
     @staticmethod
     def memory(job: Job) -> dict[str, int]:

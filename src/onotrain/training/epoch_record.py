@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from onotrain.training.components import Components
 from onotrain.training.run_position import Progress
+
+#: A slow rank takes so many times as long as every other one,
+_SLOW = 1.5
+#: and so much of the epoch longer.
+_MATTERS = 0.1
 
 
 def epoch_record(components: Components, progress: Progress, learning_rate: float) -> dict[str, Any]:
@@ -43,5 +49,22 @@ def epoch_record(components: Components, progress: Progress, learning_rate: floa
     for name, mine in (("ranks_seconds", seconds), ("ranks_bytes", traffic)):
         ranks = comm.allgather(mine)
         record[name] = {kind: [rank[kind] for rank in ranks] for kind in mine}
+    slow = slow_rank(record["ranks_seconds"]["compute"], record["train_seconds"])
     report: dict[str, Any] = comm.bcast(telemetry.report() if comm.rank == 0 else None, root=0)
-    return record | report
+    return record | slow | report
+
+
+def slow_rank(compute: Sequence[float], seconds: float) -> dict[str, Any]:
+    """Return the rank that took longer to compute than every other one, if that made a difference.
+
+    Parameters
+    ----------
+    compute
+        Of each rank [s].
+    seconds
+        That the epoch took [s].
+    """
+    *_, second, most = sorted((0.0, 0.0, *compute))
+    if len(compute) == 1 or most < _SLOW * second or most - second < _MATTERS * seconds or not second:
+        return {}
+    return {"slow_rank": {"rank": list(compute).index(most), "factor": most / second}}

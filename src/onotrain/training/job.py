@@ -13,12 +13,18 @@ from typing import Any
 from onotrain import __version__
 from onotrain.config import Config, Places, load_config
 from onotrain.errors import PlatformError, on_all_ranks
+from onotrain.parallel import supervised
 from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
+from onotrain.runs.run_directory import claim
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
 from onotrain.training.stop_signals import StopRequest
+
+#: Folder of a run directory that tells where all ranks stood when one of them did not get on.
+STACKS = "stacks"
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,16 @@ def run(
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
+        if world.rank == 0:  # all ranks have agreed, so all of them listen
+            supervised.tell(supervised.LISTENING)
         if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
             world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
+        watchdog = stack.enter_context(Watchdog(world, resolved.fault_tolerance.watchdog_seconds))
         beginning = broadcast(world.comm, lambda: Beginning.of(resume=resume, overwrite=overwrite))
         with agreed(world.comm):  # those of rank 0 count
             watching = Observers(observers if world.rank == 0 else ())
         writer = RunWriter(world, resolved, _output(world, config, output), beginning, watching, stack)
+        watchdog.directory = writer.output / STACKS
         return Result(writer.output, Session(world, resolved, writer, stop, stack, held).run())
 
 
@@ -134,10 +144,6 @@ def _output(world: World, config: Any, output: str | os.PathLike[str] | None) ->
     def choose() -> Path:
         if output is not None:
             return Path(output)
-        name = Path(config).stem if isinstance(config, str | os.PathLike) else "run"
-        number = 1
-        while (candidate := Path("runs") / f"{name}-{number}").exists():
-            number += 1
-        return candidate
+        return claim(Path(config).stem if isinstance(config, str | os.PathLike) else "run")
 
     return broadcast(world.comm, choose)

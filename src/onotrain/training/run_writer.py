@@ -31,6 +31,7 @@ _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
     "strategy": None,
     "communication": None,
     "checkpoint": None,
+    "fault_tolerance": None,
     "simulate": None,
 }
 

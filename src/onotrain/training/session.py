@@ -18,6 +18,7 @@ from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
+from onotrain.parallel.pulse import Phase
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint, Pause
 from onotrain.runs.metadata import (
@@ -55,7 +56,9 @@ class Session:
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
         self._warm, inherited = begin(world, config, writer.found)
+        world.pulse.enter(Phase.DATA)
         self.data = RunData(world, config, self.kernels, stack, inherited, held, self._read_some)
+        world.pulse.enter(Phase.START)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         with agreed(world.comm):  # a loss of another package may refuse
             self.model: Model = self.metadata.model(self.kernels)
@@ -116,6 +119,7 @@ class Session:
             self.writer.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
+        self.world.pulse.enter(Phase.END)
         tested = self._test()
         return self.writer.end(lambda: self._summary(trainer.components.feed.samples) | tested)
 

@@ -9,7 +9,9 @@ from onotrain.data.batches import Batch
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.optim import Improvement, Schedule
 from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.pulse import Phase
 from onotrain.strategies import StepStatistics, StepSums
+from onotrain.strategies.copies import check_copies
 from onotrain.training.components import Components
 from onotrain.training.epoch_record import epoch_record
 from onotrain.training.local_gradient import LocalGradient
@@ -42,8 +44,10 @@ class Trainer:
         if self._early_stopping is not None and self.progress.early_stopping:
             self._early_stopping.restore(self.progress.early_stopping)
         self._statistics = StepStatistics()
+        self._pulse = components.world.pulse
         self._max_steps = training.max_steps
         self._every_steps, self._every_seconds = config.checkpoint.every_steps, config.checkpoint.every_seconds
+        self._verify_steps = config.fault_tolerance.verify_steps
         self._watched = components.observer.watches_steps
         self._regression = components.model.loss.task == "regression"
         self._gradient = LocalGradient(
@@ -103,6 +107,7 @@ class Trainer:
         if progress.position == 0:
             rate = self._schedule.rate(progress.epoch, progress.steps)
             self.components.strategy.begin_epoch(progress.epoch, rate, progress.train_loss)
+        self._pulse.enter(Phase.TRAINING)
         feed.begin_epoch(progress.epoch)
         for batch in self._batches():
             if self._ends_here():
@@ -136,6 +141,8 @@ class Trainer:
             left.append(self._max_steps - steps)
         if self._every_steps is not None:
             left.append(self._every_steps - steps % self._every_steps)
+        if self._verify_steps is not None:
+            left.append(self._verify_steps - steps % self._verify_steps)
         return min(most, *left)
 
     def _one(self, batch: Batch) -> None:
@@ -170,6 +177,7 @@ class Trainer:
             progress.loss_sum += loss_sum
             progress.right += right
         progress.steps += good
+        self._pulse.made(progress.steps)
         progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
@@ -225,6 +233,8 @@ class Trainer:
             (progress.loss_sum, progress.right, self._late()), root=0
         )
         rate = self._schedule.rate(progress.epoch, progress.steps - 1)
+        self._verify()
+        self._pulse.enter(Phase.EVALUATION)
         record = epoch_record(components, progress, rate)
         if not math.isfinite(record.get("validation_loss", 0.0)):
             raise self._divergence(f"in epoch {record['epoch']}: validation loss {record['validation_loss']:g}")
@@ -267,8 +277,17 @@ class Trainer:
         progress.early_stopping = self._early_stopping.state()
         return best and stopping.restore_best
 
+    def _verify(self) -> None:
+        """Compare all copies of the parameters.  *Collective*: where they must be the same."""
+        if self._verify_steps is not None:
+            check_copies(self.components.world, self.components.strategy.replica, self.progress.steps)
+
     def _checkpoint_within_epoch(self) -> None:
+        verify, replica = self._verify_steps, self.components.strategy.replica
+        if verify is not None and replica.always_alike and self.progress.steps % verify == 0:
+            self._verify()
         if self._due_by_steps(self.progress.steps):
+            self._verify()
             self.components.strategy.replica.gather()
             self._save()
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
@@ -283,11 +302,13 @@ class Trainer:
         """Save unless this very state is saved already."""
         if self._state() == self._saved_state and not best:
             return
+        self._pulse.enter(Phase.CHECKPOINT)
         self.components.save(best)
         self._saved_state, self._saved_at = self._state(), self._now()
 
     def _save_for_good(self) -> None:
         """Save, and go on when it is on the disk.  *Collective*: what goes wrong is everyone's."""
+        self._verify()
         self.components.strategy.replica.gather()
         with agreed(self.components.world.comm):
             self._save()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.parallel.collectives import broadcast_vector
+from onotrain.parallel.world import Comm
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.strategies.replica import Noted, Replica
@@ -42,6 +43,13 @@ class ArenaReplica(Replica):
             arena.parameters, gradient, arena.state, residual, noted=noted, notes=notes, complete=not residual
         )
         self._node, self._peers, self._nodes = arena.node, arena.peers, nodes
+
+    always_alike = True
+
+    @property
+    def copies(self) -> Comm | None:
+        """The first rank of each node."""
+        return self._peers if self._node.rank == 0 else None
 
     def gather(self) -> None:
         """Sum what messages of a codec have left to send.  *Collective*."""

@@ -80,6 +80,8 @@ class Rounds:
 class LocalReplica(WholeReplica):
     """Parameters and state of a rank that trains alone, and the parameters of the last averaging round."""
 
+    always_alike = False
+
     def __init__(self, context: Context, telemetry: Telemetry, rounds: Rounds) -> None:
         super().__init__(
             context,

@@ -76,7 +76,7 @@ class MessagePump:
             sent=(REPLY, self.replies.buffers),
             received=(PUSH, self._received),
         )
-        self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check)
+        self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check, context.world.pulse.waiting)
         # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
         pushes, replies = self._endpoint.received, self._endpoint.sent
         self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]

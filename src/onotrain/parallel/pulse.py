@@ -1,0 +1,124 @@
+"""What the ranks of a node tell each other of themselves all the time, in memory that they share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from enum import IntEnum
+from time import monotonic_ns
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onotrain.parallel.failure_detector import Process, start_time
+from onotrain.parallel.shared_memory import allocate
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+#: Bytes of a message to all ranks of the node.
+_MESSAGE_BYTES = 4096
+
+
+class Phase(IntEnum):
+    """What a rank is at."""
+
+    START = 0
+    DATA = 1
+    TRAINING = 2
+    EVALUATION = 3
+    CHECKPOINT = 4
+    END = 5
+
+    @property
+    def words(self) -> str:
+        """What a reader calls it."""
+        return ("starting", "reading data", "training", "evaluating", "saving", "ending")[self]
+
+
+class Field(IntEnum):
+    """What the numbers in a rank's line of the memory are; a line is one of the cache's, and the rank's alone."""
+
+    #: When the rank's watchdog last looked [ns of the node's monotonic clock].
+    ALIVE = 0
+    #: When the rank last got on with its work [ns].
+    PROGRESS = 1
+    #: Optimiser steps made.
+    STEP = 2
+    PHASE = 3
+    #: Whether the rank says itself that it waits for others.
+    SAYS_WAITS = 4
+    #: Whether it waits, as its watchdog sees it.
+    WAITS = 5
+    #: The longest step so far [ns].
+    LONGEST = 6
+    #: Whether it has written down where it stands.
+    HAS_WRITTEN = 7
+
+
+@dataclass(frozen=True)
+class Member:
+    """A rank of the node, as it is named in messages."""
+
+    process: Process
+    host: str
+
+    def __str__(self) -> str:
+        return f"rank {self.process.rank} (process {self.process.pid} on {self.host})"
+
+
+class Pulse:
+    """The lines of all ranks of a node, and this rank's own.
+
+    Parameters
+    ----------
+    comm, node
+        All ranks, and those of this node.  *Collective* over the node.  None: this process alone.
+    """
+
+    def __init__(self, comm: MPI.Comm | None = None, node: MPI.Comm | None = None) -> None:
+        fields = len(Field)
+        self.members: list[Member] = []
+        self.index, self.host = 0, socket.gethostname()
+        if comm is None or node is None or comm.size == 1:
+            self.lines = np.zeros((1, fields), np.int64)
+            self._message = np.zeros(_MESSAGE_BYTES, np.uint8)
+        else:
+            pid = os.getpid()
+            me = Member(Process(comm.rank, pid, start_time(pid)), self.host)
+            self.members, self.index = node.allgather(me), node.rank
+            shared = allocate(
+                node, {"lines": ((node.size, fields), np.int64), "message": ((_MESSAGE_BYTES,), np.uint8)}
+            )
+            self.lines, self._message = shared["lines"], shared["message"]
+        self.own = self.lines[self.index]
+        self.own[Field.ALIVE] = self.own[Field.PROGRESS] = monotonic_ns()
+
+    def enter(self, phase: Phase) -> None:
+        """Say that this rank begins something else."""
+        self.own[Field.PHASE] = phase
+        self.own[Field.PROGRESS] = monotonic_ns()
+
+    def made(self, steps: int) -> None:
+        """Say that this rank has made so many steps in all."""
+        now, own = monotonic_ns(), self.own
+        if own[Field.PHASE] == Phase.TRAINING and own[Field.STEP]:
+            own[Field.LONGEST] = max(own[Field.LONGEST], now - own[Field.PROGRESS])
+        own[Field.PHASE], own[Field.STEP], own[Field.PROGRESS] = Phase.TRAINING, steps, now
+
+    @property
+    def waiting(self) -> np.ndarray:
+        """Where waits of this package say that this rank is in one of them, int64 ``(1,)``."""
+        return self.own[Field.SAYS_WAITS : Field.SAYS_WAITS + 1]
+
+    @property
+    def message(self) -> str:
+        """What was said to all ranks of the node; empty: nothing yet."""
+        return bytes(self._message[1:]).rstrip(b"\0").decode(errors="replace") if self._message[0] else ""
+
+    def tell(self, message: str) -> None:
+        """Tell all ranks of the node, as the only one that does."""
+        text = message.encode()[: _MESSAGE_BYTES - 1]
+        self._message[1 : 1 + len(text)] = np.frombuffer(text, np.uint8)
+        self._message[0] = 1
