@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 GROUND = ("errors", "known_names", "memory", "files", "hdf5_layout", "seeds", "text", "config")
 LAYERS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
-    "reporting", "bench", "cli",
+    "supervisor", "reporting", "bench", "cli",
 )  # fmt: skip
 
 # Library -> the files that may import it.

@@ -20,6 +20,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "init": ("onotrain.cli.init", "Write a commented configuration for a data file."),
     "validate": ("onotrain.cli.validate", "Check a configuration."),
     "train": ("onotrain.cli.train", "Train a network."),
+    "launch": ("onotrain.cli.launch", "Train under mpirun, again after each failure."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
     "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
     "predict": ("onotrain.cli.predict", "Predict with a trained network."),

@@ -1,0 +1,84 @@
+"""``onotrain launch``."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from onotrain.cli.subcommand import Subcommand
+from onotrain.errors import PlatformError, UsageError
+
+EXAMPLES = """
+onotrain launch -n 4 -- train config.yaml --output runs/long
+onotrain launch -n 8 --mpirun-args '--hostfile hosts' -- train config.yaml
+"""
+
+
+@click.command(cls=Subcommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
+@click.option("--ranks", "-n", type=click.IntRange(1), required=True, metavar="N", help="Ranks to launch.")
+@click.option(
+    "--min-ranks",
+    type=click.IntRange(1),
+    metavar="M",
+    help="Fewest ranks to go on with: after each launch that saves nothing new there is one less.  [default: N]",
+)
+@click.option(
+    "--max-restarts", type=click.IntRange(0), default=3, metavar="R", help="How often to launch again.  [default: 3]"
+)
+@click.option("--mpirun", default="mpirun", metavar="PROGRAM", help="The launcher of MPI.  [default: mpirun]")
+@click.option("--mpirun-args", default="", metavar="TEXT", help="Further options of it, such as '--hostfile hosts'.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- train CONFIG [OPTION]...")
+def command(
+    ranks: int, min_ranks: int | None, max_restarts: int, mpirun: str, mpirun_args: str, arguments: Sequence[str]
+) -> None:
+    """Train under mpirun, and launch the training again from its last checkpoint when it has failed.
+
+    Runs outside of MPI, and takes the place of mpirun.  Every signal that asks for an end (TERM, INT, HUP, USR1, USR2)
+    has all ranks save at the same step; the exit code is then 75.  Errors that would come again, such as in the
+    configuration or the data, are not tried again.
+    """
+    from onotrain.cli.train import command as train
+    from onotrain.runs.run_directory import claim
+    from onotrain.supervisor.supervise import supervise
+
+    if not arguments or arguments[0] != "train":
+        raise UsageError(
+            "expected `train CONFIG` behind the options of launch", hint="onotrain launch -n 4 -- train config.yaml"
+        )
+    words = list(arguments[1:])
+    given = train.make_context("train", list(words)).params  # what is wrong with them is said before anything starts
+    if (min_ranks or ranks) > ranks:
+        raise UsageError(f"--min-ranks: must be at most the {ranks} of --ranks (got {min_ranks})")
+    output = given["output"]
+    if output is None and given["resume"]:
+        raise UsageError("--resume needs --output DIR, the run to go on with")
+    if output is None:
+        output = claim(Path(given["config"]).stem)
+    program = shutil.which(mpirun, path=str(Path(sys.executable).parent)) or shutil.which(mpirun)
+    if program is None:
+        raise PlatformError(f"{mpirun}: there is no such program", hint="load your site's MPI, or name it by --mpirun")
+    code = supervise(
+        [program, *shlex.split(mpirun_args)], _without_output(words), output, ranks=ranks, min_ranks=min_ranks or ranks,
+        max_restarts=max_restarts, say=_say,
+    )  # fmt: skip
+    sys.exit(code)
+
+
+def _without_output(words: Sequence[str]) -> list[str]:
+    """Return the arguments of `train` without ``--output DIR``."""
+    kept, rest = list[str](), iter(words)
+    for word in rest:
+        if word in ("--output", "-o"):
+            next(rest, None)
+        elif not word.startswith(("--output=", "-o")):
+            kept.append(word)
+    return kept
+
+
+def _say(message: str) -> None:
+    click.echo(f"onotrain launch: {message}", err=True)

@@ -1,0 +1,1 @@
+"""Launches a training, and launches it again when it has failed: outside of MPI."""

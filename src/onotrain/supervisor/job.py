@@ -1,0 +1,115 @@
+"""A launched job: its launcher as a child of this process, the signals for its ranks, and what these tell."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import secrets
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from onotrain.parallel import supervised
+
+#: Signals that ask for an end: the ranks get USR1, which every launcher passes on.
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+#: Ranks that have not said by then that they take signals cannot be heard from here, and count as if they had [s].
+HEARD_S = 60.0
+#: How many times Ctrl-C is pressed by somebody who does not want to wait.
+IMPATIENT = 3
+_LOOK_S = 0.2
+_PR_SET_PDEATHSIG = 1
+
+
+class Stop:
+    """Whether this process was asked to stop, and how often by Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.interrupts = 0
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        self.interrupts += number == signal.SIGINT
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether this process is asked to stop, at once or within so many seconds."""
+        end = time.monotonic() + seconds
+        while not self.asked and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+        return self.asked
+
+    @classmethod
+    @contextmanager
+    def listening(cls) -> Iterator[Stop]:
+        """Take the signals within the block."""
+        stop = cls()
+        before = {number: signal.signal(number, stop._handle) for number in STOPS}
+        try:
+            yield stop
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Job:
+    """One launch, from its begin to its end.
+
+    Parameters
+    ----------
+    command
+        Of the launcher, in a session of its own: what a terminal sends is for this process to pass on.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        name = f"onotrain-{os.getpid()}-{secrets.token_hex(8)}"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0{name}".encode())
+        self._socket.setblocking(False)
+        self._began, self._listening, self._asked = time.monotonic(), False, False
+        #: What ranks said of why they ended, in the order in which it came.
+        self.errors: list[str] = []
+        environment = {**os.environ, supervised.VARIABLE: name}
+        prctl = ctypes.CDLL(None).prctl
+        self._child = subprocess.Popen(
+            command,
+            env=environment,
+            start_new_session=True,
+            # The kernel ends the launcher, and it the ranks, when this process is killed.
+            preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
+        )
+
+    def wait(self, stop: Stop) -> int:
+        """Wait until the job has ended, pass on what `stop` was asked, and return the launcher's exit code."""
+        while (code := self._child.poll()) is None:
+            with contextlib.suppress(InterruptedError):
+                select.select([self._socket], [], [], _LOOK_S)
+            self._hear()
+            if stop.interrupts >= IMPATIENT:
+                self._child.terminate()
+            elif stop.asked and not self._asked:
+                self._ask()
+        self._hear()
+        self._socket.close()
+        return code if code >= 0 else 128 - code
+
+    def _ask(self) -> None:
+        """Ask the ranks to save and stop; end the launcher while there is nothing to save."""
+        heard = self._listening or time.monotonic() - self._began > HEARD_S
+        self._child.send_signal(signal.SIGUSR1 if heard else signal.SIGTERM)
+        self._asked = True
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                said = self._socket.recv(supervised.MOST_BYTES).decode(errors="replace")
+                if said == supervised.LISTENING:
+                    self._listening = True
+                elif said.startswith(supervised.ERROR):
+                    self.errors.append(said.removeprefix(supervised.ERROR))

@@ -1,0 +1,60 @@
+"""Whether a training that has ended is launched again, when, and on how many ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK
+
+#: What would end in the same way again.
+FINAL = frozenset({EXIT_OK, 2, 3, 4, 5, 6, 7, 75, EXIT_INTERRUPTED})
+#: Launches in a row without a new checkpoint after which nobody hopes any more.
+MOST_WITHOUT_PROGRESS = 3
+#: First and longest pause before a launch that follows one without progress [s].
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is done next: nothing, or another launch."""
+
+    again: bool
+    why: str
+    pause: float = 0.0
+    ranks: int = 0
+
+
+class Policy:
+    """Decides after each launch.
+
+    Parameters
+    ----------
+    max_restarts
+        How often a training is launched again at most.
+    ranks, min_ranks
+        Of the first launch, and the fewest of a later one: each launch without progress may have one rank too many.
+    steps
+        Of the newest checkpoint before the first launch; -1: there is none.
+    """
+
+    def __init__(self, max_restarts: int, ranks: int, min_ranks: int, steps: int = -1) -> None:
+        self._left, self._ranks, self._min_ranks, self._steps = max_restarts, ranks, min_ranks, steps
+        self._without_progress = 0
+
+    def after(self, code: int, steps: int) -> Verdict:
+        """Return what to do after a launch that ended with `code`, with a newest checkpoint of so many steps."""
+        progress = steps > self._steps
+        self._steps = max(steps, self._steps)
+        self._without_progress = 0 if progress else self._without_progress + 1
+        if code in FINAL:
+            return Verdict(False, EXIT_CODES[code])
+        if not self._left:
+            return Verdict(False, "no restart is left (--max-restarts)")
+        if self._without_progress == MOST_WITHOUT_PROGRESS:
+            return Verdict(False, f"{MOST_WITHOUT_PROGRESS} launches in a row have saved nothing new")
+        self._left -= 1
+        if progress:
+            return Verdict(True, "", 0.0, self._ranks)
+        self._ranks = max(self._min_ranks, self._ranks - 1)
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._without_progress - 1))
+        return Verdict(True, "", pause, self._ranks)

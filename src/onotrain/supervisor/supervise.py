@@ -1,0 +1,84 @@
+"""A training that is launched until it is done, or until there is no more hope."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
+from onotrain.runs.checkpoint_store import CheckpointStore
+from onotrain.runs.run_directory import CHECKPOINTS_NAME
+from onotrain.supervisor.job import Job, Stop
+from onotrain.supervisor.policy import Policy, Verdict
+
+EXIT_STOPPED = StoppedOnRequest.exit_code
+
+
+def supervise(
+    launcher: Sequence[str],
+    arguments: Sequence[str],
+    output: Path,
+    *,
+    ranks: int,
+    min_ranks: int,
+    max_restarts: int,
+    say: Callable[[str], None],
+) -> int:
+    """Train, and after a failure go on from the last checkpoint; return the exit code of the whole.
+
+    Parameters
+    ----------
+    launcher
+        Of MPI, and its options, without the number of ranks.
+    arguments
+        Of ``onotrain train``, without ``--output``.
+    output
+        Run directory.
+    ranks, min_ranks
+        How many to begin with, and the fewest to go on with.
+    max_restarts
+        How often to launch again.
+    say
+        Tells a person what happens.
+    """
+    policy = Policy(max_restarts, ranks, min_ranks, newest(output))
+    again = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
+    with Stop.listening() as stop:
+        while True:
+            train = [sys.executable, "-m", "onotrain", "train", *arguments, "--output", str(output)]
+            job = Job([*launcher, "-n", str(ranks), *train])
+            code, steps = job.wait(stop), newest(output)
+            if stop.asked:
+                return code if code in (EXIT_OK, EXIT_STOPPED) else EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
+            verdict = policy.after(code, steps)
+            if code != EXIT_OK:
+                say(_summary(code, job.errors, steps, verdict))
+            if not verdict.again:
+                return code
+            if stop.wait(verdict.pause):
+                return EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
+            ranks, arguments = verdict.ranks, [*again, "--resume"]
+
+
+def newest(output: Path) -> int:
+    """Return the steps of the newest checkpoint of a run; -1: there is none."""
+    paths = CheckpointStore(output / CHECKPOINTS_NAME).paths()
+    return int(paths[-1].stem.rpartition("-")[2]) if paths else -1
+
+
+def _summary(code: int, errors: Sequence[str], steps: int, verdict: Verdict) -> str:
+    """Return what happened, and what comes next."""
+    cause = errors[0].splitlines()[0] if errors else _by_code(code)
+    if not verdict.again:
+        return f"the training ended with {code}: {cause}; not launched again: {verdict.why}"
+    where = f"from step {steps}" if steps >= 0 else "from the beginning"
+    pause = f" in {verdict.pause:.0f} s" if verdict.pause else ""
+    return f"the training ended with {code}: {cause}; going on {where} on {verdict.ranks} ranks{pause}"
+
+
+def _by_code(code: int) -> str:
+    """Return what a launcher means by a code that no rank has chosen."""
+    if code > 128:
+        return f"a rank, or the launcher, was ended by signal {code - 128}"
+    return "no rank has said why"
