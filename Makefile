@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test test-torch bench bench-peers docs lint format clean distclean FORCE
+.PHONY: help setup develop train test test-torch test-faults bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -33,6 +33,7 @@ help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the whole test suite on the installed package'
 	@echo 'make test-torch  the tests that compare with PyTorch, in $(VENV)-torch'
+	@echo 'make test-faults  trainings whose ranks are killed at random (FAULTS=50)'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
 	@echo 'make bench-peers  compare with $(PEERS) and with what the machine can do (needs MNIST; each in $(VENV)-NAME)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
@@ -50,6 +51,11 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py
+
+# Hundreds of ranks that are killed, stopped and slowed (FAULTS for each of four trainings).
+FAULTS ?= 50
+test-faults: $(VENV)/.installed
+	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py system -- -k 'torture or watchdog or launch_again'
 
 # Of the environment of PyTorch only PyTorch is used: what both have is found in $(VENV) first.
 test-torch: $(VENV)/.installed $(VENV)-torch/.installed

@@ -44,7 +44,8 @@ def command(
     """
     from onotrain.cli.train import command as train
     from onotrain.runs.run_directory import claim
-    from onotrain.supervisor.supervise import supervise
+    from onotrain.supervisor.policy import Policy
+    from onotrain.supervisor.supervise import newest, supervise
 
     if not arguments or arguments[0] != "train":
         raise UsageError(
@@ -59,14 +60,16 @@ def command(
         raise UsageError("--resume needs --output DIR, the run to go on with")
     if output is None:
         output = claim(Path(given["config"]).stem)
-    program = shutil.which(mpirun, path=str(Path(sys.executable).parent)) or shutil.which(mpirun)
-    if program is None:
-        raise PlatformError(f"{mpirun}: there is no such program", hint="load your site's MPI, or name it by --mpirun")
-    code = supervise(
-        [program, *shlex.split(mpirun_args)], _without_output(words), output, ranks=ranks, min_ranks=min_ranks or ranks,
-        max_restarts=max_restarts, say=_say,
-    )  # fmt: skip
-    sys.exit(code)
+    policy = Policy(max_restarts, ranks, min_ranks or ranks, newest(output))
+    sys.exit(supervise(launcher_of(mpirun, mpirun_args), _without_output(words), output, ranks, policy, _say))
+
+
+def launcher_of(program: str, arguments: str) -> list[str]:
+    """Return the launcher of MPI and its options: the one beside this Python, or else the first on the path."""
+    found = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+    if found is None:
+        raise PlatformError(f"{program}: there is no such program", hint="load your site's MPI, or name it by --mpirun")
+    return [found, *shlex.split(arguments)]
 
 
 def _without_output(words: Sequence[str]) -> list[str]:

@@ -12,6 +12,10 @@ import socket
 VARIABLE = "ONOTRAIN_SUPERVISOR"
 #: All ranks take signals from now on.
 LISTENING = "listening"
+#: Followed by rank and process number.
+RANK = "rank "
+#: The first step of this launch is made.
+TRAINING = "training"
 #: Followed by the message.
 ERROR = "error "
 MOST_BYTES = 8192

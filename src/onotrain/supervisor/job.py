@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -23,7 +23,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SI
 HEARD_S = 60.0
 #: How many times Ctrl-C is pressed by somebody who does not want to wait.
 IMPATIENT = 3
-_LOOK_S = 0.2
+_LOOK_S = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
@@ -75,6 +75,10 @@ class Job:
         self._began, self._listening, self._asked = time.monotonic(), False, False
         #: What ranks said of why they ended, in the order in which it came.
         self.errors: list[str] = []
+        #: Processes of the ranks on this host, by rank.
+        self.processes: dict[int, int] = {}
+        #: When the first step of this launch was made, by the monotonic clock [s]; None: not yet.
+        self.trains_since: float | None = None
         environment = {**os.environ, supervised.VARIABLE: name}
         prctl = ctypes.CDLL(None).prctl
         self._child = subprocess.Popen(
@@ -85,12 +89,16 @@ class Job:
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
 
-    def wait(self, stop: Stop) -> int:
-        """Wait until the job has ended, pass on what `stop` was asked, and return the launcher's exit code."""
+    def wait(self, stop: Stop, meanwhile: Callable[[Job], None]) -> int:
+        """Wait until the job has ended, pass on what `stop` was asked, and return the launcher's exit code.
+
+        `meanwhile` is called every tenth of a second.
+        """
         while (code := self._child.poll()) is None:
             with contextlib.suppress(InterruptedError):
                 select.select([self._socket], [], [], _LOOK_S)
             self._hear()
+            meanwhile(self)
             if stop.interrupts >= IMPATIENT:
                 self._child.terminate()
             elif stop.asked and not self._asked:
@@ -111,5 +119,10 @@ class Job:
                 said = self._socket.recv(supervised.MOST_BYTES).decode(errors="replace")
                 if said == supervised.LISTENING:
                     self._listening = True
+                elif said == supervised.TRAINING:
+                    self.trains_since = time.monotonic()
+                elif said.startswith(supervised.RANK):
+                    rank, process = said.removeprefix(supervised.RANK).split()
+                    self.processes[int(rank)] = int(process)
                 elif said.startswith(supervised.ERROR):
                     self.errors.append(said.removeprefix(supervised.ERROR))

@@ -24,6 +24,17 @@ class Verdict:
     ranks: int = 0
 
 
+class Stubborn:
+    """Launches again at once, whatever it takes: for ranks that are killed on purpose."""
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks = ranks
+
+    def after(self, code: int, steps: int) -> Verdict:
+        """Return as `Policy` does."""
+        return Verdict(False, EXIT_CODES[code]) if code in FINAL else Verdict(True, "", 0.0, self._ranks)
+
+
 class Policy:
     """Decides after each launch.
 

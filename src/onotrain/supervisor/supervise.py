@@ -10,21 +10,15 @@ from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore
 from onotrain.runs.run_directory import CHECKPOINTS_NAME
 from onotrain.supervisor.job import Job, Stop
-from onotrain.supervisor.policy import Policy, Verdict
+from onotrain.supervisor.policy import Policy, Stubborn, Verdict
 
 EXIT_STOPPED = StoppedOnRequest.exit_code
 
 
 def supervise(
-    launcher: Sequence[str],
-    arguments: Sequence[str],
-    output: Path,
-    *,
-    ranks: int,
-    min_ranks: int,
-    max_restarts: int,
-    say: Callable[[str], None],
-) -> int:
+    launcher: Sequence[str], arguments: Sequence[str], output: Path, ranks: int, policy: Policy | Stubborn,
+    say: Callable[[str], None], meanwhile: Callable[[Job], None] = lambda _: None,
+) -> int:  # fmt: skip
     """Train, and after a failure go on from the last checkpoint; return the exit code of the whole.
 
     Parameters
@@ -35,20 +29,21 @@ def supervise(
         Of ``onotrain train``, without ``--output``.
     output
         Run directory.
-    ranks, min_ranks
-        How many to begin with, and the fewest to go on with.
-    max_restarts
-        How often to launch again.
+    ranks
+        How many to begin with.
+    policy
+        Whether to launch again, and on how many.
     say
-        Tells a person what happens.
+        Takes what a person should know.
+    meanwhile
+        See `Job.wait`.
     """
-    policy = Policy(max_restarts, ranks, min_ranks, newest(output))
     again = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
     with Stop.listening() as stop:
         while True:
             train = [sys.executable, "-m", "onotrain", "train", *arguments, "--output", str(output)]
             job = Job([*launcher, "-n", str(ranks), *train])
-            code, steps = job.wait(stop), newest(output)
+            code, steps = job.wait(stop, meanwhile), newest(output)
             if stop.asked:
                 return code if code in (EXIT_OK, EXIT_STOPPED) else EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
             verdict = policy.after(code, steps)

@@ -101,6 +101,7 @@ def run(
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
+        supervised.tell(f"{supervised.RANK}{world.rank} {os.getpid()}")
         if world.rank == 0:  # all ranks have agreed, so all of them listen
             supervised.tell(supervised.LISTENING)
         if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from onotrain.data.batches import Batch
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
 from onotrain.optim import Improvement, Schedule
+from onotrain.parallel import supervised
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.pulse import Phase
 from onotrain.strategies import StepStatistics, StepSums
@@ -45,6 +46,8 @@ class Trainer:
             self._early_stopping.restore(self.progress.early_stopping)
         self._statistics = StepStatistics()
         self._pulse = components.world.pulse
+        #: Whether a step has been made since the launch.
+        self._trains = False
         self._max_steps = training.max_steps
         self._every_steps, self._every_seconds = config.checkpoint.every_steps, config.checkpoint.every_seconds
         self._verify_steps = config.fault_tolerance.verify_steps
@@ -178,6 +181,9 @@ class Trainer:
             progress.right += right
         progress.steps += good
         self._pulse.made(progress.steps)
+        if not self._trains and self.components.world.rank == 0:
+            supervised.tell(supervised.TRAINING)
+        self._trains = True
         progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
