@@ -21,6 +21,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("onotrain.cli.validate", "Check a configuration."),
     "train": ("onotrain.cli.train", "Train a network."),
     "launch": ("onotrain.cli.launch", "Train under mpirun, again after each failure."),
+    "slurm": ("onotrain.cli.slurm", "Write, and submit, a batch script for Slurm."),
     "torture": ("onotrain.cli.torture", "Train while ranks are killed and stopped, and compare the results."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
     "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
