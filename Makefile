@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test test-torch test-faults bench bench-peers docs lint format clean distclean FORCE
+.PHONY: help setup develop train test test-long test-torch test-faults bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -31,7 +31,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 
 help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
-	@echo 'make test       run the whole test suite on the installed package'
+	@echo 'make test       run the test suite on the installed package (about ten minutes);  make test-long  what takes long'
 	@echo 'make test-torch  the tests that compare with PyTorch, in $(VENV)-torch'
 	@echo 'make test-faults  trainings whose ranks are killed at random (FAULTS=50)'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
@@ -51,6 +51,9 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py
+
+test-long: $(VENV)/.installed
+	@$(BIN)/python scripts/run_tests.py long
 
 # Hundreds of ranks that are killed, stopped and slowed (FAULTS for each of four trainings).
 FAULTS ?= 50

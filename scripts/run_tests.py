@@ -1,9 +1,10 @@
 """Run the test suite in stages and say at the end what passed, what failed and what was skipped for want of something.
 
-    python scripts/run_tests.py                    everything, as `make test` does
+    python scripts/run_tests.py                    all but the long ones, as `make test` does
     python scripts/run_tests.py unit               tests/unit and tests/kernels
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
+    python scripts/run_tests.py long               those of tests/system that take long, as `make test-long` does
 
 Arguments after `--` go to pytest.  The full output of each stage is in build/test-reports/.
 """
@@ -31,8 +32,9 @@ TAIL_LINES = 120
 NO_TESTS = 5
 """Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
 
-STAGES = ("unit", "mpi", "system")
-LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0}
+STAGES = ("unit", "mpi", "system", "long")
+USUAL = STAGES[:3]
+LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0}
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
 
 # A skip with any other reason fails a strict run (CI): the machine there is to have every tool and all the data.
@@ -60,7 +62,7 @@ def main() -> int:
     """Run the chosen stages; return 0 if nothing failed."""
     own, pytest_arguments = _split(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default: all")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; default: the first three")
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 3, 4], help="sizes of the MPI runs")
     options = parser.parse_args(own)
     if wrong := [stage for stage in options.stages if stage not in STAGES]:
@@ -71,7 +73,7 @@ def main() -> int:
     for old in REPORTS.iterdir():
         old.unlink()
     outcomes = []
-    for stage in options.stages or STAGES:
+    for stage in options.stages or USUAL:
         for ranks in options.ranks if stage == "mpi" else [0]:
             outcomes.append(run_stage(stage, ranks, pytest_arguments))
     return summarise(outcomes, strict)
@@ -80,7 +82,10 @@ def main() -> int:
 def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     """Run one stage, print its line, and the end of its output if it failed."""
     name = f"{stage}-{ranks}" if ranks else stage
-    title = {"unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests"}[stage]
+    title = {
+        "unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests",
+        "long": "long system tests",
+    }[stage]  # fmt: skip
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
     command, report = _command(stage, ranks, name, pytest_arguments)
@@ -120,7 +125,9 @@ def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[
         return launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml"
     report = REPORTS / f"{name}.xml"
     # Two files at a time: a core would be idle otherwise.  Of system tests those with long trainings come first.
-    folders = ["tests/unit", "tests/kernels"] if stage == "unit" else ["tests/system", "--no-loadscope-reorder"]
+    chosen = ["-m", "long" if stage == "long" else "not long"]
+    system = ["tests/system", "--no-loadscope-reorder", *chosen]
+    folders = ["tests/unit", "tests/kernels"] if stage == "unit" else system
     two = ["-n", "2", "--dist", "loadfile"]
     return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *two, *folders, *extra], report
 

@@ -18,6 +18,7 @@ from onotrain.runs.run_directory import RunDirectory
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
+RANKS = (1, 2, 3)
 
 CONFIG = mapping(
     relu(33),

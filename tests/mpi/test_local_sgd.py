@@ -21,6 +21,7 @@ from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.stop_signals import StopRequest
 
 pytestmark = pytest.mark.mpi
+RANKS = (1, 2, 3)
 
 OUTERS: dict[str, Any] = {
     "none": "none",

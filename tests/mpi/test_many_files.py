@@ -29,6 +29,7 @@ from onotrain.parallel.world import World
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
+RANKS = (1, 2, 4)
 
 CONFIG = mapping(
     relu(6), 1, loss="mse", optimizer={"name": "adam", "learning_rate": 0.01},

@@ -26,6 +26,7 @@ from onotrain.strategies.sums.coded_sum import coded_sum
 from onotrain.training import train
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
+RANKS = (1, 2, 4)
 
 SAMPLES, FEATURES, CLASSES = 97, 11, 5
 RATE, STEPS = 0.1, 8

@@ -11,6 +11,8 @@ import pytest
 
 import launch
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
 data: {train: digits, validation: 0.2}

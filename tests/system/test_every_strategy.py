@@ -9,6 +9,8 @@ import pytest
 import every_strategy
 import launch
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("ranks", "ranks_per_node", "runs"), [(8, [], 14), (8, [3], 22), (5, [1], 22)], ids=str)
 def test_every_strategy_trains(tmp_path: Path, ranks: int, ranks_per_node: list[int], runs: int) -> None:

@@ -18,6 +18,8 @@ import every_strategy
 import launch
 from builders import mapping, relu
 
+pytestmark = pytest.mark.long
+
 RANKS_PER_HOST = 2
 #: Two hosts with addresses on one bridge; what mpirun calls in place of ssh: ``agent [options] HOST COMMAND...``.
 AGENT = """#!/bin/bash

@@ -45,6 +45,8 @@ import sys
 
 from onotrain.parallel import guard
 
+pytestmark = pytest.mark.long
+
 
 def main():
     import onotrain

@@ -14,6 +14,8 @@ import pytest
 import launch
 import memory_run
 
+pytestmark = pytest.mark.long
+
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 SERVER, TRAINING = {"name": "parameter_server"}, {"epochs": 1, "batch_size": 1500}
 

@@ -33,6 +33,9 @@ _LOCAL_SIZE_VARIABLES = (
     "SLURM_NTASKS_PER_NODE",
 )
 
+#: Names the ways that Open MPI sends messages by.
+_BTL = "OMPI_MCA_btl"
+
 
 def local_size() -> int:
     """Return how many ranks the launcher put on this node; 1 without a launcher.  Starts no MPI."""
@@ -64,14 +67,14 @@ def start_mpi() -> Any:
     """
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
-    alone = not launcher.present() and "OMPI_MCA_btl" not in os.environ
+    alone = not launcher.present() and _BTL not in os.environ
     if alone:
         # A process that is alone needs no memory to share with others, which Open MPI would leave in /dev/shm.
-        os.environ["OMPI_MCA_btl"] = "self"
+        os.environ[_BTL] = "self"
     elif _open_mpi_from_pip():
         # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is
         # closed, as it is at once where there is no such network.  A site's Open MPI has files that say what is used.
-        os.environ.setdefault("OMPI_MCA_btl", "^ofi")
+        os.environ.setdefault(_BTL, "^ofi")
     if local_size() > len(os.sched_getaffinity(0)):
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     try:
@@ -90,7 +93,7 @@ def start_mpi() -> Any:
         ) from error
     finally:
         if alone:
-            del os.environ["OMPI_MCA_btl"]  # of a job that this process may launch, it would be the end
+            del os.environ[_BTL]  # of a job that this process may launch, it would be the end
     return MPI
 
 
