@@ -22,7 +22,7 @@ EXIT_CODES = {
     6: "disk or memory",
     7: "environment",
     75: "stopped on request and saved",
-    124: "a rank does not get on",
+    124: "a rank makes no progress",
     EXIT_INTERRUPTED: "interrupted",
 }
 
@@ -96,7 +96,7 @@ class ObserverError(OnotrainError):
 
 
 class HangError(OnotrainError):
-    """A rank does not get on: it is stopped or stuck."""
+    """A rank makes no progress: it is stopped or stuck."""
 
     exit_code = 124
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def available_bytes(root: Path = Path("/")) -> int:
     """Return how much memory this job can still take here [bytes].
 
     The least of what is free on the machine, and of what is left of the limits of the control groups (v1 and v2) that
-    this process is in, of the batch system, and of the process itself.
+    this process is in, and of the batch system.
 
     Parameters
     ----------
@@ -42,19 +41,16 @@ def _free(root: Path) -> int:
 def _left(root: Path) -> Iterator[int]:
     """Yield what is left of each limit; at least one number."""
     yield _NO_LIMIT
-    for folder, limit_name, used_name, cache_name in _groups(root):
+    for folder, limit_name, used_name, *cache_names in _groups(root):
         limit, used = _number(folder / limit_name), _number(folder / used_name)
         if limit is not None and used is not None and limit < _NO_LIMIT:
             # What files have left in memory is given back when it is needed.
-            yield limit - used + (_entry(folder / "memory.stat", cache_name) or 0)
-    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if soft != resource.RLIM_INFINITY:
-        yield soft - (_pages(root) or 0)
+            yield limit - used + sum(_entry(folder / "memory.stat", name) or 0 for name in cache_names)
     if megabytes := os.environ.get("SLURM_MEM_PER_NODE", ""):
         yield int(megabytes) << 20 if megabytes.isdigit() and int(megabytes) else _NO_LIMIT
 
 
-def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
+def _groups(root: Path) -> Iterator[tuple[Path, str, str, str, str]]:
     """Yield the control groups of this process and all above: folder, and names of limit, use and cache."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -64,10 +60,11 @@ def _groups(root: Path) -> Iterator[tuple[Path, str, str, str]]:
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if not controllers:
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
+            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file", "active_file")
         elif "memory" in controllers.split(","):
             mount = root / "sys/fs/cgroup/memory"
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+            cached = "total_inactive_file", "total_active_file"
+            names = "memory.limit_in_bytes", "memory.usage_in_bytes", *cached
         else:
             continue
         group = Path(path.lstrip("/"))
@@ -89,14 +86,6 @@ def _entry(path: Path, name: str) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{name} ")), None)
-
-
-def _pages(root: Path) -> int | None:
-    """Return the size of this process's address space."""
-    try:
-        return int((root / "proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
 
 
 def check_memory(nbytes: int, source: str, *, hint: str | None = None) -> None:

@@ -49,7 +49,7 @@ def test_a_copy_that_differs_ends_the_run_and_is_not_saved(
             self.components.strategy.replica.parameters.view(np.uint32)[7] ^= np.uint32(1 << 12)
 
     monkeypatch.setattr(Trainer, "_account", flip)
-    who = f"rank {world.size - 1} \\(.*\\) has other parameters than the {world.size - 1} others"
+    who = f"rank {world.size - 1} \\(.*\\) has parameters that differ from those of the other {world.size - 1}"
     builders.refused(
         world,
         NumericsError,

@@ -16,7 +16,7 @@ import builders
 from builders import OPTIMIZERS, mapping, relu
 from launch import Completed, mpirun
 
-pytestmark = pytest.mark.timeout(400)  # the first tests launch all trainings
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # the first tests launch all trainings
 DRIVER = Path(__file__).with_name("train_driver.py")
 
 BASE = mapping(

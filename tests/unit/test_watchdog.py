@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from onotrain.parallel import watchdog
 from onotrain.parallel.failure_detector import Process
-from onotrain.parallel.pulse import Field, Member, Phase, Pulse
+from onotrain.parallel.pulse import Field, Member, Phase, Pulse, State
 from onotrain.parallel.watchdog import Judge, _Self
 
 NS = 1_000_000_000
@@ -47,6 +48,15 @@ class Node:
         return said
 
 
+@pytest.fixture(autouse=True)
+def stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent processes are stopped, as the kernel says."""
+    monkeypatch.setattr(watchdog, "processor_time", lambda pid: watchdog.STOPPED if pid > 10**6 else seen_time(pid))
+
+
+seen_time = watchdog.processor_time
+
+
 def test_nobody_is_named_as_long_as_all_get_on() -> None:
     assert Node(3).pass_by(100, works=(0, 1, 2)) == ""
 
@@ -56,7 +66,7 @@ def test_a_rank_that_gives_no_sign_of_life_is_named_and_those_who_wait_for_it_ar
     node.pulse.lines[[0, 2], Field.WAITS] = 1
     assert node.pass_by(LIMIT_S, silent=(1,)) == ""
     said = node.pass_by(2, silent=(1,))
-    assert said == "rank 1 (process 10000001 on here) gives no sign of life for 12 s, training, after step 0"
+    assert said == "rank 1 (process 10000001 on here) has given no sign of life for 12 s (training, after step 0)"
 
 
 def test_a_rank_that_does_not_get_on_is_named_and_those_who_wait_for_it_are_not() -> None:
@@ -64,7 +74,7 @@ def test_a_rank_that_does_not_get_on_is_named_and_those_who_wait_for_it_are_not(
     node.pulse.lines[:, Field.STEP] = 7
     node.pulse.lines[[0, 1, 3], Field.WAITS] = 1
     said = node.pass_by(LIMIT_S + 1)
-    assert said == "rank 2 (process 10000002 on here) does not get on for 11 s, training, after step 7"
+    assert said == "rank 2 (process 10000002 on here) has made no progress for 11 s (training, after step 7)"
 
 
 def test_a_step_may_take_four_times_as_long_as_the_longest() -> None:
@@ -74,19 +84,19 @@ def test_a_step_may_take_four_times_as_long_as_the_longest() -> None:
     assert "rank 0" in node.pass_by(1)
 
 
-def test_ranks_that_all_wait_are_given_twice_the_time() -> None:
+def test_ranks_that_all_wait_are_given_three_times_the_time() -> None:
     node = Node(2)
-    node.pulse.lines[:, Field.WAITS] = 1
-    assert node.pass_by(2 * LIMIT_S) == ""
-    assert node.pass_by(1).startswith("all ranks of here wait, for each other or for a rank of another node: rank 0")
+    node.pulse.lines[:, Field.WAITS] = node.now
+    assert node.pass_by(3 * LIMIT_S) == ""
+    assert node.pass_by(1).startswith("all ranks on here wait for each other or for another node: rank 0")
 
 
 def test_one_rank_judges_and_when_it_is_stopped_the_next_does() -> None:
     node = Node(3, judge=1)
-    assert node.pass_by(LIMIT_S, silent=(0,)) == ""
-    assert "rank 0 (process 10000000 on here) gives no sign of life" in node.pass_by(1, silent=(0,))
+    assert node.pass_by(LIMIT_S, silent=(0,), works=(1, 2)) == ""
+    assert "rank 0 (process 10000000 on here) has given no sign of life" in node.pass_by(1, silent=(0,), works=(1, 2))
     other = Node(3, judge=2)
-    assert other.pass_by(LIMIT_S + 5, silent=(0,)) == ""
+    assert other.pass_by(LIMIT_S + 5, silent=(0,), works=(1, 2)) == ""
 
 
 def test_a_job_that_was_stopped_as_a_whole_goes_on() -> None:
@@ -105,6 +115,86 @@ def test_a_silent_process_that_computes_is_not_stopped(monkeypatch: pytest.Monke
     assert node.pass_by(LIMIT_S * 3, silent=(1,), works=(0,)) == ""
     monkeypatch.setattr(watchdog, "processor_time", lambda pid: 1000)
     assert "no sign of life" in node.pass_by(LIMIT_S, silent=(1,), works=(0,))
+
+
+def test_ranks_that_have_left_are_not_missed() -> None:
+    node = Node(3, judge=1)
+    node.pulse.lines[[0, 2], Field.STATE] = State.LEFT
+    assert node.pass_by(100, silent=(0, 2), works=(1,)) == ""
+
+
+def test_time_that_the_job_was_stopped_is_nobodys_fault() -> None:
+    node = Node(2)
+    node.pulse.lines[:, Field.LONGEST] = 5 * NS  # a step of 20 s is allowed
+    node.pass_by(15)
+    node.now += 3600 * NS
+    node.pulse.lines[:, Field.ALIVE] = node.now
+    assert node.judge.look(node.now) == ""
+    assert node.pass_by(19) == ""
+    assert "has made no progress" in node.pass_by(2)
+
+
+def test_a_rank_that_waited_long_has_made_progress_when_its_wait_is_over() -> None:
+    world: Any = SimpleNamespace(pulse=Pulse(), size=1, nodes=1)
+    dog, pulse = watchdog.Watchdog(world, None), world.pulse
+    pulse.enter(Phase.TRAINING)
+    pulse.own[[Field.PROGRESS, Field.LONGEST]] = [1, 1]
+    main: Any = SimpleNamespace(waits=lambda: True, works=lambda: (False, False))
+    dog._observe(main)
+    since = int(pulse.own[Field.WAITS])
+    dog._observe(main)
+    assert since > 0 and pulse.own[Field.WAITS] == since and pulse.own[Field.PROGRESS] == 1
+    main.waits = lambda: False
+    dog._observe(main)
+    assert pulse.own[Field.WAITS] == 0 and pulse.own[Field.PROGRESS] > since
+    pulse.own[Field.PROGRESS] = 1
+    main.works = lambda: (True, False)
+    dog._observe(main)
+    assert pulse.own[Field.PROGRESS] == 1  # computing alone is no progress of a training
+    main.works = lambda: (False, True)
+    dog._observe(main)
+    assert pulse.own[Field.PROGRESS] > 1
+
+
+def start() -> Any:
+    """Stands for a call within the expression of another."""
+    return _Comm(threading.Event())
+
+
+@pytest.mark.parametrize(
+    ("expression", "name"),
+    [
+        ("start().probe(max(1, 2), [str(3)])", "probe"),
+        ("start().probe(\n    (1, 2),\n)", "probe"),
+        ("max(start().probe(1), 2)", "probe"),
+    ],
+)
+def test_the_name_of_a_call_is_found_in_any_expression(tmp_path: Path, expression: str, name: str) -> None:
+    names: list[str | None] = []
+
+    class Probed:
+        def probe(self, *_: object) -> int:
+            import sys
+
+            names.append(watchdog.called(sys._getframe(1)))
+            return 1
+
+    path = tmp_path / "code.py"
+    path.write_text(expression + "\n")
+    exec(compile(path.read_text(), str(path), "exec"), {"start": Probed})
+    assert names == [name]
+    path.unlink()
+    names.clear()
+    exec(compile(expression, str(tmp_path / "no such file.py"), "exec"), {"start": Probed})
+    assert names == [None]
+
+
+def test_a_silent_process_that_nobody_sees_is_given_twice_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container of its own: its main thread may keep the watchdog out."""
+    monkeypatch.setattr(watchdog, "processor_time", lambda pid: None)
+    node = Node(2)
+    assert node.pass_by(2 * LIMIT_S, silent=(1,), works=(0,)) == ""
+    assert "no sign of life" in node.pass_by(1, silent=(1,), works=(0,))
 
 
 def test_marks_of_steps_keep_the_longest() -> None:
@@ -161,7 +251,7 @@ def test_a_thread_is_seen_waiting_or_working(waits: bool, works: bool) -> None:
         seen = _Self(thread.ident or 0)
         seen.works()
         time.sleep(0.3)
-        assert seen.works() == works
+        assert seen.works()[0] == works
         assert waits_as_seen(seen) == waits
     finally:
         over.set()
@@ -175,16 +265,17 @@ def waits_as_seen(seen: _Self) -> bool:
     frame = sys._current_frames()[seen._ident]
     while frame is not None and frame.f_code.co_filename != __file__:
         frame = frame.f_back  # type: ignore[assignment]
-    return watchdog._plain(watchdog.called(frame)) in watchdog._operations()
+    return watchdog._plain(watchdog.called(frame) or "") in watchdog.OPERATIONS
 
 
 def test_bytes_and_processor_time_are_those_of_the_process() -> None:
-    before = watchdog.bytes_transferred()
-    with open("/dev/null", "wb") as file:
-        file.write(b"x" * 100_000)
-    assert watchdog.bytes_transferred() >= before + 100_000
+    read, written = watchdog.bytes_transferred()
+    with open("/dev/null", "wb") as out, open("/dev/zero", "rb") as zeros:
+        out.write(zeros.read(100_000))
+    assert watchdog.bytes_transferred()[0] >= read + 100_000
+    assert watchdog.bytes_transferred()[1] >= written + 100_000
     assert (watchdog.processor_time(os.getpid()) or 0) > 0
-    assert watchdog.processor_time(2**22 + 1) is None
+    assert seen_time(2**22 + 1) is None
 
 
 def test_alone_nobody_watches() -> None:

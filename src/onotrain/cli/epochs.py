@@ -122,7 +122,7 @@ class EpochLines:
         parts["samples/s"] = f"{record['samples_per_second']:,.0f}"
         parts["seconds"] = duration(record["train_seconds"])
         if slow := record.get("slow_rank"):
-            parts["slow"] = f"rank {slow['rank']} is {slow['factor']:.1f} times as slow as the others"
+            parts["slow"] = f"rank {slow['rank']} took {slow['factor']:.1f} times as long as the next slowest"
         for name, text in parts.items():
             self._widths[name] = max(self._widths.get(name, 0), len(text))
         return parts

@@ -25,7 +25,7 @@ onotrain launch -n 8 --mpirun-args '--hostfile hosts' -- train config.yaml
     "--min-ranks",
     type=click.IntRange(1),
     metavar="M",
-    help="Fewest ranks to go on with: after each launch that saves nothing new there is one less.  [default: N]",
+    help="Fewest ranks to go on with: after each launch that saves nothing new, one rank fewer is used.  [default: N]",
 )
 @click.option(
     "--max-restarts", type=click.IntRange(0), default=3, metavar="R", help="How often to launch again.  [default: 3]"
@@ -43,13 +43,16 @@ def command(
     configuration or the data, are not tried again.
     """
     from onotrain.cli.train import command as train
+    from onotrain.parallel import launcher
     from onotrain.runs.run_directory import claim
     from onotrain.supervisor.policy import Policy
     from onotrain.supervisor.supervise import newest, supervise
 
+    if launcher.may_have_others():
+        raise UsageError("launch takes the place of mpirun, and does not run under it")
     if not arguments or arguments[0] != "train":
         raise UsageError(
-            "expected `train CONFIG` behind the options of launch", hint="onotrain launch -n 4 -- train config.yaml"
+            "expected `train CONFIG` after the options of launch", hint="onotrain launch -n 4 -- train config.yaml"
         )
     words = list(arguments[1:])
     given = train.make_context("train", list(words)).params  # what is wrong with them is said before anything starts
@@ -60,7 +63,7 @@ def command(
         raise UsageError("--resume needs --output DIR, the run to go on with")
     if output is None:
         output = claim(Path(given["config"]).stem)
-    policy = Policy(max_restarts, ranks, min_ranks or ranks, newest(output))
+    policy = Policy(max_restarts, ranks, min_ranks or ranks, -1 if given["overwrite"] else newest(output))
     sys.exit(supervise(launcher_of(mpirun, mpirun_args), _without_output(words), output, ranks, policy, _say))
 
 

@@ -14,8 +14,8 @@ class FaultTolerance(Section):
         300.0,
         description="How long a rank may do nothing, such as one whose process is stopped, or that waits for a disk "
         "that does not answer, before the job ends with its name and exit code 124 [s].  In training, a rank that "
-        "makes no step does nothing; a step may take four times as long as the longest one so far.  null: nobody "
-        "watches, as for a debugger.",
+        "makes no step does nothing; a step may take four times as long as the longest one so far.  null: off, "
+        "such as for a debugger.",
     )
     verify_steps: Count | None = Field(
         1000,

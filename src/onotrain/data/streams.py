@@ -85,13 +85,14 @@ class _AsFound:
         now = self.of(self.path).size_and_time
         if self.size_and_time is None or now == self.size_and_time:
             return
-        how = "is gone"
+        how = "has gone"
         if now is not None:
             how = "has been written to"
             if now[0] != self.size_and_time[0]:
-                how = f"has {now[0]:,} bytes, and had {self.size_and_time[0]:,}"
+                how = f"has changed from {self.size_and_time[0]:,} to {now[0]:,} bytes"
         raise DataError(
-            f"{self.path}: it {how} since it was opened", hint="files must stay as they are while they are streamed"
+            f"{self.path}: the file {how} since it was opened",
+            hint="files must stay as they are while they are streamed",
         )
 
 

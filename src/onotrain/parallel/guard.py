@@ -63,9 +63,15 @@ def _abort(code: int) -> None:
     os._exit(code)
 
 
-def end_now(message: str, code: int) -> None:
-    """Print a message and end this process, and with it the job, from any thread; nothing is said to MPI."""
+def say_now(message: str) -> None:
+    """Print a message from any thread."""
     _say(sys.stderr, message)
+
+
+def end_now(code: int) -> None:
+    """End this process, and with it the job, from any thread; nothing is said to MPI."""
+    with suppress(Exception):
+        sys.stdout.flush()
     _abort_hydra(code)
     os._exit(code)
 

@@ -51,9 +51,10 @@ class Neighbours:
         self._names = [_name(node, hosts) for node in range(world.nodes)]
         self._socket: socket.socket | None = None
         if world.node.rank == 0:
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            self._socket.setblocking(False)
-            self._socket.bind(("", 0))
+            with contextlib.suppress(OSError):  # such as a host without IPv4
+                self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                self._socket.setblocking(False)
+                self._socket.bind(("", 0))
         self._hub = broadcast(world.comm, self._listen)
         #: When each node was heard last [ns].
         self._heard: dict[int, int] = {}
@@ -69,7 +70,8 @@ class Neighbours:
             world.barrier()
 
     def _listen(self) -> _Hub:
-        assert self._socket is not None  # noqa: S101 - for the type checker: the first rank is its node's first
+        if self._socket is None:
+            return _Hub((), 0, b"")
         return _Hub(own_addresses(), self._socket.getsockname()[1], secrets.token_bytes(_TOKEN_BYTES))
 
     def beat(self) -> None:
@@ -99,7 +101,7 @@ class Neighbours:
     def silent(self, now: int, limit: int) -> list[str]:
         """Return what is to be said of nodes that have been heard, but not for so long [ns]."""
         return [
-            f"{self._names[node]} gives no sign of life for {(now - heard) / 1e9:.0f} s"
+            f"{self._names[node]} has given no sign of life for {(now - heard) / 1e9:.0f} s"
             for node, heard in sorted(self._heard.items())
             if now - heard > limit
         ]
@@ -119,7 +121,7 @@ def _name(node: int, hosts: list[tuple[int, str]]) -> str:
 def own_addresses() -> tuple[str, ...]:
     """Return the IPv4 addresses of this host's interfaces, those that only it can reach last."""
     found = set[str]()
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             with contextlib.suppress(OSError):  # an interface without one
                 request = struct.pack("256s", name.encode()[:15])

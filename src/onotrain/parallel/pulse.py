@@ -42,19 +42,29 @@ class Field(IntEnum):
 
     #: When the rank's watchdog last looked [ns of the node's monotonic clock].
     ALIVE = 0
-    #: When the rank last got on with its work [ns].
+    #: When the rank last made progress [ns].
     PROGRESS = 1
     #: Optimiser steps made.
     STEP = 2
     PHASE = 3
     #: Whether the rank says itself that it waits for others.
     SAYS_WAITS = 4
-    #: Whether it waits, as its watchdog sees it.
+    #: Since when it waits, as its watchdog sees it [ns]; 0: it does not.
     WAITS = 5
     #: The longest step so far [ns].
     LONGEST = 6
-    #: Whether it has written down where it stands.
-    HAS_WRITTEN = 7
+    #: A `State`.
+    STATE = 7
+
+
+class State(IntEnum):
+    """How far a rank is with being watched."""
+
+    WATCHED = 0
+    #: Its training is over, or has failed.
+    LEFT = 1
+    #: It has written down where it stands, and ends.
+    ENDS = 2
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,10 @@ class Pulse:
     def enter(self, phase: Phase) -> None:
         """Say that this rank begins something else."""
         self.own[Field.PHASE] = phase
+        self.own[Field.PROGRESS] = monotonic_ns()
+
+    def advance(self) -> None:
+        """Say that this rank makes progress."""
         self.own[Field.PROGRESS] = monotonic_ns()
 
     def made(self, steps: int) -> None:

@@ -1,12 +1,12 @@
-"""Notices a rank that has stopped getting on, by a thread of every rank, and ends the job with its name.
+"""Notices a rank that makes no progress, by a thread of every rank, and ends the job with its name.
 
 No call of MPI comes back from a wait for such a rank, and no launcher sees it: it has not ended.  A thread of each rank
 says every second that its process lives, and looks where its main thread stands: whether that waits for others, and
-whether it gets on.  The first rank of the node that lives judges all of them.
+whether it makes progress.  The first rank of the node that lives judges all of them.
 
 * *Stopped* is a process that gives no sign of life, and uses no processor time.
-* *Stuck* is a rank that waits for nobody and does not get on.  In training, a rank gets on with every step.  Elsewhere,
-  and in the first step, whose time nobody knows, a rank gets on as long as it computes, reads or writes.
+* *Stuck* is a rank that waits for nobody and makes no progress.  In training, progress is a step made, or data read.
+  Elsewhere, and in the first step, whose time nobody knows, it is to compute, to read or to write.
 * *Waiting for each other* are ranks that all wait: for a rank of another node, or in collectives that do not match.
 
 A process that was stopped itself, as with the whole job, judges nobody before it has looked for as long as others may
@@ -17,11 +17,8 @@ from __future__ import annotations
 
 import faulthandler
 import linecache
-import os
 import sys
 import threading
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from time import monotonic_ns, process_time_ns, sleep, thread_time_ns
 from types import FrameType, TracebackType
@@ -30,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 from onotrain.errors import HangError
 from onotrain.parallel import guard
 from onotrain.parallel.neighbours import Neighbours
-from onotrain.parallel.pulse import Field, Phase, Pulse
+from onotrain.parallel.pulse import Field, Phase, Pulse, State
 
 if TYPE_CHECKING:
     from onotrain.parallel.world import World
@@ -40,9 +37,13 @@ _LOOK_S = 1.0
 #: A step may take so many times as long as the longest one before.
 _LONGEST_STEPS = 4
 #: Ranks that all wait may wait so many times as long: they may wait for a rank of another node, which is named there.
-_ALL_WAIT = 2
+_ALL_WAIT = 3
+#: The same for a node that gives no sign of life: its own ranks know more of each other.
+_SILENT_NODE = 2
 #: How long ranks have to write their stacks down before the job ends [s].
 _WRITE_S = 3.0
+#: Processor time of a process that is stopped.
+STOPPED = -1
 #: Bytes between two looks that are more than what it takes to look.
 _LEAST_BYTES = 4096
 _NS = 1_000_000_000
@@ -79,19 +80,18 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop watching; with an error, which may be this rank's alone, go on until the job ends."""
-        if self._thread is not None and (error is None or getattr(error, "agreed", False)):
+        """Stop watching this rank."""
+        if self._thread is not None:
             self._over.set()
             self._thread.join()
+            self._pulse.own[Field.STATE] = State.LEFT
             if self._neighbours is not None:
                 self._neighbours.close()
 
     def _watch(self, main: _Self, judge: Judge) -> None:
+        read_sources()
         while not self._over.wait(judge.interval):
-            own = self._pulse.own
-            own[Field.WAITS] = own[Field.SAYS_WAITS] or main.waits()
-            if main.works() and not own[Field.WAITS] and (own[Field.PHASE] != Phase.TRAINING or not own[Field.LONGEST]):
-                own[Field.PROGRESS] = monotonic_ns()
+            self._observe(main)
             found = judge.look(monotonic_ns())
             if found and not self._pulse.message:
                 self._pulse.tell(found)
@@ -99,17 +99,30 @@ class Watchdog:
             elif self._pulse.message:
                 self._end(None)
 
+    def _observe(self, main: _Self) -> None:
+        """Write down whether this rank waits, and whether it makes progress."""
+        own, now = self._pulse.own, monotonic_ns()
+        waits, (computes, reads) = bool(own[Field.SAYS_WAITS]) or main.waits(), main.works()
+        if waits:
+            own[Field.WAITS] = own[Field.WAITS] or now
+            return
+        # A step may take long because its data do; what else a rank does in training is not known to bring it on.
+        steps = own[Field.PHASE] == Phase.TRAINING and own[Field.LONGEST]
+        if reads or (computes and not steps) or own[Field.WAITS]:
+            own[Field.PROGRESS] = now
+        own[Field.WAITS] = 0
+
     def _end(self, message: str | None) -> None:
-        """Write down where this rank stands, and end it; the rank that has a message prints it, when all have."""
-        self._write_stacks()
-        self._pulse.own[Field.HAS_WRITTEN] = 1
-        end = monotonic_ns() + int(_WRITE_S * _NS)
-        while monotonic_ns() < end and not (message and self._pulse.lines[:, Field.HAS_WRITTEN].all()):
-            sleep(0.05)
+        """Write down where this rank stands, and end it; the rank that has a message prints it."""
         if message:
-            where = f"; where all ranks stood: {self.directory}" if self.directory is not None else ""
-            guard.end_now(f"{message}{where}", HangError.exit_code)
-        os._exit(HangError.exit_code)
+            where = f"; stacks are in {self.directory}" if self.directory is not None else ""
+            guard.say_now(f"{message}{where}")
+        # By a thread of its own: the disk may be what all wait for.
+        threading.Thread(target=self._write_stacks, daemon=True).start()
+        end = monotonic_ns() + int(_WRITE_S * _NS)
+        while monotonic_ns() < end and not (message and (self._pulse.lines[:, Field.STATE] != State.WATCHED).all()):
+            sleep(0.05)
+        guard.end_now(HangError.exit_code)
 
     def _write_stacks(self) -> None:
         rank = self._pulse.members[self._pulse.index].process.rank
@@ -120,11 +133,12 @@ class Watchdog:
             with (self.directory / f"rank-{rank}.txt").open("w") as file:
                 faulthandler.dump_traceback(file, all_threads=True)
         except OSError:  # such as on a node that does not see the run directory
-            faulthandler.dump_traceback(sys.stderr, all_threads=True)
+            faulthandler.dump_traceback(2, all_threads=True)
+        self._pulse.own[Field.STATE] = State.ENDS
 
 
 class Judge:
-    """Finds the ranks of a node that do not get on.
+    """Finds the ranks of a node that make no progress.
 
     Parameters
     ----------
@@ -154,45 +168,58 @@ class Judge:
         pulse.own[Field.ALIVE] = now
         if self._neighbours is not None:
             self._neighbours.beat()
-        silent = [index for index in range(len(lines)) if now - lines[index, Field.ALIVE] > self._limit]
-        first = next(index for index in range(len(lines)) if index not in silent)
-        if first != pulse.index or now - self._since < self._limit:
+        watched = [index for index in range(len(lines)) if lines[index, Field.STATE] != State.LEFT]
+        silent = [index for index in watched if now - lines[index, Field.ALIVE] > self._limit]
+        lives = [index for index in watched if index not in silent]
+        if not lives or lives[0] != pulse.index or now - self._since < self._limit:
             return ""
         stopped = [index for index in silent if self._idle(index, now)]
-        lives = [index for index in range(len(lines)) if index not in silent]
-        stuck = [index for index in lives if not lines[index, Field.WAITS] and self._late(index, now, 1)]
+        stuck = [index for index in lives if not lines[index, Field.WAITS] and self._late(index, now)]
         if stopped or stuck:
             return "; ".join(
-                [self._of(index, now, Field.ALIVE, "gives no sign of life") for index in stopped]
-                + [self._of(index, now, Field.PROGRESS, "does not get on") for index in stuck]
+                [self._of(index, now, Field.ALIVE, "has given no sign of life") for index in stopped]
+                + [self._of(index, now, Field.PROGRESS, "has made no progress") for index in stuck]
             )
-        if self._neighbours is not None and (nodes := self._neighbours.silent(now, self._limit)):
+        if silent or not all(self._waits(index, now, 1) for index in lives):
+            return ""
+        # Nobody here is to blame.  The others know more of their own ranks, and are given time to say so.
+        if self._neighbours is not None and (nodes := self._neighbours.silent(now, _SILENT_NODE * self._limit)):
             return "; ".join(nodes)
-        if all(lines[index, Field.WAITS] and self._late(index, now, _ALL_WAIT) for index in range(len(lines))):
-            return (
-                f"all ranks of {pulse.members[0].host} wait, for each other or for a rank of another node: "
-                + "; ".join(self._of(index, now, Field.PROGRESS, "waits") for index in lives)
+        if all(self._waits(index, now, _ALL_WAIT) for index in lives):
+            return f"all ranks on {pulse.members[0].host} wait for each other or for another node: " + "; ".join(
+                self._of(index, now, Field.WAITS, "has waited") for index in lives
             )
         return ""
 
-    def _late(self, index: int, now: int, times: int) -> bool:
+    def _late(self, index: int, now: int) -> bool:
+        """Return whether a rank has made no progress for longer than it may."""
         line = self._pulse.lines[index]
-        return bool(now - line[Field.PROGRESS] > times * max(self._limit, _LONGEST_STEPS * line[Field.LONGEST]))
+        # While the job was stopped as a whole, nobody could.
+        idle = now - max(int(line[Field.PROGRESS]), self._since)
+        return bool(idle > max(self._limit, _LONGEST_STEPS * line[Field.LONGEST]))
+
+    def _waits(self, index: int, now: int, times: int) -> bool:
+        """Return whether a rank has waited for longer than another one may make no progress."""
+        line = self._pulse.lines[index]
+        longest = max(self._limit, _LONGEST_STEPS * line[Field.LONGEST])
+        return bool(line[Field.WAITS]) and bool(now - max(int(line[Field.WAITS]), self._since) > times * longest)
 
     def _idle(self, index: int, now: int) -> bool:
         """Return whether a silent process has used no processor time: its main thread may keep the watchdog out."""
         used = processor_time(self._pulse.members[index].process.pid)
+        if used is None:  # such as in another container
+            return bool(now - self._pulse.lines[index, Field.ALIVE] > 2 * self._limit)
         before, since = self._used.get(index, (-1, now))
-        if used is not None and used != before:
+        if used not in (before, STOPPED):
             self._used[index] = used, now
             return False
-        return used is None or now - since > min(self._limit, 5 * _NS)
+        return used == STOPPED or now - since > min(self._limit, 5 * _NS)
 
     def _of(self, index: int, now: int, field: Field, what: str) -> str:
         line = self._pulse.lines[index]
         return (
-            f"{self._pulse.members[index]} {what} for {(now - line[field]) / _NS:.0f} s, "
-            f"{Phase(line[Field.PHASE]).words}, after step {line[Field.STEP]}"
+            f"{self._pulse.members[index]} {what} for {(now - line[field]) / _NS:.0f} s "
+            f"({Phase(line[Field.PHASE]).words}, after step {line[Field.STEP]})"
         )
 
 
@@ -207,57 +234,78 @@ class _Self:
 
     def __init__(self, ident: int) -> None:
         self._ident = ident
-        self._looked, self._used, self._bytes = monotonic_ns(), 0, 0
+        self._looked, self._used, self._bytes, self._read = monotonic_ns(), 0, 0, 0
 
-    def works(self) -> bool:
-        """Return whether other threads than this one have computed, read or written since the last look."""
-        now, used, transferred = monotonic_ns(), process_time_ns() - thread_time_ns(), bytes_transferred()
-        works = used - self._used > (now - self._looked) // 20 or transferred - self._bytes > _LEAST_BYTES
-        self._looked, self._used, self._bytes = now, used, transferred
-        return works
+    def works(self) -> tuple[bool, bool]:
+        """Return whether other threads than this one have computed or written since the last look, and whether read."""
+        now, used, (read, written) = monotonic_ns(), process_time_ns() - thread_time_ns(), bytes_transferred()
+        computes = used - self._used > (now - self._looked) // 20 or written - self._bytes > _LEAST_BYTES
+        reads = read - self._read > _LEAST_BYTES
+        self._looked, self._used, self._bytes, self._read = now, used, written, read
+        return computes, reads
 
     def waits(self) -> bool:
         """Return whether the process is in an operation of MPI."""
         frame = sys._current_frames().get(self._ident)
-        return frame is not None and _plain(called(frame)) in _operations()
+        name = None if frame is None else called(frame)
+        return name is None or _plain(name) in OPERATIONS
 
 
 def processor_time(pid: int) -> int | None:
-    """Return what a process has used [clock ticks]; None if it cannot be seen, or was stopped."""
+    """Return what a process has used [clock ticks]; None if it cannot be seen, `STOPPED` if it is stopped."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     state, *fields = text.rpartition(")")[2].split()
-    return None if state in "TtZX" else int(fields[10]) + int(fields[11])
+    return STOPPED if state in "TtZX" else int(fields[10]) + int(fields[11])
 
 
-def bytes_transferred() -> int:
-    """Return how many bytes this process has read and written in all; 0 if the kernel does not say."""
+def bytes_transferred() -> tuple[int, int]:
+    """Return how many bytes this process has read and written in all; zeros if the kernel does not say."""
     try:
         lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines[:2])
+        return 0, 0
+    read, written = (int(line.split()[1]) for line in lines[:2])
+    return read, written
 
 
-def called(frame: FrameType) -> str:
-    """Return the last name of what a frame calls at the moment, such as ``bcast`` of ``self.comm.bcast(x)``."""
+def read_sources() -> None:
+    """Read the sources that `called` looks into, while the disk that they are on still answers."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("onotrain."):
+            linecache.getlines(getattr(module, "__file__", None) or "")
+
+
+def called(frame: FrameType) -> str | None:
+    """Return the last name of what a frame calls at the moment, such as ``bcast`` of ``self.comm.bcast(x)``.
+
+    None if Python does not say where in its source a frame is, or the source is not there.
+    """
     first, last, begin, end = tuple(frame.f_code.co_positions())[frame.f_lasti // 2]
-    if first is None or begin is None:
-        return ""
-    line = linecache.getline(frame.f_code.co_filename, first).encode()
-    text = line[begin : end if first == last else None]
-    return text.decode(errors="replace").partition("(")[0].rpartition(".")[2].strip()
+    if first is None or last is None or begin is None or end is None:
+        return None
+    lines = [linecache.getline(frame.f_code.co_filename, number).encode() for number in range(first, last + 1)]
+    if not lines[0]:
+        return None
+    lines[-1] = lines[-1][:end]
+    lines[0] = lines[0][begin:]
+    text, depth = b"".join(lines).decode(errors="replace").rstrip(), 0
+    for at in range(len(text) - 1, -1, -1):  # from the last parenthesis to the one that it closes
+        depth += {")": 1, "(": -1}.get(text[at], 0)
+        if depth == 0:
+            return text[:at].rpartition(".")[2].strip()
+    return ""
 
 
-@cache
-def _operations() -> frozenset[str]:
-    """Return the names of MPI's operations, as `_plain` has them."""
-    from mpi4py import MPI
-
-    classes: Sequence[type] = (MPI.Comm, MPI.Intracomm, MPI.Request, MPI.Message, MPI.Win)
-    return frozenset(_plain(name) for kind in classes for name in dir(kind) if not name.startswith("_"))
+#: Operations of MPI that wait for other ranks, as `_plain` has them.
+OPERATIONS = frozenset((
+    "barrier", "bcast", "gather", "gatherv", "allgather", "allgatherv", "scatter", "scatterv", "reduce", "allreduce",
+    "reducescatter", "reducescatterblock", "alltoall", "alltoallv", "scan", "exscan", "send", "ssend", "recv",
+    "sendrecv", "probe", "mprobe", "wait", "waitall", "waitany", "waitsome", "test", "testall", "testany", "testsome",
+    "iprobe", "improbe", "split", "splittype", "dup", "create", "free", "allocateshared", "fence",
+))  # fmt: skip
 
 
 def _plain(name: str) -> str:

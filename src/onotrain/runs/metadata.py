@@ -178,7 +178,7 @@ def _check_parameters(layout: ParameterLayout, parameters: np.ndarray, expected:
     if expected is not None and found != expected:
         raise CheckpointError(
             f"{source}: its parameters are not those that were saved: SHA-256 {found[:16]}, expected {expected[:16]}",
-            hint="something else than onotrain wrote this file: use another checkpoint",
+            hint="this file was not written by onotrain: use another checkpoint",
         )
     if not np.isfinite(parameters).all():
         first = next(name for name, view in layout.views(parameters).items() if not np.isfinite(view).all())

@@ -295,9 +295,11 @@ def claim(name: str) -> Path:
     """
     for number in itertools.count(1):
         path = Path("runs") / f"{name}-{number}"
-        with disk_errors("make the run directory", path), suppress(FileExistsError):
-            path.mkdir(parents=True)
-            return path
+        with disk_errors("make the run directory", path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
     raise AssertionError("there is always a next number")
 
 

@@ -34,11 +34,11 @@ def _differ(found: Sequence[tuple[int, str, int]], steps: int) -> NumericsError:
     others = [f"{rank} ({host})" for rank, host, crc in found if crc != common]
     if 2 * count <= len(found):  # nobody knows which are right
         others = [f"{rank} ({host})" for rank, host, _ in found]
-        what = f"the parameters of ranks {' and '.join(others)} differ from each other"
+        what = f"the parameters of ranks {', '.join(others)} differ from each other"
     else:
         ranks, have = ("rank", "has") if len(others) == 1 else ("ranks", "have")
-        what = f"{ranks} {', '.join(others)} {have} other parameters than the {count} others"
+        what = f"{ranks} {', '.join(others)} {have} parameters that differ from those of the other {count}"
     return NumericsError(
         f"{what} after step {steps}, where all must be the same",
-        hint="the memory of a node may be faulty: go on with --resume from the last checkpoint, without that node",
+        hint="the memory of a node may be faulty: go on without it, from a checkpoint of some steps before",
     )

@@ -21,7 +21,7 @@ from onotrain.parallel import supervised
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 #: Ranks that have not said by then that they take signals cannot be heard from here, and count as if they had [s].
 HEARD_S = 60.0
-#: How many times Ctrl-C is pressed by somebody who does not want to wait.
+#: Ctrl-C as many times ends the launcher without saving.
 IMPATIENT = 3
 _LOOK_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -50,7 +50,9 @@ class Stop:
     def listening(cls) -> Iterator[Stop]:
         """Take the signals within the block."""
         stop = cls()
-        before = {number: signal.signal(number, stop._handle) for number in STOPS}
+        # Whoever starts it with these ignored, as `nohup` and the `&` of a script do, wants it to go on.
+        wanted = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stop._handle) for number in wanted}
         try:
             yield stop
         finally:
@@ -72,7 +74,7 @@ class Job:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(f"\0{name}".encode())
         self._socket.setblocking(False)
-        self._began, self._listening, self._asked = time.monotonic(), False, False
+        self._began, self._listening, self._asked, self._ended = time.monotonic(), False, False, False
         #: What ranks said of why they ended, in the order in which it came.
         self.errors: list[str] = []
         #: Processes of the ranks on this host, by rank.
@@ -85,6 +87,7 @@ class Job:
             command,
             env=environment,
             start_new_session=True,
+            stdin=subprocess.DEVNULL,
             # The kernel ends the launcher, and it the ranks, when this process is killed.
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
@@ -99,8 +102,9 @@ class Job:
                 select.select([self._socket], [], [], _LOOK_S)
             self._hear()
             meanwhile(self)
-            if stop.interrupts >= IMPATIENT:
+            if stop.interrupts >= IMPATIENT and not self._ended:
                 self._child.terminate()
+                self._ended = True
             elif stop.asked and not self._asked:
                 self._ask()
         self._hear()

@@ -8,7 +8,7 @@ from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK
 
 #: What would end in the same way again.
 FINAL = frozenset({EXIT_OK, 2, 3, 4, 5, 6, 7, 75, EXIT_INTERRUPTED})
-#: Launches in a row without a new checkpoint after which nobody hopes any more.
+#: Most launches in a row without a new checkpoint.
 MOST_WITHOUT_PROGRESS = 3
 #: First and longest pause before a launch that follows one without progress [s].
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore
-from onotrain.runs.run_directory import CHECKPOINTS_NAME
+from onotrain.runs.run_directory import CHECKPOINTS_NAME, CONFIG_NAME
 from onotrain.supervisor.job import Job, Stop
-from onotrain.supervisor.policy import Policy, Stubborn, Verdict
+from onotrain.supervisor.policy import FINAL, Policy, Stubborn, Verdict
 
 EXIT_STOPPED = StoppedOnRequest.exit_code
 
@@ -38,22 +38,39 @@ def supervise(
     meanwhile
         See `Job.wait`.
     """
-    again = [argument for argument in arguments if argument not in ("--overwrite", "--resume")]
+    resumed = [*(argument for argument in arguments if argument not in ("--overwrite", "--resume")), "--resume"]
+    found = _identity(output)
     with Stop.listening() as stop:
         while True:
             train = [sys.executable, "-m", "onotrain", "train", *arguments, "--output", str(output)]
             job = Job([*launcher, "-n", str(ranks), *train])
             code, steps = job.wait(stop, meanwhile), newest(output)
             if stop.asked:
-                return code if code in (EXIT_OK, EXIT_STOPPED) else EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
+                return code if code in FINAL else _stopped(steps)
             verdict = policy.after(code, steps)
             if code != EXIT_OK:
                 say(_summary(code, job.errors, steps, verdict))
             if not verdict.again:
                 return code
             if stop.wait(verdict.pause):
-                return EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
-            ranks, arguments = verdict.ranks, [*again, "--resume"]
+                return _stopped(steps)
+            ranks = verdict.ranks
+            if _identity(output) != found:  # this training has begun its run; until then, another one may be there
+                arguments = resumed
+
+
+def _stopped(steps: int) -> int:
+    """Return the exit code of a training that was asked to stop, and was ended by its launcher."""
+    return EXIT_STOPPED if steps >= 0 else EXIT_INTERRUPTED
+
+
+def _identity(output: Path) -> tuple[int, int] | None:
+    """Return what tells a run from one that was in the same directory before; None: there is none."""
+    try:
+        status = (output / CONFIG_NAME).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def newest(output: Path) -> int:
@@ -64,7 +81,7 @@ def newest(output: Path) -> int:
 
 def _summary(code: int, errors: Sequence[str], steps: int, verdict: Verdict) -> str:
     """Return what happened, and what comes next."""
-    cause = errors[0].splitlines()[0] if errors else _by_code(code)
+    cause = errors[0].partition("\n")[0] if errors else _by_code(code)
     if not verdict.again:
         return f"the training ended with {code}: {cause}; not launched again: {verdict.why}"
     where = f"from step {steps}" if steps >= 0 else "from the beginning"

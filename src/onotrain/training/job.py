@@ -23,7 +23,7 @@ from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
 from onotrain.training.stop_signals import StopRequest
 
-#: Folder of a run directory that tells where all ranks stood when one of them did not get on.
+#: Folder of a run directory with the stacks of all ranks when one of them made no progress.
 STACKS = "stacks"
 
 

@@ -76,7 +76,8 @@ class MessagePump:
             sent=(REPLY, self.replies.buffers),
             received=(PUSH, self._received),
         )
-        self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check, context.world.pulse.waiting)
+        self._pulse = context.world.pulse
+        self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check, self._pulse.waiting)
         # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
         pushes, replies = self._endpoint.received, self._endpoint.sent
         self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]
@@ -101,6 +102,7 @@ class MessagePump:
         arrived = self._arrivals.wait()
         now = clock.now()
         clock.wait += now - start
+        self._pulse.advance()
         for worker in arrived:
             self._arrived_at[worker] = now
             push = self._pushes[worker]
