@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test test-long test-torch test-faults bench bench-peers docs lint format clean distclean FORCE
+.PHONY: help setup develop train test test-long test-torch test-faults test-slurm bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -33,6 +33,7 @@ help:
 	@echo 'make train      train on the built-in digits, on $(RANKS) MPI ranks (RANKS=n for others)'
 	@echo 'make test       run the test suite on the installed package (about ten minutes);  make test-long  what takes long'
 	@echo 'make test-torch  the tests that compare with PyTorch, in $(VENV)-torch'
+	@echo 'make test-slurm  batch jobs on a real Slurm, which is installed if it is not there'
 	@echo 'make test-faults  trainings whose ranks are killed at random (FAULTS=50)'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
 	@echo 'make bench-peers  compare with $(PEERS) and with what the machine can do (needs MNIST; each in $(VENV)-NAME)'
@@ -54,6 +55,12 @@ test: $(VENV)/.installed
 
 test-long: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py long
+
+# A controller and two nodes of Slurm, all on this host.
+test-slurm: $(VENV)/.installed
+	@command -v slurmctld > /dev/null || [ -x /usr/sbin/slurmctld ] || \
+	scripts/stage.sh 'slurm-wlm, munge' apt-get install -y -qq --no-install-recommends slurm-wlm munge
+	@$(BIN)/python scripts/run_tests.py slurm
 
 # Hundreds of ranks that are killed, stopped and slowed (FAULTS for each of four trainings).
 FAULTS ?= 50

@@ -4,6 +4,7 @@
     python scripts/run_tests.py unit               tests/unit and tests/kernels
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
+    python scripts/run_tests.py slurm              tests/slurm, which starts a Slurm of its own
     python scripts/run_tests.py long               those of tests/system that take long, as `make test-long` does
 
 Arguments after `--` go to pytest.  The full output of each stage is in build/test-reports/.
@@ -32,9 +33,9 @@ TAIL_LINES = 120
 NO_TESTS = 5
 """Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
 
-STAGES = ("unit", "mpi", "system", "long")
+STAGES = ("unit", "mpi", "system", "long", "slurm")
 USUAL = STAGES[:3]
-LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0}
+LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0, "slurm": 600.0}
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
 
 # A skip with any other reason fails a strict run (CI): the machine there is to have every tool and all the data.
@@ -84,7 +85,7 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     name = f"{stage}-{ranks}" if ranks else stage
     title = {
         "unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests",
-        "long": "long system tests",
+        "long": "long system tests", "slurm": "tests on a real Slurm",
     }[stage]  # fmt: skip
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
@@ -124,6 +125,8 @@ def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[
         session = [sys.executable, "tests/mpi_session.py", str(REPORTS / name), *quiet, "tests/mpi", *extra]
         return launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml"
     report = REPORTS / f"{name}.xml"
+    if stage == "slurm":  # one cluster after the other
+        return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, "tests/slurm", *extra], report
     # Two files at a time: a core would be idle otherwise.  Of system tests those with long trainings come first.
     chosen = ["-m", "long" if stage == "long" else "not long"]
     system = ["tests/system", "--no-loadscope-reorder", *chosen]
