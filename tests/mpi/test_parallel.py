@@ -166,6 +166,7 @@ def test_ranks_that_cannot_open_each_others_memory_share_that_of_mpi(
     fields = {"a": ((3, 5), np.float64), "b": ((world.node.size,), np.int64)}
     arrays = allocate(world.node, fields)
     assert not arrays["a"].any() and not arrays["b"].any()
+    assert all(array.ctypes.data % 64 == 0 for array in arrays.values())
     world.node.Barrier()
     arrays["b"][world.node.rank] = world.rank + 1
     if world.node.rank == world.node.size - 1:

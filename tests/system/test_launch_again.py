@@ -108,9 +108,11 @@ def test_what_is_wrong_is_not_tried_again() -> None:
     done = launch.run(command("bad.yaml", "--output", "run"), timeout=60)
     assert done.returncode == 3
     assert done.stderr.count("nowhere.npz") <= 2 and "not launched again: data" in done.stderr, done.stderr
-    for arguments in (["short.yaml", "--outputt", "x"], ["short.yaml", "--resume"]):
+    Path("typo.yaml").write_text(CONFIG.replace("EPOCHS", "many"))
+    for arguments in (["short.yaml", "--outputt", "x"], ["short.yaml", "--resume"], ["typo.yaml"]):
         done = launch.run(command(*arguments), timeout=60)
         assert done.returncode == 2 and "mpirun" not in done.stderr, done.stderr
+    assert not Path("runs").exists()
     done = launch.run(launch.onotrain_command("launch", "-n", 2, "--", "predict", "run"), timeout=60)
     assert done.returncode == 2 and "expected `train CONFIG`" in done.stderr
     done = launch.run(command("short.yaml", options=("--mpirun", "no-such-mpirun")), timeout=60)

@@ -43,6 +43,7 @@ def command(
     configuration or the data, are not tried again.
     """
     from onotrain.cli.train import command as train
+    from onotrain.config import load_config
     from onotrain.parallel import launcher
     from onotrain.runs.run_directory import claim
     from onotrain.supervisor.policy import Policy
@@ -62,6 +63,7 @@ def command(
     if output is None and given["resume"]:
         raise UsageError("--resume needs --output DIR, the run to go on with")
     if output is None:
+        load_config(given["config"], given["overrides"])  # a mistake in it shall leave no directory behind
         output = claim(Path(given["config"]).stem)
     policy = Policy(max_restarts, ranks, min_ranks or ranks, -1 if given["overwrite"] else newest(output))
     sys.exit(supervise(launcher_of(mpirun, mpirun_args), _without_output(words), output, ranks, policy, _say))

@@ -114,10 +114,14 @@ def _window(node: Any, nbytes: int, refused: PlatformError | None) -> memoryview
     made = None
     with agreed(node):
         try:
-            made = _Window(MPI.Win.Allocate_shared(nbytes if node.rank == 0 else 0, 1, comm=node))
+            # With room to begin at a boundary, as our own segments do.
+            size = nbytes + ALIGNMENT_BYTES if node.rank == 0 else 0
+            made = _Window(MPI.Win.Allocate_shared(size, 1, comm=node))
         except MPI.Exception as error:
             raise refused or PlatformError(f"MPI cannot share memory on this node: {error}") from error
     array = np.asarray(made)
+    shift = -array.ctypes.data % ALIGNMENT_BYTES  # the same on all ranks: pages are mapped whole
+    array = array[shift : shift + nbytes]
     if node.rank == 0:
         array[:] = 0
     node.Barrier()
