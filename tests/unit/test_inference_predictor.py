@@ -19,6 +19,7 @@ from onotrain import _kernels
 from onotrain.errors import CheckpointError, DataError, NumericsError, UsageError
 from onotrain.inference import Predictor
 from onotrain.inference.export import description, tensors
+from onotrain.nn import ParameterLayout
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.metadata import parameters_sha256
 
@@ -253,3 +254,15 @@ def test_parameters_that_no_training_has_left_are_refused() -> None:
 def parameters_sha256_of(found: Checkpoint) -> str:
     predictor = Predictor.from_checkpoint(found, "test")
     return parameters_sha256(predictor.model.layout, predictor.parameters)
+
+
+@pytest.mark.parametrize("units", [4, 10**9, 2**31 - 1])
+def test_a_file_that_claims_to_be_of_a_large_network_takes_no_memory(
+    units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = networks.example("multiclass")
+    metadata = json.loads(json.dumps(found.metadata))
+    metadata["config"]["model"]["layers"][-1] = {"dense": {"units": units}}
+    monkeypatch.setattr(ParameterLayout, "zeros", lambda _: pytest.fail("memory is taken"))
+    with pytest.raises(CheckpointError, match="net.h5: a checkpoint of another network"):
+        Predictor.from_checkpoint(Checkpoint(found.arrays, metadata), "net.h5")

@@ -17,7 +17,7 @@ from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.shared_memory import allocate
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_store import Found
-from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
+from onotrain.runs.metadata import ModelMetadata, Vectors, check_size, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 
@@ -66,6 +66,9 @@ def load_everywhere(world: World | None, run: str | Path, precision: Precision =
         metadata = ModelMetadata.from_dict(stored, source)
     chosen = kernels.agree(world.comm, metadata.config.training.dtype, precision)
     layout = metadata.model(chosen).layout
+    with agreed(world.comm):
+        if world.rank == 0:
+            check_size(kept[0].checkpoint, layout, source)
     with agreed(world.comm):
         parameters = allocate(world.node, {"parameters": ((layout.size,), layout.dtype)})["parameters"]
         if world.rank == 0:

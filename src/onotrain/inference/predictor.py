@@ -21,7 +21,7 @@ from onotrain.known_names import Precision
 from onotrain.nn import Model
 from onotrain.nn.layers.recorder import Packed
 from onotrain.runs.checkpoint_format import Checkpoint
-from onotrain.runs.metadata import ModelMetadata, Vectors, parameters_only, read_arrays
+from onotrain.runs.metadata import ModelMetadata, Vectors, check_size, parameters_only, read_arrays
 from onotrain.runs.run_directory import find_checkpoint
 
 #: What pixels may come to as numbers between 0 and 1, resampled images included.
@@ -88,6 +88,7 @@ class Predictor:
         metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
         kernels = _kernels.load(metadata.config.training.dtype, precision=precision)
         layout = metadata.model(kernels).layout
+        check_size(checkpoint, layout, source)
         parameters = layout.zeros()
         read_arrays(parameters_only(checkpoint), layout, Vectors(parameters), source)
         return cls(metadata, parameters, kernels)

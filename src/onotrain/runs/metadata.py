@@ -144,6 +144,20 @@ def arrays_of(layout: ParameterLayout, vectors: Vectors) -> dict[str, np.ndarray
     return arrays
 
 
+def check_size(checkpoint: Checkpoint, layout: ParameterLayout, source: str) -> None:
+    """Refuse parameters of other shapes than the configuration implies, before memory for those is taken.
+
+    A file of a few bytes may claim to be of a network of any size.
+
+    Raises
+    ------
+    CheckpointError
+        See `check_arrays`.
+    """
+    expected = {f"{_PARAMETERS}/{tensor.name}": (tensor.shape, layout.dtype) for tensor in layout}
+    check_arrays(parameters_only(checkpoint), expected, source)
+
+
 def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vectors, source: str) -> None:
     """Copy a checkpoint's arrays to flat vectors.
 
