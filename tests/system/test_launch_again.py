@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -21,8 +22,18 @@ checkpoint: {every_steps: 500}
 """
 
 
+#: Runs a command that takes signals, whatever was ignored where the tests were started: `nohup` and `&` do that.
+TAKES_SIGNALS = """\
+import os, signal, sys
+for number in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 def command(*train: object, options: tuple[object, ...] = (), ranks: int = 2) -> list[str]:
-    return launch.onotrain_command("launch", "-n", ranks, *options, "--", "train", *train)
+    words = launch.onotrain_command("launch", "-n", ranks, *options, "--", "train", *train)
+    return [sys.executable, "-c", TAKES_SIGNALS, *words]
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +95,21 @@ def test_every_signal_saves(number: signal.Signals) -> None:
         assert running.wait(timeout=30) == 75
         assert running.leftovers() == {}
     assert steps() > before
+
+
+def test_nohup_is_respected() -> None:
+    """Who starts it with a signal ignored wants it to go on."""
+    ignored = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])"
+    )
+    words = launch.onotrain_command("launch", "-n", 2, "--", "train", "long.yaml", "-q", "--output", "run")
+    with launch.start([sys.executable, "-c", ignored, *words]) as running:
+        wait_for("a checkpoint", running, lambda: steps() > 0)
+        running.send_signal(signal.SIGHUP)
+        before = steps()
+        wait_for("the next checkpoint", running, lambda: steps() > before)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=30) == 75
 
 
 def test_a_signal_before_anything_is_there_to_be_saved_ends_at_once() -> None:

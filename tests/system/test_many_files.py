@@ -14,6 +14,8 @@ import pytest
 import launch
 from builders import mapping
 
+pytestmark = pytest.mark.long
+
 COUNTING = """\
 import sys
 from pathlib import Path
@@ -44,8 +46,6 @@ FAILING = """\
 import sys
 
 from onotrain.parallel import guard
-
-pytestmark = pytest.mark.long
 
 
 def main():
