@@ -61,7 +61,7 @@ class Watchdog:
     """
 
     def __init__(self, world: World, seconds: float | None) -> None:
-        self._pulse, self._seconds = world.pulse, seconds
+        self._pulse = world.pulse
         watches = seconds is not None and world.size > 1
         self._neighbours = Neighbours(world) if watches and world.nodes > 1 else None
         self._judge = Judge(world.pulse, seconds, self._neighbours) if watches and seconds is not None else None

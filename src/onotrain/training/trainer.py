@@ -296,10 +296,11 @@ class Trainer:
             self._verify()
             self.components.strategy.replica.gather()
             self._save()
+            self._pulse.enter(Phase.TRAINING)
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
         elif self._late() and self.components.strategy.replica.complete:
             self._save()
-        self._pulse.enter(Phase.TRAINING)
+            self._pulse.enter(Phase.TRAINING)
 
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""
