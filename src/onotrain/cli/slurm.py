@@ -60,6 +60,7 @@ def command(
     """
     from onotrain.config import load_config
     from onotrain.supervisor.slurm import Batch
+    from onotrain.text import count
 
     load_config(config, overrides)  # what is wrong with it is said now, not by a job that has waited for days
     words = [
@@ -72,9 +73,8 @@ def command(
     if script.exists() and not force:
         raise UsageError(f"{script}: exists already", hint="overwrite it with --force, or name another --script")
     script.write_text(batch.script())
-    click.echo(
-        f"{script}: {nodes * ntasks_per_node} ranks on {nodes} node{'s' * (nodes > 1)}, run directory {words[1]}"
-    )
+    where = f"{count(nodes * ntasks_per_node, 'rank')} on {count(nodes, 'node')}"
+    click.echo(f"{script}: {where}, run directory {words[1]}")
     if not submit:
         click.echo(f"next: sbatch {script}")
         return

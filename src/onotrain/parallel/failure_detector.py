@@ -42,12 +42,17 @@ class Process:
 
 def start_time(pid: int) -> str | None:
     """Return when a process started; None if it has ended, or cannot be seen from here."""
+    state, *fields = process_fields(pid) or ["X"]
+    return None if state in ("Z", "X") else fields[18]
+
+
+def process_fields(pid: int) -> list[str] | None:
+    """Return what the kernel says of a process, from its state on (proc_pid_stat(5)); None if it cannot be seen."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    state, *fields = text.rpartition(")")[2].split()  # the program's name in front may hold anything
-    return None if state in ("Z", "X") else fields[18]
+    return text.rpartition(")")[2].split()  # the program's name in front may hold anything
 
 
 class FailureDetector:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Self
 
 from onotrain.errors import HangError
 from onotrain.parallel import guard
+from onotrain.parallel.failure_detector import process_fields
 from onotrain.parallel.neighbours import Neighbours
 from onotrain.parallel.pulse import Field, Phase, Pulse, State
 
@@ -253,11 +254,10 @@ class _Self:
 
 def processor_time(pid: int) -> int | None:
     """Return what a process has used [clock ticks]; None if it cannot be seen, `STOPPED` if it is stopped."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    found = process_fields(pid)
+    if found is None:
         return None
-    state, *fields = text.rpartition(")")[2].split()
+    state, *fields = found
     return STOPPED if state in "TtZX" else int(fields[10]) + int(fields[11])
 
 

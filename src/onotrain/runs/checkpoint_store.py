@@ -142,7 +142,7 @@ class CheckpointStore:
         """List the checkpoints, oldest step first."""
         with disk_errors("list the checkpoints", self.directory):
             names = os.listdir(self.directory) if self.directory.is_dir() else []
-        return [self.directory / name for name in sorted(filter(_NAME.fullmatch, names), key=_step)]
+        return [self.directory / name for name in sorted(filter(_NAME.fullmatch, names), key=step_of)]
 
     def clear(self) -> None:
         """Remove all of them.  Raises ResourceError."""
@@ -201,7 +201,7 @@ class CheckpointStore:
         return [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
 
     def _remove_old(self, step: int) -> None:
-        upto = [path for path in self.paths() if _step(path.name) <= step]
+        upto = [path for path in self.paths() if step_of(path.name) <= step]
         best = next((name for name in self._best_names() if (self.directory / name).exists()), None)
         kept = {path.name for path in upto[-self.keep :]} | {best}
         with disk_errors("remove old checkpoints", self.directory):
@@ -295,6 +295,7 @@ class BackgroundWriter:
             error.add_note(f"the last checkpoint was not saved either: {own}")  # the error that came first is the cause
 
 
-def _step(name: str) -> int:
+def step_of(name: str) -> int:
+    """Return the step that the name of a checkpoint says; -1: it is no such name."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else -1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
-from onotrain.runs.checkpoint_store import CheckpointStore
+from onotrain.runs.checkpoint_store import CheckpointStore, step_of
 from onotrain.runs.run_directory import CHECKPOINTS_NAME, CONFIG_NAME
 from onotrain.supervisor.job import Job, Stop
 from onotrain.supervisor.policy import FINAL, Policy, Stubborn, Verdict
@@ -76,7 +76,7 @@ def _identity(output: Path) -> tuple[int, int] | None:
 def newest(output: Path) -> int:
     """Return the steps of the newest checkpoint of a run; -1: there is none."""
     paths = CheckpointStore(output / CHECKPOINTS_NAME).paths()
-    return int(paths[-1].stem.rpartition("-")[2]) if paths else -1
+    return step_of(paths[-1].name) if paths else -1
 
 
 def _summary(code: int, errors: Sequence[str], steps: int, verdict: Verdict) -> str:
