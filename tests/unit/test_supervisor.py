@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from onotrain.cli.launch import _without_output
+from onotrain.cli.program import run
 from onotrain.supervisor.policy import LONGEST_PAUSE_S, Policy, Verdict
 
 KILLED = 137
@@ -51,3 +54,15 @@ def test_progress_brings_hope_back_but_no_ranks() -> None:
 )
 def test_the_output_is_taken_out(words: list[str]) -> None:
     assert _without_output(words) == ["c.yaml", "-q"]
+
+
+@pytest.mark.parametrize(("subcommand", "inherits"), [("launch", False), ("torture", False), ("train", True)])
+def test_ranks_do_not_inherit_the_threads_of_a_process_that_is_alone(
+    subcommand: str, inherits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would take all cores."""
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # put back afterwards
+        monkeypatch.delenv(name)
+    assert run([subcommand, "--help"]) == 0
+    assert ("OPENBLAS_NUM_THREADS" in os.environ) == inherits

@@ -35,6 +35,9 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 #: The subcommands that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.
 COLLECTIVE = frozenset({"train", "evaluate", "predict", "bench", "doctor"})
 
+#: The subcommands that launch ranks, which would inherit the threads of a process that is alone.
+LAUNCHING = frozenset({"launch", "torture"})
+
 EXAMPLES = """\
 Examples:
   onotrain train configs/digits.yaml --output runs/digits
@@ -88,7 +91,8 @@ def run(arguments: Sequence[str]) -> int:
         if local:
             return EXIT_OK
         discard_output()  # help and the like are for one rank to print
-    threads.set_default()
+    if subcommand not in LAUNCHING:
+        threads.set_default()
     return guard.run(lambda: _invoke(list(arguments), subcommand, local), columns=lambda: terminal_columns(stderr=True))
 
 
