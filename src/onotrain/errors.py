@@ -91,6 +91,10 @@ class PlatformError(OnotrainError):
     exit_code = 7
 
 
+class LostRankError(PlatformError):
+    """A rank has ended before the others."""
+
+
 class ObserverError(OnotrainError):
     """An observer of a training raised an exception, which is the cause of this one on rank 0."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,19 +63,27 @@ def command(
     output = given["output"]
     if output is None and given["resume"]:
         raise UsageError("--resume needs --output DIR, the run to go on with")
+    config = load_config(given["config"], given["overrides"])  # a mistake in it shall leave no directory behind
     if output is None:
-        load_config(given["config"], given["overrides"])  # a mistake in it shall leave no directory behind
         output = claim(Path(given["config"]).stem)
     policy = Policy(max_restarts, ranks, min_ranks or ranks, -1 if given["overwrite"] else newest(output))
-    sys.exit(supervise(launcher_of(mpirun, mpirun_args), _without_output(words), output, ranks, policy, _say))
+    command = launcher_of(mpirun, mpirun_args, outlives_ranks=config.fault_tolerance.outlives_ranks)
+    sys.exit(supervise(command, _without_output(words), output, ranks, policy, _say))
 
 
-def launcher_of(program: str, arguments: str) -> list[str]:
-    """Return the launcher of MPI and its options: the one beside this Python, or else the first on the path."""
+def launcher_of(program: str, arguments: str, *, outlives_ranks: bool) -> list[str]:
+    """Return the launcher of MPI and its options: the one beside this Python, or else the first on the path.
+
+    `outlives_ranks`: with what it needs not to end a job that has lost a rank.
+    """
     found = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
     if found is None:
         raise PlatformError(f"{program}: there is no such program", hint="load your site's MPI, or name it by --mpirun")
-    return [found, *shlex.split(arguments)]
+    given = shlex.split(arguments)
+    if outlives_ranks and "--with-ft" not in given:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+        given += ["--with-ft", "ulfm"] if "Open MPI" in version else []
+    return [found, *given]
 
 
 def _without_output(words: Sequence[str]) -> list[str]:

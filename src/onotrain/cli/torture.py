@@ -71,6 +71,7 @@ def command(
     launch` would: each launch goes on from the last checkpoint.  Set fault_tolerance.watchdog_seconds to a few seconds,
     or each rank that is stopped takes five minutes.
     """
+    from onotrain.config import load_config
     from onotrain.supervisor.torture import KINDS, torture
 
     chosen = kinds.split(",")
@@ -78,8 +79,10 @@ def command(
         raise click.UsageError(f"--kinds: unknown kind {wrong[0]!r}; expected some of {', '.join(KINDS)}")
     end = time.monotonic() + (600.0 if seconds is None else seconds)
     words = [str(config), "--quiet", *(word for change in overrides for word in ("--set", change))]
+    outlives = load_config(config, overrides).fault_tolerance.outlives_ranks
+    command = launcher_of(mpirun, mpirun_args, outlives_ranks=outlives)
     report = torture(
-        launcher_of(mpirun, mpirun_args), words, output, ranks=ranks, every=every, kinds=chosen, seed=seed,
+        command, words, output, ranks=ranks, every=every, kinds=chosen, seed=seed,
         over=lambda so_far: len(so_far.faults) >= faults if faults else time.monotonic() >= end, say=click.echo,
     )  # fmt: skip
     (output / "report.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")

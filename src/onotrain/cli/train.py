@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,24 +61,43 @@ def command(
     """
     if resume and output is None:
         raise click.UsageError("--resume needs --output DIR, the run to go on with")
-    from onotrain.parallel import launcher
     from onotrain.training import train
 
     if origin is not None:
         overrides = [*overrides, f"model.from={json.dumps(origin)}"]
-    if launcher.rank() > 0:
-        train(config, overrides=overrides, output=output, resume=resume, overwrite=overwrite)
-        return
-    with _display(progress, quiet) as display:
+    first = _FirstRank(partial(_display, progress, quiet))
+    with closing(first):
+        observers: list[Any] = [first]
         result = train(
-            config, overrides=overrides, output=output, resume=resume, overwrite=overwrite, observers=[display]
+            config, overrides=overrides, output=output, resume=resume, overwrite=overwrite, observers=observers
         )
+    if first.display is None:
+        return
     from onotrain.cli.display import warn
 
     if not quiet:
-        _conclude(display, result.output, result.summary)
+        _conclude(first.display, result.output, result.summary)
     for warning in result.summary.get("warnings", ()):  # last, where they are seen
         warn(f"warning: {warning}")
+
+
+class _FirstRank:
+    """Observes on the rank that is the first, be it when those before it have died: others load no display."""
+
+    def __init__(self, make: Callable[[], Warnings]) -> None:
+        self._make = make
+        #: None on a rank that is not the first.
+        self.display: Warnings | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self.display is None:
+            self.display = self._make()
+        return getattr(self.display, name)
+
+    def close(self) -> None:
+        """Clear what shall not stay on the screen."""
+        if self.display is not None:
+            self.display.close()
 
 
 def _display(progress: str, quiet: bool) -> Warnings:

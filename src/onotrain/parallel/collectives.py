@@ -39,10 +39,3 @@ def move_vector(comm: Comm, vector: np.ndarray, source: int, target: int) -> Non
             comm.Send(chunk, target, _MOVE_TAG)
         elif comm.rank == target:
             comm.Recv(chunk, source, _MOVE_TAG)
-
-
-def split(comm: Comm, member: bool) -> Comm | None:
-    """Return a communicator of the members, in their order, to be freed by them; None elsewhere.  *Collective*."""
-    mpi = start_mpi()
-    group = comm.Split(0 if member else mpi.UNDEFINED, key=comm.rank)
-    return None if group == mpi.COMM_NULL else group

@@ -7,20 +7,27 @@ looks at shared memory, or polls for messages, would wait for ever: no call of M
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from onotrain.errors import PlatformError
+from onotrain.errors import EXIT_INTERRUPTED, LostRankError
+from onotrain.parallel import launcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mpi4py import MPI
 
 #: Time between two looks; one look reads a file for each rank of the machine, about 20 us [s].
 INTERVAL_S = 0.25
 #: How long a process has been gone before this rank ends the job: the launcher, if there is one, does it first [s].
 GRACE_S = 3.0
+#: The same under a launcher that ends no job for that.  Longer than a barrier waits between two looks: what a process
+#: has written before it ended has been seen then.
+PROMPT_INTERVAL_S, PROMPT_GRACE_S = 0.05, 0.05
 
 _HINT = "find out what killed it (out of memory? see dmesg), and go on from the last checkpoint"
 
@@ -55,6 +62,37 @@ def process_fields(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()  # the program's name in front may hold anything
 
 
+#: Programs that start ranks on a host.
+_LAUNCHERS = ("prterun", "prted", "prte", "mpirun", "mpiexec", "orted", "hydra_pmi_proxy", "slurmstepd")
+
+
+def find_launcher() -> Process | None:
+    """Return the launcher of this process: there may be wrappers between them; None if none is known by its name."""
+    pid = os.getppid()
+    while pid > 1:
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            return None
+        if name in _LAUNCHERS:
+            return Process(0, pid, start_time(pid))
+        pid = int((process_fields(pid) or ["", "0"])[1])
+    return None
+
+
+def end_with_launcher() -> None:
+    """End this process when its launcher ends, which does not do so itself where ranks outlive others."""
+    found = find_launcher()
+
+    def watch(process: Process) -> None:
+        while process.alive:
+            sleep(INTERVAL_S)
+        os._exit(EXIT_INTERRUPTED)
+
+    if found is not None:
+        threading.Thread(target=watch, args=(found,), name="launcher", daemon=True).start()
+
+
 class FailureDetector:
     """Looks whether the ranks of this machine, and the launcher that started this one, are alive.
 
@@ -62,10 +100,20 @@ class FailureDetector:
     ----------
     comm, machine
         All ranks, and those of them that run on this machine.  *Collective*.  None: there is nobody to watch.
+    given_up
+        Returns whether a rank of the node has given the job up.
     """
 
-    def __init__(self, comm: MPI.Comm | None = None, machine: MPI.Comm | None = None) -> None:
-        self._rank, self._launcher = 0, None
+    def __init__(
+        self,
+        comm: MPI.Comm | None = None,
+        machine: MPI.Comm | None = None,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._rank, self._launcher, self._given_up = 0, None, given_up
+        self._interval, self._grace = INTERVAL_S, GRACE_S
+        if launcher.survives_ranks():
+            self._interval, self._grace = PROMPT_INTERVAL_S, PROMPT_GRACE_S
         self._others: list[Process] = []
         self._due, self._since = 0.0, float("inf")
         if comm is not None and machine is not None and comm.size > 1:
@@ -79,21 +127,24 @@ class FailureDetector:
 
         Raises
         ------
-        PlatformError
-            A process has been gone for `GRACE_S`, for twice as long where a rank before this one can say so.
+        LostRankError
+            A process has been gone for `GRACE_S`, for twice as long where a rank before this one can say so; or a rank
+            has given the job up.
         """
         now = monotonic()
         if now < self._due:
             return
-        self._due = now + INTERVAL_S
+        self._due = now + self._interval
+        if self._given_up():
+            raise LostRankError("a rank is gone", hint=_HINT)
         gone = [other for other in self._others if not other.alive]
         orphaned = self._launcher is not None and os.getppid() != self._launcher
         if not gone and not orphaned:
             return
         self._since = min(self._since, now)
         is_first = all(other in gone for other in self._others if other.rank < self._rank)
-        if now - self._since >= (GRACE_S if is_first else 2 * GRACE_S):
-            raise PlatformError(_message(gone), hint=_HINT)
+        if now - self._since >= (self._grace if is_first else 2 * self._grace):
+            raise LostRankError(_message(gone), hint=_HINT)
 
 
 def _message(gone: list[Process]) -> str:

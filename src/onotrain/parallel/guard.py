@@ -12,7 +12,7 @@ from pathlib import Path
 from time import sleep
 from typing import TextIO
 
-from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, OnotrainError, ResourceError
+from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, LostRankError, OnotrainError, ResourceError
 from onotrain.parallel import launcher, supervised
 from onotrain.text import wrapped
 
@@ -32,13 +32,24 @@ def _mpi_runs() -> bool:
 
 
 def _world() -> tuple[int, bool]:
-    """Return this process's rank, and whether there are, or may be, others."""
+    """Return this process's rank among those that live, and whether there are, or may be, others."""
     if _mpi_runs():
         from mpi4py import MPI
 
+        from onotrain.parallel.survival import living
+
         if MPI.COMM_WORLD.size > 1:
-            return MPI.COMM_WORLD.rank, True
+            return living().Get_rank(), True
     return launcher.rank(), launcher.may_have_others()
+
+
+def _has_lost_ranks() -> bool:
+    """Whether a rank of the job has died, and this one has outlived it."""
+    if not (_mpi_runs() and launcher.survives_ranks()):
+        return False
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD.Get_failed().Get_size() > 0
 
 
 def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
@@ -52,6 +63,7 @@ def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
 
 def _abort(code: int) -> None:
     """End all ranks now; does not return when MPI runs."""
+    supervised.tell(f"{supervised.EXIT}{code}")
     sys.stdout.flush()
     sys.stderr.flush()
     if _mpi_runs():
@@ -72,6 +84,7 @@ def end_now(code: int) -> None:
     """End this process, and with it the job, from any thread; nothing is said to MPI."""
     with suppress(Exception):
         sys.stdout.flush()
+    supervised.tell(f"{supervised.EXIT}{code}")
     _abort_hydra(code)
     os._exit(code)
 
@@ -90,6 +103,9 @@ def _leave(rank: int, code: int) -> int:
     A launcher kills the other ranks as soon as one of them ends with an error.  So rank 0 alone does, when the others
     are through; else its message may be lost, or MPI complain about ranks that vanish while it ends.
     """
+    if rank == 0:
+        supervised.tell(f"{supervised.EXIT}{code}")
+    _end_survivor(code if rank == 0 else EXIT_OK)
     if _mpi_runs():
         from mpi4py import MPI
 
@@ -104,6 +120,25 @@ def _leave(rank: int, code: int) -> int:
         return EXIT_OK
     sleep(_PAUSE_S)
     return code
+
+
+def _end_after_loss(stream: TextIO, columns: int | None) -> None:
+    """End the job because ranks of it have died, whatever this one has failed in for that; does not return."""
+    from onotrain.parallel.survival import living, lost
+
+    if living().Get_rank() > 0:
+        sleep(_GRACE_S)  # the first one says so for all
+    error = LostRankError(f"{lost()} died", hint="find out what killed it (out of memory? see dmesg)")
+    _say(stream, str(error), columns)
+    _abort(error.exit_code)
+
+
+def _end_survivor(code: int) -> None:
+    """End a process that has outlived others, if it has: MPI might wait for these when it is finalised."""
+    if _has_lost_ranks():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _within_memory(body: Callable[[], None]) -> None:
@@ -151,8 +186,13 @@ def run(
         return EXIT_INTERRUPTED
     except Exception:
         rank, others = _world()
+        if _has_lost_ranks():
+            _end_after_loss(stream, columns())
         _say(stream, f"internal error on rank {rank}; please report it with this traceback\n{traceback.format_exc()}")
         if others:
             _abort(EXIT_INTERNAL)
         return EXIT_INTERNAL
+    if supervised.heard() and _world()[0] == 0:
+        supervised.tell(f"{supervised.EXIT}{EXIT_OK}")
+    _end_survivor(EXIT_OK)
     return EXIT_OK

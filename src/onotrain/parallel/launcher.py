@@ -18,6 +18,8 @@ _VARIABLES = (
 )
 #: Those of launchers that do not say how many ranks there are.
 _UNCOUNTED = ("PALS_RANKID", "ALPS_APP_PE", "PMIX_RANK")
+#: Set by ``mpirun --with-ft ulfm`` of Open MPI.
+_SURVIVES = "OMPI_MCA_mpi_ft_enable"
 _RANKS = (*_UNCOUNTED, *(rank for rank, _ in _VARIABLES))
 
 
@@ -60,6 +62,11 @@ def may_have_others() -> bool:
 def is_open_mpi() -> bool:
     """Return whether Open MPI's mpirun started this process."""
     return _VARIABLES[0][0] in os.environ
+
+
+def survives_ranks() -> bool:
+    """Return whether a rank that dies does not end the job: ``mpirun --with-ft ulfm`` of Open MPI."""
+    return os.environ.get(_SURVIVES, "").lower() in ("1", "true")
 
 
 def check(mpi_size: int, library: str) -> None:

@@ -70,6 +70,10 @@ class State(IntEnum):
     LEFT = 1
     #: It has written down where it stands, and ends.
     ENDS = 2
+    #: A rank is gone, and it goes on without this job's communicators.
+    GIVEN_UP = 3
+    #: It has failed by itself, and ends the job.
+    FAILED = 4
 
 
 @dataclass(frozen=True)
@@ -128,18 +132,35 @@ class Pulse:
             own[_LONGEST] = max(own[_LONGEST], now - own[_PROGRESS])
         own[_PHASE], own[_STEP], own[_PROGRESS] = _TRAINING, steps, now
 
+    def leave(self, state: State) -> None:
+        """Say that this rank is not to be watched any more."""
+        self.own[Field.STATE] = state
+
+    def given_up(self) -> bool:
+        """Return whether a rank of the node has given the job up."""
+        return self.has(State.GIVEN_UP)
+
+    def has(self, state: State) -> bool:
+        """Return whether a rank of the node is in a state."""
+        return bool((self.lines[:, Field.STATE] == state).any())
+
     @property
     def waiting(self) -> np.ndarray:
         """Where waits of this package say that this rank is in one of them, int64 ``(1,)``."""
         return self.own[Field.SAYS_WAITS : Field.SAYS_WAITS + 1]
 
     @property
+    def exit_code(self) -> int:
+        """What the ranks of the node are to end with; 0: they go on."""
+        return int(self._message[0])
+
+    @property
     def message(self) -> str:
         """What was said to all ranks of the node; empty: nothing yet."""
         return bytes(self._message[1:]).rstrip(b"\0").decode(errors="replace") if self._message[0] else ""
 
-    def tell(self, message: str) -> None:
-        """Tell all ranks of the node, as the only one that does."""
+    def tell(self, message: str, exit_code: int) -> None:
+        """Tell all ranks of the node to end, as the only one that does."""
         text = message.encode()[: _MESSAGE_BYTES - 1]
         self._message[1 : 1 + len(text)] = np.frombuffer(text, np.uint8)
-        self._message[0] = 1
+        self._message[0] = exit_code

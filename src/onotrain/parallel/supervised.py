@@ -12,13 +12,20 @@ import socket
 VARIABLE = "ONOTRAIN_SUPERVISOR"
 #: All ranks take signals from now on.
 LISTENING = "listening"
-#: Followed by rank and process number.
+#: Followed by the rank, the number of ranks, and the process number.
 RANK = "rank "
 #: The first step of this launch is made.
 TRAINING = "training"
+#: Followed by the exit code of the first rank, or of one that ends the job.
+EXIT = "exit "
 #: Followed by the message.
 ERROR = "error "
 MOST_BYTES = 8192
+
+
+def heard() -> bool:
+    """Return whether there is a supervisor."""
+    return VARIABLE in os.environ
 
 
 def tell(what: str) -> None:

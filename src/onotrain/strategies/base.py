@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,8 @@ class Strategy(ABC):
     replica: Replica
     #: Seconds and bytes, and what else goes into the record of an epoch.
     telemetry: Telemetry
+    #: Whether the others go on when a rank dies: see `onotrain.strategies.replica.Replica.commit`.
+    outlives_ranks: ClassVar[bool] = False
     #: Called after each layer of a step's last backward pass with the offset in the flat vector from which this rank's
     #: gradients are final, to be sent meanwhile.  *Collective*: same calls on all ranks.  None: no overlap.
     gradient_ready: Callable[[int], None] | None = None

@@ -29,6 +29,8 @@ class Context:
     micro_batches: int = 1
     #: Of the run.
     seed: int = 0
+    #: Whether the others go on when a rank dies.
+    outlives_ranks: bool = False
     #: Options of the codec of gradients and parameters; None: they are sent as they are.
     codec: Any = None
     #: Returns the load balance of a number of ranks; None: slices are equal.
@@ -65,6 +67,7 @@ class Context:
             options=config.strategy,
             micro_batches=training.gradient_accumulation,
             seed=training.seed,
+            outlives_ranks=config.fault_tolerance.outlives_ranks,
             codec=None if codec.name == "none" else codec,
             make_balance=partial(Balance, batch_size=training.batch_size) if balanced else None,
             injection=injection or Injection(),

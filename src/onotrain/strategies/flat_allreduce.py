@@ -22,6 +22,7 @@ class Flat(Strategy):
     """Each rank holds everything and makes the same update."""
 
     replica: WholeReplica
+    outlives_ranks = True
 
     def __init__(self, context: Context) -> None:
         self._comm, self._injection = context.world.comm, context.injection

@@ -20,7 +20,7 @@ from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.context import Context
 from onotrain.strategies.telemetry import Clock
 
-#: Bytes by what they are for: parameters, state, gradients, messages, activations, checkpoint.
+#: Bytes by what they are for: parameters, state, gradients, messages, activations, checkpoint, copy.
 Bytes = Mapping[str, int]
 
 
@@ -82,6 +82,10 @@ class Job:
     def state(self) -> int:
         """Bytes of the optimiser's state of all parameters."""
         return len(self.context.optimizer.state_names) * self.vector
+
+    def kept(self, nbytes: int) -> Bytes:
+        """Return what a copy of so many bytes takes, where the state outlives ranks."""
+        return {"copy": nbytes} if self.context.outlives_ranks else {}
 
     def with_options(self, options: Any) -> Job:
         """Return the same job with other options of the strategy."""

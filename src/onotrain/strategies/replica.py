@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,6 +30,15 @@ class Noted(Protocol):
     def restore(self, notes: Mapping[str, Any]) -> None:
         """Go on from the `notes` of all parts, as far as this one's are among them."""
         ...
+
+
+class Committed(NamedTuple):
+    """State after some steps, which is whole whatever happens to other ranks in later ones."""
+
+    steps: int
+    #: Some of `Replica.vectors`.
+    vectors: Mapping[str, np.ndarray]
+    notes: Mapping[str, Any]
 
 
 class Replica:
@@ -87,9 +97,67 @@ class Replica:
         """Make what rank 0 wrote to parameters and state everyone's.  *Collective*."""
         raise NotImplementedError
 
+    def vectors(self) -> dict[str, np.ndarray]:
+        """Return parameters and state as this rank has them, by names that tell them apart."""
+        return {
+            "parameters": self.parameters,
+            **{f"state/{name}": vector for name, vector in self.optimizer_state.items()},
+            **{f"strategy/{name}": vector for name, vector in self.strategy_state.items()},
+        }
+
+    def commit(self, steps: int, *, whole: bool) -> bool:
+        """Note the end of a step, from which on the state shall outlive other ranks; return whether this rank has it.
+
+        *Collective*: on all ranks, before the next step.
+
+        Parameters
+        ----------
+        steps
+            How many have been made.
+        whole
+            Whether this is a synchronisation point, and `gather` has been called.
+        """
+        return False
+
+    def committed(self) -> Committed | None:
+        """Return the newest state that is whole, now that ranks have died; None if this rank has none."""
+        return None
+
     def notes(self) -> dict[str, Any]:
         """Return what else a checkpoint must keep (rank 0, between steps; JSON-able, exact through JSON)."""
         return {key: value for part in self.noted for key, value in part.notes().items()}
+
+
+class Copy:
+    """A copy of a replica's state, which is taken now and then, for as little time as `SHARE` of all.
+
+    Parameters
+    ----------
+    replica
+        Of this rank.
+    """
+
+    #: Largest part of a rank's time.
+    SHARE = 0.05
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self.taken: Committed | None = None
+        self._due = 0.0
+
+    def take(self, steps: int, *, whole: bool) -> bool:
+        """Copy the state, as of `Replica.commit`; return whether it was copied."""
+        replica, start = self._replica, perf_counter()
+        if not (whole or (replica.complete and start >= self._due)):
+            return False
+        live = replica.vectors()
+        kept = {name: np.empty_like(each) for name, each in live.items()} if self.taken is None else self.taken.vectors
+        for name, vector in live.items():
+            np.copyto(kept[name], vector)
+        self.taken = Committed(steps, kept, replica.notes())
+        now = perf_counter()
+        self._due = now + (now - start) / self.SHARE
+        return True
 
 
 class WholeReplica(Replica):
@@ -144,11 +212,22 @@ class WholeReplica(Replica):
         super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
         self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
         self._shard = optimizer.shard(layout.tensors, slice(0, layout.size), parameters, state.values())
+        self._steps = 0
 
     @property
     def copies(self) -> Comm | None:
         """All ranks."""
         return self._comm
+
+    def commit(self, steps: int, *, whole: bool) -> bool:
+        """Note the step: between two of them no message can fail, so that what is there is whole."""
+        self._steps = steps
+        return True
+
+    def committed(self) -> Committed | None:
+        """Return what is there, without what messages of a codec had left to send."""
+        vectors = {name: each for name, each in self.vectors().items() if each is not self.sum.residual}
+        return Committed(self._steps, vectors, self.notes())
 
     @staticmethod
     def memory(job: Job) -> dict[str, int]:

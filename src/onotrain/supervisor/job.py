@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from onotrain.errors import EXIT_OK
 from onotrain.parallel import supervised
 
 #: Signals that ask for an end: the ranks get USR1, which every launcher passes on.
@@ -23,6 +24,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SI
 HEARD_S = 60.0
 #: Ctrl-C as many times ends the launcher without saving.
 IMPATIENT = 3
+#: Exit code of a job whose ranks were killed, as a shell has it.
+EXIT_KILLED = 128 + signal.SIGKILL
 _LOOK_S = 0.1
 _PR_SET_PDEATHSIG = 1
 
@@ -75,6 +78,8 @@ class Job:
         self._socket.bind(f"\0{name}".encode())
         self._socket.setblocking(False)
         self._began, self._listening, self._asked, self._ended = time.monotonic(), False, False, False
+        #: What ranks said that they end with; None: nothing.
+        self._code: int | None = None
         #: What ranks said of why they ended, in the order in which it came.
         self.errors: list[str] = []
         #: Processes of the ranks on this host, by rank.
@@ -109,6 +114,10 @@ class Job:
                 self._ask()
         self._hear()
         self._socket.close()
+        if code == EXIT_OK and self._code is not None:
+            return self._code  # some launchers lose it
+        if code == EXIT_OK and 0 in self.processes:
+            return EXIT_KILLED  # of a job all of whose ranks were killed, one that survives ranks takes no notice
         return code if code >= 0 else 128 - code
 
     def _ask(self) -> None:
@@ -126,7 +135,11 @@ class Job:
                 elif said == supervised.TRAINING:
                     self.trains_since = time.monotonic()
                 elif said.startswith(supervised.RANK):
-                    rank, process = said.removeprefix(supervised.RANK).split()
-                    self.processes[int(rank)] = int(process)
+                    rank, size, process = map(int, said.removeprefix(supervised.RANK).split())
+                    # Survivors of others are fewer, and are counted anew.
+                    self.processes = {each: found for each, found in self.processes.items() if each < size}
+                    self.processes[rank] = process
+                elif said.startswith(supervised.EXIT):
+                    self._code = self._code or int(said.removeprefix(supervised.EXIT))
                 elif said.startswith(supervised.ERROR):
                     self.errors.append(said.removeprefix(supervised.ERROR))

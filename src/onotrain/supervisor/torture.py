@@ -67,9 +67,13 @@ class Torturer:
         Mean time between two faults [s].
     kinds
         Some of `KINDS`.
+    ranks
+        Launched together.  The last one of several is left alone: where ranks outlive others, nobody is left to
+        outlive it.
     """
 
-    def __init__(self, seed: int, every: float, kinds: Sequence[str]) -> None:
+    def __init__(self, seed: int, every: float, kinds: Sequence[str], ranks: int) -> None:
+        self._ranks = ranks
         self._random, self._every, self._kinds = random.Random(seed), every, kinds
         self._began = time.monotonic()
         self._due = self._began + self._random.expovariate(1 / every)
@@ -87,7 +91,9 @@ class Torturer:
         if self._stopped_until is not None and now >= self._stopped_until[1]:
             _send(self._stopped_until[0], signal.SIGCONT)
             self._stopped_until = None
-        if now < self._due or self.ends or job.trains_since is None or not job.processes:
+        if now < self._due or self.ends or job.trains_since is None:
+            return
+        if not job.processes or len(job.processes) == 1 < self._ranks:
             return
         self._due = now + self._random.expovariate(1 / self._every)
         rank, kind = self._random.choice(sorted(job.processes)), self._random.choice(self._kinds)
@@ -136,7 +142,7 @@ def torture(
     report = Report(ranks, seed)
     digests = [_train(launcher, arguments, folder / f"undisturbed-{n}", ranks, say, lambda _: None) for n in (1, 2)]
     report.compared = digests[0] == digests[1]
-    torturer = Torturer(seed, every, kinds)
+    torturer = Torturer(seed, every, kinds, ranks)
     report.faults = torturer.faults
 
     def meanwhile(job: Job) -> None:

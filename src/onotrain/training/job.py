@@ -6,18 +6,21 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onotrain import __version__
 from onotrain.config import Config, Places, load_config
 from onotrain.errors import PlatformError, on_all_ranks
-from onotrain.parallel import supervised
+from onotrain.parallel import supervised, survival
 from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.survival import Survival
 from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.run_directory import claim
+from onotrain.text import count
+from onotrain.training.legacy import Legacy
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
@@ -101,18 +104,87 @@ def run(
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
-        supervised.tell(f"{supervised.RANK}{world.rank} {os.getpid()}")
         if world.rank == 0:  # all ranks have agreed, so all of them listen
             supervised.tell(supervised.LISTENING)
-        if resolved.simulate is not None and resolved.simulate.ranks_per_node is not None:
-            world = stack.enter_context(World.connect(world.comm, resolved.simulate.ranks_per_node))  # noqa: PLW2901
-        watchdog = stack.enter_context(Watchdog(world, resolved.fault_tolerance.watchdog_seconds))
+        ranks_per_node = None if resolved.simulate is None else resolved.simulate.ranks_per_node
+        if ranks_per_node is not None:
+            world = stack.enter_context(World.connect(world.comm, ranks_per_node))  # noqa: PLW2901
         beginning = broadcast(world.comm, lambda: Beginning.of(resume=resume, overwrite=overwrite))
-        with agreed(world.comm):  # those of rank 0 count
-            watching = Observers(observers if world.rank == 0 else ())
-        writer = RunWriter(world, resolved, _output(world, config, output), beginning, watching, stack)
-        watchdog.directory = writer.output / STACKS
-        return Result(writer.output, Session(world, resolved, writer, stop, stack, held).run())
+        task = _Task(resolved, beginning, observers, stop, held)
+        if not resolved.fault_tolerance.outlives_ranks:
+            return task.run(world, _output(world, config, output))
+        survival.require(world)
+        return task.run_and_survive(Survival(world, ranks_per_node), _output(world, config, output))
+
+
+@dataclass
+class _Task:
+    """A training, which may take several attempts within a job if ranks of it die."""
+
+    config: Config
+    beginning: Beginning
+    observers: Sequence[Observer]
+    stop: StopRequest
+    held: Mapping[str, Any] | None
+    #: Of the attempts so far.
+    sessions: list[Session] = field(default_factory=list)
+
+    def run(self, world: World, output: Path, legacy: Legacy | None = None, lost: Sequence[int] = ()) -> Result:
+        """Train.  *Collective*.
+
+        Parameters
+        ----------
+        world
+            Who trains.
+        output
+            Run directory.
+        legacy
+            What ranks of an attempt before have in memory; None: begin, or go on from a checkpoint.
+        lost
+            Ranks that have died, as they were counted when the job began.
+        """
+        supervised.tell(f"{supervised.RANK}{world.rank} {world.size} {os.getpid()}")
+        with ExitStack() as stack:
+            watchdog = stack.enter_context(Watchdog(world, self.config.fault_tolerance.watchdog_seconds))
+            with agreed(world.comm):  # those of rank 0 count
+                watching = Observers(self.observers if world.rank == 0 else ())
+            beginning = self.beginning if legacy is None else Beginning.SURVIVE
+            writer = RunWriter(world, self.config, output, beginning, watching, stack)
+            watchdog.directory = writer.output / STACKS
+            if lost:
+                watching.noted(_after_loss(lost, world, legacy))
+            session = Session(world, self.config, writer, self.stop, stack, self.held, legacy)
+            session.progress.lost_ranks = list(lost)
+            self.sessions.append(session)
+            return Result(writer.output, session.run())
+
+    def run_and_survive(self, job: Survival, output: Path) -> Result:
+        """Train, with those who are left whenever ranks have died.  *Collective*."""
+        loss: Exception | None = None
+        while True:
+            if loss is not None:
+                job.shrink(loss)
+            try:
+                legacy = Legacy.of(job.world, self._last_session())
+                result = self.run(job.world, output, legacy, job.lost)
+                job.conclude()
+            except Exception as error:  # noqa: BLE001 - raised again if nobody has died
+                loss = error
+            else:
+                return result
+
+    def _last_session(self) -> Session | None:
+        """Return the last session that came to make steps, and forget those before it."""
+        found = [session for session in self.sessions if session.trainer is not None]
+        self.sessions = found[-1:]
+        return self.sessions[0] if found else None
+
+
+def _after_loss(lost: Sequence[int], world: World, legacy: Legacy | None) -> str:
+    """Return what a person should know."""
+    which = f"rank {lost[0]} has" if len(lost) == 1 else f"ranks {', '.join(map(str, lost))} have"
+    where = "beginning again" if legacy is None else f"going on after step {legacy.progress.steps}"
+    return f"{which} died: {count(world.size, 'rank')} {where}"
 
 
 def _agree_on_config(world: World, config: Any, overrides: Sequence[str]) -> Config:

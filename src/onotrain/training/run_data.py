@@ -85,6 +85,18 @@ class RunData:
         #: This rank's own samples, if they are partitioned.
         self.pool: Pool | None = None
 
+    def hand_over(self, world: World, stack: ExitStack) -> None:
+        """Go on with fewer ranks: what is read stays in memory.  *Collective* over them.
+
+        Parameters
+        ----------
+        world
+            The survivors.
+        stack
+            As of the constructor.
+        """
+        self._world, self._stack, self.pool = world, stack, None
+
     def _check_same(self, read: DataDescription) -> None:
         """Refuse nodes that have read different data, for they would make different steps.  *Collective*."""
         shapes = {name: (array.shape, array.dtype.str) for name, array in self._arrays.items()}

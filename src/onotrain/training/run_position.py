@@ -41,6 +41,9 @@ class Progress:
     #: Name of a strategy -> its notes.
     strategy: dict[str, Any] = field(default_factory=dict)
 
+    #: Ranks that have died while others went on, as they were counted when their job began.
+    lost_ranks: list[int] = field(default_factory=list)
+
     def begin_epoch(self) -> None:
         """Clear what belongs to one epoch, and go on to the next."""
         self.epoch += 1

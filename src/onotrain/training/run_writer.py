@@ -42,6 +42,8 @@ class Beginning(Enum):
     REFUSE = auto()
     RESUME = auto()
     OVERWRITE = auto()
+    #: Go on with what survivors of the same job have in memory.
+    SURVIVE = auto()
 
     @classmethod
     def of(cls, *, resume: bool, overwrite: bool) -> Beginning:
@@ -82,6 +84,9 @@ class RunWriter:
             if self.found is not None:
                 check_length(self.config, self.found.checkpoint.metadata["progress"])
             self.directory.write_config(_as_begun(self.config, saved).to_yaml())
+            self.directory.write_environment(environment)
+        elif beginning is Beginning.SURVIVE:
+            self.directory = stack.enter_context(RunDirectory.resume(self.output))
             self.directory.write_environment(environment)
         else:
             overwrite = beginning is Beginning.OVERWRITE

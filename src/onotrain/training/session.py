@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,7 @@ from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.components import Components
+from onotrain.training.legacy import Legacy
 from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
@@ -50,14 +52,20 @@ class Session:
 
     def __init__(
         self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack,
-        held: Mapping[str, Any] | None = None,
+        held: Mapping[str, Any] | None = None, legacy: Legacy | None = None,
     ) -> None:  # fmt: skip
+        self._legacy = legacy
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
-        self._warm, inherited = begin(world, config, writer.found)
-        world.pulse.enter(Phase.DATA)
-        self.data = RunData(world, config, self.kernels, stack, inherited, held, self._read_some)
+        self._warm = None
+        if legacy is None:
+            self._warm, inherited = begin(world, config, writer.found)
+            world.pulse.enter(Phase.DATA)
+            self.data = RunData(world, config, self.kernels, stack, inherited, held, self._read_some)
+        else:
+            self.data = legacy.data
+            self.data.hand_over(world, stack)
         world.pulse.enter(Phase.START)
         self.metadata = ModelMetadata(config=config, **vars(self.data.description))
         with agreed(world.comm):  # a loss of another package may refuse
@@ -75,6 +83,8 @@ class Session:
         #: What is to be said of parameters that another run's began with (rank 0).
         self._notes: tuple[str, ...] = ()
         self._start()
+        #: Makes the steps; None before the first one.
+        self.trainer: Trainer | None = None
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
     def _read_some(self, done: int, files: int) -> None:
@@ -88,6 +98,8 @@ class Session:
     def _find_progress(self) -> Progress:
         """Return how far the run has come.  *Collective*."""
         progress, found = Progress(), self.writer.found
+        if self._legacy is not None:
+            return replace(self._legacy.progress, stopped_by=None)
         with agreed(self.world.comm):
             if found is not None:
                 self.metadata.check_data(found.checkpoint.metadata)
@@ -101,13 +113,15 @@ class Session:
         with agreed(self.world.comm):
             if found is not None:
                 read_arrays(found.checkpoint, self.model.layout, _vectors(replica), str(found.path))
-            elif self.world.rank == 0:
+            elif self.world.rank == 0 and self._legacy is None:
                 self.model.initialize(replica.parameters, self.config.training.seed)
                 if self._warm is not None:
                     self.progress.origin, self._notes = self._warm.copy(
                         self.config, self.data.description, self.model.layout, replica.parameters
                     )
             self.writer.begin(self.progress, self.data.split)
+        if self._legacy is not None:
+            self._legacy.move(self.world.comm, replica)
         replica.broadcast()
 
     def run(self) -> Mapping[str, Any]:
@@ -115,7 +129,7 @@ class Session:
         with agreed(self.world.comm):
             components = self._components()
             self._check_order(components.feed)
-            trainer = Trainer(components)
+            self.trainer = trainer = Trainer(components)
             self.writer.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()

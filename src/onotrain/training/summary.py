@@ -47,6 +47,7 @@ def summary_of(
         "finished": progress.finished,
         "stopped_early": progress.stopped_early,
         **({} if progress.stopped_by is None else {"stopped_by": progress.stopped_by}),
+        **({"lost_ranks": progress.lost_ranks} if progress.lost_ranks else {}),
         "best": progress.best,
         "train_seconds": progress.train_seconds,
         "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,

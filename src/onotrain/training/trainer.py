@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from onotrain.data.batches import Batch
 from onotrain.errors import NumericsError, OnotrainError, StoppedOnRequest, on_all_ranks
@@ -18,6 +19,7 @@ from onotrain.training.epoch_record import epoch_record
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import StepEnd
 from onotrain.training.replay import SECONDS, Replay
+from onotrain.training.run_position import Progress
 
 
 class Trainer:
@@ -66,6 +68,10 @@ class Trainer:
         self._allocate()
         self._saved_at = self._now()
         self._saved_state = self._state()
+        self._outlives_ranks = config.fault_tolerance.outlives_ranks
+        #: How far the run had come at the last commit of this rank's replica; None: there was none.
+        self.committed: Progress | None = None
+        self._commit(whole=True)
 
     def _allocate(self) -> None:
         """Give the model its memory, at the beginning and when that of the strategy is another.  *Collective*."""
@@ -187,6 +193,8 @@ class Trainer:
         progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
+        if last.finite:
+            self._commit()
         if not last.finite:
             raise self._divergence(
                 f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
@@ -258,7 +266,7 @@ class Trainer:
         due = best or late or progress.finished or (every is not None and progress.epoch % every == 0)
         if components.strategy.end_epoch(record):
             self._allocate()
-        if due:
+        if due or self._outlives_ranks:
             components.strategy.replica.gather()
         with agreed(components.world.comm):
             components.record(record)
@@ -266,6 +274,9 @@ class Trainer:
             components.observer.check()
             if due:
                 self._save(best=best)
+            if best and self._outlives_ranks:  # or the best parameters would die with rank 0
+                components.wait_saved()
+        self._commit(whole=True)
         reason = components.world.comm.bcast(components.observer.stop_reason, root=0)
         if not progress.finished:
             progress.stopped_by = reason
@@ -295,12 +306,18 @@ class Trainer:
         if self._due_by_steps(self.progress.steps):
             self._verify()
             self.components.strategy.replica.gather()
+            self._commit(whole=True)
             self._save()
             self._pulse.enter(Phase.TRAINING)
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
         elif self._late() and self.components.strategy.replica.complete:
             self._save()
             self._pulse.enter(Phase.TRAINING)
+
+    def _commit(self, *, whole: bool = False) -> None:
+        """Let this state outlive ranks that die from now on.  *Collective*; `whole` as of `Replica.commit`."""
+        if self._outlives_ranks and self.components.strategy.replica.commit(self.progress.steps, whole=whole):
+            self.committed = replace(self.progress)
 
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""

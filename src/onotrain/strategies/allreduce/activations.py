@@ -46,6 +46,8 @@ MOST_BLOCK_BYTES = 64 << 20
 class SharedActivations(Strategy):
     """The node arena with the activations of the whole batch: see the module's text; only where it is `possible`."""
 
+    outlives_ranks = True
+
     def __init__(self, context: Context) -> None:
         world = context.world
         self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
@@ -81,7 +83,10 @@ class SharedActivations(Strategy):
     @classmethod
     def memory(cls, job: Job) -> Memory:
         """Return parameters, state and what gradients are made of once, and a rank's other activations."""
-        shared = {"parameters": job.vector, "state": job.state, "activations": job.shared_activations}
+        shared = {
+            "parameters": job.vector, "state": job.state, "activations": job.shared_activations,
+            **job.kept(job.vector + job.state),
+        }  # fmt: skip
         return Memory(shared, {"activations": job.activations(shared=True)})
 
     def bind(self, model: Model, batch: BatchShape) -> None:

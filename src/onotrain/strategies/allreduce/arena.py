@@ -17,6 +17,8 @@ from onotrain.nn.layout import Tensor
 from onotrain.optim import RecordedUpdate, Shard
 from onotrain.parallel.barrier import STATE, Barrier
 from onotrain.parallel.shared_memory import Fields, allocate
+from onotrain.strategies.allreduce.kept import KeptState
+from onotrain.strategies.allreduce.kept import fields as kept_fields
 from onotrain.strategies.context import Context
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.strategies.statistics import STATISTICS, StepStatistics, vectors
@@ -58,11 +60,13 @@ class Arena:
         # First, for it is collective over the job: later, one node may have failed to allocate and be gone.
         self.peers = world.peers
         vector = ((layout.size,), layout.dtype)
+        names = ["parameters", *(f"state/{name}" for name in context.optimizer.state_names)]
+        kept = kept_fields(names, layout.size, layout.dtype, world.node.size) if context.outlives_ranks else {}
         self.arrays = allocate(
             world.node,
             {
-                "parameters": vector,
-                **{f"state/{name}": vector for name in context.optimizer.state_names},
+                **dict.fromkeys(names, vector),
+                **kept,
                 "statistics": ((2, world.node.size), STATISTICS),
                 "total_statistics": ((2,), STATISTICS),
                 "totals": ((2, world.node.size, 2 * max(1, len(layout.tensors))), np.float64),
@@ -87,6 +91,8 @@ class Arena:
             )
             for ranks, total in zip(self.arrays["statistics"], self.total_statistics, strict=True)
         ]
+        #: What outlives ranks that die within a step; None if nothing shall.
+        self.kept = KeptState(self.arrays, names, world.node.rank) if kept else None
         self._barrier = Barrier(world, self.arrays["barrier"])
         self._optimizer = context.optimizer
         self._sums = 0

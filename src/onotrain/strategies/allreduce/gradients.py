@@ -35,6 +35,8 @@ from onotrain.strategies.telemetry import Telemetry
 class AllReduce(Strategy):
     """The node arena with a gradient for each rank: see the module's text."""
 
+    outlives_ranks = True
+
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout
         self._optimizer, self._shared = context.optimizer, world.node.size > 1
@@ -70,7 +72,7 @@ class AllReduce(Strategy):
         vectors = 0 if world.nodes == 1 else NodesSum.vectors(coded=coded)
         shared = {
             "parameters": job.vector, "state": job.state, "gradients": world.node.size * job.vector,
-            "messages": coded * job.vector,
+            "messages": coded * job.vector, **job.kept(job.vector + job.state),
         }  # fmt: skip
         own = {"messages": vectors * job.vector // world.shards, "activations": job.activations()}
         return Memory(shared, own, coded * job.vector)

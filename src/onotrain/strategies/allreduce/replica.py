@@ -11,7 +11,7 @@ from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.world import Comm
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.nodes import NodesSum
-from onotrain.strategies.replica import Noted, Replica
+from onotrain.strategies.replica import Committed, Noted, Replica
 
 
 class ArenaReplica(Replica):
@@ -42,7 +42,7 @@ class ArenaReplica(Replica):
         super().__init__(
             arena.parameters, gradient, arena.state, residual, noted=noted, notes=notes, complete=not residual
         )
-        self._node, self._peers, self._nodes = arena.node, arena.peers, nodes
+        self._node, self._peers, self._nodes, self._kept = arena.node, arena.peers, nodes, arena.kept
 
     always_alike = True
 
@@ -50,6 +50,21 @@ class ArenaReplica(Replica):
     def copies(self) -> Comm | None:
         """The first rank of each node."""
         return self._peers if self._node.rank == 0 else None
+
+    def commit(self, steps: int, *, whole: bool) -> bool:
+        """Copy this rank's part of the state."""
+        if self._kept is None:
+            return False
+        self._kept.commit(steps)
+        return True
+
+    def committed(self) -> Committed | None:
+        """Return what is whole of the node's, without what messages of a codec had left to send."""
+        found = None if self._kept is None else self._kept.whole()
+        if found is None:
+            return None
+        steps, vectors = found
+        return Committed(steps, vectors, self.notes())
 
     def gather(self) -> None:
         """Sum what messages of a codec have left to send.  *Collective*."""

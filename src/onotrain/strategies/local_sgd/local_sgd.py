@@ -27,7 +27,7 @@ from onotrain.strategies.context import Context
 from onotrain.strategies.local_sgd.outer import OUTERS, Outer
 from onotrain.strategies.local_sgd.periods import PERIODS
 from onotrain.strategies.memory import Job, Memory
-from onotrain.strategies.replica import WholeReplica
+from onotrain.strategies.replica import Committed, Copy, WholeReplica
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.telemetry import Telemetry
 
@@ -97,7 +97,16 @@ class LocalReplica(WholeReplica):
         #: Range of the tensors that are no averages, which alone know momentum and proximity.
         self.trained = slice(0, layout.averaged.start)
         outer = {f"outer_{name}": vector for name, vector in self.outer.state().items()}
+        self._copy = Copy(self)
         self.strategy_state = outer | dict(self.strategy_state)
+
+    def commit(self, steps: int, *, whole: bool) -> bool:
+        """Copy the state after an averaging round: until the next one, each rank has parameters of its own."""
+        return self._copy.take(steps, whole=whole)
+
+    def committed(self) -> Committed | None:
+        """Return the copy."""
+        return self._copy.taken
 
     def outer_step(self) -> None:
         """Turn the mean of the ranks' parameters into the next ones; that of averaged tensors is theirs."""
@@ -114,6 +123,7 @@ class LocalSgd(Strategy):
     """Each rank holds everything and makes updates of its own: see the module's text."""
 
     replica: LocalReplica
+    outlives_ranks = True
 
     def __init__(self, context: Context) -> None:
         self._world, self._options, self._injection = context.world, context.options, context.injection
@@ -132,6 +142,7 @@ class LocalSgd(Strategy):
         options, layout = job.context.options.outer, job.context.layout
         outer = len(OUTERS[options.name](options, 0, layout.dtype.name).state()) * job.vector
         own = {**found.own, "state": found.own["state"] + job.vector + outer}
+        own |= job.kept(job.vector + job.state + outer)
         return Memory(found.shared, own, found.saved + outer)
 
     def begin_epoch(self, epoch: int, learning_rate: float, loss: float | None) -> None:

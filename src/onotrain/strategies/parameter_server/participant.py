@@ -16,13 +16,15 @@ from onotrain.strategies.telemetry import Telemetry
 
 
 class Participant(Strategy):
-    """A server or a worker.
+    """A server or a worker.  A worker's loss can be outlived, and that of any rank but the first.
 
     Parameters
     ----------
     context
         *Collective*: the same on all ranks.
     """
+
+    outlives_ranks = True
 
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout
@@ -76,6 +78,7 @@ class Participant(Strategy):
                 **own,
                 "state": state + compensation.other_vectors(workers) * served,
                 "gradients": 0 if shares else workers * served,
+                **job.kept(vector + state if world.rank == 0 else 0),
                 "messages": copies * served + (3 * vector if coded else 0),
             },
             (len(compensation.vector_names) + coded) * vector,

@@ -10,7 +10,7 @@ from onotrain.parallel.collectives import broadcast_vector, move_vector
 from onotrain.strategies.codecs import Feedback
 from onotrain.strategies.context import Context
 from onotrain.strategies.parameter_server.roles import Roles
-from onotrain.strategies.replica import Noted, Replica
+from onotrain.strategies.replica import Committed, Copy, Noted, Replica
 from onotrain.strategies.sums.coded_sum import Residuals
 
 
@@ -52,6 +52,7 @@ class ServedReplica(Replica):
             # Of a synchronous server, what is left to be sent is a part of the sum, as with `allreduce`.
             name = "gradient_residual" if roles.synchronous else "push_residual"
             strategy_state = {**strategy_state, name: self._residual}
+        self._copy = Copy(self) if roles.rank == 0 else None
         super().__init__(
             parameters,
             gradient,
@@ -72,6 +73,14 @@ class ServedReplica(Replica):
             if senders:
                 found.append(Residuals(self._comm, vector, streams, senders))
         return found
+
+    def commit(self, steps: int, *, whole: bool) -> bool:
+        """Copy the state where it is whole: on rank 0, where it is after every step of a lone synchronous server."""
+        return self._copy is not None and self._copy.take(steps, whole=whole)
+
+    def committed(self) -> Committed | None:
+        """Return rank 0's copy."""
+        return self._copy.taken if self._copy is not None else None
 
     def gather(self) -> None:
         """Bring the servers' states, and what messages have left to send, to rank 0.  *Collective*."""

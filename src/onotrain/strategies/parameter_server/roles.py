@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onotrain.parallel.collectives import split
 from onotrain.parallel.world import World
 from onotrain.strategies.context import Context
 from onotrain.strategies.sums.small_sum import SmallSum
@@ -27,7 +26,7 @@ class RoleCommunicator:
     """
 
     def __init__(self, world: World, ranks: range, clock: Clock) -> None:
-        self._comm = split(world.comm, world.rank in ranks) if len(ranks) > 1 else None
+        self._comm = world.split(world.rank in ranks) if len(ranks) > 1 else None
         self._sum = None if self._comm is None else SmallSum(self._comm, clock)
 
     @property
