@@ -13,7 +13,7 @@ import pytest
 
 import launch
 
-SCRIPT = Path(__file__).resolve().parents[1] / "stalled_run.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "faulty_run.py"
 SECONDS = 3
 #: More of them, by `make test-faults`.
 FAULTS = int(os.environ.get("ONOTRAIN_FAULTS", "0"))
@@ -66,7 +66,7 @@ def test_a_rank_that_stands_still_is_named(
     written = {file.name for file in (tmp_path / "run" / "stacks").iterdir()}
     assert written >= {f"rank-{other}.txt" for other in range(ranks) if other != rank and not sections.get("simulate")}
     if kind != "stop":
-        assert "stalled_run.py" in (tmp_path / "run" / "stacks" / f"rank-{rank}.txt").read_text()
+        assert "faulty_run.py" in (tmp_path / "run" / "stacks" / f"rank-{rank}.txt").read_text()
 
 
 @pytest.mark.parametrize(("ranks", "rank"), [(2, 1), *[(2, 0), (3, 2)] * (FAULTS > 0)])

@@ -215,7 +215,7 @@ def test_marks_of_steps_keep_the_longest() -> None:
 def test_a_message_reaches_all_whatever_its_length() -> None:
     pulse = Pulse()
     assert pulse.message == ""
-    pulse.tell("rank 1 \N{EM DASH} " + "x" * 9000)
+    pulse.tell("rank 1 \N{EM DASH} " + "x" * 9000, 124)
     assert pulse.message.startswith("rank 1 \N{EM DASH} xxx")
 
 

@@ -115,7 +115,7 @@ class FailureDetector:
         if launcher.survives_ranks():
             self._interval, self._grace = PROMPT_INTERVAL_S, PROMPT_GRACE_S
         self._others: list[Process] = []
-        self._due, self._since = 0.0, float("inf")
+        self._due, self._since, self._warned = 0.0, float("inf"), False
         if comm is not None and machine is not None and comm.size > 1:
             self._rank, self._launcher = comm.rank, os.getppid()
             mine = Process(comm.rank, os.getpid(), start_time(os.getpid()))
@@ -128,22 +128,25 @@ class FailureDetector:
         Raises
         ------
         LostRankError
-            A process has been gone for `GRACE_S`, for twice as long where a rank before this one can say so; or a rank
-            has given the job up.
+            A process has been gone for `GRACE_S`, for longer where a rank before this one can say so; or a rank has
+            given the job up.
         """
         now = monotonic()
         if now < self._due:
             return
         self._due = now + self._interval
         if self._given_up():
-            raise LostRankError("a rank is gone", hint=_HINT)
+            if self._warned:
+                raise LostRankError("a rank is gone", hint=_HINT)
+            self._warned = True  # who waits looks once more first: the rank that is gone may have let it go on
+            return
         gone = [other for other in self._others if not other.alive]
         orphaned = self._launcher is not None and os.getppid() != self._launcher
         if not gone and not orphaned:
             return
         self._since = min(self._since, now)
         is_first = all(other in gone for other in self._others if other.rank < self._rank)
-        if now - self._since >= (self._grace if is_first else 2 * self._grace):
+        if now - self._since >= (self._grace if is_first else max(GRACE_S, 2 * self._grace)):
             raise LostRankError(_message(gone), hint=_HINT)
 
 

@@ -36,7 +36,7 @@ def _world() -> tuple[int, bool]:
     if _mpi_runs():
         from mpi4py import MPI
 
-        from onotrain.parallel.survival import living
+        from onotrain.parallel.living import living
 
         if MPI.COMM_WORLD.size > 1:
             return living().Get_rank(), True
@@ -124,7 +124,7 @@ def _leave(rank: int, code: int) -> int:
 
 def _end_after_loss(stream: TextIO, columns: int | None) -> None:
     """End the job because ranks of it have died, whatever this one has failed in for that; does not return."""
-    from onotrain.parallel.survival import living, lost
+    from onotrain.parallel.living import living, lost
 
     if living().Get_rank() > 0:
         sleep(_GRACE_S)  # the first one says so for all

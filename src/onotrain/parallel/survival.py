@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from time import monotonic, sleep
-from typing import Any
 
 from onotrain.errors import LostRankError, PlatformError, on_all_ranks
 from onotrain.parallel import guard, launcher
@@ -132,17 +131,3 @@ def _end_alone() -> None:
     """End this rank, and by its death those that wait for it."""
     guard.say_now("the survivors of a rank that is gone do not meet\n  hint: go on from the last checkpoint")
     guard.end_now(LostRankError.exit_code)
-
-
-def lost() -> str:
-    """Return which ranks have died, as far as this one knows, in words."""
-    everyone = start_mpi().COMM_WORLD
-    ranks = sorted(start_mpi().Group.Translate_ranks(everyone.Get_failed(), None, everyone.Get_group()))
-    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
-
-
-def living() -> Any:
-    """Return the group of the ranks of MPI_COMM_WORLD that live, as far as this one knows."""
-    everyone = start_mpi().COMM_WORLD
-    group = everyone.Get_group()
-    return start_mpi().Group.Difference(group, everyone.Get_failed()) if launcher.survives_ranks() else group

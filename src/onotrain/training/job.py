@@ -20,7 +20,7 @@ from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.run_directory import claim
 from onotrain.text import count
-from onotrain.training.legacy import Legacy
+from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
@@ -165,7 +165,7 @@ class _Task:
             if loss is not None:
                 job.shrink(loss)
             try:
-                legacy = Legacy.of(job.world, self._last_session())
+                legacy = Legacy.of(job.world, self._offer())
                 result = self.run(job.world, output, legacy, job.lost)
                 job.conclude()
             except Exception as error:  # noqa: BLE001 - raised again if nobody has died
@@ -173,11 +173,10 @@ class _Task:
             else:
                 return result
 
-    def _last_session(self) -> Session | None:
-        """Return the last session that came to make steps, and forget those before it."""
-        found = [session for session in self.sessions if session.trainer is not None]
-        self.sessions = found[-1:]
-        return self.sessions[0] if found else None
+    def _offer(self) -> Offer | None:
+        """Return what the last session has that came to make steps, and forget those before it."""
+        self.sessions = [session for session in self.sessions if session.trainer is not None][-1:]
+        return self.sessions[0].offer() if self.sessions else None
 
 
 def _after_loss(lost: Sequence[int], world: World, legacy: Legacy | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 from onotrain.errors import LostRankError, on_all_ranks
 from onotrain.parallel.collectives import move_vector
@@ -12,8 +12,17 @@ from onotrain.strategies.replica import Committed, Replica
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 
-if TYPE_CHECKING:
-    from onotrain.training.session import Session
+
+class Offer(NamedTuple):
+    """What a rank can give."""
+
+    #: How far the run had come when its state was committed.
+    progress: Progress | None
+    #: None: others have it.
+    state: Committed | None
+    data: RunData
+    #: Name of the strategy.
+    strategy: str
 
 
 @dataclass(frozen=True)
@@ -28,34 +37,25 @@ class Legacy:
     state: Committed | None
 
     @classmethod
-    def of(cls, world: World, session: Session | None) -> Legacy | None:
-        """Agree on where to go on; None if no step was committed, so that the run begins anew.
+    def of(cls, world: World, offer: Offer | None) -> Legacy | None:
+        """Agree on where to go on; None if no step was begun, so that the run begins again.
 
         *Collective* over the survivors.
-
-        Parameters
-        ----------
-        world
-            The survivors.
-        session
-            This rank's last one that came to make steps.
 
         Raises
         ------
         LostRankError
             No survivor has the whole state.
         """
-        trainer = None if session is None else session.trainer
-        state = None if session is None else session.strategy.replica.committed()
-        progress = None if trainer is None else trainer.committed
+        state = None if offer is None else offer.state
         offers: list[tuple[bool, int, Progress | None]] = world.comm.allgather(
-            (trainer is not None, -1 if state is None else state.steps, progress)
+            (offer is not None, -1 if state is None else state.steps, None if offer is None else offer.progress)
         )
-        if not all(trains for trains, _, _ in offers) or session is None:
+        if offer is None or not all(trains for trains, _, _ in offers):
             return None
         steps = max(steps for _, steps, _ in offers)
-        told = [each for _, _, each in offers if each is not None and each.steps == steps]
-        if steps < 0 or not told:
+        found = [each for _, _, each in offers if each is not None and each.steps == steps]
+        if steps < 0 or not found:
             raise on_all_ranks(
                 LostRankError(
                     "the whole state is gone with the ranks that have died",
@@ -64,9 +64,8 @@ class Legacy:
             )
         source = next(rank for rank, (_, reached, _) in enumerate(offers) if reached == steps)
         notes = world.comm.bcast(None if state is None else state.notes, root=source)
-        newest = max(told, key=lambda each: each.epoch)
-        strategy: dict[str, Any] = {session.config.strategy.name: notes}
-        return cls(replace(newest, strategy=strategy), session.data, source, state)
+        newest = max(found, key=lambda each: each.epoch)
+        return cls(replace(newest, strategy={offer.strategy: notes}), offer.data, source, state)
 
     def move(self, comm: Comm, replica: Replica) -> None:
         """Copy the state to the replica of rank 0.  *Collective*."""

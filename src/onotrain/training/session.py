@@ -36,7 +36,7 @@ from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.components import Components
-from onotrain.training.legacy import Legacy
+from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
@@ -123,6 +123,12 @@ class Session:
         if self._legacy is not None:
             self._legacy.move(self.world.comm, replica)
         replica.broadcast()
+
+    def offer(self) -> Offer | None:
+        """Return what this rank can give if others have died; None if it has not come to make steps."""
+        if self.trainer is None:
+            return None
+        return Offer(self.trainer.committed, self.strategy.replica.committed(), self.data, self.config.strategy.name)
 
     def run(self) -> Mapping[str, Any]:
         """Train, write the summary, and return it.  *Collective*."""

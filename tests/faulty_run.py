@@ -1,4 +1,7 @@
-"""Trains, and one rank stands still: ``mpirun -n 3 python stalled_run.py OUTPUT KIND POINT RANK SECONDS [MORE]``."""
+"""Trains, and something happens to ranks: ``mpirun -n 3 python faulty_run.py OUTPUT KIND POINT RANKS SECONDS [MORE]``.
+
+RANKS are those that it happens to, in turn: ``2`` or ``0,2``.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,16 @@ from typing import Any
 
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.parallel import guard, launcher
+from onotrain.strategies import flat_allreduce
+from onotrain.strategies.allreduce.kept import KeptState
+from onotrain.strategies.local_sgd import local_sgd
+from onotrain.strategies.replica import Copy, WholeReplica
 from onotrain.training import train
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.replay import Replay
 from onotrain.training.run_data import RunData
 from onotrain.training.run_writer import RunWriter
+from onotrain.training.trainer import Trainer
 
 
 def spin() -> None:
@@ -46,6 +54,11 @@ def read_nothing() -> None:
     os.read(read, 1)
 
 
+def fail() -> None:
+    """Do what nobody has foreseen."""
+    raise RuntimeError("a mistake")
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "sleep": lambda: time.sleep(3600),
@@ -53,20 +66,29 @@ KINDS: dict[str, Callable[[], Any]] = {
     "deadlock": deadlock,
     "collective": collective,
     "read": read_nothing,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "raise": fail,
 }
 #: Where, and at which call.
-POINTS: dict[str, tuple[list[tuple[type, str]], int]] = {
+POINTS: dict[str, tuple[list[tuple[Any, str]], int]] = {
     "data": ([(RunData, "__init__")], 1),
     "step": ([(Replay, "run"), (LocalGradient, "__call__")], 12),
     "evaluation": ([(Evaluator, "__call__")], 2),
     "save": ([(RunWriter, "save")], 2),
+    "begin": ([(RunWriter, "__init__")], 1),
+    "commit": ([(KeptState, "commit"), (WholeReplica, "commit"), (Copy, "take")], 9),
+    "reduce": ([(flat_allreduce, "all_reduce"), (local_sgd, "all_reduce")], 40),
+    "record": ([(Trainer, "_end_epoch")], 2),
+    "end": ([(RunWriter, "end")], 1),
 }
 
 
 def main() -> None:
-    """Train, on ranks one of which will stand still."""
-    output, kind, point, rank, seconds, *rest = sys.argv[1:]
-    sections = {"fault_tolerance": {"watchdog_seconds": float(seconds)}} | json.loads(rest[0] if rest else "{}")
+    """Train, on ranks of which something will happen to some."""
+    output, kind, point, victims, seconds, *rest = sys.argv[1:]
+    sections = json.loads(rest[0] if rest else "{}")
+    sections["fault_tolerance"] = {"watchdog_seconds": float(seconds)} | sections.get("fault_tolerance", {})
     config = {
         "data": {"train": "digits", "validation": 0.2},
         "model": {"layers": [{"dense": 32}, {"activation": "relu"}, {"dense": 10}]},
@@ -75,22 +97,23 @@ def main() -> None:
         **sections,
     }
     owners, call = POINTS[point]
-    calls = iter(range(1, 10**9))
-    if launcher.rank() == int(rank):
+    calls, ranks = iter(range(1, 10**9)), [int(rank) for rank in victims.split(",")]
+    if launcher.rank() in ranks:
+        call *= 1 + ranks.index(launcher.rank())
         for owner, name in owners:
-            setattr(owner, name, standing_still(getattr(owner, name), lambda: next(calls) == call, KINDS[kind]))
+            setattr(owner, name, disturbed(getattr(owner, name), lambda: next(calls) == call, KINDS[kind]))
     train(config, output=output)
 
 
-def standing_still(function: Any, now: Callable[[], bool], stand_still: Callable[[], Any]) -> Any:
-    """Return a function that stands still before it does what it does, when it is time."""
+def disturbed(function: Any, now: Callable[[], bool], happen: Callable[[], Any]) -> Any:
+    """Return a function before which something happens, when it is time."""
 
-    def stalls(*arguments: Any, **options: Any) -> Any:
+    def disturbs(*arguments: Any, **options: Any) -> Any:
         if now():
-            stand_still()
+            happen()
         return function(*arguments, **options)
 
-    return stalls
+    return disturbs
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Ranks that go on in the same job when others die, at whatever point, and what ends the job all the same."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+import launch
+
+pytestmark = pytest.mark.long
+
+SCRIPT = Path(__file__).resolve().parents[1] / "faulty_run.py"
+EPOCHS = 40
+SHRINK = {"fault_tolerance": {"lost_rank": "shrink"}, "training": {"epochs": EPOCHS, "batch_size": 32}}
+
+
+def disturbed(folder: Path, ranks: int, kind: str, point: str, victims: str, **sections: Any) -> launch.Completed:
+    """Train, while something happens to some ranks."""
+    command = launch.mpi_command(ranks, sys.executable, SCRIPT, folder, kind, point, victims, 60, json.dumps(sections))
+    command[1:1] = ["--with-ft", "ulfm"]
+    return launch.run(command, timeout=90)
+
+
+@cache
+def undisturbed(ranks: int, sections: str) -> str:
+    """Return the digest of the parameters that a run ends with when nothing happens."""
+    with TemporaryDirectory() as folder:
+        done = disturbed(Path(folder) / "run", ranks, "kill", "step", "99", **json.loads(sections))
+        assert done.returncode == 0, done.stderr
+        return str(summary(Path(folder) / "run")["parameters_sha256"])
+
+
+def summary(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "summary.json").read_text()))
+
+
+POINTS = ("begin", "data", "step", "commit", "evaluation", "record", "save", "end")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "point", "victims"),
+    [
+        *((3, point, "0") for point in POINTS),
+        *((2, point, "1") for point in ("data", "step", "commit", "evaluation")),
+        (4, "step", "0,2,1"), (4, "commit", "3,0"), (3, "step", "1,2"),
+    ],
+)  # fmt: skip
+def test_on_one_node_the_parameters_are_those_of_an_undisturbed_run(
+    ranks: int, point: str, victims: str, tmp_path: Path
+) -> None:
+    done = disturbed(tmp_path / "run", ranks, "kill", point, victims, **SHRINK)
+    assert done.returncode == 0, done.stderr
+    found = summary(tmp_path / "run")
+    dead = sorted(map(int, victims.split(",")))
+    assert found["lost_ranks"] == dead and found["ranks"] == ranks - len(dead)
+    assert found["parameters_sha256"] == undisturbed(2, json.dumps(SHRINK))
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, EPOCHS + 1))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("strategy", "point", "victims", "simulate"),
+    [
+        ({"name": "allreduce", "share": "gradients"}, "step", "1", None),
+        ({"name": "allreduce"}, "step", "0", {"ranks_per_node": 2}),
+        ({"name": "allreduce"}, "commit", "3", {"ranks_per_node": 2}),
+        ({"name": "flat"}, "step", "0", None),
+        ({"name": "flat"}, "reduce", "2", None),
+        ({"name": "local_sgd"}, "step", "0", None),
+        ({"name": "local_sgd", "period": 4}, "reduce", "1", None),
+        ({"name": "parameter_server"}, "step", "3", None),
+        ({"name": "parameter_server", "servers": 2}, "step", "2", None),
+        ({"name": "parameter_server", "staleness": "unbounded"}, "step", "1", None),
+    ],
+)
+def test_all_that_say_so_go_on(
+    strategy: dict[str, Any], point: str, victims: str, simulate: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    sections = {**SHRINK, "strategy": strategy, **({} if simulate is None else {"simulate": simulate})}
+    done = disturbed(tmp_path / "run", 4, "kill", point, victims, **sections)
+    assert done.returncode == 0, done.stderr
+    found = summary(tmp_path / "run")
+    assert found["ranks"] == 3 and found["finished"] and found["epochs"] == EPOCHS
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, EPOCHS + 1))
+    assert records[-1]["train_loss"] < 0.5 * records[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "survives", "codes"),
+    [("raise", False, (1,)), ("raise", True, (1,)), ("exit", False, (3, 7)), ("exit", True, (3, 7)), ("kill", False, (7,))],
+)  # fmt: skip
+def test_what_is_no_death_ends_the_job(kind: str, survives: bool, codes: tuple[int, ...], tmp_path: Path) -> None:
+    """An exception on a rank does, and so does a rank that dies, if nobody has asked that others go on."""
+    sections = {"strategy": {"name": "flat"}, **(SHRINK if survives else {})}
+    done = disturbed(tmp_path / "run", 3, kind, "step", "1", **sections)
+    assert done.returncode in codes, done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.startswith("onotrain: ")]
+    assert len(messages) == 1 and "1" in messages[0], done.stderr
+
+
+def test_the_server_that_holds_the_state_cannot_be_outlived(tmp_path: Path) -> None:
+    sections = {**SHRINK, "strategy": {"name": "parameter_server"}}
+    done = disturbed(tmp_path / "run", 3, "kill", "step", "0", **sections)
+    assert done.returncode == 7 and done.stderr.count("the whole state is gone") == 1, done.stderr
+
+
+def test_a_strategy_that_cannot_go_on_says_so(tmp_path: Path) -> None:
+    sections = {**SHRINK, "strategy": {"name": "strategy_switch", "at_epoch": 2}}
+    done = disturbed(tmp_path / "run", 3, "kill", "step", "1", **sections)
+    assert done.returncode == 2 and "cannot go on without one of them" in done.stderr, done.stderr
+
+
+def test_an_mpi_whose_ranks_do_not_outlive_others_is_refused(tmp_path: Path) -> None:
+    done = launch.onotrain("train", "digits.yaml", "--set", "fault_tolerance=shrink", ranks=2, cwd=config_in(tmp_path))
+    assert done.returncode == 7 and "--with-ft ulfm" in done.stderr, done.stderr
+
+
+def config_in(folder: Path) -> Path:
+    """Write a configuration."""
+    config = {
+        "data": {"train": "digits"}, "model": {"layers": [{"dense": 10}]}, "loss": "cross_entropy",
+        "training": {"epochs": 1, "batch_size": 32},
+    }  # fmt: skip
+    (folder / "digits.yaml").write_text(json.dumps(config))
+    return folder
