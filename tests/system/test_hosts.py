@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,8 @@ class Hosts:
         command = ["ip", "netns", "exec", self.names[0], "cat", counter]
         return int(subprocess.run(command, check=True, capture_output=True, timeout=20).stdout)
 
-    def run(self, *command: object) -> launch.Completed:
-        """Run a command on all ranks."""
+    def run(self, *command: object, arguments: Sequence[str] = ()) -> launch.Completed:
+        """Run a command on all ranks; `arguments` are further ones of mpirun."""
         first = self.names[0]
         # The settings for many ranks on one machine would put all ranks on the first host.
         unset = ["-u", "PRTE_MCA_rmaps_default_mapping_policy", "-u", "PRTE_MCA_hwloc_default_binding_policy"]
@@ -79,6 +79,7 @@ class Hosts:
             "--prtemca", "plm_ssh_agent", self.agent, "--prtemca", "prte_if_include", "eth0",
             "--mca", "btl", "tcp,self,sm", "--mca", "btl_tcp_if_include", "eth0", "--bind-to", "none",
             "-x", "PATH", "-x", "OPENBLAS_NUM_THREADS", "-n", 2 * RANKS_PER_HOST,
+            *arguments,
         ]  # fmt: skip
         inside = ["unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first, *mpirun, *command]
         return launch.run(["env", *unset, "ip", "netns", "exec", first, *inside], timeout=100)
@@ -134,3 +135,20 @@ def test_every_strategy_trains_on_two_hosts(hosts: Hosts, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     summaries = every_strategy.check(done.stdout)
     assert len(summaries) == 22 and {each["nodes"] for each in summaries.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "victims"), [("allreduce", "3"), ("allreduce", "0,1"), ("flat", "0"), ("flat", "2")]
+)
+def test_ranks_of_two_hosts_outlive_others(hosts: Hosts, strategy: str, victims: str, tmp_path: Path) -> None:
+    """Rank 0 among them, and all of a host."""
+    script = Path(launch.__file__).with_name("faulty_run.py")
+    sections = {"fault_tolerance": {"lost_rank": "shrink"}, "strategy": {"name": strategy}}
+    sections["training"] = {"epochs": 40, "batch_size": 32}
+    command = (sys.executable, script, tmp_path / "run", "kill", "step", victims, 60, json.dumps(sections))
+    done = hosts.run(*command, arguments=["--with-ft", "ulfm"])
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    dead = [int(rank) for rank in victims.split(",")]
+    assert summary["lost_ranks"] == dead and summary["ranks"] == 4 - len(dead) and summary["finished"]
+    assert summary["nodes"] == (1 if len(dead) == RANKS_PER_HOST else 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -95,14 +96,17 @@ def test_all_that_say_so_go_on(
 
 @pytest.mark.parametrize(
     ("kind", "survives", "codes"),
-    [("raise", False, (1,)), ("raise", True, (1,)), ("exit", False, (3, 7)), ("exit", True, (3, 7)), ("kill", False, (7,))],
+    [
+        ("raise", False, (1,)), ("raise", True, (1,)), ("exit", False, (3, 7)), ("exit", True, (3, 7)),
+        ("kill", False, (7,)),
+    ],
 )  # fmt: skip
 def test_what_is_no_death_ends_the_job(kind: str, survives: bool, codes: tuple[int, ...], tmp_path: Path) -> None:
     """An exception on a rank does, and so does a rank that dies, if nobody has asked that others go on."""
     sections = {"strategy": {"name": "flat"}, **(SHRINK if survives else {})}
     done = disturbed(tmp_path / "run", 3, kind, "step", "1", **sections)
     assert done.returncode in codes, done.stderr
-    messages = [line for line in done.stderr.splitlines() if line.startswith("onotrain: ")]
+    messages = re.findall("onotrain: .*", done.stderr)  # what mpirun says of an abort may stand before it on its line
     assert len(messages) == 1 and "1" in messages[0], done.stderr
 
 

@@ -62,7 +62,8 @@ def tortured(folder: Path, ranks: int, kinds: str, faults: int, every: str, case
 USUAL = [(2, "allreduce", "kill", 3, "1s"), (4, "shrink", "kill", 3, "1s")]
 MORE = [
     (2, "allreduce", "kill", FAULTS, "1s"), (3, "flat", "kill", FAULTS, "1s"), (4, "allreduce", "kill", FAULTS, "1s"),
-    (3, "local_sgd", "kill", FAULTS, "1s"), (4, "shrink", "kill", FAULTS, "1s"), (3, "allreduce", "stop,slow,kill", FAULTS // 2, "2s"),
+    (3, "local_sgd", "kill", FAULTS, "1s"), (4, "shrink", "kill", FAULTS, "1s"),
+    (3, "allreduce", "stop,slow,kill", FAULTS // 2, "2s"),
 ]  # fmt: skip
 
 
