@@ -108,6 +108,7 @@ def test_what_is_no_death_ends_the_job(kind: str, survives: bool, codes: tuple[i
     assert done.returncode in codes, done.stderr
     messages = re.findall("onotrain: .*", done.stderr)  # what mpirun says of an abort may stand before it on its line
     assert len(messages) == 1 and "1" in messages[0], done.stderr
+    assert kind != "raise" or "training, after step 11" in done.stderr
 
 
 def test_the_server_that_holds_the_state_cannot_be_outlived(tmp_path: Path) -> None:

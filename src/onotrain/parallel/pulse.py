@@ -132,6 +132,11 @@ class Pulse:
             own[_LONGEST] = max(own[_LONGEST], now - own[_PROGRESS])
         own[_PHASE], own[_STEP], own[_PROGRESS] = _TRAINING, steps, now
 
+    @property
+    def place(self) -> str:
+        """What this rank is at, in words."""
+        return f"{Phase(self.own[Field.PHASE]).words}, after step {self.own[Field.STEP]}"
+
     def leave(self, state: State) -> None:
         """Say that this rank is not to be watched any more."""
         self.own[Field.STATE] = state

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from onotrain.config import Config, Places, load_config
 from onotrain.errors import PlatformError, on_all_ranks
 from onotrain.parallel import supervised, survival
 from onotrain.parallel.agreement import agreed, broadcast
+from onotrain.parallel.pulse import Pulse
 from onotrain.parallel.survival import Survival
 from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
@@ -144,7 +145,7 @@ class _Task:
             Ranks that have died, as they were counted when the job began.
         """
         supervised.tell(f"{supervised.RANK}{world.rank} {world.size} {os.getpid()}")
-        with ExitStack() as stack:
+        with _noting_place(world.pulse), ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(world, self.config.fault_tolerance.watchdog_seconds))
             with agreed(world.comm):  # those of rank 0 count
                 watching = Observers(self.observers if world.rank == 0 else ())
@@ -177,6 +178,17 @@ class _Task:
         """Return what the last session has that came to make steps, and forget those before it."""
         self.sessions = [session for session in self.sessions if session.trainer is not None][-1:]
         return self.sessions[0].offer() if self.sessions else None
+
+
+@contextmanager
+def _noting_place(pulse: Pulse) -> Iterator[None]:
+    """Add to an error that this rank has alone what it was at."""
+    try:
+        yield
+    except Exception as error:
+        if not getattr(error, "agreed", False):
+            error.add_note(pulse.place)
+        raise
 
 
 def _after_loss(lost: Sequence[int], world: World, legacy: Legacy | None) -> str:
