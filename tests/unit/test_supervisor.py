@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from onotrain.cli.launch import _without_output
 from onotrain.cli.program import run
+from onotrain.supervisor.hosts import Hosts
 from onotrain.supervisor.policy import LONGEST_PAUSE_S, Policy, Verdict
 
 KILLED = 137
@@ -66,3 +68,42 @@ def test_ranks_do_not_inherit_the_threads_of_a_process_that_is_alone(
         monkeypatch.delenv(name)
     assert run([subcommand, "--help"]) == 0
     assert ("OPENBLAS_NUM_THREADS" in os.environ) == inherits
+
+
+@pytest.mark.parametrize(
+    ("words", "slots", "rest"),
+    [
+        (["mpirun", "--host", "a:2,b:3", "-x", "PATH"], {"a": 2, "b": 3}, ["mpirun", "-x", "PATH"]),
+        (["mpirun", "-H", "a,b,a"], {"a": 2, "b": 1}, ["mpirun"]),
+        (["mpiexec", "-hosts=a:4,b"], {"a": 4, "b": 1}, ["mpiexec"]),
+        (["mpirun", "--hostfile", "FILE", "--bind-to", "none"], {"n1": 4, "n2": 1}, ["mpirun", "--bind-to", "none"]),
+    ],
+)
+def test_hosts_are_found_in_the_arguments_of_a_launcher(
+    words: list[str], slots: dict[str, int], rest: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text("# hosts\nn1 slots=4 max_slots=8\nn2  # half of it is ours\n\n")
+    found = Hosts.of([str(tmp_path / "hosts") if word == "FILE" else word for word in words])
+    assert found is not None and found.slots == slots and list(found.launcher) == rest
+    named = ",".join(f"{host}:{count}" for host, count in slots.items())
+    assert found.command[len(rest) :][1:] == [named]
+
+
+@pytest.mark.parametrize("words", [["mpirun"], ["mpirun", "--host", "a:4"], ["mpirun", "-x", "HOSTS=a,b"]])
+def test_one_host_is_not_asked_for(words: list[str]) -> None:
+    assert Hosts.of(words) is None
+
+
+def test_hosts_that_start_nothing_are_left_out(tmp_path: Path) -> None:
+    launcher = tmp_path / "mpirun"
+    launcher.write_text("#!/bin/bash\n[ $2 != b:1 ]\n")
+    launcher.chmod(0o755)
+    found = Hosts.of([str(launcher), "--host", "a:2,b:2,c:1"])
+    assert found is not None and found.alive().slots == {"a": 2, "c": 1}
+
+
+def test_ranks_of_a_host_that_is_gone_go_if_they_may() -> None:
+    assert Policy(5, 4, 2).after(KILLED, -1, ["b"], 3) == Verdict(True, "b is gone", 0.0, 3)
+    assert Policy(5, 4, 4).after(KILLED, 10, ["b"], 8) == Verdict(True, "", 0.0, 4)
+    refused = Policy(5, 4, 4).after(KILLED, 10, ["b", "c"], 3)
+    assert not refused.again and refused.why == "b, c are gone, and the others have 3 slots (--min-ranks 4)"

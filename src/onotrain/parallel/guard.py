@@ -128,6 +128,7 @@ def _end_after_loss(stream: TextIO, columns: int | None) -> None:
 
     if living().Get_rank() > 0:
         sleep(_GRACE_S)  # the first one says so for all
+    supervised.tell(supervised.LOST_RANK)
     error = LostRankError(f"{lost()} died", hint="find out what killed it (out of memory? see dmesg)")
     _say(stream, str(error), columns)
     _abort(error.exit_code)
@@ -171,6 +172,8 @@ def run(
         alone = others and not error.agreed
         if alone and rank > 0 and not _mpi_runs():
             sleep(_GRACE_S)  # perhaps all ranks fail alike: then rank 0 says so, and the launcher ends the others
+        if isinstance(error, LostRankError):
+            supervised.tell(supervised.LOST_RANK)
         if rank == 0 or alone:
             notes = getattr(error, "__notes__", [])  # such as what else went wrong on the way out
             _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]), columns())

@@ -16,6 +16,8 @@ LISTENING = "listening"
 RANK = "rank "
 #: The first step of this launch is made.
 TRAINING = "training"
+#: Another rank is gone: the end of this one is for that.
+LOST_RANK = "lost rank"
 #: Followed by the exit code of the first rank, or of one that ends the job.
 EXIT = "exit "
 #: Followed by the message.

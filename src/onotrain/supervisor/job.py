@@ -80,6 +80,8 @@ class Job:
         self._began, self._listening, self._asked, self._ended = time.monotonic(), False, False, False
         #: What ranks said that they end with; None: nothing.
         self._code: int | None = None
+        #: Whether one said that another one is gone.
+        self._lost_rank = False
         #: What ranks said of why they ended, in the order in which it came.
         self.errors: list[str] = []
         #: Processes of the ranks on this host, by rank.
@@ -114,6 +116,8 @@ class Job:
                 self._ask()
         self._hear()
         self._socket.close()
+        if self._lost_rank:
+            return EXIT_KILLED
         if code == EXIT_OK and self._code is not None:
             return self._code  # some launchers lose it
         if code == EXIT_OK and 0 in self.processes:
@@ -134,6 +138,8 @@ class Job:
                     self._listening = True
                 elif said == supervised.TRAINING:
                     self.trains_since = time.monotonic()
+                elif said == supervised.LOST_RANK:
+                    self._lost_rank = True
                 elif said.startswith(supervised.RANK):
                     rank, size, process = map(int, said.removeprefix(supervised.RANK).split())
                     # Survivors of others are fewer, and are counted anew.

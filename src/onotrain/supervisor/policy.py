@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from onotrain.errors import EXIT_CODES, EXIT_INTERRUPTED, EXIT_OK
@@ -30,7 +31,7 @@ class Stubborn:
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
 
-    def after(self, code: int, steps: int) -> Verdict:
+    def after(self, code: int, steps: int, gone: Sequence[str] = (), places: int | None = None) -> Verdict:
         """Return as `Policy` does."""
         return Verdict(False, EXIT_CODES[code]) if code in FINAL else Verdict(True, "", 0.0, self._ranks)
 
@@ -52,8 +53,18 @@ class Policy:
         self._left, self._ranks, self._min_ranks, self._steps = max_restarts, ranks, min_ranks, steps
         self._without_progress = 0
 
-    def after(self, code: int, steps: int) -> Verdict:
-        """Return what to do after a launch that ended with `code`, with a newest checkpoint of so many steps."""
+    def after(self, code: int, steps: int, gone: Sequence[str] = (), places: int | None = None) -> Verdict:
+        """Return what to do after a launch.
+
+        Parameters
+        ----------
+        code
+            That it ended with.
+        steps
+            Of the newest checkpoint.
+        gone, places
+            Hosts that start nothing any more, and for how many ranks the others are, if any are gone.
+        """
         progress = steps > self._steps
         self._steps = max(steps, self._steps)
         self._without_progress = 0 if progress else self._without_progress + 1
@@ -64,8 +75,14 @@ class Policy:
         if self._without_progress == MOST_WITHOUT_PROGRESS:
             return Verdict(False, f"{MOST_WITHOUT_PROGRESS} launches in a row have saved nothing new")
         self._left -= 1
-        if progress:
-            return Verdict(True, "", 0.0, self._ranks)
+        lost = ""
+        if places is not None and places < self._ranks:
+            lost = f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
+            if places < self._min_ranks:
+                return Verdict(False, f"{lost}, and the others have {places} slots (--min-ranks {self._min_ranks})")
+            self._ranks = places
+        if progress or lost:
+            return Verdict(True, lost, 0.0, self._ranks)
         self._ranks = max(self._min_ranks, self._ranks - 1)
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._without_progress - 1))
         return Verdict(True, "", pause, self._ranks)

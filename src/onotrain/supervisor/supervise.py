@@ -9,6 +9,7 @@ from pathlib import Path
 from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore, step_of
 from onotrain.runs.run_directory import CHECKPOINTS_NAME, CONFIG_NAME
+from onotrain.supervisor.hosts import Hosts
 from onotrain.supervisor.job import Job, Stop
 from onotrain.supervisor.policy import FINAL, Policy, Stubborn, Verdict
 
@@ -39,15 +40,21 @@ def supervise(
         See `Job.wait`.
     """
     resumed = [*(argument for argument in arguments if argument not in ("--overwrite", "--resume")), "--resume"]
-    found = _identity(output)
+    found, hosts = _identity(output), Hosts.of(launcher)
     with Stop.listening() as stop:
         while True:
             train = [sys.executable, "-m", "onotrain", "train", *arguments, "--output", str(output)]
-            job = Job([*launcher, "-n", str(ranks), *train])
+            command = launcher if hosts is None else hosts.command
+            job = Job([*command, "-n", str(ranks), *train])
             code, steps = job.wait(stop, meanwhile), newest(output)
             if stop.asked:
                 return code if code in FINAL else _stopped(steps)
-            verdict = policy.after(code, steps)
+            gone = list[str]()
+            if hosts is not None and code not in FINAL:
+                before, hosts = hosts, hosts.alive()
+                gone = [host for host in before.slots if host not in hosts.slots]
+            places = sum(hosts.slots.values()) if gone and hosts is not None else None
+            verdict = policy.after(code, steps, gone, places)
             if code != EXIT_OK:
                 say(_summary(code, job.errors, steps, verdict))
             if not verdict.again:
@@ -86,7 +93,8 @@ def _summary(code: int, errors: Sequence[str], steps: int, verdict: Verdict) -> 
         return f"the training ended with {code}: {cause}; not launched again: {verdict.why}"
     where = f"from step {steps}" if steps >= 0 else "from the beginning"
     pause = f" in {verdict.pause:.0f} s" if verdict.pause else ""
-    return f"the training ended with {code}: {cause}; going on {where} on {verdict.ranks} ranks{pause}"
+    why = f"; {verdict.why}" if verdict.why else ""
+    return f"the training ended with {code}: {cause}{why}; going on {where} on {verdict.ranks} ranks{pause}"
 
 
 def _by_code(code: int) -> str:
