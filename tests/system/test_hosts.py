@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,18 +74,38 @@ class Hosts:
 
     def run(self, *command: object, arguments: Sequence[str] = ()) -> launch.Completed:
         """Run a command on all ranks; `arguments` are further ones of mpirun."""
-        first = self.names[0]
+        mpirun = [launch.launcher(), *self.arguments(), "-n", 2 * RANKS_PER_HOST, *arguments]
+        return launch.run(self.on_first(*mpirun, *command), timeout=100)
+
+    def arguments(self) -> list[str]:
+        """Return those of mpirun that name the hosts and the way between them."""
+        return [
+            "--host", ",".join(f"{name}:{RANKS_PER_HOST}" for name in self.names),
+            "--prtemca", "plm_ssh_agent", str(self.agent), "--prtemca", "prte_if_include", "eth0",
+            "--mca", "btl", "tcp,self,sm", "--mca", "btl_tcp_if_include", "eth0", "--bind-to", "none",
+            "-x", "PATH", "-x", "OPENBLAS_NUM_THREADS",
+        ]  # fmt: skip
+
+    def on_first(self, *command: object) -> list[object]:
+        """Return what runs a command on the first host."""
         # The settings for many ranks on one machine would put all ranks on the first host.
         unset = ["-u", "PRTE_MCA_rmaps_default_mapping_policy", "-u", "PRTE_MCA_hwloc_default_binding_policy"]
-        mpirun = [
-            launch.launcher(), "--host", ",".join(f"{name}:{RANKS_PER_HOST}" for name in self.names),
-            "--prtemca", "plm_ssh_agent", self.agent, "--prtemca", "prte_if_include", "eth0",
-            "--mca", "btl", "tcp,self,sm", "--mca", "btl_tcp_if_include", "eth0", "--bind-to", "none",
-            "-x", "PATH", "-x", "OPENBLAS_NUM_THREADS", "-n", 2 * RANKS_PER_HOST,
-            *arguments,
-        ]  # fmt: skip
-        inside = ["unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first, *mpirun, *command]
-        return launch.run(["env", *unset, "ip", "netns", "exec", first, *inside], timeout=100)
+        first = self.names[0]
+        inside = ["unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first, *command]
+        return ["env", *unset, "ip", "netns", "exec", first, *inside]
+
+    @contextmanager
+    def second_is_lost(self) -> Iterator[None]:
+        """Kill all that runs on the second host, and cut its wire."""
+        found = subprocess.run(["ip", "netns", "pids", self.names[1]], capture_output=True, text=True, check=True)
+        ip("link", "set", self.ports[1], "down")
+        for pid in found.stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            yield
+        finally:
+            ip("link", "set", self.ports[1], "up")
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +175,34 @@ def test_ranks_of_two_hosts_outlive_others(hosts: Hosts, strategy: str, victims:
     dead = [int(rank) for rank in victims.split(",")]
     assert summary["lost_ranks"] == dead and summary["ranks"] == 4 - len(dead) and summary["finished"]
     assert summary["nodes"] == (1 if len(dead) == RANKS_PER_HOST else 2)
+
+
+@pytest.mark.parametrize(("kind", "victim"), [("stop", 3), ("deadlock", 2), ("stop", 0)])
+def test_a_rank_that_stands_still_is_named_by_whoever_knows(
+    hosts: Hosts, kind: str, victim: int, tmp_path: Path
+) -> None:
+    """Those of its own host know the most."""
+    script = Path(launch.__file__).with_name("faulty_run.py")
+    done = hosts.run(sys.executable, script, tmp_path / "run", kind, "step", victim, 3)
+    said = [line for line in done.stderr.splitlines() if line.startswith("onotrain: ")]
+    assert done.returncode == 124 and said, done.stderr
+    assert f"rank {victim} (process " in said[0] and hosts.names[victim // RANKS_PER_HOST] in said[0], done.stderr
+
+
+def test_launch_goes_on_without_a_host_that_is_lost(hosts: Hosts, tmp_path: Path) -> None:
+    training, run = {"epochs": 400, "batch_size": 32}, tmp_path / "run"
+    config = mapping(relu(64), 10, training=training, checkpoint={"every_steps": 400})
+    (tmp_path / "long.yaml").write_text(json.dumps(config))
+    words = ["launch", "-n", 4, "--min-ranks", 2, "--mpirun-args", shlex.join(hosts.arguments()), "--"]
+    command = launch.onotrain_command(*words, "train", tmp_path / "long.yaml", "-q", "--output", run)
+    with launch.start([str(word) for word in hosts.on_first(*command)]) as running:
+        end = time.monotonic() + 40
+        while not list(run.glob("checkpoints/step-*.h5")) and time.monotonic() < end:
+            time.sleep(0.05)
+        with hosts.second_is_lost():
+            code = running.wait(timeout=100)
+        said = running.stderr.read() if running.stderr else ""
+    assert code == 0, said
+    assert f"{hosts.names[1]} is gone; going on from step" in said
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["finished"] and summary["ranks"] == 2 and summary["nodes"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -81,11 +82,19 @@ def say_now(message: str) -> None:
 
 
 def end_now(code: int) -> None:
-    """End this process, and with it the job, from any thread; nothing is said to MPI."""
+    """End this process, and with it the job, from any thread."""
     with suppress(Exception):
         sys.stdout.flush()
     supervised.tell(f"{supervised.EXIT}{code}")
     _abort_hydra(code)
+    if _mpi_runs():
+        from mpi4py import MPI
+
+        # Of a rank that only ends, those of other hosts learn by a lost connection, and end the job with another code.
+        # The main thread may be within MPI, which an abort does not mind; if it does, this process ends without.
+        abort = threading.Thread(target=MPI.COMM_WORLD.Abort, args=(code,), daemon=True)
+        abort.start()
+        abort.join(_GRACE_S)
     os._exit(code)
 
 

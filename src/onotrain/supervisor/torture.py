@@ -76,7 +76,8 @@ class Torturer:
         self._ranks = ranks
         self._random, self._every, self._kinds = random.Random(seed), every, kinds
         self._began = time.monotonic()
-        self._due = self._began + self._random.expovariate(1 / every)
+        self._due = self._began
+        self._trains_since: float | None = None
         self._stopped_until: tuple[int, float] | None = None
         self.faults: list[Fault] = []
         self.ends = False
@@ -91,6 +92,8 @@ class Torturer:
         if self._stopped_until is not None and now >= self._stopped_until[1]:
             _send(self._stopped_until[0], signal.SIGCONT)
             self._stopped_until = None
+        if job.trains_since != self._trains_since:  # or the first step of each launch would be the last, often
+            self._trains_since, self._due = job.trains_since, now + self._random.expovariate(1 / self._every)
         if now < self._due or self.ends or job.trains_since is None:
             return
         if not job.processes or len(job.processes) == 1 < self._ranks:

@@ -105,8 +105,7 @@ def run(
     """
     with World.connect(comm) as world, StopRequest.listening() as stop, ExitStack() as stack:
         resolved = _agree_on_config(world, config, overrides)
-        if world.rank == 0:  # all ranks have agreed, so all of them listen
-            supervised.tell(supervised.LISTENING)
+        supervised.tell(supervised.LISTENING)  # all ranks have agreed, so all of them do
         ranks_per_node = None if resolved.simulate is None else resolved.simulate.ranks_per_node
         if ranks_per_node is not None:
             world = stack.enter_context(World.connect(world.comm, ranks_per_node))  # noqa: PLW2901
