@@ -100,3 +100,19 @@ def test_what_a_command_is_run_for_must_be_written() -> None:
     command = "onotrain validate c.yaml --resolved > /dev/full"
     done = launch.run(["bash", "-c", command])
     assert (done.returncode, done.stderr) == (6, "onotrain: cannot write to standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "wrapper", [["timeout", "50"], ["bash", "-c", '"$@"; exit $?', "bash"], ["env", "A=1", "nice"]]
+)
+def test_a_program_between_the_launcher_and_the_ranks_brings_no_bar_into_a_file(wrapper: list[str]) -> None:
+    command = launch.mpi_command(2, *wrapper, *launch.onotrain_command("train", "c.yaml", "--output", "run"))
+    done = launch.run(command, env={"TERM": "xterm"})
+    assert done.returncode == 0, done.stderr
+    assert "epoch" in done.stdout and not {"\r", "\x1b"} & set(done.stdout)
+
+
+def test_a_process_alone_needs_no_home() -> None:
+    command = launch.onotrain_command("train", "c.yaml", "--output", "run")
+    done = launch.run(["env", "-u", "HOME", *command])
+    assert done.returncode == 0 and done.stderr == "", done.stderr

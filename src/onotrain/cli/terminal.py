@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from onotrain.parallel import launcher
+from onotrain.parallel.failure_detector import find_launcher
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -122,14 +123,16 @@ def terminal_stream() -> TextIO:
 def _launcher_terminal(descriptor: int = 1) -> TextIO:
     """Open the terminal that a descriptor of the launcher, of output or of errors, goes to.
 
-    mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.
+    mpirun gives its ranks a pseudo-terminal even if its own output goes to a file; what counts is where that goes.  A
+    program in between, such as `timeout`, has the pseudo-terminal, too.
 
     Raises
     ------
     OSError
         It goes elsewhere, or the launcher is on another host.
     """
-    output = f"/proc/{os.getppid()}/fd/{descriptor}"
+    found = find_launcher()
+    output = f"/proc/{os.getppid() if found is None else found.pid}/fd/{descriptor}"
     if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
         raise OSError(f"{output} is not a terminal")
     return open_output(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)

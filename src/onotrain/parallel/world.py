@@ -69,6 +69,8 @@ def start_mpi() -> Any:
     PlatformError
         No MPI library is found.
     """
+    # Without a home directory Open MPI does not start, not even for one process; one that does not exist is enough.
+    os.environ.setdefault("HOME", "/")
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
     alone = not launcher.present() and _BTL not in os.environ
