@@ -6,11 +6,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from onotrain.control_groups import folders, read_number
 from onotrain.errors import ResourceError
 
 _KIB = 1024
 #: Limits of a control group that mean "none" are numbers near the largest, rounded to pages.
 _NO_LIMIT = 1 << 62
+
+#: Files of each version: limit, what is used, and lines of ``memory.stat`` with what files have left in memory.
+_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file"),
+    2: ("memory.max", "memory.current", "inactive_file", "active_file"),
+}
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -41,43 +48,14 @@ def _free(root: Path) -> int:
 def _left(root: Path) -> Iterator[int]:
     """Yield what is left of each limit; at least one number."""
     yield _NO_LIMIT
-    for folder, limit_name, used_name, *cache_names in _groups(root):
-        limit, used = _number(folder / limit_name), _number(folder / used_name)
+    for folder, version in folders("memory", root):
+        limit_name, used_name, *cache_names = _FILES[version]
+        limit, used = read_number(folder / limit_name), read_number(folder / used_name)
         if limit is not None and used is not None and limit < _NO_LIMIT:
             # What files have left in memory is given back when it is needed.
             yield limit - used + sum(_entry(folder / "memory.stat", name) or 0 for name in cache_names)
     if megabytes := os.environ.get("SLURM_MEM_PER_NODE", ""):
         yield int(megabytes) << 20 if megabytes.isdigit() and int(megabytes) else _NO_LIMIT
-
-
-def _groups(root: Path) -> Iterator[tuple[Path, str, str, str, str]]:
-    """Yield the control groups of this process and all above: folder, and names of limit, use and cache."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if not controllers:
-            mount, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file", "active_file")
-        elif "memory" in controllers.split(","):
-            mount = root / "sys/fs/cgroup/memory"
-            cached = "total_inactive_file", "total_active_file"
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes", *cached
-        else:
-            continue
-        group = Path(path.lstrip("/"))
-        for folder in (group, *group.parents):  # in a container, those that it cannot see do not exist
-            yield mount / folder, *names
-
-
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
 
 
 def _entry(path: Path, name: str) -> int | None:

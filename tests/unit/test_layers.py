@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 
 # Lowest first.  Where the design names several packages of one height (nn, optim, data), this order is the one-way
 # street between them.
-GROUND = ("errors", "known_names", "memory", "files", "hdf5_layout", "seeds", "text", "config")
+GROUND = ("errors", "known_names", "control_groups", "memory", "files", "hdf5_layout", "seeds", "text", "config")
 LAYERS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
     "supervisor", "reporting", "bench", "cli",

@@ -12,7 +12,7 @@ import numpy as np
 
 from onotrain import _kernels
 from onotrain._kernels.recording import PythonCall
-from onotrain.parallel.threads import node_cores
+from onotrain.parallel.cores import node_cores
 from onotrain.parallel.world import World
 
 #: What a barrier needs of the memory that the ranks share.

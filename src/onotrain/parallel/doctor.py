@@ -14,8 +14,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from onotrain.errors import OnotrainError
-from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
+from onotrain.parallel.cores import node_cores
 from onotrain.parallel.world import World, start_mpi
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _places(world: World) -> list[Finding]:
             f"give all nodes the same number of ranks: the others wait, and only {world.shards} ranks of a node update"
         )
         found.append(Finding("warn", "ranks", f"nodes have between {min(sizes)} and {max(sizes)}", hint))
-    cores, mine = threads.node_cores(), world.node.size
+    cores, mine = node_cores(), world.node.size
     if mine > cores:
         hint = f"start at most {cores} ranks on a node (mpirun -n {cores}), or ask for more cores"
         found.append(Finding("warn", "cores", f"{mine} ranks on {cores} cores: they take turns", hint))
@@ -129,7 +129,7 @@ def _blas(world: World) -> list[Finding]:
     shown = {f"{pool['internal_api']} {pool['version']} ({pool.get('architecture', '?')})" for pool in pools}
     most = max(int(pool["num_threads"]) for pool in pools)
     found = [Finding("ok", "BLAS", f"{', '.join(sorted(shown))}, {most} thread{'s' * (most > 1)} a rank")]
-    cores = threads.node_cores()
+    cores = node_cores()
     fair = max(1, cores // world.node.size)
     if most > 1 and most * world.node.size > cores:
         text = f"{world.node.size} ranks x {most} BLAS threads on {cores} cores: they fight for them"

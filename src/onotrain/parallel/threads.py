@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from onotrain.parallel.world import local_size, start_mpi
+from onotrain.parallel.cores import local_size, node_cores
+from onotrain.parallel.world import start_mpi
 
 #: What the usual BLAS libraries read when they are loaded, strongest first.
 _VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS")
-
-
-def cores() -> int:
-    """Return the number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0))
-
-
-def node_cores() -> int:
-    """Return the number of cores that the ranks of this node have together.
-
-    A launcher may bind each rank to a core of its own; the node's cores are then not the process's.
-    """
-    return max(cores(), min(os.cpu_count() or 1, local_size() * cores()))
 
 
 def requested() -> int | None:
@@ -45,6 +35,19 @@ def limit(threads: int) -> Any:
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(threads, user_api="blas")
+
+
+@contextmanager
+def shared(node_size: int) -> Iterator[None]:
+    """Let the ranks of a node share its cores within the block, unless the user has asked for something.
+
+    For programs that have loaded NumPy before: then `set_default` comes too late.
+    """
+    if node_size == 1 or requested() is not None:
+        yield
+        return
+    with limit(max(1, node_cores() // node_size)):
+        yield
 
 
 def warning(node_size: int) -> str | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from onotrain.errors import EXIT_INTERNAL, PlatformError
 from onotrain.parallel import launcher
+from onotrain.parallel.cores import local_size, node_cores
 from onotrain.parallel.failure_detector import FailureDetector, end_with_launcher
 
 if TYPE_CHECKING:
@@ -25,29 +26,12 @@ else:
     #: mpi4py's communicator, for annotations in packages that do not name mpi4py.
     Comm = Any
 
-#: Where launchers say how many ranks of the job share this node, before MPI has started.
-_LOCAL_SIZE_VARIABLES = (
-    "OMPI_COMM_WORLD_LOCAL_SIZE",
-    "MPI_LOCALNRANKS",
-    "MV2_COMM_WORLD_LOCAL_SIZE",
-    "SLURM_NTASKS_PER_NODE",
-)
-
 #: Names the ways that Open MPI sends messages by.
 _BTL = "OMPI_MCA_btl"
 
 #: What Open MPI 5.0 is to do where ranks outlive others.  By its own choice, of gathering at one rank, MPI_Allgatherv
 #: succeeds with what was in the buffer when a rank has died (seen in 25 of 25 kills; rings: in none of 27).
 _SOUND_ALLGATHERV = {"OMPI_MCA_coll_tuned_use_dynamic_rules": "1", "OMPI_MCA_coll_tuned_allgatherv_algorithm": "3"}
-
-
-def local_size() -> int:
-    """Return how many ranks the launcher put on this node; 1 without a launcher.  Starts no MPI."""
-    for name in _LOCAL_SIZE_VARIABLES:
-        value = os.environ.get(name, "")
-        if value.isdigit() and int(value) > 0:
-            return int(value)
-    return 1
 
 
 def _open_mpi_from_pip() -> bool:
@@ -81,7 +65,7 @@ def start_mpi() -> Any:
         # Its component for one-sided messages over libfabric, which nothing here sends, sleeps a second when it is
         # closed, as it is at once where there is no such network.  A site's Open MPI has files that say what is used.
         os.environ.setdefault(_BTL, "^ofi")
-    if local_size() > len(os.sched_getaffinity(0)):
+    if local_size() > node_cores():
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
     if launcher.survives_ranks():
         os.environ.update(_SOUND_ALLGATHERV)

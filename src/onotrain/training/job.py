@@ -13,7 +13,7 @@ from typing import Any
 from onotrain import __version__
 from onotrain.config import Config, Places, load_config
 from onotrain.errors import PlatformError, on_all_ranks
-from onotrain.parallel import supervised, survival
+from onotrain.parallel import supervised, survival, threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.pulse import Pulse
 from onotrain.parallel.survival import Survival
@@ -144,7 +144,7 @@ class _Task:
             Ranks that have died, as they were counted when the job began.
         """
         supervised.tell(f"{supervised.RANK}{world.rank} {world.size} {os.getpid()}")
-        with _noting_place(world.pulse), ExitStack() as stack:
+        with _noting_place(world.pulse), threads.shared(world.node.size), ExitStack() as stack:
             watchdog = stack.enter_context(Watchdog(world, self.config.fault_tolerance.watchdog_seconds))
             with agreed(world.comm):  # those of rank 0 count
                 watching = Observers(self.observers if world.rank == 0 else ())
