@@ -32,6 +32,7 @@ def set_default() -> None:
 
 def limit(threads: int) -> Any:
     """Return a context manager within which BLAS uses `threads` threads."""
+    import scipy.linalg.cython_blas  # noqa: F401 - which the kernels call: what is loaded later is not limited
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(threads, user_api="blas")
