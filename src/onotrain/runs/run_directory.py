@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.errors import CheckpointError, DataError, UsageError
-from onotrain.files import disk_errors, is_temporary, sync_directory, write_all, write_atomically
+from onotrain.files import disk_errors, is_temporary, remove_stale, sync_directory, write_all, write_atomically
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
 from onotrain.runs.json_objects import line_of, parsed, pretty
 from onotrain.runs.lock import LOCK_NAME, RunLock
@@ -91,6 +91,7 @@ class RunDirectory:
                 _refuse_used(path)  # before a lock file is put into somebody's directory
         lock = RunLock(path)
         try:
+            remove_stale(path)
             with disk_errors("make the run directory", path):
                 if overwrite:
                     _remove_run(path)
@@ -114,6 +115,7 @@ class RunDirectory:
         lock = RunLock(run.path)
         try:
             run = cls(run.path, lock)
+            remove_stale(run.path)
             run._drop_torn_line()
         except BaseException:
             lock.release()
