@@ -13,12 +13,12 @@ import builders
 from builders import SHAPES, changed, filled, mapping, records, relu
 from onotrain.errors import NumericsError, StoppedOnRequest
 from onotrain.nn import ParameterLayout
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.strategies import StepStatistics, Strategy
 from onotrain.strategies.balance import LocalSlices
 from onotrain.training import train
 from onotrain.training.local_gradient import LocalGradient
-from onotrain.training.stop_signals import StopRequest
 
 pytestmark = pytest.mark.mpi
 RANKS = (1, 2, 3)

@@ -12,11 +12,11 @@ import pytest
 
 from builders import mapping, records
 from onotrain.errors import NumericsError, StoppedOnRequest
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.training import train
 from onotrain.training.observers import Observer, StepEnd, Stop
 from onotrain.training.replay import Replay
-from onotrain.training.stop_signals import StopRequest
 
 #: What decides how a step of ranks that share memory ends.
 UPDATES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from onotrain.parallel import launcher
-from onotrain.training.stop_signals import StopRequest
+from onotrain.parallel.stop_signals import StopRequest
 
 ALWAYS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 SIGNALS = (*ALWAYS, signal.SIGHUP, signal.SIGINT)
@@ -39,3 +39,13 @@ def test_what_is_caught(ranks: int, ignored: tuple[signal.Signals, ...], monkeyp
                 os.kill(os.getpid(), number)
                 assert stop.signal == number.name
         assert all(signal.getsignal(n) == before[n] for n in SIGNALS)
+
+
+def test_what_came_before_a_run_listens_is_not_lost() -> None:
+    early = StopRequest()
+    early.take()
+    os.kill(os.getpid(), signal.SIGUSR2)
+    with StopRequest.listening() as stop:
+        assert stop.signal == "SIGUSR2"
+    os.kill(os.getpid(), signal.SIGTERM)  # after the end of the run nobody is there to be asked
+    assert early.signal == "SIGTERM"

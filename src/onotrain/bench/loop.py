@@ -20,13 +20,13 @@ from onotrain.data.feed import ArrayFeed
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.strategies import Context, Strategy, build
 from onotrain.strategies.recorded_step import RecordedStep
 from onotrain.training.components import Components
 from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
-from onotrain.training.stop_signals import StopRequest
 from onotrain.training.trainer import Trainer
 
 #: Part of a step -> the kernels that make it up.  Any other kernel counts as `other kernels`.

@@ -10,12 +10,12 @@ from onotrain.config import Config
 from onotrain.data.feed import Feed
 from onotrain.evaluation.evaluator import Evaluator
 from onotrain.nn import Model
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
-from onotrain.training.stop_signals import StopRequest
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from onotrain.errors import PlatformError, on_all_ranks
 from onotrain.parallel import supervised, survival, threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.pulse import Pulse
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.survival import Survival
 from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
@@ -25,7 +26,6 @@ from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
-from onotrain.training.stop_signals import StopRequest
 
 #: Folder of a run directory with the stacks of all ranks when one of them made no progress.
 STACKS = "stacks"

@@ -20,6 +20,7 @@ from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.pulse import Phase
+from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint, Pause
 from onotrain.runs.metadata import (
@@ -41,7 +42,6 @@ from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
-from onotrain.training.stop_signals import StopRequest
 from onotrain.training.summary import files_summary, summary_of
 from onotrain.training.trainer import Trainer
 from onotrain.training.warm_start import begin, freeze_notes

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from onotrain.parallel import launcher
 
@@ -20,6 +21,18 @@ class StopRequest:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name
 
+    def take(self) -> dict[signal.Signals, Any]:
+        """Catch the signals from now on; return the handlers before.
+
+        A request that caught them before hands over what it has caught.
+        """
+        before = {number: signal.signal(number, self._handle) for number in _wanted()}
+        for handler in before.values():
+            owner = getattr(handler, "__self__", None)
+            if isinstance(owner, StopRequest):
+                self.signal = self.signal or owner.signal
+        return before
+
     @classmethod
     @contextmanager
     def listening(cls) -> Iterator[StopRequest]:
@@ -28,12 +41,18 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield request
             return
-        previous = {number: signal.signal(number, request._handle) for number in _wanted()}
+        before = request.take()
         try:
             yield request
         finally:
-            for number, handler in previous.items():
+            for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def ignore() -> None:
+    """Take no notice of the signals any more, not even when Python gives its handlers up at the end of a process."""
+    for number in _wanted():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _wanted() -> Iterator[signal.Signals]:
