@@ -65,7 +65,7 @@ test-slurm: $(VENV)/.installed
 # Hundreds of ranks that are killed, stopped and slowed (FAULTS for each of four trainings).
 FAULTS ?= 50
 test-faults: $(VENV)/.installed
-	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py system -- -k 'torture or watchdog or launch_again'
+	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py system -- -k 'torture or watchdog or launch_again or survivors or killed_writer'
 
 # Of the environment of PyTorch only PyTorch is used: what both have is found in $(VENV) first.
 test-torch: $(VENV)/.installed $(VENV)-torch/.installed

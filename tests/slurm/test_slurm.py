@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import launch
 import slurm_cluster
 
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts" / "slurm"
 CONFIG = """\
 data: {train: digits, validation: 0.2}
 model: {layers: [{dense: {units: 24, activation: relu}}, {dense: 10}]}
@@ -85,3 +87,30 @@ def test_a_mistake_ends_the_job_and_is_not_requeued(slurm: None) -> None:
     job = submit()
     wait_for(lambda: state(job) == "")
     assert "ended with code 3" in Path(f"onotrain-{job}.log").read_text()
+
+
+def sbatch(*words: object) -> str:
+    """Submit one of the scripts, with the environment of the tests; return the number of the job."""
+    environment = {**os.environ, **launch.mpi_settings(), "ONOTRAIN_VENV": str(Path(sys.executable).parents[1])}
+    command = ["sbatch", "--parsable", *map(str, words)]
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.strip()
+
+
+def test_a_scaling_study_is_an_array_of_jobs(slurm: None) -> None:
+    Path("net.yaml").write_text(CONFIG.replace("max_steps: 40000", "max_steps: 400"))
+    job = sbatch("--array=1,2", "--ntasks=2", SCRIPTS / "scaling.sbatch", "net.yaml", "study")
+    wait_for(lambda: job not in slurm_says("squeue", "-h", "-o", "%A %F"))
+    summaries = [json.loads(Path(f"study/ranks-{ranks}/summary.json").read_text()) for ranks in (1, 2)]
+    assert [each["ranks"] for each in summaries] == [1, 2] and {each["steps"] for each in summaries} == {400}
+
+
+def test_prediction_is_a_job_too(slurm: None) -> None:
+    Path("net.yaml").write_text(CONFIG.replace("max_steps: 40000", "max_steps: 40"))
+    done = launch.run([sys.executable, "-m", "onotrain", "train", "net.yaml", "-q", "-o", "run"], timeout=60)
+    assert done.returncode == 0, done.stderr
+    np.save("new.npy", np.random.default_rng(0).random((100, 64)).astype(np.float32))
+    job = sbatch("--nodes=2", "--ntasks-per-node=1", SCRIPTS / "predict.sbatch", "run", "new.npy", "out.csv")
+    wait_for(lambda: state(job) == "")
+    assert len(Path("out.csv").read_text().splitlines()) == 101
