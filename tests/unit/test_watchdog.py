@@ -123,6 +123,20 @@ def test_ranks_that_have_left_are_not_missed() -> None:
     assert node.pass_by(100, silent=(0, 2), works=(1,)) == ""
 
 
+def test_a_rank_that_waits_at_each_look_has_made_steps_in_between() -> None:
+    """As one does that spends nearly all of its time in MPI."""
+    pulse = Pulse()
+    dog = watchdog.Watchdog(SimpleNamespace(pulse=pulse, size=1, nodes=1), 1.0)  # type: ignore[arg-type]
+    main: Any = SimpleNamespace(waits=lambda: True, works=lambda: (False, False))
+    dog._observe(main)
+    since = int(pulse.own[Field.WAITS])
+    dog._observe(main)
+    assert pulse.own[Field.WAITS] == since > 0
+    pulse.made(1)
+    dog._observe(main)
+    assert pulse.own[Field.WAITS] == pulse.own[Field.PROGRESS] > since
+
+
 def test_time_that_the_job_was_stopped_is_nobodys_fault() -> None:
     node = Node(2)
     node.pulse.lines[:, Field.LONGEST] = 5 * NS  # a step of 20 s is allowed

@@ -111,7 +111,8 @@ class Watchdog:
         own, now = self._pulse.own, monotonic_ns()
         waits, (computes, reads) = bool(own[Field.SAYS_WAITS]) or main.waits(), main.works()
         if waits:
-            own[Field.WAITS] = own[Field.WAITS] or now
+            # A rank that is seen to wait at each look may have made many steps in between.
+            own[Field.WAITS] = max(int(own[Field.WAITS]) or now, int(own[Field.PROGRESS]))
             return
         # A step may take long because its data do; what else a rank does in training is not known to bring it on.
         steps = own[Field.PHASE] == Phase.TRAINING and own[Field.LONGEST]
