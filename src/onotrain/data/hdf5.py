@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -32,6 +34,20 @@ _BLOCK_BYTES = 1 << 24
 FILE_TYPE, VERSION = "onotrain-data", 1
 
 
+#: What a file system without locks answers.
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def _opened(file: Path) -> h5py.File:
+    """Return a file, locked against writers where the file system has locks."""
+    try:
+        return h5py.File(file, "r", locking="best-effort")
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return h5py.File(file, "r", locking=False)
+
+
 @contextlib.contextmanager
 def open_file(path: str) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading.
@@ -43,8 +59,7 @@ def open_file(path: str) -> Iterator[h5py.File]:
     """
     file = existing_file(path)
     try:
-        # The library's file locks fail on some network file systems, and readers do not need them.
-        with h5py.File(file, "r", locking="best-effort") as handle:
+        with _opened(file) as handle:
             yield handle
     except (OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
