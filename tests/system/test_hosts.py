@@ -88,11 +88,9 @@ class Hosts:
 
     def on_first(self, *command: object) -> list[object]:
         """Return what runs a command on the first host."""
-        # The settings for many ranks on one machine would put all ranks on the first host.
-        unset = ["-u", "PRTE_MCA_rmaps_default_mapping_policy", "-u", "PRTE_MCA_hwloc_default_binding_policy"]
         first = self.names[0]
         inside = ["unshare", "--uts", "bash", "-c", 'hostname "$0"; exec "$@"', first, *command]
-        return ["env", *unset, "ip", "netns", "exec", first, *inside]
+        return ["ip", "netns", "exec", first, *inside]
 
     @contextmanager
     def second_is_lost(self) -> Iterator[None]:
