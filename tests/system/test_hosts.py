@@ -185,6 +185,9 @@ def test_a_rank_that_stands_still_is_named_by_whoever_knows(
     said = [line for line in done.stderr.splitlines() if line.startswith("onotrain: ")]
     assert done.returncode == 124 and said, done.stderr
     assert f"rank {victim} (process " in said[0] and hosts.names[victim // RANKS_PER_HOST] in said[0], done.stderr
+    if victim:  # else the first node hears nothing
+        written = {file.name for file in (tmp_path / "run" / "stacks").iterdir()}
+        assert written >= {f"rank-{rank}.txt" for rank in range(4) if rank != victim}
 
 
 def test_launch_goes_on_without_a_host_that_is_lost(hosts: Hosts, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _TOKEN_BYTES = 16
 _NUMBER = struct.Struct("<I")
+#: In the place of the number of a node: a node ends the job.
+_ENDS = 0xFFFFFFFF
 #: Asks the kernel for the address of an interface (linux/sockios.h).
 _SIOCGIFADDR = 0x8915
 
@@ -60,6 +62,10 @@ class Neighbours:
         self._heard: dict[int, int] = {}
         #: Where the first node answers from, once it has.
         self._answers: str | None = None
+        #: Where each node has sent from last, as the first node knows it.
+        self._senders: dict[int, tuple[str, int]] = {}
+        #: Whether another node ends the job.
+        self.over = False
         self._greet(world)
 
     def _greet(self, world: World) -> None:
@@ -87,16 +93,29 @@ class Neighbours:
                 if data[:_TOKEN_BYTES] != self._hub.token or len(data) != _TOKEN_BYTES + _NUMBER.size:
                     continue
                 (node,) = _NUMBER.unpack_from(data, _TOKEN_BYTES)
-                self._heard[node] = monotonic_ns()
+                if node == _ENDS:
+                    if not (self.over or self._node):
+                        self.end()
+                    self.over = True
+                    continue
+                self._heard[node], self._senders[node] = monotonic_ns(), sender
                 if self._node:
                     self._answers = sender[0]
                 else:
                     self._send(sender)
 
-    def _send(self, where: tuple[str, int]) -> None:
-        assert self._socket is not None  # noqa: S101 - for the type checker
-        with contextlib.suppress(OSError):  # such as no way there
-            self._socket.sendto(self._hub.token + _NUMBER.pack(self._node), where)
+    def end(self) -> None:
+        """Say to all nodes that the job ends."""
+        if self._node:
+            self._send((self._answers or next(iter(self._hub.addresses), ""), self._hub.port), _ENDS)
+        else:
+            for sender in self._senders.values():
+                self._send(sender, _ENDS)
+
+    def _send(self, where: tuple[str, int], number: int | None = None) -> None:
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # such as no way there
+                self._socket.sendto(self._hub.token + _NUMBER.pack(self._node if number is None else number), where)
 
     def silent(self, now: int, limit: int) -> list[str]:
         """Return what is to be said of nodes that have been heard, but not for so long [ns]."""

@@ -103,6 +103,9 @@ class Watchdog:
             if found and not self._pulse.exit_code:
                 self._pulse.tell(found, code)
                 self._end(found)
+            elif self._neighbours is not None and self._neighbours.over and not self._pulse.exit_code:
+                self._pulse.tell("another node ends the job", HangError.exit_code)
+                self._end(None)
             elif self._pulse.exit_code:
                 self._end(None)
 
@@ -125,10 +128,13 @@ class Watchdog:
         if message:
             where = f"; stacks are in {self.directory}" if self.directory is not None else ""
             guard.say_now(f"{message}{where}")
+            if self._neighbours is not None:
+                self._neighbours.end()
         # By a thread of its own: the disk may be what all wait for.
         threading.Thread(target=self._write_stacks, daemon=True).start()
         end = monotonic_ns() + int(_WRITE_S * _NS)
-        while monotonic_ns() < end and not (message and (self._pulse.lines[:, Field.STATE] != State.WATCHED).all()):
+        alone = message is not None and self._neighbours is None  # nobody sees how far other nodes are
+        while monotonic_ns() < end and not (alone and (self._pulse.lines[:, Field.STATE] != State.WATCHED).all()):
             sleep(0.05)
         guard.end_now(self._pulse.exit_code)
 
