@@ -11,10 +11,11 @@ from typing import Any
 
 import h5py
 
+from onotrain.data.paths import check_unpacked
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-_MOST_LINKS = 10_000
+_MOST_LINKS = 4096
 _MOST_ATTRIBUTE_BYTES = 1 << 24
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
@@ -99,6 +100,8 @@ def open_array(file: h5py.File, name: str, path: str) -> h5py.Dataset:
         raise DataError(f"{where}: an empty data set without a shape")
     _check_type(data.id.get_type(), where)
     _check_storage(data, where)
+    if plist.get_nfilters():
+        check_unpacked(data.size * data.dtype.itemsize, data.id.get_storage_size(), where)
     if data.chunks is not None:
         check_memory(math.prod(data.chunks) * data.dtype.itemsize, f"{where} (one chunk)")
     return data
