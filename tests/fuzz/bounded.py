@@ -60,9 +60,7 @@ class Bounded:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._process.__exit__(None, None, None)  # closes the pipes: the process ends, and is waited for
 
     def run(self, *arguments: object, cwd: Path) -> Ended:
         """Run one command line in a directory."""

@@ -295,5 +295,6 @@ def _change_hdf5(file: h5py.File, random: Random) -> None:
         file.create_virtual_dataset(name, layout)
     else:
         made = changed_array(array, random)
-        file[name] = made.astype("S") if made.dtype.kind == "U" and made.dtype.itemsize else np.nan_to_num(made) if (
-            made.dtype.kind in "fiu?") else np.zeros(3)  # fmt: skip
+        if made.dtype.kind == "U":
+            made = np.array([text.encode() for text in made.reshape(-1).tolist()])
+        file[name] = made if made.dtype.kind in "fiub" or (made.dtype.kind == "S" and made.dtype.itemsize) else array

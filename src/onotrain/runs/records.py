@@ -68,7 +68,6 @@ class _Record(_Part):
     learning_rate: Number | None = None
     samples_per_second: Number | None = None
     train_seconds: Seconds | None = None
-    best: Flag | None = None
     slow_rank: _SlowRank | None = None
 
 
