@@ -25,7 +25,7 @@ from onotrain.runs.checkpoint_store import read_checkpoint
 TIMES = int(os.environ.get("ONOTRAIN_FUZZ", "1"))
 CORPUS = Path(__file__).with_name("corpus")
 EXAMPLES = settings(
-    max_examples=10 * TIMES,
+    max_examples=6 * TIMES,
     deadline=None,
     derandomize=TIMES == 1,
     suppress_health_check=list(HealthCheck),

@@ -132,7 +132,22 @@ def _endless_line() -> bytes:
     return gzip.compress(b"a,b,y\n" + b"1" * 90_000_000)
 
 
+def _shared_text() -> bytes:
+    """Return an HDF5 file of which 5,000 entries refer to one text of 200,000 characters."""
+    file = io.BytesIO()
+    with h5py.File(file, "w") as made:
+        texts = made.create_dataset("t", (5000,), h5py.string_dtype())
+        texts[0], made["a"], made["y"] = "z" * 200_000, np.arange(5000.0), np.arange(5000) % 2
+        made.flush()
+        begin = texts.id.get_offset()
+    data = bytearray(file.getvalue())
+    data[begin : begin + 16 * 5000] = data[begin : begin + 16] * 5000
+    return bytes(data)
+
+
 BOMBS = {
+    "text.h5": _shared_text,
+    "text.csv": lambda: b"a,b,y\n" + b"x" * 100_000 + b",1,2\n" + b"q,1,2\n" * 20_000,
     "f.csv.gz": lambda: gzip.compress(_ROWS),
     "f.csv.bz2": lambda: bz2.compress(b"a,b,y\n" + b"1,2,3\n" * 150_000) * 47,
     "line.csv.gz": _endless_line,
@@ -148,6 +163,12 @@ BOMBS = {
 def test_a_bomb(name: str, runs: Bounded, place: Path) -> None:
     (place / name).write_bytes(BOMBS[name]())
     refused(runs, place, 3, "data", "info", name)
+
+
+def test_a_network_of_too_many_layers(runs: Bounded, place: Path) -> None:
+    layers = [{"dense": 1}] * 20_000
+    (place / "f.yaml").write_text(json.dumps({**seeds.CONFIG, "model": {"layers": layers}}))
+    refused(runs, place, 2, "validate", "f.yaml")
 
 
 def test_what_is_packed_well_is_read(runs: Bounded, place: Path) -> None:

@@ -98,11 +98,11 @@ def _validated(root: type[_R], data: dict[str, Any], places: Places, wrong: Sequ
         left_out = error.error_count() - MAX_PROBLEMS
         wrong_sections = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         found = problems_of(error, root, data) + _cross_problems(root, data, wrong_sections)
-    lines = [*places.lines(found), *wrong]
+    lines = [*map(printable, places.lines(found)), *wrong]
     if left_out > 0:
         lines.append(f"and {left_out} more problems")
     if lines:
-        raise ConfigError("\n".join(map(printable, lines)))
+        raise ConfigError("\n".join(lines))
     resolved: _R = config.resolved()
     # Only layers find something wrong later, when they learn the shape of what they read.
     return resolved.placed(places.within("model"))
