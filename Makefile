@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test test-long test-torch test-faults test-fuzz test-slurm bench bench-peers docs lint format clean distclean FORCE
+.PHONY: help setup develop train test test-long test-torch test-faults test-fuzz fuzz test-slurm bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -72,6 +72,11 @@ test-faults: $(VENV)/.installed
 ONOTRAIN_FUZZ ?= 20
 test-fuzz: $(VENV)/.installed
 	@ONOTRAIN_FUZZ=$(ONOTRAIN_FUZZ) $(BIN)/python scripts/run_tests.py fuzz
+
+# The same parsers, led by coverage, for as long as one likes (needs atheris): FUZZ='-max_total_time=600'.
+FUZZ ?= -max_total_time=60
+fuzz: $(VENV)/.installed
+	@$(BIN)/python tests/fuzz/coverage.py $(FUZZ)
 
 # Of the environment of PyTorch only PyTorch is used: what both have is found in $(VENV) first.
 test-torch: $(VENV)/.installed $(VENV)-torch/.installed
