@@ -14,7 +14,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup develop train test test-long test-torch test-faults test-slurm bench bench-peers docs lint format clean distclean FORCE
+.PHONY: help setup develop train test test-long test-torch test-faults test-fuzz fuzz test-slurm bench bench-peers docs lint format clean distclean FORCE
 
 BIN := $(VENV)/bin
 EXTRAS := $(filter-out site,$(MPI)) plots export test
@@ -35,6 +35,7 @@ help:
 	@echo 'make test-torch  the tests that compare with PyTorch, in $(VENV)-torch'
 	@echo 'make test-slurm  batch jobs on a real Slurm, which is installed if it is not there'
 	@echo 'make test-faults  trainings whose ranks are killed at random (FAULTS=50)'
+	@echo 'make test-fuzz  files that were changed at random (ONOTRAIN_FUZZ=20 times as many as in make test)'
 	@echo 'make bench      measure kernels, steps, collectives, prediction and files on $(RANKS) ranks'
 	@echo 'make bench-peers  compare with $(PEERS) and with what the machine can do (needs MNIST; each in $(VENV)-NAME)'
 	@echo 'make setup      only the set-up that both of them do first: $(VENV) with MPI and compiled kernels'
@@ -66,6 +67,16 @@ test-slurm: $(VENV)/.installed
 FAULTS ?= 50
 test-faults: $(VENV)/.installed
 	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py system -- -k 'torture or watchdog or launch_again or survivors or killed_writer'
+
+# Files of strangers: data, configurations, checkpoints and runs that were changed at random.
+ONOTRAIN_FUZZ ?= 20
+test-fuzz: $(VENV)/.installed
+	@ONOTRAIN_FUZZ=$(ONOTRAIN_FUZZ) $(BIN)/python scripts/run_tests.py fuzz
+
+# The same parsers, led by coverage, for as long as one likes (needs atheris): FUZZ='-max_total_time=600'.
+FUZZ ?= -max_total_time=60
+fuzz: $(VENV)/.installed
+	@$(BIN)/python tests/fuzz/coverage.py $(FUZZ)
 
 # Of the environment of PyTorch only PyTorch is used: what both have is found in $(VENV) first.
 test-torch: $(VENV)/.installed $(VENV)-torch/.installed

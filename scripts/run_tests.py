@@ -1,7 +1,8 @@
 """Run the test suite in stages and say at the end what passed, what failed and what was skipped for want of something.
 
     python scripts/run_tests.py                    all but the long ones, as `make test` does
-    python scripts/run_tests.py unit               tests/unit and tests/kernels
+    python scripts/run_tests.py unit               tests/unit, tests/kernels, and a short form of tests/fuzz
+    python scripts/run_tests.py fuzz               tests/fuzz, ONOTRAIN_FUZZ=n times as many inputs
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
     python scripts/run_tests.py slurm              tests/slurm, which starts a Slurm of its own
@@ -33,9 +34,9 @@ TAIL_LINES = 120
 NO_TESTS = 5
 """Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
 
-STAGES = ("unit", "mpi", "system", "long", "slurm")
+STAGES = ("unit", "mpi", "system", "long", "slurm", "fuzz")
 USUAL = STAGES[:3]
-LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0, "slurm": 600.0}
+LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0, "slurm": 600.0, "fuzz": 7200.0}
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
 
 # A skip with any other reason fails a strict run (CI): the machine there is to have every tool and all the data.
@@ -85,7 +86,7 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     name = f"{stage}-{ranks}" if ranks else stage
     title = {
         "unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests",
-        "long": "long system tests", "slurm": "tests on a real Slurm",
+        "long": "long system tests", "slurm": "tests on a real Slurm", "fuzz": "files of strangers",
     }[stage]  # fmt: skip
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
@@ -130,7 +131,7 @@ def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[
     # Two files at a time: a core would be idle otherwise.  Of system tests those with long trainings come first.
     chosen = ["-m", "long" if stage == "long" else "not long"]
     system = ["tests/system", "--no-loadscope-reorder", *chosen]
-    folders = ["tests/unit", "tests/kernels"] if stage == "unit" else system
+    folders = {"unit": ["tests/unit", "tests/kernels", "tests/fuzz"], "fuzz": ["tests/fuzz"]}.get(stage, system)
     two = ["-n", "2", "--dist", "loadfile"]
     return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *two, *folders, *extra], report
 

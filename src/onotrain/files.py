@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whatever happens while they are written.
+"""Files that are either the old one or the new one, whatever happens while they are written, and those of strangers.
 
 The data are written with plain file calls, never through a memory map: a full disk is then an error message, and not a
 bus error.
@@ -10,15 +10,17 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from onotrain.errors import ResourceError
 
 _SUFFIX = ".tmp"
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 #: Files from this size on are written past the page cache [bytes].
 _LARGE_BYTES = 1 << 20
 #: What memory, place and length of such a write are multiples of [bytes].
@@ -47,6 +49,49 @@ def disk_errors(action: str, path: Path) -> Iterator[None]:
         reason = error.strerror or str(error)
         hint = _HINTS.get(error.errno or 0, "what was saved before is intact")
         raise ResourceError(f"{path}: could not {action}: {reason}", hint=hint) from error
+
+
+class StrangeFileError(OSError):
+    """A pipe, a device or a directory in the place of a file, or a link that leads elsewhere."""
+
+
+def open_regular(path: str | os.PathLike[str], *, within: Path | None = None) -> IO[bytes]:
+    """Open a file for reading, if it is one: a pipe would block, a device never end.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    within
+        Directory that symbolic links may not leave; None: they may lead anywhere.
+
+    Raises
+    ------
+    StrangeFileError
+        It is something else, or leads elsewhere.
+    OSError
+        It cannot be read.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):  # first: to open a device may have an effect
+        raise StrangeFileError(errno.EINVAL, "not a regular file", os.fspath(path))
+    check_within(path, within)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StrangeFileError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return open(descriptor, "rb")
+
+
+def check_within(path: str | os.PathLike[str], within: Path | None) -> None:
+    """Refuse a path that leads out of a directory by symbolic links.
+
+    Raises
+    ------
+    StrangeFileError
+        It does.
+    """
+    if within is not None and not Path(path).resolve().is_relative_to(within.resolve()):
+        raise StrangeFileError(errno.ELOOP, "leads out of the directory by a symbolic link", os.fspath(path))
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
@@ -128,7 +173,7 @@ class AtomicFile:
             except OSError as error:
                 if error.errno not in _NO_ANONYMOUS:
                     raise
-        descriptor = os.open(self.temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self.temporary, _NEW_FILE, 0o666)
         self._named = True
         return descriptor
 

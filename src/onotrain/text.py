@@ -50,6 +50,13 @@ def printable(text: str) -> str:
     return "".join(c if _is_shown(c) else c.encode("unicode_escape").decode() for c in text)
 
 
+def escaped(text: str) -> str:
+    """Return text as `printable` does, but with line breaks and tabs as they are."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" else printable(c) for c in text)
+
+
 def quoted(text: str) -> str:
     """Return text in quotes, as `repr` does, but with blanks of any width as they are."""
     mark = repr(text)[0]

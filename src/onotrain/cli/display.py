@@ -12,7 +12,7 @@ from onotrain.cli.epochs import EpochLines, duration, header
 from onotrain.cli.files_read import FilesBar, FilesLines, FilesProgress
 from onotrain.cli.terminal import console, terminal_columns, terminal_stream, text_columns
 from onotrain.data.reading import Progress, no_progress
-from onotrain.text import figure, wrapped
+from onotrain.text import escaped, figure, wrapped
 from onotrain.training.observers import Observer, Reading, RunStart, StepEnd
 
 __all__ = ["Bar", "Lines", "Warnings", "duration", "files_progress", "warn"]
@@ -25,7 +25,7 @@ DRAWING_SHARE = 0.01
 
 def warn(message: str) -> None:
     """Print a warning where errors go, whole at the width of the terminal."""
-    text = wrapped(message, text_columns(stderr=True), 2, first="onotrain: ")
+    text = wrapped(escaped(message), text_columns(stderr=True), 2, first="onotrain: ")
     sys.stdout.flush()  # what was printed before comes before
     sys.stderr.write(f"{text}\n")  # in one write, so that a launcher puts nothing of the other stream in
     sys.stderr.flush()

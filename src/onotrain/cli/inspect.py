@@ -67,7 +67,7 @@ def _run(path: Path) -> dict[str, Any]:
         "run": str(path),
         "summary": run.summary(),
         "environment": environment,
-        "metrics": run.metrics(),
+        "metrics": run.records(),
         "checkpoints": list(_files(run.store().paths())),
     }
     try:
@@ -75,7 +75,7 @@ def _run(path: Path) -> dict[str, Any]:
         found, latest = run.checkpoint("best"), run.checkpoint("latest")
     except CheckpointError as error:
         return {**facts, "problem": error.message}
-    progress = latest.checkpoint.metadata.get("progress", {})
+    progress = _progress(latest.checkpoint, str(latest.path))
     content = _content(found.checkpoint, str(found.path))
     return {**facts, "checkpoint": str(found.path), **content, "progress": progress}
 
@@ -87,12 +87,22 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {"checkpoint": str(path), "bytes": path.stat().st_size, **_content(read_checkpoint(path), str(path))}
 
 
+def _progress(checkpoint: Any, source: str) -> dict[str, Any]:
+    """Return how far a training had come; nothing where a checkpoint does not say."""
+    from onotrain.training.run_position import Progress
+
+    return Progress.of(checkpoint.metadata, source).to_dict() if "progress" in checkpoint.metadata else {}
+
+
 def _content(checkpoint: Any, source: str) -> dict[str, Any]:
-    from onotrain.cli.network import layer_rows, model_of
-    from onotrain.runs.metadata import ModelMetadata
+    from onotrain import _kernels
+    from onotrain.cli.network import layer_rows
+    from onotrain.runs.metadata import ModelMetadata, check_parameters
 
     metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
-    model = model_of(metadata.config, metadata.feature_shape, metadata.categories)
+    # Nothing is computed, so the kernels that are always there will do.
+    model = metadata.model_of(_kernels.load(metadata.config.training.dtype, "reference"), source)
+    check_parameters(checkpoint, model.layout, source)
     return {
         "config": metadata.config.to_mapping(),
         "inputs": metadata.inputs,
@@ -105,7 +115,7 @@ def _content(checkpoint: Any, source: str) -> dict[str, Any]:
         "averaged_values": model.layout.averaged_count,
         "parameters_sha256": checkpoint.metadata.get("parameters_sha256"),
         "arrays": {name: [str(array.dtype), list(array.shape)] for name, array in checkpoint.arrays.items()},
-        "progress": checkpoint.metadata.get("progress", {}),
+        "progress": _progress(checkpoint, source),
     }
 
 
@@ -117,7 +127,7 @@ def _files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
         steps = problem = None
         try:
-            steps = read_checkpoint(path).metadata.get("progress", {}).get("steps")
+            steps = _progress(read_checkpoint(path), str(path)).get("steps")
         except OnotrainError as error:
             problem = error.message
         with suppress(FileNotFoundError):  # a run that is going on may have removed it meanwhile
@@ -127,13 +137,14 @@ def _files(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def _show(facts: Mapping[str, Any]) -> None:
     from onotrain.cli.terminal import console, terminal_columns, text_columns
-    from onotrain.text import cut, wrapped
+    from onotrain.text import cut, printable, wrapped
 
     out = console(terminal_columns())
     columns = text_columns()
     for name, value in _state(facts):
         if name == "sha256" and columns is not None:
             value = cut(value, max(20, columns - 12))  # noqa: PLW2901 - --json has all of it
+        value = value if name == "problem" else printable(value)  # noqa: PLW2901
         out.print(wrapped(value, columns, 12, first=f"{name:<12}"), markup=False, soft_wrap=True)
     for table in _tables(facts):
         out.print()
@@ -187,7 +198,7 @@ def _shares(seconds: Mapping[str, Sequence[float]]) -> str:
     everything = sum(total.values()) or 1.0
     text = ", ".join(f"{kind} {value / everything:.0%}" for kind, value in total.items() if value)
     if hidden:
-        text += f"; {hidden / (hidden + total['communication']):.0%} of the communication under computing"
+        text += f"; {hidden / (hidden + total.get('communication', 0.0)):.0%} of the communication under computing"
     return text
 
 

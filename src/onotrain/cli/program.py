@@ -13,6 +13,7 @@ from onotrain.cli.subcommand import Group, nearest, show_help_without_subcommand
 from onotrain.cli.terminal import discard_output, lost_output, terminal_columns
 from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError, ResourceError, UsageError, on_all_ranks
 from onotrain.parallel import guard, launcher, threads
+from onotrain.text import printable
 
 #: Subcommand -> (module that has it as `command`, what it does).  The latter stands here too, so that a list of the
 #: subcommands imports none of them.
@@ -111,6 +112,8 @@ def _invoke(arguments: list[str], subcommand: str | None, local: bool) -> None:
         raise KeyboardInterrupt from error
     except OnotrainError as error:
         error.agreed |= local  # the other ranks have nothing to do
+        for word in arguments:  # the name of a file may have line breaks
+            error.message = error.message.replace(word, printable(word)) if word else error.message
         raise
 
 

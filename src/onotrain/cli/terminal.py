@@ -7,11 +7,13 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from onotrain.parallel import launcher
 from onotrain.parallel.failure_detector import find_launcher
+from onotrain.text import escaped
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -45,6 +47,30 @@ class _Output(io.FileIO):
         return memoryview(data).nbytes
 
 
+class _Shown(io.TextIOWrapper):
+    """Text of which nothing moves or colours what is shown: names and values may be a stranger's."""
+
+    def write(self, text: str, /) -> int:
+        """Write it; what would, escaped."""
+        super().write(escaped(text))
+        return len(text)
+
+
+class _Drawn:
+    """The same file for who draws on a terminal, and escapes what it shows itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text as it is."""
+        stream = self._stream
+        return io.TextIOWrapper.write(stream, text) if isinstance(stream, _Shown) else stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _wait_until_writable(descriptor: int) -> None:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -54,7 +80,7 @@ def _wait_until_writable(descriptor: int) -> None:
 def open_output(descriptor: int, like: TextIO | None = None, *, closefd: bool = False) -> TextIO:
     """Return a text file that raises nothing when it is written to, with the encoding of another."""
     raw = _Output(descriptor, "w", closefd=closefd)
-    return io.TextIOWrapper(
+    return _Shown(
         io.BufferedWriter(raw),
         encoding="utf-8" if like is None else like.encoding,
         errors="backslashreplace",
@@ -167,8 +193,15 @@ def console(columns: int | None = None, *, stderr: bool = False, stream: TextIO 
         Write to this file.
     """
     from rich.console import Console
+    from rich.segment import Segment
 
     class QuietConsole(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            """Escape what a stranger's text may hold."""
+            for segment in super().render(renderable, options):
+                shown = segment.control or segment.text.isprintable()
+                yield segment if shown else Segment(escaped(segment.text), segment.style)
+
         def show_cursor(self, show: bool = True) -> bool:
             """Leave the cursor alone: a job that is killed while a bar is drawn could not bring it back."""
             return False
@@ -177,4 +210,4 @@ def console(columns: int | None = None, *, stderr: bool = False, stream: TextIO 
     if columns is None:
         width = text_columns(stderr=stderr) or _UNLIMITED
         return QuietConsole(file=stream, force_terminal=False, no_color=True, width=width, highlight=False)
-    return QuietConsole(file=stream, force_terminal=True, width=columns, highlight=False)
+    return QuietConsole(file=cast(TextIO, _Drawn(stream)), force_terminal=True, width=columns, highlight=False)

@@ -123,7 +123,7 @@ def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
     made = f"{count(summary['steps'], 'step')} in {duration(summary['train_seconds'])} of training"
     end = "done:" if summary.get("finished") else "stopped after"
     end = "stopped early after" if summary.get("stopped_early") else end
-    said = [*_best(RunDirectory.open(output).metrics(), summary), *_tested(summary)]
+    said = [*_best(RunDirectory.open(output).records(), summary), *_tested(summary)]
     facts = "".join(f"; {fact}" for fact in said)
     lines = [
         wrapped(f"{end} {made}{facts}", text_columns(), 2),

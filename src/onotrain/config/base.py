@@ -21,6 +21,7 @@ from onotrain.config.wording import got
 
 #: Largest count that MPI and the kernels can take as a C int.
 MAX_COUNT = 2**31 - 1
+_MOST_ENTRIES = 1000
 
 
 class Problem(NamedTuple):
@@ -59,6 +60,12 @@ def _check_not_empty(value: tuple[Any, ...]) -> tuple[Any, ...]:
     return value
 
 
+def _check_few(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(value) > _MOST_ENTRIES:
+        raise problem_error(Problem((), f"must have at most {_MOST_ENTRIES} entries (got {len(value)})"))
+    return value
+
+
 def _check_text(value: str) -> str:
     if "\0" in value:
         raise problem_error(Problem((), f"must not have a null character {got(value)}"))
@@ -73,6 +80,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 NotEmpty = AfterValidator(_check_not_empty)
+#: Of what takes time and memory for each entry, whatever its size is.
+Few = AfterValidator(_check_few)
 
 #: Models are strict, and a list is how YAML spells a tuple.
 #: The length is checked last, because pydantic counts only the valid entries.

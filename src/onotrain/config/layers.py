@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, ConfigDict, Field, Strict, create_model
 from pydantic.fields import FieldInfo
 
-from onotrain.config.base import Count, FixedMapping, NotEmpty, Problem, Section, Share, Text
+from onotrain.config.base import Count, Few, FixedMapping, NotEmpty, Problem, Section, Share, Text
 from onotrain.config.choices import OneKey
 from onotrain.config.initializers import Initializer
 from onotrain.config.layers_activated import Activation, Dense
@@ -47,7 +47,7 @@ class Residual(LayerOptions):
     kind: ClassVar[str] = "residual"
     short_key: ClassVar[str] = "layers"
 
-    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
+    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty, Few] = Field(
         description="The layers, as those of `model.layers`."
     )
     activation: Literal["identity", "relu"] = Field("identity", description="Function applied to the sum.")

@@ -19,6 +19,8 @@ from onotrain.config.root import Root
 from onotrain.config.wording import any_of, show
 from onotrain.config.yaml_reader import MAX_BYTES, MAX_DEPTH, YamlError, read_yaml
 from onotrain.errors import ConfigError
+from onotrain.files import open_regular
+from onotrain.text import printable
 
 _R = TypeVar("_R", bound=Root)
 
@@ -33,7 +35,7 @@ def from_file(root: type[_R], path: str | os.PathLike[str], overrides: Sequence[
         document = read_yaml(text)
     except YamlError as error:
         where = f"{name}:{error.position.line}:{error.position.column}" if error.position else name
-        raise ConfigError(f"{where}: {error.text}") from None
+        raise ConfigError(printable(f"{where}: {error.text}")) from None
     if document.data is None:
         needed = [key for key, field in root.model_fields.items() if field.is_required()]
         raise ConfigError(f"{name}: empty; expected the sections {any_of(needed, 'and')}", hint=_HINT_FILE)
@@ -56,10 +58,10 @@ def from_mapping(root: type[_R], mapping: Mapping[str, Any], places: Places) -> 
 
 def _read(name: str) -> bytes:
     try:
-        if not stat.S_ISREG(os.stat(name).st_mode):  # opening a pipe could wait for ever
+        if not stat.S_ISREG(os.stat(name).st_mode):
             kind = "a directory" if FilePath(name).is_dir() else "not a regular file"
             raise ConfigError(f"{name}: is {kind}; expected a YAML file", hint=_HINT_FILE)
-        with open(name, "rb") as file:
+        with open_regular(name) as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise ConfigError(f"{name}: no such file", hint=_HINT_FILE) from None
@@ -96,7 +98,7 @@ def _validated(root: type[_R], data: dict[str, Any], places: Places, wrong: Sequ
         left_out = error.error_count() - MAX_PROBLEMS
         wrong_sections = {item["loc"][0] for item in error.errors(include_url=False) if item["loc"]}
         found = problems_of(error, root, data) + _cross_problems(root, data, wrong_sections)
-    lines = [*places.lines(found), *wrong]
+    lines = [*map(printable, places.lines(found)), *wrong]
     if left_out > 0:
         lines.append(f"and {left_out} more problems")
     if lines:

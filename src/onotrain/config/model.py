@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, Strict, create_model
 
-from onotrain.config.base import Count, NotEmpty, Problem, Section, Text, Texts
+from onotrain.config.base import Count, Few, NotEmpty, Problem, Section, Text, Texts
 from onotrain.config.choices import ByType
 from onotrain.config.initializers import BiasInitializer, Initializer
 from onotrain.config.layers import Layer, LayerSpec
@@ -37,7 +37,7 @@ _Beginning: Any = create_model(
 class Model(_Beginning):  # type: ignore[misc]
     """The network: a sequence of layers."""
 
-    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty] = Field(
+    layers: Annotated[tuple[Layer, ...], Strict(False), NotEmpty, Few] = Field(
         description="The layers in order, each a mapping of its kind to its options; the last one is dense."
     )
     initializer: Initializer = Field("xavier_uniform", description="Initial weights of layers.")  # type: ignore[assignment]

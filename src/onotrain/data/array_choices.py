@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from onotrain.data.array_names import choose_arrays
 from onotrain.data.dataset import DataSpec
-from onotrain.data.paths import existing_file
-from onotrain.errors import DataError
+from onotrain.data.npy import opened_npz
 
 _TRAINING = re.compile(r"(?<![a-z])train(ing)?(?![a-z])", re.IGNORECASE)
 #: What stands in the place of ``train`` in the names of other parts.
@@ -50,12 +48,8 @@ def array_choices(spec: DataSpec, kind: str) -> ArrayChoices:
         It cannot be read, or it is not clear what to take.
     """
     if kind == "npz":
-        try:
-            with zipfile.ZipFile(existing_file(spec.path)) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DataError(f"{spec.path}: not a usable NPZ file: {error}") from error
-        return _choices(names, spec)
+        with opened_npz(spec.path) as (_, members):
+            return _choices(list(members), spec)
     if kind == "hdf5":
         from onotrain.data.hdf5 import find_arrays, open_file
         from onotrain.data.hdf5_safety import list_arrays

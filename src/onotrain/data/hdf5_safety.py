@@ -10,11 +10,15 @@ import math
 from typing import Any
 
 import h5py
+import numpy as np
 
+from onotrain.data.paths import check_unpacked, most_unpacked
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-_MOST_LINKS = 10_000
+_MOST_LINKS = 4096
+#: Entries of any length that are read at once when they are counted; each may be as large as the file.
+_BLOCK_BYTES, _LEAST_ENTRIES, _MOST_ENTRIES = 1 << 28, 64, 1 << 16
 _MOST_ATTRIBUTE_BYTES = 1 << 24
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
@@ -99,9 +103,45 @@ def open_array(file: h5py.File, name: str, path: str) -> h5py.Dataset:
         raise DataError(f"{where}: an empty data set without a shape")
     _check_type(data.id.get_type(), where)
     _check_storage(data, where)
+    if plist.get_nfilters():
+        check_unpacked(data.size * data.dtype.itemsize, data.id.get_storage_size(), where)
     if data.chunks is not None:
         check_memory(math.prod(data.chunks) * data.dtype.itemsize, f"{where} (one chunk)")
+    _check_texts(data, file.id.get_filesize(), where)
     return data
+
+
+def _check_texts(data: h5py.Dataset, size: int, where: str) -> None:
+    """Refuse text, or other entries of any length, that many entries share: each would be a copy in memory.
+
+    Raises
+    ------
+    DataError
+        It is so.
+    """
+    kinds = [data.dtype, *(field[0] for field in (data.dtype.fields or {}).values())]
+    if not data.shape or not data.size or not any(kind.hasobject for kind in kinds):
+        return
+    entries = min(max(_BLOCK_BYTES // size, _LEAST_ENTRIES), _MOST_ENTRIES)
+    step, got = max(1, entries * len(data) // data.size), 0
+    for begin in range(0, len(data), step):
+        got += _bytes_of(data[begin : begin + step])
+        if got > most_unpacked(size):
+            raise DataError(
+                f"{where}: many entries share one text: more than {most_unpacked(size)} bytes of a file of {size}",
+                hint=_COPY,
+            )
+
+
+def _bytes_of(stored: np.ndarray) -> int:
+    """Return the size of entries of any length."""
+    if stored.dtype.names:
+        return sum(_bytes_of(stored[name]) for name in stored.dtype.names)
+    return (
+        sum(len(each) for each in stored.reshape(-1).tolist() if hasattr(each, "__len__"))
+        if stored.dtype.hasobject
+        else 0
+    )
 
 
 def _check_type(kind: h5py.h5t.TypeID, where: str) -> None:

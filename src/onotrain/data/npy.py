@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -18,8 +18,9 @@ import numpy as np
 
 from onotrain.data.array_names import choose_arrays, names_of_one, no_array, side_by_side
 from onotrain.data.dataset import Dataset, DataSpec, listed, make_dataset
-from onotrain.data.paths import MAX_DEFLATE_RATIO, existing_file, reason
-from onotrain.errors import DataError
+from onotrain.data.paths import check_unpacked, existing_file, reason
+from onotrain.errors import DataError, OnotrainError
+from onotrain.files import open_regular
 from onotrain.memory import check_memory
 
 _READ_BYTES = 1 << 24
@@ -102,7 +103,7 @@ def read_array(path: str | os.PathLike[str]) -> np.ndarray:
     """
     file = existing_file(path)
     source = str(path)
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         header = _read_header(stream, source)
         got = os.fstat(stream.fileno()).st_size - stream.tell()
         if got < header.nbytes:
@@ -145,6 +146,31 @@ def companion(spec: DataSpec) -> Path | None:
     return beside if not targets.exists() and beside.exists() else targets
 
 
+@contextmanager
+def opened_npz(path: str) -> Iterator[tuple[zipfile.ZipFile, dict[str, str]]]:
+    """Open an NPZ file; yield it, and the names of its members by those of the arrays.
+
+    Raises
+    ------
+    DataError
+        Not an NPZ file, or damaged; also while it is open.
+    """
+    file = existing_file(path)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive, {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+    except (OnotrainError, MemoryError):
+        raise
+    except Exception as error:  # a hostile archive fails in many ways
+        raise DataError(f"{path}: not a usable NPZ file: {error}", hint="copy or create the file again") from error
+
+
+def read_arrays(path: str, names: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """Return those of some arrays that an NPZ file has; errors as of `read_npz`."""
+    with opened_npz(path) as (archive, members):
+        return {name: _read_member(archive, members[name], path) for name in names if name in members}
+
+
 def read_npz(spec: DataSpec) -> Dataset:
     """Read features and targets from an NPZ file.
 
@@ -155,29 +181,24 @@ def read_npz(spec: DataSpec) -> Dataset:
     ResourceError
         Larger than the memory that is left.
     """
-    file = existing_file(spec.path)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
-            features, targets = choose_arrays(list(members), spec)
-            x, columns = _read_members(archive, members, features, spec.path)
-            y, outputs = _read_members(archive, members, targets, spec.path) if targets else (None, None)
-            if spec.weights is not None and spec.weights not in members:
-                raise no_array(list(members), spec.weights, "weights", spec.path)
-            if y is not None:
-                _check_not_transposed(x, y, spec.path)
-            return make_dataset(
-                x,
-                y,
-                spec.path,
-                class_names=_names(archive, members, "class_names", spec.path),
-                feature_names=columns or _names(archive, members, "feature_names", spec.path),
-                target_names=outputs or _names(archive, members, "target_names", spec.path) or _names_of(y, targets),
-                pixels=spec.pixels,
-                weights=_read_members(archive, members, (spec.weights,), spec.path)[0] if spec.weights else None,
-            )
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise DataError(f"{spec.path}: not a usable NPZ file: {error}", hint="copy or create the file again") from error
+    with opened_npz(spec.path) as (archive, members):
+        features, targets = choose_arrays(list(members), spec)
+        x, columns = _read_members(archive, members, features, spec.path)
+        y, outputs = _read_members(archive, members, targets, spec.path) if targets else (None, None)
+        if spec.weights is not None and spec.weights not in members:
+            raise no_array(list(members), spec.weights, "weights", spec.path)
+        if y is not None:
+            _check_not_transposed(x, y, spec.path)
+        return make_dataset(
+            x,
+            y,
+            spec.path,
+            class_names=_names(archive, members, "class_names", spec.path),
+            feature_names=columns or _names(archive, members, "feature_names", spec.path),
+            target_names=outputs or _names(archive, members, "target_names", spec.path) or _names_of(y, targets),
+            pixels=spec.pixels,
+            weights=_read_members(archive, members, (spec.weights,), spec.path)[0] if spec.weights else None,
+        )
 
 
 def _read_members(
@@ -209,9 +230,9 @@ def _read_member(archive: zipfile.ZipFile, member: str, path: str) -> np.ndarray
         raise DataError(f"{source}: compressed with zip method {info.compress_type}, expected stored or deflated")
     with archive.open(info) as stream:
         header = _read_header(stream, source)
-        most = min(info.file_size, info.compress_size * MAX_DEFLATE_RATIO)
-        if most < header.nbytes:
-            raise _truncated(source, header, most)
+        if info.file_size < header.nbytes:
+            raise _truncated(source, header, info.file_size)
+        check_unpacked(header.nbytes, info.compress_size, source)
         return _read_body(stream, header, source)
 
 

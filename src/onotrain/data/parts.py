@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from onotrain.config.columns import DateColumn
+from onotrain.data.npy import read_arrays
 from onotrain.data.paths import reason
 from onotrain.data.split import stratified_split
 from onotrain.data.tables.table import Table, by_name, no_column
@@ -192,11 +192,9 @@ def in_file(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _read(path: str, samples: int, file_rows: np.ndarray | None) -> dict[str, np.ndarray]:
     """Return the parts that a file gives by rows of the training file."""
     try:
-        with np.load(os.path.expanduser(path), allow_pickle=False) as file:
-            parts = {name: file[name].astype(np.int64) for name in (TRAIN, VALIDATION, TEST) if name in file}
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file", hint="`split.npz` of a run says which samples train") from error
-    except (OSError, ValueError) as error:
+        found = read_arrays(path, (TRAIN, VALIDATION, TEST))
+        parts = {name: rows.reshape(-1).astype(np.int64, casting="same_kind") for name, rows in found.items()}
+    except (TypeError, ValueError) as error:
         raise DataError(f"{path}: not a split: {reason(error)}", hint="`split.npz` of a run is one") from error
     if file_rows is not None:  # those of other rows are left out
         parts = {name: np.searchsorted(file_rows, rows[np.isin(rows, file_rows)]) for name, rows in parts.items()}

@@ -13,15 +13,14 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from onotrain.errors import DataError
+from onotrain.files import open_regular
 
-#: Deflate cannot compress better than this, so a gzip file bounds what may come out of it.
-MAX_DEFLATE_RATIO = 1032
+#: What may come out of a compressed file: so many times its size, and always so many bytes.
+MOST_UNPACKED, UNPACKED_BYTES = 100, 1 << 25
 GZIP_MAGIC = b"\x1f\x8b"
-#: A block of 900 kB, of runs of 255, may come out of 40 bytes.
-_MAX_BZIP2_RATIO = 1 << 21
 _BZIP2_MAGIC = re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", re.DOTALL)
 
 
@@ -61,16 +60,14 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
         See `existing_file`; or, while the stream is read, the compressed file is damaged.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(open(existing_file(path), "rb"))
+        file = stack.enter_context(_open(path))
         stream: IO[bytes] = file
         most = os.fstat(file.fileno()).st_size
         bzip2 = bool(_BZIP2_MAGIC.match(file.peek(10)[:10]))
         if bzip2:
-            stream = stack.enter_context(io.BufferedReader(bz2.BZ2File(file)))
-            most *= _MAX_BZIP2_RATIO
+            stream, most = _Unpacked.of(bz2.BZ2File(file), most, str(path))
         elif file.peek(2)[:2] == GZIP_MAGIC:
-            stream = stack.enter_context(io.BufferedReader(gzip.GzipFile(fileobj=file)))
-            most *= MAX_DEFLATE_RATIO
+            stream, most = _Unpacked.of(gzip.GzipFile(fileobj=file), most, str(path))
         try:
             yield stream, most
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -82,6 +79,58 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[IO[bytes], int]]:
             if not bzip2:
                 raise
             raise DataError(f"{path}: the bzip2 file is damaged: {error}", hint="copy the file again") from error
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
+    """Open a file that is there, with a buffer."""
+    try:
+        return open_regular(existing_file(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def most_unpacked(packed: int) -> int:
+    """Return how many bytes may come out of so many compressed ones."""
+    return max(UNPACKED_BYTES, packed * MOST_UNPACKED)
+
+
+def check_unpacked(nbytes: int, packed: int, source: str) -> None:
+    """Refuse data of which the compressed bytes are so few that they were made to fill the memory.
+
+    Raises
+    ------
+    DataError
+        They are.
+    """
+    if nbytes > most_unpacked(packed):
+        raise DataError(
+            f"{source}: more than {most_unpacked(packed)} bytes come out of the {packed} that it is compressed to",
+            hint="if that is meant, write it without compression",
+        )
+
+
+class _Unpacked(io.RawIOBase):
+    """What comes out of a compressed file, up to a limit."""
+
+    def __init__(self, file: Any, packed: int, source: str) -> None:
+        self._file, self._packed, self._source, self._got = file, packed, source, 0
+
+    @classmethod
+    def of(cls, file: Any, packed: int, source: str) -> tuple[IO[bytes], int]:
+        """Return a stream, and the most bytes that it can give."""
+        return io.BufferedReader(cls(file, packed, source)), most_unpacked(packed)
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def readinto(self, free: Any) -> int:
+        """Fill `free`; see `check_unpacked`."""
+        data = self._file.read(len(free))
+        self._got += len(data)
+        check_unpacked(self._got, self._packed, self._source)
+        free[: len(data)] = data
+        return len(data)
 
 
 def _similar(file: Path) -> str:

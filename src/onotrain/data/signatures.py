@@ -12,6 +12,7 @@ from pathlib import Path
 
 from onotrain.data.paths import GZIP_MAGIC
 from onotrain.errors import DataError
+from onotrain.files import open_regular
 from onotrain.text import cut
 
 __all__ = ["format_of_content"]
@@ -61,7 +62,7 @@ def format_of_content(path: str | os.PathLike[str]) -> str | None:
     try:
         if not file.is_file():
             return None
-        with open(file, "rb") as raw:
+        with open_regular(file) as raw:
             head = raw.read(_SAMPLE_BYTES)
     except (OSError, ValueError):  # is said when it is read
         return None
@@ -87,7 +88,7 @@ def _of_archive(file: Path, path: str | os.PathLike[str]) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
+    except Exception:  # noqa: BLE001 - a hostile archive fails in many ways, which is said when it is read
         return None
     if any(name.endswith(".npy") for name in names):
         return "npz"

@@ -65,8 +65,8 @@ def load_everywhere(world: World | None, run: str | Path, precision: Precision =
     with agreed(world.comm):
         metadata = ModelMetadata.from_dict(stored, source)
     chosen = kernels.agree(world.comm, metadata.config.training.dtype, precision)
-    layout = metadata.model(chosen).layout
     with agreed(world.comm):
+        layout = metadata.model_of(chosen, source).layout
         if world.rank == 0:
             check_size(kept[0].checkpoint, layout, source)
     with agreed(world.comm):

@@ -87,7 +87,7 @@ class Predictor:
         """
         metadata = ModelMetadata.from_dict(checkpoint.metadata, source)
         kernels = _kernels.load(metadata.config.training.dtype, precision=precision)
-        layout = metadata.model(kernels).layout
+        layout = metadata.model_of(kernels, source).layout
         check_size(checkpoint, layout, source)
         parameters = layout.zeros()
         read_arrays(parameters_only(checkpoint), layout, Vectors(parameters), source)

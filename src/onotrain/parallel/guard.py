@@ -15,7 +15,7 @@ from typing import TextIO
 
 from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, LostRankError, OnotrainError, ResourceError
 from onotrain.parallel import launcher, supervised
-from onotrain.text import wrapped
+from onotrain.text import escaped, wrapped
 
 #: How long a rank that fails before MPI has started lets rank 0 go first, and the others start MPI [s].
 _GRACE_S = 1.0
@@ -55,7 +55,7 @@ def _has_lost_ranks() -> bool:
 
 def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
     supervised.tell(supervised.ERROR + message)
-    lines = f"onotrain: {message}".split("\n")
+    lines = f"onotrain: {escaped(message)}".split("\n")
     indents = [len(line) - len(line.lstrip()) for line in lines]
     shown = [wrapped(line[n:], columns, n + 2, first=line[:n]) for line, n in zip(lines, indents, strict=True)]
     stream.write("\n".join(shown) + "\n")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from onotrain.errors import CheckpointError
+from onotrain.runs.json_objects import loaded
 
 FILETYPE = "onotrain-checkpoint"
 VERSION = 1
@@ -169,13 +170,7 @@ def from_text(text: bytes) -> dict[str, Any]:
     ValueError
         It is not a JSON object.
     """
-    try:
-        metadata = json.loads(text, object_hook=_restore, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
-    if not isinstance(metadata, dict):
-        raise ValueError(f"a {type(metadata).__name__}, expected an object")
-    return metadata
+    return loaded(text, object_hook=_restore, parse_constant=_refuse)
 
 
 def _plain(value: Any, where: str) -> Any:

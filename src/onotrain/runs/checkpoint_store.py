@@ -22,10 +22,17 @@ from types import TracebackType
 from typing import NamedTuple
 
 from onotrain.errors import CheckpointError
-from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
+from onotrain.files import (
+    disk_errors,
+    open_regular,
+    remove_stale,
+    sync_directory,
+    write_atomically,
+)
 from onotrain.runs.checkpoint_decoder import decode
 from onotrain.runs.checkpoint_encoder import Encoder
 from onotrain.runs.checkpoint_format import USER_BLOCK_BYTES, Checkpoint, DamagedCheckpointError, damaged, image_bytes
+from onotrain.runs.json_objects import parsed
 
 BEST_NAME = "best.json"
 #: Pause of the writing thread between two blocks of a digest, which leaves the core to the training [s].
@@ -194,10 +201,11 @@ class CheckpointStore:
     def _best_names(self) -> list[str]:
         """Names of the best checkpoint and of its predecessor, if they are recorded."""
         try:
-            record = json.loads((self.directory / BEST_NAME).read_bytes()[:4096])
-            names = [record["checkpoint"], record["previous"]]
-        except (OSError, ValueError, KeyError, TypeError):
+            with open_regular(self.directory / BEST_NAME) as file:
+                record = parsed(file.read(4096)) or {}
+        except OSError:
             return []
+        names = [record.get("checkpoint"), record.get("previous")]
         return [name for name in names if isinstance(name, str) and _NAME.fullmatch(name)]
 
     def _remove_old(self, step: int) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onotrain.errors import UsageError
-from onotrain.files import disk_errors, write_all
+from onotrain.files import disk_errors, open_regular, write_all
+from onotrain.runs.json_objects import parsed
 
 LOCK_NAME = "run.lock"
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -36,7 +37,8 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self.path = directory / LOCK_NAME
         with disk_errors("lock the run", self.path):
-            self._descriptor: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._descriptor: int | None = os.open(self.path, flags, 0o666)
         try:
             with disk_errors("lock the run", self.path):
                 state = self._lock()
@@ -94,10 +96,10 @@ def _myself() -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     """Read what the lock file says; empty if nothing, or nothing that can be understood."""
     try:
-        owner = json.loads(path.read_bytes()[:4096])
-    except (OSError, ValueError):
+        with open_regular(path) as file:
+            return parsed(file.read(4096)) or {}
+    except OSError:
         return {}
-    return owner if isinstance(owner, dict) else {}
 
 
 def _describe(owner: dict[str, Any]) -> str:

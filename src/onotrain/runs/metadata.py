@@ -16,12 +16,14 @@ from onotrain.data.identity import known_to_both
 from onotrain.data.normalization import Normalization
 from onotrain.data.tables.preparation import Preparation
 from onotrain.data.targets import TargetCodec
-from onotrain.errors import CheckpointError, DataError, NumericsError
+from onotrain.errors import CheckpointError, ConfigError, DataError, NumericsError
 from onotrain.nn import Model, ParameterLayout
 from onotrain.runs.checkpoint_format import Checkpoint, Pause, no_pause, sha256
 
 #: How the names of arrays begin.
 _PARAMETERS, _OPTIMIZER, _STRATEGY = "parameters", "optimizer", "strategy"
+#: Of a sample.
+_MOST_AXES, _MOST_INPUTS = 32, 1 << 40
 #: Part of a name in older checkpoints, and what it is now.
 _RENAMED = ("strategy/way_residual/", "strategy/delta_residual/")
 
@@ -45,6 +47,19 @@ class ModelMetadata(DataDescription):
     def model(self, kernels: Kernels) -> Model:
         """Return the network, not yet bound to parameters; errors as of `Model.of`."""
         return Model.of(self.config, self.feature_shape, kernels, self.categories)
+
+    def model_of(self, kernels: Kernels, source: str) -> Model:
+        """Return the network that the checkpoint `source` says.
+
+        Raises
+        ------
+        CheckpointError
+            There is none such.
+        """
+        try:
+            return self.model(kernels)
+        except (ConfigError, DataError) as error:
+            raise _unusable(source, error.message) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able data."""
@@ -95,7 +110,7 @@ class ModelMetadata(DataDescription):
             }
             units = data.get("target_units")  # an older version has none
             config = Config.from_mapping(data["config"], Places(source))
-            return cls(
+            made = cls(
                 config=config,
                 feature_shape=tuple(data["feature_shape"]),
                 feature_dtype=str(data["feature_dtype"]),
@@ -106,11 +121,60 @@ class ModelMetadata(DataDescription):
                 target_units=None if units is None else tuple(str(unit) for unit in units),
                 **names,
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{source}: the description of the model is not usable: {type(error).__name__} {error}",
-                hint="use another checkpoint of the run",
-            ) from error
+            _check(made, source)
+            return made
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise _unusable(source, f"{type(error).__name__} {error}") from error
+        except ConfigError as error:
+            raise _unusable(source, error.message) from error
+
+
+def _unusable(source: str, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"{source}: the description of the model is not usable: {problem}", hint="use another checkpoint of the run"
+    )
+
+
+def _check(made: ModelMetadata, source: str) -> None:
+    """Refuse parts of a description that do not fit each other.
+
+    Raises
+    ------
+    ValueError, CheckpointError
+        They do not.
+    """
+    shape, inputs = made.feature_shape, 1
+    for extent in shape:
+        if type(extent) is not int or not 0 < extent <= _MOST_INPUTS:
+            raise ValueError(f"feature_shape has {extent!r}")
+        inputs *= extent
+    if not shape or len(shape) > _MOST_AXES or inputs > _MOST_INPUTS:
+        raise ValueError(f"feature_shape is {list(shape)[:_MOST_AXES]}")
+    if made.feature_dtype not in ("uint8", "float32", "float64"):
+        raise ValueError(f"feature_dtype is {made.feature_dtype!r}")
+    codec, config = made.codec, made.config
+    outputs = config.loss.targets(config.model.outputs)
+    if (codec.task, codec.outputs) != (config.task, outputs):
+        raise CheckpointError(
+            f"{source}: a checkpoint of another network: it was trained on {codec.outputs} targets ({codec.task}), and "
+            f"the configuration says {outputs} ({config.task})",
+            hint="use another checkpoint of the run",
+        )
+    lengths = {
+        "feature_names": (made.feature_names, (inputs,)),
+        "target_names": (made.target_names, None),
+        "class_names": (codec.class_names, (codec.classes or outputs,)),
+        "normalization.mean": (made.normalization.mean, (1, inputs)),
+        "normalization.std": (made.normalization.std, (1, inputs)),
+        "preparation": (None if made.preparation is None else made.preparation.names, (inputs,)),
+        "scaling": (None if codec.scaling is None else codec.scaling.shift, (outputs,)),
+    }
+    for name, (values, expected) in lengths.items():
+        if values is not None and expected is not None and len(values) not in expected:
+            raise ValueError(f"{name}: {len(values)} values, expected {expected[-1]}")
+    for name in ("feature_names", "target_names"):
+        if not all(isinstance(each, str) for each in getattr(made, name) or ()):
+            raise ValueError(f"{name} are not all text")
 
 
 class Vectors(NamedTuple):
@@ -183,19 +247,34 @@ def read_arrays(checkpoint: Checkpoint, layout: ParameterLayout, vectors: Vector
     check_arrays(Checkpoint(read, checkpoint.metadata), expected, source)
     for prefix, flat in wanted.items():
         layout.gather({t.name: arrays[f"{prefix}/{t.name}"] for t in layout}, flat)
-    _check_parameters(layout, vectors.parameters, checkpoint.metadata.get("parameters_sha256"), source)
+    _check_values(layout, named(layout, _PARAMETERS, vectors.parameters), checkpoint, source)
 
 
-def _check_parameters(layout: ParameterLayout, parameters: np.ndarray, expected: str | None, source: str) -> None:
+def check_parameters(checkpoint: Checkpoint, layout: ParameterLayout, source: str) -> None:
+    """Refuse what `check_size` refuses, and parameters that are not those that were saved; they stay where they are.
+
+    Raises
+    ------
+    CheckpointError, NumericsError
+        As of `read_arrays`.
+    """
+    check_size(checkpoint, layout, source)
+    _check_values(layout, checkpoint.arrays, checkpoint, source)
+
+
+def _check_values(
+    layout: ParameterLayout, arrays: Mapping[str, np.ndarray], checkpoint: Checkpoint, source: str
+) -> None:
     """Refuse parameters that no training has left: what they would predict looks like predictions."""
-    found = parameters_sha256(layout, parameters)
+    found, stored = digest_of(layout, arrays), checkpoint.metadata.get("parameters_sha256")
+    expected = None if stored is None else str(stored)
     if expected is not None and found != expected:
         raise CheckpointError(
             f"{source}: its parameters are not those that were saved: SHA-256 {found[:16]}, expected {expected[:16]}",
             hint="this file was not written by onotrain: use another checkpoint",
         )
-    if not np.isfinite(parameters).all():
-        first = next(name for name, view in layout.views(parameters).items() if not np.isfinite(view).all())
+    first = next((t.name for t in layout if not np.isfinite(arrays[f"{_PARAMETERS}/{t.name}"]).all()), None)
+    if first is not None:
         raise NumericsError(
             f"{source}: not all parameters are finite, such as those of {first}: the network is of no use",
             hint="use another checkpoint, or train again with a lower learning rate",

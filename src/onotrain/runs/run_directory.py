@@ -28,10 +28,21 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.errors import CheckpointError, DataError, UsageError
-from onotrain.files import disk_errors, is_temporary, remove_stale, sync_directory, write_all, write_atomically
+from onotrain.files import (
+    StrangeFileError,
+    check_within,
+    disk_errors,
+    is_temporary,
+    open_regular,
+    remove_stale,
+    sync_directory,
+    write_all,
+    write_atomically,
+)
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
 from onotrain.runs.json_objects import line_of, parsed, pretty
 from onotrain.runs.lock import LOCK_NAME, RunLock
+from onotrain.runs.records import check_record
 
 CONFIG_NAME = "config.yaml"
 ENVIRONMENT_NAME = "environment.json"
@@ -129,7 +140,7 @@ class RunDirectory:
         Raises
         ------
         UsageError
-            There is no run.
+            There is no run, or one of its files is a link to another place.
         """
         path = Path(path)
         if kind_of_path(path) != "run":
@@ -138,6 +149,7 @@ class RunDirectory:
                 f"{path}: {what}: expected one with {CONFIG_NAME} and {CHECKPOINTS_NAME}/",
                 hint="a run is what `onotrain train` makes",
             )
+        _refuse_links(path)
         return cls(path)
 
     def store(self, keep: int = 3) -> CheckpointStore:
@@ -180,7 +192,10 @@ class RunDirectory:
 
     def summary(self) -> dict[str, Any] | None:
         """Read ``summary.json``; None if there is none yet."""
-        return self._read_json(SUMMARY_NAME)
+        summary = self._read_json(SUMMARY_NAME)
+        if summary is not None:
+            self._check(summary, str(self.path / SUMMARY_NAME))
+        return summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``. Raises ResourceError."""
@@ -202,7 +217,7 @@ class RunDirectory:
         """
         path = self.path / METRICS_NAME
         with disk_errors("append to it", path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
                 try:
@@ -233,9 +248,29 @@ class RunDirectory:
             rows.append(row)
         return rows
 
+    def records(self) -> list[dict[str, Any]]:
+        """Read the same, for who counts with it: each row has what an epoch's record has.
+
+        Raises
+        ------
+        DataError
+            A line is not such a record.
+        """
+        rows = self.metrics()
+        for number, row in enumerate(rows, 1):
+            self._check(row, f"{self.path / METRICS_NAME}:{number}", whole=True)
+        return rows
+
+    @staticmethod
+    def _check(record: dict[str, Any], place: str, *, whole: bool = False) -> None:
+        try:
+            check_record(record, whole=whole)
+        except ValueError as error:
+            raise DataError(f"{place}: {error}", hint="restore the file, or delete it") from error
+
     def truncate_metrics(self, after_epoch: int) -> None:
         """Drop the rows of epochs after `after_epoch`, which a resumed run does again. Raises ResourceError."""
-        rows = [row for row in self.metrics() if row.get("epoch", 0) <= after_epoch]
+        rows = [row for row in self.metrics() if _epoch(row) <= after_epoch]
         if (self.path / METRICS_NAME).exists():
             write_atomically(self.path / METRICS_NAME, b"".join(map(line_of, rows)))
 
@@ -254,10 +289,7 @@ class RunDirectory:
         self.close()
 
     def _finished_lines(self) -> list[bytes]:
-        path = self.path / METRICS_NAME
-        with disk_errors("read it", path):
-            data = path.read_bytes() if path.exists() else b""
-        return data.split(b"\n")[:-1]
+        return (self._read(METRICS_NAME) or b"").split(b"\n")[:-1]
 
     def _drop_torn_line(self) -> None:
         """Otherwise the next row would be appended to it."""
@@ -267,14 +299,29 @@ class RunDirectory:
             write_atomically(path, b"".join(line + b"\n" for line in lines))
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
+        data = self._read(name)
+        value = None if data is None else parsed(data)
+        if data is not None and value is None:
+            raise DataError(f"{self.path / name}: not a JSON object", hint="restore the file, or delete it")
+        return value
+
+    def _read(self, name: str) -> bytes | None:
+        """Return what a file holds; None if there is none."""
         path = self.path / name
         with disk_errors("read it", path):
-            if not path.exists():
+            try:
+                with open_regular(path, within=self.path) as file:
+                    return file.read()
+            except FileNotFoundError:
                 return None
-            value = parsed(path.read_bytes())
-        if value is None:
-            raise DataError(f"{path}: not a JSON object", hint="restore the file, or delete it")
-        return value
+            except StrangeFileError as error:
+                raise DataError(f"{path}: {error.strerror}", hint="restore the file, or delete it") from error
+
+
+def _epoch(row: Mapping[str, Any]) -> int:
+    """Return the epoch of a record; 0 if it says none."""
+    epoch = row.get("epoch", 0)
+    return epoch if isinstance(epoch, int) else 0
 
 
 def kind_of_path(path: str | Path) -> Literal["run", "checkpoint"] | None:
@@ -318,6 +365,18 @@ def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best")
     if kind_of_path(path) == "checkpoint":
         return Found(Path(path), read_checkpoint(Path(path)), [])
     return RunDirectory.open(path).checkpoint(which)
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuse a run of which a file is elsewhere: a stranger's link would be read, and in a resumed run written to."""
+    with disk_errors("look at it", path):
+        for file in (*path.iterdir(), *(path / CHECKPOINTS_NAME).iterdir()):
+            try:
+                if file.is_symlink():
+                    check_within(file, path)
+            except StrangeFileError as error:
+                what = f"{file}: {error.strerror}"
+                raise UsageError(what, hint="copy the file there, or link the whole run directory") from error
 
 
 def _refuse_used(path: Path) -> None:

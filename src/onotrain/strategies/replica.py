@@ -11,6 +11,7 @@ import numpy as np
 from onotrain.memory import check_memory
 from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.world import Comm
+from onotrain.runs.json_objects import restore
 from onotrain.strategies.context import Context
 from onotrain.strategies.memory import Job
 from onotrain.strategies.sums.world_sum import WorldSum
@@ -80,7 +81,7 @@ class Replica:
         self.complete = complete
         self.noted = noted
         for part in noted:
-            part.restore(notes or {})
+            restore(part.restore, part.notes(), notes or {})
 
     #: Whether all copies of the parameters are the same after every step, not only after a synchronisation point.
     always_alike = False

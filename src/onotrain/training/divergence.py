@@ -31,7 +31,7 @@ def advice(directory: RunDirectory, config: Config) -> str:
     saved = directory.store().paths()
     if not saved:
         return f"there is no checkpoint yet: start again at a lower rate, such as {change}, {_OTHERWISE}"
-    if _lost(directory.metrics(), config):
+    if _lost(directory.records(), config):
         return f"its checkpoint is of no use any more: start again at a lower rate, such as {change}, {_OTHERWISE}"
     run = str(directory.path)
     command = f"onotrain train {shlex.quote(f'{run}/{CONFIG_NAME}')} --from {shlex.quote(run)} {change}"

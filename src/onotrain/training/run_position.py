@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from pydantic import TypeAdapter
+
+from onotrain.errors import CheckpointError
+from onotrain.runs.json_objects import fitted
+from onotrain.runs.records import Best, Count, Flag, Number, Origin, Seconds
 
 
 @dataclass
@@ -11,38 +18,38 @@ class Progress:
     """Position and running sums; JSON-able, and exact through JSON."""
 
     #: Epoch in progress, counted from 0, and the position in it [samples].
-    epoch: int = 0
-    position: int = 0
+    epoch: Count = 0
+    position: Count = 0
     #: Optimiser steps made.
-    steps: int = 0
+    steps: Count = 0
     #: Samples of an epoch, and windows that they are shuffled in; 0 if not known.
-    samples: int = 0
-    windows: int = 0
+    samples: Count = 0
+    windows: Count = 0
     #: Samples that each rank that computes has of its own; empty if they are not partitioned.
-    pools: list[int] = field(default_factory=list)
+    pools: list[Count] = field(default_factory=list)
     #: Of the epoch in progress.
-    loss_sum: float = 0.0
-    right: float = 0.0
-    epoch_seconds: float = 0.0
+    loss_sum: Number = 0.0
+    right: Number = 0.0
+    epoch_seconds: Seconds = 0.0
     #: Mean over the samples of the last epoch that was finished; None if none was.
-    train_loss: float | None = None
+    train_loss: Number | None = None
     #: Of the whole run, in the training loop [s].
-    train_seconds: float = 0.0
+    train_seconds: Seconds = 0.0
     #: Whether the run is over: all epochs done, or stopped early.
-    finished: bool = False
-    stopped_early: bool = False
+    finished: Flag = False
+    stopped_early: Flag = False
     #: Why an observer has ended the run; None if none has.
     stopped_by: str | None = None
-    best: dict[str, Any] | None = None
+    best: Best | None = None
     schedule: dict[str, Any] = field(default_factory=dict)
     early_stopping: dict[str, Any] = field(default_factory=dict)
     #: Where the first parameters come from (`onotrain.training.warm_start`); None: they were drawn.
-    origin: dict[str, Any] | None = None
+    origin: Origin | None = None
     #: Name of a strategy -> its notes.
     strategy: dict[str, Any] = field(default_factory=dict)
 
     #: Ranks that have died while others went on, as they were counted when their job began.
-    lost_ranks: list[int] = field(default_factory=list)
+    lost_ranks: list[Count] = field(default_factory=list)
 
     def begin_epoch(self) -> None:
         """Clear what belongs to one epoch, and go on to the next."""
@@ -50,6 +57,32 @@ class Progress:
         self.position = 0
         self.loss_sum = self.right = self.epoch_seconds = 0.0
 
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], source: str) -> Progress:
+        """Return what a checkpoint says of it, without what this version does not know.
+
+        Parameters
+        ----------
+        metadata
+            Of the checkpoint.
+        source
+            Name of that, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            It is missing, or a part of it is not what it must be.
+        """
+        try:
+            return fitted(_PROGRESS, metadata["progress"])
+        except (KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{source}: what it says of the progress is not usable: {error}", hint="use another checkpoint"
+            ) from error
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-able data."""
         return asdict(self)
+
+
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)

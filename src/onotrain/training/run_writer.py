@@ -82,7 +82,7 @@ class RunWriter:
             self.found = self.directory.store().latest()
             check_same_beginning(self.config.model.origin, saved.model.origin, begun=self.found is not None)
             if self.found is not None:
-                check_length(self.config, self.found.checkpoint.metadata["progress"])
+                check_length(self.config, Progress.of(self.found.checkpoint.metadata, str(self.found.path)))
             self.directory.write_config(_as_begun(self.config, saved).to_yaml())
             self.directory.write_environment(environment)
         elif beginning is Beginning.SURVIVE:
@@ -159,7 +159,7 @@ def _refuse_origin_within(origin: str | None, output: Path) -> None:
         )
 
 
-def check_length(config: Config, progress: Mapping[str, Any]) -> None:
+def check_length(config: Config, progress: Progress) -> None:
     """Refuse to go on with fewer epochs than are made or begun.
 
     Raises
@@ -167,7 +167,7 @@ def check_length(config: Config, progress: Mapping[str, Any]) -> None:
     UsageError
         It is so.
     """
-    begun = progress["epoch"] + (progress["position"] > 0)
+    begun = progress.epoch + (progress.position > 0)
     if config.training.epochs < begun:
         raise UsageError(
             f"training.epochs is {config.training.epochs}, but the run is in epoch {begun} already",

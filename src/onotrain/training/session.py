@@ -103,7 +103,7 @@ class Session:
         with agreed(self.world.comm):
             if found is not None:
                 self.metadata.check_data(found.checkpoint.metadata)
-                progress = Progress(**{**found.checkpoint.metadata["progress"], "stopped_by": None})
+                progress = replace(Progress.of(found.checkpoint.metadata, str(found.path)), stopped_by=None)
                 progress.finished = progress.stopped_early or progress.epoch >= self.config.training.epochs
         return self.world.comm.bcast(progress, root=0)
 
@@ -277,7 +277,7 @@ class Session:
         else:
             sha256 = parameters_sha256(self.model.layout, self.strategy.replica.parameters)
         return {
-            **summary_of(progress, directory.metrics(), samples, restored=restored),
+            **summary_of(progress, directory.records(), samples, restored=restored),
             **self._place(),
             **files_summary(self.data.files_read),
             **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),

@@ -12,6 +12,7 @@ from onotrain.optim import Improvement, Schedule
 from onotrain.parallel import supervised
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.pulse import Phase
+from onotrain.runs.json_objects import restore
 from onotrain.strategies import StepStatistics, StepSums
 from onotrain.strategies.copies import check_copies
 from onotrain.training.components import Components
@@ -43,9 +44,9 @@ class Trainer:
         if stopping is not None:
             self._early_stopping = Improvement(stopping.mode, stopping.min_delta)
         if self.progress.schedule:
-            self._schedule.restore(self.progress.schedule)
+            restore(self._schedule.restore, self._schedule.state(), self.progress.schedule)
         if self._early_stopping is not None and self.progress.early_stopping:
-            self._early_stopping.restore(self.progress.early_stopping)
+            restore(self._early_stopping.restore, self._early_stopping.state(), self.progress.early_stopping)
         self._statistics = StepStatistics()
         self._pulse = components.world.pulse
         #: Whether a step has been made since the launch.

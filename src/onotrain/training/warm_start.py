@@ -18,6 +18,7 @@ from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_store import Found
 from onotrain.runs.metadata import ModelMetadata
 from onotrain.runs.run_directory import find_checkpoint
+from onotrain.training.run_position import Progress
 
 _PARAMETERS = "parameters/"
 #: Tensors that a message lists.
@@ -67,7 +68,7 @@ class WarmStart:
             for name, array in found.checkpoint.arrays.items()
             if name.startswith(_PARAMETERS)
         }
-        step, sha256 = int(stored["progress"]["steps"]), str(stored.get("parameters_sha256", ""))
+        step, sha256 = Progress.of(stored, source).steps, str(stored.get("parameters_sha256", ""))
         return cls(source, step, sha256, ModelMetadata.from_dict(stored, source), tensors, tuple(found.warnings))
 
     @classmethod
@@ -255,7 +256,7 @@ def inherited_by(metadata: Mapping[str, Any], source: str) -> Inherited | None:
     source
         Name of that, for messages.
     """
-    origin = metadata["progress"].get("origin")
+    origin = Progress.of(metadata, source).origin
     return (
         None if origin is None else _inherited(ModelMetadata.from_dict(metadata, source), origin["preparation"], "keep")
     )

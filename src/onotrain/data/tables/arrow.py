@@ -17,6 +17,7 @@ from onotrain.data.tables.columns import NumberColumn, TextColumn
 from onotrain.data.tables.naming import nfc_names, places_of
 from onotrain.data.tables.table import Column, Table, shown
 from onotrain.errors import DataError
+from onotrain.files import open_regular
 from onotrain.memory import check_memory
 
 __all__ = ["Parquet", "choose_fields", "columns_of", "no_samples", "opened", "read_arrow", "width"]
@@ -106,7 +107,7 @@ def opened(path: str) -> Iterator[Source]:
         Missing, damaged, or neither Parquet nor Arrow; also for errors of the library while the file is open.
     """
     file = existing_file(path)
-    with open(file, "rb") as raw:
+    with open_regular(file) as raw:
         magic = raw.read(6)
     try:
         if magic[:4] == _PARQUET_MAGIC:

@@ -91,7 +91,10 @@ class DateEncoder:
     def from_dict(cls, data: Mapping[str, Any]) -> DateEncoder:
         """Return the encoder that `to_dict` wrote."""
         trend, year = ((float(data[part][0]), float(data[part][1])) for part in ("trend", "year"))
-        return cls(tuple(str(part) for part in data["parts"]), data["written"], trend, year)
+        parts, written = tuple(str(part) for part in data["parts"]), data["written"]
+        if not {*parts} <= {*CYCLES, "trend", "year"} or not trend[1] > 0 or not year[1] > 0:
+            raise ValueError(f"parts of a date are {parts}, their deviations {trend[1]} and {year[1]}")
+        return cls(parts, None if written is None else str(written), trend, year)
 
 
 def around(part: str, values: np.ndarray) -> np.ndarray:

@@ -28,6 +28,8 @@ _TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p")
 COMPACT = "%Y%m%d"
 #: Day that a time without a date gets.
 _NO_DAY = np.datetime64("1900-01-01", "us")
+#: Each known way to write a date has one of them.
+_BETWEEN = frozenset("-/.,: W")
 _TIME = re.compile(r"\d{1,2}(:\d\d){1,2}(\.\d+)?( ?[ap]m)?", re.IGNORECASE)
 
 
@@ -94,7 +96,9 @@ def are_times(dates: np.ndarray) -> bool:
 
 
 def _may_be_date(text: str) -> bool:
-    return text[:1].isalnum() and any(c.isdigit() for c in text) and len(text) <= 40
+    return (
+        len(text) <= 40 and text[:1].isalnum() and any(c.isdigit() for c in text) and any(c in _BETWEEN for c in text)
+    )
 
 
 def _iso(texts: Sequence[str]) -> np.ndarray | None:

@@ -20,7 +20,9 @@ from onotrain.data.tables.rows_above import titles, units_of
 from onotrain.errors import DataError
 from onotrain.text import cut, quoted
 
-_SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 26
+_SAMPLE_BYTES, _MOST_SAMPLE_BYTES = 1 << 18, 1 << 22
+#: As in spreadsheets; each takes time that does not depend on the number of rows.
+_MOST_COLUMNS = 1 << 14
 _SAMPLE_LINES = 20
 _SAMPLE_RECORDS = 200
 _DELIMITERS = ",;\t|"
@@ -233,6 +235,11 @@ def _with_header(
         raise DataError(f"{dialect.path}: {error}", hint="check the quotes and the delimiter") from error
     if not found:
         raise DataError(f"{dialect.path}: no data, only blank lines")
+    if len(found[0]) > _MOST_COLUMNS:
+        raise DataError(
+            f"{dialect.path}: {len(found[0]):,} columns, expected at most {_MOST_COLUMNS:,}",
+            hint="write such a matrix as NPY, NPZ or HDF5",
+        )
     first, header, units, skipped = found[0], given.header, None, 0
     widths = Counter(len(fields) for fields in found[1:])
     width = max(widths, key=lambda number: (widths[number], number == len(first)), default=len(first))

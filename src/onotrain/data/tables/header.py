@@ -12,14 +12,14 @@ IsMissing = Callable[[str], bool]
 
 def unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return names without blanks around them, none empty, none twice (``a``, ``a.1``, as pandas does)."""
-    result: list[str] = []
+    result: dict[str, None] = {}
+    copies: dict[str, int] = {}
     for number, name in enumerate(names, start=1):
         base = unique = name.strip() or f"column_{number}"
-        copy = 0
         while unique in result:
-            copy += 1
-            unique = f"{base}.{copy}"
-        result.append(unique)
+            copies[base] = copies.get(base, 0) + 1
+            unique = f"{base}.{copies[base]}"
+        result[unique] = None
     return tuple(result)
 
 

@@ -129,11 +129,14 @@ class NumericEncoder:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NumericEncoder:
         """Return the encoder that `to_dict` wrote."""
-        clip = data["clip"]
+        clip, written = data["clip"], data.get("written")
+        if data["curve"] not in ("linear", "log", "quantile") or not float(data["scale"]) > 0:
+            raise ValueError(f"curve is {data['curve']!r}, and scale {data['scale']!r}")
         return cls(
             float(data["shift"]), float(data["scale"]), None if data["fill"] is None else float(data["fill"]),
             bool(data["indicator"]), None if clip is None else (float(clip[0]), float(clip[1])), str(data["curve"]),
-            tuple(float(point) for point in data["quantiles"]), data.get("written"),
+            tuple(float(point) for point in data["quantiles"]),
+            None if written is None else str(written),
         )  # fmt: skip
 
 

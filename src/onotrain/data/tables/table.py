@@ -17,6 +17,8 @@ _T = TypeVar("_T")
 
 #: Code of a missing value in a column of text.
 MISSING_CODE = -1
+#: Text is kept in entries of one width: what is always given to it [characters, bytes].
+_USUAL_CHARACTERS, _TEXT_BYTES = 64, 1 << 26
 _SHOWN_NAMES = 20
 
 
@@ -84,7 +86,9 @@ class Column:
     def texts(self, rows: slice | np.ndarray = slice(None)) -> np.ndarray:
         """Return values as text, missing ones empty; of whole numbers without a fraction."""
         if self.categories is not None:
-            return np.array((*self.categories, ""), dtype=object)[self.values[rows]].astype(str)
+            codes = self.values[rows]
+            check_widths(self.categories, len(codes), f"column {self.name!r}")
+            return np.array((*self.categories, ""), dtype=object)[codes].astype(str)
         return texts_of(self.values[rows])
 
     def as_numbers(self) -> tuple[np.ndarray, np.ndarray]:
@@ -137,8 +141,27 @@ def texts_of(values: np.ndarray) -> np.ndarray:
     return np.array([str(value) for value in values.tolist()], dtype=str)
 
 
+def check_widths(texts: Iterable[str], count: int, source: str) -> None:
+    """Refuse text of which a few entries are so long that `count` of that length would fill the memory.
+
+    Raises
+    ------
+    DataError
+        It is so.
+    """
+    lengths = [len(text) for text in texts]
+    longest = max(lengths, default=0)
+    if longest > _USUAL_CHARACTERS and 4 * count * longest > _TEXT_BYTES + 100 * sum(lengths):
+        raise DataError(
+            f"{source}: an entry has {longest:,} characters, far more than most of {count:,}",
+            hint="look for a quote that is never closed, or leave the column out",
+        )
+
+
 def coded(texts: Sequence[str] | np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return int32 codes and sorted categories of text; what is empty is missing."""
+    if not isinstance(texts, np.ndarray):
+        check_widths(texts, len(texts), "text")
     names, codes = np.unique(np.asarray(texts, dtype=str), return_inverse=True)
     codes = codes.astype(np.int32)
     if len(names) and names[0] == "":

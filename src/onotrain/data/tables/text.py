@@ -97,7 +97,8 @@ def _is_left_over(dialect: Dialect, column: Column) -> bool:
 
 def _texts_of_sample(dialect: Dialect, names: Sequence[str]) -> set[str]:
     """Return the columns that hold something else than numbers in the first records."""
-    wanted = [(c, name) for c, name in enumerate(dialect.names) if name in names]
+    asked = frozenset(names)
+    wanted = [(c, name) for c, name in enumerate(dialect.names) if name in asked]
     found: set[str] = set()
     digits: dict[str, set[str]] = {}
     with Lines(dialect) as lines:
@@ -134,7 +135,10 @@ def _read_columns(
                     column.add(chunk, dialect.is_missing)
                 else:
                     column.add(chunk)
-    return tuple(_finished(dialect, name, column, name in text) for name, column in growing.items()), set()
+    fields = {name: number for number, name in enumerate(dialect.names)}
+    return tuple(
+        _finished(dialect, name, fields[name], column, name in text) for name, column in growing.items()
+    ), set()
 
 
 def _parsed(parser: Parser, each: Iterator[Block], threads: int) -> Iterator[tuple[int, pa.Table | set[str]]]:
@@ -156,9 +160,8 @@ def _rows_of_file(dialect: Dialect, nbytes: int, rows: int) -> int:
     return rows + int(1.01 * rows * max(size - nbytes, 0) / max(nbytes, 1)) + 16
 
 
-def _finished(dialect: Dialect, name: str, column: GrowingNumbers | GrowingText, as_text: bool) -> Column:
+def _finished(dialect: Dialect, name: str, field: int, column: GrowingNumbers | GrowingText, as_text: bool) -> Column:
     """Return a column that is read to its end; text with thousands marks as numbers."""
-    field = dialect.names.index(name)
     made = replace(column.column(name, field), units=dialect.unit_of(field))
     if made.categories is None:
         return made

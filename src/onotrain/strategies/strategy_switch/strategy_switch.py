@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from onotrain.nn import Model
+from onotrain.runs.json_objects import restore
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
 from onotrain.strategies.recorded_step import RecordedStep
@@ -114,7 +115,7 @@ class StrategySwitch(Strategy):
     def __init__(self, context: Context, synchronous: Builder, server: Builder) -> None:
         self._context, self._builders = context, (synchronous, server)
         self._decision = Decision(context.options)
-        self._decision.restore(context.notes)
+        restore(self._decision.restore, self._decision.notes(), context.notes)
         self._build(context.notes.get("strategy", {}))
 
     def _build(self, notes: Mapping[str, Any]) -> None:
