@@ -117,6 +117,38 @@ def test_the_server_that_holds_the_state_cannot_be_outlived(tmp_path: Path) -> N
     assert done.returncode == 7 and done.stderr.count("the whole state is gone") == 1, done.stderr
 
 
+def test_too_few_survivors_are_no_mistake_of_the_configuration(tmp_path: Path) -> None:
+    """What launches the job again shall do so."""
+    sections = {**SHRINK, "strategy": {"name": "parameter_server"}}
+    done = disturbed(tmp_path / "run", 2, "kill", "step", "1", **sections)
+    assert done.returncode == 7 and "the others cannot go on: " in done.stderr, done.stderr
+
+
+def test_a_rank_that_is_busy_while_another_dies_is_not_taken_to_hang(tmp_path: Path) -> None:
+    """It joins the others when it is through."""
+    script = f"import time; from onotrain.evaluation.evaluator import Evaluator as E; f = E.__call__; n = [0]\n{BUSY}"
+    command = launch.mpi_command(2, sys.executable, "-c", script, SCRIPT, tmp_path / "run", "kill", "evaluation", "1")
+    command += ["60", json.dumps(SHRINK)]
+    command[1:1] = ["--with-ft", "ulfm"]
+    done = launch.run(command, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "run")["ranks"] == 1
+
+
+#: In the second validation, in which rank 1 dies, rank 0 is busy with something of its own.
+BUSY = """\
+import os, runpy, sys
+def slow(*arguments, **options):
+    n[0] += 1
+    if n[0] == 2 and os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+        time.sleep(9)
+    return f(*arguments, **options)
+E.__call__ = slow
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def test_a_strategy_that_cannot_go_on_says_so(tmp_path: Path) -> None:
     sections = {**SHRINK, "strategy": {"name": "strategy_switch", "at_epoch": 2}}
     done = disturbed(tmp_path / "run", 3, "kill", "step", "1", **sections)

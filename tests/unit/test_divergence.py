@@ -14,7 +14,7 @@ from onotrain.training.divergence import advice
 
 def said(records: list[dict[str, float]], **sections: Any) -> str:
     directory: Any = SimpleNamespace(
-        path=Path("run"), store=lambda: SimpleNamespace(paths=lambda: [Path("last")]), metrics=lambda: records
+        path=Path("run"), store=lambda: SimpleNamespace(paths=lambda: [Path("last")]), records=lambda: records
     )
     return advice(directory, builders.config(4, **sections))
 

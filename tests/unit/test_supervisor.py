@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -76,34 +77,43 @@ def test_ranks_do_not_inherit_the_threads_of_a_process_that_is_alone(
         (["mpirun", "--host", "a:2,b:3", "-x", "PATH"], {"a": 2, "b": 3}, ["mpirun", "-x", "PATH"]),
         (["mpirun", "-H", "a,b,a"], {"a": 2, "b": 1}, ["mpirun"]),
         (["mpiexec", "-hosts=a:4,b"], {"a": 4, "b": 1}, ["mpiexec"]),
-        (["mpirun", "--hostfile", "FILE", "--bind-to", "none"], {"n1": 4, "n2": 1}, ["mpirun", "--bind-to", "none"]),
+        (["mpirun", "--host", "a:*,b:2"], {"a": None, "b": 2}, ["mpirun"]),
+        (["mpirun", "--hostfile", "FILE", "--bind-to", "none"], {"n1": 4, "n2": None}, ["mpirun", "--bind-to", "none"]),
     ],
 )
 def test_hosts_are_found_in_the_arguments_of_a_launcher(
-    words: list[str], slots: dict[str, int], rest: list[str], tmp_path: Path
+    words: list[str], slots: dict[str, int | None], rest: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "hosts").write_text("# hosts\nn1 slots=4 max_slots=8\nn2  # half of it is ours\n\n")
     found = Hosts.of([str(tmp_path / "hosts") if word == "FILE" else word for word in words])
     assert found is not None and found.slots == slots and list(found.launcher) == rest
-    named = ",".join(f"{host}:{count}" for host, count in slots.items())
+    named = ",".join(f"{host}:{'*' if count is None else count}" for host, count in slots.items())
     assert found.command[len(rest) :][1:] == [named]
 
 
-@pytest.mark.parametrize("words", [["mpirun"], ["mpirun", "--host", "a:4"], ["mpirun", "-x", "HOSTS=a,b"]])
+@pytest.mark.parametrize(
+    "words",
+    [["mpirun"], ["mpirun", "--host", "a:4"], ["mpirun", "-x", "HOSTS=a,b"], ["mpirun", "--hostfile", "nowhere"]],
+)
 def test_one_host_is_not_asked_for(words: list[str]) -> None:
     assert Hosts.of(words) is None
 
 
 def test_hosts_that_start_nothing_are_left_out(tmp_path: Path) -> None:
     launcher = tmp_path / "mpirun"
-    launcher.write_text("#!/bin/bash\n[ $2 != b:1 ]\n")
+    launcher.write_text("#!/bin/bash\n[ $2 != b:2 ]\n")
     launcher.chmod(0o755)
     found = Hosts.of([str(launcher), "--host", "a:2,b:2,c:1"])
     assert found is not None and found.alive().slots == {"a": 2, "c": 1}
 
 
+def test_if_no_host_starts_anything_it_is_not_the_hosts(tmp_path: Path) -> None:
+    found = Hosts.of([shutil.which("false") or "false", "--host", "a:2,b:2"])
+    assert found is not None and found.alive() == found
+
+
 def test_ranks_of_a_host_that_is_gone_go_if_they_may() -> None:
     assert Policy(5, 4, 2).after(KILLED, -1, ["b"], 3) == Verdict(True, "b is gone", 0.0, 3)
-    assert Policy(5, 4, 4).after(KILLED, 10, ["b"], 8) == Verdict(True, "", 0.0, 4)
+    assert Policy(5, 4, 4).after(KILLED, 10, ["b"], 8) == Verdict(True, "b is gone", 0.0, 4)
     refused = Policy(5, 4, 4).after(KILLED, 10, ["b", "c"], 3)
     assert not refused.again and refused.why == "b, c are gone, and the others have 3 slots (--min-ranks 4)"

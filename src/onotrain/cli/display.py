@@ -142,6 +142,8 @@ class Bar(Lines):
         self._drawn_step = start.first_step
         self._rate = 0.0
         self._clear(start.first_epoch)
+        if self._task is not None:  # of ranks of which some have died
+            self._progress.remove_task(self._task)
         if start.first_epoch < start.epochs:
             self._task = self._progress.add_task("", total=start.steps_per_epoch, figures="")
             self._progress.start()

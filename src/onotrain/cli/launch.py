@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -82,7 +83,7 @@ def launcher_of(program: str, arguments: str, *, outlives_ranks: bool) -> list[s
     given = shlex.split(arguments)
     if outlives_ranks and "--with-ft" not in given:
         version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-        given += ["--with-ft", "ulfm"] if "Open MPI" in version else []
+        given += ["--with-ft", "ulfm"] if re.search(r"Open MPI\) ([5-9]|\d\d)", version) else []
     return [found, *given]
 
 

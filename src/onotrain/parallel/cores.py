@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from onotrain.control_groups import folders, read_number
-from onotrain.parallel.failure_detector import find_launcher
+from onotrain.parallel.failure_detector import MPI_LAUNCHERS, find_launcher
 
 #: Where launchers say how many ranks of the job share this node, before MPI has started.
 _LOCAL_SIZE_VARIABLES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "MV2_COMM_WORLD_LOCAL_SIZE")
@@ -33,17 +33,6 @@ def _tasks_of_step() -> int | None:
             counts += [int(found[1])] * min(int(found[2] or 1), 1 << 20)
     node = os.environ.get("SLURM_NODEID", "0")
     return counts[int(node)] if node.isdigit() and int(node) < len(counts) else None
-
-
-def cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use at a time.
-
-    Parameters
-    ----------
-    root
-        Where ``/proc`` and ``/sys`` are, for tests.
-    """
-    return min(len(os.sched_getaffinity(0)), _share(root))
 
 
 def _share(root: Path) -> int:
@@ -73,7 +62,8 @@ def node_cores(root: Path = Path("/")) -> int:
     root
         Where ``/proc`` and ``/sys`` are, for tests.
     """
-    found, mine = find_launcher(), len(os.sched_getaffinity(0))
+    # Not a batch system's, which may keep to cores of its own.
+    found, mine = find_launcher(MPI_LAUNCHERS), len(os.sched_getaffinity(0))
     together = min(os.cpu_count() or 1, local_size() * mine)
     if os.environ.get("SLURM_CPUS_ON_NODE", "").isdigit():
         together = min(together, int(os.environ["SLURM_CPUS_ON_NODE"]))

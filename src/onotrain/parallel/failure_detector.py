@@ -62,11 +62,12 @@ def process_fields(pid: int) -> list[str] | None:
     return text.rpartition(")")[2].split()  # the program's name in front may hold anything
 
 
-#: Programs that start ranks on a host.
-_LAUNCHERS = ("prterun", "prted", "prte", "mpirun", "mpiexec", "orted", "hydra_pmi_proxy", "slurmstepd")
+#: Programs that start ranks on a host: of MPI libraries, and of a batch system.
+MPI_LAUNCHERS = ("prterun", "prted", "prte", "mpirun", "mpiexec", "orted", "hydra_pmi_proxy")
+_LAUNCHERS = (*MPI_LAUNCHERS, "slurmstepd")
 
 
-def find_launcher() -> Process | None:
+def find_launcher(names: tuple[str, ...] = _LAUNCHERS) -> Process | None:
     """Return the launcher of this process: there may be wrappers between them; None if none is known by its name."""
     pid = os.getppid()
     while pid > 1:
@@ -74,7 +75,7 @@ def find_launcher() -> Process | None:
             name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             return None
-        if name in _LAUNCHERS:
+        if name in names:
             return Process(0, pid, start_time(pid))
         pid = int((process_fields(pid) or ["", "0"])[1])
     return None

@@ -85,6 +85,8 @@ def end_now(code: int) -> None:
     """End this process, and with it the job, from any thread."""
     with suppress(Exception):
         sys.stdout.flush()
+    if code == LostRankError.exit_code:
+        supervised.tell(supervised.LOST_RANK)
     supervised.tell(f"{supervised.EXIT}{code}")
     _abort_hydra(code)
     if _mpi_runs():
@@ -143,6 +145,12 @@ def _end_after_loss(stream: TextIO, columns: int | None) -> None:
     _abort(error.exit_code)
 
 
+def _is_of_mpi(error: Exception) -> bool:
+    from mpi4py import MPI
+
+    return isinstance(error, MPI.Exception)
+
+
 def _end_survivor(code: int) -> None:
     """End a process that has outlived others, if it has: MPI might wait for these when it is finalised."""
     if _has_lost_ranks():
@@ -196,9 +204,9 @@ def run(
         if others:
             _abort(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
-    except Exception:
+    except Exception as error:
         rank, others = _world()
-        if _has_lost_ranks():
+        if _has_lost_ranks() and _is_of_mpi(error):
             _end_after_loss(stream, columns())
         _say(stream, f"internal error on rank {rank}; please report it with this traceback\n{traceback.format_exc()}")
         if others:

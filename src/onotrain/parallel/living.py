@@ -8,10 +8,14 @@ from onotrain.parallel import launcher
 from onotrain.parallel.world import start_mpi
 
 
+def dead(comm: Any) -> list[int]:
+    """Return the ranks of a communicator that have died, as far as this one knows."""
+    return sorted(start_mpi().Group.Translate_ranks(comm.Get_failed(), None, comm.Get_group()))
+
+
 def lost() -> str:
-    """Return which ranks have died, as far as this one knows, in words."""
-    everyone = start_mpi().COMM_WORLD
-    ranks = sorted(start_mpi().Group.Translate_ranks(everyone.Get_failed(), None, everyone.Get_group()))
+    """Return which ranks of the job have died, in words."""
+    ranks = dead(start_mpi().COMM_WORLD)
     return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 

@@ -10,10 +10,13 @@ Bland et al., "Post-failure recovery of MPI communication capability", Int. J. H
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic, sleep
 
 from onotrain.errors import LostRankError, PlatformError, on_all_ranks
 from onotrain.parallel import guard, launcher
+from onotrain.parallel.living import dead
 from onotrain.parallel.pulse import State
 from onotrain.parallel.world import World, start_mpi
 
@@ -49,6 +52,12 @@ def require(world: World) -> None:
 class Survival:
     """The ranks of a job, of which some may die.
 
+    ::
+
+        all ranks    work in the world of now, until they are through or fail
+                     agree whether all are through: then that is the end
+        survivors    shrink the communicator that the job began with, connect, and begin again
+
     Parameters
     ----------
     world
@@ -59,41 +68,55 @@ class Survival:
 
     def __init__(self, world: World, ranks_per_node: int | None) -> None:
         self._first, self._ranks_per_node = world.comm, ranks_per_node
-        #: The world of now, and how many ranks it was to have.
-        self.world, self._size = world, world.size
+        #: The world of now, how many ranks it was to have, and where they agree.
+        self.world, self._size, self._joint = world, world.size, world.comm
 
     @property
     def lost(self) -> list[int]:
         """Ranks that have died, as they were counted when the job began."""
-        if self.world.comm is self._first:
-            return []
-        dead = self._first.Get_failed()
-        return sorted(start_mpi().Group.Translate_ranks(dead, None, self._first.Get_group()))
+        return [] if self.world.comm is self._first else dead(self._first)
 
-    def shrink(self, error: BaseException) -> World:
-        """Leave dead ranks behind, of which `error` may have told; return the world of the others.
+    def all_through(self, error: Exception | None) -> bool:
+        """Return whether all ranks are through, which this one is without an error.
 
-        *Collective* over the survivors, which learn of the loss in different ways.
+        *Collective*: where one has died, others may have all that they need, and must not end before they are asked.
 
         Raises
         ------
         Exception
             `error`, if it does not come from a death.
         """
-        if self.world.pulse.has(State.FAILED):
-            sleep(_NOTICED_S)  # that rank ends the job
-        self._await_notice(error)
-        self.world.pulse.leave(State.GIVEN_UP)
-        self.world.revoke()
-        while True:
-            try:
-                self.world = self._connect()
-            except Exception as again:  # noqa: BLE001 - see `_await_notice`
-                self._await_notice(again)  # another one has died meanwhile
-            else:
-                return self.world
+        if error is not None:
+            if self.world.pulse.has(State.FAILED):
+                sleep(_NOTICED_S)  # that rank ends the job
+            self._await_notice(error)
+            self.world.pulse.leave(State.GIVEN_UP)
+            self.world.revoke()
+        return self._agree(through=error is None)
 
-    def _await_notice(self, error: BaseException) -> None:
+    def _agree(self, *, through: bool) -> bool:
+        with _bounded():
+            try:
+                return bool(self._joint.Agree(int(through)))
+            except start_mpi().Exception:  # on all ranks: another one has died
+                return False
+
+    def shrink(self) -> None:
+        """Leave dead ranks behind.  *Collective* over the survivors."""
+        while True:
+            with _bounded():
+                self._joint = self._first.Shrink()  # MPI_Comm_ishrink of Open MPI 5.0 crashes where this returns
+            self._size = self._joint.size
+            try:
+                self.world = World.connect(self._joint, self._ranks_per_node)
+            except Exception as error:  # noqa: BLE001 - see `_await_notice`
+                self._await_notice(error)  # another one has died meanwhile
+                self._joint.Revoke()
+                self._agree(through=False)  # with those that are connected, and will fail
+            else:
+                return
+
+    def _await_notice(self, error: Exception) -> None:
         """Wait until MPI knows of a loss, which what comes of any collective operation may be due to; else raise."""
         if getattr(error, "agreed", False):  # with all
             raise error
@@ -106,25 +129,17 @@ class Survival:
             alone.Iprobe()  # news are taken in by any call that could wait
             sleep(_LOOK_S)
 
-    def _connect(self) -> World:
-        """Return the world of all that live now."""
-        # MPI_Comm_ishrink of Open MPI 5.0 crashes where this returns, so that the way out of a wait is another thread.
-        late = threading.Timer(_MET_S, _end_alone)
-        late.daemon = True
-        late.start()
-        survivors = self._first.Shrink()
-        late.cancel()
-        self._size = survivors.size
-        try:
-            return World.connect(survivors, self._ranks_per_node)
-        except Exception:
-            survivors.Revoke()
-            raise
 
-    def conclude(self) -> None:
-        """Let all survivors have what they need from each other, before the first one ends.  *Collective*."""
-        if self.lost:
-            self.world.comm.Agree(1)
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """End this rank if the survivors do not meet in this block: nothing else would end the wait."""
+    late = threading.Timer(_MET_S, _end_alone)
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
 
 
 def _end_alone() -> None:

@@ -34,7 +34,7 @@ from onotrain.parallel.pulse import Field, Phase, Pulse, State
 if TYPE_CHECKING:
     from onotrain.parallel.world import World
 
-#: A process has been gone for so long [s].
+#: The launcher ends a job by then that has lost a process, if it does so at all [s].
 _GONE_S = 5.0
 #: Longest time between two looks [s].
 _LOOK_S = 1.0
@@ -62,13 +62,17 @@ class Watchdog:
         *Collective*.
     seconds
         How long a rank may be silent; None: nobody watches, nor is a process watched that is alone.
+    outlives_ranks
+        Whether the others go on when a rank dies, which is then no reason to end the job.
     """
 
-    def __init__(self, world: World, seconds: float | None) -> None:
+    def __init__(self, world: World, seconds: float | None, *, outlives_ranks: bool = False) -> None:
         self._pulse = world.pulse
         watches = seconds is not None and world.size > 1
         self._neighbours = Neighbours(world) if watches and world.nodes > 1 else None
-        self._judge = Judge(world.pulse, seconds, self._neighbours) if watches and seconds is not None else None
+        self._judge: Judge | None = None
+        if watches and seconds is not None:
+            self._judge = Judge(world.pulse, seconds, self._neighbours, outlives_ranks=outlives_ranks)
         #: Where stacks are written, once there is a run directory.
         self.directory: Path | None = None
         self._over = threading.Event()
@@ -164,8 +168,10 @@ class Judge:
         The other nodes, if there are any.
     """
 
-    def __init__(self, pulse: Pulse, seconds: float, neighbours: Neighbours | None = None) -> None:
-        self._neighbours = neighbours
+    def __init__(
+        self, pulse: Pulse, seconds: float, neighbours: Neighbours | None = None, *, outlives_ranks: bool = False
+    ) -> None:
+        self._neighbours, self._outlives_ranks = neighbours, outlives_ranks
         self._pulse, self._limit = pulse, int(seconds * _NS)
         #: Time between two looks [s].
         self.interval = min(_LOOK_S, seconds / 10)
@@ -211,9 +217,16 @@ class Judge:
         return ""
 
     def gone(self, now: int) -> str:
-        """Return which process of the node has ended that was to go on; empty: none."""
-        state = self._pulse.lines[self._next, Field.STATE]
-        if not self._sees_next or state != State.WATCHED or self._pulse.members[self._next].process.alive:
+        """Return which process of the node has ended that was to go on; empty: none.
+
+        Where ranks outlive others, MPI wakes those that wait for a rank that has died; not for one that has ended by
+        itself, so that one may be gone for which this rank still waits.
+        """
+        states, own = self._pulse.lines[:, Field.STATE], self._pulse.own
+        gone = self._sees_next and not self._pulse.members[self._next].process.alive
+        waits = own[Field.WAITS] and now - own[Field.WAITS] > _GONE_S * _NS
+        watched = own[Field.STATE] == states[self._next] == State.WATCHED
+        if not (gone and watched) or (self._outlives_ranks and not waits):
             self._gone_since = None
             return ""
         self._gone_since = self._gone_since or now

@@ -54,6 +54,7 @@ def start_mpi() -> Any:
         No MPI library is found.
     """
     # Without a home directory Open MPI does not start, not even for one process; one that does not exist is enough.
+    homeless = "HOME" not in os.environ
     os.environ.setdefault("HOME", "/")
     # Open MPI from pip prints a UCX complaint on every start otherwise, and idle ranks spin on cores that others need.
     os.environ.setdefault("OMPI_MCA_osc", "^ucx")
@@ -86,6 +87,8 @@ def start_mpi() -> Any:
     finally:
         if launcher.survives_ranks():
             end_with_launcher()
+        if homeless:
+            del os.environ["HOME"]
         if alone:
             del os.environ[_BTL]  # of a job that this process may launch, it would be the end
     return MPI
@@ -216,10 +219,9 @@ class World:
         With such an error the others wait for this rank.  If it ends the program, it shall end the job: MPI is given to
         abort instead of to wait for them.
         """
-        if launcher.survives_ranks() and self.comm.Is_revoked():
-            return
         if error is None or getattr(error, "agreed", False):
-            for comm in (self.__dict__.get("peers"), self.node, self.comm):
+            revoked = launcher.survives_ranks() and self.comm.Is_revoked()
+            for comm in () if revoked else (self.__dict__.get("peers"), self.node, self.comm):
                 if comm is not None:
                     comm.Free()
         elif self.size > 1:

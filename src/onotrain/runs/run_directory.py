@@ -50,6 +50,8 @@ METRICS_NAME = "metrics.jsonl"
 SUMMARY_NAME = "summary.json"
 CHECKPOINTS_NAME = "checkpoints"
 SPLIT_NAME = "split.npz"
+#: Folder with the stacks of all ranks when one of them made no progress.
+STACKS_NAME = "stacks"
 
 
 class RunDirectory:
@@ -392,7 +394,7 @@ def _refuse_used(path: Path) -> None:
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
-        foreign -= {CONFIG_NAME}
+        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:

@@ -63,7 +63,7 @@ class Policy:
         steps
             Of the newest checkpoint.
         gone, places
-            Hosts that start nothing any more, and for how many ranks the others are, if any are gone.
+            Hosts that start nothing any more, and for how many ranks the others are; None: it is not known.
         """
         progress = steps > self._steps
         self._steps = max(steps, self._steps)
@@ -76,8 +76,9 @@ class Policy:
             return Verdict(False, f"{MOST_WITHOUT_PROGRESS} launches in a row have saved nothing new")
         self._left -= 1
         lost = ""
-        if places is not None and places < self._ranks:
+        if gone:
             lost = f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
+        if gone and places is not None and places < self._ranks:
             if places < self._min_ranks:
                 return Verdict(False, f"{lost}, and the others have {places} slots (--min-ranks {self._min_ranks})")
             self._ranks = places

@@ -40,11 +40,10 @@ def supervise(
         See `Job.wait`.
     """
     resumed = [*(argument for argument in arguments if argument not in ("--overwrite", "--resume")), "--resume"]
-    found, hosts = _identity(output), Hosts.of(launcher)
+    found, hosts, command = _identity(output), Hosts.of(launcher), list(launcher)
     with Stop.listening() as stop:
         while True:
             train = [sys.executable, "-m", "onotrain", "train", *arguments, "--output", str(output)]
-            command = launcher if hosts is None else hosts.command
             job = Job([*command, "-n", str(ranks), *train])
             code, steps = job.wait(stop, meanwhile), newest(output)
             if stop.asked:
@@ -53,8 +52,8 @@ def supervise(
             if hosts is not None and code not in FINAL:
                 before, hosts = hosts, hosts.alive()
                 gone = [host for host in before.slots if host not in hosts.slots]
-            places = sum(hosts.slots.values()) if gone and hosts is not None else None
-            verdict = policy.after(code, steps, gone, places)
+                command = hosts.command if gone else command
+            verdict = policy.after(code, steps, gone, None if hosts is None else hosts.places)
             if code != EXIT_OK:
                 say(_summary(code, job.errors, steps, verdict))
             if not verdict.again:

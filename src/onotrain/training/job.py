@@ -12,7 +12,7 @@ from typing import Any
 
 from onotrain import __version__
 from onotrain.config import Config, Places, load_config
-from onotrain.errors import PlatformError, on_all_ranks
+from onotrain.errors import LostRankError, PlatformError, ResourceError, UsageError, on_all_ranks
 from onotrain.parallel import supervised, survival, threads
 from onotrain.parallel.agreement import agreed, broadcast
 from onotrain.parallel.pulse import Pulse
@@ -20,15 +20,12 @@ from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.survival import Survival
 from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
-from onotrain.runs.run_directory import claim
+from onotrain.runs.run_directory import STACKS_NAME, claim
 from onotrain.text import count
 from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
-
-#: Folder of a run directory with the stacks of all ranks when one of them made no progress.
-STACKS = "stacks"
 
 
 @dataclass(frozen=True)
@@ -145,33 +142,47 @@ class _Task:
         """
         supervised.tell(f"{supervised.RANK}{world.rank} {world.size} {os.getpid()}")
         with _noting_place(world.pulse), threads.shared(world.node.size), ExitStack() as stack:
-            watchdog = stack.enter_context(Watchdog(world, self.config.fault_tolerance.watchdog_seconds))
+            options = self.config.fault_tolerance
+            watchdog = stack.enter_context(
+                Watchdog(world, options.watchdog_seconds, outlives_ranks=options.outlives_ranks)
+            )
             with agreed(world.comm):  # those of rank 0 count
                 watching = Observers(self.observers if world.rank == 0 else ())
             beginning = self.beginning if legacy is None else Beginning.SURVIVE
             writer = RunWriter(world, self.config, output, beginning, watching, stack)
-            watchdog.directory = writer.output / STACKS
+            watchdog.directory = writer.output / STACKS_NAME
             if lost:
                 watching.noted(_after_loss(lost, world, legacy))
             session = Session(world, self.config, writer, self.stop, stack, self.held, legacy)
-            session.progress.lost_ranks = list(lost)
+            if lost:
+                session.progress.lost_ranks = list(lost)
             self.sessions.append(session)
             return Result(writer.output, session.run())
 
     def run_and_survive(self, job: Survival, output: Path) -> Result:
         """Train, with those who are left whenever ranks have died.  *Collective*."""
-        loss: Exception | None = None
         while True:
-            if loss is not None:
-                job.shrink(loss)
-            try:
-                legacy = Legacy.of(job.world, self._offer())
-                result = self.run(job.world, output, legacy, job.lost)
-                job.conclude()
-            except Exception as error:  # noqa: BLE001 - raised again if nobody has died
-                loss = error
-            else:
+            result, error = self._attempt(job, output)
+            if job.all_through(error) and result is not None:
                 return result
+            del result, error  # with its traceback, and all that is in it
+            job.shrink()
+
+    def _attempt(self, job: Survival, output: Path) -> tuple[Result | None, Exception | None]:
+        """Return what training has led to."""
+        legacy = None
+        try:
+            legacy = Legacy.of(job.world, self._offer())
+            return self.run(job.world, output, legacy, job.lost), None
+        except (ResourceError, UsageError) as error:
+            # Before the first attempt there is no legacy; after it, sessions hold that of which the legacy is.
+            if legacy is None or not error.agreed or any(each.trainer is not None for each in self.sessions[1:]):
+                return None, error
+            # Not what was asked for is wrong, but what is left of it.
+            lost = LostRankError(f"ranks have died, and the others cannot go on: {error.message}", hint=error.hint)
+            return None, on_all_ranks(lost)
+        except Exception as error:  # noqa: BLE001 - raised again if nobody has died
+            return None, error
 
     def _offer(self) -> Offer | None:
         """Return what the last session has that came to make steps, and forget those before it."""
@@ -186,7 +197,7 @@ def _noting_place(pulse: Pulse) -> Iterator[None]:
         yield
     except Exception as error:
         if not getattr(error, "agreed", False):
-            error.add_note(pulse.place)
+            error.add_note(f"while {pulse.place}")
         raise
 
 

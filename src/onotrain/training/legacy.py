@@ -38,7 +38,7 @@ class Legacy:
 
     @classmethod
     def of(cls, world: World, offer: Offer | None) -> Legacy | None:
-        """Agree on where to go on; None if no step was begun, so that the run begins again.
+        """Agree on where to go on; None if a rank has not come to make steps, so that the run begins again.
 
         *Collective* over the survivors.
 

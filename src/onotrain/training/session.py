@@ -99,7 +99,7 @@ class Session:
         """Return how far the run has come.  *Collective*."""
         progress, found = Progress(), self.writer.found
         if self._legacy is not None:
-            return replace(self._legacy.progress, stopped_by=None)
+            return self._legacy.progress
         with agreed(self.world.comm):
             if found is not None:
                 self.metadata.check_data(found.checkpoint.metadata)
@@ -122,6 +122,7 @@ class Session:
             self.writer.begin(self.progress, self.data.split)
         if self._legacy is not None:
             self._legacy.move(self.world.comm, replica)
+            self._legacy = None  # and with it the memory of the attempt before
         replica.broadcast()
 
     def offer(self) -> Offer | None:

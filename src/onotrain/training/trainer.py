@@ -194,14 +194,13 @@ class Trainer:
         progress.position = min(progress.position + good * samples, self.components.feed.samples)
         progress.epoch_seconds += seconds
         progress.train_seconds += seconds
-        if last.finite:
-            self._commit()
         if not last.finite:
             raise self._divergence(
                 f"at step {progress.steps + 1} (epoch {progress.epoch + 1}): "
                 f"loss {last.loss_sum / max(1, last.samples):g}, "
                 f"squared gradient norm {last.gradient_squares:g}, learning rate {rate:g}"
             )
+        self._commit()
         if self._watched and last.samples:
             self.components.observer.stepped(self._step_end(StepSums(*map(sum, zip(*rows, strict=True))), last, rate))
         if last.stop_requests:
@@ -221,6 +220,7 @@ class Trainer:
                 )
             )
         progress.stopped_by = comm.bcast(observer.stop_reason, root=0)
+        self._commit()
 
     def _step_end(self, sums: StepSums, last: StepSums, rate: float) -> StepEnd:
         """Return what observers learn of some steps: of their sums, and of the last one."""
@@ -277,10 +277,10 @@ class Trainer:
                 self._save(best=best)
             if best and self._outlives_ranks:  # or the best parameters would die with rank 0
                 components.wait_saved()
-        self._commit(whole=True)
         reason = components.world.comm.bcast(components.observer.stop_reason, root=0)
         if not progress.finished:
             progress.stopped_by = reason
+        self._commit(whole=True)
 
     def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:
         """Return whether this epoch is the best so far."""
@@ -312,6 +312,7 @@ class Trainer:
             self._pulse.enter(Phase.TRAINING)
         # Rank 0 alone writes, from its node's memory, so its clock needs no agreement.
         elif self._late() and self.components.strategy.replica.complete:
+            self._commit(whole=True)  # no checkpoint is ahead of what survivors would go on from
             self._save()
             self._pulse.enter(Phase.TRAINING)
 

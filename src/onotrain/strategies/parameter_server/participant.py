@@ -16,7 +16,7 @@ from onotrain.strategies.telemetry import Telemetry
 
 
 class Participant(Strategy):
-    """A server or a worker.  A worker's loss can be outlived, and that of any rank but the first.
+    """A server or a worker.  The loss of any rank but the first can be outlived.
 
     Parameters
     ----------
