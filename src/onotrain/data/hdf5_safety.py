@@ -16,7 +16,7 @@ from onotrain.data.paths import check_unpacked, most_unpacked
 from onotrain.errors import DataError
 from onotrain.memory import check_memory
 
-_MOST_LINKS = 4096
+_MOST_LINKS = 1 << 16
 #: Entries of any length that are read at once when they are counted; each may be as large as the file.
 _BLOCK_BYTES, _LEAST_ENTRIES, _MOST_ENTRIES = 1 << 28, 64, 1 << 16
 _MOST_ATTRIBUTE_BYTES = 1 << 24
