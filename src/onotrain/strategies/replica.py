@@ -130,25 +130,18 @@ class Replica:
 
 
 class Copy:
-    """A copy of a replica's state, which is taken now and then, for as little time as `SHARE` of all.
-
-    Parameters
-    ----------
-    replica
-        Of this rank.
-    """
+    """A copy of a replica's state, which is taken now and then, for as little time as `SHARE` of all."""
 
     #: Largest part of a rank's time.
     SHARE = 0.05
 
-    def __init__(self, replica: Replica) -> None:
-        self._replica = replica
+    def __init__(self) -> None:
         self.taken: Committed | None = None
         self._due = 0.0
 
-    def take(self, steps: int, *, whole: bool) -> bool:
-        """Copy the state, as of `Replica.commit`; return whether it was copied."""
-        replica, start = self._replica, perf_counter()
+    def take(self, replica: Replica, steps: int, *, whole: bool) -> bool:
+        """Copy the state of this rank's replica, as of `Replica.commit`; return whether it was copied."""
+        start = perf_counter()
         if not (whole or (replica.complete and start >= self._due)):
             return False
         live = replica.vectors()

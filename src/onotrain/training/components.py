@@ -18,6 +18,16 @@ from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 
 
+@dataclass
+class Commits:
+    """How far a training had come when its state was last committed."""
+
+    #: Whether there is a trainer that makes steps.
+    begun: bool = False
+    #: At the last commit of this rank's replica; None: there was none.
+    progress: Progress | None = None
+
+
 @dataclass(frozen=True)
 class Components:
     """What a trainer works with; built by `onotrain.training.session`, the same on all ranks."""
@@ -41,5 +51,7 @@ class Components:
     stop: StopRequest
     #: Slows down the computing of a step, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)
+    #: Kept up to date by the trainer.
+    commits: Commits = field(default_factory=Commits)
     #: What to do about a training that has diverged (rank 0; empty elsewhere).
     advice: Callable[[], str] = str

@@ -176,7 +176,7 @@ class _Task:
             return self.run(job.world, output, legacy, job.lost), None
         except (ResourceError, UsageError) as error:
             # Before the first attempt there is no legacy; after it, sessions hold that of which the legacy is.
-            if legacy is None or not error.agreed or any(each.trainer is not None for each in self.sessions[1:]):
+            if legacy is None or not error.agreed or any(each.commits.begun for each in self.sessions[1:]):
                 return None, error
             # Not what was asked for is wrong, but what is left of it.
             lost = LostRankError(f"ranks have died, and the others cannot go on: {error.message}", hint=error.hint)
@@ -186,7 +186,7 @@ class _Task:
 
     def _offer(self) -> Offer | None:
         """Return what the last session has that came to make steps, and forget those before it."""
-        self.sessions = [session for session in self.sessions if session.trainer is not None][-1:]
+        self.sessions = [session for session in self.sessions if session.commits.begun][-1:]
         return self.sessions[0].offer() if self.sessions else None
 
 

@@ -36,7 +36,7 @@ from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
-from onotrain.training.components import Components
+from onotrain.training.components import Commits, Components
 from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
@@ -83,8 +83,7 @@ class Session:
         #: What is to be said of parameters that another run's began with (rank 0).
         self._notes: tuple[str, ...] = ()
         self._start()
-        #: Makes the steps; None before the first one.
-        self.trainer: Trainer | None = None
+        self.commits = Commits()
         self._views: tuple[np.ndarray, dict[str, np.ndarray]] | None = None
 
     def _read_some(self, done: int, files: int) -> None:
@@ -127,16 +126,16 @@ class Session:
 
     def offer(self) -> Offer | None:
         """Return what this rank can give if others have died; None if it has not come to make steps."""
-        if self.trainer is None:
+        if not self.commits.begun:
             return None
-        return Offer(self.trainer.committed, self.strategy.replica.committed(), self.data, self.config.strategy.name)
+        return Offer(self.commits.progress, self.strategy.replica.committed(), self.data, self.config.strategy.name)
 
     def run(self) -> Mapping[str, Any]:
         """Train, write the summary, and return it.  *Collective*."""
         with agreed(self.world.comm):
             components = self._components()
             self._check_order(components.feed)
-            self.trainer = trainer = Trainer(components)
+            trainer = Trainer(components)
             self.writer.prepare(self._checkpoint)
         self._announce(trainer)
         trainer.run()
@@ -204,6 +203,7 @@ class Session:
             advice=self.writer.advice,
             stop=self._stop,
             injection=self._injection,
+            commits=self.commits,
             record=lambda record: self.writer.record({**record, **self._place()}),
         )
 

@@ -20,7 +20,6 @@ from onotrain.training.epoch_record import epoch_record
 from onotrain.training.local_gradient import LocalGradient
 from onotrain.training.observers import StepEnd
 from onotrain.training.replay import SECONDS, Replay
-from onotrain.training.run_position import Progress
 
 
 class Trainer:
@@ -70,9 +69,8 @@ class Trainer:
         self._saved_at = self._now()
         self._saved_state = self._state()
         self._outlives_ranks = config.fault_tolerance.outlives_ranks
-        #: How far the run had come at the last commit of this rank's replica; None: there was none.
-        self.committed: Progress | None = None
         self._commit(whole=True)
+        components.commits.begun = True
 
     def _allocate(self) -> None:
         """Give the model its memory, at the beginning and when that of the strategy is another.  *Collective*."""
@@ -319,7 +317,7 @@ class Trainer:
     def _commit(self, *, whole: bool = False) -> None:
         """Let this state outlive ranks that die from now on.  *Collective*; `whole` as of `Replica.commit`."""
         if self._outlives_ranks and self.components.strategy.replica.commit(self.progress.steps, whole=whole):
-            self.committed = replace(self.progress)
+            self.components.commits.progress = replace(self.progress)
 
     def _late(self) -> bool:
         """Whether so much time has passed that the state should be saved."""

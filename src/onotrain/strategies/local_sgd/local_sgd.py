@@ -97,12 +97,12 @@ class LocalReplica(WholeReplica):
         #: Range of the tensors that are no averages, which alone know momentum and proximity.
         self.trained = slice(0, layout.averaged.start)
         outer = {f"outer_{name}": vector for name, vector in self.outer.state().items()}
-        self._copy = Copy(self)
+        self._copy = Copy()
         self.strategy_state = outer | dict(self.strategy_state)
 
     def commit(self, steps: int, *, whole: bool) -> bool:
         """Copy the state after an averaging round: until the next one, each rank has parameters of its own."""
-        return self._copy.take(steps, whole=whole)
+        return self._copy.take(self, steps, whole=whole)
 
     def committed(self) -> Committed | None:
         """Return the copy."""

@@ -52,7 +52,7 @@ class ServedReplica(Replica):
             # Of a synchronous server, what is left to be sent is a part of the sum, as with `allreduce`.
             name = "gradient_residual" if roles.synchronous else "push_residual"
             strategy_state = {**strategy_state, name: self._residual}
-        self._copy = Copy(self) if roles.rank == 0 else None
+        self._copy = Copy() if roles.rank == 0 else None
         super().__init__(
             parameters,
             gradient,
@@ -76,7 +76,7 @@ class ServedReplica(Replica):
 
     def commit(self, steps: int, *, whole: bool) -> bool:
         """Copy the state where it is whole: on rank 0, where it is after every step of a lone synchronous server."""
-        return self._copy is not None and self._copy.take(steps, whole=whole)
+        return self._copy is not None and self._copy.take(self, steps, whole=whole)
 
     def committed(self) -> Committed | None:
         """Return rank 0's copy."""
