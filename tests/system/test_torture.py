@@ -15,6 +15,8 @@ import pytest
 import launch
 from onotrain.files import is_temporary
 
+pytestmark = pytest.mark.long
+
 FAULTS = int(os.environ.get("ONOTRAIN_FAULTS", "0"))
 CONFIG = """\
 data: {train: digits, validation: 0.2}

@@ -13,6 +13,8 @@ import pytest
 
 import launch
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).resolve().parents[1] / "faulty_run.py"
 SECONDS = 3
 #: More of them, by `make test-faults`.

@@ -12,6 +12,8 @@ import pytest
 
 import launch
 
+pytestmark = pytest.mark.long
+
 #: Stands between a program and the kernel.
 LOCKS = "#include <errno.h>\nint flock(int file, int operation) { errno = ERRNO; return -1; }\n"
 CONFIG = """\

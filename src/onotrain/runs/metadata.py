@@ -55,10 +55,12 @@ class ModelMetadata(DataDescription):
         ------
         CheckpointError
             There is none such.
+        ConfigError
+            A layer refuses what it is given, such as one of a package that has changed since; it names the place.
         """
         try:
             return self.model(kernels)
-        except (ConfigError, DataError) as error:
+        except DataError as error:
             raise _unusable(source, error.message) from error
 
     def to_dict(self) -> dict[str, Any]:
