@@ -21,6 +21,8 @@ from onotrain.errors import ResourceError
 
 _SUFFIX = ".tmp"
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+#: What a file system without locks answers.
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 #: Files from this size on are written past the page cache [bytes].
 _LARGE_BYTES = 1 << 20
 #: What memory, place and length of such a write are multiples of [bytes].

@@ -187,7 +187,7 @@ def test_whole_runs_learn_and_hide_the_exchange(world: World, place: Path) -> No
     train(whole | {"training": {"epochs": 4, "batch_size": 24}}, world.comm, output=place / "run")
     summary = train(whole, world.comm, output=place / "run", resume=True).summary
     assert summary["epochs"] == 8
-    assert summary["validation_accuracy"] > 0.7  # how stale gradients are depends on how busy the machine is
+    assert summary["validation_accuracy"] > 0.8
     assert all(seconds > 0.0 for seconds in summary["ranks_seconds"]["hidden"][1:])
 
 

@@ -226,11 +226,11 @@ def test_marks_of_steps_keep_the_longest() -> None:
     assert pulse.own[Field.LONGEST] == longest and pulse.own[Field.PHASE] == Phase.TRAINING
 
 
-def test_a_message_reaches_all_whatever_its_length() -> None:
+def test_an_exit_code_ends_the_node() -> None:
     pulse = Pulse()
-    assert pulse.message == ""
-    pulse.tell("rank 1 \N{EM DASH} " + "x" * 9000, 124)
-    assert pulse.message.startswith("rank 1 \N{EM DASH} xxx")
+    assert pulse.exit_code == 0
+    pulse.end(124)
+    assert pulse.exit_code == 124
 
 
 class _Comm:

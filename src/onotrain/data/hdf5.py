@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from onotrain.data.hdf5_axes import check_lengths, counts_samples_last, name_of
 from onotrain.data.hdf5_safety import list_arrays, open_array, read_attribute
 from onotrain.data.paths import existing_file, reason
 from onotrain.errors import DataError
+from onotrain.files import NO_LOCKS
 from onotrain.memory import check_memory
 
 _BLOCK_BYTES = 1 << 24
@@ -34,16 +34,12 @@ _BLOCK_BYTES = 1 << 24
 FILE_TYPE, VERSION = "onotrain-data", 1
 
 
-#: What a file system without locks answers.
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP)
-
-
 def _opened(file: Path) -> h5py.File:
     """Return a file, locked against writers where the file system has locks."""
     try:
         return h5py.File(file, "r", locking="best-effort")
     except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         return h5py.File(file, "r", locking=False)
 

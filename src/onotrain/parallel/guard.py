@@ -50,7 +50,9 @@ def _has_lost_ranks() -> bool:
         return False
     from mpi4py import MPI
 
-    return MPI.COMM_WORLD.Get_failed().Get_size() > 0
+    from onotrain.parallel.living import dead
+
+    return bool(dead(MPI.COMM_WORLD))
 
 
 def _say(stream: TextIO, message: str, columns: int | None = None) -> None:
@@ -212,7 +214,7 @@ def run(
         if others:
             _abort(EXIT_INTERNAL)
         return EXIT_INTERNAL
-    if supervised.heard() and _world()[0] == 0:
+    if _world()[0] == 0:
         supervised.tell(f"{supervised.EXIT}{EXIT_OK}")
     _end_survivor(EXIT_OK)
     return EXIT_OK

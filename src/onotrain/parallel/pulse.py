@@ -17,9 +17,6 @@ from onotrain.parallel.shared_memory import allocate
 if TYPE_CHECKING:
     from mpi4py import MPI
 
-#: Bytes of a message to all ranks of the node.
-_MESSAGE_BYTES = 4096
-
 
 class Phase(IntEnum):
     """What a rank is at."""
@@ -102,15 +99,13 @@ class Pulse:
         self.index, self.host = 0, socket.gethostname()
         if comm is None or node is None or comm.size == 1:
             self.lines = np.zeros((1, fields), np.int64)
-            self._message = np.zeros(_MESSAGE_BYTES, np.uint8)
+            self._exit_code = np.zeros(1, np.int64)
         else:
             pid = os.getpid()
             me = Member(Process(comm.rank, pid, start_time(pid)), self.host)
             self.members, self.index = node.allgather(me), node.rank
-            shared = allocate(
-                node, {"lines": ((node.size, fields), np.int64), "message": ((_MESSAGE_BYTES,), np.uint8)}
-            )
-            self.lines, self._message = shared["lines"], shared["message"]
+            shared = allocate(node, {"lines": ((node.size, fields), np.int64), "exit_code": ((1,), np.int64)})
+            self.lines, self._exit_code = shared["lines"], shared["exit_code"]
         self.own = self.lines[self.index]
         self.own[Field.ALIVE] = self.own[Field.PROGRESS] = monotonic_ns()
         #: The same numbers, which single ones are read from and written to in a third of NumPy's time.
@@ -157,15 +152,8 @@ class Pulse:
     @property
     def exit_code(self) -> int:
         """What the ranks of the node are to end with; 0: they go on."""
-        return int(self._message[0])
+        return int(self._exit_code[0])
 
-    @property
-    def message(self) -> str:
-        """What was said to all ranks of the node; empty: nothing yet."""
-        return bytes(self._message[1:]).rstrip(b"\0").decode(errors="replace") if self._message[0] else ""
-
-    def tell(self, message: str, exit_code: int) -> None:
-        """Tell all ranks of the node to end, as the only one that does."""
-        text = message.encode()[: _MESSAGE_BYTES - 1]
-        self._message[1 : 1 + len(text)] = np.frombuffer(text, np.uint8)
-        self._message[0] = exit_code
+    def end(self, exit_code: int) -> None:
+        """Let all ranks of the node end."""
+        self._exit_code[0] = exit_code

@@ -25,11 +25,6 @@ ERROR = "error "
 MOST_BYTES = 8192
 
 
-def heard() -> bool:
-    """Return whether there is a supervisor."""
-    return VARIABLE in os.environ
-
-
 def tell(what: str) -> None:
     """Send this; nothing happens without a supervisor, or if it cannot be reached."""
     name = os.environ.get(VARIABLE, "")

@@ -105,10 +105,10 @@ class Watchdog:
             if not found and (found := judge.gone(now)):
                 code = LostRankError.exit_code
             if found and not self._pulse.exit_code:
-                self._pulse.tell(found, code)
+                self._pulse.end(code)
                 self._end(found)
             elif self._neighbours is not None and self._neighbours.over and not self._pulse.exit_code:
-                self._pulse.tell("another node ends the job", HangError.exit_code)
+                self._pulse.end(HangError.exit_code)
                 self._end(None)
             elif self._pulse.exit_code:
                 self._end(None)

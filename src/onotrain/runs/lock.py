@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onotrain.errors import UsageError
-from onotrain.files import disk_errors, open_regular, write_all
+from onotrain.files import NO_LOCKS, disk_errors, open_regular, write_all
 from onotrain.runs.json_objects import parsed
 
 LOCK_NAME = "run.lock"
-_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 class RunLock:
@@ -72,7 +70,7 @@ class RunLock:
         except BlockingIOError:
             return "taken"
         except OSError as error:
-            if error.errno not in _UNSUPPORTED:
+            if error.errno not in NO_LOCKS:
                 raise
             return "unknown"
         return "ours"
