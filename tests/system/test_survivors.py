@@ -25,7 +25,7 @@ def disturbed(folder: Path, ranks: int, kind: str, point: str, victims: str, **s
     """Train, while something happens to some ranks."""
     command = launch.mpi_command(ranks, sys.executable, SCRIPT, folder, kind, point, victims, 60, json.dumps(sections))
     command[1:1] = ["--with-ft", "ulfm"]
-    return launch.run(command, timeout=90)
+    return launch.run(command, timeout=90, env={"TMPDIR": str(folder.parent)} if "rows" in sections else None)
 
 
 @cache
@@ -109,6 +109,44 @@ def test_what_is_no_death_ends_the_job(kind: str, survives: bool, codes: tuple[i
     messages = re.findall("onotrain: .*", done.stderr)  # what mpirun says of an abort may stand before it on its line
     assert len(messages) == 1 and "1" in messages[0], done.stderr
     assert kind != "raise" or "training, after step 11" in done.stderr
+
+
+@pytest.mark.parametrize(("victims", "point"), [("0,2", "step"), ("1,2", "save"), ("2,0", "commit")])
+def test_a_mistake_after_a_survived_loss_ends_the_job(victims: str, point: str, tmp_path: Path) -> None:
+    """Ranks are counted as the launcher does, not as the survivors do."""
+    done = disturbed(tmp_path / "run", 3, "kill,raise", point, victims, **SHRINK)
+    assert done.returncode == 1, done.stderr
+    messages = re.findall("onotrain: .*", done.stderr)
+    assert len(messages) == 1 and f"on rank {victims[-1]};" in messages[0], done.stderr
+    assert "RuntimeError: a mistake" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "victim", "point", "survives"),
+    [
+        ("same", "0", "data", True), ("same", "1", "step", True), ("own", "0", "step", True),
+        ("own", "2", "data", True), ("own", "0", "data", False),
+    ],
+)  # fmt: skip
+def test_samples_in_memory(rows: str, victim: str, point: str, survives: bool, tmp_path: Path) -> None:
+    """The first rank of a node has those of all of its ranks, until the first step has them shared."""
+    done = disturbed(tmp_path / "run", 3, "kill", point, victim, **SHRINK, rows=rows)
+    assert done.returncode == (0 if survives else 7), done.stderr
+    assert done.stdout.count(f"has outlived [{victim}]") == (2 if survives else 0)
+    assert ("the samples in memory are gone" in done.stderr) is not survives
+    assert not list(tmp_path.glob("onotrain-*"))
+
+
+@pytest.mark.parametrize("victim", ["0", "2"])
+def test_a_program_that_goes_on_after_its_training_ends(victim: str, tmp_path: Path) -> None:
+    """MPI_Finalize would wait for the rank that has died."""
+    command = launch.mpi_command(
+        3, sys.executable, SCRIPT, tmp_path / "run", "kill", "step", victim, 60, json.dumps(SHRINK), "--as-a-program"
+    )
+    command[1:1] = ["--with-ft", "ulfm"]
+    done = launch.run(command, timeout=90)
+    assert done.returncode == 21, done.stderr
+    assert summary(tmp_path / "run")["lost_ranks"] == [int(victim)]
 
 
 def test_the_server_that_holds_the_state_cannot_be_outlived(tmp_path: Path) -> None:

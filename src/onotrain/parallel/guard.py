@@ -44,6 +44,15 @@ def _world() -> tuple[int, bool]:
     return launcher.rank(), launcher.may_have_others()
 
 
+def _name() -> str:
+    """Return this rank in words, as the launcher counts it: ranks before it may have died."""
+    if not _mpi_runs():
+        return f"rank {launcher.rank()}"
+    from mpi4py import MPI
+
+    return f"rank {MPI.COMM_WORLD.rank}"
+
+
 def _has_lost_ranks() -> bool:
     """Whether a rank of the job has died, and this one has outlived it."""
     if not (_mpi_runs() and launcher.survives_ranks()):
@@ -195,7 +204,7 @@ def run(
             supervised.tell(supervised.LOST_RANK)
         if rank == 0 or alone:
             notes = getattr(error, "__notes__", [])  # such as what else went wrong on the way out
-            _say(stream, "\n  ".join([f"{f'rank {rank}: ' if alone else ''}{error}", *notes]), columns())
+            _say(stream, "\n  ".join([f"{f'{_name()}: ' if alone else ''}{error}", *notes]), columns())
         if alone:
             _abort(error.exit_code)
         return _leave(rank, error.exit_code) if others else error.exit_code
@@ -207,10 +216,10 @@ def run(
             _abort(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception as error:
-        rank, others = _world()
+        others = _world()[1]
         if _has_lost_ranks() and _is_of_mpi(error):
             _end_after_loss(stream, columns())
-        _say(stream, f"internal error on rank {rank}; please report it with this traceback\n{traceback.format_exc()}")
+        _say(stream, f"internal error on {_name()}; please report it with this traceback\n{traceback.format_exc()}")
         if others:
             _abort(EXIT_INTERNAL)
         return EXIT_INTERNAL

@@ -5,6 +5,7 @@ This file starts MPI, once, when `World.connect` is first called; importing it s
 
 from __future__ import annotations
 
+import atexit
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -68,12 +69,14 @@ def start_mpi() -> Any:
         os.environ.setdefault(_BTL, "^ofi")
     if local_size() > node_cores():
         os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
-    if launcher.survives_ranks():
-        os.environ.update(_SOUND_ALLGATHERV)
     try:
         import mpi4py
 
         mpi4py.rc.thread_level = "funneled"  # background threads read and write files; only the main one speaks MPI
+        if launcher.survives_ranks():
+            os.environ.update(_SOUND_ALLGATHERV)
+            mpi4py.rc.finalize = False
+            atexit.register(_finalize)
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", r"\s*suspicious MPI execution environment", RuntimeWarning
@@ -92,6 +95,13 @@ def start_mpi() -> Any:
         if alone:
             del os.environ[_BTL]  # of a job that this process may launch, it would be the end
     return MPI
+
+
+def _finalize() -> None:
+    """Finalise MPI at the end of a program, unless ranks have died, which MPI would wait for."""
+    mpi = start_mpi()
+    if mpi.Is_initialized() and not mpi.Is_finalized() and not mpi.COMM_WORLD.Get_failed().Get_size():
+        mpi.Finalize()
 
 
 def _pulse(comm: Comm | None = None, node: Comm | None = None) -> Pulse:
@@ -220,8 +230,8 @@ class World:
         abort instead of to wait for them.
         """
         if error is None or getattr(error, "agreed", False):
-            revoked = launcher.survives_ranks() and self.comm.Is_revoked()
-            for comm in () if revoked else (self.__dict__.get("peers"), self.node, self.comm):
+            broken = launcher.survives_ranks() and (self.comm.Is_revoked() or self.comm.Get_failed().Get_size())
+            for comm in () if broken else (self.__dict__.get("peers"), self.node, self.comm):
                 if comm is not None:
                     comm.Free()
         elif self.size > 1:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +20,7 @@ from onotrain.data.dataset import Dataset, DataSpec
 from onotrain.data.in_memory import SOURCE, InMemory, check_rows
 from onotrain.data.tables.table import Table
 from onotrain.data.template import facts_of, template
-from onotrain.errors import NumericsError, UsageError
+from onotrain.errors import LostRankError, NumericsError, UsageError
 from onotrain.inference.loading import load_everywhere
 from onotrain.inference.predictor import Predictor
 from onotrain.parallel.agreement import agreed, broadcast
@@ -118,6 +119,10 @@ def fit(
             if output is None:
                 error.hint = "use a lower rate, as with optimizer={'learning_rate': ...}, or normalise the data"
             raise
+        if result.comm is not world.comm:  # ranks have died
+            world = stack.enter_context(World.connect(result.comm))
+            if output is None and world.rank == 0:
+                stack.callback(shutil.rmtree, place, ignore_errors=True)
         predictor, _ = load_everywhere(world, result.output)
         return Fitted(predictor, result.summary, None if output is None else result.output)
 
@@ -232,4 +237,13 @@ def _temporary(world: World, stack: ExitStack) -> Path:
         stack.callback(shutil.rmtree, path, ignore_errors=True)
         return path
 
-    return broadcast(world.comm, make)
+    place = broadcast(world.comm, make)
+    if world.rank > 0:
+        stack.push(partial(_remove_after_loss, place))
+    return place
+
+
+def _remove_after_loss(place: Path, _: Any, error: BaseException | None, __: Any) -> None:
+    """Remove a directory whose rank has died, when the others have come to their end as well."""
+    if isinstance(error, LostRankError):
+        shutil.rmtree(place, ignore_errors=True)

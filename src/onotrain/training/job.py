@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Result:
     output: Path
     #: The content of ``summary.json``.
     summary: Mapping[str, Any]
+    #: Those that trained to the end, if ranks have died (``fault_tolerance: shrink``); else as it was given.
+    comm: Comm | None = None
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
     Returns
     -------
     Result
-        Run directory and summary.
+        Run directory, summary, and the ranks that are left.
 
     Raises
     ------
@@ -108,10 +110,13 @@ def run(
             world = stack.enter_context(World.connect(world.comm, ranks_per_node))  # noqa: PLW2901
         beginning = broadcast(world.comm, lambda: Beginning.of(resume=resume, overwrite=overwrite))
         task = _Task(resolved, beginning, observers, stop, held)
+        place = _output(world, config, output)
         if not resolved.fault_tolerance.outlives_ranks:
-            return task.run(world, _output(world, config, output))
+            return replace(task.run(world, place), comm=comm)
         survival.require(world)
-        return task.run_and_survive(Survival(world, ranks_per_node), _output(world, config, output))
+        job = Survival(world, ranks_per_node)
+        result = task.run_and_survive(job, place)
+        return replace(result, comm=job.world.comm if job.lost else comm)
 
 
 @dataclass
@@ -173,6 +178,8 @@ class _Task:
         legacy = None
         try:
             legacy = Legacy.of(job.world, self._offer())
+            if legacy is None and job.lost:
+                self._check_samples(job.world)
             return self.run(job.world, output, legacy, job.lost), None
         except (ResourceError, UsageError) as error:
             # Before the first attempt there is no legacy; after it, sessions hold that of which the legacy is.
@@ -183,6 +190,15 @@ class _Task:
             return None, on_all_ranks(lost)
         except Exception as error:  # noqa: BLE001 - raised again if nobody has died
             return None, error
+
+    def _check_samples(self, world: World) -> None:
+        """Refuse to begin again without samples that were in the memory of ranks that have died.  *Collective*."""
+        with agreed(world.comm):
+            if self.held is not None and not self.held and world.node.rank == 0:
+                raise LostRankError(
+                    "the samples in memory are gone with a rank that died before the first step",
+                    hint="call fit again, or give the same samples on every rank (rows='same')",
+                )
 
     def _offer(self) -> Offer | None:
         """Return what the last session has that came to make steps, and forget those before it."""
