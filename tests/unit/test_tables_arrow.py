@@ -203,3 +203,13 @@ def test_read_where_tables_are_read(tmp_path: Path, kind: str) -> None:
     assert (data.feature_names, data.target_names) == (("a", "zip"), ("label",))
     assert data.targets is not None
     assert data.targets.tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+def test_few_bytes_that_were_made_to_fill_the_memory(tmp_path: Path, kind: str) -> None:
+    """A column of one value takes next to nothing in the file."""
+    table = pa.table({"a": np.zeros(3_000_000, np.int64)})
+    assert len(read_arrow(save(table, tmp_path / "a", kind, batch_rows=1 << 20)).columns[0].values) == 3_000_000
+    made = save(pa.concat_tables([table] * 4), tmp_path / "b", kind, batch_rows=1 << 24)
+    with pytest.raises(DataError, match="more than 33554432 bytes come out of the"):
+        read_arrow(made)

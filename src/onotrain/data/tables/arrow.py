@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from onotrain.data.paths import existing_file, reason
+from onotrain.data.paths import check_unpacked, existing_file, reason
 from onotrain.data.tables.columns import NumberColumn, TextColumn
 from onotrain.data.tables.naming import nfc_names, places_of
 from onotrain.data.tables.table import Column, Table, shown
@@ -159,7 +159,9 @@ def read_arrow(path: str, wanted: Collection[str] | None = None) -> Table:
         if fields and not rows:
             raise no_samples(path)
         hint = "stream the data: set data.stream to true" if isinstance(source, Parquet) else None
-        check_memory(rows * sum(width(source.schema.field(field).type) for field in fields), path, hint=hint)
+        nbytes = rows * sum(width(source.schema.field(field).type) for field in fields)
+        check_unpacked(nbytes, existing_file(path).stat().st_size, path)
+        check_memory(nbytes, path, hint=hint)
         return Table(columns_of(source.batches(list(fields)) if fields else (), source.schema, fields, rows), path,
                      notes=notes)  # fmt: skip
 
