@@ -143,3 +143,6 @@ def test_what_is_wrong_is_not_tried_again() -> None:
     assert done.returncode == 2 and "expected `train CONFIG`" in done.stderr
     done = launch.run(command("short.yaml", options=("--mpirun", "no-such-mpirun")), timeout=60)
     assert done.returncode == 7 and "no-such-mpirun: there is no such program" in done.stderr
+    partitioned = ("short.yaml", "--set", "data.partition=by_rank")
+    done = launch.run(command(*partitioned, options=("--min-ranks", 1)), timeout=60)
+    assert done.returncode == 2 and "data.partition gives each rank samples of its own" in done.stderr, done.stderr

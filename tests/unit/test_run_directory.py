@@ -22,7 +22,8 @@ from onotrain.errors import CheckpointError, DataError, ResourceError, UsageErro
 from onotrain.runs.checkpoint_encoder import encode
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.lock import RunLock
-from onotrain.runs.run_directory import RunDirectory, find_checkpoint, kind_of_path
+from onotrain.runs.run_directory import RunDirectory, find_checkpoint
+from onotrain.runs.run_files import kind_of_path
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -212,8 +213,15 @@ def test_without_locks_in_the_file_system_the_content_decides(
     with pytest.raises(UsageError, match="elsewhere") as caught:
         RunLock(run.path)
     assert f"remove {lock_file}" in (caught.value.hint or "")
+    RunLock(run.path, owner_died=True).release()
+    lock_file.write_text(json.dumps(content | {"host": "elsewhere", "job": "12"}))
     monkeypatch.setenv("SLURM_JOB_ID", "12")
     RunLock(run.path).release()
+
+
+def test_a_lock_that_is_held_is_held_whatever_others_say_of_the_owner(run: RunDirectory) -> None:
+    with pytest.raises(UsageError, match="in use"):
+        RunLock(run.path, owner_died=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\0\0"])

@@ -11,7 +11,7 @@ import pytest
 from onotrain.cli.launch import _without_output
 from onotrain.cli.program import run
 from onotrain.supervisor.hosts import Hosts
-from onotrain.supervisor.policy import LONGEST_PAUSE_S, Policy, Verdict
+from onotrain.supervisor.policy import LONGEST_PAUSE_S, LostHosts, Policy, Verdict
 
 KILLED = 137
 
@@ -113,7 +113,7 @@ def test_if_no_host_starts_anything_it_is_not_the_hosts(tmp_path: Path) -> None:
 
 
 def test_ranks_of_a_host_that_is_gone_go_if_they_may() -> None:
-    assert Policy(5, 4, 2).after(KILLED, -1, ["b"], 3) == Verdict(True, "b is gone", 0.0, 3)
-    assert Policy(5, 4, 4).after(KILLED, 10, ["b"], 8) == Verdict(True, "b is gone", 0.0, 4)
-    refused = Policy(5, 4, 4).after(KILLED, 10, ["b", "c"], 3)
+    assert Policy(5, 4, 2).after(KILLED, -1, LostHosts(["b"], 3)) == Verdict(True, "b is gone", 0.0, 3)
+    assert Policy(5, 4, 4).after(KILLED, 10, LostHosts(["b"], 8)) == Verdict(True, "b is gone", 0.0, 4)
+    refused = Policy(5, 4, 4).after(KILLED, 10, LostHosts(["b", "c"], 3))
     assert not refused.again and refused.why == "b, c are gone, and the others have 3 slots (--min-ranks 4)"

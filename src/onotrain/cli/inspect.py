@@ -34,7 +34,7 @@ def command(path: Path, as_json: bool, plot: Path | None) -> None:
     The network layer by layer, how far the training has come, its last and its best figures, and which checkpoints
     there are and whether they are sound.  Reads only; a run that is still going on may be inspected.
     """
-    from onotrain.runs.run_directory import kind_of_path
+    from onotrain.runs.run_files import kind_of_path
 
     facts = _run(path) if kind_of_path(path) != "checkpoint" else _checkpoint(path)
     if plot is not None:

@@ -47,7 +47,7 @@ def command(
     from onotrain.cli.train import command as train
     from onotrain.config import load_config
     from onotrain.parallel import launcher
-    from onotrain.runs.run_directory import claim
+    from onotrain.runs.run_files import claim
     from onotrain.supervisor.policy import Policy
     from onotrain.supervisor.supervise import newest, supervise
 
@@ -65,6 +65,11 @@ def command(
     if output is None and given["resume"]:
         raise UsageError("--resume needs --output DIR, the run to go on with")
     config = load_config(given["config"], given["overrides"])  # a mistake in it shall leave no directory behind
+    if config.data.partition.name != "none" and (min_ranks or ranks) < ranks:
+        raise UsageError(
+            "--min-ranks: data.partition gives each rank samples of its own, and fewer ranks would have others",
+            hint="leave --min-ranks out",
+        )
     if output is None:
         output = claim(Path(given["config"]).stem)
     policy = Policy(max_restarts, ranks, min_ranks or ranks, -1 if given["overwrite"] else newest(output))

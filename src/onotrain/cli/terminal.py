@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from onotrain.parallel import launcher
-from onotrain.parallel.failure_detector import find_launcher
+from onotrain.parallel.failure_detector import launcher_or_parent
 from onotrain.text import escaped
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def _launcher_terminal(descriptor: int = 1) -> TextIO:
     OSError
         It goes elsewhere, or the launcher is on another host.
     """
-    found = find_launcher()
-    output = f"/proc/{os.getppid() if found is None else found.pid}/fd/{descriptor}"
+    output = f"/proc/{launcher_or_parent().pid}/fd/{descriptor}"
     if not os.readlink(output).startswith(("/dev/pts/", "/dev/tty")):
         raise OSError(f"{output} is not a terminal")
     return open_output(os.open(output, os.O_WRONLY | os.O_NOCTTY), closefd=True)

@@ -81,6 +81,11 @@ def find_launcher(names: tuple[str, ...] = _LAUNCHERS) -> Process | None:
     return None
 
 
+def launcher_or_parent() -> Process:
+    """Return the launcher of this process, or, if none is known by its name, the parent."""
+    return find_launcher() or Process(0, os.getppid(), start_time(os.getppid()))
+
+
 def end_with_launcher() -> None:
     """End this process when its launcher ends, which does not do so itself where ranks outlive others."""
     found = find_launcher()
@@ -111,14 +116,16 @@ class FailureDetector:
         machine: MPI.Comm | None = None,
         given_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._rank, self._launcher, self._given_up = 0, None, given_up
+        self._rank, self._given_up = 0, given_up
+        self._launcher: Process | None = None
         self._interval, self._grace = INTERVAL_S, GRACE_S
         if launcher.survives_ranks():
             self._interval, self._grace = PROMPT_INTERVAL_S, PROMPT_GRACE_S
         self._others: list[Process] = []
         self._due, self._since, self._warned = 0.0, float("inf"), False
         if comm is not None and machine is not None and comm.size > 1:
-            self._rank, self._launcher = comm.rank, os.getppid()
+            found = launcher_or_parent()
+            self._rank, self._launcher = comm.rank, found if found.alive else None  # it may be out of sight, too
             mine = Process(comm.rank, os.getpid(), start_time(os.getpid()))
             # Ranks in other containers may be invisible: those that are seen now are watched.
             self._others = [other for other in machine.allgather(mine) if other != mine and other.alive]
@@ -142,7 +149,7 @@ class FailureDetector:
             self._warned = True  # who waits looks once more first: the rank that is gone may have let it go on
             return
         gone = [other for other in self._others if not other.alive]
-        orphaned = self._launcher is not None and os.getppid() != self._launcher
+        orphaned = self._launcher is not None and not self._launcher.alive
         if not gone and not orphaned:
             return
         self._since = min(self._since, now)

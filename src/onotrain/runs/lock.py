@@ -24,6 +24,13 @@ class RunLock:
     ends with its process, however that ends. What the file says (host, process and its start time, job) is for the
     message, and for file systems that have no locks. The file is never removed: a lock on a removed file locks nothing.
 
+    Parameters
+    ----------
+    directory
+        Of the run.
+    owner_died
+        Whether it is known that who held the lock has died, as survivors in the same job know.
+
     Raises
     ------
     UsageError
@@ -32,7 +39,7 @@ class RunLock:
         The file cannot be written.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, owner_died: bool = False) -> None:
         self.path = directory / LOCK_NAME
         with disk_errors("lock the run", self.path):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -41,7 +48,7 @@ class RunLock:
             with disk_errors("lock the run", self.path):
                 state = self._lock()
             owner = _read(self.path)
-            if state == "taken" or (state == "unknown" and owner and not _is_gone(owner)):
+            if state == "taken" or (state == "unknown" and owner and not owner_died and not _is_gone(owner)):
                 raise UsageError(
                     f"{directory}: in use by {_describe(owner)}",
                     hint="wait until it ends, or use another --output"

@@ -17,10 +17,8 @@ infinity: they are written as null.
 from __future__ import annotations
 
 import io
-import itertools
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -30,9 +28,7 @@ import numpy as np
 from onotrain.errors import CheckpointError, DataError, UsageError
 from onotrain.files import (
     StrangeFileError,
-    check_within,
     disk_errors,
-    is_temporary,
     open_regular,
     remove_stale,
     sync_directory,
@@ -41,17 +37,20 @@ from onotrain.files import (
 )
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
 from onotrain.runs.json_objects import line_of, parsed, pretty
-from onotrain.runs.lock import LOCK_NAME, RunLock
+from onotrain.runs.lock import RunLock
 from onotrain.runs.records import check_record
-
-CONFIG_NAME = "config.yaml"
-ENVIRONMENT_NAME = "environment.json"
-METRICS_NAME = "metrics.jsonl"
-SUMMARY_NAME = "summary.json"
-CHECKPOINTS_NAME = "checkpoints"
-SPLIT_NAME = "split.npz"
-#: Folder with the stacks of all ranks when one of them made no progress.
-STACKS_NAME = "stacks"
+from onotrain.runs.run_files import (
+    CHECKPOINTS_NAME,
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    METRICS_NAME,
+    SPLIT_NAME,
+    SUMMARY_NAME,
+    kind_of_path,
+    refuse_links,
+    refuse_used,
+    remove_run,
+)
 
 
 class RunDirectory:
@@ -101,15 +100,15 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             overwrite = overwrite and kind_of_path(path) == "run"
             if not overwrite:
-                _refuse_used(path)  # before a lock file is put into somebody's directory
+                refuse_used(path)  # before a lock file is put into somebody's directory
         lock = RunLock(path)
         try:
             remove_stale(path)
             with disk_errors("make the run directory", path):
                 if overwrite:
-                    _remove_run(path)
+                    remove_run(path)
                 else:
-                    _refuse_used(path)  # again: who waited for nobody and was quicker?
+                    refuse_used(path)  # again: who waited for nobody and was quicker?
                 (path / CHECKPOINTS_NAME).mkdir(exist_ok=True)
             run = cls(path, lock)
             run.write_environment(environment)
@@ -122,10 +121,13 @@ class RunDirectory:
         return run
 
     @classmethod
-    def resume(cls, path: str | Path) -> RunDirectory:
-        """Go on with a run that exists, holding its lock. Errors as for :meth:`create` and :meth:`open`."""
+    def resume(cls, path: str | Path, *, owner_died: bool = False) -> RunDirectory:
+        """Go on with a run that exists, holding its lock. Errors as for :meth:`create` and :meth:`open`.
+
+        `owner_died`: as of `RunLock`.
+        """
         run = cls.open(path)
-        lock = RunLock(run.path)
+        lock = RunLock(run.path, owner_died=owner_died)
         try:
             run = cls(run.path, lock)
             remove_stale(run.path)
@@ -151,7 +153,7 @@ class RunDirectory:
                 f"{path}: {what}: expected one with {CONFIG_NAME} and {CHECKPOINTS_NAME}/",
                 hint="a run is what `onotrain train` makes",
             )
-        _refuse_links(path)
+        refuse_links(path)
         return cls(path)
 
     def store(self, keep: int = 3) -> CheckpointStore:
@@ -326,34 +328,6 @@ def _epoch(row: Mapping[str, Any]) -> int:
     return epoch if isinstance(epoch, int) else 0
 
 
-def kind_of_path(path: str | Path) -> Literal["run", "checkpoint"] | None:
-    """Tell by the looks what a path is: a run directory, a file that may be a checkpoint, or neither."""
-    path = Path(path)
-    with disk_errors("look at it", path):
-        if path.is_dir():
-            # A directory with a config.yaml alone may be a project's own.
-            return "run" if (path / CONFIG_NAME).is_file() and (path / CHECKPOINTS_NAME).is_dir() else None
-        return "checkpoint" if path.is_file() else None
-
-
-def claim(name: str) -> Path:
-    """Make the first directory ``runs/<name>-<number>`` that does not exist, and return it: no other run will take it.
-
-    Raises
-    ------
-    ResourceError
-        It cannot be made.
-    """
-    for number in itertools.count(1):
-        path = Path("runs") / f"{name}-{number}"
-        with disk_errors("make the run directory", path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                path.mkdir()
-                return path
-    raise AssertionError("there is always a next number")
-
-
 def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best") -> Found:
     """Read the checkpoint that a user means by the path of a run directory or of a checkpoint file.
 
@@ -367,45 +341,3 @@ def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best")
     if kind_of_path(path) == "checkpoint":
         return Found(Path(path), read_checkpoint(Path(path)), [])
     return RunDirectory.open(path).checkpoint(which)
-
-
-def _refuse_links(path: Path) -> None:
-    """Refuse a run of which a file is elsewhere: a stranger's link would be read, and in a resumed run written to."""
-    with disk_errors("look at it", path):
-        for file in (*path.iterdir(), *(path / CHECKPOINTS_NAME).iterdir()):
-            try:
-                if file.is_symlink():
-                    check_within(file, path)
-            except StrangeFileError as error:
-                what = f"{file}: {error.strerror}"
-                raise UsageError(what, hint="copy the file there, or link the whole run directory") from error
-
-
-def _refuse_used(path: Path) -> None:
-    """Accept nothing, or a run that has nothing to lose yet: refused for its data, or killed while it began."""
-    names = {name for name in os.listdir(path) if not is_temporary(name)}
-    is_run = kind_of_path(path) == "run"
-    if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
-        finished = "a finished run" if SUMMARY_NAME in names else "a run"
-        raise UsageError(
-            f"{path}: holds {finished} already",
-            hint="go on with it by --resume (resume=True), replace it by --overwrite (overwrite=True), or use another "
-            "--output",
-        )
-    foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
-    if is_run:
-        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME}
-    if LOCK_NAME not in names:
-        foreign = names
-    if foreign:
-        raise UsageError(
-            f"{path}: is not empty and not a run (holds {sorted(foreign)[0]!r}), expected a new or empty directory",
-            hint="use another --output",
-        )
-
-
-def _remove_run(path: Path) -> None:
-    """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
-    CheckpointStore(path / CHECKPOINTS_NAME).clear()
-    for name in (SUMMARY_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
-        (path / name).unlink(missing_ok=True)

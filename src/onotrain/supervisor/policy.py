@@ -25,13 +25,28 @@ class Verdict:
     ranks: int = 0
 
 
+@dataclass(frozen=True)
+class LostHosts:
+    """Hosts that start nothing any more."""
+
+    names: Sequence[str] = ()
+    #: For how many ranks the others are; None: the launcher decides.
+    places: int | None = None
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.names)} {'is' if len(self.names) == 1 else 'are'} gone" if self.names else ""
+
+
+_NONE = LostHosts()
+
+
 class Stubborn:
     """Launches again at once, whatever it takes: for ranks that are killed on purpose."""
 
     def __init__(self, ranks: int) -> None:
         self._ranks = ranks
 
-    def after(self, code: int, steps: int, gone: Sequence[str] = (), places: int | None = None) -> Verdict:
+    def after(self, code: int, steps: int, lost: LostHosts = _NONE) -> Verdict:
         """Return as `Policy` does."""
         return Verdict(False, EXIT_CODES[code]) if code in FINAL else Verdict(True, "", 0.0, self._ranks)
 
@@ -53,7 +68,7 @@ class Policy:
         self._left, self._ranks, self._min_ranks, self._steps = max_restarts, ranks, min_ranks, steps
         self._without_progress = 0
 
-    def after(self, code: int, steps: int, gone: Sequence[str] = (), places: int | None = None) -> Verdict:
+    def after(self, code: int, steps: int, lost: LostHosts = _NONE) -> Verdict:
         """Return what to do after a launch.
 
         Parameters
@@ -62,8 +77,8 @@ class Policy:
             That it ended with.
         steps
             Of the newest checkpoint.
-        gone, places
-            Hosts that start nothing any more, and for how many ranks the others are; None: it is not known.
+        lost
+            Since the launch before.
         """
         progress = steps > self._steps
         self._steps = max(steps, self._steps)
@@ -75,15 +90,13 @@ class Policy:
         if self._without_progress == MOST_WITHOUT_PROGRESS:
             return Verdict(False, f"{MOST_WITHOUT_PROGRESS} launches in a row have saved nothing new")
         self._left -= 1
-        lost = ""
-        if gone:
-            lost = f"{', '.join(gone)} {'is' if len(gone) == 1 else 'are'} gone"
-        if gone and places is not None and places < self._ranks:
-            if places < self._min_ranks:
-                return Verdict(False, f"{lost}, and the others have {places} slots (--min-ranks {self._min_ranks})")
-            self._ranks = places
-        if progress or lost:
-            return Verdict(True, lost, 0.0, self._ranks)
+        if lost.names and lost.places is not None and lost.places < self._ranks:
+            if lost.places < self._min_ranks:
+                why = f"{lost}, and the others have {lost.places} slots (--min-ranks {self._min_ranks})"
+                return Verdict(False, why)
+            self._ranks = lost.places
+        if progress or lost.names:
+            return Verdict(True, str(lost), 0.0, self._ranks)
         self._ranks = max(self._min_ranks, self._ranks - 1)
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._without_progress - 1))
         return Verdict(True, "", pause, self._ranks)

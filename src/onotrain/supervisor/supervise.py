@@ -8,10 +8,10 @@ from pathlib import Path
 
 from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore, step_of
-from onotrain.runs.run_directory import CHECKPOINTS_NAME, CONFIG_NAME
+from onotrain.runs.run_files import CHECKPOINTS_NAME, CONFIG_NAME
 from onotrain.supervisor.hosts import Hosts
 from onotrain.supervisor.job import Job, Stop
-from onotrain.supervisor.policy import FINAL, Policy, Stubborn, Verdict
+from onotrain.supervisor.policy import FINAL, LostHosts, Policy, Stubborn, Verdict
 
 EXIT_STOPPED = StoppedOnRequest.exit_code
 
@@ -48,12 +48,12 @@ def supervise(
             code, steps = job.wait(stop, meanwhile), newest(output)
             if stop.asked:
                 return code if code in FINAL else _stopped(steps)
-            gone = list[str]()
+            lost = LostHosts()
             if hosts is not None and code not in FINAL:
                 before, hosts = hosts, hosts.alive()
-                gone = [host for host in before.slots if host not in hosts.slots]
-                command = hosts.command if gone else command
-            verdict = policy.after(code, steps, gone, None if hosts is None else hosts.places)
+                lost = LostHosts([host for host in before.slots if host not in hosts.slots], hosts.places)
+                command = hosts.command if lost.names else command
+            verdict = policy.after(code, steps, lost)
             if code != EXIT_OK:
                 say(_summary(code, job.errors, steps, verdict))
             if not verdict.again:

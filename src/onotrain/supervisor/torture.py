@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.errors import EXIT_OK, CheckpointError, UsageError
-from onotrain.runs.run_directory import SUMMARY_NAME
+from onotrain.runs.run_files import SUMMARY_NAME
 from onotrain.supervisor.job import Job
 from onotrain.supervisor.policy import Stubborn
 from onotrain.supervisor.supervise import supervise

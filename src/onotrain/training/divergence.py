@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onotrain.config import Config
-from onotrain.runs.run_directory import CONFIG_NAME, RunDirectory
+from onotrain.runs.run_directory import RunDirectory
+from onotrain.runs.run_files import CONFIG_NAME
 
 #: A learning rate that may do is this part of one that does not.
 _SMALLER = 0.1

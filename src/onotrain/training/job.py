@@ -20,7 +20,7 @@ from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.survival import Survival
 from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
-from onotrain.runs.run_directory import STACKS_NAME, claim
+from onotrain.runs.run_files import STACKS_NAME, claim
 from onotrain.text import count
 from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers

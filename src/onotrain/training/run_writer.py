@@ -17,7 +17,8 @@ from onotrain.parallel.agreement import agreed
 from onotrain.parallel.world import World
 from onotrain.runs.checkpoint_format import Checkpoint
 from onotrain.runs.checkpoint_store import BackgroundWriter, Found
-from onotrain.runs.run_directory import RunDirectory, kind_of_path
+from onotrain.runs.run_directory import RunDirectory
+from onotrain.runs.run_files import kind_of_path
 from onotrain.training.divergence import advice
 from onotrain.training.environment import describe_environment
 from onotrain.training.observers import Observers
@@ -86,7 +87,7 @@ class RunWriter:
             self.directory.write_config(_as_begun(self.config, saved).to_yaml())
             self.directory.write_environment(environment)
         elif beginning is Beginning.SURVIVE:
-            self.directory = stack.enter_context(RunDirectory.resume(self.output))
+            self.directory = stack.enter_context(RunDirectory.resume(self.output, owner_died=True))
             self.directory.write_environment(environment)
         else:
             overwrite = beginning is Beginning.OVERWRITE
