@@ -21,6 +21,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "run-directory.md"
 #: Trainings that write every field between them.
 RUNS: dict[str, dict[str, Any]] = {
     "balanced": {
+        "simulate": {"delay_ms": 0.0},
         "training": {"load_balance": "throughput", "early_stopping": {"patience": 1, "metric": "validation_accuracy"}},
     },
     "switched": {"strategy": {"name": "strategy_switch", "at_epoch": 2, "window": 2}, "training": {"epochs": 3}},
@@ -29,6 +30,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {"partition": "by_label"},
     },
 }
+#: Fields that are one thing, whatever is in them.
+SECTIONS = ("packages", "variables", "strategy_options", "codec_options", "simulate")
 #: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use, a
 #: network that has learned nothing.
 RARE = {"dropped_samples", "period_problem", "warnings"}
@@ -52,7 +55,7 @@ def fields(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield the names of fields; of an object those within, joined by dots."""
     for name, inner in value.items():
         name = re.sub(r"^validation_.*", "validation_<metric>", name)
-        if isinstance(inner, Mapping) and f"{prefix}{name}" not in ("packages", "variables"):
+        if isinstance(inner, Mapping) and f"{prefix}{name}" not in SECTIONS:
             yield from fields(inner, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

@@ -40,6 +40,7 @@ START = RunStart(
     ranks=2,
     nodes=1,
     strategy="allreduce",
+    method="allreduce",
     parameters=4810,
     network="64-64-10",
     first_epoch=0,

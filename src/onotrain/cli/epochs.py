@@ -66,7 +66,7 @@ def header(start: RunStart, columns: int | None = None) -> str:
         ("training", f"{count(start.epochs, 'epoch')} of {count(start.steps_per_epoch, 'step')}, "
          f"{count(start.batch_size, 'sample')} a step"),
         ("ranks", f"{place}, {blas} {'each' if start.ranks > 1 else ''}".rstrip()
-         + f", strategy {start.strategy}, kernels {_kernels.path()}"),
+         + f", strategy {start.method}, kernels {_kernels.path()}"),
         ("output", start.output),
     ]  # fmt: skip
     if start.watched:

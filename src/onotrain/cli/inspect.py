@@ -163,7 +163,8 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ranks = summary or (facts["metrics"] or [{}])[-1]
         if "ranks" in ranks:
             place = f"{count(ranks['ranks'], 'rank')} on {count(ranks['nodes'], 'node')}"
-            yield "trained by", f"{place}, strategy {ranks['strategy']}, kernels {environment.get('kernels', '?')}"
+            method = ranks.get("method", ranks["strategy"])
+            yield "trained by", f"{place}, strategy {method}, kernels {environment.get('kernels', '?')}"
         if ranks.get("ranks_seconds"):
             yield "ranks", _shares(ranks["ranks_seconds"])
         if ranks.get("ranks_bytes") and any(ranks["ranks_bytes"]["raw"]):

@@ -68,6 +68,11 @@ class _Record(_Part):
     learning_rate: Number | None = None
     samples_per_second: Number | None = None
     train_seconds: Seconds | None = None
+    wall_seconds: Seconds | None = None
+    evaluation_seconds: Seconds | None = None
+    workers: Count | None = None
+    servers: Count | None = None
+    method: str | None = None
     slow_rank: _SlowRank | None = None
 
 

@@ -169,6 +169,11 @@ class LocalSlices:
         #: How often the slices have changed.
         self.repartitions = 0
 
+    @property
+    def workers(self) -> int:
+        """Number of ranks that compute; the others are servers."""
+        return self._ranks
+
     def local(self, batch: Batch) -> Batch:
         """Return this rank's slice; those of all ranks make up the batch."""
         samples, step = len(batch), block_rows(len(batch)) if self._in_blocks else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from onotrain.training.components import Components
@@ -40,12 +41,16 @@ def epoch_record(components: Components, progress: Progress, learning_rate: floa
     if components.model.loss.task != "regression":
         record["train_accuracy"] = progress.right / samples
     if components.evaluator is not None:
+        began = perf_counter()
         values = components.evaluator(components.world.comm)
+        record["evaluation_seconds"] = perf_counter() - began
         record |= {f"validation_{name}": value for name, value in values.items()}
         if components.evaluator.warnings:
             record["warnings"] = list(components.evaluator.warnings)
     telemetry, comm = components.strategy.telemetry, components.world.comm
     seconds, traffic = telemetry.clock.take(record["train_seconds"]), telemetry.traffic.take()
+    workers = components.strategy.batches.workers
+    record |= {"workers": workers, "servers": components.world.size - workers}
     for name, mine in (("ranks_seconds", seconds), ("ranks_bytes", traffic)):
         ranks = comm.allgather(mine)
         record[name] = {kind: [rank[kind] for rank in ranks] for kind in mine}

@@ -23,6 +23,8 @@ class RunStart:
     ranks: int
     nodes: int
     strategy: str
+    #: The strategy with its options, codec, and what is simulated.
+    method: str
     parameters: int
     network: str
     #: Position from which the run goes on: epoch counted from 0, steps made.

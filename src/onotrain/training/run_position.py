@@ -35,6 +35,8 @@ class Progress:
     train_loss: Number | None = None
     #: Of the whole run, in the training loop [s].
     train_seconds: Seconds = 0.0
+    #: The same with all else that a run does, such as reading data, validation and saving, of all starts [s].
+    wall_seconds: Seconds = 0.0
     #: Whether the run is over: all epochs done, or stopped early.
     finished: Flag = False
     stopped_early: Flag = False

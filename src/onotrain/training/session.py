@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
 from onotrain.config import Config
+from onotrain.config.method import method_of
 from onotrain.data.feed import Feed
 from onotrain.errors import DataError, NumericsError, UsageError
 from onotrain.nn import Model
@@ -54,6 +56,7 @@ class Session:
         self, world: World, config: Config, writer: RunWriter, stop: StopRequest, stack: ExitStack,
         held: Mapping[str, Any] | None = None, legacy: Legacy | None = None,
     ) -> None:  # fmt: skip
+        began = monotonic()
         self._legacy = legacy
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
@@ -74,6 +77,8 @@ class Session:
         with agreed(world.comm):
             self._injection = Injection.of(config, world)
         self.progress = self._find_progress()
+        #: When the run would have begun, had nothing interrupted it.
+        self._began = began - self.progress.wall_seconds
         notes = self.progress.strategy.get(config.strategy.name)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
@@ -204,11 +209,28 @@ class Session:
             stop=self._stop,
             injection=self._injection,
             commits=self.commits,
-            record=lambda record: self.writer.record({**record, **self._place()}),
+            record=lambda record: self.writer.record({**record, "wall_seconds": self._wall(), **self._place()}),
         )
 
     def _place(self) -> dict[str, Any]:
-        return {"ranks": self.world.size, "nodes": self.world.nodes, "strategy": self.config.strategy.name}
+        return {
+            "ranks": self.world.size,
+            "nodes": self.world.nodes,
+            "strategy": self.config.strategy.name,
+            "method": method_of(self.config),
+        }
+
+    def _options(self) -> dict[str, Any]:
+        """Return the sections that `method_of` puts in words."""
+        chosen = {"strategy": self.config.strategy, "codec": self.config.communication.codec}
+        options = {f"{name}_options": section.model_dump(mode="json") for name, section in chosen.items()}
+        simulated = self.config.simulate
+        return options | ({} if simulated is None else {"simulate": simulated.model_dump(mode="json")})
+
+    def _wall(self) -> float:
+        """Return how long the run has taken so far, and note it [s]."""
+        self.progress.wall_seconds = monotonic() - self._began
+        return self.progress.wall_seconds
 
     def _announce(self, trainer: Trainer) -> None:
         observer, progress = self.writer.observer, self.progress
@@ -250,6 +272,7 @@ class Session:
                 f"training diverged: not all parameters are finite after step {self.progress.steps}",
                 hint=self.writer.advice(),
             )
+        self._wall()
         self.progress.strategy = {self.config.strategy.name: self.strategy.replica.notes()}
         metadata = {**self._constant_metadata, "progress": self.progress.to_dict()}
 
@@ -279,7 +302,10 @@ class Session:
             sha256 = parameters_sha256(self.model.layout, self.strategy.replica.parameters)
         return {
             **summary_of(progress, directory.records(), samples, restored=restored),
+            "wall_seconds": self._wall(),
+            "data_digest": self.metadata.digest,
             **self._place(),
+            **self._options(),
             **files_summary(self.data.files_read),
             **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),
             **({} if progress.origin is None else {"origin": progress.origin}),

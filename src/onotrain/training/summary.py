@@ -11,6 +11,8 @@ from onotrain.training.run_position import Progress
 
 #: How the keys of a record begin that a summary has too.
 _OF_EPOCH = ("train_", "validation_", "learning_rate", "warnings")
+#: What is of the last epoch, whichever is the best.
+_OF_LAST = ("workers", "servers")
 #: Shorter runs say little about a machine [s].
 _MEASURED_S = 2.0
 #: Of the time of the run, what one rank may need at most, to be said to be faster.
@@ -53,6 +55,8 @@ def summary_of(
         "samples_per_second": trained / progress.train_seconds if progress.train_seconds else None,
         "ranks_seconds": seconds,
         "ranks_bytes": _total(records, "ranks_bytes"),
+        "evaluation_seconds": sum(record.get("evaluation_seconds", 0.0) for record in records),
+        **{name: records[-1][name] for name in _OF_LAST if records and name in records[-1]},
     }
 
 
