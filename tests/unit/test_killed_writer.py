@@ -63,7 +63,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
     with RunDirectory.create(path, config_yaml="a: 1\n", environment={"a": 1}) as run:
         run.store().save(made(path, 1), 1)
-        run.append_metrics({"epoch": 1})
+        run.epochs.append({"epoch": 1}, durable=True)
     return path
 
 
@@ -72,7 +72,7 @@ def write_all(path: Path) -> None:
     with RunDirectory.resume(path) as run:
         run.write_config("a: 2\n")
         run.write_environment({"a": 2})
-        run.append_metrics({"epoch": 2})
+        run.epochs.append({"epoch": 2}, durable=True)
         run.store(keep=2).save(made(path, 2), 2, best=True)
         run.write_summary({"steps": 2})
 
@@ -85,7 +85,7 @@ def test_every_point_of_a_resumed_run(begun: Path) -> None:
             found = store.latest()
             assert found is not None and found.checkpoint.metadata["step"] in (1, 2) and not found.warnings
             assert run.config_yaml() in ("a: 1\n", "a: 2\n") and run.environment() in ({"a": 1}, {"a": 2})
-            epochs = [row["epoch"] for row in run.metrics()]
+            epochs = [row["epoch"] for row in run.epochs.rows()]
             assert epochs[0] == 1 and set(epochs) <= {1, 2}
             store.save(made(begun, 1), 1)  # the next writer
         left = [path.name for path in begun.rglob("*") if is_temporary(path.name)]

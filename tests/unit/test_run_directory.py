@@ -45,7 +45,7 @@ def test_a_new_run_has_its_files(run: RunDirectory) -> None:
     assert sorted(os.listdir(run.path)) == ["checkpoints", "config.yaml", "environment.json", "run.lock"]
     assert run.config_yaml() == "training: {epochs: 1}\n"
     assert run.environment() == {"host": "é"}
-    assert run.summary() is None and run.metrics() == [] and run.recovered_from is None
+    assert run.summary() is None and run.epochs.rows() == [] and run.recovered_from is None
     assert kind_of_path(run.path) == "run"
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_has_trained_nothing_yet_may_begin_again(run: RunDirectory) -
 
 
 def test_a_run_that_exists_is_refused_with_a_hint(run: RunDirectory) -> None:
-    run.append_metrics({"epoch": 1})
+    run.epochs.append({"epoch": 1}, durable=True)
     run.close()
     with pytest.raises(UsageError, match="holds a run already") as caught:
         create(run.path)
@@ -104,8 +104,8 @@ def test_no_run_is_a_usage_error(tmp_path: Path, begin: type) -> None:
 
 
 def test_a_run_can_be_read_while_it_is_written(run: RunDirectory) -> None:
-    run.append_metrics({"epoch": 1})
-    assert RunDirectory.open(run.path).metrics() == [{"epoch": 1}]
+    run.epochs.append({"epoch": 1}, durable=True)
+    assert RunDirectory.open(run.path).epochs.rows() == [{"epoch": 1}]
 
 
 def test_a_disk_that_cannot_be_written_is_a_resource_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,11 +248,10 @@ def test_other_errors_of_the_lock_are_resource_errors(run: RunDirectory, monkeyp
 
 
 def test_metrics_are_rows_of_valid_json(run: RunDirectory) -> None:
-    run.append_metrics(
-        {"epoch": 1, "loss": np.float32(0.5), "r2": float("nan"), "ranks": [np.int64(2), (float("inf"),)]}
-    )
-    run.append_metrics({"epoch": 2, "confusion": np.eye(2, dtype=np.int64)})
-    assert run.metrics() == [
+    first = {"epoch": 1, "loss": np.float32(0.5), "r2": float("nan"), "ranks": [np.int64(2), (float("inf"),)]}
+    run.epochs.append(first, durable=True)
+    run.epochs.append({"epoch": 2, "confusion": np.eye(2, dtype=np.int64)}, durable=True)
+    assert run.epochs.rows() == [
         {"epoch": 1, "loss": 0.5, "r2": None, "ranks": [2, [None]]},
         {"epoch": 2, "confusion": [[1, 0], [0, 1]]},
     ]
@@ -261,37 +260,37 @@ def test_metrics_are_rows_of_valid_json(run: RunDirectory) -> None:
 
 
 def test_a_torn_last_line_is_ignored_and_dropped_by_resume(run: RunDirectory) -> None:
-    run.append_metrics({"epoch": 1})
+    run.epochs.append({"epoch": 1}, durable=True)
     with open(run.path / "metrics.jsonl", "ab") as file:
         file.write(b'{"epoch": 2, "lo')
-    assert run.metrics() == [{"epoch": 1}]
+    assert run.epochs.rows() == [{"epoch": 1}]
     run.close()
     with RunDirectory.resume(run.path) as resumed:
-        resumed.append_metrics({"epoch": 2})
-        assert resumed.metrics() == [{"epoch": 1}, {"epoch": 2}]
+        resumed.epochs.append({"epoch": 2}, durable=True)
+        assert resumed.epochs.rows() == [{"epoch": 1}, {"epoch": 2}]
 
 
 def test_rows_of_epochs_that_are_done_again_go(run: RunDirectory) -> None:
-    run.truncate_metrics(0)
+    run.forget(0, 0)
     assert not (run.path / "metrics.jsonl").exists()
     for epoch in range(1, 6):
-        run.append_metrics({"epoch": epoch})
-    run.truncate_metrics(after_epoch=3)
-    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3]
-    run.append_metrics({"epoch": 4})
-    assert [row["epoch"] for row in run.metrics()] == [1, 2, 3, 4]
+        run.epochs.append({"epoch": epoch}, durable=True)
+    run.forget(after_epoch=3, after_step=0)
+    assert [row["epoch"] for row in run.epochs.rows()] == [1, 2, 3]
+    run.epochs.append({"epoch": 4}, durable=True)
+    assert [row["epoch"] for row in run.epochs.rows()] == [1, 2, 3, 4]
 
 
 def test_a_line_in_the_middle_that_is_no_row_is_named(run: RunDirectory) -> None:
     (run.path / "metrics.jsonl").write_text('{"epoch": 1}\nnonsense\n{"epoch": 2}\n')
     with pytest.raises(DataError, match="metrics.jsonl:2: not a JSON object"):
-        run.metrics()
+        run.epochs.rows()
 
 
 def test_a_row_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.append_metrics({"epoch": 1})
+    run.epochs.append({"epoch": 1}, durable=True)
     real = os.write
 
     def write(descriptor: int, data: memoryview) -> int:
@@ -302,7 +301,7 @@ def test_a_row_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", write)
         with pytest.raises(ResourceError, match="No space left"):
-            run.append_metrics({"epoch": 2, "loss": 0.25})
+            run.epochs.append({"epoch": 2, "loss": 0.25}, durable=True)
     assert (run.path / "metrics.jsonl").read_bytes() == b'{"epoch": 1}\n'
 
 

@@ -22,6 +22,7 @@ from onotrain.config.model import Model
 from onotrain.config.optimizer import Optimizer
 from onotrain.config.options import Task
 from onotrain.config.places import Places
+from onotrain.config.recording import Recording
 from onotrain.config.root import Root
 from onotrain.config.run import Checkpoint, Training
 from onotrain.config.schedule import Schedule
@@ -68,6 +69,7 @@ class Config(Root):
     communication: Communication = Field({}, description="Encoding of the messages between ranks.")  # type: ignore[assignment]
     checkpoint: Checkpoint = Field({}, description="When a run saves its state, and how many checkpoints it keeps.")  # type: ignore[assignment]
     fault_tolerance: FaultTolerance = Field({}, description="What is done about ranks that fail.")  # type: ignore[assignment]
+    metrics: Recording = Field({}, description="Records of the run besides those of its epochs.")  # type: ignore[assignment]
     simulate: Simulate | None = Field(
         None, description="Slow ranks and a slow network, to try strategies with; the result stays the same."
     )

@@ -76,6 +76,18 @@ class _Record(_Part):
     slow_rank: _SlowRank | None = None
 
 
+class _Step(_Part):
+    epoch: Count
+    step: Count
+    samples: Count
+    train_loss: Number | None
+    train_accuracy: Number | None = None
+    learning_rate: Number
+    train_seconds: Seconds
+    wall_seconds: Seconds
+
+
+_STEP: TypeAdapter[Any] = TypeAdapter(_Step)
 _RECORD: TypeAdapter[Any] = TypeAdapter(_Record)
 _NUMBER: TypeAdapter[Any] = TypeAdapter(dict[str, Number | None])
 _TOGETHER = ("ranks", "nodes", "strategy")
@@ -102,3 +114,8 @@ def check_record(record: dict[str, Any], *, whole: bool = False) -> None:
     needed = (*(_TOGETHER if "ranks" in record else ()), *(_OF_EPOCH if whole else ()))
     if missing := [key for key in needed if record.get(key) is None]:
         raise ValueError(f"{missing[0]} is missing")
+
+
+def check_step(record: dict[str, Any]) -> None:
+    """Refuse a record within an epoch of which a part is not what it must be. Raises ValueError."""
+    fitted(_STEP, record)

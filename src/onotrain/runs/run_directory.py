@@ -5,6 +5,7 @@
     config.yaml       the resolved configuration
     environment.json  where it ran
     metrics.jsonl     one JSON object per epoch
+    steps.jsonl       one JSON object per so many steps, if metrics.every_steps asks for them
     summary.json      one JSON object, when the run has ended
   split.npz         which samples trained, validated and tested, if they were cut from one file
     checkpoints/      see docs/checkpoint-format.md
@@ -17,8 +18,8 @@ infinity: they are written as null.
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -26,25 +27,19 @@ from typing import Any, Literal
 import numpy as np
 
 from onotrain.errors import CheckpointError, DataError, UsageError
-from onotrain.files import (
-    StrangeFileError,
-    disk_errors,
-    open_regular,
-    remove_stale,
-    sync_directory,
-    write_all,
-    write_atomically,
-)
+from onotrain.files import disk_errors, remove_stale, sync_directory, write_atomically
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
-from onotrain.runs.json_objects import line_of, parsed, pretty
+from onotrain.runs.json_lines import JsonLines, read_within
+from onotrain.runs.json_objects import parsed, pretty
 from onotrain.runs.lock import RunLock
-from onotrain.runs.records import check_record
+from onotrain.runs.records import check_record, check_step
 from onotrain.runs.run_files import (
     CHECKPOINTS_NAME,
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     METRICS_NAME,
     SPLIT_NAME,
+    STEPS_NAME,
     SUMMARY_NAME,
     kind_of_path,
     refuse_links,
@@ -131,7 +126,8 @@ class RunDirectory:
         try:
             run = cls(run.path, lock)
             remove_stale(run.path)
-            run._drop_torn_line()
+            run.epochs.drop_torn_line()
+            run.steps.drop_torn_line()
         except BaseException:
             lock.release()
             raise
@@ -198,7 +194,7 @@ class RunDirectory:
         """Read ``summary.json``; None if there is none yet."""
         summary = self._read_json(SUMMARY_NAME)
         if summary is not None:
-            self._check(summary, str(self.path / SUMMARY_NAME))
+            self._check(summary, str(self.path / SUMMARY_NAME), check_record)
         return summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -211,72 +207,47 @@ class RunDirectory:
         np.savez(data, **dict(parts))  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
         write_atomically(self.path / SPLIT_NAME, data.getvalue())
 
-    def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Add a row to ``metrics.jsonl``; when this returns it is on the disk.
+    @property
+    def epochs(self) -> JsonLines:
+        """``metrics.jsonl``: a row for each epoch."""
+        return JsonLines(self.path / METRICS_NAME)
 
-        Raises
-        ------
-        ResourceError
-            Disk full and the like; the file is as it was before.
-        """
-        path = self.path / METRICS_NAME
-        with disk_errors("append to it", path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-            try:
-                size = os.fstat(descriptor).st_size
-                try:
-                    write_all(descriptor, line_of(row))
-                    os.fsync(descriptor)
-                except OSError:
-                    os.ftruncate(descriptor, size)
-                    raise
-            finally:
-                os.close(descriptor)
-
-    def metrics(self) -> list[dict[str, Any]]:
-        """Read the rows of ``metrics.jsonl``; a last line that is not finished (a run killed or writing) is left out.
-
-        Raises
-        ------
-        DataError
-            A line is not a JSON object.
-        """
-        rows = []
-        for number, line in enumerate(self._finished_lines(), 1):
-            row = parsed(line)
-            if row is None:
-                raise DataError(
-                    f"{self.path / METRICS_NAME}:{number}: not a JSON object: {line[:60]!r}",
-                    hint="delete that line, or restore the file",
-                )
-            rows.append(row)
-        return rows
+    @property
+    def steps(self) -> JsonLines:
+        """``steps.jsonl``: rows within epochs, if they are asked for."""
+        return JsonLines(self.path / STEPS_NAME)
 
     def records(self) -> list[dict[str, Any]]:
-        """Read the same, for who counts with it: each row has what an epoch's record has.
+        """Read the rows of epochs, for who counts with them: each has what an epoch's record has.
 
         Raises
         ------
         DataError
             A line is not such a record.
         """
-        rows = self.metrics()
+        rows = self.epochs.rows()
         for number, row in enumerate(rows, 1):
-            self._check(row, f"{self.path / METRICS_NAME}:{number}", whole=True)
+            self._check(row, f"{self.path / METRICS_NAME}:{number}", partial(check_record, whole=True))
         return rows
 
     @staticmethod
-    def _check(record: dict[str, Any], place: str, *, whole: bool = False) -> None:
+    def _check(record: dict[str, Any], place: str, check: Callable[[dict[str, Any]], None]) -> None:
         try:
-            check_record(record, whole=whole)
+            check(record)
         except ValueError as error:
             raise DataError(f"{place}: {error}", hint="restore the file, or delete it") from error
 
-    def truncate_metrics(self, after_epoch: int) -> None:
-        """Drop the rows of epochs after `after_epoch`, which a resumed run does again. Raises ResourceError."""
-        rows = [row for row in self.metrics() if _epoch(row) <= after_epoch]
-        if (self.path / METRICS_NAME).exists():
-            write_atomically(self.path / METRICS_NAME, b"".join(map(line_of, rows)))
+    def step_records(self) -> list[dict[str, Any]]:
+        """Read the rows within epochs, for who counts with them. Raises DataError as `records`."""
+        rows = self.steps.rows()
+        for number, row in enumerate(rows, 1):
+            self._check(row, f"{self.path / STEPS_NAME}:{number}", check_step)
+        return rows
+
+    def forget(self, after_epoch: int, after_step: int) -> None:
+        """Drop the rows of what a resumed run does again. Raises ResourceError."""
+        self.epochs.keep(lambda row: _count(row, "epoch") <= after_epoch)
+        self.steps.keep(lambda row: _count(row, "step") <= after_step)
 
     def close(self) -> None:
         """Give the lock back, if this object holds it."""
@@ -292,40 +263,18 @@ class RunDirectory:
     ) -> None:
         self.close()
 
-    def _finished_lines(self) -> list[bytes]:
-        return (self._read(METRICS_NAME) or b"").split(b"\n")[:-1]
-
-    def _drop_torn_line(self) -> None:
-        """Otherwise the next row would be appended to it."""
-        path = self.path / METRICS_NAME
-        lines = self._finished_lines()
-        if path.exists() and path.stat().st_size != sum(len(line) + 1 for line in lines):
-            write_atomically(path, b"".join(line + b"\n" for line in lines))
-
     def _read_json(self, name: str) -> dict[str, Any] | None:
-        data = self._read(name)
+        data = read_within(self.path / name)
         value = None if data is None else parsed(data)
         if data is not None and value is None:
             raise DataError(f"{self.path / name}: not a JSON object", hint="restore the file, or delete it")
         return value
 
-    def _read(self, name: str) -> bytes | None:
-        """Return what a file holds; None if there is none."""
-        path = self.path / name
-        with disk_errors("read it", path):
-            try:
-                with open_regular(path, within=self.path) as file:
-                    return file.read()
-            except FileNotFoundError:
-                return None
-            except StrangeFileError as error:
-                raise DataError(f"{path}: {error.strerror}", hint="restore the file, or delete it") from error
 
-
-def _epoch(row: Mapping[str, Any]) -> int:
-    """Return the epoch of a record; 0 if it says none."""
-    epoch = row.get("epoch", 0)
-    return epoch if isinstance(epoch, int) else 0
+def _count(row: Mapping[str, Any], name: str) -> int:
+    """Return a count of a record; 0 if it says none."""
+    found = row.get(name, 0)
+    return found if isinstance(found, int) else 0
 
 
 def find_checkpoint(path: str | Path, which: Literal["latest", "best"] = "best") -> Found:

@@ -16,6 +16,7 @@ from onotrain.runs.lock import LOCK_NAME
 CONFIG_NAME = "config.yaml"
 ENVIRONMENT_NAME = "environment.json"
 METRICS_NAME = "metrics.jsonl"
+STEPS_NAME = "steps.jsonl"
 SUMMARY_NAME = "summary.json"
 CHECKPOINTS_NAME = "checkpoints"
 SPLIT_NAME = "split.npz"
@@ -67,7 +68,7 @@ def refuse_used(path: Path) -> None:
     """Accept nothing, or a run that has nothing to lose yet: refused for its data, or killed while it began."""
     names = {name for name in os.listdir(path) if not is_temporary(name)}
     is_run = kind_of_path(path) == "run"
-    if is_run and ({METRICS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
+    if is_run and ({METRICS_NAME, STEPS_NAME, SUMMARY_NAME} & names or any((path / CHECKPOINTS_NAME).iterdir())):
         finished = "a finished run" if SUMMARY_NAME in names else "a run"
         raise UsageError(
             f"{path}: holds {finished} already",
@@ -89,5 +90,5 @@ def refuse_used(path: Path) -> None:
 def remove_run(path: Path) -> None:
     """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
     CheckpointStore(path / CHECKPOINTS_NAME).clear()
-    for name in (SUMMARY_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
+    for name in (SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
         (path / name).unlink(missing_ok=True)

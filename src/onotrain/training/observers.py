@@ -135,6 +135,10 @@ class Observers(Observer):
         self.stop_reason: str | None = None
         self.failure: OnotrainError | None = None
 
+    def add(self, observer: Observer) -> None:
+        """Have one more of them."""
+        self._observers = (*self._observers, observer)
+
     @property
     def watches_steps(self) -> bool:
         """Whether any of them does."""

@@ -34,6 +34,7 @@ _MAY_CHANGE: dict[str, tuple[str, ...] | None] = {
     "checkpoint": None,
     "fault_tolerance": None,
     "simulate": None,
+    "metrics": None,
 }
 
 
@@ -107,7 +108,7 @@ class RunWriter:
         `split` is which samples train, validate and test.
         """
         if self.world.rank == 0:
-            self.directory.truncate_metrics(progress.epoch)
+            self.directory.forget(progress.epoch, progress.steps)
             if progress.origin is not None:
                 self.directory.write_environment({**self.directory.environment(), "origin": progress.origin})
             if split:
@@ -138,7 +139,11 @@ class RunWriter:
     def record(self, record: Mapping[str, Any]) -> None:
         """Keep an epoch's record."""
         if self.world.rank == 0:
-            self.directory.append_metrics(record)
+            self.directory.epochs.append(record, durable=True)
+
+    def record_steps(self, record: Mapping[str, Any]) -> None:
+        """Keep a record within an epoch; not at once on the disk, as there may be many (rank 0)."""
+        self.directory.steps.append(record, durable=False)
 
     def end(self, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Write the summary; return it on all ranks.  *Collective*."""

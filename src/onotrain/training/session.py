@@ -44,6 +44,7 @@ from onotrain.training.observers import Reading, RunStart
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
+from onotrain.training.step_records import StepRecords
 from onotrain.training.summary import files_summary, summary_of
 from onotrain.training.trainer import Trainer
 from onotrain.training.warm_start import begin, freeze_notes
@@ -194,6 +195,11 @@ class Session:
         progress.samples, progress.windows, progress.pools = feed.samples, feed.windows, list(feed.pools)
 
     def _components(self) -> Components:
+        every = self.config.metrics.every_steps
+        if every is not None and self.world.rank == 0:
+            self.writer.observer.add(
+                StepRecords(every, self._seconds, self.writer.record_steps, after=self.progress.steps)
+            )
         return Components(
             config=self.config,
             world=self.world,
@@ -226,6 +232,10 @@ class Session:
         options = {f"{name}_options": section.model_dump(mode="json") for name, section in chosen.items()}
         simulated = self.config.simulate
         return options | ({} if simulated is None else {"simulate": simulated.model_dump(mode="json")})
+
+    def _seconds(self) -> dict[str, float]:
+        """Return how long the run has trained, and how long it has taken [s]."""
+        return {"train_seconds": self.progress.train_seconds, "wall_seconds": self._wall()}
 
     def _wall(self) -> float:
         """Return how long the run has taken so far, and note it [s]."""

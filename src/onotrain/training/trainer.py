@@ -52,6 +52,7 @@ class Trainer:
         self._trains = False
         self._max_steps = training.max_steps
         self._every_steps, self._every_seconds = config.checkpoint.every_steps, config.checkpoint.every_seconds
+        self._record_steps = config.metrics.every_steps
         self._verify_steps = config.fault_tolerance.verify_steps
         self._watched = components.observer.watches_steps
         self._regression = components.model.loss.task == "regression"
@@ -147,10 +148,8 @@ class Trainer:
         steps, left = self.progress.steps, [(self.components.feed.samples - self.progress.position) // samples]
         if self._max_steps is not None:
             left.append(self._max_steps - steps)
-        if self._every_steps is not None:
-            left.append(self._every_steps - steps % self._every_steps)
-        if self._verify_steps is not None:
-            left.append(self._verify_steps - steps % self._verify_steps)
+        intervals = (self._every_steps, self._verify_steps, self._record_steps)
+        left += [every - steps % every for every in intervals if every is not None]
         return min(most, *left)
 
     def _one(self, batch: Batch) -> None:
