@@ -120,7 +120,8 @@ def write_config(folder: Path, case: Case, form: Form, steps: int, epochs: int) 
         x = rng.integers(0, 256, (samples, widths[0]), np.uint8)
         np.savez(data, x=x, y=np.arange(samples) % widths[-1])
     path = folder / "config.yaml"
-    path.write_text(f"{config(Training(str(data), widths, case.batch_size, epochs))}strategy: {form.strategy}\n")
+    training = Training(str(data), widths, batch_size=case.batch_size, epochs=epochs)
+    path.write_text(f"{config(training)}strategy: {form.strategy}\n")
     return path
 
 
