@@ -14,7 +14,7 @@ from onotrain.strategies import injection
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
-RANKS = (2, 3)
+RANKS = (2, 3, 4)
 
 LATENCY_S = 2e-3
 #: A byte takes a microsecond.
@@ -113,6 +113,19 @@ def test_ranks_of_a_node_share_its_link(world: World, place: Path) -> None:
     record, _ = run(world, place / "run", "flat", simulate=LINK)
     sent = record["ranks_bytes"]["sent"]
     assert record["train_seconds"] >= STEPS * LATENCY_S + world.size * max(sent) * BYTE_S
+
+
+@pytest.mark.parametrize("bucket_mib", [0, 0.002])
+def test_owners_of_shards_share_the_link_of_their_node(world: World, place: Path, bucket_mib: float) -> None:
+    """All-reduce between two nodes: a node sends one gradient, each rank its shard at the same time."""
+    if world.size < 4:
+        pytest.skip("Test requires 4 MPI processes")
+    strategy = {"name": "allreduce", "bucket_mib": bucket_mib}
+    record, _ = run(world, place / "run", strategy, simulate={"ranks_per_node": 2, **LINK})
+    sent = record["ranks_bytes"]["sent"]
+    gradient = 4 * (64 * 32 + 32 + 32 * 10 + 10)
+    assert STEPS * gradient <= sent[0] + sent[1] < 1.1 * STEPS * gradient and min(sent) > STEPS * gradient / 3
+    assert record["train_seconds"] >= STEPS * LATENCY_S + (sent[0] + sent[1]) * BYTE_S
 
 
 def test_ranks_that_share_memory_use_no_link(world: World, place: Path) -> None:
