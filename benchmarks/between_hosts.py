@@ -1,8 +1,8 @@
 """Times the methods of adding gradients between hosts, in turn, and counts the bytes that leave a host.
 
-    python benchmarks/between_hosts.py --hosts-script hosts.sh [--rates unlimited 1gbit 100mbit] [--rows 32 256]
+    python benchmarks/between_hosts.py [--rates unlimited 1gbit 100mbit] [--rows 32 256]
 
-The script makes hosts, here network namespaces of one machine: see hosts.py.  Two hosts of two ranks train the network
+scripts/hosts.sh makes hosts, network namespaces of one machine: see hosts.py.  Two hosts of two ranks train the network
 of configs/mnist-mlp.yaml on random pixels.  Every form runs once in every round; a run's time is the median of
 its epochs after the first; quoted are the median and the extremes over the rounds.  Bytes are those that left the first
 host, less those of a run of one epoch, divided by the steps of the other epochs.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hosts import Hosts, end
+from hosts import SCRIPT, Hosts, end
 from peers.training import Training
 from programs import Ours, config, records, seconds_of
 from results import machine, save, slug, table, today
@@ -120,7 +120,8 @@ def write_config(folder: Path, case: Case, form: Form, steps: int, epochs: int) 
         x = rng.integers(0, 256, (samples, widths[0]), np.uint8)
         np.savez(data, x=x, y=np.arange(samples) % widths[-1])
     path = folder / "config.yaml"
-    path.write_text(f"{config(Training(str(data), widths, case.batch_size, epochs))}strategy: {form.strategy}\n")
+    training = Training(str(data), widths, batch_size=case.batch_size, epochs=epochs)
+    path.write_text(f"{config(training)}strategy: {form.strategy}\n")
     return path
 
 
@@ -172,7 +173,7 @@ def cells(result: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     """Run all and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts-script", type=Path, required=True)
+    parser.add_argument("--hosts-script", type=Path, default=SCRIPT)
     parser.add_argument("--rates", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--rows", nargs="+", type=int, default=[32, 256], help="rows of a rank")
     parser.add_argument("--ranks-per-host", type=int, default=2)

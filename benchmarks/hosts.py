@@ -1,7 +1,7 @@
 """Hosts on one machine, as network namespaces, and jobs on them.
 
-The script makes them (root, iproute2): ``up N [RATE]``, ``run RANKS HOSTS COMMAND...``, ``down``; host ``I``, counted
-from 1, is the namespace ``onoI``, its link ``eth0``.
+scripts/hosts.sh makes them (root, iproute2); host ``I``, counted from 1, is the namespace ``onoI``, its link ``eth0``.
+Another script is called in the same way: ``up N RATE``, ``run RANKS HOSTS COMMAND...``, ``down``.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
 from typing import IO
 
 from processes import descendants
+from programs import ROOT
 
-#: Settings for many ranks on one host would put all ranks on the first.
-UNWANTED = ("PRTE_MCA_rmaps_default_mapping_policy", "PRTE_MCA_hwloc_default_binding_policy")
+SCRIPT = ROOT / "scripts" / "hosts.sh"
 #: The hosts have only this machine's cores: a rank that waits sleeps for 0.1 ms at a time, where it would look for
 #: messages all the while on a host with cores of its own.
 SLEEP = "--mca threads_pthreads_yield_strategy nanosleep --mca threads_pthreads_nanosleep_time 100000"
@@ -38,22 +36,11 @@ class Hosts:
     @contextmanager
     def up(self, count: int, rate: str) -> Iterator[None]:
         """Have them within the block, each with a link of this rate, such as ``100mbit``, or ``unlimited``."""
-        self.down()
+        subprocess.run([self.script, "up", str(count), rate], check=True)
         try:
-            limit = [] if rate == "unlimited" else [rate]
-            subprocess.run([self.script, "up", str(count), *limit], check=True)
             yield
         finally:
-            self.down()
-
-    def down(self) -> None:
-        """Remove them; a namespace is gone when its last process is."""
-        subprocess.run([self.script, "down"], check=True, capture_output=True)
-        deadline = monotonic() + 90
-        while "onov" in subprocess.run(["ip", "link"], check=True, capture_output=True, text=True).stdout:
-            if monotonic() > deadline:
-                sys.exit("the hosts of an earlier run do not go away")
-            sleep(0.2)
+            subprocess.run([self.script, "down"], check=True)
 
     def sent(self, host: int) -> int:
         """Return the bytes that a host has sent so far."""
@@ -67,10 +54,9 @@ class Hosts:
 
         `mpi` are further arguments of mpirun.
         """
-        environment = {name: value for name, value in os.environ.items() if name not in UNWANTED}
-        environment |= {"OPENBLAS_NUM_THREADS": "1", "OMPI_MCA_osc": "^ucx"}
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMPI_MCA_osc": "^ucx"}
         passed = " ".join(f"-x {name}" for name in PASSED_ON if name in environment)
-        environment["MPIRUN_ARGS"] = f"{passed} --bind-to none {mpi}"
+        environment["MPIRUN_ARGS"] = f"{passed} {mpi}"
         places = ",".join(f"ono{host}:{ranks_per_host}" for host in hosts)
         full = [self.script, "run", str(ranks_per_host * len(hosts)), places, *map(str, command)]
         return subprocess.Popen(full, env=environment, stdout=said, stderr=subprocess.STDOUT, text=True)

@@ -1,6 +1,6 @@
 """Trains to a target accuracy with every strategy where the network is slow, and writes what came of it.
 
-    python benchmarks/slow_network.py --hosts-script hosts.sh [--hosts 3 5] [--rate 10mbit] [--cases allreduce ...]
+    python benchmarks/slow_network.py [--hosts 3 5] [--rate 10mbit] [--cases allreduce ...] [--no-runs]
 
 MNIST and the network of configs/mnist-mlp.yaml, one rank a host, a server being one of them; the same seed, global
 batch and learning rate everywhere.  Each number of `--hosts` is a group of hosts with links of their own, which trains
@@ -28,7 +28,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from hosts import SLEEP, Hosts, end
+from hosts import SCRIPT, SLEEP, Hosts, end
 from programs import ROOT, Ours, mnist, mnist_arguments, records
 from results import STRATEGIES, commit, load, machine, parser, put, save, table, today
 from strategies import Case
@@ -233,7 +233,8 @@ def draw(results: Sequence[dict[str, Any]], rate: str, path: Path) -> None:
 def main() -> None:
     """Run the cases, write JSON, plot, and put the table into the page."""
     options = parser(__doc__, [case.name for case in CASES])
-    options.add_argument("--hosts-script", type=Path, help="without it, table and plot are made again, nothing runs")
+    options.add_argument("--hosts-script", type=Path, default=SCRIPT)
+    options.add_argument("--no-runs", action="store_true", help="only make table and plot again")
     options.add_argument("--hosts", nargs="+", type=int, default=[3, 5])
     options.add_argument("--rate", default="10mbit")
     options.add_argument("--limit", type=float, default=LIMIT_S, help="of a run, by the clock [s]")
@@ -243,7 +244,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(Path(folder))
         results = Results(args.output or today("slow-network"), machine(ours), args.rate)
-        if args.hosts_script:
+        if not args.no_runs:
             run(args, ours, Path(folder), results)
     if not args.no_page:
         draw(results.all(), args.rate, PLOT)

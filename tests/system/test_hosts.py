@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -24,12 +25,7 @@ from builders import mapping, relu
 pytestmark = pytest.mark.long
 
 RANKS_PER_HOST = 2
-#: Two hosts with addresses on one bridge; what mpirun calls in place of ssh: ``agent [options] HOST COMMAND...``.
-AGENT = """#!/bin/bash
-while [[ "$1" == -* ]]; do shift; done
-host=$1; shift
-exec ip netns exec "$host" unshare --uts bash -c "hostname $host; $*"
-"""
+SCRIPT = Path(__file__).parents[2] / "scripts" / "hosts.sh"
 
 
 def ip(*words: str) -> None:
@@ -40,31 +36,25 @@ def ip(*words: str) -> None:
 class Hosts:
     """Two hosts, their names, and how to run something on both."""
 
-    def __init__(self, folder: Path) -> None:
-        mark = os.getpid() % 10_000
-        self.names = [f"onot{mark}n{number}" for number in (1, 2)]
-        self.bridge = f"onot{mark}b"
-        self.ports = [f"onot{mark}p{number}" for number in (1, 2)]
-        self.agent = folder / "agent"
-        self.agent.write_text(AGENT)
-        self.agent.chmod(0o755)
+    def __init__(self, suffix: str = "n") -> None:
+        self.prefix = f"onot{os.getpid() % 10_000}{suffix}"
+        self.names = [f"{self.prefix}{number}" for number in (1, 2)]
+        self.ports = [f"{self.prefix}v{number}" for number in (1, 2)]
 
-    def up(self) -> None:
-        """Make them."""
-        ip("link", "add", self.bridge, "type", "bridge")
-        ip("link", "set", self.bridge, "up")
-        for number, (name, port) in enumerate(zip(self.names, self.ports, strict=True), 1):
-            ip("netns", "add", name)
-            ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
-            ip("link", "set", port, "master", self.bridge, "up")
-            ip("-n", name, "addr", "add", f"10.78.0.{number}/24", "dev", "eth0")
-            ip("-n", name, "link", "set", "eth0", "up")
-            ip("-n", name, "link", "set", "lo", "up")
+    def script(self, *words: object) -> launch.Completed:
+        """Run the script that makes hosts, for these."""
+        return launch.run([SCRIPT, *words], timeout=100, env={"ONOTRAIN_HOSTS": self.prefix})
+
+    def up(self, *limits: str) -> None:
+        """Make them; a test is skipped where they are denied."""
+        done = self.script("up", 2, *limits)
+        if re.search("not permitted|denied", done.stderr):
+            pytest.skip(f"network namespaces are denied, even to root: {done.stderr.strip()}")
+        assert done.returncode == 0, done.stderr
 
     def down(self) -> None:
         """Remove what there is of them."""
-        for words in (*(("netns", "del", name) for name in self.names), ("link", "del", self.bridge)):
-            subprocess.run(["ip", *words], capture_output=True, timeout=20)
+        assert self.script("down").returncode == 0
 
     def sent(self) -> int:
         """Return the bytes that the first host has sent so far."""
@@ -81,7 +71,7 @@ class Hosts:
         """Return those of mpirun that name the hosts and the way between them."""
         return [
             "--host", ",".join(f"{name}:{RANKS_PER_HOST}" for name in self.names),
-            "--prtemca", "plm_ssh_agent", str(self.agent), "--prtemca", "prte_if_include", "eth0",
+            "--prtemca", "plm_ssh_agent", f"{SCRIPT} agent", "--prtemca", "prte_if_include", "eth0",
             "--mca", "btl", "tcp,self,sm", "--mca", "btl_tcp_if_include", "eth0", "--bind-to", "none",
             "-x", "PATH", "-x", "OPENBLAS_NUM_THREADS",
         ]  # fmt: skip
@@ -107,19 +97,48 @@ class Hosts:
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+def hosts() -> Iterator[Hosts]:
     """Have two hosts."""
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
         pytest.skip("network namespaces want root, iproute2 and unshare")
-    made = Hosts(tmp_path_factory.mktemp("hosts"))
+    made = Hosts()
+    made.up()
     try:
-        try:
-            made.up()
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"network namespaces are denied, even to root: {error.stderr.decode().strip()}")
         yield made
     finally:
         made.down()
+
+
+def there_is(prefix: str) -> list[str]:
+    """Return the lines of ``ip`` that name a host or a link of these hosts."""
+    said = "".join(
+        subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20).stdout
+        for words in (("netns", "list"), ("-o", "link", "show"))
+    )
+    return [line for line in said.splitlines() if prefix in line]
+
+
+def test_hosts_come_and_go(hosts: Hosts) -> None:
+    """Others beside the first: made anew by `up`, and gone after `down`, with all that runs on them."""
+    others = Hosts("x")
+    try:
+        for limits in ((), ("100mbit",)):
+            others.up(*limits)
+            assert len(there_is(others.prefix)) == 2 + 3  # namespaces; a bridge and its ports
+        rules = subprocess.run(["tc", "-n", others.names[1], "qdisc"], check=True, capture_output=True, text=True)
+        assert "tbf" in rules.stdout and "100Mbit" in rules.stdout
+        done = others.script("run", 2, ",".join(others.names), "hostname")
+        assert sorted(done.stdout.split()) == others.names, done.stderr
+        with launch.start(["ip", "netns", "exec", others.names[0], "sleep", "100"]) as running:
+            while not subprocess.run(["ip", "netns", "pids", others.names[0]], capture_output=True).stdout:
+                time.sleep(0.01)
+            others.down()
+            assert running.wait(timeout=10) == -signal.SIGKILL
+        assert there_is(others.prefix) == [] and there_is(hosts.prefix)
+        others.down()
+        assert others.script("up", 2, "fast").returncode == 1 and there_is(others.prefix) == []
+    finally:
+        others.down()
 
 
 def trained(hosts: Hosts, folder: Path, name: str, epochs: int, strategy: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -17,6 +17,7 @@ from onotrain.config import load_config
 from onotrain.errors import ConfigError
 from onotrain.strategies import injection
 from onotrain.strategies.injection import Delays, Injection, uniform
+from onotrain.strategies.parameter_server.roles import Roles
 
 
 def test_a_slow_rank_takes_a_multiple_of_its_time() -> None:
@@ -33,6 +34,7 @@ def test_nothing_is_asked_for_nothing_is_added() -> None:
 def test_messages() -> None:
     """Milliseconds in, seconds out."""
     assert Delays(delay_ms=2.5).message_seconds == 0.0025
+    assert Delays(bandwidth_mbit=8.0).byte_seconds == 1e-6 and Delays().byte_seconds == 0.0
 
 
 @given(st.integers(0, 2**63), st.integers(0, 5000), st.integers(0, 2**40), st.floats(0.0, 1e3), st.floats(0.0, 4.0))
@@ -94,8 +96,103 @@ def test_what_is_slept_is_reported_as_computing(
     world: Any = SimpleNamespace(rank=rank, size=2)
     injected = Injection.of(config(simulate=simulate), world, now=lambda: 12.0)
     assert injected.inject_delay(7, 0.25) == expected
-    injected.inject_latency(began=11.999)  # a quarter of its time ago
+    link = injected.link(ranks=1)
+    link.put(0, at=11.999)  # a quarter of its time ago
+    link.inject_latency()
     assert seen == pytest.approx(slept)
+
+
+class Time:
+    """A clock that goes on by what is slept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds, self.slept = 100.0, 0
+        monkeypatch.setattr(injection, "sleep", self._sleep)
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def _sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.slept += 1
+
+
+#: Of 8 Mbit/s: a byte takes a microsecond.
+LINK = {"bandwidth_mbit": 8.0}
+
+
+@pytest.mark.parametrize(
+    ("simulate", "ranks", "nbytes", "seconds"),
+    [
+        (None, 1, 10**9, 0.0),
+        ({"bandwidth_mbit": None}, 1, 10**9, 0.0),
+        ({"ranks_per_node": 1}, 1, 10**9, 0.0),
+        (LINK, 1, 0, 0.0),
+        (LINK, 1, 500_000, 0.5),
+        (LINK, 4, 500_000, 2.0),
+        ({**LINK, "delay_ms": 30.0}, 4, 500_000, 2.03),
+        ({"delay_ms": 30.0}, 4, 500_000, 0.03),
+    ],
+)
+def test_an_exchange_takes_latency_and_bytes(
+    monkeypatch: pytest.MonkeyPatch, simulate: Any, ranks: int, nbytes: int, seconds: float
+) -> None:
+    """The ranks of a node share its link; computing is not slower."""
+    time, world = Time(monkeypatch), SimpleNamespace(rank=0, size=8)
+    injected = Injection.of(config(simulate=simulate), world, now=time)  # type: ignore[arg-type]
+    assert injected.inject_delay(1, 0.25) == 0.25
+    link = injected.link(ranks)
+    link.put(nbytes, time())
+    link.inject_latency()
+    assert time() - 100.0 == pytest.approx(seconds) and time.slept == (seconds > 0.0)
+    assert injected.active == (simulate not in (None, {"bandwidth_mbit": None}, {"ranks_per_node": 1}))
+
+
+def test_a_link_carries_one_thing_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a rank computes, too; and an idle link saves nothing up."""
+    time = Time(monkeypatch)
+    link = Injection(0, Delays(delay_ms=10.0, bandwidth_mbit=8.0), time).link(ranks=1)
+    assert link.put(300_000, at=100.0) == pytest.approx(100.3)
+    assert link.put(200_000, at=100.1) == pytest.approx(100.5)  # behind the first
+    assert link.put(100_000, at=101.0) == pytest.approx(101.1)  # idle for half a second
+    time.seconds = 101.05
+    link.inject_latency()
+    assert time() == pytest.approx(101.11)
+    time.seconds = 102.0
+    link.inject_latency()
+    assert time() == 102.0 and time.slept == 1
+
+
+def test_both_directions_carry_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a link of its own to the rank."""
+    injected = Injection(0, Delays(bandwidth_mbit=8.0), Time(monkeypatch))
+    assert [injected.link(1).put(500_000, at=100.0) for _ in range(2)] == [pytest.approx(100.5)] * 2
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, "fast", True])
+def test_a_bandwidth_that_is_none(wrong: Any) -> None:
+    """Nothing would ever arrive."""
+    with pytest.raises(ConfigError, match=r"simulate.bandwidth_mbit"):
+        config(simulate={"bandwidth_mbit": wrong})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "servers", "senders"),
+    [
+        ((0, 0, 0, 0), 1, (0, 0, 0, 0)),
+        ((0, 1, 2, 3), 1, (1, 1, 1, 1)),
+        ((0, 0, 1, 1), 1, (1, 1, 2, 2)),  # the worker beside the only server sends to nobody else
+        ((0, 0, 1, 1), 2, (2, 2, 2, 2)),
+        ((0, 1, 0, 1), 2, (2, 2, 2, 2)),
+    ],
+)
+def test_who_shares_a_link_of_a_parameter_server(nodes: Any, servers: int, senders: tuple[int, ...]) -> None:
+    """Ranks that have something to send to other nodes."""
+    seen = []
+    for rank in range(len(nodes)):
+        roles: Any = SimpleNamespace(rank=rank, nodes=nodes, servers=servers, workers=len(nodes) - servers)
+        seen.append(Roles.senders.fget(roles))  # type: ignore[attr-defined]
+    assert tuple(seen) == senders
 
 
 def test_a_mapping_of_ranks_is_short_for_the_list(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict, field_validator
 
-from onotrain.config.base import Count, CountOrZero, NotNegative, Problem, Section
+from onotrain.config.base import Count, CountOrZero, NotNegative, Positive, Problem, Section
 
 
 class SlowRank(Section):
@@ -32,6 +32,11 @@ class Simulate(Section):
     )
     delay_ms: NotNegative = Field(
         0.0, description="Latency added to each exchange between ranks that do not share memory for it [ms]."
+    )
+    bandwidth_mbit: Positive | None = Field(
+        None,
+        description="Bandwidth of the link of each node, in each direction, which its ranks share [Mbit/s]: exchanges "
+        "that have `delay_ms` take as long as their bytes (`ranks_bytes`) besides.  null: unlimited.",
     )
     ranks_per_node: Count | None = Field(
         None,

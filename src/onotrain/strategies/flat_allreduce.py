@@ -25,7 +25,7 @@ class Flat(Strategy):
     outlives_ranks = True
 
     def __init__(self, context: Context) -> None:
-        self._comm, self._injection = context.world.comm, context.injection
+        self._comm, self._link = context.world.comm, context.injection.link(context.world.node.size)
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
@@ -44,7 +44,8 @@ class Flat(Strategy):
         """``w <- rule(w, all_reduce(g))``.  *Collective*."""
         clock = self.telemetry.clock
         start = clock.now()
-        self._injection.inject_latency(start)
+        self._link.put(self.replica.sum.sent_bytes, start)
+        self._link.inject_latency()
         self.replica.sum()
         all_reduce(self._comm, statistics.values)
         clock.communication += clock.now() - start

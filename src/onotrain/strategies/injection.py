@@ -2,6 +2,15 @@
 
 A delay is a function of seed, rank and step, so it is the same whatever the strategy, and a resumed run has those that
 it would have had.
+
+Each node has a link, which carries as much in each direction at the same time.  Its ranks have equal parts of the
+bandwidth, whether all of them send or not, so that no rank needs to know what the others do::
+
+    last byte of what is put at t    leaves at  max(t, when all before it has left) + bytes * ranks / bandwidth
+    an exchange                      ends when all that was put has left, and one latency later
+
+Not simulated: several latencies of an exchange of several rounds, headers of packets, switches between the links, and
+what is no part of the telemetry's bytes (statistics of steps, synchronisation points, checkpoints).
 """
 
 from __future__ import annotations
@@ -33,6 +42,8 @@ class Delays:
     jitter: float = 0.0
     #: Extra time of each message [ms].
     delay_ms: float = 0.0
+    #: Of the link of a node, in each direction [Mbit/s]; None: unlimited.
+    bandwidth_mbit: float | None = None
     seed: int = 0
 
     def extra_seconds(self, rank: int, step: int, compute_seconds: float) -> float:
@@ -46,6 +57,50 @@ class Delays:
     def message_seconds(self) -> float:
         """How much longer than it does each message is to take [s]."""
         return self.delay_ms / 1000.0
+
+    @property
+    def byte_seconds(self) -> float:
+        """How long a node's link takes for each byte [s]; 0 if it is unlimited."""
+        return 0.0 if self.bandwidth_mbit is None else 8e-6 / self.bandwidth_mbit
+
+
+class NodeLink:
+    """A rank's part of the link of its node, in one direction: what is put into it leaves in this order.
+
+    Parameters
+    ----------
+    latency
+        From when a byte has left until it has arrived [s].
+    byte_seconds
+        How long each byte of this rank takes [s].
+    now
+        Time source of the strategy's telemetry [s].
+    """
+
+    def __init__(self, latency: float, byte_seconds: float, now: Callable[[], float]) -> None:
+        self._latency, self._byte_seconds, self._now = latency, byte_seconds, now
+        self._free_at = -math.inf
+
+    @property
+    def limited(self) -> bool:
+        """Whether bytes take time."""
+        return self._byte_seconds > 0.0
+
+    def put(self, nbytes: int, at: float) -> float:
+        """Put bytes in at that time; return when the last of them, and of all before them, has left."""
+        self._free_at = max(self._free_at, at) + nbytes * self._byte_seconds
+        return self._free_at
+
+    def inject_latency(self) -> None:
+        """Sleep until all that was put in has arrived."""
+        if self._latency or self.limited:
+            self.sleep_until(self._free_at + self._latency)
+
+    def sleep_until(self, end: float) -> None:
+        """Sleep until that time, such as one that `put` has returned."""
+        left = end - self._now()
+        if left > 0.0:
+            sleep(left)
 
 
 class Injection:
@@ -63,7 +118,6 @@ class Injection:
 
     def __init__(self, rank: int = 0, delays: Delays | None = None, now: Callable[[], float] = perf_counter) -> None:
         self._rank, self._delays, self._now = rank, Delays() if delays is None else delays, now
-        self._message_seconds = self._delays.message_seconds
         #: Whether anything is to be slower.
         self.active = self._delays != Delays(seed=self._delays.seed)
 
@@ -86,7 +140,8 @@ class Injection:
                 f"simulate.slow_ranks: there is no rank {beyond[0]}, the job has {world.size}",
                 hint=f"expected ranks from 0 to {world.size - 1}, or start more",
             )
-        return cls(world.rank, Delays(slow_ranks, wanted.jitter, wanted.delay_ms, config.training.seed), now)
+        delays = Delays(slow_ranks, wanted.jitter, wanted.delay_ms, wanted.bandwidth_mbit, config.training.seed)
+        return cls(world.rank, delays, now)
 
     def inject_delay(self, step: int, seconds: float) -> float:
         """Sleep for as long as `seconds` of computing for step `step` are to take longer; return what they took [s]."""
@@ -97,13 +152,9 @@ class Injection:
             sleep(extra)
         return seconds + extra
 
-    def inject_latency(self, began: float) -> None:
-        """Sleep until an exchange that began at that time of `now` has taken the longer time."""
-        if not self.active:
-            return
-        left = began + self._message_seconds - self._now()
-        if left > 0.0:
-            sleep(left)
+    def link(self, ranks: int) -> NodeLink:
+        """Return this rank's part of the link of its node, of as many `ranks` that send as much as it does."""
+        return NodeLink(self._delays.message_seconds, self._delays.byte_seconds * ranks, self._now)
 
 
 def uniform(seed: int, rank: int, step: int) -> float:

@@ -54,7 +54,7 @@ class NodesSum:
         world, layout = context.world, context.layout
         gradients, residual = arena.arrays["gradients"], arena.residual
         self._barrier, self._clock, self._optimizer = arena.barrier, telemetry.clock, context.optimizer
-        self._node, self._injection = world.node, context.injection
+        self._node, self._link = world.node, context.injection.link(world.shards)
         check_memory(
             self.vectors(coded=residual is not None) * layout.size * layout.dtype.itemsize,
             "gradients from other nodes",
@@ -87,7 +87,7 @@ class NodesSum:
         #: How many buckets are sent in the step at hand.
         self._sent = 0
         self._flying: list[Sum | GatheredSum | RoundsSum] = []
-        self._left = self._began = 0.0
+        self._left = 0.0
 
     @staticmethod
     def vectors(*, coded: bool) -> int:
@@ -128,7 +128,7 @@ class NodesSum:
         while self._sent < len(self._buckets):
             self._send()
         start = self._clock.now()
-        self._injection.inject_latency(self._began)
+        self._link.inject_latency()
         for exchange in self._flying:
             exchange.collect()
         for exchange in self._flying:
@@ -147,6 +147,7 @@ class NodesSum:
         self._sent += 1
         if bucket.exchange is not None:
             self._optimizer.sum(bucket.rows, bucket.rows[0])
+            self._link.put(bucket.exchange.sent_bytes, self._clock.now())
             self._start(bucket.exchange)
 
     def share_residuals(self) -> None:
@@ -162,8 +163,6 @@ class NodesSum:
 
     def _start(self, exchange: Sum | GatheredSum | RoundsSum) -> None:
         start = self._clock.now()
-        if not self._flying:
-            self._began = start
         exchange.start()
         self._flying.append(exchange)
         self._clock.communication += self._clock.now() - start

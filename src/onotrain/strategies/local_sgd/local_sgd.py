@@ -126,7 +126,8 @@ class LocalSgd(Strategy):
     outlives_ranks = True
 
     def __init__(self, context: Context) -> None:
-        self._world, self._options, self._injection = context.world, context.options, context.injection
+        self._world, self._options = context.world, context.options
+        self._link = context.injection.link(context.world.node.size)
         self.telemetry = Telemetry(context.now)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock, local_mean=True)
         self._rounds = Rounds(context.options.period)
@@ -176,11 +177,18 @@ class LocalSgd(Strategy):
                 gradient += proximal * (w - start)
         statistics.gradient_squares = statistics.samples * replica.update(learning_rate, number)
 
+    @property
+    def _averaged_state(self) -> list[np.ndarray]:
+        """Vectors of the optimiser's state that a round averages, too."""
+        return list(self.replica.optimizer_state.values()) if self._options.inner_state == "average" else []
+
     def _average(self, statistics: StepStatistics) -> None:
         """Average parameters and state, and give `statistics` the sums since the last round.  *Collective*."""
         clock = self.telemetry.clock
         start = clock.now()
-        self._injection.inject_latency(start)
+        summed = self.replica.sum
+        self._link.put(summed.sent_bytes + len(self._averaged_state) * summed.raw_bytes, start)
+        self._link.inject_latency()
         statistics.values[:] = self._since.values
         all_reduce(self._world.comm, statistics.values)
         # The mean square, which unlike the sum is as large as that of one step.
@@ -205,10 +213,9 @@ class LocalSgd(Strategy):
             w *= share
         replica.sum()
         np.subtract(replica.start, replica.parameters, out=replica.parameters)
-        if self._options.inner_state == "average":
-            for vector in replica.optimizer_state.values():
-                vector *= share
-                replica.sum.plain(vector)
+        for vector in self._averaged_state:
+            vector *= share
+            replica.sum.plain(vector)
 
     def close(self) -> None:
         """Free what MPI holds for messages of a codec."""

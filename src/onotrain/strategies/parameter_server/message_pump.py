@@ -11,6 +11,7 @@ import numpy as np
 from onotrain.parallel.channels import Arrivals, Endpoint, finish
 from onotrain.strategies.codecs import Codec, Part, without_feedback
 from onotrain.strategies.context import Context
+from onotrain.strategies.injection import NodeLink
 from onotrain.strategies.parameter_server.messages import PUSH, REPLY
 from onotrain.strategies.parameter_server.replies import DeltaReplies, ParameterReplies, Replies
 from onotrain.strategies.parameter_server.roles import Roles
@@ -76,6 +77,8 @@ class MessagePump:
             sent=(REPLY, self.replies.buffers),
             received=(PUSH, self._received),
         )
+        #: Both directions of this server's part of its node's link.
+        self._incoming, self._outgoing = (context.injection.link(roles.senders) for _ in range(2))
         self._pulse = context.world.pulse
         self._arrivals = Arrivals(self._endpoint.incoming, context.world.failures.check, self._pulse.waiting)
         # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
@@ -87,7 +90,9 @@ class MessagePump:
             for worker in workers
         ]
         self._stop_batches, self._parked_seconds = replies["stop_batch"], replies["parked_seconds"]
-        self._arrived_at = [0.0] * len(workers)
+        self._link_seconds = replies["link_seconds"]
+        #: When the last push of each worker was found, and when the link had carried it.
+        self._found_at, self._arrived_at = [0.0] * len(workers), [0.0] * len(workers)
 
     def begin(self) -> None:
         """Be ready for all workers, who have the parameters of now."""
@@ -104,12 +109,26 @@ class MessagePump:
         clock.wait += now - start
         self._pulse.advance()
         for worker in arrived:
-            self._arrived_at[worker] = now
+            self._found_at[worker] = now
+            self._arrived_at[worker] = self._carry(self._incoming, worker, self._received[worker].nbytes, now)
+        for worker in arrived:
+            if self._incoming.limited:
+                self._await_push(worker)
             push = self._pushes[worker]
             push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
                 self._decoder.decode(self._received[worker], push.gradient)
             yield push
+
+    def _carry(self, link: NodeLink, worker: int, nbytes: int, at: float) -> float:
+        """Return when a message to or from a worker has left the simulated link; on this node it needs none."""
+        return at if self._same_node[worker] else link.put(nbytes, at)
+
+    def _await_push(self, worker: int) -> None:
+        """Sleep until the simulated link has carried a push that was found."""
+        start = self._clock.now()
+        self._incoming.sleep_until(self._arrived_at[worker])
+        self._clock.communication += self._clock.now() - start
 
     def awaits_reply(self, worker: int) -> bool:
         """Return whether a worker that has pushed waits for a reply, and not for a synchronisation point."""
@@ -125,10 +144,13 @@ class MessagePump:
         reply = self._endpoint.outgoing[worker]
         reply.finish()  # the worker has the last one, for it has pushed since
         self._stop_batches[worker] = stop_batch
-        self._parked_seconds[worker] = self._clock.now() - self._arrived_at[worker]
+        now, nbytes = self._clock.now(), self.replies.buffers[worker].nbytes
+        self._parked_seconds[worker] = now - self._arrived_at[worker]
+        if self._outgoing.limited:
+            self._link_seconds[worker] = self._carry(self._outgoing, worker, nbytes, now) - self._found_at[worker]
         reply.start()
         if not self._same_node[worker]:
-            self._traffic.add(self._range_bytes, self.replies.buffers[worker].nbytes)
+            self._traffic.add(self._range_bytes, nbytes)
 
     def before_update(self) -> None:
         """Wait until no worker is being sent the parameters themselves."""

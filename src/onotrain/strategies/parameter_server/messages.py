@@ -26,6 +26,8 @@ REPLY = np.dtype(
         ("stop_batch", np.int64),
         #: How long the server kept the push waiting [s].
         ("parked_seconds", np.float64),
+        #: From when the server found the push until its simulated link has carried the reply [s]; 0 without one.
+        ("link_seconds", np.float64),
     ]
 )
 #: What servers share of a batch; float64 alone, to be summed.

@@ -50,7 +50,7 @@ class PushPull:
     def __init__(
         self, context: Context, roles: Roles, gradient: np.ndarray, parameters: np.ndarray, telemetry: Telemetry
     ) -> None:
-        self._injection, self._clock, self._traffic = context.injection, telemetry.clock, telemetry.traffic
+        self._clock, self._traffic = telemetry.clock, telemetry.traffic
         self._overlap, self._synchronous = context.options.overlap, roles.synchronous
         self._links = [self._link(context, roles, gradient, parameters, server) for server in range(roles.servers)]
         self._endpoint = Endpoint(
@@ -59,11 +59,16 @@ class PushPull:
             sent=(PUSH, [link.push for link in self._links]),
             received=(REPLY, [link.reply for link in self._links]),
         )
+        self._node_link = context.injection.link(roles.senders)
+        self._sent_bytes = sum(link.push.nbytes for link in self._links)
+        #: Of replies from other nodes.
+        self._received_bytes = sum(link.reply.nbytes for link in self._links if link.raw_bytes)
         # Fields of the headers, found once: it takes longer to find a field by its name than to read it.
         pushes, replies = self._endpoint.sent, self._endpoint.received
         self._batches, self._learning_rates = pushes["batch"], pushes["learning_rate"]
         self._synchronizes, self._statistics = pushes["synchronizes"], vectors(pushes["statistics"])
         self._stop_batches, self._parked_seconds = replies["stop_batch"], replies["parked_seconds"]
+        self._link_seconds = replies["link_seconds"]
         self._channels = [*self._endpoint.outgoing, *self._endpoint.incoming]
         self._delta = np.empty(0 if context.codec is None else len(parameters), parameters.dtype)
         self._awaits_replies, self._pushed_at = False, 0.0
@@ -106,6 +111,7 @@ class PushPull:
             self._traffic.add(link.raw_bytes, link.push.nbytes)
         clock = self._clock
         self._pushed_at = clock.now()
+        self._node_link.put(self._sent_bytes, self._pushed_at)
         self._awaits_replies = not synchronizes
         if synchronizes:
             self._start()
@@ -129,8 +135,8 @@ class PushPull:
         start = clock.now()
         computed = start - self._pushed_at
         sent = self._endpoint.all_sent()
-        self._injection.inject_latency(self._pushed_at)
         finish(self._channels)
+        self._inject_latency()
         for link in self._links:
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
@@ -142,6 +148,13 @@ class PushPull:
         clock.hidden += computed
         clock.wait += waited
         clock.communication += seconds - waited
+
+    def _inject_latency(self) -> None:
+        """Sleep until replies would be there: they come after the push, over this node's link and the servers'."""
+        link = self._node_link
+        link.put(self._received_bytes, self._pushed_at)
+        link.put(0, self._pushed_at + max(self._link_seconds.tolist()))
+        link.inject_latency()
 
     def close(self) -> None:
         """Give back what MPI holds."""

@@ -92,6 +92,13 @@ class Roles:
         return self.nodes[server] == self.nodes[self.servers + worker]
 
     @property
+    def senders(self) -> int:
+        """How many ranks of this rank's node send anything to other nodes."""
+        node, boundary = self.nodes[self.rank], self.servers
+        servers, workers = self.nodes[:boundary].count(node), self.nodes[boundary:].count(node)
+        return servers * (workers < self.workers) + workers * (servers < self.servers)
+
+    @property
     def share_memory(self) -> bool:
         """Whether this rank's node has both servers and workers."""
         node = self.nodes[self.rank]

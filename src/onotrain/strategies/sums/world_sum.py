@@ -26,7 +26,8 @@ class WorldSum:
 
     def __init__(self, context: Context, vector: np.ndarray, traffic: Traffic) -> None:
         self._comm, self._vector, self._traffic = context.world.comm, vector, traffic
-        self._raw_bytes = bytes_of_sum(vector, self._comm) if context.world.size > 1 else 0
+        #: What this rank sends for a vector as it is, and for the one that it sums.
+        self.raw_bytes = self.sent_bytes = bytes_of_sum(vector, self._comm) if context.world.size > 1 else 0
         #: What messages of a codec leave to be sent; None without a codec.
         self.residual: np.ndarray | None = None
         self._coded: GatheredSum | RoundsSum | None = None
@@ -34,6 +35,7 @@ class WorldSum:
             self.residual = context.layout.zeros()
             everything = slice(0, context.layout.size)
             self._coded = coded_sum(context, self._comm, everything, vector, self.residual, 0)
+            self.sent_bytes = self._coded.sent_bytes
 
     @staticmethod
     def vectors(context: Context) -> int:
@@ -47,12 +49,12 @@ class WorldSum:
         else:
             self._coded.start()
             self._coded.finish()
-            self._traffic.add(self._coded.raw_bytes, self._coded.sent_bytes)
+            self._traffic.add(self.raw_bytes, self.sent_bytes)
 
     def plain(self, vector: np.ndarray) -> None:
         """Sum another vector of this length, as it is.  *Collective*."""
         all_reduce(self._comm, vector)
-        self._traffic.add(self._raw_bytes, self._raw_bytes)
+        self._traffic.add(self.raw_bytes, self.raw_bytes)
 
     def share_residuals(self) -> None:
         """Sum what messages have left to send, for a checkpoint.  *Collective*."""
