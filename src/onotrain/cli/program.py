@@ -25,6 +25,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "slurm": ("onotrain.cli.slurm", "Write, and submit, a batch script for Slurm."),
     "torture": ("onotrain.cli.torture", "Train while ranks are killed and stopped, and compare the results."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
+    "report": ("onotrain.cli.report", "Report on runs: a page, pictures for print, and all numbers."),
     "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
     "predict": ("onotrain.cli.predict", "Predict with a trained network."),
     "export": ("onotrain.cli.export", "Write a trained network for other programs."),

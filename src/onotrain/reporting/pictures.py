@@ -17,7 +17,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 GREY = "#9A9A9A"
 #: Width of a page of two columns [inches], and of one panel.
 WIDTH, PANEL = 7.2, 2.4
-_STYLE: Any = {
+STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType: journals refuse fonts of type 3
     "ps.fonttype": 42,
     "font.size": 8.0,
@@ -81,7 +81,7 @@ def picture(path: Path, title: str, width: float, height: float, layout: Any = "
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout=layout)
         most = int(13 * width)
         shown = title if len(title) <= most else f"...{title[3 - most :]}"

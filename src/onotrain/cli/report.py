@@ -1,0 +1,56 @@
+"""``onotrain report``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onotrain.cli.subcommand import Subcommand
+
+EXAMPLES = """
+onotrain report runs/digits
+onotrain report runs/sync-* runs/async-* --output reports/servers
+"""
+
+
+@click.command(cls=Subcommand, examples=EXAMPLES)
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+    help="Directory of the report.  [default: reports/NAME of the first run]",
+)  # fmt: skip
+@click.option("--title", default="", metavar="TEXT", help="Title of the page.  [default: names of the runs]")
+def command(runs: Sequence[Path], output: Path | None, title: str) -> None:
+    """Report on one run, or compare several.
+
+    Writes one page of HTML that shows everything and needs no network, the same pictures as PDF, PNG and SVG of a
+    column's width, and all numbers as CSV.  Runs that differ by their seed alone are shown by mean and spread.  Reads
+    run directories only; a run that is still going on may be reported.
+    """
+    from onotrain.reporting.history import History
+    from onotrain.reporting.report import check, write_report
+
+    check()
+    read = [History.read(run) for run in dict.fromkeys(runs)]
+    others = f"-and-{len(read) - 1}-more" if len(read) > 1 else ""
+    output = output or Path("reports") / f"{read[0].name}{others}"
+    with ExitStack() as stack:
+        page = write_report(read, output, title=title, drawn=_bar(stack))
+    click.echo(f"{page}\nfor print: {output / 'plots'}; numbers: {output / 'numbers'}")
+
+
+def _bar(stack: ExitStack) -> Callable[[int, int], None]:
+    """Return what shows how many pictures are drawn, on a terminal."""
+    bars: list[Any] = []
+
+    def drawn(done: int, plots: int) -> None:
+        if not bars:
+            bars.append(stack.enter_context(click.progressbar(length=plots, label="drawing", file=sys.stderr)))
+        bars[0].update(done - bars[0].pos)
+
+    return drawn
