@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onotrain.cli.subcommand import Subcommand
+
+if TYPE_CHECKING:
+    from onotrain.reporting.history import History
+
 
 EXAMPLES = """
 onotrain report runs/digits
@@ -25,7 +29,11 @@ onotrain report runs/sync-* runs/async-* --output reports/servers
     help="Directory of the report.  [default: reports/NAME of the first run]",
 )  # fmt: skip
 @click.option("--title", default="", metavar="TEXT", help="Title of the page.  [default: names of the runs]")
-def command(runs: Sequence[Path], output: Path | None, title: str) -> None:
+@click.option(
+    "--samples/--no-samples", default=True,
+    help="Show what the best network makes of test or validation samples, which are read again.  [default: yes]",
+)  # fmt: skip
+def command(runs: Sequence[Path], output: Path | None, title: str, samples: bool) -> None:
     """Report on one run, or compare several.
 
     Writes one page of HTML that shows everything and needs no network, the same pictures as PDF, PNG and SVG of a
@@ -33,6 +41,7 @@ def command(runs: Sequence[Path], output: Path | None, title: str) -> None:
     run directories only; a run that is still going on may be reported.
     """
     from onotrain.reporting.history import History
+    from onotrain.reporting.judged import judged
     from onotrain.reporting.report import check, write_report
 
     check()
@@ -40,8 +49,14 @@ def command(runs: Sequence[Path], output: Path | None, title: str) -> None:
     others = f"-and-{len(read) - 1}-more" if len(read) > 1 else ""
     output = output or Path("reports") / f"{read[0].name}{others}"
     with ExitStack() as stack:
-        page = write_report(read, output, title=title, drawn=_bar(stack))
+        sections = [judged(_best(read))] if samples else []
+        page = write_report(read, output, sections, title=title, drawn=_bar(stack))
     click.echo(f"{page}\nfor print: {output / 'plots'}; numbers: {output / 'numbers'}")
+
+
+def _best(runs: Sequence[History]) -> History:
+    """Return the run with the lowest validation loss at its end."""
+    return min(runs, key=lambda run: (run.summary or run.records[-1]).get("validation_loss") or float("inf"))
 
 
 def _bar(stack: ExitStack) -> Callable[[int, int], None]:

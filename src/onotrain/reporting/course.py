@@ -20,6 +20,7 @@ _KINDS = {"compute": COLORS[0], "communication": COLORS[4], "wait": GREY}
 _MOST_RANKS, _MOST_GROUPS = 64, 8
 #: Width of a legend's entry [characters].
 _LEGEND = 46
+_ABBREVIATIONS = ("mae", "mse", "rmse", "r2", "f1")
 _STYLES = ("-", "--", ":", "-.")
 _AGAINST = {
     "epoch": "at the end of each epoch",
@@ -70,9 +71,11 @@ def _height(entries: int) -> float:
 def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
     """Return the picture of a metric of training and validation data."""
     one = len(groups) == 1
-    parts = ("train", "validation") if one else ("validation",)
-    if not any(f"validation_{name}" in run.records[-1] for group in groups for run in group.runs):
-        parts = ("train",)
+    records = [run.records[-1] for group in groups for run in group.runs]
+    parts = [part for part in ("train", "validation") if any(f"{part}_{name}" in record for record in records)]
+    parts = parts if one else parts[-1:]
+    words = {"train": "training", "validation": "validation"}
+    shown = name.upper() if name in _ABBREVIATIONS else name.replace("_", " ")
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
@@ -83,7 +86,7 @@ def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
                 where, mean, spread = group.curve(axis, f"{part}_{name}")
                 if np.isnan(mean).all():
                     continue
-                label = part if one else plain(cut(group.label, _LEGEND))
+                label = words[part] if one else plain(cut(group.label, _LEGEND))
                 look = _look(place if one else number)
                 axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **look)
                 if spread.any():
@@ -93,7 +96,7 @@ def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
         if is_wide(drawn):
             axes.set_yscale("log")
         axes.set_xlabel(AXES[axis])
-        axes.set_ylabel(plain((name if one else f"{parts[-1]} {name}").replace("_", " ")))
+        axes.set_ylabel(plain(shown if one else f"{words[parts[-1]]} {shown}"))
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)
         if axis == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -101,9 +104,9 @@ def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
 
     seeds = max(len(group.runs) for group in groups)
     spread = f" Lines are means of up to {seeds} seeds, bands one standard deviation." if seeds > 1 else ""
-    title = f"{name.replace('_', ' ').capitalize()} against {axis}"
+    title = f"{shown[:1].upper()}{shown[1:]} against {axis}"
     slug = "".join(c if c.isalnum() else "-" for c in name)
-    caption = f"{' and '.join(parts).capitalize()} {name.replace('_', ' ')} {_AGAINST[axis]}.{spread}"
+    caption = f"{' and '.join(words[part] for part in parts).capitalize()} {shown} {_AGAINST[axis]}.{spread}"
     return Plot(f"{slug}-{axis}", title, caption, draw, _height(len(parts) if one else len(groups)))
 
 

@@ -65,6 +65,19 @@ def _parity(evaluation: Evaluation, pairs: Pairs, path: Path) -> None:
 
 def _output(axes: Any, output: OutputScore, targets: np.ndarray, predictions: np.ndarray) -> Any:
     """Draw one output; return the hexagons that count its samples, None where each is a point."""
+    moved, cells = draw_parity(axes, targets, predictions)
+    _write_scores(axes, output, moved)
+    return cells
+
+
+def draw_parity(axes: Any, targets: np.ndarray, predictions: np.ndarray) -> tuple[int, Any]:
+    """Draw predictions over targets, those that are finite.
+
+    Returns
+    -------
+    tuple
+        How many predictions lie below the axis, and the hexagons that count samples; None where each is a point.
+    """
     known = np.isfinite(targets) & np.isfinite(predictions)
     targets, predictions = targets[known], predictions[known]
     wide = most_are_wide(targets)
@@ -73,7 +86,6 @@ def _output(axes: Any, output: OutputScore, targets: np.ndarray, predictions: np
         smallest = float(np.quantile(targets, 0.01)) / 10
         moved = int(np.count_nonzero(predictions < smallest))
         targets, predictions = np.maximum(targets, smallest), np.maximum(predictions, smallest)
-    _write_scores(axes, output, moved)
     low, high = _limits(np.concatenate([targets, predictions]), wide=wide)
     scale = "log" if wide else "linear"
     axes.set_xscale(scale)
@@ -92,7 +104,7 @@ def _output(axes: Any, output: OutputScore, targets: np.ndarray, predictions: np
     axes.set_box_aspect(1)
     if not wide:
         axes.locator_params(nbins=4)
-    return cells
+    return moved, cells
 
 
 def _write_scores(axes: Any, output: OutputScore, moved: int) -> None:
@@ -138,7 +150,7 @@ def _classes(evaluation: Evaluation, curves: list[Curve], path: Path) -> None:
         panels = canvas.subplots(1, 2 if counts is None else 3)
         _all_curves(panels[0], panels[1], [curve for curve in curves if len(curve.precision)])
         if counts is not None:
-            _matrix(canvas, panels[2], counts.dense(), shortened(evaluation.class_names, 14))
+            draw_matrix(canvas, panels[2], counts.dense(), shortened(evaluation.class_names, 14))
 
 
 def _all_curves(roc: Any, recall: Any, curves: list[Curve]) -> None:
@@ -171,7 +183,7 @@ def _all_curves(roc: Any, recall: Any, curves: list[Curve]) -> None:
             axes.legend(title=f"{title}{several}", alignment="left", handlelength=1.2, **place)
 
 
-def _matrix(canvas: Any, axes: Any, counts: np.ndarray, names: list[str]) -> None:
+def draw_matrix(canvas: Any, axes: Any, counts: np.ndarray, names: list[str]) -> None:
     """Draw the confusion matrix: numbers of samples, coloured by their share of the true class."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)

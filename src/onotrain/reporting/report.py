@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from onotrain.reporting.groups import Group, grouped
 from onotrain.reporting.history import History
 from onotrain.reporting.plots import FILE_FORMATS, Plot
 from onotrain.reporting.tables import files, overview
+from onotrain.text import count
 
 PAGE_NAME = "report.html"
 PLOTS_NAME, NUMBERS_NAME = "plots", "numbers"
@@ -26,8 +27,10 @@ class Section:
     """A part of the page: a heading, something to be said, and pictures."""
 
     title: str
-    plots: Sequence[Plot]
+    plots: Sequence[Plot] = ()
     text: str = ""
+    #: Of a table above the pictures, all with the same columns.
+    rows: Sequence[Mapping[str, str]] = ()
 
 
 def check() -> None:
@@ -103,7 +106,7 @@ def _page(**facts: Any) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     text = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
-    return environment.from_string(text).render(facts, plots_name=PLOTS_NAME, numbers_name=NUMBERS_NAME)
+    return environment.from_string(text).render(facts, count=count, plots_name=PLOTS_NAME, numbers_name=NUMBERS_NAME)
 
 
 def _title(names: list[str]) -> str:
