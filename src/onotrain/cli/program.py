@@ -25,6 +25,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "slurm": ("onotrain.cli.slurm", "Write, and submit, a batch script for Slurm."),
     "torture": ("onotrain.cli.torture", "Train while ranks are killed and stopped, and compare the results."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
+    "compare": ("onotrain.cli.compare", "Train by several methods, and report what each is good for."),
     "report": ("onotrain.cli.report", "Report on runs: a page, pictures for print, and all numbers."),
     "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
     "predict": ("onotrain.cli.predict", "Predict with a trained network."),
@@ -38,7 +39,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 COLLECTIVE = frozenset({"train", "evaluate", "predict", "bench", "doctor"})
 
 #: The subcommands that launch ranks, which would inherit the threads of a process that is alone.
-LAUNCHING = frozenset({"launch", "torture"})
+LAUNCHING = frozenset({"launch", "torture", "compare"})
 
 EXAMPLES = """\
 Examples:

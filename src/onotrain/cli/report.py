@@ -40,17 +40,20 @@ def command(runs: Sequence[Path], output: Path | None, title: str, samples: bool
     column's width, and all numbers as CSV.  Runs that differ by their seed alone are shown by mean and spread.  Reads
     run directories only; a run that is still going on may be reported.
     """
+    from onotrain.reporting.groups import grouped
     from onotrain.reporting.history import History
     from onotrain.reporting.judged import judged
     from onotrain.reporting.report import check, write_report
 
     check()
-    read = [History.read(run) for run in dict.fromkeys(runs)]
+    names = [run.resolve().name for run in dict.fromkeys(runs)]
+    alike = len(set(names)) < len(names)
+    read = [History.read(run, str(run) if alike else "") for run in dict.fromkeys(runs)]
     others = f"-and-{len(read) - 1}-more" if len(read) > 1 else ""
-    output = output or Path("reports") / f"{read[0].name}{others}"
+    output = output or Path("reports") / f"{names[0]}{others}"
     with ExitStack() as stack:
         sections = [judged(_best(read))] if samples else []
-        page = write_report(read, output, sections, title=title, drawn=_bar(stack))
+        page = write_report(grouped(read), output, sections, title=title, drawn=_bar(stack))
     click.echo(f"{page}\nfor print: {output / 'plots'}; numbers: {output / 'numbers'}")
 
 

@@ -55,6 +55,11 @@ class StrategyOptions(Section):
         return 1
 
     @property
+    def serving_ranks(self) -> int:
+        """Number of ranks that compute no gradients, in the phase of a run in which they are most."""
+        return 0
+
+    @property
     def shown(self) -> str:
         """What messages call it."""
         return f"strategy {self.name}"

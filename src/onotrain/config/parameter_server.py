@@ -128,6 +128,11 @@ class ParameterServer(StrategyOptions):
         return self.servers + 1
 
     @property
+    def serving_ranks(self) -> int:
+        """All servers."""
+        return self.servers
+
+    @property
     def shown(self) -> str:
         """Name and number of servers."""
         return f"strategy {self.name} with {self.servers} server{'s' * (self.servers > 1)}"

@@ -98,6 +98,11 @@ class StrategySwitch(StrategyOptions):
         return self.server.fewest_ranks
 
     @property
+    def serving_ranks(self) -> int:
+        """Those of the second phase."""
+        return self.server.serving_ranks
+
+    @property
     def shown(self) -> str:
         """Name and number of servers."""
         return self.server.shown.replace(self.server.name, self.name)

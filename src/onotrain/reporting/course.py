@@ -35,10 +35,13 @@ def course(groups: Sequence[Group]) -> Iterator[Plot]:
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
     for name in metrics:
         for axis in AXES:
-            if axis == "bytes" and not any(run.axis("bytes")[-1] for run in runs):
+            sending = [group for group in groups if any(run.axis("bytes")[-1] for run in group.runs)]
+            if axis == "bytes" and not sending:
                 continue
             if axis == "epoch" or name in ("loss", *metrics[1:2]):
-                yield _metric(groups, name, axis)
+                yield _metric(
+                    groups, name, axis, silent=[] if axis != "bytes" else [g for g in groups if g not in sending]
+                )
     if any(run.steps for run in runs):
         yield _steps(groups)
     yield _single(groups, "learning_rate", "learning rate", "Learning rate of the last step of each epoch.")
@@ -52,12 +55,12 @@ def course(groups: Sequence[Group]) -> Iterator[Plot]:
         yield _staleness(groups)
 
 
-def _look(number: int) -> dict[str, Any]:
+def look(number: int) -> dict[str, Any]:
     """Return colour and style of the line of a group."""
     return {"color": COLORS[number % len(COLORS)], "linestyle": _STYLES[number // len(COLORS) % len(_STYLES)]}
 
 
-def _legend(axes: Any, entries: int) -> None:
+def put_legend(axes: Any, entries: int) -> None:
     """Put the legend above the axes, where it covers nothing."""
     if entries > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, handlelength=1.6)
@@ -68,8 +71,8 @@ def _height(entries: int) -> float:
     return HEIGHT + 0.14 * (entries if entries > 1 else 0)
 
 
-def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
-    """Return the picture of a metric of training and validation data."""
+def _metric(groups: Sequence[Group], name: str, axis: str, silent: Sequence[Group]) -> Plot:
+    """Return the picture of a metric of training and validation data, without groups that have nothing on the axis."""
     one = len(groups) == 1
     records = [run.records[-1] for group in groups for run in group.runs]
     parts = [part for part in ("train", "validation") if any(f"{part}_{name}" in record for record in records)]
@@ -82,15 +85,15 @@ def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
         drawn: list[float] = []
         entries = 0
         for number, group in enumerate(groups):
-            for place, part in enumerate(parts):
+            for place, part in enumerate(() if group in silent else parts):
                 where, mean, spread = group.curve(axis, f"{part}_{name}")
                 if np.isnan(mean).all():
                     continue
                 label = words[part] if one else plain(cut(group.label, _LEGEND))
-                look = _look(place if one else number)
-                axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **look)
+                shape = look(place if one else number)
+                axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **shape)
                 if spread.any():
-                    axes.fill_between(where, mean - spread, mean + spread, color=look["color"], alpha=0.2, linewidth=0)
+                    axes.fill_between(where, mean - spread, mean + spread, color=shape["color"], alpha=0.2, linewidth=0)
                 drawn += mean.tolist()
                 entries += 1
         if is_wide(drawn):
@@ -100,7 +103,7 @@ def _metric(groups: Sequence[Group], name: str, axis: str) -> Plot:
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)
         if axis == "epoch":
             axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, entries)
+        put_legend(axes, entries)
 
     seeds = max(len(group.runs) for group in groups)
     spread = f" Lines are means of up to {seeds} seeds, bands one standard deviation." if seeds > 1 else ""
@@ -120,14 +123,14 @@ def _steps(groups: Sequence[Group]) -> Plot:
             for place, run in enumerate(each for each in group.runs if each.steps):
                 losses = [np.nan if row["train_loss"] is None else row["train_loss"] for row in run.steps]
                 label = None if place else plain(cut(group.label, _LEGEND))
-                axes.plot([row["step"] for row in run.steps], losses, lw=0.7, label=label, **_look(number))
+                axes.plot([row["step"] for row in run.steps], losses, lw=0.7, label=label, **look(number))
                 drawn += losses
         if is_wide(drawn):
             axes.set_yscale("log")
         axes.set_xlabel("optimiser step")
         axes.set_ylabel("training loss")
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        _legend(axes, len(groups))
+        put_legend(axes, len(groups))
 
     caption = "Mean training loss of the steps between two records (metrics.every_steps), one line per run."
     return Plot("loss-steps", "Loss within epochs", caption, draw, _height(len(groups)))
@@ -142,9 +145,9 @@ def _single(groups: Sequence[Group], key: str, title: str, caption: str) -> Plot
         for number, group in enumerate(groups):
             where, mean, spread = group.curve("epoch", key)
             label = plain(cut(group.label, _LEGEND))
-            axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **_look(number))
+            axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **look(number))
             if spread.any():
-                color = _look(number)["color"]
+                color = look(number)["color"]
                 axes.fill_between(where, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
             drawn += mean.tolist()
         if is_wide(drawn):
@@ -155,7 +158,7 @@ def _single(groups: Sequence[Group], key: str, title: str, caption: str) -> Plot
         axes.set_ylabel(title)
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
-        _legend(axes, len(groups))
+        put_legend(axes, len(groups))
 
     heading = title.partition(" [")[0].capitalize()
     return Plot(key.replace("_", "-"), heading, caption, draw, _height(len(groups)))
@@ -202,13 +205,13 @@ def _staleness(groups: Sequence[Group]) -> Plot:
         for number, counts in found.items():
             share = counts / max(1, counts.sum())
             label = plain(cut(groups[number].label, _LEGEND))
-            axes.plot(np.arange(len(share)), share, marker="o", ms=3, label=label, **_look(number))
+            axes.plot(np.arange(len(share)), share, marker="o", ms=3, label=label, **look(number))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("staleness [updates]")
         axes.set_ylabel("share of the gradients")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        _legend(axes, len(found))
+        put_legend(axes, len(found))
 
     caption = (
         "How many updates the parameters were ahead of those that a gradient was computed with, over the whole run."

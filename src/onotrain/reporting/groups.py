@@ -53,8 +53,24 @@ def spread(values: np.ndarray) -> np.ndarray:
     return np.std(values, axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
 
 
-def grouped(runs: Sequence[History]) -> list[Group]:
-    """Return the runs in groups, in the order of the first run of each."""
+def grouped(runs: Sequence[History], labels: Sequence[str] | None = None) -> list[Group]:
+    """Return the runs in groups, in the order of the first run of each.
+
+    Parameters
+    ----------
+    runs
+        At least one.
+    labels
+        Of the runs; None: what tells them apart.
+    """
+    groups: dict[str, list[History]] = {}
+    for run, label in zip(runs, labels or _labels(runs), strict=True):
+        groups.setdefault(label, []).append(run)
+    return [Group(label, tuple(members)) for label, members in groups.items()]
+
+
+def _labels(runs: Sequence[History]) -> Iterator[str]:
+    """Yield what tells each run from those that differ by more than their seed."""
     options = [dict(_flat(run.config.to_mapping())) for run in runs]
     keys = dict.fromkeys(key for each in options for key in each)
     differing = [
@@ -62,13 +78,11 @@ def grouped(runs: Sequence[History]) -> list[Group]:
         if not key.startswith((*_IN_WORDS, *_NO_MATTER)) and len({str(each.get(key)) for each in options}) > 1
     ]  # fmt: skip
     many = {"method": len({run.method for run in runs}) > 1, "ranks": len({run.ranks for run in runs}) > 1}
-    groups: dict[str, list[History]] = {}
     for run, each in zip(runs, options, strict=True):
         words = [run.method] if many["method"] or not (many["ranks"] or differing) else []
         words += [f"{run.ranks} rank{'s' * (run.ranks > 1)}"] if many["ranks"] else []
         words += [f"{key} {each.get(key)}" for key in differing]
-        groups.setdefault(", ".join(words), []).append(run)
-    return [Group(label, tuple(members)) for label, members in groups.items()]
+        yield ", ".join(words)
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -27,6 +27,8 @@ class History:
 
     Attributes
     ----------
+    name
+        What it is called.
     path
         Of its directory.
     config
@@ -39,6 +41,7 @@ class History:
         ``environment.json``.
     """
 
+    name: str
     path: Path
     config: Config
     records: Sequence[Mapping[str, Any]]
@@ -47,8 +50,8 @@ class History:
     environment: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> History:
-        """Read a run directory.
+    def read(cls, path: Path, name: str = "") -> History:
+        """Read a run directory; the run is called as that is, if nothing else is given.
 
         Raises
         ------
@@ -60,12 +63,9 @@ class History:
         if not records:
             raise DataError(f"{path}: no epoch has ended yet, so there is nothing to report", hint="wait for the first")
         config = load_config(path / CONFIG_NAME)
-        return cls(path, config, records, run.step_records(), run.summary(), run.environment())
-
-    @property
-    def name(self) -> str:
-        """What the run is called."""
-        return self.path.resolve().name
+        return cls(
+            name or path.resolve().name, path, config, records, run.step_records(), run.summary(), run.environment()
+        )
 
     @cached_property
     def method(self) -> str:

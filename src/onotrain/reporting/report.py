@@ -12,8 +12,7 @@ from onotrain import __version__
 from onotrain.errors import PlatformError
 from onotrain.files import disk_errors, write_atomically
 from onotrain.reporting.course import course
-from onotrain.reporting.groups import Group, grouped
-from onotrain.reporting.history import History
+from onotrain.reporting.groups import Group
 from onotrain.reporting.plots import FILE_FORMATS, Plot
 from onotrain.reporting.tables import files, overview
 from onotrain.text import count
@@ -49,19 +48,19 @@ def check() -> None:
 
 
 def write_report(
-    runs: Sequence[History], output: Path, sections: Sequence[Section] = (), *,
-    title: str = "", drawn: Callable[[int, int], None] = lambda done, plots: None,
+    groups: Sequence[Group], output: Path, sections: Sequence[Section] = (), *,
+    before: Sequence[Section] = (), title: str = "", drawn: Callable[[int, int], None] = lambda done, plots: None,
 ) -> Path:  # fmt: skip
     """Write a report; return the path of its page.
 
     Parameters
     ----------
-    runs
-        At least one.
+    groups
+        At least one, as of `onotrain.reporting.groups.grouped`.
     output
         Directory, made if need be; files of an earlier report in it are replaced.
-    sections
-        Of the page, besides the course of the runs.
+    sections, before
+        Of the page, behind the course of the runs and before it.
     title
         Of the page; default: the names of the runs.
     drawn
@@ -75,8 +74,8 @@ def write_report(
         See `check`.
     """
     check()
-    groups = grouped(runs)
-    every = [Section("The course of the runs", list(course(groups))), *sections]
+    runs = [run for group in groups for run in group.runs]
+    every = [*before, Section("The course of the runs", list(course(groups))), *sections]
     plots = [plot for section in every for plot in section.plots]
     for folder in (PLOTS_NAME, NUMBERS_NAME):
         with disk_errors("make the directory of the report", output / folder):

@@ -30,6 +30,29 @@ def csv_of(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
+def latex_of(rows: Sequence[Mapping[str, str]], caption: str) -> str:
+    """Return rows of text as a table of LaTeX (package booktabs)."""
+    names = list(rows[0])
+    lines = [
+        "\\begin{table}", f"\\caption{{{_in_latex(caption)}}}", f"\\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
+        "\\toprule", " & ".join(map(_in_latex, names)) + r" \\", "\\midrule",
+        *(" & ".join(_in_latex(row[name]) for name in names) + r" \\" for row in rows),
+        "\\bottomrule", "\\end{tabular}", "\\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+#: What LaTeX takes for something else, and how it is written.
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"$<$", ">": r"$>$",
+}  # fmt: skip
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_SPECIAL.get(each, each) for each in text)
+
+
 def files(groups: Sequence[Group]) -> dict[str, str]:
     """Return all numbers of runs, as CSV by the names of files; without those that would be empty."""
     runs = [(group, run) for group in groups for run in group.runs]
@@ -95,11 +118,11 @@ def overview(groups: Sequence[Group]) -> list[dict[str, str]]:
             for part in ("validation", "test"):
                 key = f"{part}_{name}"
                 if any(key in (run.summary or run.records[-1]) for run in group.runs):
-                    row[f"{part} {name.replace('_', ' ')}"] = _with_spread(*group.last(key))
-        row["training time [s]"] = _with_spread(*_of(group, "time"))
+                    row[f"{part} {name.replace('_', ' ')}"] = with_spread(*group.last(key))
+        row["training time [s]"] = with_spread(*_of(group, "time"))
         if any(run.axis("bytes")[-1] for run in group.runs):
-            row["sent [MB]"] = _with_spread(*_of(group, "bytes"))
-        row["samples/s"] = _with_spread(*group.last("samples_per_second"))
+            row["sent [MB]"] = with_spread(*_of(group, "bytes"))
+        row["samples/s"] = with_spread(*group.last("samples_per_second"))
         rows.append(row)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [{column: row.get(column, "") for column in columns} for row in rows]
@@ -109,7 +132,7 @@ def _of(group: Group, axis: str) -> tuple[float, float]:
     return mean_and_spread([float(run.axis(axis)[-1]) for run in group.runs])
 
 
-def _with_spread(mean: float, spread: float) -> str:
+def with_spread(mean: float, spread: float) -> str:
     """Return a mean, and its spread with as many decimals, if there is one."""
     text = figure(mean)
     if not spread:

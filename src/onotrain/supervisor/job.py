@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import IO
 
 from onotrain.errors import EXIT_OK
 from onotrain.parallel import supervised
@@ -70,9 +71,11 @@ class Job:
     ----------
     command
         Of the launcher, in a session of its own: what a terminal sends is for this process to pass on.
+    log
+        Takes what it prints; None: it is shown.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], log: IO[bytes] | None = None) -> None:
         name = f"onotrain-{os.getpid()}-{secrets.token_hex(8)}"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(f"\0{name}".encode())
@@ -95,6 +98,8 @@ class Job:
             env=environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             # The kernel ends the launcher, and it the ranks, when this process is killed.
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM),
         )
@@ -123,6 +128,10 @@ class Job:
         if code == EXIT_OK and 0 in self.processes:
             return EXIT_KILLED  # of a job all of whose ranks were killed, one that survives ranks takes no notice
         return code if code >= 0 else 128 - code
+
+    def end(self) -> None:
+        """End the launcher, and by it the ranks, without saving."""
+        self._child.terminate()
 
     def _ask(self) -> None:
         """Ask the ranks to save and stop; end the launcher while there is nothing to save."""

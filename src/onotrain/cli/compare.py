@@ -1,0 +1,132 @@
+"""``onotrain compare``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onotrain.cli.subcommand import Subcommand
+
+if TYPE_CHECKING:
+    from onotrain.config.study import Cell, Study
+    from onotrain.supervisor.study import Outcome
+
+EXAMPLES = """
+onotrain compare configs/studies/strategies-digits.yaml
+onotrain compare study.yaml --mpirun-args '--hostfile hosts'
+"""
+
+
+@click.command(cls=Subcommand, examples=EXAMPLES)
+@click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
+@click.option(
+    "--output", "-o", type=click.Path(path_type=Path), metavar="DIR",
+    help="Directory of the study; what is finished in it is kept.  [default: studies/NAME]",
+)  # fmt: skip
+@click.option("--mpirun", default="mpirun", metavar="PROGRAM", help="The launcher of MPI.  [default: mpirun]")
+@click.option("--mpirun-args", default="", metavar="TEXT", help="Further options of it, such as '--hostfile hosts'.")
+def command(study: Path, output: Path | None, mpirun: str, mpirun_args: str) -> None:
+    """Train one configuration in several methods, and report what each is good for.
+
+    STUDY names the configuration, what is changed in it, numbers of ranks and seeds; every combination is a training
+    under mpirun.  A training that fails is a row of the report.  Started again, finished trainings are kept, and one
+    that was stopped goes on.
+    """
+    from onotrain.cli.launch import launcher_of
+    from onotrain.config.study import cells_of, load_study
+    from onotrain.errors import EXIT_OK, StoppedOnRequest, UsageError
+    from onotrain.parallel import launcher
+    from onotrain.reporting.report import check
+    from onotrain.supervisor.study import run_study
+
+    if launcher.may_have_others():
+        raise UsageError("compare takes the place of mpirun, and does not run under it")
+    check()
+    wanted = load_study(study)
+    cells = cells_of(wanted, study)
+    output = output or Path("studies") / study.stem
+    command = launcher_of(mpirun, mpirun_args, outlives_ranks=False)
+    arguments = [os.path.normpath(study.parent / wanted.config)]
+    click.echo(f"{len(cells)} trainings of {arguments[0]}, in {output}")
+    began, outcomes = monotonic(), list[Any]()
+    for outcome in run_study(cells, arguments, command, output, wanted.minutes):
+        outcomes.append(outcome)
+        click.echo(_line(outcome, outcomes, cells, output, wanted.counted, monotonic() - began))
+    if outcomes[-1].state == "stopped":
+        raise StoppedOnRequest("stopped on request", hint="go on with the same command")
+    good = [each for each in outcomes if each.state != "failed"]
+    if good:
+        click.echo(_report(wanted, study, output, outcomes))
+    sys.exit(EXIT_OK if len(good) == len(outcomes) else max(each.code for each in outcomes))
+
+
+def _line(
+    outcome: Outcome, outcomes: Sequence[Outcome], cells: Sequence[Cell], output: Path, counted: str, seconds: float
+) -> str:
+    """Return what became of a training, and how long the others will take."""
+    from onotrain.cli.display import duration
+
+    width = len(str(len(cells)))
+    what = f"{len(outcomes):>{width}}/{len(cells)}  {outcome.label}, {outcome.count} {counted}, seed {outcome.seed}: "
+    if outcome.state == "failed":
+        what += f"FAILED with {outcome.code}: {outcome.error}"
+    elif outcome.state == "stopped":
+        what += "stopped"
+    else:
+        what += (
+            "finished before" if outcome.state == "kept" else f"{_result(outcome, output)} in {outcome.seconds:.1f} s"
+        )
+    made = sum(each.state not in ("kept",) for each in outcomes)
+    left = len(cells) - len(outcomes)
+    return what + (
+        f"; about {duration(seconds / made * left)} left" if made and left and outcome.state != "stopped" else ""
+    )
+
+
+def _result(outcome: Outcome, output: Path) -> str:
+    """Return the metric that says the most."""
+    from onotrain.runs.run_directory import RunDirectory
+    from onotrain.supervisor.study import RUNS_NAME
+    from onotrain.text import figure
+
+    summary = RunDirectory.open(output / RUNS_NAME / outcome.name).summary() or {}
+    known = [key for key in summary if key.startswith("validation_") and isinstance(summary[key], float)]
+    name = (known[1:] or known or ["train_loss"])[0]
+    return f"{name.replace('_', ' ')} {figure(summary[name])}"
+
+
+def _report(wanted: Study, study: Path, output: Path, outcomes: Sequence[Outcome]) -> str:
+    """Write the report, and return what to say of it."""
+    from dataclasses import asdict
+
+    from onotrain.files import write_atomically
+    from onotrain.reporting.comparison import Trained, compared
+    from onotrain.reporting.groups import grouped
+    from onotrain.reporting.history import History
+    from onotrain.reporting.report import write_report
+    from onotrain.reporting.tables import latex_of
+    from onotrain.supervisor.study import RUNS_NAME
+
+    trained = [
+        Trained(each.label, each.count, each.seed, History.read(output / RUNS_NAME / each.name, each.name))
+        for each in outcomes if each.state != "failed"
+    ]  # fmt: skip
+    several = len({each.count for each in trained}) > 1
+    labels = [f"{each.label}, {each.count} {wanted.counted}" if several else each.label for each in trained]
+    target = None if wanted.target is None else (wanted.target.metric, wanted.target.value)
+    sections = compared(trained, wanted.counted, target, [asdict(each) for each in outcomes if each.state == "failed"])
+    page = write_report(
+        grouped([each.run for each in trained], labels), output / "report", before=sections, title=study.stem
+    )
+    for section in sections:
+        if section.rows:
+            name = "".join(each if each.isalnum() else "-" for each in section.title.lower())
+            text = latex_of(section.rows, section.title if not section.text else section.text)
+            write_atomically(page.parent / "numbers" / f"{name}.tex", text.encode())
+    return f"{page}\nfor print: {page.parent / 'plots'}; numbers and tables for LaTeX: {page.parent / 'numbers'}"

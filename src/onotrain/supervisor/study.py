@@ -1,0 +1,137 @@
+"""The trainings of a study, one after the other: what is finished is kept, what was stopped goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from onotrain.config.study import Cell
+from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError
+from onotrain.files import disk_errors, write_atomically
+from onotrain.runs.json_objects import pretty
+from onotrain.runs.run_directory import RunDirectory
+from onotrain.runs.run_files import kind_of_path
+from onotrain.supervisor.job import Job, Stop
+
+RUNS_NAME, OUTCOMES_NAME, LOG_NAME = "runs", "study.json", "training.log"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training."""
+
+    name: str
+    label: str
+    ranks: int
+    #: As the study counts them.
+    count: int
+    seed: int
+    #: Finished before, finished now, failed, or stopped on request.
+    state: Literal["kept", "done", "failed", "stopped"]
+    #: Exit code of the training, and why it failed.
+    code: int = EXIT_OK
+    error: str = ""
+    #: From launch to end [s].
+    seconds: float = 0.0
+
+
+def run_study(
+    cells: Sequence[Cell], arguments: Sequence[str], launcher: Sequence[str], output: Path, minutes: float | None = None
+) -> Iterator[Outcome]:
+    """Train, and yield what becomes of each training when it is known; ends after one that was stopped on request.
+
+    Parameters
+    ----------
+    cells
+        The trainings.
+    arguments
+        Of ``onotrain train`` for all of them: the configuration.
+    launcher
+        Of MPI, and its options.
+    output
+        Directory of the study; `OUTCOMES_NAME` in it is kept up to date.
+    minutes
+        Longest time of a training; None: any.
+
+    Raises
+    ------
+    ResourceError
+        Something cannot be written.
+    """
+    with disk_errors("make the directory of the study", output):
+        (output / RUNS_NAME).mkdir(parents=True, exist_ok=True)
+    found = list[Outcome]()
+    with Stop.listening() as stop:
+        for cell in cells:
+            outcome = _kept(cell, output) or _train(cell, arguments, launcher, output, minutes, stop)
+            found.append(outcome)
+            write_atomically(output / OUTCOMES_NAME, pretty({"trainings": [asdict(each) for each in found]}))
+            yield outcome
+            if outcome.state == "stopped":
+                return
+
+
+def _kept(cell: Cell, output: Path) -> Outcome | None:
+    """Return the outcome of a training that is finished, of the same configuration; None: it is to be trained."""
+    run = output / RUNS_NAME / cell.name
+    if kind_of_path(run) != "run":
+        return None
+    try:
+        directory = RunDirectory.open(run)
+        summary = directory.summary() or {}
+    except OnotrainError:
+        return None
+    same = directory.config_yaml() == cell.config.to_yaml() and summary.get("ranks") == cell.ranks
+    return _outcome(cell, "kept") if summary.get("finished") and same else None
+
+
+def _train(
+    cell: Cell, arguments: Sequence[str], launcher: Sequence[str], output: Path, minutes: float | None, stop: Stop
+) -> Outcome:
+    """Train, or go on with a training of the same configuration."""
+    run, began = output / RUNS_NAME / cell.name, time.monotonic()
+    there = kind_of_path(run) == "run"
+    begun = there and RunDirectory.open(run).config_yaml() == cell.config.to_yaml()
+    with disk_errors("make the directory of the training", run.parent):
+        run.parent.mkdir(parents=True, exist_ok=True)
+    how = ["--resume"] if begun else ["--overwrite"] if there else []
+    settings = [word for override in cell.overrides for word in ("--set", override)]
+    train = [sys.executable, "-m", "onotrain", "train", *arguments, *settings, "--quiet", "--output", str(run)]
+    log = run.parent / f"{run.name}.{LOG_NAME}"
+    late = list[float]()
+
+    def look(job: Job) -> None:
+        if minutes is not None and time.monotonic() - began > 60 * minutes and not late:
+            late.append(minutes)
+            job.end()
+
+    with open(log, "wb") as file:
+        job = Job([*launcher, "-n", str(cell.ranks), *train, *how], file)
+        code = job.wait(stop, look)
+    seconds = time.monotonic() - began
+    if code == EXIT_OK:
+        return _outcome(cell, "done", seconds=seconds)
+    if stop.asked:
+        return _outcome(cell, "stopped", code, seconds=seconds)
+    error = f"took longer than {minutes:g} minutes" if late else _reason(job, code)
+    return _outcome(cell, "failed", code, f"{error} (see {log})", seconds)
+
+
+def _reason(job: Job, code: int) -> str:
+    """Return why a training has failed, in the words of the rank that said so first."""
+    return job.errors[0].partition("\n")[0] if job.errors else EXIT_CODES.get(code, f"exit code {code}")
+
+
+def _outcome(cell: Cell, state: Any, code: int = EXIT_OK, error: str = "", seconds: float = 0.0) -> Outcome:
+    return Outcome(cell.name, cell.label, cell.ranks, cell.count, cell.seed, state, code, error, seconds)
+
+
+def read_outcomes(output: Path) -> list[dict[str, Any]]:
+    """Return what `run_study` has written; nothing if there is nothing."""
+    path = output / OUTCOMES_NAME
+    return list(json.loads(path.read_text())["trainings"]) if path.exists() else []
