@@ -135,6 +135,9 @@ def test_what_is_wrong_is_not_tried_again() -> None:
     assert done.returncode == 3
     assert done.stderr.count("nowhere.npz") <= 2 and "not launched again: data" in done.stderr, done.stderr
     Path("typo.yaml").write_text(CONFIG.replace("EPOCHS", "many"))
+    for counts in ([], ["--ranks", 2, "--workers", 2]):
+        done = launch.run(launch.onotrain_command("launch", *counts, "--", "train", "short.yaml"), timeout=60)
+        assert done.returncode == 2 and "expected one of --ranks and --workers" in done.stderr
     for arguments in (["short.yaml", "--outputt", "x"], ["short.yaml", "--resume"], ["typo.yaml"]):
         done = launch.run(command(*arguments), timeout=60)
         assert done.returncode == 2 and "mpirun" not in done.stderr, done.stderr
@@ -146,3 +149,12 @@ def test_what_is_wrong_is_not_tried_again() -> None:
     partitioned = ("short.yaml", "--set", "data.partition=by_rank")
     done = launch.run(command(*partitioned, options=("--min-ranks", 1)), timeout=60)
     assert done.returncode == 2 and "data.partition gives each rank samples of its own" in done.stderr, done.stderr
+
+
+def test_servers_are_added_to_workers() -> None:
+    words = ["launch", "--workers", 2, "--", "train", "short.yaml", "-q", "--output", "run"]
+    server = ["--set", "strategy={name: parameter_server, servers: 2}", "--set", "training.epochs=2"]
+    done = launch.run(launch.onotrain_command(*words, *server), timeout=90)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert (summary["ranks"], summary["workers"], summary["servers"]) == (4, 2, 2)

@@ -22,7 +22,10 @@ onotrain launch -n 8 --mpirun-args '--hostfile hosts' -- train config.yaml
 
 
 @click.command(cls=Subcommand, examples=EXAMPLES, context_settings={"allow_interspersed_args": False})
-@click.option("--ranks", "-n", type=click.IntRange(1), required=True, metavar="N", help="Ranks to launch.")
+@click.option("--ranks", "-n", type=click.IntRange(1), metavar="N", help="Ranks to launch.")
+@click.option(
+    "--workers", type=click.IntRange(1), metavar="N", help="Instead: ranks that compute, to which servers are added."
+)
 @click.option(
     "--min-ranks",
     type=click.IntRange(1),
@@ -36,7 +39,13 @@ onotrain launch -n 8 --mpirun-args '--hostfile hosts' -- train config.yaml
 @click.option("--mpirun-args", default="", metavar="TEXT", help="Further options of it, such as '--hostfile hosts'.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="-- train CONFIG [OPTION]...")
 def command(
-    ranks: int, min_ranks: int | None, max_restarts: int, mpirun: str, mpirun_args: str, arguments: Sequence[str]
+    ranks: int | None,
+    workers: int | None,
+    min_ranks: int | None,
+    max_restarts: int,
+    mpirun: str,
+    mpirun_args: str,
+    arguments: Sequence[str],
 ) -> None:
     """Train under mpirun, and launch the training again from its last checkpoint when it has failed.
 
@@ -59,12 +68,15 @@ def command(
         )
     words = list(arguments[1:])
     given = train.make_context("train", list(words)).params  # what is wrong with them is said before anything starts
-    if (min_ranks or ranks) > ranks:
-        raise UsageError(f"--min-ranks: must be at most the {ranks} of --ranks (got {min_ranks})")
+    if (ranks is None) == (workers is None):
+        raise UsageError("expected one of --ranks and --workers", hint="onotrain launch -n 4 -- train config.yaml")
     output = given["output"]
     if output is None and given["resume"]:
         raise UsageError("--resume needs --output DIR, the run to go on with")
     config = load_config(given["config"], given["overrides"])  # a mistake in it shall leave no directory behind
+    ranks = ranks or (workers or 0) + config.strategy.serving_ranks
+    if (min_ranks or ranks) > ranks:
+        raise UsageError(f"--min-ranks: must be at most the {ranks} that are launched (got {min_ranks})")
     if config.data.partition.name != "none" and (min_ranks or ranks) < ranks:
         raise UsageError(
             "--min-ranks: data.partition gives each rank samples of its own, and fewer ranks would have others",
