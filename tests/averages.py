@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     **{name: {"strategy": strategy} for name, strategy in STRATEGIES.items() if name not in ("stale", "asynchronous")},
     "adaptive server": {"strategy": {**SERVER, "compensation": "none"}, "optimizer": {"name": "adam", **DECAY}},
     "two servers": {"strategy": {**SERVER, "servers": 2}, "optimizer": {"name": "lamb", **DECAY}},
+    "local steps": {"strategy": {**SERVER, "push_every": 4}, "optimizer": {"name": "adam", **DECAY}},
     "nesterov": {"strategy": {**LOCAL, "outer": "nesterov"}},
     "outer adam": {"strategy": {**LOCAL, "outer": "adam"}},
     **{
@@ -56,6 +57,7 @@ CASES: dict[str, dict[str, Any]] = {
         for name, changes in (
             ("nodes", NODES), ("flat", {"strategy": "flat"}), ("local", {"strategy": {**LOCAL, "outer": "nesterov"}}),
             ("server", {"strategy": SERVER, "simulate": {"ranks_per_node": 1}}),
+            ("local steps", {"strategy": {**SERVER, "push_every": 4}, "simulate": {"ranks_per_node": 1}}),
         )
     },
 }  # fmt: skip
@@ -67,6 +69,7 @@ UNLIKE: dict[str, dict[str, Any]] = {
         "delay": {"compensation": {"name": "delay", "strength": 1.0}},
         "constant batch": {"compensation": "constant_batch"},
         "by staleness": {"compensation": "learning_rate"},
+        "local steps by staleness": {"push_every": 4, "compensation": "learning_rate", "rate_scaling": "none"},
     }.items()
 }
 
@@ -74,7 +77,10 @@ UNLIKE: dict[str, dict[str, Any]] = {
 #: Those that two ranks are enough for.
 TWO_RANKS = [name for name in CASES if name.split()[0] in ("bf16", "int8", "powersgd", *RULES)]
 #: Those that are also trained with an interruption after the first epoch.
-RESUMED = ("allreduce", "gradients", "server", "switch", "nesterov", "clipped", "lamb", "topk flat", "asynchronous")
+RESUMED = (
+    "allreduce", "gradients", "server", "switch", "nesterov", "clipped", "lamb", "topk flat", "asynchronous",
+    "local steps",
+)  # fmt: skip
 
 
 def tried(name: str, ranks: int) -> bool:

@@ -23,6 +23,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "two servers": {**SERVER, "servers": 2},
     "stale": {**SERVER, "staleness": 2},
     "asynchronous": {**SERVER, "staleness": "unbounded"},
+    "local steps": {**SERVER, "push_every": 4},
     "overlap": {**SERVER, "staleness": "unbounded", "overlap": True},
     "two asynchronous servers": {**SERVER, "servers": 2, "staleness": "unbounded"},
     "switch": {"name": "strategy_switch", "at_epoch": 1},

@@ -62,10 +62,18 @@ def shared_segments() -> set[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["parameter_server", "strategy_switch", "allreduce"])
-def test_a_run_gives_back_its_memory_without_the_collector(world: World, place: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"name": "parameter_server"},
+        {"name": "parameter_server", "push_every": 4},
+        {"name": "strategy_switch", "at_epoch": 1},
+        {"name": "allreduce"},
+    ],
+    ids=str,
+)
+def test_a_run_gives_back_its_memory_without_the_collector(world: World, place: Path, strategy: dict[str, Any]) -> None:
     """What refers to itself would stay until Python looks for cycles, a node's shared memory with it."""
-    strategy: dict[str, Any] = {"name": name} | ({"at_epoch": 1} if name == "strategy_switch" else {})
     gc.collect()
     gc.disable()
     try:

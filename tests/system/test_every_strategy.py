@@ -12,7 +12,7 @@ import launch
 pytestmark = pytest.mark.long
 
 
-@pytest.mark.parametrize(("ranks", "ranks_per_node", "runs"), [(8, [], 14), (8, [3], 22), (5, [1], 22)], ids=str)
+@pytest.mark.parametrize(("ranks", "ranks_per_node", "runs"), [(8, [], 15), (8, [3], 24), (5, [1], 24)], ids=str)
 def test_every_strategy_trains(tmp_path: Path, ranks: int, ranks_per_node: list[int], runs: int) -> None:
     """On one node, on uneven ones, and where every rank is a node."""
     done = launch.mpirun(ranks, *every_strategy.command(tmp_path, *ranks_per_node), timeout=150)

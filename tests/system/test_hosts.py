@@ -174,7 +174,7 @@ def test_every_strategy_trains_on_two_hosts(hosts: Hosts, tmp_path: Path) -> Non
     done = hosts.run(*every_strategy.command(tmp_path))
     assert done.returncode == 0, done.stderr
     summaries = every_strategy.check(done.stdout)
-    assert len(summaries) == 22 and {each["nodes"] for each in summaries.values()} == {2}
+    assert len(summaries) == 24 and {each["nodes"] for each in summaries.values()} == {2}
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,12 @@ def measured(path: Path, ranks: int) -> int:
         (2, {"name": "local_sgd", "period": 2, "inner_state": "keep", "outer": "nesterov"}, {}),
         (3, SERVER, {}),
         (3, {**SERVER, "staleness": "unbounded", "compensation": "delay"}, {}),
+        (3, {**SERVER, "push_every": 2}, {}),
+        (
+            3,
+            {**SERVER, "push_every": 2, "staleness": 2, "overlap": True},
+            {"training": {**TRAINING, "batch_size": 750}},
+        ),
     ],
     ids=str,
 )  # fmt: skip

@@ -79,6 +79,8 @@ def test_on_one_node_the_parameters_are_those_of_an_undisturbed_run(
         ({"name": "parameter_server"}, "step", "3", None),
         ({"name": "parameter_server", "servers": 2}, "step", "2", None),
         ({"name": "parameter_server", "staleness": "unbounded"}, "step", "1", None),
+        ({"name": "parameter_server", "push_every": 4}, "step", "3", None),
+        ({"name": "parameter_server", "push_every": "epoch", "staleness": 2}, "step", "2", None),
     ],
 )
 def test_all_that_say_so_go_on(

@@ -46,6 +46,7 @@ MORE: list[tuple[int, int, str, str, dict[str, Any]]] = [
     *((2, 0, kind, point, {}) for kind in ("stop", "read", "deadlock") for point in ("data", "save", "evaluation")),
     (3, 0, "sleep", "step", {"strategy": {"name": "parameter_server"}}),
     (3, 2, "stop", "step", {"strategy": {"name": "parameter_server", "staleness": 2}}),
+    (3, 1, "read", "step", {"strategy": {"name": "parameter_server", "push_every": "epoch"}}),
     (3, 1, "deadlock", "step", {"strategy": {"name": "strategy_switch", "at_epoch": 1}}),
 ]
 

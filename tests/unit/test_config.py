@@ -157,6 +157,7 @@ def test_mnist_mlp_is_the_published_setting() -> None:
         ("adam", None, {"servers": 2, "staleness": "unbounded"}, []),
         ("lamb", 1.0, {"servers": 1, "staleness": 3}, []),
         ("lamb", 1.0, {"servers": 2, "staleness": 0}, []),
+        ("lamb", 1.0, {"servers": 2, "staleness": 3, "push_every": 4}, []),  # workers have them
     ],
 )
 def test_servers_that_update_apart_have_no_norm_of_everything(
@@ -200,6 +201,34 @@ def test_rates_are_scaled_only_where_updates_are_of_parts_of_batches(whole: dict
     for scaling in ("auto", "none"):
         strategy = {"name": "parameter_server", **whole, "rate_scaling": scaling}
         assert Config.from_mapping(mapping(strategy=strategy)).strategy.rate_scaling == scaling
+
+
+@pytest.mark.parametrize("name", ["none", "learning_rate", "delay", "constant_batch"])
+def test_only_some_compensations_correct_what_local_steps_push(name: str) -> None:
+    strategy = {"name": "parameter_server", "staleness": 2, "push_every": 8, "compensation": name}
+    if name in ("none", "learning_rate"):
+        assert Config.from_mapping(mapping(strategy=strategy)).strategy.local_steps
+        return
+    (line,) = problems(strategy=strategy)
+    assert line.startswith("strategy.compensation: must be none or learning_rate with push_every 8")
+    (line,) = problems(strategy={"name": "strategy_switch", "server": strategy})
+    assert line.startswith("strategy.server.compensation: must be none or learning_rate with push_every 8")
+
+
+def test_a_push_that_ends_the_epoch_is_overlapped_by_nothing() -> None:
+    strategy = {"name": "parameter_server", "staleness": 2, "overlap": True}
+    for every in (1, 8):
+        made = Config.from_mapping(mapping(strategy={**strategy, "push_every": every}))
+        assert made.strategy.local_steps == (every > 1)
+    (line,) = problems(strategy={**strategy, "push_every": "epoch"})
+    assert line.startswith("strategy.overlap: must be false with push_every epoch")
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "ever"])
+def test_pushes_come_after_a_whole_number_of_steps(every: Any) -> None:
+    (line,) = problems(strategy={"name": "parameter_server", "push_every": every})
+    expected = "expected a whole number or epoch" if every == "ever" else "must be "
+    assert line.startswith(f"strategy.push_every: {expected}")
 
 
 @pytest.mark.parametrize("written", [{}, {"name": "parameter_server"}])

@@ -11,6 +11,7 @@ import builders
 from builders import SHAPES, filled
 from onotrain.nn import ParameterLayout
 from onotrain.strategies import Context, StepStatistics
+from onotrain.strategies.parameter_server.delta_shard import DeltaShard
 from onotrain.strategies.parameter_server.message_pump import Push
 from onotrain.strategies.parameter_server.pending import PendingBatches
 from onotrain.strategies.parameter_server.push_pull import waiting_part
@@ -25,23 +26,25 @@ BATCH, RATE = 12, 0.05
 class Served:
     """A shard of one of two servers of two workers, and the same range updated by the rule itself."""
 
-    def __init__(self, rank: int = 0, **strategy: Any) -> None:
+    def __init__(
+        self, rank: int = 0, kind: type[ServedShard] = ServedShard, layout: ParameterLayout = LAYOUT, **strategy: Any
+    ) -> None:
         options = {"name": "parameter_server", "servers": 2, "staleness": "unbounded", **strategy}
         made = builders.config(strategy=options, optimizer="adam", training={"batch_size": BATCH})
         world: Any = None  # nothing here sends
-        ranges = tuple(LAYOUT.shard(server, 2) for server in range(2))
+        ranges = tuple(layout.shard(server, 2) for server in range(2))
         servers = RoleCommunicator(world, range(1), Clock())
         self.roles = Roles(rank, 2, 2, made.strategy.bulk_synchronous, ranges, (0,) * 4, servers, servers)
         self.rule = builders.optimizer(made)
         #: The parameters of the range, each time that the shard has waited for its readers.
         self.waits: list[np.ndarray] = []
-        self.parameters, own = filled(LAYOUT, 1), filled(LAYOUT, 1)
-        context = Context.of(made, world, LAYOUT, self.rule)
-        self.shard = ServedShard(context, self.roles, self.parameters, self._wait)
+        self.parameters, own = filled(layout, 1), filled(layout, 1)
+        context = Context.of(made, world, layout, self.rule)
+        self.shard = kind(context, self.roles, self.parameters, self._wait)
         self.shard.bind(BATCH)
         part = self.roles.range
-        state = [LAYOUT.zeros()[part] for _ in self.rule.state_names]
-        self.expected = self.rule.shard(LAYOUT.tensors, part, own[part], state)
+        state = [layout.zeros()[part] for _ in self.rule.state_names]
+        self.expected = self.rule.shard(layout.tensors, part, own[part], state)
 
     def _wait(self) -> None:
         self.waits.append(self.parameters[self.roles.range].copy())
@@ -140,6 +143,31 @@ def test_what_a_compensation_remembers_is_in_the_state() -> None:
     served.shard.apply(served.push(1), 1)
     mean = served.shard.compensation_state["mean_square"]
     assert len(mean) == LAYOUT.size and mean[served.roles.range].any() and not mean[served.roles.ranges[1]].any()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_deltas_are_subtracted(rank: int) -> None:
+    """As they are in a batch, at a rate of a compensation alone; rank 0 has state for checkpoints, and none changes."""
+    layout = ParameterLayout(SHAPES, "float32", rates={SHAPES[3][0]: 0.5})
+    served = Served(rank, DeltaShard, layout, push_every=4, compensation="learning_rate")
+    assert set(served.shard.optimizer_state) == (set() if rank else {"m", "v"})
+    served.shard.begin(7)
+    part = served.roles.range
+    deltas = np.stack([filled(layout, 3, worker)[part] for worker in range(2)])
+    expected = served.parameters[part] - deltas.sum(axis=0)
+    assert served.shard.update_with_batch(deltas.copy(), RATE, 7) == 0.0 and served.shard.version == 7
+    np.testing.assert_allclose(served.shard.parameters, expected, rtol=0, atol=2e-6)
+    statistics = StepStatistics()
+    statistics.samples = 6
+    assert served.shard.apply(Push(0, 8, 1.0, statistics, deltas[0].copy()), 4) == 0.0 and served.shard.version == 8
+    averaged = layout.averaged_within(part)
+    assert bool(averaged) == bool(rank)
+    rates = np.where(np.arange(len(expected)) < len(expected) - averaged, 0.25, 1.0)
+    np.testing.assert_allclose(served.shard.parameters, expected - rates * deltas[0], rtol=0, atol=2e-6)
+    assert len(served.waits) == 2 and not any(vector.any() for vector in served.shard.optimizer_state.values())
+    deltas[1, 3] = np.inf
+    assert np.isnan(served.shard.update_with_batch(deltas, RATE, 9))
+    assert served.shard.notes() == {}
 
 
 def test_statistics_of_a_batch_are_summed_when_it_is_complete() -> None:

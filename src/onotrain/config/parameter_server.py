@@ -19,6 +19,8 @@ class CompensationOptions(Section):
     needs_last_parameters: ClassVar[bool] = False
     #: Whether updates are of whole global batches.
     whole_batches: ClassVar[bool] = False
+    #: Whether it makes sense of a change of the parameters, which workers push that make local steps.
+    corrects_deltas: ClassVar[bool] = False
 
     name: str
 
@@ -35,11 +37,15 @@ class CompensationOptions(Section):
 class NoCompensation(CompensationOptions):
     """Stale gradients are applied as they are."""
 
+    corrects_deltas = True
+
     name: Literal["none"] = Field("none", description="Servers apply each gradient as it is.")
 
 
 class LearningRateCompensation(CompensationOptions):
     """Stale gradients make smaller steps."""
+
+    corrects_deltas = True
 
     name: Literal["learning_rate"] = Field(
         description="Servers divide the learning rate by the staleness of the gradient, where that is above 1."
@@ -89,10 +95,12 @@ Compensation = Annotated[
     NoCompensation | LearningRateCompensation | DelayCompensation | ConstantBatchCompensation, OneOf("compensation")
 ]
 Staleness = Annotated[CountOrZero | Literal["unbounded"], ByType("a whole number or unbounded")]
+PushEvery = Annotated[Count | Literal["epoch"], ByType("a whole number or epoch")]
 
 _STALENESS = (
     "Steps that a worker may be ahead of the slowest one.  0: all workers contribute to every update, as with "
-    "`allreduce`.  Above 0: servers make one update per gradient, as soon as it arrives."
+    "`allreduce`.  Above 0: servers make one update per gradient, as soon as it arrives.  With `push_every` above 1, a "
+    "lead is counted in pushes."
 )
 
 
@@ -113,13 +121,20 @@ class ParameterServer(StrategyOptions):
         description="Workers compute the next batch while a push and its reply are in flight, with parameters that "
         "lack this push; needs `staleness` of 1 or more.",
     )
+    push_every: PushEvery = Field(
+        1,
+        description="Steps between two pushes (Downpour SGD: Dean et al., NIPS 2012).  1: workers push every gradient, "
+        "and servers have the optimiser.  Above 1: each worker takes so many optimiser steps on parameters of its own, "
+        "pushes what they have changed, and servers add that, each in proportion to its samples.  `epoch`: it pushes "
+        "at the end of the epoch and before a checkpoint alone.",
+    )
     compensation: Compensation = Field("none", description="How servers correct stale gradients.")  # type: ignore[assignment]
     rate_scaling: Literal["auto", "none", "root", "linear"] = Field(
         "auto",
         description="How the learning rate of an asynchronous update scales with the fraction of the global batch "
         "behind it: not at all, with its square root, or linearly.  `auto`: `linear` for `sgd`, `root` for the other "
         "optimisers, whose steps do not grow with the gradient; so the learning rate of synchronous training stays "
-        "valid.",
+        "valid.  With `push_every` above 1, what scales is the change that is pushed; `auto` is then `linear`.",
     )
 
     @property
@@ -142,8 +157,14 @@ class ParameterServer(StrategyOptions):
         """Whether there is one update per global batch, as with `allreduce`."""
         return self.staleness == 0
 
+    @property
+    def local_steps(self) -> bool:
+        """Whether workers make updates of their own between two pushes."""
+        return self.push_every != 1
+
     def problems(self) -> Iterator[Problem]:
         """Yield a compensation of nothing, overlap where nobody may be ahead, and scaled updates of whole batches."""
+        yield from self._problems_of_local_steps()
         if self.bulk_synchronous and self.overlap:
             yield Problem(
                 ("overlap",),
@@ -167,9 +188,25 @@ class ParameterServer(StrategyOptions):
                 f"needs updates of a part of a batch: with {whole} they are of whole ones (got {self.rate_scaling})",
             )
 
+    def _problems_of_local_steps(self) -> Iterator[Problem]:
+        """Yield a compensation that needs gradients where none are pushed, and overlap of pushes that all end with."""
+        name, every = self.compensation.name, self.push_every
+        if self.local_steps and not self.compensation.corrects_deltas:
+            yield Problem(
+                ("compensation",),
+                f"must be none or learning_rate with push_every {every}: {name} corrects gradients, and workers push "
+                f"what their own steps have changed (got {name})",
+            )
+        if every == "epoch" and self.overlap:
+            yield Problem(
+                ("overlap",),
+                "must be false with push_every epoch: each push is followed by a synchronisation point, so nothing can "
+                "be computed meanwhile (got true)",
+            )
+
     def problems_with(self, others: Any) -> Iterator[Problem]:
         """Yield norms over all parameters where servers update their parts at different times."""
-        if self.servers == 1 or self.bulk_synchronous:
+        if self.servers == 1 or self.bulk_synchronous or self.local_steps:
             return
         why = "which servers that update at different times do not have; give 1, or staleness 0"
         if others.training is not None and others.training.clip_norm is not None:

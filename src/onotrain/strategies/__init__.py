@@ -13,14 +13,15 @@ from onotrain.strategies.context import Context
 from onotrain.strategies.flat_allreduce import Flat
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
 from onotrain.strategies.memory import Job, Memory
+from onotrain.strategies.parameter_server.local_worker import LocalWorker
 from onotrain.strategies.parameter_server.server import Server
 from onotrain.strategies.parameter_server.worker import Worker
 from onotrain.strategies.statistics import StepStatistics, StepSums
 from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
 
 __all__ = [
-    "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Context", "LocalSgd", "Server", "SharedActivations", "Strategy",
-    "StrategySwitch", "StepStatistics", "StepSums", "Worker", "build",
+    "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Context", "LocalSgd", "LocalWorker", "Server",
+    "SharedActivations", "Strategy", "StrategySwitch", "StepStatistics", "StepSums", "Worker", "build",
 ]  # fmt: skip
 
 
@@ -48,7 +49,8 @@ def _allreduce_class(context: Context) -> type[Strategy]:
 
 def _server_class(context: Context) -> type[Strategy]:
     """Return this rank's side."""
-    return Server if context.world.rank < context.options.servers else Worker
+    worker = LocalWorker if context.options.local_steps else Worker
+    return Server if context.world.rank < context.options.servers else worker
 
 
 def _allreduce(context: Context) -> Strategy:

@@ -13,6 +13,7 @@ from onotrain.parallel.collectives import broadcast_vector
 from onotrain.parallel.world import Comm
 from onotrain.runs.json_objects import restore
 from onotrain.strategies.context import Context
+from onotrain.strategies.local_steps import WholeUpdate
 from onotrain.strategies.memory import Job
 from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.telemetry import Traffic
@@ -204,8 +205,7 @@ class WholeReplica(Replica):
         self.sum = WorldSum(context, gradient if summed == "gradient" else parameters, traffic)
         residual = {} if self.sum.residual is None else {f"{summed}_residual": self.sum.residual}
         super().__init__(parameters, gradient, state, residual, noted=noted, notes=context.notes, complete=not residual)
-        self._comm, self._optimizer, self._rows = world.comm, optimizer, gradient[np.newaxis]
-        self._shard = optimizer.shard(layout.tensors, slice(0, layout.size), parameters, state.values())
+        self._comm, self._update = world.comm, WholeUpdate(context, parameters, gradient, state.values())
         self._steps = 0
 
     @property
@@ -231,7 +231,7 @@ class WholeReplica(Replica):
 
     def update(self, learning_rate: float, number: int) -> float:
         """Update all parameters with the gradient, as one shard; return the sum of its squares."""
-        return self._optimizer.update(self._shard, self._rows, learning_rate, number, _no_other_shards)
+        return self._update(learning_rate, number)
 
     def gather(self) -> None:
         """Sum what messages of a codec have left to send.  *Collective*."""
@@ -242,7 +242,3 @@ class WholeReplica(Replica):
         for vector in (self.parameters, *self.optimizer_state.values(), *self.strategy_state.values()):
             broadcast_vector(self._comm, vector)
         self.sum.take_residuals()
-
-
-def _no_other_shards(values: np.ndarray) -> None:
-    """Leave a sum over shards as it is: the one shard is the whole vector."""

@@ -26,6 +26,7 @@ from onotrain.strategies.blocks import blocks
 from onotrain.strategies.context import Context
 from onotrain.strategies.local_sgd.outer import OUTERS, Outer
 from onotrain.strategies.local_sgd.periods import PERIODS
+from onotrain.strategies.local_steps import write_delta
 from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.replica import Committed, Copy, WholeReplica
 from onotrain.strategies.statistics import StepStatistics
@@ -208,9 +209,7 @@ class LocalSgd(Strategy):
     def _mean(self, share: float) -> None:
         """Make the weighted mean of all ranks' parameters, and of their state if so asked for, everyone's."""
         replica = self.replica
-        for w, start in blocks(replica.parameters, replica.start):
-            np.subtract(start, w, out=w)
-            w *= share
+        write_delta(replica.start, replica.parameters, share, out=replica.parameters)
         replica.sum()
         np.subtract(replica.start, replica.parameters, out=replica.parameters)
         for vector in self._averaged_state:

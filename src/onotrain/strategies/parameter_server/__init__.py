@@ -24,6 +24,20 @@ With `overlap`, a worker computes its next batch while its push and the reply ar
 know of that push: it waits for the reply to a push before the next one, and may be ahead of the slowest by a step less
 when it is answered.
 
+With `push_every` above 1, a worker makes updates of its own, with an optimiser's state of its own, and pushes what
+several of them have changed together::
+
+    worker                                    each server
+    k times: g = gradient of its slice,
+             w = rule(w, g)
+    push p (start - w)[range]        ----->    w -= push: all of a period at once with staleness 0, else as it comes
+    start = w = reply                <-----    w[range]
+
+where p is its share of the samples, so that all pushes of a period together move servers to the mean of the workers.
+Pushes are numbered then, not batches: a *batch* in what follows, such as the stop batch, is all that a push is of.  The
+steps after a push are made with overlap from where the worker is, and moved to the reply when it is there.  At a
+synchronisation point the workers' states become their mean.
+
 Workers on a server's node leave their gradients in memory that the server reads; headers alone are sent.  With a codec,
 pushes of other workers are its messages, with error feedback, and all replies are (`replies`).
 
@@ -36,6 +50,8 @@ them, and are not offered, for no optimiser with a state is correct under them.
 `synchronization`  where all ranks come to rest
 `messages`         headers of pushes and replies
 `worker`           a worker's step
+`local_worker`     the same where workers make updates of their own
+`push_period`      after which steps workers push
 `push_pull`        a worker's side of the messages
 `server`           a server's step, composed of what follows
 `message_pump`     a server's side of the messages
@@ -44,6 +60,7 @@ them, and are not offered, for no optimiser with a state is correct under them.
 `pending`          statistics of batches that not all workers have pushed
 `drain`            how a stop request or a number that is not finite ends the run
 `shard`            a server's range of the parameters, and its updates
+`delta_shard`      the same where workers make updates of their own
 `compensation`     what is done about stale gradients
 `replica`          parameters and state, as checkpoints see them
 =================  ==================================================================

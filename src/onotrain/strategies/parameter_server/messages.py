@@ -6,10 +6,10 @@ import numpy as np
 
 from onotrain.strategies.statistics import STATISTICS
 
-#: A worker's to each server; the vector is its gradient, or a codec's message of it.
+#: A worker's to each server; the vector is its gradient or delta, or a codec's message of it.
 PUSH = np.dtype(
     [
-        #: Number of the batch, counted from 1.
+        #: Number of the batch, counted from 1; where a push is of several batches, of the push.
         ("batch", np.int64),
         #: Of the update that this push is by itself.
         ("learning_rate", np.float64),

@@ -34,10 +34,13 @@ class PendingBatches:
         self._squares[batch] = self._squares.get(batch, 0.0) + squares
 
     def take(self, batch: int, total: StepStatistics) -> None:
-        """Write the sums over all workers, but for requests to stop, to `total`, and forget the batch."""
+        """Write the sums over all workers, but for requests to stop, to `total`, and forget the batch.
+
+        Squares of gradients are those that workers have pushed, and those of the updates.
+        """
         total.clear()
         values = total.values
         for row in self._rows.pop(batch, ()):
             values += row
         total.stop = False  # all ranks are to learn of one at the same step: see `drain`
-        total.gradient_squares = self._squares.pop(batch, 0.0)
+        total.gradient_squares += self._squares.pop(batch, 0.0)

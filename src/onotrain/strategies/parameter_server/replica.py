@@ -1,4 +1,4 @@
-"""The replica of a parameter server's ranks: workers have parameters, servers their ranges of the state, too."""
+"""The replica of a parameter server's ranks: all have parameters, and servers or workers the optimiser's state."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from onotrain.strategies.sums.coded_sum import Residuals
 
 class ServedReplica(Replica):
     """Parameters on every rank, and on servers the state of their ranges, which rank 0 gathers for checkpoints.
+
+    Where workers make updates of their own, each has the whole optimiser's state, which is the same on all of them at a
+    synchronisation point, and no server has any but rank 0, for checkpoints.
 
     Parameters
     ----------
@@ -42,15 +45,17 @@ class ServedReplica(Replica):
         noted: Sequence[Noted],
     ) -> None:
         optimizer_state, strategy_state = optimizer_state or {}, strategy_state or {}
-        self._comm, self._roles = context.world.comm, roles
+        self._comm, self._roles, self._of_workers = context.world.comm, roles, context.options.local_steps
         self._moved = [*optimizer_state.values(), *strategy_state.values()]
         coded = context.codec is not None
         #: What all workers' messages to the servers leave to be sent, and how it is shared among them.
         self._residual = context.layout.zeros() if coded else np.zeros(0, context.layout.dtype)
         self._residuals = self._residuals_of(encoders or [None] * roles.servers) if coded else []
         if roles.rank == 0 and coded:
-            # Of a synchronous server, what is left to be sent is a part of the sum, as with `allreduce`.
+            # Of a synchronous server, what is left to be sent is a part of the sum, as with `allreduce`; of local
+            # steps a part of their delta, as with `local_sgd`.
             name = "gradient_residual" if roles.synchronous else "push_residual"
+            name = "delta_residual" if self._of_workers else name
             strategy_state = {**strategy_state, name: self._residual}
         self._copy = Copy() if roles.rank == 0 else None
         super().__init__(
@@ -60,7 +65,7 @@ class ServedReplica(Replica):
             strategy_state,
             noted=noted,
             notes=context.notes,
-            complete=roles.synchronous and roles.servers == 1 and not coded,
+            complete=roles.synchronous and roles.servers == 1 and not coded and not self._of_workers,
         )
 
     def _residuals_of(self, encoders: Sequence[Feedback | None]) -> list[Residuals]:
@@ -97,8 +102,14 @@ class ServedReplica(Replica):
         self._move_state(from_first=True)
 
     def _move_state(self, *, from_first: bool) -> None:
-        """Copy the other servers' ranges of the state from rank 0 or to it.  *Collective* over the servers."""
+        """Copy the other servers' ranges of the state, or all of the workers', from rank 0 or to it.  *Collective*."""
         rank = self._roles.rank
+        if self._of_workers:
+            first = self._roles.servers
+            for worker in range(first, self._comm.size) if from_first else (first,):
+                for vector in self._moved if rank in (0, worker) else ():
+                    move_vector(self._comm, vector, *((0, worker) if from_first else (worker, 0)))
+            return
         for server, part in enumerate(self._roles.ranges):
             if server == 0 or rank not in (0, server):
                 continue

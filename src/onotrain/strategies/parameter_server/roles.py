@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onotrain.parallel.exchange import bytes_of_sum
 from onotrain.parallel.world import World
 from onotrain.strategies.context import Context
 from onotrain.strategies.sums.small_sum import SmallSum
@@ -35,9 +36,13 @@ class RoleCommunicator:
         return self._comm is not None
 
     def sum(self, values: np.ndarray) -> None:
-        """Sum a small array over these ranks, in place.  *Collective* over them."""
+        """Sum an array over these ranks, in place.  *Collective* over them."""
         if self._sum is not None:
             self._sum(values)
+
+    def bytes_of_sum(self, values: np.ndarray) -> int:
+        """Return what this rank sends for `sum`."""
+        return 0 if self._comm is None else bytes_of_sum(values, self._comm)
 
     def close(self) -> None:
         """Free it."""

@@ -6,6 +6,7 @@ from onotrain.memory import check_memory
 from onotrain.nn import Model
 from onotrain.strategies.base import BatchShape
 from onotrain.strategies.context import Context
+from onotrain.strategies.parameter_server.delta_shard import DeltaShard
 from onotrain.strategies.parameter_server.drain import Drain
 from onotrain.strategies.parameter_server.ledger import WorkerLedger
 from onotrain.strategies.parameter_server.message_pump import MessagePump, Push
@@ -27,7 +28,8 @@ class Server(Participant):
         roles, options = self.roles, context.options
         _check_memory(context, roles)
         self._pump = MessagePump(context, roles, self.parameters[roles.range], self.pushes, self.telemetry)
-        self._shard = ServedShard(context, roles, self.parameters, self._pump.before_update)
+        shard = DeltaShard if options.local_steps else ServedShard
+        self._shard = shard(context, roles, self.parameters, self._pump.before_update)
         bound = None if options.staleness == "unbounded" else options.staleness - options.overlap
         self._ledger = WorkerLedger(roles.workers, bound, overlap=options.overlap)
         self._pending = PendingBatches(roles.workers)
@@ -52,26 +54,19 @@ class Server(Participant):
     def step(
         self, learning_rate: float, number: int, samples: int, statistics: StepStatistics, *, synchronize: bool
     ) -> None:
-        """Serve until all workers have pushed batch `number`.  *Collective*."""
+        """Serve until all workers have pushed what this step ends with, if they push after it.  *Collective*."""
         synchronize |= self.synchronization_points.due()
-        if self._at_rest:
-            self._begin(number)
         self._drain.note_request(statistics)
-        self._drain.name_stop_batch(self._ledger.batch_ahead)
-        while not self._ledger.complete(number):
-            for push in self._pump.receive():
-                self._take(push)
-        self._pending.take(number, statistics)
-        squares = statistics.gradient_squares
-        if self.roles.synchronous and not self._drain.diverged:
-            squares = self._drain.note_update(self._shard.update(self._pump.gradients, learning_rate, number))
-        statistics.gradient_squares = self._drain.agree(number, squares)
-        self._drain.name_stop_batch(self._ledger.batch_ahead)
-        if self.roles.synchronous:
-            self._release()
+        batch = self.period.push_after(number, synchronize=synchronize)
+        if not batch:
+            statistics.clear()
+            return
+        if self._at_rest:
+            self._begin(batch)
+        self._serve(batch, learning_rate, statistics)
         if self.roles.rank > 0:
             statistics.clear()
-        if synchronize or self._drain.stop_batch == number:
+        if synchronize or self._drain.stop_batch == batch:
             self._synchronize(statistics)
 
     def _begin(self, batch: int) -> None:
@@ -80,6 +75,22 @@ class Server(Participant):
         self._shard.begin(batch)
         self._ledger.begin(batch, self._shard.version)
         self._pump.begin()
+
+    def _serve(self, batch: int, learning_rate: float, statistics: StepStatistics) -> None:
+        """Take pushes until all workers have pushed `batch`, and give `statistics` the sums of it."""
+        self._drain.name_stop_batch(self._ledger.batch_ahead)
+        while not self._ledger.complete(batch):
+            for push in self._pump.receive():
+                self._take(push)
+        self._pending.take(batch, statistics)
+        squares = statistics.gradient_squares
+        if self.roles.synchronous and not self._drain.diverged:
+            updated = self._shard.update_with_batch(self._pump.gradients, learning_rate, batch)
+            squares += self._drain.note_update(updated)
+        statistics.gradient_squares = self._drain.agree(batch, squares)
+        self._drain.name_stop_batch(self._ledger.batch_ahead)
+        if self.roles.synchronous:
+            self._release()
 
     def _take(self, push: Push) -> None:
         """Take in a push; if each is an update by itself, make it, and reply to whom it lets go on."""
@@ -133,7 +144,8 @@ def _check_memory(context: Context, roles: Roles) -> None:
     if context.codec is not None:
         copies = 2 * (1 if roles.synchronous else roles.workers)
     # Rank 0 collects the others' state for checkpoints.
-    state = (len(context.optimizer.state_names) + 1) * (size if roles.rank else context.layout.size)
+    names = len(context.optimizer.state_names) if roles.rank == 0 or not context.options.local_steps else 0
+    state = (names + 1) * (size if roles.rank else context.layout.size)
     check_memory(
         (state + copies * size) * context.layout.dtype.itemsize,
         f"the optimiser's state, and what {roles.workers} workers have",

@@ -46,7 +46,7 @@ class ServedShard:
         # Rank 0 collects the others' state for checkpoints.
         length, own = (layout.size, roles.range) if roles.rank == 0 else (size, slice(0, size))
         #: As `Replica` wants them: whole on rank 0.
-        self.optimizer_state = {name: np.zeros(length, layout.dtype) for name in context.optimizer.state_names}
+        self.optimizer_state = self._new_state(context, length)
         self.compensation_state = {name: np.zeros(length, layout.dtype) for name in self._options.vector_names}
         self._own_compensation_state = {name: vector[own] for name, vector in self.compensation_state.items()}
         state = [vector[own] for vector in self.optimizer_state.values()]
@@ -57,6 +57,9 @@ class ServedShard:
         self._updates: int | None = None
         #: Of the last push.
         self._learning_rate = 0.0
+
+    def _new_state(self, context: Context, length: int) -> dict[str, np.ndarray]:
+        return {name: np.zeros(length, context.layout.dtype) for name in context.optimizer.state_names}
 
     @property
     def parameters(self) -> np.ndarray:
@@ -119,6 +122,10 @@ class ServedShard:
         if step is None:
             return 0.0
         return self.update(step.gradient[np.newaxis], self._learning_rate * step.factor, self.version + 1)
+
+    def update_with_batch(self, gradients: np.ndarray, learning_rate: float, number: int) -> float:
+        """Make the update of a batch, which all workers have pushed; as `update`, with the trainer's learning rate."""
+        return self.update(gradients, learning_rate, number)
 
     def update(self, gradients: np.ndarray, learning_rate: float, number: int) -> float:
         """Make an update with the sum of some gradients; return what `apply` returns.

@@ -17,8 +17,8 @@ from onotrain.strategies.parameter_server.compensation.constant_batch import Con
 from onotrain.strategies.parameter_server.compensation.delay import Delay
 
 __all__ = [
-    "COMPENSATIONS", "Compensation", "ConstantBatch", "Delay", "LearningRate", "Place", "Plain", "Step", "rate_power",
-    "whole_batches",
+    "COMPENSATIONS", "Compensation", "ConstantBatch", "Delay", "LearningRate", "Place", "Plain", "Step", "delta_power",
+    "rate_power", "whole_batches",
 ]  # fmt: skip
 
 #: By the name in the configuration; options: `strength`, `adaptive`, `decay` of `Delay`, `limit` of `ConstantBatch`.
@@ -49,3 +49,14 @@ def rate_power(options: Any, optimizer: Optimizer) -> float:
         return 0.0
     powers = {"auto": optimizer.rate_power, "none": 0.0, "root": 0.5, "linear": 1.0}
     return powers[options.rate_scaling]
+
+
+def delta_power(options: Any) -> float:
+    """Return the power of a worker's share of the samples that the delta which it pushes is multiplied by.
+
+    An average of all deltas, with power 1, unless something else is asked for: of a delta, unlike of a gradient, every
+    optimiser makes steps as long as those of synchronous training.
+    """
+    if options.bulk_synchronous:
+        return 1.0
+    return {"auto": 1.0, "none": 0.0, "root": 0.5, "linear": 1.0}[options.rate_scaling]
