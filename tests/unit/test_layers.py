@@ -26,6 +26,8 @@ HOMES = {
     "pyarrow": ("data/tables/*",),
     "click": ("cli/*",),
     "rich": ("cli/*",),
+    "tensorboardX": ("training/sinks/tensorboard.py",),
+    "prometheus_client": ("training/sinks/prometheus.py",),
 }
 # The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")
