@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -13,14 +14,13 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboardX.record_writer import RecordWriter
 
 from builders import config
 from onotrain.config.recording import Address
 from onotrain.errors import ResourceError
 from onotrain.runs.run_files import EVENTS_PREFIX
 from onotrain.training.observers import Observer, Observers, RunStart
-from onotrain.training.sinks import open_sinks
+from onotrain.training.sinks import open_sinks, tensorboard
 from onotrain.training.sinks.prometheus import Prometheus
 from onotrain.training.sinks.tensorboard import EventFile, TensorBoard
 
@@ -106,14 +106,18 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest
     watching = Observers([sink])
     watching.started(start(tmp_path))
 
-    def full(self: RecordWriter) -> None:
+    def full(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[:9])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(RecordWriter, "flush", full)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    before = file.read_bytes()
+    monkeypatch.setattr(tensorboard, "write_all", full)
     watching.epoch_ended(RECORD)
     with pytest.raises(ResourceError, match="No space left"):
         watching.check()
     sink.close()
+    assert file.read_bytes() == before
 
 
 # Prometheus -----------------------------------------------------------------------------------------------------------

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, time
+from time import time
 from typing import Any
 
 from tensorboardX import summary as summaries
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import RecordWriter
+from tensorboardX.record_writer import masked_crc32c
 
-from onotrain.files import check_within, disk_errors
+from onotrain.files import check_within, disk_errors, write_all
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import EVENTS_NAME, EVENTS_PREFIX
 from onotrain.training.observers import RunStart
@@ -22,8 +24,7 @@ from onotrain.training.sinks.base import Sink, metrics_of, numbers
 
 #: What readers know the format by.
 _VERSION = "brain.Event:2"
-#: Records within epochs are on the disk after so long at the latest: TensorBoard looks for them as often [s].
-_FLUSH_S = 5.0
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
 
 
 class TensorBoard(Sink):
@@ -51,7 +52,6 @@ class TensorBoard(Sink):
             for record in RunDirectory.open(run).step_records()[-1:]:
                 if record["step"] == step:
                     self.interval_ended(record)
-        self._file.flush()
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Draw a point of each curve."""
@@ -65,17 +65,11 @@ class TensorBoard(Sink):
         self._draw(scalars, record["steps"])
         if any(staleness.get("histogram", ())):
             self._opened.add(_histogram("staleness/histogram", staleness["histogram"]), record["steps"])
-        self._opened.flush()
 
     def interval_ended(self, record: Mapping[str, Any]) -> None:
         """Draw a point of the curves within epochs."""
         scalars = {f"interval/{name}": value for name, value in metrics_of(record).items()}
         self._draw({**scalars, "interval/learning_rate": record["learning_rate"]}, record["step"])
-        self._opened.flush(_FLUSH_S)
-
-    def ended(self, summary: Mapping[str, Any]) -> None:
-        """Have all on the disk."""
-        self._opened.flush()
 
     def close(self) -> None:
         """Close the file."""
@@ -96,8 +90,8 @@ class TensorBoard(Sink):
 class EventFile:
     """A new event file of a run, read by TensorBoard after those that are there.
 
-    Written by the caller, not by the thread of tensorboardX's own writers, in which a full disk would be nobody's
-    error.
+    Every event is in the file at once, so what a rank has drawn that is killed is not lost.  tensorboardX's own writers
+    have a thread, in which a full disk would be nobody's error.
 
     Parameters
     ----------
@@ -109,17 +103,16 @@ class EventFile:
     Raises
     ------
     ResourceError
-        It cannot be written; likewise from the methods.
+        It cannot be written; likewise from `add`, which leaves the file as it was.
     """
 
     def __init__(self, run: Path, first: int) -> None:
-        folder = (run / EVENTS_NAME).absolute()
+        folder = run / EVENTS_NAME
         with disk_errors("make it", folder):
             folder.mkdir(exist_ok=True)
             check_within(folder, run)
             self._path = folder / _next_name(folder)
-            self._writer = RecordWriter(str(self._path))
-        self._flushed = 0.0
+            self._descriptor = os.open(self._path, _NEW_FILE, 0o666)
         self._write(Event(wall_time=time(), file_version=_VERSION))
         self._write(Event(wall_time=time(), step=first, session_log=SessionLog(status=SessionLog.START)))
 
@@ -127,22 +120,29 @@ class EventFile:
         """Write what is to be drawn at a step."""
         self._write(Event(wall_time=time(), step=step, summary=summary))
 
-    def flush(self, seconds: float = 0.0) -> None:
-        """Have what was added on the disk, unless this was done in the last so many seconds."""
-        now = monotonic()
-        if now - self._flushed >= seconds:
-            with disk_errors("write it", self._path):
-                self._writer.flush()
-            self._flushed = now
-
     def close(self) -> None:
-        """Write the rest, if that is possible."""
+        """Close the file."""
         with suppress(OSError):
-            self._writer.close()
+            os.close(self._descriptor)
 
     def _write(self, event: Event) -> None:
         with disk_errors("write it", self._path):
-            self._writer.write(event.SerializeToString())
+            size = os.fstat(self._descriptor).st_size
+            try:
+                write_all(self._descriptor, _framed(event.SerializeToString()))
+            except OSError:
+                os.ftruncate(self._descriptor, size)
+                raise
+
+
+def _framed(data: bytes) -> bytes:
+    """Return a record of the TFRecord format: length, its checksum, data, their checksum."""
+    length = struct.pack("<Q", len(data))
+    return b"".join((length, _checksum(length), data, _checksum(data)))
+
+
+def _checksum(data: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(data))
 
 
 def _next_name(folder: Path) -> str:
