@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -161,6 +162,16 @@ def test_the_page_names_what_is_served(served: Prometheus) -> None:
     rows = "\n".join(re.findall(r"^\| (`onotrain_[^|]+)\|", page, re.MULTILINE))
     names = {sample.name for family in served.collect() for sample in family.samples}
     assert set(re.findall(r"onotrain_\w+", rows)) == names
+
+
+def test_a_client_that_says_nothing_does_not_hold_the_run_up() -> None:
+    with listening() as port:
+        pass
+    sink = Prometheus(Address("127.0.0.1", port))
+    with socket.create_connection(("127.0.0.1", port)):
+        began = monotonic()
+        sink.close()
+        assert monotonic() - began < 10
 
 
 def test_survivors_go_on_without_what_cannot_be_opened_any_more() -> None:
