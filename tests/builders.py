@@ -247,7 +247,7 @@ def train_alone(world: World, made: Any, folder: Path) -> Path:
 
 def records(run: Path) -> list[dict[str, Any]]:
     """Return the epochs of a run."""
-    return [dict(record) for record in RunDirectory.open(run).metrics()]
+    return [dict(record) for record in RunDirectory.open(run).records()]
 
 
 def refused(world: World, kind: type[OnotrainError], match: str, *arguments: Any, **options: Any) -> OnotrainError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import launch
 
@@ -184,6 +186,37 @@ def slow(*arguments, **options):
         time.sleep(9)
     return f(*arguments, **options)
 E.__call__ = slow
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("victim", ["0", "1"])
+def test_what_shows_a_run_elsewhere_goes_on(victim: str, tmp_path: Path) -> None:
+    """The rank that is first now listens where the one before did, and draws each step once."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    metrics = {"every_steps": 5, "tensorboard": True, "prometheus": f":{port}"}
+    script = f"from onotrain.training.observers import Observers\n{NOTED}"
+    command = launch.mpi_command(3, sys.executable, "-c", script, SCRIPT, tmp_path / "run", "kill", "step", victim)
+    command += ["60", json.dumps({**SHRINK, "metrics": metrics})]
+    command[1:1] = ["--with-ft", "ulfm"]
+    done = launch.run(command, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert "died: 2 ranks going on" in done.stdout and "goes on without" not in done.stdout
+    found = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"scalars": 0}).Reload()
+    for file, tag, steps in (("metrics", "epoch/train_loss", "steps"), ("steps", "interval/train_loss", "step")):
+        rows = [json.loads(line) for line in (tmp_path / "run" / f"{file}.jsonl").read_text().splitlines()]
+        assert [event.step for event in found.Scalars(tag)] == [row[steps] for row in rows]
+        assert [event.value for event in found.Scalars(tag)] == pytest.approx([row["train_loss"] for row in rows])
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
+
+
+#: Prints what observers are told to be worth a line.
+NOTED = """\
+import runpy, sys
+Observers.noted = lambda self, message: print(message, flush=True)
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -72,7 +72,7 @@ def test_regression_with_several_outputs_from_hdf5(tmp_path: Path) -> None:
     run, summary = train(tmp_path, config)
     assert summary["validation_r2"] > 0.98 and summary["best"]["metric"] == "validation_r2"
     assert summary["best"]["value"] == summary["validation_r2"] and summary["restored_best"]
-    rows = RunDirectory.open(run).metrics()
+    rows = RunDirectory.open(run).records()
     assert max(row["validation_r2"] for row in rows) == summary["best"]["value"]
     assert "train_accuracy" not in rows[0]
     # What predicts is the best network, not the last.
@@ -154,7 +154,7 @@ def test_a_plain_process_trains_without_mpirun_into_a_new_directory(tmp_path: Pa
             "train_accuracy", "validation_loss", "validation_accuracy", "learning_rate", "parameters_sha256",
         }  # fmt: skip
         assert wanted <= summary.keys() and summary["finished"]
-        row = RunDirectory.open(run).metrics()[-1]
+        row = RunDirectory.open(run).records()[-1]
         assert (wanted - {"epochs", "parameters_sha256"}) | {"epoch", "ranks_seconds"} <= row.keys()
         assert (run / "config.yaml").exists() and json.loads((run / "environment.json").read_text())["ranks"] == 1
 

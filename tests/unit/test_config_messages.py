@@ -199,6 +199,13 @@ ONE_MISTAKE = [
      "9:94: training.early_stopping.metric: validation_accuracy is not measured; add accuracy to training.metrics"),
     ("batch_size: 32", "batch_size: 32, early_stopping: {patience: 1, metric: validation_top_10}",
      "9:77: training.early_stopping.metric: k must be smaller than the number of classes, 10 (got 'validation_top_10')"),
+    # addresses
+    ("{keep: 3}", "{keep: 3}\nmetrics: {prometheus: 9400}",
+     "12:23: metrics.prometheus: expected HOST:PORT or :PORT with a port from 1 to 65535, such as ':9400' (got 9400)"),
+    ("{keep: 3}", "{keep: 3}\nmetrics: {prometheus: ':94000'}",
+     "12:23: metrics.prometheus: expected HOST:PORT or :PORT with a port from 1 to 65535, such as ':9400' (got ':94000')"),
+    ("{keep: 3}", "{keep: 3}\nmetrics: {prometheus: 'http://node:9400'}",
+     "12:23: metrics.prometheus: expected HOST:PORT or :PORT with a port from 1 to 65535, such as ':9400' (got 'http://node:9400')"),
     # YAML
     ("    - dense: {units: 16", "\t- dense: {units: 16", "4:1: not YAML: a tab (YAML is indented with spaces)"),
     ("strategy:", "loss:", "10:1: duplicate key 'loss'; the first one is in line 6"),

@@ -28,6 +28,8 @@ HOMES = {
     "rich": ("cli/*",),
     "matplotlib": ("reporting/*",),
     "jinja2": ("reporting/*",),
+    "tensorboardX": ("training/sinks/tensorboard.py",),
+    "prometheus_client": ("training/sinks/prometheus.py",),
 }
 # The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")

@@ -57,6 +57,26 @@ def test_an_empty_directory_and_a_beginning_that_was_killed_are_accepted(tmp_pat
     create(tmp_path / "run").close()
 
 
+def test_event_files_are_a_runs_own(tmp_path: Path) -> None:
+    """They alone are nothing to lose, and `overwrite` removes them, but nothing that a link leads to."""
+    events = tmp_path / "run" / "tensorboard"
+    create(tmp_path / "run").close()
+    events.mkdir()
+    (events / "events.out.tfevents.1.host").touch()
+    create(tmp_path / "run").close()
+    overwrite(tmp_path / "run")
+    assert not events.exists()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "events.out.tfevents.1.host").touch()
+    events.symlink_to(tmp_path / "others")
+    overwrite(tmp_path / "run")
+    assert (tmp_path / "others" / "events.out.tfevents.1.host").exists()
+
+
+def overwrite(path: Path) -> None:
+    RunDirectory.create(path, config_yaml="{}", environment={}, overwrite=True).close()
+
+
 @pytest.mark.parametrize("name", ["thesis.tex", "config.yaml", "checkpoints", "environment.json"])
 def test_a_directory_of_somebody_is_refused_and_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")

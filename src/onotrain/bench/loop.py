@@ -118,7 +118,7 @@ class Loop:
         self._components = Components(
             config=self._config, world=world, model=model, strategy=self._strategy, feed=feed, evaluator=None,
             progress=Progress(), observer=Observers(), save=lambda best: None, wait_saved=lambda: None,
-            record=lambda record: None, stop=StopRequest(),
+            record=lambda record: record, stop=StopRequest(),
         )  # fmt: skip
         self._steps = _FEWEST_STEPS
         self._seconds: list[float] = []

@@ -1,14 +1,50 @@
-"""Section ``metrics``: what of a run is written down besides the records of its epochs."""
+"""Section ``metrics``: what of a run is written down besides the records of its epochs, and where it is shown."""
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+from typing import Annotated, Any, NamedTuple
 
-from onotrain.config.base import Count, Section
+from pydantic import BeforeValidator, Field
+
+from onotrain.config.base import Count, Problem, Section, problem_error
+from onotrain.config.wording import got
+
+#: A host by name, IPv4 address, or IPv6 address in brackets; none at all: this one alone; and a port.
+_ADDRESS = re.compile(
+    r"(?:(?P<host>[\w.-]+)|\[(?P<ipv6>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\])?:(?P<port>[0-9]{1,5})", re.ASCII
+)
+_LOOPBACK = "127.0.0.1"
+_PORTS = range(1, 1 << 16)
+
+
+class Address(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, text: str) -> Address | None:
+        """Return what ``HOST:PORT`` or ``:PORT`` means; None if it is neither."""
+        found = _ADDRESS.fullmatch(text)
+        if found is None or int(found["port"]) not in _PORTS:
+            return None
+        return cls(found["host"] or found["ipv6"] or _LOOPBACK, int(found["port"]))
+
+
+def _check_address(value: Any) -> Any:
+    if value is not None and (not isinstance(value, str) or Address.of(value) is None):
+        expected = f"expected HOST:PORT or :PORT with a port from {_PORTS[0]} to {_PORTS[-1]}"
+        raise problem_error(Problem((), f"{expected}, such as ':9400' {got(value)}"))
+    return value
 
 
 class Recording(Section):
-    """What is written down while a run goes on."""
+    """What is written down or shown while a run goes on."""
 
     every_steps: Count | None = Field(
         None,
@@ -16,3 +52,19 @@ class Recording(Section):
         "time [optimiser steps]; null: none.  Where workers do not wait for each other, a record comes when rank 0 has "
         "the losses of all.",
     )
+    tensorboard: bool = Field(
+        False,
+        description="Write event files for [TensorBoard](watching.md#tensorboard) in `RUN/tensorboard/`: the records "
+        "of epochs, and those of `every_steps`.  Needs `pip install 'onotrain[tensorboard]'`.",
+    )
+    prometheus: Annotated[str | None, BeforeValidator(_check_address)] = Field(
+        None,
+        description="Address `HOST:PORT` or `:PORT` at which rank 0 serves the newest records for "
+        "[Prometheus](watching.md#prometheus-and-grafana) while the run goes on; without a host to programs of its own "
+        "host only (127.0.0.1).  null: none.  Needs `pip install 'onotrain[prometheus]'`.",
+    )
+
+    @property
+    def prometheus_address(self) -> Address | None:
+        """Where metrics are served; None if they are not."""
+        return None if self.prometheus is None else Address.of(self.prometheus)

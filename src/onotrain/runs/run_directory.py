@@ -7,7 +7,8 @@
     metrics.jsonl     one JSON object per epoch
     steps.jsonl       one JSON object per so many steps, if metrics.every_steps asks for them
     summary.json      one JSON object, when the run has ended
-  split.npz         which samples trained, validated and tested, if they were cut from one file
+    split.npz         which samples trained, validated and tested, if they were cut from one file
+    tensorboard/      event files, if metrics.tensorboard asks for them
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing
 

@@ -20,6 +20,9 @@ STEPS_NAME = "steps.jsonl"
 SUMMARY_NAME = "summary.json"
 CHECKPOINTS_NAME = "checkpoints"
 SPLIT_NAME = "split.npz"
+#: Folder of the event files for TensorBoard, and what their names begin with.
+EVENTS_NAME = "tensorboard"
+EVENTS_PREFIX = "events.out.tfevents."
 #: Folder with the stacks of all ranks when one of them made no progress.
 STACKS_NAME = "stacks"
 
@@ -77,7 +80,7 @@ def refuse_used(path: Path) -> None:
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
-        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME}
+        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:
@@ -90,5 +93,16 @@ def refuse_used(path: Path) -> None:
 def remove_run(path: Path) -> None:
     """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
     CheckpointStore(path / CHECKPOINTS_NAME).clear()
+    _remove_events(path / EVENTS_NAME)
     for name in (SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
         (path / name).unlink(missing_ok=True)
+
+
+def _remove_events(folder: Path) -> None:
+    """Remove event files, and their folder if it holds nothing else; not where a link leads to."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for file in folder.glob(f"{EVENTS_PREFIX}*"):
+        file.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()

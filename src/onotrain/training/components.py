@@ -45,8 +45,8 @@ class Components:
     save: Callable[[bool], None]
     #: Waits until what was saved is on the disk (rank 0; does nothing elsewhere).
     wait_saved: Callable[[], None]
-    #: Keeps the record of an epoch (rank 0; does nothing elsewhere).
-    record: Callable[[Mapping[str, Any]], None]
+    #: Completes the record of an epoch and returns it; rank 0 also keeps it.
+    record: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     #: Whether this rank was asked to stop.
     stop: StopRequest
     #: Slows down the computing of a step, if that is to be simulated.

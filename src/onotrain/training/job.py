@@ -26,6 +26,7 @@ from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
 from onotrain.training.session import Session
+from onotrain.training.sinks import open_sinks
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,8 @@ class _Task:
             )
             with agreed(world.comm):  # those of rank 0 count
                 watching = Observers(self.observers if world.rank == 0 else ())
+                if world.rank == 0:  # before there is a run directory, or one is overwritten
+                    open_sinks(self.config, watching, stack, goes_on=bool(lost))
             beginning = self.beginning if legacy is None else Beginning.SURVIVE
             writer = RunWriter(world, self.config, output, beginning, watching, stack)
             watchdog.directory = writer.output / STACKS_NAME

@@ -93,6 +93,9 @@ class Observer:
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Learn that an epoch has ended; `record` is what `metrics.jsonl` gets."""
 
+    def interval_ended(self, record: Mapping[str, Any]) -> None:
+        """Learn that an interval of `metrics.every_steps` has ended; `record` is what `steps.jsonl` gets."""
+
     def noted(self, message: str) -> None:
         """Learn of something that is worth a line."""
 
@@ -188,6 +191,10 @@ class Observers(Observer):
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Tell all."""
         self._tell("epoch_ended", record)
+
+    def interval_ended(self, record: Mapping[str, Any]) -> None:
+        """Tell all."""
+        self._tell("interval_ended", record)
 
     def noted(self, message: str) -> None:
         """Tell all."""

@@ -197,9 +197,7 @@ class Session:
     def _components(self) -> Components:
         every = self.config.metrics.every_steps
         if every is not None and self.world.rank == 0:
-            self.writer.observer.add(
-                StepRecords(every, self._seconds, self.writer.record_steps, after=self.progress.steps)
-            )
+            self.writer.observer.add(StepRecords(every, self._seconds, self._keep_steps, after=self.progress.steps))
         return Components(
             config=self.config,
             world=self.world,
@@ -215,8 +213,19 @@ class Session:
             stop=self._stop,
             injection=self._injection,
             commits=self.commits,
-            record=lambda record: self.writer.record({**record, "wall_seconds": self._wall(), **self._place()}),
+            record=self._keep_epoch,
         )
+
+    def _keep_epoch(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the record of an epoch with what is the same for all strategies; rank 0 also keeps it."""
+        whole = {**record, "wall_seconds": self._wall(), **self._place()}
+        self.writer.record(whole)
+        return whole
+
+    def _keep_steps(self, record: Mapping[str, Any]) -> None:
+        """Keep a record within an epoch, and show it (rank 0)."""
+        self.writer.record_steps(record)
+        self.writer.observer.interval_ended(record)
 
     def _place(self) -> dict[str, Any]:
         return {

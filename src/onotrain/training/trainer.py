@@ -267,8 +267,7 @@ class Trainer:
         if due or self._outlives_ranks:
             components.strategy.replica.gather()
         with agreed(components.world.comm):
-            components.record(record)
-            components.observer.epoch_ended(record)
+            components.observer.epoch_ended(components.record(record))
             components.observer.check()
             if due:
                 self._save(best=best)
