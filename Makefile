@@ -66,7 +66,7 @@ test-slurm: $(VENV)/.installed
 # Hundreds of ranks that are killed, stopped and slowed (FAULTS for each of four trainings).
 FAULTS ?= 50
 test-faults: $(VENV)/.installed
-	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py system -- -k 'torture or watchdog or launch_again or survivors or killed_writer'
+	@ONOTRAIN_FAULTS=$(FAULTS) $(BIN)/python scripts/run_tests.py faults
 
 # Files of strangers: data, configurations, checkpoints and runs that were changed at random.
 ONOTRAIN_FUZZ ?= 20

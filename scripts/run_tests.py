@@ -6,6 +6,7 @@
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
     python scripts/run_tests.py system -- -k resume
     python scripts/run_tests.py slurm              tests/slurm, which starts a Slurm of its own
+    python scripts/run_tests.py faults             trainings whose ranks are killed, ONOTRAIN_FAULTS=n of each kind
     python scripts/run_tests.py long               those of tests/system that take long, as `make test-long` does
 
 Arguments after `--` go to pytest.  The full output of each stage is in build/test-reports/.
@@ -34,10 +35,24 @@ TAIL_LINES = 120
 NO_TESTS = 5
 """Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
 
-STAGES = ("unit", "mpi", "system", "long", "slurm", "fuzz")
+STAGES = ("unit", "mpi", "system", "long", "slurm", "fuzz", "faults")
 USUAL = STAGES[:3]
-LIMIT_S = {"unit": 900.0, "mpi": 400.0, "system": 1800.0, "long": 1800.0, "slurm": 600.0, "fuzz": 7200.0}
+LIMIT_S = {
+    "unit": 900.0,
+    "mpi": 400.0,
+    "system": 1800.0,
+    "long": 1800.0,
+    "slurm": 600.0,
+    "fuzz": 7200.0,
+    "faults": 14400.0,
+}
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
+
+FAULTS = (
+    *(f"tests/system/test_{name}.py" for name in ("torture", "watchdog", "launch_again", "survivors", "lost_rank")),
+    "tests/unit/test_killed_writer.py",
+)
+"""What kills, stops and slows ranks, be it marked as long or not."""
 
 # A skip with any other reason fails a strict run (CI): the machine there is to have every tool and all the data.
 ALLOWED_SKIPS = (
@@ -87,6 +102,7 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     title = {
         "unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests",
         "long": "long system tests", "slurm": "tests on a real Slurm", "fuzz": "files of strangers",
+        "faults": "faults",
     }[stage]  # fmt: skip
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
@@ -128,6 +144,8 @@ def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[
     report = REPORTS / f"{name}.xml"
     if stage == "slurm":  # one cluster after the other
         return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, "tests/slurm", *extra], report
+    if stage == "faults":  # one after the other: how long it takes to recover is measured
+        return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, "-rP", *FAULTS, *extra], report
     # Two files at a time: a core would be idle otherwise.  Of system tests those with long trainings come first.
     chosen = ["-m", "long" if stage == "long" else "not long"]
     system = ["tests/system", "--no-loadscope-reorder", *chosen]

@@ -15,7 +15,7 @@ import pytest
 import launch
 from onotrain.files import is_temporary
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]  # each training has a timeout of its own
 
 FAULTS = int(os.environ.get("ONOTRAIN_FAULTS", "0"))
 CONFIG = """\

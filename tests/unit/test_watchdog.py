@@ -24,7 +24,7 @@ LIMIT_S = 10
 class Node:
     """Ranks that a test lets live and get on, before the judge of one of them looks."""
 
-    def __init__(self, ranks: int, judge: int = 0) -> None:
+    def __init__(self, ranks: int, judge: int = 0, neighbours: Any = None) -> None:
         self.pulse = Pulse()
         self.pulse.members = [Member(Process(rank, 10_000_000 + rank, None), "here") for rank in range(ranks)]
         self.pulse.lines = np.zeros((ranks, len(Field)), np.int64)
@@ -32,7 +32,7 @@ class Node:
         self.pulse.lines[:, Field.PHASE] = Phase.TRAINING
         self.now = time.monotonic_ns()
         self.pulse.lines[:, [Field.ALIVE, Field.PROGRESS]] = self.now
-        self.judge = Judge(self.pulse, LIMIT_S)
+        self.judge = Judge(self.pulse, LIMIT_S, neighbours)
 
     def pass_by(self, seconds: float, *, silent: tuple[int, ...] = (), works: tuple[int, ...] = ()) -> str:
         """Let time go by, in which all but the silent ranks live, and some get on; return what is said at the end."""
@@ -89,6 +89,18 @@ def test_ranks_that_all_wait_are_given_three_times_the_time() -> None:
     node.pulse.lines[:, Field.WAITS] = node.now
     assert node.pass_by(3 * LIMIT_S) == ""
     assert node.pass_by(1).startswith("all ranks on here wait for each other or for another node: rank 0")
+
+
+def test_ranks_wait_for_another_node_as_long_as_one_gets_on_there() -> None:
+    """As servers do for workers that make steps of their own, for an epoch if they are asked to."""
+    others = SimpleNamespace(beat=lambda progress: None, silent=lambda now, limit: [], progress=0)
+    node = Node(2, neighbours=others)
+    node.pulse.lines[:, Field.WAITS] = node.now
+    for _ in range(10):
+        others.progress = node.now
+        assert node.pass_by(LIMIT_S) == ""
+    said = node.pass_by(3 * LIMIT_S + 2)
+    assert said.startswith("all ranks on here wait for each other or for another node: rank 0 (process ")
 
 
 def test_one_rank_judges_and_when_it_is_stopped_the_next_does() -> None:

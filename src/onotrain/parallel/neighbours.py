@@ -1,7 +1,8 @@
 """Signs of life between nodes: a datagram a second from the first rank of each node to that of the first, and back.
 
 MPI is not asked, because a thread sends them while the main one waits in MPI.  A node counts as silent only if it has
-been heard before: where datagrams do not get through, nobody is accused.
+been heard before: where datagrams do not get through, nobody is accused.  They also say when a rank has made progress
+last, so that a node knows that others for which it waits are at work.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from onotrain.parallel.world import World
 
 _TOKEN_BYTES = 16
-_NUMBER = struct.Struct("<I")
+#: Number of a node, and how long ago a rank has made progress that it knows of [ns].
+_SIGN = struct.Struct("<IQ")
 #: In the place of the number of a node: a node ends the job.
 _ENDS = 0xFFFFFFFF
 #: Asks the kernel for the address of an interface (linux/sockios.h).
@@ -64,6 +66,8 @@ class Neighbours:
         self._answers: str | None = None
         #: Where each node has sent from last, as the first node knows it.
         self._senders: dict[int, tuple[str, int]] = {}
+        #: When a rank of any node has made progress, as far as it is known here [ns].
+        self.progress = 0
         #: Whether another node ends the job.
         self.over = False
         self._greet(world)
@@ -80,25 +84,34 @@ class Neighbours:
             return _Hub((), 0, b"")
         return _Hub(own_addresses(), self._socket.getsockname()[1], secrets.token_bytes(_TOKEN_BYTES))
 
-    def beat(self) -> None:
-        """Give a sign of life, and take those that have come."""
+    def beat(self, progress: int = 0) -> None:
+        """Give a sign of life, and take those that have come.
+
+        Parameters
+        ----------
+        progress
+            When a rank of this node has made progress last [ns].
+        """
         if self._socket is None:
             return
+        self.progress = max(self.progress, progress)
         if self._node:
             for address in (self._answers,) if self._answers is not None else self._hub.addresses:
                 self._send((address, self._hub.port))
         with contextlib.suppress(OSError):  # there are no more
             while True:
                 data, sender = self._socket.recvfrom(64)
-                if data[:_TOKEN_BYTES] != self._hub.token or len(data) != _TOKEN_BYTES + _NUMBER.size:
+                if data[:_TOKEN_BYTES] != self._hub.token or len(data) != _TOKEN_BYTES + _SIGN.size:
                     continue
-                (node,) = _NUMBER.unpack_from(data, _TOKEN_BYTES)
+                node, age = _SIGN.unpack_from(data, _TOKEN_BYTES)
                 if node == _ENDS:
                     if not (self.over or self._node):
                         self.end()
                     self.over = True
                     continue
-                self._heard[node], self._senders[node] = monotonic_ns(), sender
+                now = monotonic_ns()
+                self._heard[node], self._senders[node] = now, sender
+                self.progress = max(self.progress, now - age)
                 if self._node:
                     self._answers = sender[0]
                 else:
@@ -114,8 +127,9 @@ class Neighbours:
 
     def _send(self, where: tuple[str, int], number: int | None = None) -> None:
         if self._socket is not None:
+            sign = _SIGN.pack(self._node if number is None else number, monotonic_ns() - self.progress)
             with contextlib.suppress(OSError):  # such as no way there
-                self._socket.sendto(self._hub.token + _NUMBER.pack(self._node if number is None else number), where)
+                self._socket.sendto(self._hub.token + sign, where)
 
     def silent(self, now: int, limit: int) -> list[str]:
         """Return what is to be said of nodes that have been heard, but not for so long [ns]."""

@@ -192,7 +192,7 @@ class Judge:
         pulse, lines = self._pulse, self._pulse.lines
         pulse.own[Field.ALIVE] = now
         if self._neighbours is not None:
-            self._neighbours.beat()
+            self._neighbours.beat(int(lines[:, Field.PROGRESS].max()))
         watched = [index for index in range(len(lines)) if lines[index, Field.STATE] != State.LEFT]
         silent = [index for index in watched if now - lines[index, Field.ALIVE] > self._limit]
         lives = [index for index in watched if index not in silent]
@@ -210,6 +210,8 @@ class Judge:
         # Nobody here is to blame.  The others know more of their own ranks, and are given time to say so.
         if self._neighbours is not None and (nodes := self._neighbours.silent(now, _SILENT_NODE * self._limit)):
             return "; ".join(nodes)
+        if self._neighbours is not None and now - self._neighbours.progress < _ALL_WAIT * self._limit:
+            return ""  # another node is at work, such as on its own steps between two pushes
         if all(self._waits(index, now, _ALL_WAIT) for index in lives):
             return f"all ranks on {pulse.members[0].host} wait for each other or for another node: " + "; ".join(
                 self._of(index, now, Field.WAITS, "has waited") for index in lives
