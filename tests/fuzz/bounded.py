@@ -29,7 +29,10 @@ CODES = {0, 2, 3, 4, 5, 6}
 #: What a terminal would obey.  C1 characters are two bytes in UTF-8.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
 _IMPORTED = (
-    *(f"onotrain.cli.{name}" for name in ("init", "validate", "train", "inspect", "evaluate", "predict", "export")),
+    *(
+        f"onotrain.cli.{name}"
+        for name in ("init", "validate", "train", "inspect", "evaluate", "predict", "export", "report")
+    ),
     *("onotrain.cli.data", "onotrain.cli.data_info", "onotrain.cli.display", "onotrain.cli.epochs"),
     *("onotrain.cli.tables", "onotrain.training", "onotrain.inference", "onotrain.inference.evaluation"),
     *("onotrain.data.tables.text", "onotrain.data.hdf5", "onotrain.hdf5_layout", "onotrain.data.tables.arrow"),

@@ -114,3 +114,19 @@ def test_prediction_is_a_job_too(slurm: None) -> None:
     job = sbatch("--nodes=2", "--ntasks-per-node=1", SCRIPTS / "predict.sbatch", "run", "new.npy", "out.csv")
     wait_for(lambda: state(job) == "")
     assert len(Path("out.csv").read_text().splitlines()) == 101
+
+
+def test_a_study_is_an_array_of_jobs_and_a_report(slurm: None) -> None:
+    """One of them fails, and is a row of the report."""
+    Path("net.yaml").write_text(CONFIG.replace("max_steps: 40000", "max_steps: null").replace("100000", "3"))
+    Path("study.yaml").write_text(
+        "config: net.yaml\nranks: [1, 2]\nmatrix: {strategy: {ring: {}, server: {strategy: parameter_server}}}\n"
+    )
+    words = ["compare", "study.yaml", "--slurm", "--time", "10", "--site", "site.sh", "--submit"]
+    done = launch.run([sys.executable, "-m", "onotrain", *words], timeout=60)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: slurm_says("squeue", "-h", "-o", "%i") == "", 120)
+    found = json.loads(Path("studies/study/study.json").read_text())["trainings"]
+    assert [each["state"] for each in found] == ["kept", "kept", "failed", "kept"]
+    page = Path("studies/study/report/report.html").read_text()
+    assert "server needs 2 ranks or more" in page and "Speed-up" in page

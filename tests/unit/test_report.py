@@ -169,6 +169,40 @@ def test_what_cannot_be_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert re.match(r"onotrain: .*run: no epoch has ended yet.*\n  hint: ", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("staleness", {"run_histogram": ["<b>"]}, "staleness"),
+        ("staleness", 3, "staleness"),
+        ("ranks_seconds", {"compute": [1.0, 2.0]}, "compute has 2 entries"),
+        ("ranks_bytes", {"raw": [], "sent": []}, "raw has 0 entries"),
+        ("warnings", 5, "warnings"),
+        ("method", ["x"], "method"),
+        ("train_loss", "low", "train_loss"),
+    ],
+)
+def test_records_of_strangers(
+    tmp_path: Path, name: str, value: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(tmp_path, "run")
+    record = {**json.loads((run / "metrics.jsonl").read_text().splitlines()[0]), name: value}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    assert command(["report", str(run), "--output", str(tmp_path / "report")]) == 3
+    error = capsys.readouterr().err
+    assert words in error and "Traceback" not in error
+    assert not (tmp_path / "report").exists()
+
+
+def test_extreme_values_are_drawn(tmp_path: Path) -> None:
+    """Whatever a record may hold: what is drawn is another matter, and no error."""
+    run = trained(tmp_path, "run")
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
+    rows = [{**record, "epoch": n, "train_loss": loss, "validation_loss": -loss, "learning_rate": 0.0,
+             "samples_per_second": 1e300} for n, loss in enumerate([1e300, 1e-300, 0.0, 5e-324], 1)]  # fmt: skip
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    reported(tmp_path / "report", run, "--no-samples")
+
+
 def test_numbers_that_are_missing_leave_gaps(tmp_path: Path) -> None:
     """JSON has no NaN, and a record of an older version has fewer fields."""
     run = trained(tmp_path, "run")

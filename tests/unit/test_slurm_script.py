@@ -91,3 +91,35 @@ def test_the_script_in_the_repository_is_the_one_that_is_filled_in() -> None:
     script = Path(__file__).resolve().parents[2] / "scripts" / "slurm" / "train.sbatch"
     differ = [line for line in batch.script().splitlines() if line not in script.read_text().splitlines()]
     assert len(differ) == 3  # the environment, the lines of a site, and the arguments
+
+
+def test_a_study_is_an_array_of_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each does a training of its own; signals are passed on, and what was saved is requeued."""
+    Path("study.yaml").write_text("config: a net.yaml\nworkers: [1, 3]\nmatrix: {strategy: {a: {}, b: {}, c: {}}}\n")
+    Path("site.sh").write_text("#SBATCH --partition=cpu\nmodule() { :; }\n")
+    words = ["compare", "study.yaml", "--slurm", "--output", "my studies/x", "--time", "30", "--site", "site.sh"]
+    assert run(words) == 0 and run(words) == 0
+    said = capsys.readouterr().out
+    assert "6 jobs" in said and "onotrain compare study.yaml --output my studies/x --report" in said
+    text = Path("study.sbatch").read_text()
+    for line in ("array=1-6", "ntasks=3", "time=30", "job-name=study", "partition=cpu", "requeue"):
+        assert text.count(f"\n#SBATCH --{line}\n") == 1
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "-x", "study.sbatch"], check=True)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "onotrain").write_text(
+        '#!/bin/bash\nprintf "%s\\n" "$@" >> calls\ntrap "exit 75" USR1; sleep 0.5; kill -USR2 $PPID; sleep 9 & wait\n'
+    )
+    (programs / "scontrol").write_text('#!/bin/bash\nprintf "%s\\n" "$@" >> calls\nkill -KILL $PPID\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    settings = {"SLURM_SUBMIT_DIR": ".", "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_JOB_ID": "77"}
+    Path("job.sbatch").write_text(text.replace('export PATH="$venv/bin:$PATH"', f'export PATH="{programs}:$PATH"'))
+    subprocess.run(["bash", "job.sbatch"], env={"PATH": "/usr/bin:/bin", **settings}, timeout=30, check=False)
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "compare", "study.yaml", "--output", "my studies/x", "--only", "4", "--mpirun-args", "--bind-to none",
+        "requeue", "77_4",
+    ]  # fmt: skip
+    Path("study.sbatch").write_text("mine")
+    assert run(words) == 2 and "exists already" in capsys.readouterr().err

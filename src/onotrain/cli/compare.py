@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 onotrain compare configs/studies/strategies-digits.yaml
 onotrain compare study.yaml --mpirun-args '--hostfile hosts'
+onotrain compare study.yaml --slurm --time 30 --site site.sh --submit
 """
 
 
@@ -31,8 +34,19 @@ onotrain compare study.yaml --mpirun-args '--hostfile hosts'
 )  # fmt: skip
 @click.option("--mpirun", default="mpirun", metavar="PROGRAM", help="The launcher of MPI.  [default: mpirun]")
 @click.option("--mpirun-args", default="", metavar="TEXT", help="Further options of it, such as '--hostfile hosts'.")
-def command(study: Path, output: Path | None, mpirun: str, mpirun_args: str) -> None:
-    """Train one configuration in several methods, and report what each is good for.
+@click.option("--only", type=click.IntRange(1), metavar="N", help="Do training N alone, without a report.")
+@click.option("--report", "only_report", is_flag=True, help="Report on what is trained; train nothing.")
+@click.option("--slurm", is_flag=True, help="Write a batch script instead, with a job for each training.")
+@click.option("--time", default="01:00:00", metavar="TIME", help="Of a job, as of sbatch.  [default: 01:00:00]")
+@click.option(
+    "--site", type=click.Path(path_type=Path), metavar="FILE", help="Lines of your site, as for `onotrain slurm`."
+)
+@click.option("--submit", is_flag=True, help="Submit the batch script, and a job that reports in the end.")
+def command(
+    study: Path, output: Path | None, mpirun: str, mpirun_args: str, only: int | None, only_report: bool, slurm: bool,
+    time: str, site: Path | None, submit: bool,
+) -> None:  # fmt: skip
+    """Train one configuration by several methods, and report what each is good for.
 
     STUDY names the configuration, what is changed in it, numbers of ranks and seeds; every combination is a training
     under mpirun.  A training that fails is a row of the report.  Started again, finished trainings are kept, and one
@@ -43,7 +57,7 @@ def command(study: Path, output: Path | None, mpirun: str, mpirun_args: str) -> 
     from onotrain.errors import EXIT_OK, StoppedOnRequest, UsageError
     from onotrain.parallel import launcher
     from onotrain.reporting.report import check
-    from onotrain.supervisor.study import run_study
+    from onotrain.supervisor.study import outcome_of, run_study, write_outcomes
 
     if launcher.may_have_others():
         raise UsageError("compare takes the place of mpirun, and does not run under it")
@@ -53,17 +67,27 @@ def command(study: Path, output: Path | None, mpirun: str, mpirun_args: str) -> 
     output = output or Path("studies") / study.stem
     command = launcher_of(mpirun, mpirun_args, outlives_ranks=False)
     arguments = [os.path.normpath(study.parent / wanted.config)]
-    click.echo(f"{len(cells)} trainings of {arguments[0]}, in {output}")
+    if slurm:
+        click.echo(_batch(study, output, cells, time, site, submit=submit))
+        return
+    if only is not None and only > len(cells):
+        raise UsageError(f"--only: there are {len(cells)} trainings (got {only})")
+    chosen = cells if only is None else cells[only - 1 : only]
+    click.echo(f"{len(chosen)} trainings of {arguments[0]}, in {output}")
     began, outcomes = monotonic(), list[Any]()
-    for outcome in run_study(cells, arguments, command, output, wanted.minutes):
+    found = map(partial(outcome_of, output=output), cells) if only_report else None
+    for outcome in found or run_study(chosen, arguments, command, output, wanted.minutes):
         outcomes.append(outcome)
-        click.echo(_line(outcome, outcomes, cells, output, wanted.counted, monotonic() - began))
+        click.echo(_line(outcome, outcomes, chosen, output, wanted.counted, monotonic() - began))
     if outcomes[-1].state == "stopped":
         raise StoppedOnRequest("stopped on request", hint="go on with the same command")
-    good = [each for each in outcomes if each.state != "failed"]
-    if good:
+    good = [each for each in outcomes if each.state in ("kept", "done")]
+    if good and only is None:
+        write_outcomes(outcomes, output)
         click.echo(_report(wanted, study, output, outcomes))
-    sys.exit(EXIT_OK if len(good) == len(outcomes) else max(each.code for each in outcomes))
+    sys.exit(
+        EXIT_OK if len(good) == len(outcomes) else max(each.code for each in outcomes) or StoppedOnRequest.exit_code
+    )
 
 
 def _line(
@@ -76,8 +100,8 @@ def _line(
     what = f"{len(outcomes):>{width}}/{len(cells)}  {outcome.label}, {outcome.count} {counted}, seed {outcome.seed}: "
     if outcome.state == "failed":
         what += f"FAILED with {outcome.code}: {outcome.error}"
-    elif outcome.state == "stopped":
-        what += "stopped"
+    elif outcome.state in ("stopped", "missing"):
+        what += outcome.state
     else:
         what += (
             "finished before" if outcome.state == "kept" else f"{_result(outcome, output)} in {outcome.seconds:.1f} s"
@@ -109,24 +133,45 @@ def _report(wanted: Study, study: Path, output: Path, outcomes: Sequence[Outcome
     from onotrain.reporting.comparison import Trained, compared
     from onotrain.reporting.groups import grouped
     from onotrain.reporting.history import History
+    from onotrain.reporting.judged import best_of, judged
     from onotrain.reporting.report import write_report
     from onotrain.reporting.tables import latex_of
     from onotrain.supervisor.study import RUNS_NAME
 
     trained = [
         Trained(each.label, each.count, each.seed, History.read(output / RUNS_NAME / each.name, each.name))
-        for each in outcomes if each.state != "failed"
+        for each in outcomes if each.state in ("kept", "done")
     ]  # fmt: skip
     several = len({each.count for each in trained}) > 1
     labels = [f"{each.label}, {each.count} {wanted.counted}" if several else each.label for each in trained]
     target = None if wanted.target is None else (wanted.target.metric, wanted.target.value)
-    sections = compared(trained, wanted.counted, target, [asdict(each) for each in outcomes if each.state == "failed"])
-    page = write_report(
-        grouped([each.run for each in trained], labels), output / "report", before=sections, title=study.stem
-    )
+    sections = compared(trained, wanted.counted, target, [asdict(each) for each in outcomes if each.error])
+    runs = [each.run for each in trained]
+    learned, where = judged(best_of(runs)), output / "report"
+    page = write_report(grouped(runs, labels), where, [learned], before=sections, title=study.stem)
     for section in sections:
         if section.rows:
             name = "".join(each if each.isalnum() else "-" for each in section.title.lower())
             text = latex_of(section.rows, section.title if not section.text else section.text)
             write_atomically(page.parent / "numbers" / f"{name}.tex", text.encode())
     return f"{page}\nfor print: {page.parent / 'plots'}; numbers and tables for LaTeX: {page.parent / 'numbers'}"
+
+
+def _batch(study: Path, output: Path, cells: Sequence[Cell], time: str, site: Path | None, *, submit: bool) -> str:
+    """Write a batch script, submit it if that is wanted, and return what to say of it."""
+    from onotrain.cli.slurm import lines_of, submitted
+    from onotrain.errors import UsageError
+    from onotrain.supervisor.slurm import StudyBatch
+
+    script, report = Path(f"{study.stem}.sbatch"), ["compare", str(study), "--output", str(output), "--report"]
+    batch = StudyBatch(study.stem, len(cells), max(cell.ranks for cell in cells), time, study, output, lines_of(site))
+    if script.exists() and script.read_text() != batch.script():
+        raise UsageError(f"{script}: exists already, and is another one", hint="remove it, or rename the study")
+    script.write_text(batch.script())
+    said = f"{script}: {len(cells)} jobs, results in {output}"
+    if not submit:
+        return f"{said}\nnext: sbatch {script}\n      onotrain {' '.join(report)}"
+    job = submitted([str(script)]).split()[-1]
+    wrapped = ["--dependency", f"afterany:{job}", "--ntasks=1", f"--output={study.stem}-report.log"]
+    last = submitted([*wrapped, "--wrap", shlex.join([sys.executable, "-m", "onotrain", *report])]).split()[-1]
+    return f"{said}\nsubmitted as job {job}; job {last} reports in the end"

@@ -6,15 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from onotrain.cli.subcommand import Subcommand
-
-if TYPE_CHECKING:
-    from onotrain.reporting.history import History
-
 
 EXAMPLES = """
 onotrain report runs/digits
@@ -42,7 +38,7 @@ def command(runs: Sequence[Path], output: Path | None, title: str, samples: bool
     """
     from onotrain.reporting.groups import grouped
     from onotrain.reporting.history import History
-    from onotrain.reporting.judged import judged
+    from onotrain.reporting.judged import best_of, judged
     from onotrain.reporting.report import check, write_report
 
     check()
@@ -52,14 +48,9 @@ def command(runs: Sequence[Path], output: Path | None, title: str, samples: bool
     others = f"-and-{len(read) - 1}-more" if len(read) > 1 else ""
     output = output or Path("reports") / f"{names[0]}{others}"
     with ExitStack() as stack:
-        sections = [judged(_best(read))] if samples else []
+        sections = [judged(best_of(read))] if samples else []
         page = write_report(grouped(read), output, sections, title=title, drawn=_bar(stack))
     click.echo(f"{page}\nfor print: {output / 'plots'}; numbers: {output / 'numbers'}")
-
-
-def _best(runs: Sequence[History]) -> History:
-    """Return the run with the lowest validation loss at its end."""
-    return min(runs, key=lambda run: (run.summary or run.records[-1]).get("validation_loss") or float("inf"))
 
 
 def _bar(stack: ExitStack) -> Callable[[int, int], None]:

@@ -68,7 +68,7 @@ def command(
         str(output or Path("runs") / config.stem),
         *(w for change in overrides for w in ("--set", change)),
     ]
-    batch = Batch(config.stem, nodes, ntasks_per_node, cpus_per_task, time, launcher, words, _lines(site))
+    batch = Batch(config.stem, nodes, ntasks_per_node, cpus_per_task, time, launcher, words, lines_of(site))
     script = script or Path(f"{config.stem}.sbatch")
     if script.exists() and not force:
         raise UsageError(f"{script}: exists already", hint="overwrite it with --force, or name another --script")
@@ -78,16 +78,22 @@ def command(
     if not submit:
         click.echo(f"next: sbatch {script}")
         return
+    click.echo(submitted([str(script)]))
+
+
+def submitted(words: Sequence[str]) -> str:
+    """Submit a job with these words of sbatch, and return what that says."""
     program = shutil.which("sbatch")
     if program is None:
         raise PlatformError("sbatch: there is no such program", hint="submit the script where Slurm is")
-    done = subprocess.run([program, str(script)], capture_output=True, text=True, check=False)
+    done = subprocess.run([program, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PlatformError(f"sbatch has refused the script: {done.stderr.strip()}")
-    click.echo(done.stdout.strip())
+    return done.stdout.strip()
 
 
-def _lines(site: Path | None) -> list[str]:
+def lines_of(site: Path | None) -> list[str]:
+    """Return the lines of a site."""
     if site is None:
         return []
     try:

@@ -117,11 +117,12 @@ class History:
 
     def ranks_seconds(self) -> dict[str, np.ndarray]:
         """Return where the time of each rank went, by kind [s], of the epochs with as many ranks as the last one."""
-        alike = [r["ranks_seconds"] for r in self.records if r.get("ranks_seconds") and r["ranks"] == self.ranks]
-        kinds = ("compute", "communication", "wait")
-        return {kind: np.sum([each[kind] for each in alike], axis=0) for kind in kinds} if alike else {}
+        ranks, kinds = self.ranks, ("compute", "communication", "wait")
+        alike = [r["ranks_seconds"] for r in self.records if r.get("ranks_seconds") and r.get("ranks", 1) == ranks]
+        none = [0.0] * ranks
+        return {kind: np.sum([each.get(kind, none) for each in alike], axis=0) for kind in kinds} if alike else {}
 
     def staleness(self) -> np.ndarray | None:
         """Return how many gradients had each staleness, in the whole run; None without a parameter server."""
-        found = [record["staleness"] for record in self.records if record.get("staleness")]
-        return np.array(found[-1]["run_histogram"], np.int64) if found else None
+        found = [each for record in self.records if (each := (record.get("staleness") or {}).get("run_histogram"))]
+        return np.array(found[-1], np.int64) if found else None

@@ -23,6 +23,16 @@ _WORST, _ACROSS = 12, 4
 _MOST_OUTPUTS, _BINS, _MOST_CLASSES = 6, 10, 60
 
 
+def best_of(runs: Sequence[History]) -> History:
+    """Return the run with the lowest validation loss at its end; the first one without validation data."""
+
+    def loss(run: History) -> float:
+        found = (run.summary or run.records[-1]).get("validation_loss")
+        return math.inf if found is None else float(found)
+
+    return min(runs, key=loss)
+
+
 def judged(run: History) -> Section:
     """Return the section on a run's network; what it says if the samples cannot be had."""
     try:

@@ -58,6 +58,13 @@ class _SlowRank(_Part):
     factor: Number
 
 
+class _Staleness(_Part):
+    mean: Number | None = None
+    max: Number | None = None
+    histogram: list[Count] = []
+    run_histogram: list[Count] = []
+
+
 class _Record(_Part):
     ranks: Annotated[int, Field(strict=True, ge=1, lt=1 << 20)] | None = None
     nodes: Count | None = None
@@ -74,6 +81,11 @@ class _Record(_Part):
     servers: Count | None = None
     method: str | None = None
     slow_rank: _SlowRank | None = None
+    staleness: _Staleness | None = None
+    warnings: list[str] | None = None
+    finished: Flag | None = None
+    lost_ranks: list[Count] | None = None
+    data_digest: str | None = None
 
 
 class _Step(_Part):
@@ -114,6 +126,15 @@ def check_record(record: dict[str, Any], *, whole: bool = False) -> None:
     needed = (*(_TOGETHER if "ranks" in record else ()), *(_OF_EPOCH if whole else ()))
     if missing := [key for key in needed if record.get(key) is None]:
         raise ValueError(f"{missing[0]} is missing")
+    if whole:
+        _check_ranks(record)
+
+
+def _check_ranks(record: dict[str, Any]) -> None:
+    """Refuse lists by rank of another length. Those of a summary are of the ranks of its last epoch."""
+    for kind, values in {**(record.get("ranks_seconds") or {}), **(record.get("ranks_bytes") or {})}.items():
+        if len(values) != record.get("ranks", len(values)):
+            raise ValueError(f"{kind} has {len(values)} entries, expected one for each of {record['ranks']} ranks")
 
 
 def check_step(record: dict[str, Any]) -> None:

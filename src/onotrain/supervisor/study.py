@@ -19,6 +19,8 @@ from onotrain.runs.run_files import kind_of_path
 from onotrain.supervisor.job import Job, Stop
 
 RUNS_NAME, OUTCOMES_NAME, LOG_NAME = "runs", "study.json", "training.log"
+#: Beside the run directory of a training: what became of it.
+_OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Outcome:
     #: As the study counts them.
     count: int
     seed: int
-    #: Finished before, finished now, failed, or stopped on request.
-    state: Literal["kept", "done", "failed", "stopped"]
+    #: Finished before, finished now, failed, stopped on request, or never begun.
+    state: Literal["kept", "done", "failed", "stopped", "missing"]
     #: Exit code of the training, and why it failed.
     code: int = EXIT_OK
     error: str = ""
@@ -54,7 +56,7 @@ def run_study(
     launcher
         Of MPI, and its options.
     output
-        Directory of the study; `OUTCOMES_NAME` in it is kept up to date.
+        Directory of the study.
     minutes
         Longest time of a training; None: any.
 
@@ -65,12 +67,10 @@ def run_study(
     """
     with disk_errors("make the directory of the study", output):
         (output / RUNS_NAME).mkdir(parents=True, exist_ok=True)
-    found = list[Outcome]()
     with Stop.listening() as stop:
         for cell in cells:
             outcome = _kept(cell, output) or _train(cell, arguments, launcher, output, minutes, stop)
-            found.append(outcome)
-            write_atomically(output / OUTCOMES_NAME, pretty({"trainings": [asdict(each) for each in found]}))
+            write_atomically(_beside(cell, output, _OUTCOME), pretty(asdict(outcome)))
             yield outcome
             if outcome.state == "stopped":
                 return
@@ -102,7 +102,7 @@ def _train(
     how = ["--resume"] if begun else ["--overwrite"] if there else []
     settings = [word for override in cell.overrides for word in ("--set", override)]
     train = [sys.executable, "-m", "onotrain", "train", *arguments, *settings, "--quiet", "--output", str(run)]
-    log = run.parent / f"{run.name}.{LOG_NAME}"
+    log = _beside(cell, output, LOG_NAME)
     late = list[float]()
 
     def look(job: Job) -> None:
@@ -131,7 +131,23 @@ def _outcome(cell: Cell, state: Any, code: int = EXIT_OK, error: str = "", secon
     return Outcome(cell.name, cell.label, cell.ranks, cell.count, cell.seed, state, code, error, seconds)
 
 
-def read_outcomes(output: Path) -> list[dict[str, Any]]:
-    """Return what `run_study` has written; nothing if there is nothing."""
-    path = output / OUTCOMES_NAME
-    return list(json.loads(path.read_text())["trainings"]) if path.exists() else []
+def _beside(cell: Cell, output: Path, name: str) -> Path:
+    """Return the path of a file beside a training's run directory."""
+    run = output / RUNS_NAME / cell.name
+    return run.parent / f"{run.name}.{name}"
+
+
+def outcome_of(cell: Cell, output: Path) -> Outcome:
+    """Return what has become of a training until now."""
+    kept, path = _kept(cell, output), _beside(cell, output, _OUTCOME)
+    if kept is not None:
+        return kept
+    try:
+        return Outcome(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return _outcome(cell, "missing", error="it has not been trained yet")
+
+
+def write_outcomes(outcomes: Sequence[Outcome], output: Path) -> None:
+    """Write what became of all trainings to `OUTCOMES_NAME`. Raises ResourceError."""
+    write_atomically(output / OUTCOMES_NAME, pretty({"trainings": [asdict(each) for each in outcomes]}))
