@@ -62,7 +62,7 @@ def all_programs(tmp_path: Path) -> str:
 
 
 def test_others_than_root_are_refused() -> None:
-    with tempfile.TemporaryDirectory() as folder:  # which others may look into
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # which others may look into, whatever TMPDIR is
         Path(folder).chmod(0o755)
         copy = shutil.copy(SCRIPT, folder)
         nobody = 65534 if os.geteuid() == 0 else None

@@ -19,6 +19,7 @@ from onotrain.errors import DataError, UsageError
 from onotrain.reporting.groups import grouped
 from onotrain.reporting.held_out import held_out
 from onotrain.reporting.history import History
+from onotrain.reporting.plots import Plot
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.training import train
 
@@ -76,6 +77,12 @@ def rows(path: Path) -> list[Mapping[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.fixture
+def printing_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw for the page alone: it is half of the time."""
+    monkeypatch.setattr(Plot, "files", lambda plot: {})
+
+
 def test_a_classifier(tmp_path: Path) -> None:
     run = trained(tmp_path, "digits", metrics={"every_steps": 4})
     page = reported(tmp_path / "report", run)
@@ -102,6 +109,7 @@ def test_what_the_network_says_is_what_was_measured(tmp_path: Path) -> None:
     assert accuracy == pytest.approx(RunDirectory.open(run).records()[-1]["validation_accuracy"], abs=1e-12)
 
 
+@pytest.mark.usefixtures("printing_left_out")
 @pytest.mark.parametrize("scaled", [True, False])
 def test_a_regression(tmp_path: Path, scaled: bool) -> None:
     random = np.random.default_rng(0)
@@ -122,6 +130,7 @@ def test_a_regression(tmp_path: Path, scaled: bool) -> None:
     assert rmse == pytest.approx(RunDirectory.open(run).summary()["test_rmse"], rel=1e-4)  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("printing_left_out")
 def test_seeds_are_grouped_and_others_are_not(tmp_path: Path) -> None:
     def of(name: str, seed: int, **sections: Any) -> Path:
         return trained(tmp_path, name, training={"epochs": 2, "batch_size": 64, "seed": seed}, **sections)
@@ -141,6 +150,7 @@ def test_seeds_are_grouped_and_others_are_not(tmp_path: Path) -> None:
     assert "±" in page.text and "confusion" not in page.ids
 
 
+@pytest.mark.usefixtures("printing_left_out")
 def test_a_run_whose_data_are_gone_is_reported_without_them(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", x=np.random.default_rng(0).normal(size=(100, 4)), y=np.arange(100) % 2)
     run = trained(tmp_path, "run", layers=[relu(4), 2], data={"train": str(tmp_path / "own.npz"), "validation": 0.5})
@@ -150,6 +160,7 @@ def test_a_run_whose_data_are_gone_is_reported_without_them(tmp_path: Path) -> N
     assert "loss-epoch" in page.ids and "confusion" not in page.ids
 
 
+@pytest.mark.usefixtures("printing_left_out")
 def test_a_run_that_goes_on_or_was_killed(tmp_path: Path) -> None:
     run = trained(tmp_path, "run")
     (run / "summary.json").unlink()
@@ -193,6 +204,7 @@ def test_records_of_strangers(
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.usefixtures("printing_left_out")
 def test_extreme_values_are_drawn(tmp_path: Path) -> None:
     """Whatever a record may hold: what is drawn is another matter, and no error."""
     run = trained(tmp_path, "run")
@@ -203,6 +215,7 @@ def test_extreme_values_are_drawn(tmp_path: Path) -> None:
     reported(tmp_path / "report", run, "--no-samples")
 
 
+@pytest.mark.usefixtures("printing_left_out")
 def test_numbers_that_are_missing_leave_gaps(tmp_path: Path) -> None:
     """JSON has no NaN, and a record of an older version has fewer fields."""
     run = trained(tmp_path, "run")

@@ -51,7 +51,7 @@ class Plot:
         ink: Any = {f"{what}.color": _INK for what in ("text", "xtick", "ytick")}
         ink |= {"axes.labelcolor": _INK, "axes.edgecolor": _INK, "axes.facecolor": "none"}
         with matplotlib.rc_context({**STYLE, **ink, "svg.fonttype": "none", "svg.hashsalt": self.name}):
-            text = self._drawn("svg", transparent=True).decode()
+            text = _saved(self._drawn(), "svg", transparent=True).decode()
         text = text[text.index("<svg") :].replace(_INK, "currentColor").replace("#000000", "currentColor")
         # Ids are those of the whole page.
         text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
@@ -59,19 +59,28 @@ class Plot:
         text = re.sub(r"font: (\d)", r"font-family: inherit; font: \1", text)
         return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
 
-    def file(self, kind: str) -> bytes:
-        """Return the picture for print, of a kind of `FILE_FORMATS`."""
+    def files(self) -> dict[str, bytes]:
+        """Return the picture for print, by the kinds of `FILE_FORMATS`."""
         import matplotlib
 
         with matplotlib.rc_context({**STYLE, "svg.hashsalt": self.name}):
-            return self._drawn(kind)
+            figure = self._drawn()
+            return {kind: _saved(figure, kind) for kind in FILE_FORMATS}
 
-    def _drawn(self, kind: str, **options: Any) -> bytes:
+    def _drawn(self) -> Any:
+        """Return a figure whose parts have their places."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(COLUMN, self.height), layout="constrained")
         self.draw(figure)
-        content = BytesIO()
-        undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[kind]
-        figure.savefig(content, format=kind, metadata=undated, **options)
-        return content.getvalue()
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # that of each format would take as long again
+        return figure
+
+
+def _saved(figure: Any, kind: str, **options: Any) -> bytes:
+    """Return a figure as a file of a kind, the same whenever it is drawn."""
+    content = BytesIO()
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}[kind]
+    figure.savefig(content, format=kind, metadata=undated, **options)
+    return content.getvalue()

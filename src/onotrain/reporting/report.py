@@ -13,7 +13,7 @@ from onotrain.errors import PlatformError
 from onotrain.files import disk_errors, write_atomically
 from onotrain.reporting.course import course
 from onotrain.reporting.groups import Group
-from onotrain.reporting.plots import FILE_FORMATS, Plot
+from onotrain.reporting.plots import Plot
 from onotrain.reporting.tables import files, overview
 from onotrain.text import count
 
@@ -84,8 +84,8 @@ def write_report(
     for done, plot in enumerate(plots):
         drawn(done, len(plots))
         shown[plot.name] = plot.for_page()
-        for kind in FILE_FORMATS:
-            write_atomically(output / PLOTS_NAME / f"{plot.name}.{kind}", plot.file(kind))
+        for kind, content in plot.files().items():
+            write_atomically(output / PLOTS_NAME / f"{plot.name}.{kind}", content)
     drawn(len(plots), len(plots))
     numbers = files(groups)
     for name, text in numbers.items():
