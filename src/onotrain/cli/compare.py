@@ -106,10 +106,12 @@ def _line(
         what += (
             "finished before" if outcome.state == "kept" else f"{_result(outcome, output)} in {outcome.seconds:.1f} s"
         )
-    made = sum(each.state not in ("kept",) for each in outcomes)
+    made = sum(each.state in ("done", "failed") for each in outcomes)
     left = len(cells) - len(outcomes)
     return what + (
-        f"; about {duration(seconds / made * left)} left" if made and left and outcome.state != "stopped" else ""
+        f"; about {duration(seconds / made * left)} left"
+        if made and left and outcome.state in ("done", "failed")
+        else ""
     )
 
 

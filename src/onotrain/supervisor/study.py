@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from onotrain.config import load_config
 from onotrain.config.study import Cell
 from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError
 from onotrain.files import disk_errors, write_atomically
 from onotrain.runs.json_objects import pretty
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.runs.run_files import kind_of_path
+from onotrain.runs.run_files import CONFIG_NAME, kind_of_path
 from onotrain.supervisor.job import Job, Stop
 
 RUNS_NAME, OUTCOMES_NAME, LOG_NAME = "runs", "study.json", "training.log"
@@ -82,12 +83,19 @@ def _kept(cell: Cell, output: Path) -> Outcome | None:
     if kind_of_path(run) != "run":
         return None
     try:
-        directory = RunDirectory.open(run)
-        summary = directory.summary() or {}
+        summary = RunDirectory.open(run).summary() or {}
     except OnotrainError:
         return None
-    same = directory.config_yaml() == cell.config.to_yaml() and summary.get("ranks") == cell.ranks
+    same = _is_of(cell, run) and summary.get("ranks") == cell.ranks
     return _outcome(cell, "kept") if summary.get("finished") and same else None
+
+
+def _is_of(cell: Cell, run: Path) -> bool:
+    """Return whether a run has the configuration of a training; it may be of a version with fewer keys."""
+    try:
+        return load_config(run / CONFIG_NAME).canonical_json() == cell.config.canonical_json()
+    except OnotrainError:
+        return False
 
 
 def _train(
@@ -96,7 +104,7 @@ def _train(
     """Train, or go on with a training of the same configuration."""
     run, began = output / RUNS_NAME / cell.name, time.monotonic()
     there = kind_of_path(run) == "run"
-    begun = there and RunDirectory.open(run).config_yaml() == cell.config.to_yaml()
+    begun = there and _is_of(cell, run)
     with disk_errors("make the directory of the training", run.parent):
         run.parent.mkdir(parents=True, exist_ok=True)
     how = ["--resume"] if begun else ["--overwrite"] if there else []
