@@ -373,6 +373,17 @@ def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(store: Chec
     assert temporaries(store) == [names[os.getppid()]]
 
 
+def test_a_reader_that_is_overtaken_by_two_saves_finds_the_best(
+    store: CheckpointStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record that it has read names files that are gone when it looks for them."""
+    store.save(DATA[0], 0, best=True)
+    real, reads = store._best_names, iter([["step-000000070.h5", "step-000000060.h5"]])
+    monkeypatch.setattr(store, "_best_names", lambda: next(reads, None) or real())
+    found = store.best()
+    assert found is not None and found.path.name == "step-000000000.h5"
+
+
 def test_a_reader_beside_a_writer_never_sees_half_a_file(store: CheckpointStore) -> None:
     store.save(DATA[0], 0, best=True)
     writer = os.fork()

@@ -175,8 +175,12 @@ class CheckpointStore:
         """Read the checkpoint that was saved as the best; None if none was. Errors as for :meth:`latest`."""
 
         def candidates() -> list[Path]:
-            paths = [self.directory / name for name in self._best_names()]
-            return [path for path in paths if path.exists()]
+            before, names = None, self._best_names()
+            while True:
+                paths = [path for name in names if (path := self.directory / name).exists()]
+                if paths or names == before:
+                    return paths
+                before, names = names, self._best_names()  # a run that goes on may have saved two since
 
         return self._first_sound(candidates)
 
