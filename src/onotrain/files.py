@@ -96,6 +96,26 @@ def check_within(path: str | os.PathLike[str], within: Path | None) -> None:
         raise StrangeFileError(errno.ELOOP, "leads out of the directory by a symbolic link", os.fspath(path))
 
 
+def append_whole(descriptor: int, data: bytes, *, durable: bool = False) -> None:
+    """Append bytes to an open file; where that fails, such as on a full disk, the file is as it was before.
+
+    `durable`: when this returns they are on the disk.
+
+    Raises
+    ------
+    OSError
+        It failed.
+    """
+    size = os.fstat(descriptor).st_size
+    try:
+        write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size)
+        raise
+
+
 def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write all of `data`; one call of ``os.write`` may write less (a signal, a full disk, 2 GiB on Linux)."""
     rest = memoryview(data)

@@ -17,11 +17,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from builders import config
+from onotrain import files
 from onotrain.config.recording import Address
 from onotrain.errors import ResourceError
 from onotrain.runs.run_files import EVENTS_PREFIX
 from onotrain.training.observers import Observer, Observers, RunStart
-from onotrain.training.sinks import open_sinks, tensorboard
+from onotrain.training.sinks import open_sinks
 from onotrain.training.sinks.prometheus import Prometheus
 from onotrain.training.sinks.tensorboard import EventFile, TensorBoard
 
@@ -113,7 +114,7 @@ def test_a_full_disk_is_an_error_of_the_disk(tmp_path: Path, monkeypatch: pytest
 
     (file,) = (tmp_path / "tensorboard").iterdir()
     before = file.read_bytes()
-    monkeypatch.setattr(tensorboard, "write_all", full)
+    monkeypatch.setattr(files, "write_all", full)
     watching.epoch_ended(RECORD)
     with pytest.raises(ResourceError, match="No space left"):
         watching.check()

@@ -117,14 +117,12 @@ def _line(
 
 def _result(outcome: Outcome, output: Path) -> str:
     """Return the metric that says the most."""
-    from onotrain.runs.run_directory import RunDirectory
+    from onotrain.reporting.history import History
     from onotrain.supervisor.study import RUNS_NAME
     from onotrain.text import figure
 
-    summary = RunDirectory.open(output / RUNS_NAME / outcome.name).summary() or {}
-    known = [key for key in summary if key.startswith("validation_") and isinstance(summary[key], float)]
-    name = (known[1:] or known or ["train_loss"])[0]
-    return f"{name.replace('_', ' ')} {figure(summary[name])}"
+    run = History.read(output / RUNS_NAME / outcome.name)
+    return f"{run.headline.replace('_', ' ')} {figure(run.at_end(run.headline))}"
 
 
 def _report(wanted: Study, study: Path, output: Path, outcomes: Sequence[Outcome]) -> str:

@@ -261,15 +261,13 @@ def _metrics(records: Sequence[Mapping[str, Any]], best: int | None) -> Any:
     """Return the last epochs as a table, and the best one where it is not among them; a star marks it."""
     from onotrain.cli.epochs import STAR
     from onotrain.cli.tables import table
+    from onotrain.runs.records import metrics_of
     from onotrain.text import figure
 
     shown = records[-SHOWN_EPOCHS:]
     shown = [*(r for r in records[:-SHOWN_EPOCHS] if r["epoch"] == best), *shown]
     last = shown[-1]
-    names = [
-        key for key, value in last.items() if key.startswith(("train_", "validation_")) and key != "train_seconds"
-        and isinstance(value, float)
-    ]  # fmt: skip
+    names = [name for name, value in metrics_of(last).items() if isinstance(value, float)]
     width = len(str(last["epoch"]))
     rows = [
         [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,15 +60,8 @@ def compared(
     if len({each.count for each in trained}) > 1:
         sections.append(_scaling(trained, counted))
     if len({each.label for each in trained}) > 1 and len({each.seed for each in trained}) > 1:
-        sections.append(_chance(trained, counted, target[0] if target else _metric(trained)))
+        sections.append(_chance(trained, counted, target[0] if target else trained[0].run.headline))
     return sections
-
-
-def _metric(trained: Sequence[Trained]) -> str:
-    """Return the metric that methods are compared by: that of validation behind its loss, if there is one."""
-    names = [f"validation_{name}" for name in trained[0].run.metrics]
-    known = [name for name in names if name in trained[0].run.records[-1]]
-    return (known[1:] or known or ["train_loss"])[0]
 
 
 def _methods(trained: Sequence[Trained]) -> dict[tuple[str, int], list[Trained]]:
@@ -167,14 +159,8 @@ def _chance(trained: Sequence[Trained], counted: str, metric: str) -> Section:
 
 def _pairs(one: Sequence[Trained], other: Sequence[Trained], metric: str) -> np.ndarray:
     """Return the differences of a metric at the end of trainings of the same seeds, float64."""
-    before = {each.seed: at_end(each.run, metric) for each in one}
-    return np.array([at_end(each.run, metric) - before[each.seed] for each in other if each.seed in before])
-
-
-def at_end(run: History, metric: str) -> float:
-    """Return a metric of the network that a run leaves behind."""
-    value = (run.summary or {}).get(metric, run.records[-1].get(metric))
-    return math.nan if value is None else float(value)
+    before = {each.seed: each.run.at_end(metric) for each in one}
+    return np.array([each.run.at_end(metric) - before[each.seed] for each in other if each.seed in before])
 
 
 def _difference(differences: np.ndarray) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ _KINDS = {"compute": COLORS[0], "communication": COLORS[4], "wait": GREY}
 _MOST_RANKS, _MOST_GROUPS = 64, 8
 #: Width of a legend's entry [characters].
 _LEGEND = 46
+#: Metrics, the first ones, that are drawn against all axes.
+_MOST_AXES = 2
+_PARTS = {"train": "training", "validation": "validation"}
 _ABBREVIATIONS = ("mae", "mse", "rmse", "r2", "f1")
 _STYLES = ("-", "--", ":", "-.")
 _AGAINST = {
@@ -32,16 +35,14 @@ _AGAINST = {
 def course(groups: Sequence[Group]) -> Iterator[Plot]:
     """Yield the pictures of some runs, those that there is something to draw in."""
     runs = [run for group in groups for run in group.runs]
+    lines = dict(enumerate(groups))  # a group has the same colour in all pictures
+    sending = {n: group for n, group in lines.items() if any(run.bytes_sent.any() for run in group.runs)}
     metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))
-    for name in metrics:
-        for axis in AXES:
-            sending = [group for group in groups if any(run.axis("bytes")[-1] for run in group.runs)]
-            if axis == "bytes" and not sending:
-                continue
-            if axis == "epoch" or name in ("loss", *metrics[1:2]):
-                yield _metric(
-                    groups, name, axis, silent=[] if axis != "bytes" else [g for g in groups if g not in sending]
-                )
+    for number, name in enumerate(metrics):
+        for axis in AXES if number < _MOST_AXES else ("epoch",):
+            drawn = sending if axis == "bytes" else lines
+            if drawn:
+                yield _metric(drawn, name, axis, number, several=len(groups) > 1)
     if any(run.steps for run in runs):
         yield _steps(groups)
     yield _single(groups, "learning_rate", "learning rate", "Learning rate of the last step of each epoch.")
@@ -71,66 +72,64 @@ def _height(entries: int) -> float:
     return HEIGHT + 0.14 * (entries if entries > 1 else 0)
 
 
-def _metric(groups: Sequence[Group], name: str, axis: str, silent: Sequence[Group]) -> Plot:
-    """Return the picture of a metric of training and validation data, without groups that have nothing on the axis."""
-    one = len(groups) == 1
-    records = [run.records[-1] for group in groups for run in group.runs]
-    parts = [part for part in ("train", "validation") if any(f"{part}_{name}" in record for record in records)]
-    parts = parts if one else parts[-1:]
-    words = {"train": "training", "validation": "validation"}
+def _draw(axes: Any, curve: tuple[np.ndarray, np.ndarray, np.ndarray], label: str, number: int) -> list[float]:
+    """Draw places, means and spreads as the line with that number; return what is drawn."""
+    places, mean, spread = curve
+    axes.plot(places, mean, marker="o" if len(mean) == 1 else None, ms=3, label=label, **look(number))
+    if spread.any():
+        axes.fill_between(places, mean - spread, mean + spread, color=look(number)["color"], alpha=0.2, linewidth=0)
+    return list(mean)
+
+
+def _finish(axes: Any, x: str, y: str, drawn: Sequence[float], entries: int) -> None:
+    """Give axes their titles, scales and legend."""
+    if is_wide(drawn):
+        axes.set_yscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(plain(y))
+    axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+    if x == AXES["epoch"]:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    put_legend(axes, entries)
+
+
+def _metric(groups: Mapping[int, Group], name: str, axis: str, number: int, *, several: bool) -> Plot:
+    """Return the picture of a metric: of training and validation data for one group, else of validation data."""
+    records = [run.records[-1] for group in groups.values() for run in group.runs]
+    parts = [part for part in _PARTS if any(f"{part}_{name}" in record for record in records)]
+    parts = parts[-1:] if several else parts
     shown = name.upper() if name in _ABBREVIATIONS else name.replace("_", " ")
 
     def draw(figure: Any) -> None:
-        axes = figure.add_subplot()
-        drawn: list[float] = []
-        entries = 0
-        for number, group in enumerate(groups):
-            for place, part in enumerate(() if group in silent else parts):
-                where, mean, spread = group.curve(axis, f"{part}_{name}")
-                if np.isnan(mean).all():
-                    continue
-                label = words[part] if one else plain(cut(group.label, _LEGEND))
-                shape = look(place if one else number)
-                axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **shape)
-                if spread.any():
-                    axes.fill_between(where, mean - spread, mean + spread, color=shape["color"], alpha=0.2, linewidth=0)
-                drawn += mean.tolist()
-                entries += 1
-        if is_wide(drawn):
-            axes.set_yscale("log")
-        axes.set_xlabel(AXES[axis])
-        axes.set_ylabel(plain(shown if one else f"{words[parts[-1]]} {shown}"))
-        axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        if axis == "epoch":
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        put_legend(axes, entries)
+        axes, drawn = figure.add_subplot(), list[float]()
+        for line, group in groups.items():
+            for place, part in enumerate(parts):
+                label = plain(cut(group.label, _LEGEND)) if several else _PARTS[part]
+                drawn += _draw(axes, group.curve(axis, f"{part}_{name}"), label, line if several else place)
+        title = f"{_PARTS[parts[-1]]} {shown}" if several else shown
+        _finish(axes, AXES[axis], title, drawn, len(groups) * len(parts))
 
-    seeds = max(len(group.runs) for group in groups)
+    seeds = max(len(group.runs) for group in groups.values())
     spread = f" Lines are means of up to {seeds} seeds, bands one standard deviation." if seeds > 1 else ""
+    caption = f"{' and '.join(_PARTS[part] for part in parts).capitalize()} {shown} {_AGAINST[axis]}.{spread}"
+    # Other names may differ in signs that no file has.
+    slug = name if name.replace("_", "").isalnum() else f"metric-{number + 1}"
     title = f"{shown[:1].upper()}{shown[1:]} against {axis}"
-    slug = "".join(c if c.isalnum() else "-" for c in name)
-    caption = f"{' and '.join(words[part] for part in parts).capitalize()} {shown} {_AGAINST[axis]}.{spread}"
-    return Plot(f"{slug}-{axis}", title, caption, draw, _height(len(parts) if one else len(groups)))
+    return Plot(f"{slug.replace('_', '-')}-{axis}", title, caption, draw, _height(len(groups) * len(parts)))
 
 
 def _steps(groups: Sequence[Group]) -> Plot:
     """Return the picture of the loss within epochs."""
 
     def draw(figure: Any) -> None:
-        axes = figure.add_subplot()
-        drawn: list[float] = []
+        axes, drawn = figure.add_subplot(), list[float]()
         for number, group in enumerate(groups):
             for place, run in enumerate(each for each in group.runs if each.steps):
                 losses = [np.nan if row["train_loss"] is None else row["train_loss"] for row in run.steps]
                 label = None if place else plain(cut(group.label, _LEGEND))
                 axes.plot([row["step"] for row in run.steps], losses, lw=0.7, label=label, **look(number))
                 drawn += losses
-        if is_wide(drawn):
-            axes.set_yscale("log")
-        axes.set_xlabel("optimiser step")
-        axes.set_ylabel("training loss")
-        axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        put_legend(axes, len(groups))
+        _finish(axes, "optimiser step", "training loss", drawn, len(groups))
 
     caption = "Mean training loss of the steps between two records (metrics.every_steps), one line per run."
     return Plot("loss-steps", "Loss within epochs", caption, draw, _height(len(groups)))
@@ -140,25 +139,11 @@ def _single(groups: Sequence[Group], key: str, title: str, caption: str) -> Plot
     """Return the picture of one value of each epoch."""
 
     def draw(figure: Any) -> None:
-        axes = figure.add_subplot()
-        drawn: list[float] = []
+        axes, drawn = figure.add_subplot(), list[float]()
         for number, group in enumerate(groups):
-            where, mean, spread = group.curve("epoch", key)
-            label = plain(cut(group.label, _LEGEND))
-            axes.plot(where, mean, marker="o" if len(mean) < 2 else None, ms=3, label=label, **look(number))
-            if spread.any():
-                color = look(number)["color"]
-                axes.fill_between(where, mean - spread, mean + spread, color=color, alpha=0.2, linewidth=0)
-            drawn += mean.tolist()
-        if is_wide(drawn):
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(title)
-        axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        put_legend(axes, len(groups))
+            drawn += _draw(axes, group.curve("epoch", key), plain(cut(group.label, _LEGEND)), number)
+        axes.set_ylim(bottom=None if is_wide(drawn) else 0)
+        _finish(axes, AXES["epoch"], title, drawn, len(groups))
 
     heading = title.partition(" [")[0].capitalize()
     return Plot(key.replace("_", "-"), heading, caption, draw, _height(len(groups)))

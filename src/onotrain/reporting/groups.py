@@ -34,13 +34,7 @@ class Group:
 
     def last(self, key: str) -> tuple[float, float]:
         """Return mean and spread of a value at the end of the runs."""
-        return mean_and_spread([_at_end(run, key) for run in self.runs])
-
-
-def _at_end(run: History, key: str) -> float:
-    """Return a value of the summary, which is that of the best epoch where that counts; else of the last record."""
-    value = run.summary.get(key) if run.summary is not None and key in run.summary else run.records[-1].get(key)
-    return float("nan") if value is None else float(value)
+        return mean_and_spread([run.at_end(key) for run in self.runs])
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 from onotrain.config import Config, load_config
 from onotrain.config.method import method_of
 from onotrain.errors import DataError
+from onotrain.runs.records import metrics_of
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import CONFIG_NAME
 
@@ -95,11 +96,24 @@ class History:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """Names of metrics without the part of the data, the loss first."""
-        found = [
-            key.partition("_")[2] for key in self.records[-1]
-            if key.startswith(("train_", "validation_")) and key != "train_seconds"
-        ]  # fmt: skip
+        found = (name.partition("_")[2] for name in metrics_of(self.records[-1]))
         return tuple(dict.fromkeys(["loss", *found]))
+
+    @property
+    def headline(self) -> str:
+        """The value of a record that says the most: a metric of validation, or the loss that there is."""
+        known = list(metrics_of(self.records[-1], ("validation",)))
+        return (known[1:] or known or ["train_loss"])[0]
+
+    def at_end(self, key: str) -> float:
+        """Return a value of the network that the run leaves behind: of the best epoch, where that counts."""
+        value = {**self.records[-1], **(self.summary or {})}.get(key)
+        return float("nan") if value is None else float(value)
+
+    @cached_property
+    def bytes_sent(self) -> np.ndarray:
+        """What all ranks sent in each epoch to others with which they share no memory, int64 [bytes]."""
+        return np.array([sum((record.get("ranks_bytes") or {}).get("sent", ())) for record in self.records], np.int64)
 
     def series(self, key: str) -> np.ndarray:
         """Return a value of each epoch, float64; NaN where there is none."""
@@ -112,8 +126,7 @@ class History:
             return self.series("epoch")
         if name == "time":
             return np.cumsum(self.series("train_seconds"))
-        sent = [sum(record.get("ranks_bytes", {}).get("sent", ())) for record in self.records]
-        return np.cumsum(np.array(sent, np.float64)) / _MEGABYTE
+        return np.cumsum(self.bytes_sent) / _MEGABYTE
 
     def ranks_seconds(self) -> dict[str, np.ndarray]:
         """Return where the time of each rank went, by kind [s], of the epochs with as many ranks as the last one."""

@@ -27,8 +27,8 @@ def best_of(runs: Sequence[History]) -> History:
     """Return the run with the lowest validation loss at its end; the first one without validation data."""
 
     def loss(run: History) -> float:
-        found = (run.summary or run.records[-1]).get("validation_loss")
-        return math.inf if found is None else float(found)
+        found = run.at_end("validation_loss")
+        return math.inf if math.isnan(found) else found
 
     return min(runs, key=loss)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from onotrain.reporting.groups import Group, mean_and_spread
 from onotrain.reporting.history import History
+from onotrain.runs.records import metrics_of
 from onotrain.text import figure
 
 Row = Mapping[str, Any]
@@ -70,14 +71,11 @@ def files(groups: Sequence[Group]) -> dict[str, str]:
 def _run(group: Group, run: History) -> Row:
     """Return what there is to say of a run as a whole."""
     facts = {**run.records[-1], "epochs": len(run.records), "finished": False, **(run.summary or {})}
-    metrics = {
-        key: value for key, value in facts.items()
-        if key.startswith(("train_", "validation_", "test_")) and key not in _FACTS
-    }  # fmt: skip
+    metrics = metrics_of(facts, ("train", "validation", "test"))
     return {
         "run": run.name, "path": str(run.path), "label": group.label, "seed": run.seed, "method": run.method,
         "simulated": run.config.simulate is not None,
-        **{key: facts.get(key) for key in _FACTS}, **metrics, "bytes_sent": int(run.axis("bytes")[-1] * 1e6),
+        **{key: facts.get(key) for key in _FACTS}, **metrics, "bytes_sent": int(run.bytes_sent.sum()),
     }  # fmt: skip
 
 
@@ -120,7 +118,7 @@ def overview(groups: Sequence[Group]) -> list[dict[str, str]]:
                 if any(key in (run.summary or run.records[-1]) for run in group.runs):
                     row[f"{part} {name.replace('_', ' ')}"] = with_spread(*group.last(key))
         row["training time [s]"] = with_spread(*_of(group, "time"))
-        if any(run.axis("bytes")[-1] for run in group.runs):
+        if any(run.bytes_sent.any() for run in group.runs):
             row["sent [MB]"] = with_spread(*_of(group, "bytes"))
         row["samples/s"] = with_spread(*group.last("samples_per_second"))
         rows.append(row)

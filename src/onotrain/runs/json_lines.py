@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onotrain.errors import DataError
-from onotrain.files import StrangeFileError, disk_errors, open_regular, write_all, write_atomically
+from onotrain.files import StrangeFileError, append_whole, disk_errors, open_regular, write_atomically
 from onotrain.runs.json_objects import line_of, parsed
 
 
@@ -53,14 +53,7 @@ class JsonLines:
         with disk_errors("append to it", self.path):
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
             try:
-                size = os.fstat(descriptor).st_size
-                try:
-                    write_all(descriptor, line_of(row))
-                    if durable:
-                        os.fsync(descriptor)
-                except OSError:
-                    os.ftruncate(descriptor, size)
-                    raise
+                append_whole(descriptor, line_of(row), durable=durable)
             finally:
                 os.close(descriptor)
 

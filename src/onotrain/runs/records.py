@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
@@ -104,6 +105,12 @@ _RECORD: TypeAdapter[Any] = TypeAdapter(_Record)
 _NUMBER: TypeAdapter[Any] = TypeAdapter(dict[str, Number | None])
 _TOGETHER = ("ranks", "nodes", "strategy")
 _OF_EPOCH = ("epoch", "learning_rate", "samples_per_second", "train_seconds")
+
+
+def metrics_of(record: Mapping[str, Any], parts: tuple[str, ...] = ("train", "validation")) -> dict[str, Any]:
+    """Return losses and metrics of a record, of some parts of the data, by their names there; None: not finite."""
+    begins = tuple(f"{part}_" for part in parts)
+    return {name: value for name, value in record.items() if name.startswith(begins) and name != "train_seconds"}
 
 
 def check_record(record: dict[str, Any], *, whole: bool = False) -> None:

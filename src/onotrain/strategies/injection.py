@@ -81,10 +81,9 @@ class NodeLink:
         self._latency, self._byte_seconds, self._now = latency, byte_seconds, now
         self._free_at = -math.inf
 
-    @property
-    def limited(self) -> bool:
-        """Whether bytes take time."""
-        return self._byte_seconds > 0.0
+        #: Whether bytes take time; and whether an exchange takes any longer than it does.
+        self.limited = byte_seconds > 0.0
+        self.slows = latency > 0.0 or self.limited
 
     def put(self, nbytes: int, at: float) -> float:
         """Put bytes in at that time; return when the last of them, and of all before them, has left."""
@@ -93,7 +92,7 @@ class NodeLink:
 
     def inject_latency(self) -> None:
         """Sleep until all that was put in has arrived."""
-        if self._latency or self.limited:
+        if self.slows:
             self.sleep_until(self._free_at + self._latency)
 
     def sleep_until(self, end: float) -> None:

@@ -218,7 +218,7 @@ class Session:
 
     def _keep_epoch(self, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the record of an epoch with what is the same for all strategies; rank 0 also keeps it."""
-        whole = {**record, "wall_seconds": self._wall(), **self._place()}
+        whole = {**record, "wall_seconds": self._wall(), **self._place}
         self.writer.record(whole)
         return whole
 
@@ -227,7 +227,9 @@ class Session:
         self.writer.record_steps(record)
         self.writer.observer.interval_ended(record)
 
+    @cached_property
     def _place(self) -> dict[str, Any]:
+        """What is the same in all records."""
         return {
             "ranks": self.world.size,
             "nodes": self.world.nodes,
@@ -273,7 +275,7 @@ class Session:
                 files_read=self.data.files_read,
                 watched=None if stopping is None else stopping.metric,
                 test_samples=self.data.test_samples,
-                **self._place(),
+                **self._place,
             )
         )
 
@@ -323,7 +325,7 @@ class Session:
             **summary_of(progress, directory.records(), samples, restored=restored),
             "wall_seconds": self._wall(),
             "data_digest": self.metadata.digest,
-            **self._place(),
+            **self._place,
             **self._options(),
             **files_summary(self.data.files_read),
             **({} if self.data.pool is None else {"partition": self.data.pool.summary()}),

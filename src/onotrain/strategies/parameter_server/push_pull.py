@@ -136,7 +136,8 @@ class PushPull:
         computed = start - self._pushed_at
         sent = self._endpoint.all_sent()
         finish(self._channels)
-        self._inject_latency()
+        if self._node_link.slows:
+            self._inject_latency()
         for link in self._links:
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)

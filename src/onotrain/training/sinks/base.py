@@ -7,9 +7,6 @@ from typing import Any
 
 from onotrain.training.observers import Observer
 
-#: Of a record, but no loss or metric.
-_TIMES = ("train_seconds",)
-
 
 class Sink(Observer):
     """An observer that holds a file or a port until the run is over, however it ends."""
@@ -22,13 +19,4 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return those that are numbers, NaN among them."""
     return {
         name: value for name, value in values.items() if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-
-
-def metrics_of(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the losses and metrics of a record, by their names there."""
-    return {
-        name: value
-        for name, value in numbers(record).items()
-        if name.startswith(("train_", "validation_")) and name not in _TIMES
     }

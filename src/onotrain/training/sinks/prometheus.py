@@ -12,8 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 
 from onotrain.config.recording import Address
 from onotrain.errors import UsageError
+from onotrain.runs.records import metrics_of
 from onotrain.training.observers import RunStart
-from onotrain.training.sinks.base import Sink, metrics_of, numbers
+from onotrain.training.sinks.base import Sink, numbers
 
 _Family = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 #: Metric of the losses: label -> name in a record.
@@ -121,7 +122,7 @@ class _Newest:
 
     def _quality(self, make: _Making) -> Iterator[_Family]:
         # Where there are intervals, what they say of the training data is of fewer samples, but newer.
-        values = metrics_of(self.epoch) | metrics_of(self.interval)
+        values = numbers(metrics_of(self.epoch) | metrics_of(self.interval))
         losses = {(data,): values.pop(name) for data, name in _LOSSES.items() if name in values}
         text = "Mean loss over the samples of the last epoch; on training data of the last interval if there are any."
         yield make(GaugeMetricFamily, "onotrain_loss", text, losses, "data")

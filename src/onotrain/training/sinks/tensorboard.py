@@ -16,11 +16,12 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
-from onotrain.files import check_within, disk_errors, write_all
+from onotrain.files import append_whole, check_within, disk_errors
+from onotrain.runs.records import metrics_of
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import EVENTS_NAME, EVENTS_PREFIX
 from onotrain.training.observers import RunStart
-from onotrain.training.sinks.base import Sink, metrics_of, numbers
+from onotrain.training.sinks.base import Sink, numbers
 
 #: What readers know the format by.
 _VERSION = "brain.Event:2"
@@ -127,12 +128,7 @@ class EventFile:
 
     def _write(self, event: Event) -> None:
         with disk_errors("write it", self._path):
-            size = os.fstat(self._descriptor).st_size
-            try:
-                write_all(self._descriptor, _framed(event.SerializeToString()))
-            except OSError:
-                os.ftruncate(self._descriptor, size)
-                raise
+            append_whole(self._descriptor, _framed(event.SerializeToString()))
 
 
 def _framed(data: bytes) -> bytes:
