@@ -27,8 +27,9 @@ hypothesis.settings.load_profile("onotrain")
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse to test the source tree when the installed package is meant (make test sets ONOTRAIN_TEST_INSTALLED).
 
-    No width is asked for, either.
+    No width is asked for, either, and the terminal is a usual one: what is drawn depends on it.
     """
+    os.environ["TERM"] = "xterm-256color"
     os.environ.pop("COLUMNS", None)  # as a process of pytest-xdist has it, and nobody who runs without a terminal
     home = Path(onotrain.__file__).resolve()
     installed = Path(sysconfig.get_path("platlib")).resolve()

@@ -14,7 +14,7 @@ import averages
 import launch
 import toy_layer
 
-pytestmark = pytest.mark.timeout(600)  # the first test launches all trainings
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]  # the first test launches all trainings
 #: The averages of the raw data, and of a layer within.
 FIRST, SECOND = (f"parameters/follow_{number}/mean" for number in (0, 1))
 

@@ -91,3 +91,13 @@ def test_what_was_killed_or_stopped_goes_on(folder: Path, number: signal.Signals
     assert (runs / "ring" / "2-ranks" / "seed-0" / "summary.json").stat().st_mtime_ns == finished
     whole = [json.loads(line)["epoch"] for line in (second / "metrics.jsonl").read_text().splitlines()]
     assert whole == list(range(1, 61))
+
+
+def test_more_ranks_than_cores_share_them(folder: Path) -> None:
+    """Where nothing tells mpirun to, as on a laptop, it would refuse to start them."""
+    ranks = len(os.sched_getaffinity(0)) + 1
+    (folder / "study.yaml").write_text(f"config: base.yaml\nranks: [{ranks}]\nset: {{training.epochs: 1}}\n")
+    unset = (word for name in launch.mpi_settings() if name.startswith("PRTE_") for word in ("-u", name))
+    done = launch.run(["env", *unset, *launch.onotrain_command("compare", "study.yaml")], timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"up to {ranks} ranks share {ranks - 1} core" in done.stdout

@@ -40,7 +40,7 @@ def command(*train: object, options: tuple[object, ...] = (), ranks: int = 2) ->
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("long.yaml").write_text(CONFIG.replace("EPOCHS", "100000"))
-    Path("short.yaml").write_text(CONFIG.replace("EPOCHS", "1500"))
+    Path("short.yaml").write_text(CONFIG.replace("EPOCHS", "500"))
 
 
 def ranks_of(running: launch.Launch) -> list[int]:

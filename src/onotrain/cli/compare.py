@@ -26,6 +26,15 @@ onotrain compare study.yaml --slurm --time 30 --site site.sh --submit
 """
 
 
+#: What batch systems set in their jobs.
+_BATCH_SYSTEMS = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID"}
+#: What Open MPI is told about more ranks than cores (as in scripts/openmpi.env); others ask nobody.
+_OVERSUBSCRIBED = {
+    "PRTE_MCA_rmaps_default_mapping_policy": "slot:oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+}
+
+
 @click.command(cls=Subcommand, examples=EXAMPLES)
 @click.argument("study", type=click.Path(path_type=Path), metavar="STUDY")
 @click.option(
@@ -73,6 +82,7 @@ def command(
     if only is not None and only > len(cells):
         raise UsageError(f"--only: there are {len(cells)} trainings (got {only})")
     chosen = cells if only is None else cells[only - 1 : only]
+    _share_cores(max(cell.ranks for cell in chosen), mpirun_args)
     click.echo(f"{len(chosen)} trainings of {arguments[0]}, in {output}")
     began, outcomes = monotonic(), list[Any]()
     found = map(partial(outcome_of, output=output), cells) if only_report else None
@@ -88,6 +98,17 @@ def command(
     sys.exit(
         EXIT_OK if len(good) == len(outcomes) else max(each.code for each in outcomes) or StoppedOnRequest.exit_code
     )
+
+
+def _share_cores(ranks: int, mpirun_args: str) -> None:
+    """Let Open MPI start more ranks than there are cores here, and say so; where somebody else places ranks, do not."""
+    from onotrain.parallel.cores import node_cores
+
+    cores = node_cores()
+    if ranks > cores and not mpirun_args and not _BATCH_SYSTEMS & os.environ.keys():
+        for name, value in _OVERSUBSCRIBED.items():
+            os.environ.setdefault(name, value)
+        click.echo(f"up to {ranks} ranks share {cores} core{'s' * (cores > 1)} of this host: mind that in times")
 
 
 def _line(

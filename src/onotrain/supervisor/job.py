@@ -25,8 +25,9 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SI
 HEARD_S = 60.0
 #: Ctrl-C as many times ends the launcher without saving.
 IMPATIENT = 3
-#: Exit code of a job whose ranks were killed, as a shell has it.
-EXIT_KILLED = 128 + signal.SIGKILL
+#: Exit code of what a signal has ended, less its number, and of a job whose ranks were killed, as a shell has them.
+EXIT_SIGNALLED = 128
+EXIT_KILLED = EXIT_SIGNALLED + signal.SIGKILL
 _LOOK_S = 0.1
 _PR_SET_PDEATHSIG = 1
 
@@ -158,3 +159,12 @@ class Job:
                     self._code = self._code or int(said.removeprefix(supervised.EXIT))
                 elif said.startswith(supervised.ERROR):
                     self.errors.append(said.removeprefix(supervised.ERROR))
+
+
+def cause_of(errors: Sequence[str], code: int) -> str:
+    """Return why a job has ended: the words of the rank that said so first, or what its launcher means by a code."""
+    if errors:
+        return errors[0].partition("\n")[0]
+    if code > EXIT_SIGNALLED:
+        return f"a rank, or the launcher, was ended by signal {code - EXIT_SIGNALLED}"
+    return "no rank has said why"

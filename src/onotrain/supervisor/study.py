@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from onotrain.config import load_config
 from onotrain.config.study import Cell
-from onotrain.errors import EXIT_CODES, EXIT_OK, OnotrainError
+from onotrain.errors import EXIT_OK, OnotrainError
 from onotrain.files import disk_errors, write_atomically
 from onotrain.runs.json_objects import pretty
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import CONFIG_NAME, kind_of_path
-from onotrain.supervisor.job import Job, Stop
+from onotrain.supervisor.job import Job, Stop, cause_of
 
 RUNS_NAME, OUTCOMES_NAME, LOG_NAME = "runs", "study.json", "training.log"
 #: Beside the run directory of a training: what became of it.
@@ -126,13 +126,8 @@ def _train(
         return _outcome(cell, "done", seconds=seconds)
     if stop.asked:
         return _outcome(cell, "stopped", code, seconds=seconds)
-    error = f"took longer than {minutes:g} minutes" if late else _reason(job, code)
+    error = f"took longer than {minutes:g} minutes" if late else cause_of(job.errors, code)
     return _outcome(cell, "failed", code, f"{error} (see {log})", seconds)
-
-
-def _reason(job: Job, code: int) -> str:
-    """Return why a training has failed, in the words of the rank that said so first."""
-    return job.errors[0].partition("\n")[0] if job.errors else EXIT_CODES.get(code, f"exit code {code}")
 
 
 def _outcome(cell: Cell, state: Any, code: int = EXIT_OK, error: str = "", seconds: float = 0.0) -> Outcome:

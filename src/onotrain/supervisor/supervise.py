@@ -10,7 +10,7 @@ from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore, step_of
 from onotrain.runs.run_files import CHECKPOINTS_NAME, CONFIG_NAME
 from onotrain.supervisor.hosts import Hosts
-from onotrain.supervisor.job import Job, Stop
+from onotrain.supervisor.job import Job, Stop, cause_of
 from onotrain.supervisor.policy import FINAL, LostHosts, Policy, Stubborn, Verdict
 
 EXIT_STOPPED = StoppedOnRequest.exit_code
@@ -87,17 +87,10 @@ def newest(output: Path) -> int:
 
 def _summary(code: int, errors: Sequence[str], steps: int, verdict: Verdict) -> str:
     """Return what happened, and what comes next."""
-    cause = errors[0].partition("\n")[0] if errors else _by_code(code)
+    cause = cause_of(errors, code)
     if not verdict.again:
         return f"the training ended with {code}: {cause}; not launched again: {verdict.why}"
     where = f"from step {steps}" if steps >= 0 else "from the beginning"
     pause = f" in {verdict.pause:.0f} s" if verdict.pause else ""
     why = f"; {verdict.why}" if verdict.why else ""
     return f"the training ended with {code}: {cause}{why}; going on {where} on {verdict.ranks} ranks{pause}"
-
-
-def _by_code(code: int) -> str:
-    """Return what a launcher means by a code that no rank has chosen."""
-    if code > 128:
-        return f"a rank, or the launcher, was ended by signal {code - 128}"
-    return "no rank has said why"
