@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Several hosts on one machine: network namespaces on one bridge, each with a link, and mpirun between them.
 #   hosts.sh up N [RATE [LATENCY]]        make N hosts, ono1 to onoN, in place of those that there are; what each sends
-#                                         goes at RATE (100mbit; unlimited) and takes LATENCY longer (5ms)
+#                                         and gets goes at RATE (100mbit; unlimited), and takes LATENCY longer (5ms)
 #   hosts.sh run RANKS HOSTS COMMAND...   run a command on RANKS ranks of HOSTS, such as ono1:2,ono2:2 (Open MPI 5)
 #   hosts.sh down                         remove the hosts, and end all that runs on them
 #   hosts.sh agent HOST COMMAND...        run a command on a host: what mpirun calls in place of ssh
@@ -63,7 +63,7 @@ make_host() {
 }
 
 limit_link() {
-  local host=$1 rate=$2 latency=$3 parent=root
+  local host=$prefix$1 port=${prefix}v$1 rate=$2 latency=$3 parent=root
   if [[ -n $latency ]]; then
     # As many packets as are under way; the default of 1000 would lose some on a fast link.
     tc -n "$host" qdisc add dev eth0 root handle 1: netem delay "$latency" limit 100000 ||
@@ -72,8 +72,10 @@ limit_link() {
   fi
   if [[ $rate != unlimited ]]; then
     # shellcheck disable=SC2086  # two words
-    tc -n "$host" qdisc add dev eth0 $parent handle 10: tbf rate "$rate" burst 64kbit latency 200ms ||
+    if ! tc -n "$host" qdisc add dev eth0 $parent handle 10: tbf rate "$rate" burst 64kbit latency 200ms ||
+      ! tc qdisc add dev "$port" root tbf rate "$rate" burst 64kbit latency 200ms; then
       fail "no rate $rate: needs one such as 100mbit, and a kernel with tbf (sch_tbf)"
+    fi
   fi
 }
 
@@ -88,7 +90,7 @@ up() {
   ip link set "$bridge" up
   for ((number = 1; number <= count; number++)); do
     make_host "$number"
-    limit_link "$prefix$number" "$rate" "$latency"
+    limit_link "$number" "$rate" "$latency"
   done
   trap - EXIT
 }

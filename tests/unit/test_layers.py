@@ -15,8 +15,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 # street between them.
 GROUND = ("errors", "known_names", "control_groups", "memory", "files", "hdf5_layout", "seeds", "text", "config")
 LAYERS = (
-    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "strategies", "inference", "training",
-    "supervisor", "reporting", "bench", "cli",
+    *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "simulation", "strategies",
+    "inference", "training", "supervisor", "reporting", "bench", "planning", "cli",
 )  # fmt: skip
 
 # Library -> the files that may import it.

@@ -151,10 +151,10 @@ def subject_of(
     kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
     with agreed(world.comm):  # a layer may refuse the shape
         model = Model.of(config, shape, kernels, categories)
-    return Subject(_of_array(config, model) if categories else config, shape, np.dtype(storage), kernels)
+    return Subject(of_array(config, model) if categories else config, shape, np.dtype(storage), kernels)
 
 
-def _of_array(config: Config, model: Model) -> Config:
+def of_array(config: Config, model: Model) -> Config:
     """Return the configuration of a network for tables as one for arrays, which gives codes by number of the feature.
 
     What is measured are samples in memory, and files of them: no table is at hand to name columns.

@@ -73,6 +73,8 @@ def command(
     check()
     wanted = load_study(study)
     cells = cells_of(wanted, study)
+    if any(cell.changes_cluster for cell in cells):
+        raise UsageError(f"{study}: changes the cluster, which is simulated alone", hint=f"onotrain simulate {study}")
     output = output or Path("studies") / study.stem
     command = launcher_of(mpirun, mpirun_args, outlives_ranks=False)
     arguments = [os.path.normpath(study.parent / wanted.config)]
@@ -94,7 +96,7 @@ def command(
     good = [each for each in outcomes if each.state in ("kept", "done")]
     if good and only is None:
         write_outcomes(outcomes, output)
-        click.echo(_report(wanted, study, output, outcomes))
+        click.echo(_report(wanted, study, output, outcomes, cells))
     sys.exit(
         EXIT_OK if len(good) == len(outcomes) else max(each.code for each in outcomes) or StoppedOnRequest.exit_code
     )
@@ -146,36 +148,40 @@ def _result(outcome: Outcome, output: Path) -> str:
     return f"{run.headline.replace('_', ' ')} {figure(run.at_end(run.headline))}"
 
 
-def _report(wanted: Study, study: Path, output: Path, outcomes: Sequence[Outcome]) -> str:
+def _report(wanted: Study, study: Path, output: Path, outcomes: Sequence[Outcome], cells: Sequence[Cell]) -> str:
     """Write the report, and return what to say of it."""
     from dataclasses import asdict
 
-    from onotrain.files import write_atomically
-    from onotrain.reporting.comparison import Trained, compared
-    from onotrain.reporting.groups import grouped
+    from onotrain.cli.study_report import write_study_report
+    from onotrain.reporting.comparison import Trained
     from onotrain.reporting.history import History
     from onotrain.reporting.judged import best_of, judged
-    from onotrain.reporting.report import write_report
-    from onotrain.reporting.tables import latex_of
     from onotrain.supervisor.study import RUNS_NAME
 
     trained = [
         Trained(each.label, each.count, each.seed, History.read(output / RUNS_NAME / each.name, each.name))
         for each in outcomes if each.state in ("kept", "done")
     ]  # fmt: skip
-    several = len({each.count for each in trained}) > 1
-    labels = [f"{each.label}, {each.count} {wanted.counted}" if several else each.label for each in trained]
-    target = None if wanted.target is None else (wanted.target.metric, wanted.target.value)
-    sections = compared(trained, wanted.counted, target, [asdict(each) for each in outcomes if each.error])
-    runs = [each.run for each in trained]
-    learned, where = judged(best_of(runs)), output / "report"
-    page = write_report(grouped(runs, labels), where, [learned], before=sections, title=study.stem)
-    for section in sections:
-        if section.rows:
-            name = "".join(each if each.isalnum() else "-" for each in section.title.lower())
-            text = latex_of(section.rows, section.title if not section.text else section.text)
-            write_atomically(page.parent / "numbers" / f"{name}.tex", text.encode())
-    return f"{page}\nfor print: {page.parent / 'plots'}; numbers and tables for LaTeX: {page.parent / 'numbers'}"
+    failed = [asdict(each) for each in outcomes if each.error]
+    learned = judged(best_of([each.run for each in trained]))
+    predicted = _predicted(wanted, cells)
+    return write_study_report(wanted, trained, failed, output / "report", study.stem, [learned], predicted)
+
+
+def _predicted(wanted: Study, cells: Sequence[Cell]) -> dict[tuple[str, int], float]:
+    """Return samples per second of each method and number of ranks, where there is a cluster to simulate.
+
+    Starts MPI, behind which nothing can be launched.
+    """
+    from onotrain.parallel.world import World
+    from onotrain.planning.simulated import Probes, simulated
+
+    first = list({(cell.label, cell.count): cell for cell in reversed(cells)}.values())
+    if wanted.cluster is None or len({cell.count for cell in first}) == 1:
+        return {}
+    with World.connect() as world:
+        found = list(simulated(first, Probes(world, first)))
+    return {(cell.label, cell.count): course.summary["samples_per_second"] for cell, course, _ in found if course}
 
 
 def _batch(study: Path, output: Path, cells: Sequence[Cell], time: str, site: Path | None, *, submit: bool) -> str:

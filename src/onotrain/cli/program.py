@@ -26,6 +26,8 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "torture": ("onotrain.cli.torture", "Train while ranks are killed and stopped, and compare the results."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
     "compare": ("onotrain.cli.compare", "Train by several methods, and report what each is good for."),
+    "plan": ("onotrain.cli.plan", "Predict how long a training takes on a cluster, and recommend a method."),
+    "simulate": ("onotrain.cli.simulate", "Simulate the trainings of a study on a cluster that need not exist."),
     "report": ("onotrain.cli.report", "Report on runs: a page, pictures for print, and all numbers."),
     "evaluate": ("onotrain.cli.evaluate", "Measure a trained network on data."),
     "predict": ("onotrain.cli.predict", "Predict with a trained network."),
@@ -36,7 +38,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 }
 
 #: The subcommands that all ranks of an MPI job work on; under mpirun rank 0 alone does the others.
-COLLECTIVE = frozenset({"train", "evaluate", "predict", "bench", "doctor"})
+COLLECTIVE = frozenset({"train", "evaluate", "predict", "bench", "doctor", "plan"})
 
 #: The subcommands that launch ranks, which would inherit the threads of a process that is alone.
 LAUNCHING = frozenset({"launch", "torture", "compare"})

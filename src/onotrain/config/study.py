@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +16,15 @@ from pydantic import Field, Strict
 
 from onotrain.config import loading
 from onotrain.config.base import Count, CountOrZero, NotEmpty, Positive, Problem, Section, Text
+from onotrain.config.cluster import Cluster
 from onotrain.config.root import Root
 from onotrain.config.schema import Config, load_config
 from onotrain.errors import ConfigError
 
 #: Most cells of a study.
 _MOST_CELLS = 10_000
+#: How changes begin that are of the cluster, not of the configuration.
+_OF_CLUSTER = "cluster."
 
 Counts = Annotated[tuple[Count, ...], Strict(False), NotEmpty]
 
@@ -47,10 +51,14 @@ class Study(Root):
     matrix: dict[Text, Any] = Field(
         {},
         description="Methods to train: every combination is one.  An axis is a mapping from labels to changes of the "
-        "configuration by `key.path`; or a `key.path` with a list of its values.",
+        "configuration by `key.path`; or a `key.path` with a list of its values.  A `key.path` that begins with "
+        "`cluster.` changes the section `cluster`.",
     )
     target: Target | None = Field(None, description="What it takes time and bytes to reach.")
     minutes: Positive | None = Field(None, description="Longest time of a training; null: any.")
+    cluster: Cluster | None = Field(
+        None, description="The machine on which `onotrain simulate` lets the trainings take place; null: there is none."
+    )
 
     @property
     def counted(self) -> str:
@@ -86,6 +94,10 @@ class Cell:
         Changes of the configuration, ``key.path=value``.
     config
         With these.
+    cluster
+        The machine, with changes of its own; None if the study has none.
+    changes_cluster
+        Whether it has such changes, so that it can only be simulated.
     """
 
     method: Mapping[str, str]
@@ -94,6 +106,8 @@ class Cell:
     seed: int
     overrides: tuple[str, ...]
     config: Config
+    cluster: Cluster | None = None
+    changes_cluster: bool = False
 
     @property
     def label(self) -> str:
@@ -131,14 +145,17 @@ def cells_of(study: Study, path: str | os.PathLike[str]) -> list[Cell]:
     base = Path(path).parent / study.config
     axes = [list(_methods(axis, methods)) for axis, methods in study.matrix.items()]
     counts, found = study.workers or study.ranks or (), list[Cell]()
+    cluster_with = cache(lambda changes: loading.from_file(Study, path, changes).cluster)
     for combination in itertools.product(*axes):
         method = {axis: label for axis, label, _ in combination}
         changes = [*study.set.items(), *(change for *_, changed in combination for change in changed.items())]
+        given, of_cluster = _overrides(changes, of_cluster=False), _overrides(changes, of_cluster=True)
+        cluster = cluster_with(of_cluster) if of_cluster else study.cluster
         for count, seed in itertools.product(counts, study.seeds):
-            overrides = tuple(f"{key}={json.dumps(value)}" for key, value in [*changes, ("training.seed", seed)])
+            overrides = (*given, f"training.seed={seed}")
             config = _config(base, overrides, method)
             ranks = count + (config.strategy.serving_ranks if study.workers else 0)
-            found.append(Cell(method, ranks, count, seed, overrides, config))
+            found.append(Cell(method, ranks, count, seed, overrides, config, cluster, bool(of_cluster)))
             if len(found) > _MOST_CELLS:
                 raise ConfigError(f"{path}: has more than {_MOST_CELLS:,} trainings", hint="leave some out")
     names = [cell.name for cell in found]
@@ -155,6 +172,12 @@ def _methods(axis: str, methods: Any) -> Iterator[tuple[str, str, Mapping[str, A
     else:
         shown: Sequence[str] = [value if isinstance(value, str) else json.dumps(value) for value in methods]
         yield from ((axis, f"{axis} {label}", {axis: value}) for label, value in zip(shown, methods, strict=True))
+
+
+def _overrides(changes: Sequence[tuple[str, Any]], *, of_cluster: bool) -> tuple[str, ...]:
+    """Return the changes of the cluster, or of the configuration, as overrides."""
+    chosen = ((key, value) for key, value in changes if key.startswith(_OF_CLUSTER) == of_cluster)
+    return tuple(f"{key}={json.dumps(value)}" for key, value in chosen)
 
 
 def _config(base: Path, overrides: Sequence[str], method: Mapping[str, str]) -> Config:

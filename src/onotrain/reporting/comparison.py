@@ -35,8 +35,9 @@ class Trained:
 
 
 def compared(
-    trained: Sequence[Trained], counted: str, target: tuple[str, float] | None, failed: Sequence[Mapping[str, Any]]
-) -> list[Section]:
+    trained: Sequence[Trained], counted: str, target: tuple[str, float] | None, failed: Sequence[Mapping[str, Any]],
+    predicted: Mapping[tuple[str, int], float] | None = None,
+) -> list[Section]:  # fmt: skip
     """Return what a report says of a study before the course of its runs.
 
     Parameters
@@ -49,6 +50,8 @@ def compared(
         Metric of a record, and its value to be reached.
     failed
         Outcomes of the others.
+    predicted
+        Training samples per second by label and number of ranks, as simulated; None: they are not known.
     """
     sections = []
     if failed:
@@ -58,7 +61,7 @@ def compared(
         text = f"Until {target[0].replace('_', ' ')} reaches {figure(target[1])}, at the end of an epoch."
         sections.append(Section("To the target", text=text, rows=_to_target(trained, counted, *target)))
     if len({each.count for each in trained}) > 1:
-        sections.append(_scaling(trained, counted))
+        sections.append(_scaling(trained, counted, predicted or {}))
     if len({each.label for each in trained}) > 1 and len({each.seed for each in trained}) > 1:
         sections.append(_chance(trained, counted, target[0] if target else trained[0].run.headline))
     return sections
@@ -92,15 +95,20 @@ def epoch_of(run: History, metric: str, value: float) -> int | None:
     return int(np.argmax(good)) if good.any() else None
 
 
-def _scaling(trained: Sequence[Trained], counted: str) -> Section:
+def _scaling(trained: Sequence[Trained], counted: str, predicted: Mapping[tuple[str, int], float]) -> Section:
     """Return throughput over the number of ranks, against that of the fewest."""
     speeds: dict[str, dict[int, float]] = {}
     for (label, count), members in _methods(trained).items():
         speeds.setdefault(label, {})[count] = mean_and_spread([_throughput(each.run) for each in members])[0]
     ups = {label: _speed_ups(found) for label, found in speeds.items()}
+    models = {
+        label: _speed_ups({count: predicted[label, count] for count in found})
+        for label, found in ups.items() if all((label, count) in predicted for count in found)
+    }  # fmt: skip
     rows = [
-        {"": label, counted: str(count), "samples/s": f"{speeds[label][count]:,.0f}", "speed-up": f"{up:.2f}",
-         "efficiency": f"{up * min(found) / count:.0%}"}
+        {"": label, counted: str(count), "samples/s": f"{speeds[label][count]:,.0f}",
+         **({"predicted": f"{predicted[label, count]:,.0f}"} if models else {}),
+         "speed-up": f"{up:.2f}", "efficiency": f"{up * min(found) / count:.0%}"}
         for label, found in ups.items() for count, up in found.items()
     ]  # fmt: skip
 
@@ -110,8 +118,10 @@ def _scaling(trained: Sequence[Trained], counted: str) -> Section:
         ideal = [1.0 if efficiency else count / counts[0] for count in counts]
         axes.plot(counts, ideal, color=GREY, ls="--", lw=0.8, label="ideal")
         for number, (label, found) in enumerate(ups.items()):
-            values = [up * min(found) / count if efficiency else up for count, up in found.items()]
-            axes.plot(list(found), values, marker="o", ms=3, label=plain(cut(label, 46)), **look(number))
+            for drawn, style in ((found, {}), (models.get(label), {"linestyle": ":", "lw": 0.8, "label": None})):
+                shown = {"marker": "o", "ms": 3, "label": plain(cut(label, 46)), **look(number), **style}
+                values = [up * min(found) / count if efficiency else up for count, up in (drawn or {}).items()]
+                axes.plot(list(drawn or {}), values, **{**shown, **({"marker": None} if style else {})})
         axes.set_xticks(counts)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(counted)
@@ -121,6 +131,7 @@ def _scaling(trained: Sequence[Trained], counted: str) -> Section:
 
     height = HEIGHT + 0.14 * (1 + len(ups))
     base = f"Throughput against that of the fewest {counted} of the same method; means over seeds."
+    base += " Dotted: as the study's cluster is simulated." if models else ""
     plots = [
         Plot("speed-up", "Speed-up", base, lambda figure: draw(figure, efficiency=False), height),
         Plot("efficiency", "Efficiency", f"Speed-up by the factor of {counted}.",

@@ -45,7 +45,8 @@ def course(groups: Sequence[Group]) -> Iterator[Plot]:
                 yield _metric(drawn, name, axis, number, several=len(groups) > 1)
     if any(run.steps for run in runs):
         yield _steps(groups)
-    yield _single(groups, "learning_rate", "learning rate", "Learning rate of the last step of each epoch.")
+    if any("learning_rate" in run.records[-1] for run in runs):
+        yield _single(groups, "learning_rate", "learning rate", "Learning rate of the last step of each epoch.")
     yield _single(
         groups, "samples_per_second", "throughput [samples/s]", "Training samples per second of each epoch, all ranks."
     )

@@ -95,9 +95,9 @@ class History:
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
-        """Names of metrics without the part of the data, the loss first."""
-        found = (name.partition("_")[2] for name in metrics_of(self.records[-1]))
-        return tuple(dict.fromkeys(["loss", *found]))
+        """Names of metrics without the part of the data, the loss first; a simulated run may have none."""
+        found = dict.fromkeys(name.partition("_")[2] for name in metrics_of(self.records[-1]))
+        return tuple(sorted(found, key=lambda name: name != "loss"))
 
     @property
     def headline(self) -> str:
@@ -113,7 +113,7 @@ class History:
     @cached_property
     def bytes_sent(self) -> np.ndarray:
         """What all ranks sent in each epoch to others with which they share no memory, int64 [bytes]."""
-        return np.array([sum((record.get("ranks_bytes") or {}).get("sent", ())) for record in self.records], np.int64)
+        return np.array([np.sum((record.get("ranks_bytes") or {}).get("sent", 0)) for record in self.records], np.int64)
 
     def series(self, key: str) -> np.ndarray:
         """Return a value of each epoch, float64; NaN where there is none."""

@@ -13,6 +13,8 @@ from onotrain.runs.records import metrics_of
 from onotrain.text import figure
 
 Row = Mapping[str, Any]
+#: Runs of more ranks, which are simulated, have no row for each of them and each epoch.
+_MOST_RANKS = 1024
 #: Facts of a summary, or of the last record of a run that goes on, in the order of the columns.
 _FACTS = (
     "ranks", "nodes", "workers", "servers", "epochs", "steps", "finished", "train_seconds", "evaluation_seconds",
@@ -61,7 +63,7 @@ def files(groups: Sequence[Group]) -> dict[str, str]:
         "runs.csv": (_run(group, run) for group, run in runs),
         "epochs.csv": (row for _, run in runs for row in _epochs(run)),
         "steps.csv": ({"run": run.name, **row} for _, run in runs for row in run.steps),
-        "ranks.csv": (row for _, run in runs for row in _ranks(run)),
+        "ranks.csv": (row for _, run in runs if run.ranks <= _MOST_RANKS for row in _ranks(run)),
         "staleness.csv": (row for _, run in runs for row in _staleness(run)),
     }
     found = {name: csv_of(rows) for name, rows in tables.items()}

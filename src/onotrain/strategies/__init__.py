@@ -6,22 +6,30 @@ from collections.abc import Callable
 
 from onotrain.config.strategy import PLUGINS
 from onotrain.errors import UsageError
+from onotrain.simulation.machine import Machine
 from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.allreduce.gradients import AllReduce
+from onotrain.strategies.allreduce.timing import AllReduceTiming
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
 from onotrain.strategies.flat_allreduce import Flat
+from onotrain.strategies.flat_timing import FlatTiming
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
+from onotrain.strategies.local_sgd.timing import LocalSgdTiming
 from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.parameter_server.local_worker import LocalWorker
 from onotrain.strategies.parameter_server.server import Server
+from onotrain.strategies.parameter_server.timing import ServerTiming
 from onotrain.strategies.parameter_server.worker import Worker
 from onotrain.strategies.statistics import StepStatistics, StepSums
 from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
+from onotrain.strategies.strategy_switch.timing import SwitchTiming
+from onotrain.strategies.timing import Timing
 
 __all__ = [
     "STRATEGIES", "AllReduce", "BatchShape", "Flat", "Context", "LocalSgd", "LocalWorker", "Server",
-    "SharedActivations", "Strategy", "StrategySwitch", "StepStatistics", "StepSums", "Worker", "build",
+    "SharedActivations", "Strategy", "StrategySwitch", "StepStatistics", "StepSums", "Worker", "build", "memory",
+    "timing",
 ]  # fmt: skip
 
 
@@ -128,3 +136,37 @@ def memory(job: Job) -> Memory:
     if job.world.rank > 0:
         return found
     return found._replace(own={**found.own, "checkpoint": job.vector + job.state + found.saved})
+
+
+#: How long the epochs of each strategy take that is one.
+_TIMINGS: dict[str, Callable[[Job, Machine, int], Timing]] = {
+    "allreduce": AllReduceTiming,
+    "flat": FlatTiming,
+    "local_sgd": LocalSgdTiming,
+    "parameter_server": ServerTiming,
+}
+
+
+def timing(job: Job, machine: Machine, samples: int) -> Timing | SwitchTiming:
+    """Return how long epochs of so many samples take on a machine.
+
+    Raises
+    ------
+    UsageError
+        There are too few ranks, the strategy is another package's, or when it switches is not known.
+    """
+    options = job.context.options
+    if machine.ranks < options.fewest_ranks:
+        raise UsageError(f"{options.shown} needs {options.fewest_ranks} ranks or more (got {machine.ranks})")
+    if options.name == "strategy_switch":
+        if options.at_epoch is None:
+            raise UsageError(
+                "strategy_switch cannot be simulated by its rule: when the loss is stable is not known",
+                hint="give strategy.at_epoch",
+            )
+        phases = (job.with_options(each) for each in (options.synchronous, options.server))
+        first, second = (_TIMINGS[each.context.options.name](each, machine, samples) for each in phases)
+        return SwitchTiming((first, second), options.at_epoch)
+    if options.name not in _TIMINGS:
+        raise UsageError(f"strategy {options.name} cannot be simulated: it is of another package")
+    return _TIMINGS[options.name](job, machine, samples)

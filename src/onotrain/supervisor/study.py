@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from onotrain.config import load_config
 from onotrain.config.study import Cell
-from onotrain.errors import EXIT_OK, OnotrainError
+from onotrain.errors import EXIT_OK, OnotrainError, UsageError
 from onotrain.files import disk_errors, write_atomically
 from onotrain.runs.json_objects import pretty
 from onotrain.runs.run_directory import RunDirectory
@@ -154,3 +154,20 @@ def outcome_of(cell: Cell, output: Path) -> Outcome:
 def write_outcomes(outcomes: Sequence[Outcome], output: Path) -> None:
     """Write what became of all trainings to `OUTCOMES_NAME`. Raises ResourceError."""
     write_atomically(output / OUTCOMES_NAME, pretty({"trainings": [asdict(each) for each in outcomes]}))
+
+
+def outcomes_of(output: Path) -> list[Outcome]:
+    """Return what became of the trainings of a study, as `write_outcomes` wrote it.
+
+    Raises
+    ------
+    UsageError
+        There is no study, or its file is damaged.
+    """
+    path = output / OUTCOMES_NAME
+    try:
+        return [Outcome(**each) for each in json.loads(path.read_text())["trainings"]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UsageError(
+            f"{output}: holds no trainings of a study ({OUTCOMES_NAME}: {error})", hint="onotrain compare makes them"
+        ) from None
