@@ -49,8 +49,8 @@ def test_bytes(world: World, place: Path, name: str) -> None:
     if world.size <= options.get("servers", 1):
         pytest.skip("needs more ranks")
     made = builders.config(
-        relu(32), 10, training={"epochs": 2, "batch_size": 200}, strategy=options, communication={"codec": {"name": codec}},
-        simulate={"ranks_per_node": ranks_per_node},
+        relu(32), 10, training={"epochs": 2, "batch_size": 200}, strategy=options,
+        communication={"codec": {"name": codec}}, simulate={"ranks_per_node": ranks_per_node},
     )  # fmt: skip
     train(made, world.comm, output=place)
     real = world.comm.bcast(records(place) if world.rank == 0 else None, root=0)
