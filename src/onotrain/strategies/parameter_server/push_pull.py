@@ -116,11 +116,18 @@ class PushPull:
         if synchronizes:
             self._start()
             finish(self._endpoint.outgoing)
-            clock.communication += clock.now() - self._pushed_at
+            self._sent(batch)
+            clock.communicated("push before a synchronisation point", self._pushed_at)
         else:
             for reply in self._endpoint.incoming:
                 reply.start()
             self._start()
+            self._sent(batch)
+
+    def _sent(self, batch: int) -> None:
+        """Put down that the pushes of a batch have begun."""
+        for server, link in enumerate(self._links):
+            self._clock.message("sent", "push", self._pushed_at, number=batch, nbytes=link.push.nbytes, peer=server)
 
     def _start(self) -> None:
         for push in self._endpoint.outgoing:
@@ -143,12 +150,18 @@ class PushPull:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
-        seconds = clock.now() - start
+        end = clock.now()
         parked = max(self._parked_seconds.tolist())
-        waited = waiting_part(seconds, parked, computed if sent else 0.0)
+        waited = waiting_part(end - start, parked, computed if sent else 0.0)
         clock.hidden += computed
-        clock.wait += waited
-        clock.communication += seconds - waited
+        if waited > 0.0:
+            clock.waited("reply: for other workers", start, start + waited)
+        clock.communicated("reply", start + waited, end)
+        for server, link in enumerate(self._links):
+            clock.message(
+                "received", "reply", start, end, number=self._batches.item(server), nbytes=link.reply.nbytes,
+                peer=server,
+            )  # fmt: skip
 
     def _inject_latency(self) -> None:
         """Sleep until replies would be there: they come after the push, over this node's link and the servers'."""
