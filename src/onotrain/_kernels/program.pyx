@@ -78,7 +78,7 @@ cdef class _Segment:
 
     cdef int run(self, const Moment* now) except RAISED:
         """Run all calls; return whether one of them says that this is the last step."""
-        cdef Py_ssize_t n
+        cdef Py_ssize_t n = 0
         cdef int said, last = GO_ON
         if self.seconds != NULL or (self.events is not None and self.events.on):
             return self.run_watched(now)
@@ -95,7 +95,7 @@ cdef class _Segment:
 
     cdef int run_watched(self, const Moment* now) except RAISED:
         """The same with a look at the clock after each call."""
-        cdef Py_ssize_t n
+        cdef Py_ssize_t n = 0
         cdef int said, last = GO_ON
         cdef int64_t began, ended
         with nogil:

@@ -82,7 +82,6 @@ def place(calls: Sequence[Any], phase: str, layer: str = "", rows: int = 0) -> S
     return calls
 
 
-
 class Live(Enum):
     """Arguments of a recorded call that are known only when it runs."""
 

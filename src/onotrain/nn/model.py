@@ -244,9 +244,11 @@ class Model:
         )
         place(calls[-1:], "loss", rows=len(x))
         for number, dinputs, added in self.plan.backward:
-            begun = len(calls)
             for part in self._parts(number, len(x), in_blocks):
+                begun = len(calls)
                 self.layers[number].backward(recorder(number, part, dinputs))
+                place(calls[begun:], "backward", self.layers[number].name, part.rows.stop - part.rows.start)
+            begun = len(calls)
             calls += [self.kernels.record("add", whole[part].reshape(-1), whole[to].reshape(-1)) for part, to in added]
             place(calls[begun:], "backward", self.layers[number].name, len(x))
             if gradient_ready is not None:
