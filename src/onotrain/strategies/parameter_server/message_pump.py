@@ -114,12 +114,12 @@ class MessagePump:
         for worker in arrived:
             if self._incoming.limited:
                 self._await_push(worker)
-            push = self._pushes[worker]
+            begin, push = clock.now(), self._pushes[worker]
             push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
                 self._decoder.decode(self._received[worker], push.gradient)
             clock.message(
-                "received", "push", now, number=push.batch, nbytes=self._received[worker].nbytes,
+                "received", "push", begin, number=push.batch, nbytes=self._received[worker].nbytes,
                 peer=self._first_worker + worker,
             )  # fmt: skip
             yield push

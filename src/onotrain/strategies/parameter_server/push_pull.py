@@ -114,24 +114,20 @@ class PushPull:
         self._node_link.put(self._sent_bytes, self._pushed_at)
         self._awaits_replies = not synchronizes
         if synchronizes:
-            self._start()
+            self._start(batch)
             finish(self._endpoint.outgoing)
-            self._sent(batch)
             clock.communicated("push before a synchronisation point", self._pushed_at)
         else:
             for reply in self._endpoint.incoming:
                 reply.start()
-            self._start()
-            self._sent(batch)
+            self._start(batch)
 
-    def _sent(self, batch: int) -> None:
-        """Put down that the pushes of a batch have begun."""
-        for server, link in enumerate(self._links):
-            self._clock.message("sent", "push", self._pushed_at, number=batch, nbytes=link.push.nbytes, peer=server)
-
-    def _start(self) -> None:
-        for push in self._endpoint.outgoing:
+    def _start(self, batch: int) -> None:
+        for server, push in enumerate(self._endpoint.outgoing):
+            begin = self._clock.now()
             push.start()
+            nbytes = self._links[server].push.nbytes
+            self._clock.message("sent", "push", begin, number=batch, nbytes=nbytes, peer=server)
 
     def pull(self) -> None:
         """Take the replies to the last push, waiting for those that are not there; nothing if they are taken."""
@@ -145,11 +141,14 @@ class PushPull:
         finish(self._channels)
         if self._node_link.slows:
             self._inject_latency()
-        for link in self._links:
+        for server, link in enumerate(self._links):
+            begin = clock.now()
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
+            number, nbytes = self._batches.item(server), link.reply.nbytes
+            clock.message("received", "reply", begin, number=number, nbytes=nbytes, peer=server)
         end = clock.now()
         parked = max(self._parked_seconds.tolist())
         waited = waiting_part(end - start, parked, computed if sent else 0.0)
@@ -157,11 +156,6 @@ class PushPull:
         if waited > 0.0:
             clock.waited("reply: for other workers", start, start + waited)
         clock.communicated("reply", start + waited, end)
-        for server, link in enumerate(self._links):
-            clock.message(
-                "received", "reply", start, end, number=self._batches.item(server), nbytes=link.reply.nbytes,
-                peer=server,
-            )  # fmt: skip
 
     def _inject_latency(self) -> None:
         """Sleep until replies would be there: they come after the push, over this node's link and the servers'."""

@@ -143,8 +143,7 @@ def ends_of_arrows(rank: int, slices: Slices, since: int) -> np.ndarray:
         ends[:, 0], ends[:, 3], ends[:, 4] = ARROWS.index(label.name), events["number"], received
         ends[:, 2 - received], ends[:, 1 + received] = rank, rank
         ends[:, 1 if received else 2] = events["peer"]
-        # Within the slice that it belongs to: a message that was waited for came at its end.
-        ends[:, 5] = events["begin"] - since + received * np.maximum(events["duration"] - 1, 0)
+        ends[:, 5] = events["begin"] - since
         found.append(ends)
     return np.concatenate(found)
 
