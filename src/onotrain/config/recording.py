@@ -16,8 +16,6 @@ _ADDRESS = re.compile(
 )
 #: Steps that are not traced after the beginning of a launch: caches are cold, and several at a time come later.
 WARM_UP = 10
-#: How many are traced if nobody says.
-PROFILED_STEPS = "100"
 _STEPS = re.compile(r"(?:([0-9]{1,12})-)?([0-9]{1,12})", re.ASCII)
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(1, 1 << 16)

@@ -91,10 +91,8 @@ def _head(rank: int, label: Label, operations: int) -> tuple[str, str]:
     args = {"phase": where.phase, "layer": where.layer, "rows": where.rows, "floating point operations": operations}
     known = _json({key: value for key, value in args.items() if value})
     track = TRACKS[label.kind]
-    return (
-        f',\n{{"ph":"X","pid":{process(rank)},"tid":{thread(rank, track)},"cat":"{label.kind}","name":{_json(name)[:-1]}',
-        known[:-1],
-    )
+    where_from = f'"pid":{process(rank)},"tid":{thread(rank, track)},"cat":"{label.kind}"'
+    return f',\n{{"ph":"X",{where_from},"name":{_json(name)[:-1]}', known[:-1]
 
 
 def _events(rank: int, slices: Slices, heads: list[tuple[str, str]], since: int, begin: int) -> Iterator[str]:
