@@ -99,11 +99,11 @@ def read(path: Path) -> Trace:
 
 
 def _flights(by_phase: dict[str, list[dict[str, Any]]]) -> list[tuple[int, str, int, int]]:
-    begun = {event["id"]: event for event in by_phase["b"]}
+    begun = {(event["pid"], event["id2"]["local"]): event for event in by_phase["b"]}
     assert len(begun) == len(by_phase["b"]) == len(by_phase["e"])
     found = []
     for event in by_phase["e"]:
-        first = begun.pop(event["id"])
+        first = begun.pop((event["pid"], event["id2"]["local"]))
         assert all(first[key] == event[key] for key in ("pid", "tid", "cat", "name")) and first["ts"] <= event["ts"]
         found.append((first["pid"] - 1, first["name"], _ns(first["ts"]), _ns(event["ts"])))
     return found

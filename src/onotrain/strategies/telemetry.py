@@ -49,7 +49,7 @@ class Clock:
     def message(
         self, kind: str, what: str, begin: float, end: float | None = None, *, number: int, nbytes: int, peer: int = -1
     ) -> None:
-        """Put down a message for those who want to know; nothing is counted.
+        """Put down a message for those who want to know (`events`); nothing is counted.
 
         Parameters
         ----------

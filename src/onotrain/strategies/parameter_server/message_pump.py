@@ -118,10 +118,9 @@ class MessagePump:
             push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
                 self._decoder.decode(self._received[worker], push.gradient)
-            clock.message(
-                "received", "push", begin, number=push.batch, nbytes=self._received[worker].nbytes,
-                peer=self._first_worker + worker,
-            )  # fmt: skip
+            if clock.events is not None:
+                nbytes, peer = self._received[worker].nbytes, self._first_worker + worker
+                clock.message("received", "push", begin, number=push.batch, nbytes=nbytes, peer=peer)
             yield push
 
     def _carry(self, link: NodeLink, worker: int, nbytes: int, at: float) -> float:
@@ -153,8 +152,9 @@ class MessagePump:
         if self._outgoing.limited:
             self._link_seconds[worker] = self._carry(self._outgoing, worker, nbytes, now) - self._found_at[worker]
         reply.start()
-        number, peer = self._batches.item(worker), self._first_worker + worker
-        self._clock.message("sent", "reply", now, number=number, nbytes=nbytes, peer=peer)
+        if self._clock.events is not None:
+            number, peer = self._batches.item(worker), self._first_worker + worker
+            self._clock.message("sent", "reply", now, number=number, nbytes=nbytes, peer=peer)
         if not self._same_node[worker]:
             self._traffic.add(self._range_bytes, nbytes)
 

@@ -123,11 +123,13 @@ class PushPull:
             self._start(batch)
 
     def _start(self, batch: int) -> None:
+        clock = self._clock
         for server, push in enumerate(self._endpoint.outgoing):
-            begin = self._clock.now()
+            begin = clock.now()
             push.start()
-            nbytes = self._links[server].push.nbytes
-            self._clock.message("sent", "push", begin, number=batch, nbytes=nbytes, peer=server)
+            if clock.events is not None:
+                nbytes = self._links[server].push.nbytes
+                clock.message("sent", "push", begin, number=batch, nbytes=nbytes, peer=server)
 
     def pull(self) -> None:
         """Take the replies to the last push, waiting for those that are not there; nothing if they are taken."""
@@ -147,8 +149,9 @@ class PushPull:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
-            number, nbytes = self._batches.item(server), link.reply.nbytes
-            clock.message("received", "reply", begin, number=number, nbytes=nbytes, peer=server)
+            if clock.events is not None:
+                number, nbytes = self._batches.item(server), link.reply.nbytes
+                clock.message("received", "reply", begin, number=number, nbytes=nbytes, peer=server)
         end = clock.now()
         parked = max(self._parked_seconds.tolist())
         waited = waiting_part(end - start, parked, computed if sent else 0.0)

@@ -132,8 +132,8 @@ class RankSummary(NamedTuple):
 
 
 def summary_of(slices: Slices, operations: Callable[[Label], int], missed: int) -> RankSummary:
-    """Return where the time went; `operations` are those of one call of a kernel."""
-    events, labels = slices
+    """Return where the time of steps went; `operations` are those of one call of a kernel."""
+    labels, events = slices.labels, _within_steps(slices)
     count = np.bincount(events["label"], minlength=len(labels)).tolist()
     seconds = (np.bincount(events["label"], events["duration"], len(labels)) * 1e-9).tolist()
     totals, kernels = defaultdict[str, float](float), dict[tuple[str, str], tuple[int, float, int]]()
@@ -146,6 +146,15 @@ def summary_of(slices: Slices, operations: Callable[[Label], int], missed: int) 
             made += count[number] * operations(label)
             kernels[label.name, label.place.layer] = calls + count[number], spent + seconds[number], made
     return RankSummary(steps, totals["step"], totals["wait"], totals["communication"], kernels, missed)
+
+
+def _within_steps(slices: Slices) -> np.ndarray:
+    """Return the events that are not of something else, such as validation."""
+    of_step = [number for number, label in enumerate(slices.labels) if label.kind == "step"]
+    steps = slices.events[np.isin(slices.events["label"], of_step)]
+    step = np.searchsorted(steps["begin"], slices.events["begin"], side="right") - 1
+    ends = np.append(steps["begin"] + steps["duration"], 0)  # in front of all steps is none
+    return slices.events[slices.events["begin"] <= ends[step]]
 
 
 def by_rank(summaries: Sequence[RankSummary]) -> list[RankTime]:

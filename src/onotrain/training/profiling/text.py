@@ -16,8 +16,8 @@ import numpy as np
 from onotrain._kernels.recording import Label
 from onotrain.training.profiling.slices import TRACKS, Slices, Track
 
-#: Events of a piece of text.
-_PIECE = 1 << 14
+#: Events of a chunk of text.
+_CHUNK = 1 << 14
 #: Messages that are drawn as arrows from one rank to another.
 ARROWS = ("push", "reply")
 _TRACK_NAMES = {
@@ -48,7 +48,7 @@ END = "\n]}\n"
 def of_rank(
     rank: int, title: str, slices: Slices, since: int, operations: Callable[[Label], int]
 ) -> Iterator[str]:  # fmt: skip
-    """Yield the text of a rank, in pieces.
+    """Yield the text of a rank, in chunks.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def of_rank(
     """
     yield from _names(rank, title)
     heads = [_head(rank, label, operations(label)) for label in slices.labels]
-    for begin in range(0, len(slices.events), _PIECE):
+    for begin in range(0, len(slices.events), _CHUNK):
         yield "".join(_events(rank, slices, heads, since, begin))
 
 
@@ -96,7 +96,7 @@ def _head(rank: int, label: Label, operations: int) -> tuple[str, str]:
 
 
 def _events(rank: int, slices: Slices, heads: list[tuple[str, str]], since: int, begin: int) -> Iterator[str]:
-    part = slices.events[begin : begin + _PIECE]
+    part = slices.events[begin : begin + _CHUNK]
     times = (part["begin"] - since).tolist(), part["duration"].tolist()
     rest = (part[name].tolist() for name in ("label", "number", "nbytes", "peer"))
     for index, (at, duration, label, number, nbytes, peer) in enumerate(zip(*times, *rest, strict=True)):
@@ -121,7 +121,8 @@ def _micro(nanoseconds: int) -> str:
 
 def _flight(rank: int, name: str, index: int, at: int, duration: int, nbytes: int) -> Iterator[str]:
     """Yield the beginning and the end of a message that is under way."""
-    common = f'"pid":{process(rank)},"tid":{thread(rank, Track.MESSAGES)},"cat":"flight","id":"{rank}.{index}"'
+    # By an id of the process alone, or Perfetto would show it beside all processes.
+    common = f'"pid":{process(rank)},"tid":{thread(rank, Track.MESSAGES)},"cat":"flight","id2":{{"local":"{index}"}}'
     for phase, when, args in (("b", at, _json({"bytes": nbytes})), ("e", at + duration, "{}")):
         yield f',\n{{"ph":"{phase}",{common},"name":{_json(name)},"ts":{_micro(when)},"args":{args}}}'
 
