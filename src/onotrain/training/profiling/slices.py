@@ -35,7 +35,8 @@ TRACKS = {
 _LEVELS = {kind: level for level, kind in enumerate(TRACKS)}
 #: Phase of kernels that are called without a place.
 _PHASES = {
-    **dict.fromkeys(("update", "update_rows", "sum_gradients", "sum_of_squares", "add_scaled"), "update"),
+    **dict.fromkeys(("update", "update_rows", "sum_of_squares", "add_scaled"), "update"),
+    "sum_gradients": "sum",
     **dict.fromkeys(
         (
             "largest_magnitude", "encode_half", "decode_half", "encode_bfloat", "decode_bfloat", "encode_int8",
