@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 THREADS = {
     "step": "steps", "span": "steps", "pass": "compute", "phase": "compute", "kernel": "compute",
     "wait": "synchronisation", "communication": "synchronisation", "sent": "messages", "received": "messages",
+    "file": "files",
 }  # fmt: skip
 
 

@@ -102,6 +102,20 @@ def check_arrows(trace: Trace, servers: int, ranks: int) -> None:
     assert {each.thread for each in trace.of("sent")} == {"messages"}
 
 
+def test_checkpoints_of_a_trace_are_those_of_its_steps(world: World, place: Path) -> None:
+    """The pause of the ranks, and the file, which rank 0 alone writes meanwhile."""
+    made = config("11-15", training={"epochs": 1}) | {"checkpoint": {"every_steps": 4}}
+    train(made, world.comm, output=place / "run")
+    if world.rank == 0:
+        trace = read(place / "run" / "trace.json.gz")
+        (pause,) = [each for each in trace.of("span", 0) if each.name == "checkpoint"]
+        assert pause.within == ("epoch 1",)
+        # That of step 8 may still be written in step 11.
+        (file,) = [each for each in trace.of("file") if each.begin >= pause.begin]
+        assert (file.rank, file.thread) == (0, "files")
+    world.barrier()
+
+
 def test_times_of_a_trace_are_those_of_the_records(world: World, place: Path) -> None:
     """All steps of an epoch; the record's time has besides them what is done once for several steps."""
     made = config("1-46", "flat")

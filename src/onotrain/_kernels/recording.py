@@ -36,7 +36,8 @@ ELSEWHERE = Place("")
 class Label(NamedTuple):
     """What an event is."""
 
-    #: ``kernel``, ``wait``, ``communication``, ``sent``, ``received``, ``flight``, ``pass``, ``step`` or ``span``.
+    #: ``kernel``, ``wait``, ``communication``, ``sent``, ``received``, ``flight``, ``pass``, ``step``, ``span`` or
+    #: ``file``.
     kind: str
     name: str
     place: Place = Place("")
@@ -77,7 +78,7 @@ def place(calls: Sequence[Any], phase: str, layer: str = "", rows: int = 0) -> S
     """Say of calls that have no place yet where they belong; return them."""
     where = Place(phase, layer, rows)
     for call in calls:
-        if call.place is None:
+        if getattr(call, "place", where) is None:  # a bare function has none
             call.place = where
     return calls
 

@@ -216,7 +216,8 @@ class Session:
         if steps.stop - 1 <= made:
             note(f"there is no trace: step {steps.stop - 1} of metrics.profile has been made already")
             return Profiler()
-        return Recording(self.world, self._events, range(max(steps.start, made + 1), steps.stop), self._trace, note)
+        left = range(max(steps.start, made + 1), steps.stop)
+        return Recording(self.world, self._events, left, self._trace, note, self.writer.saves)
 
     def _trace(self, clocks: Clocks, steps: tuple[int, int]) -> None:
         """Write the trace of some steps, and show it.  *Collective*."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
@@ -57,13 +57,16 @@ class Recording(Profiler):
         Writes the trace, of which it gets the clocks of this rank and the first and last step.  *Collective*.
     note
         Gets what is worth a line.
+    saves
+        Returns when files have been written in the background [s].
     """
 
     def __init__(
         self, world: World, events: Events, steps: range, write: Callable[[Clocks, tuple[int, int]], None],
-        note: Callable[[str], None],
+        note: Callable[[str], None], saves: Callable[[], Sequence[tuple[float, float]]] = tuple,
     ) -> None:  # fmt: skip
         self._world, self._events, self._steps, self._write, self._note = world, events, steps, write, note
+        self._saves = saves
         self._before, self._written = clocks.measure(world, events.now), False
 
     def before(self, steps: int) -> None:
@@ -104,10 +107,22 @@ class Recording(Profiler):
             self._note(f"there is no trace: the run ended after step {steps}, before step {self._steps.start}")
 
     def _end(self, steps: int) -> None:
+        self._add_saves()
         self._events.on, self._written = False, True
         after = clocks.measure(self._world, self._events.now)
         self._write(Clocks(self._before, after), (self._steps.start, min(steps, self._steps.stop - 1)))
         self._events.clear()
+
+    def _add_saves(self) -> None:
+        """Put down what was written while something else was put down."""
+        known = self._events.array[: self._events.count]
+        if not len(known):
+            return
+        first, last = known["begin"].min() * 1e-9, (known["begin"] + known["duration"]).max() * 1e-9
+        self._events.on = True
+        for begin, end in self._saves():
+            if first <= end and begin <= last:
+                self._events.add(Label("file", "checkpoint"), max(begin, first), end)
 
 
 def make_events() -> Events:

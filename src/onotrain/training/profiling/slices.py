@@ -20,8 +20,10 @@ class Track(IntEnum):
     COMPUTE = 2
     SYNCHRONISATION = 3
     MESSAGES = 4
+    #: Written beside all else.
+    FILES = 5
     #: Of messages under way, which may overlap.
-    FLIGHTS = 5
+    FLIGHTS = 6
 
 
 #: Kind of event -> its track.
@@ -29,7 +31,7 @@ TRACKS = {
     "span": Track.STEPS, "step": Track.STEPS,
     "pass": Track.COMPUTE, "phase": Track.COMPUTE, "kernel": Track.COMPUTE,
     "wait": Track.SYNCHRONISATION, "communication": Track.SYNCHRONISATION, "sent": Track.MESSAGES,
-    "received": Track.MESSAGES, "flight": Track.FLIGHTS,
+    "received": Track.MESSAGES, "flight": Track.FLIGHTS, "file": Track.FILES,
 }  # fmt: skip
 #: What is within what if both take the same time.
 _LEVELS = {kind: level for level, kind in enumerate(TRACKS)}

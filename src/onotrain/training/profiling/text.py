@@ -22,7 +22,7 @@ _CHUNK = 1 << 14
 ARROWS = ("push", "reply")
 _TRACK_NAMES = {
     Track.STEPS: "steps", Track.COMPUTE: "compute", Track.SYNCHRONISATION: "synchronisation",
-    Track.MESSAGES: "messages",
+    Track.MESSAGES: "messages", Track.FILES: "files",
 }  # fmt: skip
 
 
