@@ -111,14 +111,15 @@ class MessagePump:
         for worker in arrived:
             self._found_at[worker] = now
             self._arrived_at[worker] = self._carry(self._incoming, worker, self._received[worker].nbytes, now)
+        watched = clock.events is not None
         for worker in arrived:
             if self._incoming.limited:
                 self._await_push(worker)
-            begin, push = clock.now(), self._pushes[worker]
+            begin, push = clock.now() if watched else 0.0, self._pushes[worker]
             push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
                 self._decoder.decode(self._received[worker], push.gradient)
-            if clock.events is not None:
+            if watched:
                 nbytes, peer = self._received[worker].nbytes, self._first_worker + worker
                 clock.message("received", "push", begin, number=push.batch, nbytes=nbytes, peer=peer)
             yield push

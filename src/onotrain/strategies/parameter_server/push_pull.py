@@ -124,10 +124,11 @@ class PushPull:
 
     def _start(self, batch: int) -> None:
         clock = self._clock
+        watched = clock.events is not None
         for server, push in enumerate(self._endpoint.outgoing):
-            begin = clock.now()
+            begin = clock.now() if watched else 0.0
             push.start()
-            if clock.events is not None:
+            if watched:
                 nbytes = self._links[server].push.nbytes
                 clock.message("sent", "push", begin, number=batch, nbytes=nbytes, peer=server)
 
@@ -143,13 +144,14 @@ class PushPull:
         finish(self._channels)
         if self._node_link.slows:
             self._inject_latency()
+        watched = clock.events is not None
         for server, link in enumerate(self._links):
-            begin = clock.now()
+            begin = clock.now() if watched else 0.0
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
-            if clock.events is not None:
+            if watched:
                 number, nbytes = self._batches.item(server), link.reply.nbytes
                 clock.message("received", "reply", begin, number=number, nbytes=nbytes, peer=server)
         end = clock.now()
