@@ -53,7 +53,7 @@ LEVELLED = (
 )  # fmt: skip
 WITH_PRODUCTS = ("dense", "conv", "update")
 # No arithmetic of their own to speed up, or none that matters.
-SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync", "embedding", "pushes")
+SINGLE = ("cpu", "gemm", "statistics", "program", "random", "sync", "embedding", "pushes", "events")
 SHARED = f"{KERNELS}._cyutility"  # Cython's memoryviews, which every module would otherwise compile for itself
 
 DIRECTIVES = {

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onotrain._kernels.events import Events
 
 from kernels.oracle import normal, unset
 from onotrain import _kernels
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import Live, PythonCall
+from onotrain._kernels.recording import Label, Live, Place, PythonCall, place
 from onotrain.known_names import ACTIVATIONS
 
 ROWS, INPUTS, OUTPUTS = 5, 37, 19
@@ -233,6 +234,54 @@ def test_no_step_is_made_beyond_its_statistics(compiled: str) -> None:
     program = compiled_kernels.program([compiled_kernels.record("total", numbers, 1, Live.STEP, Live.INDEX, totals)])
     with pytest.raises(IndexError, match="more steps than rows of totals"):
         program.run(0, steps=3)
+
+
+def test_events_of_a_program_change_nothing_else(kernels: Kernels, rng: np.random.Generator) -> None:
+    """Kernels, placed Python functions and passes follow one another; those beyond the memory are counted."""
+    events = Events(6)
+    watched, x, y = kernels.recording(events), normal(rng, kernels.dtype, 2, 3), np.ones((2, 3), kernels.dtype)
+    python = PythonCall(lambda step: step == 4, Live.STEP)
+    calls = [watched.record("add", x.reshape(-1), y.reshape(-1)) for _ in range(2)]
+    calls += [python, PythonCall(lambda: None)]
+    place(calls[:3], "forward", "dense_0", 2)
+    step = Label("step", "step")
+    program = watched.program(calls, step)
+    assert program.run(3, steps=9) == 2 and events.count == 0
+    events.on = True
+    assert program.run(3, steps=9) == 2
+    np.testing.assert_allclose(y, 1 + 8 * x, rtol=1e-6)
+    found, labels = events.array[: events.count], events.labels
+    add = Label("kernel", "add", Place("forward", "dense_0", 2))
+    if kernels.path == "reference":  # which does not know places
+        assert [labels[each] for each in found["label"]] == [Label("kernel", "add")] * 2 + [step] + [
+            Label("kernel", "add")
+        ] * 2 + [step]
+    else:
+        called = add._replace(name="<lambda>")
+        assert [labels[each] for each in found["label"]] == [add, add, called, step, add, add]
+        assert events.missed == 2
+    ends = found["begin"] + found["duration"]
+    assert (np.diff(ends) >= 0).all() and (found["duration"] >= 0).all()
+    assert found["number"][found["label"] == events.label(step)].tolist()[0] == 4
+    inner = found[: np.flatnonzero(found["label"] == events.label(step))[0]]
+    assert (inner["begin"][1:] >= ends[: len(inner) - 1]).all()
+    events.clear()
+    assert (events.count, events.missed) == (0, 0)
+
+
+def test_kernels_that_are_called_are_events(kernels: Kernels) -> None:
+    """Those that are recorded are not yet."""
+    events = Events(4)
+    watched, x = kernels.recording(events), np.ones(3, kernels.dtype)
+    events.on = True
+    watched.record("add", x, x.copy())
+    watched.sum_of_squares(x)
+    found = events.array[: events.count]["label"]
+    assert [events.labels[each] for each in found] == [Label("kernel", "sum_of_squares")]
+    begin = events.now()
+    events.add("any object", begin, begin + 1e-6, number=3, nbytes=4, peer=5)
+    last = events.array[events.count - 1]
+    assert (last["number"], last["nbytes"], last["peer"]) == (3, 4, 5) and 990 <= last["duration"] <= 1010
 
 
 def test_signals_are_looked_for_between_steps(kernels: Kernels) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import launch
+from traces import read
 
 CONFIG = """\
 data: {train: digits, validation: 0.2, normalize: standard}
@@ -76,6 +77,22 @@ def test_resume_goes_on() -> None:
     assert done.returncode == 0
     assert "resumed" in done.stdout
     assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("epoch ")] == ["4/4"]
+
+
+def test_a_profile_is_shown_and_opened_elsewhere() -> None:
+    """At the width of a terminal of 80 characters."""
+    done = launch.onotrain(
+        "train", "c.yaml", "--output", "run", "--profile", "20-60", ranks=2, env={"COLUMNS": "80"}
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    tables = done.stdout.partition("predictions.csv\n")[2].splitlines()
+    assert "steps 20 to 60 on 2 ranks: kernels, mean of the ranks" in tables
+    assert any(line.startswith("dense_forward") and "dense_0" in line for line in tables)
+    assert [line.split()[0] for line in tables[tables.index("ranks") + 3 :]][:3] == ["0", "1", "critical"]
+    assert "trace in run/trace.json.gz" in tables and tables[-1].startswith("https://ui.perfetto.dev")
+    assert max(map(len, tables)) <= 80
+    trace = read(Path("run/trace.json.gz"))
+    assert len(trace.of("step")) == 82 and trace.processes[1].startswith("rank 1 (worker) on ")
 
 
 @pytest.mark.parametrize("ranks", [0, 2])

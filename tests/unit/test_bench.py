@@ -13,12 +13,13 @@ import pytest
 
 from builders import config, mapping
 from onotrain import _kernels
-from onotrain.bench import io, kernels, measure, operations, step
+from onotrain.bench import io, kernels, measure, step
 from onotrain.bench.subject import Subject, subject_of
 from onotrain.cli.bench_tables import size, step_tables
 from onotrain.cli.program import run
 from onotrain.config import load_config
 from onotrain.errors import UsageError
+from onotrain.nn import operations
 from onotrain.parallel.world import World
 
 ROOT = Path(__file__).parents[2]

@@ -73,6 +73,14 @@ def test_event_files_are_a_runs_own(tmp_path: Path) -> None:
     assert (tmp_path / "others" / "events.out.tfevents.1.host").exists()
 
 
+def test_a_trace_goes_with_its_run(tmp_path: Path) -> None:
+    create(tmp_path).close()
+    (tmp_path / "trace.json.gz").touch()
+    create(tmp_path).close()
+    overwrite(tmp_path)
+    assert not (tmp_path / "trace.json.gz").exists()
+
+
 def overwrite(path: Path) -> None:
     RunDirectory.create(path, config_yaml="{}", environment={}, overwrite=True).close()
 

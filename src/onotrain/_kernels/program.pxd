@@ -25,6 +25,7 @@ cdef class Call:
     cdef tuple kept         # arrays that the arguments point to
     cdef str complaint      # what a wrong value means
     cdef public str name    # of the kernel
+    cdef public object place    # where in a step it belongs (`onotrain._kernels.recording.Place`)
 
 
 cdef Call recorded(Kernel kernel, const void* x, const void* arguments, size_t nbytes, tuple kept, str complaint)

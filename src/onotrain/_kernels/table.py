@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -22,11 +23,13 @@ from onotrain._kernels import (
     reference_statistics,
     reference_update,
 )
-from onotrain._kernels.recording import Live, Program, PythonCall, PythonProgram
+from onotrain._kernels.recording import Events, Label, Live, Program, PythonCall, PythonProgram
 from onotrain.known_names import Precision
 
 #: Takes the name of a kernel and its seconds.
 Observe = Callable[[str, float], None]
+#: Takes the name of a kernel, and when it was called and had ended [s].
+_Called = Callable[[str, float, float], None]
 
 
 class Kernels:
@@ -129,6 +132,7 @@ class Kernels:
         precision: Precision = "full",
     ) -> None:
         self.dtype, self.path, self._program, self.precision = dtype, path, program, precision
+        self._events: Events | None = None
         if kernels is not None:
             vars(self).update({name: kernels[name] for name in NAMES})
 
@@ -196,32 +200,62 @@ class Kernels:
 
         return PythonCall(sum_gradients)
 
-    def program(self, calls: Sequence[Any]) -> Program:
-        """Return a program of recorded calls, and of Python functions of the moment (see `Live`)."""
-        return PythonProgram(calls) if self._program is None else self._program(calls)
+    def program(self, calls: Sequence[Any], label: Label | None = None) -> Program:
+        """Return a program of recorded calls, and of Python functions of the moment (see `Live`).
+
+        `label` is what a pass through all of them is among the events of `recording` kernels; None: it is none.
+        """
+        if self._program is None:
+            return PythonProgram(calls, self._events, label)
+        return self._program(calls, label=label)
 
     def timed(self, observer: Callable[[], Observe | None]) -> Kernels:
         """Return kernels that tell an observer their names and seconds.
 
         It is asked for when a kernel is called, or a program made; None: nothing is measured.
         """
+        program = self._program
+        timed = None if program is None else lambda calls, **options: program(calls, observer(), **options)
+
+        def observed() -> _Called | None:
+            observe = observer()
+            return None if observe is None else lambda name, begin, end: observe(name, end - begin)
+
+        return self._around(observed, perf_counter, timed)
+
+    def recording(self, events: Events) -> Kernels:
+        """Return kernels whose calls are put down as events, also in programs, while these are on.
+
+        Reference implementations do not say where in a step they belong.
+        """
+
+        def called(name: str, begin: float, end: float) -> None:
+            events.add(Label("kernel", name), begin, end)
+
+        program = None if self._program is None else partial(self._program, events=events)
+        kernels = self._around(lambda: called if events.on else None, events.now, program)
+        kernels._events = events
+        return kernels
+
+    def _around(
+        self, observer: Callable[[], _Called | None], now: Callable[[], float], program: Callable[..., Program] | None
+    ) -> Kernels:
+        """Return kernels that say when they were called and when they had ended, unless they are only recorded."""
 
         def around(name: str, kernel: Callable[..., Any]) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
-                observe = observer()
-                if observe is None or options:  # is only recorded
+                called = observer()
+                if called is None or options:  # is only recorded
                     return kernel(*arguments, **options)
-                start = perf_counter()
+                begin = now()
                 result = kernel(*arguments)
-                observe(name, perf_counter() - start)
+                called(name, begin, now())
                 return result
 
             return call
 
-        program = self._program
-        timed = None if program is None else lambda calls: program(calls, observer())
         kernels = {name: around(name, getattr(self, name)) for name in NAMES}
-        return Kernels(self.dtype, self.path, kernels, timed, self.precision)
+        return Kernels(self.dtype, self.path, kernels, program, self.precision)
 
     def wrapped(self, wrap: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Kernels:
         """Return kernels with ``wrap(name, kernel)`` in the place of each, also in programs."""

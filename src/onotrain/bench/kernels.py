@@ -20,13 +20,13 @@ import numpy as np
 
 from onotrain._kernels import empty
 from onotrain.bench.measure import Call, Say, Timing, measure
-from onotrain.bench.operations import of_product
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data import Normalization
 from onotrain.errors import UsageError
 from onotrain.nn import Model
 from onotrain.nn.layers import Dense
 from onotrain.nn.layers.recorder import BatchSums, Recorder
+from onotrain.nn.operations import of_product
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import allocate

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from onotrain.bench import operations
 from onotrain.bench.measure import spread
 from onotrain.bench.subject import Subject
 from onotrain.data.batches import Batch
 from onotrain.data.feed import ArrayFeed
+from onotrain.nn import operations
 from onotrain.optim import Optimizer
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share

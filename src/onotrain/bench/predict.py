@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from onotrain.bench.measure import Call, Say, measure, spread
-from onotrain.bench.operations import of_product
 from onotrain.bench.subject import Subject, check_positive
 from onotrain.data.samples import ArraySamples
 from onotrain.evaluation.forward_pass import PASS_ROWS
@@ -21,6 +20,7 @@ from onotrain.inference.predictor import Predictor
 from onotrain.inference.source import Source
 from onotrain.memory import check_memory
 from onotrain.nn.layers import Dense
+from onotrain.nn.operations import of_product
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
 from onotrain.parallel.shared_memory import share

@@ -13,7 +13,7 @@ from onotrain.cli.files_read import FilesBar, FilesLines, FilesProgress
 from onotrain.cli.terminal import console, terminal_columns, terminal_stream, text_columns
 from onotrain.data.reading import Progress, no_progress
 from onotrain.text import escaped, figure, wrapped
-from onotrain.training.observers import Observer, Reading, RunStart, StepEnd
+from onotrain.training.observers import Observer, Reading, RunStart, StepEnd, Trace
 
 __all__ = ["Bar", "Lines", "Warnings", "duration", "files_progress", "warn"]
 
@@ -48,6 +48,9 @@ def files_progress(*, quiet: bool = False) -> Iterator[Progress]:
 class Warnings(Observer):
     """Prints nothing but warnings.  A context manager, as are its subclasses: leaving it clears what shall not stay."""
 
+    #: What was traced, to be shown when the run is over.
+    trace: Trace | None = None
+
     def __enter__(self) -> Warnings:
         return self
 
@@ -64,6 +67,10 @@ class Warnings(Observer):
     def noted(self, message: str) -> None:
         """Print a warning."""
         warn(message)
+
+    def traced(self, trace: Trace) -> None:
+        """Keep it."""
+        self.trace = trace
 
 
 class Lines(Warnings):

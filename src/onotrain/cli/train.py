@@ -15,14 +15,33 @@ from onotrain.cli.subcommand import Subcommand, overrides
 
 if TYPE_CHECKING:
     from onotrain.cli.display import Warnings
+    from onotrain.training.observers import Trace
 
+#: What ``--profile`` traces if nobody says.
+_PROFILED_STEPS = "100"
 EXAMPLES = """
 onotrain train configs/digits.yaml
 mpirun -n 4 onotrain train configs/mnist-mlp.yaml --output runs/mnist
 onotrain train config.yaml --set training.epochs=3 --set training.seed=1
 mpirun -n 4 onotrain train config.yaml --output runs/mnist --resume
+mpirun -n 4 onotrain train config.yaml --output runs/mnist --profile
 onotrain train new.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 """
+
+
+class _Steps(click.ParamType):
+    """Steps to trace; a file name, as of a CONFIG behind ``--profile``, is none."""
+
+    name = "steps"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return them as they are."""
+        from onotrain.config.recording import ProfiledSteps
+
+        if ProfiledSteps.of(value) is None:
+            before = "; CONFIG comes before --profile" if Path(value).suffix else ""
+            self.fail(f"expected STEPS or FIRST-LAST, such as 100 or 201-300 (got {value!r}){before}")
+        return value
 
 
 @click.command(cls=Subcommand, examples=EXAMPLES)
@@ -44,6 +63,15 @@ onotrain train new.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
     help="Begin with the parameters of another run or checkpoint; short for --set model.from=RUN.",
 )
 @click.option(
+    "--profile",
+    type=_Steps(),
+    is_flag=False,
+    flag_value=_PROFILED_STEPS,
+    metavar="[STEPS]",
+    help="Write a trace of all ranks for Perfetto: of so many steps after the first 10, or of steps FIRST-LAST; short "
+    f"for --set metrics.profile=STEPS.  Without STEPS: {_PROFILED_STEPS}.",
+)
+@click.option(
     "--progress",
     type=click.Choice(["auto", "bar", "lines", "none"]),
     default="auto",
@@ -52,7 +80,7 @@ onotrain train new.yaml --from runs/mnist --set optimizer.learning_rate=1e-4
 @click.option("--quiet", "-q", is_flag=True, help="Print warnings and errors only.")
 def command(
     config: Path, output: Path | None, overrides: Sequence[str], resume: bool, overwrite: bool, origin: str | None,
-    progress: str, quiet: bool,
+    profile: str | None, progress: str, quiet: bool,
 ) -> None:  # fmt: skip
     """Train the network that CONFIG (YAML) describes.
 
@@ -65,6 +93,8 @@ def command(
 
     if origin is not None:
         overrides = [*overrides, f"model.from={json.dumps(origin)}"]
+    if profile is not None:
+        overrides = [*overrides, f"metrics.profile={json.dumps(profile)}"]
     first = _FirstRank(partial(_display, progress, quiet))
     with closing(first):
         observers: list[Any] = [first]
@@ -132,6 +162,27 @@ def _conclude(display: Any, output: Path, summary: Mapping[str, Any]) -> None:
         f"      onotrain predict {output} DATA --output predictions.csv",
     ]
     display.print("\n".join(lines))  # at once: a launcher puts nothing of the other stream between them
+    if display.trace is not None:
+        _show_trace(display.trace)
+
+
+def _show_trace(trace: Trace) -> None:
+    """Print where the time of the traced steps went, and what shows all of it."""
+    from onotrain.cli.terminal import console, terminal_columns, text_columns
+    from onotrain.cli.trace_tables import facts, trace_tables
+    from onotrain.text import wrapped
+
+    out = console(terminal_columns())
+    for each in trace_tables(trace):
+        out.print()
+        out.print(each)
+    for fact in facts(trace):
+        out.print(wrapped(fact, text_columns(), 2), markup=False, soft_wrap=True)
+    out.print(f"trace in {trace.path}", markup=False, soft_wrap=True)
+    out.print(
+        wrapped("https://ui.perfetto.dev opens it, in the browser: the file is not sent anywhere", text_columns(), 2),
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _tested(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,9 @@ from onotrain.config.wording import got
 _ADDRESS = re.compile(
     r"(?:(?P<host>[\w.-]+)|\[(?P<ipv6>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*)\])?:(?P<port>[0-9]{1,5})", re.ASCII
 )
+#: Steps that are not traced after the beginning of a launch: caches are cold, and several at a time come later.
+WARM_UP = 10
+_STEPS = re.compile(r"(?:([0-9]{1,12})-)?([0-9]{1,12})", re.ASCII)
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(1, 1 << 16)
 
@@ -43,6 +46,37 @@ def _check_address(value: Any) -> Any:
     return value
 
 
+class ProfiledSteps(NamedTuple):
+    """Which steps of a run are traced: so many after a warm-up, or those from one to another."""
+
+    #: Counted from 1 since the beginning of the run; None: after `WARM_UP` steps of this launch.
+    first: int | None
+    #: Their number.
+    steps: int
+
+    @classmethod
+    def of(cls, text: str) -> ProfiledSteps | None:
+        """Return what ``STEPS`` or ``FIRST-LAST`` means; None if it is neither."""
+        found = _STEPS.fullmatch(text)
+        if found is None:
+            return None
+        first, last = (None if each is None else int(each) for each in found.groups())
+        steps = int(found[2]) if first is None else int(found[2]) - first + 1
+        return cls(first, steps) if steps > 0 and first != 0 and last else None
+
+    def after(self, made: int) -> range:
+        """Return the steps, counted from 1, of a launch before which so many had been made."""
+        first = made + WARM_UP + 1 if self.first is None else self.first
+        return range(first, first + self.steps)
+
+
+def _check_steps(value: Any) -> Any:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if text is not None and (not isinstance(text, str) or ProfiledSteps.of(text) is None):
+        raise problem_error(Problem((), f"expected STEPS or FIRST-LAST, such as 100 or 201-300 {got(value)}"))
+    return text
+
+
 class Recording(Section):
     """What is written down or shown while a run goes on."""
 
@@ -63,6 +97,18 @@ class Recording(Section):
         "[Prometheus](watching.md#prometheus-and-grafana) while the run goes on; without a host to programs of its own "
         "host only (127.0.0.1).  null: none.  Needs `pip install 'onotrain[prometheus]'`.",
     )
+
+    profile: Annotated[str | None, BeforeValidator(_check_steps)] = Field(
+        None,
+        description="Steps of which a [trace of all ranks](watching.md#a-trace-of-all-ranks) is written to "
+        "`RUN/trace.json.gz`: kernels, waiting, messages, validation and saving.  `100`: so many after the first 10 of "
+        "a launch; `201-300`: these, counted from 1 since the beginning of the run.  null: none.",
+    )
+
+    @property
+    def profiled_steps(self) -> ProfiledSteps | None:
+        """Which steps are traced; None if none are."""
+        return None if self.profile is None else ProfiledSteps.of(self.profile)
 
     @property
     def prometheus_address(self) -> Address | None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain._kernels import Kernels
-from onotrain._kernels.recording import PythonCall
+from onotrain._kernels.recording import PythonCall, place
 from onotrain.config import Problem
 from onotrain.config.columns import Categories
 from onotrain.nn import losses
@@ -235,15 +235,22 @@ class Model:
             )  # fmt: skip
 
         for number, layer in enumerate(self.layers):
+            begun = len(calls)
             layer.forward(recorder(number, self._whole(number, len(x))))
+            place(calls[begun:], "forward", layer.name, len(x))
         logits, dlogits = whole[value(self.plan.output)], whole[gradient(self.plan.output)]
         calls.append(
             self.loss.recorded(logits, targets, 1.0 / samples, dlogits, loss_sums, row_weights, output_weights)
         )
+        place(calls[-1:], "loss", rows=len(x))
         for number, dinputs, added in self.plan.backward:
             for part in self._parts(number, len(x), in_blocks):
+                begun = len(calls)
                 self.layers[number].backward(recorder(number, part, dinputs))
+                place(calls[begun:], "backward", self.layers[number].name, part.rows.stop - part.rows.start)
+            begun = len(calls)
             calls += [self.kernels.record("add", whole[part].reshape(-1), whole[to].reshape(-1)) for part, to in added]
+            place(calls[begun:], "backward", self.layers[number].name, len(x))
             if gradient_ready is not None:
                 calls.append(PythonCall(gradient_ready, self._begins[number]))
         return calls
@@ -279,5 +286,7 @@ class Model:
         arrays = self._as_read(arrays)
         for number, (layer, inputs, output) in enumerate(self.plan.nodes):
             read, y = tuple(arrays[value(tensor)] for tensor in inputs), arrays[value(output)]
+            begun = len(calls)
             layer.predict(Recorder(self.kernels, calls, number, read, y, self._parameters[number], packed=packed))
+            place(calls[begun:], "prediction", layer.name, len(y))
         return calls

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onotrain._kernels import empty
-from onotrain._kernels.recording import PythonCall
+from onotrain._kernels.recording import ELSEWHERE, PythonCall
 from onotrain.nn.blocks import BLOCKS, block_rows, blocks
 from onotrain.nn.layers.activation import flat
 from onotrain.nn.layers.base import Scatter
@@ -113,7 +113,7 @@ class Workspace:
         if self._all_reduce is None:
             return BatchSums(mine, mine, total, ())
         everyone = np.empty((1, mine.shape[1]))
-        return BatchSums(mine, everyone, total, (PythonCall(_sum_over_ranks, mine, everyone, self._all_reduce),))
+        return BatchSums(mine, everyone, total, (_exchange(mine, everyone, self._all_reduce),))
 
     def blocks(self, begin: int, end: int, samples: int) -> Blocks | None:
         """Return the blocks that rows `begin` to `end` of a batch of `samples` are made of.
@@ -192,6 +192,13 @@ class SharedWorkspace(Workspace):
                 yield tensor, Factors(dz, None if product.x is None else rows(product.x))
         for tensor, _, parts in self._in_blocks.values():
             yield tensor, Factors(parts[: blocks(samples)])
+
+
+def _exchange(mine: np.ndarray, everyone: np.ndarray, all_reduce: Callable[[np.ndarray], None]) -> PythonCall:
+    """Return the call that sums over the ranks; it says itself how long that takes."""
+    call = PythonCall(_sum_over_ranks, mine, everyone, all_reduce)
+    call.place = ELSEWHERE
+    return call
 
 
 def _sum_over_ranks(mine: np.ndarray, everyone: np.ndarray, all_reduce: Callable[[np.ndarray], None]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from onotrain import _kernels
-from onotrain._kernels.recording import PythonCall
+from onotrain._kernels.recording import Place, PythonCall
 from onotrain.parallel.cores import node_cores
 from onotrain.parallel.world import World
 
@@ -54,6 +54,8 @@ class Barrier:
         self._node.Barrier()
         self.waited += perf_counter() - start
 
-    def record(self) -> Any:
-        """Return the call that waits, for a program (`onotrain._kernels.Kernels.program`)."""
-        return PythonCall(self) if self._compiled is None else self._compiled(record=True)
+    def record(self, reason: str) -> Any:
+        """Return the call that waits for a reason, for a program (`onotrain._kernels.Kernels.program`)."""
+        call = PythonCall(self) if self._compiled is None else self._compiled(record=True)
+        call.place = Place(reason)
+        return call

@@ -12,12 +12,14 @@ import os
 import re
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import perf_counter
 from types import TracebackType
 from typing import NamedTuple
 
@@ -37,6 +39,8 @@ from onotrain.runs.json_objects import parsed
 BEST_NAME = "best.json"
 #: Pause of the writing thread between two blocks of a digest, which leaves the core to the training [s].
 _PAUSE_S = 1e-3
+#: Saves whose times are kept.
+_TIMES = 64
 _NAME = re.compile(r"step-(\d{9,18})\.h5")
 
 
@@ -244,6 +248,8 @@ class BackgroundWriter:
         self._hurry = threading.Event()
         self._thread = futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: futures.Future[Path] | None = None
+        #: When the last saves began and ended (`time.perf_counter`), the one under way not yet [s].
+        self.times: deque[tuple[float, float | None]] = deque(maxlen=_TIMES)
 
     def prepare(self, content: Checkpoint) -> None:
         """Get all memory that saving such a checkpoint takes, so that the first one stops nobody for longer."""
@@ -289,6 +295,14 @@ class BackgroundWriter:
             self._thread.shutdown(wait=True)
 
     def _save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
+        began = perf_counter()
+        self.times.append((began, None))
+        try:
+            return self._encode_and_save(content, step, best)
+        finally:
+            self.times[-1] = began, perf_counter()
+
+    def _encode_and_save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
         pause = partial(self._hurry.wait, _PAUSE_S)
         data = self._encoder.finish(content, pause) if isinstance(content, Checkpoint) else content()
         return self.store.save(data, step, best=best)

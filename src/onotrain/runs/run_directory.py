@@ -8,6 +8,7 @@
     steps.jsonl       one JSON object per so many steps, if metrics.every_steps asks for them
     summary.json      one JSON object, when the run has ended
     split.npz         which samples trained, validated and tested, if they were cut from one file
+    trace.json.gz     what all ranks did in some steps, if metrics.profile asks for it
     tensorboard/      event files, if metrics.tensorboard asks for them
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing

@@ -218,7 +218,7 @@ class LocalSlices:
         if self.steps == self._exchange_every:
             start = self._clock.now()
             self.exchange()
-            self._clock.communication += self._clock.now() - start
+            self._clock.communicated("throughput of the ranks", start)
 
     def exchange(self) -> None:
         """Exchange throughput, and change the slices if that pays.  *Collective*."""

@@ -8,6 +8,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from onotrain._kernels.recording import Events
 from onotrain.config import Config
 from onotrain.nn import ParameterLayout
 from onotrain.optim import Optimizer
@@ -39,6 +40,8 @@ class Context:
     injection: Injection = field(default_factory=Injection)
     #: Time source of the strategy's telemetry [s].
     now: Callable[[], float] = perf_counter
+    #: Gets what ranks wait for and send, by that clock; None: nobody wants to know.
+    events: Events | None = None
     #: What `Replica.notes` of a strategy of this name returned, maybe with other options; empty for a new run.
     notes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -56,6 +59,7 @@ class Context:
         optimizer: Optimizer,
         injection: Injection | None = None,
         notes: Mapping[str, Any] | None = None,
+        events: Events | None = None,
     ) -> Context:
         """Return the context of a configuration."""
         codec, training = config.communication.codec, config.training
@@ -71,5 +75,7 @@ class Context:
             codec=None if codec.name == "none" else codec,
             make_balance=partial(Balance, batch_size=training.batch_size) if balanced else None,
             injection=injection or Injection(),
+            now=perf_counter if events is None else events.now,
+            events=events,
             notes=notes or {},
         )

@@ -26,7 +26,7 @@ class Flat(Strategy):
 
     def __init__(self, context: Context) -> None:
         self._comm, self._link = context.world.comm, context.injection.link(context.world.node.size)
-        self.telemetry = Telemetry(context.now)
+        self.telemetry = Telemetry(context.now, context.events)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
         self.all_reduce = SmallSum(self._comm, self.telemetry.clock)
@@ -48,7 +48,7 @@ class Flat(Strategy):
         self._link.inject_latency()
         self.replica.sum()
         all_reduce(self._comm, statistics.values)
-        clock.communication += clock.now() - start
+        clock.communicated("sum of the gradients", start, nbytes=self.replica.sum.sent_bytes)
         statistics.gradient_squares = self.replica.update(learning_rate, number)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
+from onotrain._kernels.recording import Events, Label
+
 
 @dataclass(slots=True)
 class Clock:
@@ -20,11 +22,52 @@ class Clock:
     communication: float = 0.0
     #: Working while data were under way.
     hidden: float = 0.0
+    #: Gets what the seconds were for; None: nobody wants to know.
+    events: Events | None = None
 
     @property
     def elsewhere(self) -> float:
         """Seconds so far in which this rank could not work."""
         return self.wait + self.communication
+
+    def waited(self, what: str, begin: float, end: float | None = None) -> float:
+        """Count a wait for other ranks, until now if no end is given; return its end."""
+        end = self.now() if end is None else end
+        self.wait += end - begin
+        if self.events is not None:
+            self.events.add(Label("wait", what), begin, end)
+        return end
+
+    def communicated(self, what: str, begin: float, end: float | None = None, *, nbytes: int = 0) -> float:
+        """Count an exchange of data, until now if no end is given, and of so many bytes sent; return its end."""
+        end = self.now() if end is None else end
+        self.communication += end - begin
+        if self.events is not None:
+            self.events.add(Label("communication", what), begin, end, nbytes=nbytes)
+        return end
+
+    def message(
+        self, kind: str, what: str, begin: float, end: float | None = None, *, number: int, nbytes: int, peer: int = -1
+    ) -> None:
+        """Put down a message for those who want to know (`events`); nothing is counted.
+
+        Parameters
+        ----------
+        kind
+            ``sent``, ``received``, or ``flight``: from its beginning to its end.
+        what
+            Its name, the same at both ends.
+        begin, end
+            When; until now if no end is given [s].
+        number
+            Of the message between these ranks, the same at both ends.
+        nbytes
+            Its size.
+        peer
+            Rank at the other end; -1: several.
+        """
+        if self.events is not None:
+            self.events.add(Label(kind, what), begin, self.now() if end is None else end, number, nbytes, peer)
 
     def take(self, total: float) -> dict[str, float]:
         """Return where `total` seconds went, and begin anew; what was hidden is part of what was computed."""
@@ -71,10 +114,12 @@ class Telemetry:
     ----------
     now
         Time source [s].
+    events
+        Gets what the seconds were for, by the same clock; None: nobody wants to know.
     """
 
-    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
-        self.clock, self.traffic = Clock(now), Traffic()
+    def __init__(self, now: Callable[[], float] = perf_counter, events: Events | None = None) -> None:
+        self.clock, self.traffic = Clock(now, events=events), Traffic()
         self._reporters: list[Reporter] = []
 
     def include(self, *reporters: Reporter) -> None:

@@ -15,6 +15,7 @@ from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
 from onotrain.strategies.injection import Injection
 from onotrain.training.observers import Observers
+from onotrain.training.profiling.profiler import Profiler
 from onotrain.training.run_position import Progress
 
 
@@ -51,6 +52,8 @@ class Components:
     stop: StopRequest
     #: Slows down the computing of a step, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)
+    #: Traces some steps, if that is asked for.
+    profiler: Profiler = field(default_factory=Profiler)
     #: Kept up to date by the trainer.
     commits: Commits = field(default_factory=Commits)
     #: What to do about a training that has diverged (rank 0; empty elsewhere).

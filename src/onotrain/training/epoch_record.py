@@ -42,7 +42,8 @@ def epoch_record(components: Components, progress: Progress, learning_rate: floa
         record["train_accuracy"] = progress.right / samples
     if components.evaluator is not None:
         began = perf_counter()
-        values = components.evaluator(components.world.comm)
+        with components.profiler.span("validation"):
+            values = components.evaluator(components.world.comm)
         record["evaluation_seconds"] = perf_counter() - began
         record |= {f"validation_{name}": value for name, value in values.items()}
         if components.evaluator.warnings:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onotrain._kernels.recording import Program
+from onotrain._kernels.recording import Label, Program, place
 from onotrain.config import Config
 from onotrain.data.batches import Batch
 from onotrain.data.feed import Feed
@@ -24,6 +24,8 @@ from onotrain.text import count
 #: Slices whose micro-batches are remembered: of a whole batch, of the last one of an epoch, and a few that a load
 #: balance has left behind.
 _SLICES = 8
+#: What a pass through its program is, for those who watch.
+GRADIENT = Label("pass", "gradient")
 
 
 class _Slice(NamedTuple):
@@ -132,7 +134,7 @@ class LocalGradient:
         if key not in self._slices:
             if len(self._slices) == _SLICES:
                 self._slices.clear()
-            self._slices[key] = _Slice(self.rows(samples), self._model.kernels.program(self.record(samples)))
+            self._slices[key] = _Slice(self.rows(samples), self._model.kernels.program(self.record(samples), GRADIENT))
         return self._slices[key]
 
     def rows(self, samples: int) -> int:
@@ -153,7 +155,7 @@ class LocalGradient:
         for number, part in enumerate(slices.local(Batch(0, samples)).micro_batches(self._count)):
             x, targets = self._model.rows(part.begin, part.end), self._targets[: len(part)]
             weights = None if self._weights is None else self._weights[: len(part)]
-            calls += feed.record(samples, part, x, targets, weights)
+            calls += place(feed.record(samples, part, x, targets, weights), "data", rows=len(part))
             calls += self._model.record(
                 x, targets, averaged, self._statistics.losses, seed=self._dropout_seed, begin=part.begin,
                 accumulate=number > 0,

@@ -54,6 +54,45 @@ class StepEnd:
 
 
 @dataclass(frozen=True)
+class RankTime:
+    """Where the time of a rank went in the steps of a trace [s]: the last three add up to the first."""
+
+    steps: float
+    compute: float
+    wait: float
+    communication: float
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """What a kernel took on all ranks, in a layer if it belongs to one."""
+
+    name: str
+    layer: str
+    calls: int
+    seconds: float
+    #: Floating point operations of products.
+    operations: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace of all ranks has been written."""
+
+    path: str
+    #: The first and last step in it, counted from 1.
+    first: int
+    last: int
+    ranks: Sequence[RankTime]
+    #: The longest first.
+    kernels: Sequence[KernelTime]
+    #: By how much the time of a rank can be wrong by the clock of rank 0 [s].
+    uncertainty: float
+    #: Events for which ranks had no memory.
+    missed: int
+
+
+@dataclass(frozen=True)
 class Reading:
     """How far the files of a data set have been read, before the run starts."""
 
@@ -95,6 +134,9 @@ class Observer:
 
     def interval_ended(self, record: Mapping[str, Any]) -> None:
         """Learn that an interval of `metrics.every_steps` has ended; `record` is what `steps.jsonl` gets."""
+
+    def traced(self, trace: Trace) -> None:
+        """Learn that the trace of `metrics.profile` has been written."""
 
     def noted(self, message: str) -> None:
         """Learn of something that is worth a line."""
@@ -195,6 +237,10 @@ class Observers(Observer):
     def interval_ended(self, record: Mapping[str, Any]) -> None:
         """Tell all."""
         self._tell("interval_ended", record)
+
+    def traced(self, trace: Trace) -> None:
+        """Tell all."""
+        self._tell("traced", trace)
 
     def noted(self, message: str) -> None:
         """Tell all."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onotrain._kernels.recording import Program
+from onotrain._kernels.recording import Label, Program
 from onotrain.nn import Model
 from onotrain.parallel.world import World
 from onotrain.strategies import StepStatistics, Strategy
@@ -18,6 +18,8 @@ from onotrain.training.local_gradient import LocalGradient
 MOST_STEPS = 256
 #: After so long a replay ends, for signals of other ranks, progress and checkpoints to be looked after [s].
 SECONDS = 0.02
+#: What a step is for those who watch.
+STEP = Label("step", "step")
 
 
 class Replay:
@@ -94,5 +96,5 @@ class Replay:
             self._recorded[samples] = None
             if recorded is not None:
                 calls = [*self._gradient.record(samples), *recorded.calls]
-                self._recorded[samples] = recorded, self._model.kernels.program(calls)
+                self._recorded[samples] = recorded, self._model.kernels.program(calls, STEP)
         return self._recorded[samples]

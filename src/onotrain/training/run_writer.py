@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from enum import Enum, auto
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,11 @@ class RunWriter:
         """Copy the state, and write it in the background."""
         if self.world.rank == 0:
             self._writer.submit(make(), step, best)
+
+    def saves(self) -> list[tuple[float, float]]:
+        """Return when the last checkpoints were written, in the background; until now if one is [s]."""
+        times = list(self._writer.times) if self.world.rank == 0 else []
+        return [(begin, perf_counter() if end is None else end) for begin, end in times]
 
     def wait_saved(self) -> None:
         """Wait until what was saved is on the disk; raise what went wrong."""

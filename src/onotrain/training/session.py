@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 import numpy as np
 
+from onotrain._kernels.recording import Events
 from onotrain.config import Config
 from onotrain.config.method import method_of
 from onotrain.data.feed import Feed
@@ -21,6 +22,7 @@ from onotrain.optim import Optimizer
 from onotrain.parallel import kernels as kernel_choice
 from onotrain.parallel import threads
 from onotrain.parallel.agreement import agreed
+from onotrain.parallel.clocks import Clocks
 from onotrain.parallel.pulse import Phase
 from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
@@ -34,13 +36,16 @@ from onotrain.runs.metadata import (
     parameters_sha256,
     read_arrays,
 )  # fmt: skip
+from onotrain.runs.run_files import TRACE_NAME
 from onotrain.strategies import Context, Strategy
 from onotrain.strategies import build as build_strategy
 from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.components import Commits, Components
 from onotrain.training.legacy import Legacy, Offer
-from onotrain.training.observers import Reading, RunStart
+from onotrain.training.observers import Reading, RunStart, Trace
+from onotrain.training.profiling.collect import Subject, collect
+from onotrain.training.profiling.profiler import Profiler, Recording, make_events
 from onotrain.training.run_data import RunData
 from onotrain.training.run_position import Progress
 from onotrain.training.run_writer import RunWriter
@@ -62,6 +67,12 @@ class Session:
         self.world, self.config, self.writer, self._stop, self._stack = world, config, writer, stop, stack
         training = config.training
         self.kernels = kernel_choice.agree(world.comm, training.dtype, training.precision)
+        #: What this rank does in the steps that are traced; None if none are.
+        self._events: Events | None = None
+        if config.metrics.profiled_steps is not None:
+            with agreed(world.comm):
+                self._events = make_events()
+            self.kernels = self.kernels.recording(self._events)
         self._warm = None
         if legacy is None:
             self._warm, inherited = begin(world, config, writer.found)
@@ -76,14 +87,15 @@ class Session:
             self.model: Model = self.metadata.model(self.kernels)
         optimizer = Optimizer(config.optimizer, training.clip_norm, self.kernels)
         with agreed(world.comm):
-            self._injection = Injection.of(config, world)
+            now = perf_counter if self._events is None else self._events.now
+            self._injection = Injection.of(config, world, now)
         self.progress = self._find_progress()
         #: When the run would have begun, had nothing interrupted it.
         self._began = began - self.progress.wall_seconds
         notes = self.progress.strategy.get(config.strategy.name)
         with agreed(world.comm):
             self.strategy: Strategy = build_strategy(
-                Context.of(config, world, self.model.layout, optimizer, self._injection, notes)
+                Context.of(config, world, self.model.layout, optimizer, self._injection, notes, self._events)
             )
         stack.push(self._close_strategy)
         #: What is to be said of parameters that another run's began with (rank 0).
@@ -138,8 +150,9 @@ class Session:
 
     def run(self) -> Mapping[str, Any]:
         """Train, write the summary, and return it.  *Collective*."""
+        profiler = self._profiler()
         with agreed(self.world.comm):
-            components = self._components()
+            components = self._components(profiler)
             self._check_order(components.feed)
             trainer = Trainer(components)
             self.writer.prepare(self._checkpoint)
@@ -194,7 +207,32 @@ class Session:
             )
         progress.samples, progress.windows, progress.pools = feed.samples, feed.windows, list(feed.pools)
 
-    def _components(self) -> Components:
+    def _profiler(self) -> Profiler:
+        """Return what traces the steps that are asked for.  *Collective*."""
+        wanted, made = self.config.metrics.profiled_steps, self.progress.steps
+        if wanted is None or self._events is None:
+            return Profiler()
+        steps, note = wanted.after(made), self.writer.observer.noted
+        if steps.stop - 1 <= made:
+            note(f"there is no trace: step {steps.stop - 1} of metrics.profile has been made already")
+            return Profiler()
+        left = range(max(steps.start, made + 1), steps.stop)
+        return Recording(self.world, self._events, left, self._trace, note, self.writer.saves)
+
+    def _trace(self, clocks: Clocks, steps: tuple[int, int]) -> None:
+        """Write the trace of some steps, and show it.  *Collective*."""
+        assert self._events is not None  # noqa: S101 - for the type checker: see `_profiler`
+        subject = Subject.of(
+            self.model, self.strategy, self.world, self.progress.samples, self.config,
+            {"steps": steps, **self._place},
+        )  # fmt: skip
+        found = collect(self.world, self._events, clocks, subject, self.writer.output / TRACE_NAME)
+        if isinstance(found, Trace):
+            self.writer.observer.traced(found)
+        elif found:
+            self.writer.observer.noted(found)
+
+    def _components(self, profiler: Profiler) -> Components:
         every = self.config.metrics.every_steps
         if every is not None and self.world.rank == 0:
             self.writer.observer.add(StepRecords(every, self._seconds, self._keep_steps, after=self.progress.steps))
@@ -212,6 +250,7 @@ class Session:
             advice=self.writer.advice,
             stop=self._stop,
             injection=self._injection,
+            profiler=profiler,
             commits=self.commits,
             record=self._keep_epoch,
         )

@@ -47,7 +47,7 @@ class Trainer:
         if self._early_stopping is not None and self.progress.early_stopping:
             restore(self._early_stopping.restore, self._early_stopping.state(), self.progress.early_stopping)
         self._statistics = StepStatistics()
-        self._pulse = components.world.pulse
+        self._pulse, self._profiler = components.world.pulse, components.profiler
         #: Whether a step has been made since the launch.
         self._trains = False
         self._max_steps = training.max_steps
@@ -124,6 +124,7 @@ class Trainer:
             self._statistics.clear()
             if self.components.stop.signal is not None or self.components.observer.asks_to_stop:
                 self._statistics.ask_to_stop()
+            self._profiler.before(self.progress.steps)
             steps = self._steps_ahead(len(batch))
             if steps:
                 self._several(batch, steps)
@@ -150,6 +151,9 @@ class Trainer:
             left.append(self._max_steps - steps)
         intervals = (self._every_steps, self._verify_steps, self._record_steps)
         left += [every - steps % every for every in intervals if every is not None]
+        profiled = self._profiler.steps_left(steps)
+        if profiled is not None:
+            left.append(profiled)
         return min(most, *left)
 
     def _one(self, batch: Batch) -> None:
@@ -161,6 +165,7 @@ class Trainer:
         self._gradient(batch, progress.steps)
         synchronize = batch.end == feed.samples or self._at_step_limit(number) or self._due_by_steps(number)
         strategy.step(rate, number, len(batch), self._statistics, synchronize=synchronize)
+        self._profiler.step(start, number)
         self._account(len(batch), [rate], [self._statistics.values.tolist()], now() - start)
 
     def _several(self, batch: Batch, steps: int) -> None:
@@ -277,6 +282,7 @@ class Trainer:
         if not progress.finished:
             progress.stopped_by = reason
         self._commit(whole=True)
+        self._profiler.epoch_ended(progress.steps)
 
     def _observe_for_early_stopping(self, monitored: Mapping[str, float]) -> bool:
         """Return whether this epoch is the best so far."""
@@ -326,7 +332,8 @@ class Trainer:
         if self._state() == self._saved_state and not best:
             return
         self._pulse.enter(Phase.CHECKPOINT)
-        self.components.save(best)
+        with self._profiler.span("checkpoint"):
+            self.components.save(best)
         self._saved_state, self._saved_at = self._state(), self._now()
 
     def _save_for_good(self) -> None:
@@ -336,6 +343,7 @@ class Trainer:
         with agreed(self.components.world.comm):
             self._save()
             self.components.wait_saved()
+        self._profiler.run_ended(self.progress.steps)
 
     def _state(self) -> tuple[int, int]:
         """Return what tells two states of a run apart."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from onotrain._kernels.recording import Program
+from onotrain._kernels.recording import Program, place
 from onotrain.nn import Model
 from onotrain.nn.blocks import BLOCKS
 from onotrain.nn.workspace import SharedWorkspace
@@ -52,7 +52,7 @@ class SharedActivations(Strategy):
         world = context.world
         self._node, self._layout, self._optimizer = world.node, context.layout, context.optimizer
         self._injection, self._one_by_one = context.injection, context.one_by_one
-        self.telemetry = Telemetry(context.now)
+        self.telemetry = Telemetry(context.now, context.events)
         in_blocks = bool(_elements_in_blocks(context))
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock, in_blocks=in_blocks)
         self.telemetry.include(self.batches)
@@ -124,7 +124,7 @@ class SharedActivations(Strategy):
     def _update_of(self, samples: int) -> tuple[RecordedUpdate, Program]:
         update = self._optimizer.record(self._updates_of(samples), 1)
         assert update is not None  # noqa: S101 - for the type checker: `possible` asks for an update of elements
-        return update, self._optimizer.kernels.program(update.updates)
+        return update, self._optimizer.kernels.program(place(update.updates, "update"))
 
     def _updates_of(self, samples: int) -> list[tuple[Gradient, Shard]]:
         """Return what this rank updates of each tensor, and with which rows of the batch's activations.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onotrain._kernels.recording import Live
+from onotrain._kernels.recording import Live, place
 from onotrain.nn.layout import Tensor
 from onotrain.optim import RecordedUpdate, Shard
 from onotrain.parallel.barrier import STATE, Barrier
@@ -102,14 +102,17 @@ class Arena:
         state = [vector[part] for vector in self.state.values()]
         return self._optimizer.shard(tensors, part, self.parameters[part], state, shared=self.node.size > 1)
 
-    def barrier(self) -> None:
-        """Wait for all ranks of the node.  *Collective* on it."""
+    def barrier(self, reason: str) -> None:
+        """Wait for all ranks of the node, for a reason.  *Collective* on it."""
         self._barrier()
-        self._account()
+        waited = float(self._barrier.waited[0])
+        self._barrier.waited[0] = 0.0
+        end = self._clock.now()
+        self._clock.waited(f"barrier: {reason}", end - waited, end)
 
     def record_barrier(self) -> Any:
-        """Return a call that waits for all ranks of the node, for a program."""
-        return self._barrier.record()
+        """Return a call that waits for all ranks of the node, for a program that sums over the batch."""
+        return self._barrier.record("sums over the batch")
 
     def _account(self) -> None:
         """Tell the clock of what was waited."""
@@ -120,7 +123,7 @@ class Arena:
         """Let all ranks of the node read what each has computed for step `number`.  *Collective* on the node."""
         slot = self._slots[number % 2]
         slot.mine.values[:] = statistics.values
-        self._barrier()  # `end` tells the clock of it, too
+        self.barrier("gradients")
         if self.node.rank == 0:
             np.add.reduce(slot.ranks, axis=0, out=slot.total.values)
 
@@ -131,7 +134,7 @@ class Arena:
         """
         slot = self._slots[number % 2]
         slot.mine.gradient_squares = squares
-        self.barrier()
+        self.barrier("parameters")
         statistics.values[:] = slot.total.values
         statistics.gradient_squares = float(np.add.reduce(slot.squares))
 
@@ -150,21 +153,22 @@ class Arena:
         clip = self._optimizer.clip_norm
         calls = [
             record("publish", statistics.values, constant.values, Live.LATE, Live.STEP, rank, shared),
-            self._barrier.record(),
+            self._barrier.record("gradients"),
         ]
         if clip is not None:
             calls += [
                 *update.sums,
                 record("publish_sum", update.squares, Live.STEP, rank, _NORM, shared),
-                self._barrier.record(),
+                self._barrier.record("norm of the gradient"),
                 *(record("clip", shared, _NORM, clip, Live.STEP, Live.INDEX, scalars) for scalars in update.clipped),
             ]
         calls += [
             *update.updates,
             record("publish_sum", update.squares, Live.STEP, rank, _SQUARES, shared),
-            self._barrier.record(),
+            self._barrier.record("parameters"),
             record("total", shared, _STOP, Live.STEP, Live.INDEX, totals),
         ]
+        place(calls, "update")
         return RecordedStep(calls, update, totals, self._account)
 
     def total(self, values: np.ndarray) -> None:
@@ -172,6 +176,6 @@ class Arena:
         self._sums += 1
         slots = self._totals[self._sums % 2][:, : values.size]
         slots[self.node.rank] = values.reshape(-1)
-        self.barrier()
+        self.barrier("sums over the shards")
         # Of the owners alone: NumPy's order of additions depends on their number, which is the same on every node.
         values[...] = slots[: self._shards].sum(axis=0).reshape(values.shape)

@@ -41,7 +41,7 @@ class AllReduce(Strategy):
         world, layout = context.world, context.layout
         self._optimizer, self._shared = context.optimizer, world.node.size > 1
         self._one_by_one = context.one_by_one
-        self.telemetry = Telemetry(context.now)
+        self.telemetry = Telemetry(context.now, context.events)
         self.batches = LocalSlices(world, context.make_balance, self.telemetry.clock)
         self.telemetry.include(self.batches)
         self.all_reduce = SmallSum(world.comm, self.telemetry.clock)

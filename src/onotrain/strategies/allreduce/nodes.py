@@ -86,7 +86,8 @@ class NodesSum:
             ]
         #: How many buckets are sent in the step at hand.
         self._sent = 0
-        self._flying: list[Sum | GatheredSum | RoundsSum] = []
+        #: Exchanges under way, and when they began.
+        self._flying: dict[Sum | GatheredSum | RoundsSum, float] = {}
         self._left = 0.0
 
     @staticmethod
@@ -108,15 +109,14 @@ class NodesSum:
         if self._flying:
             self._clock.hidden += now - self._left
         if self._buckets[self._sent].begin >= offset > 0:
-            self._barrier()
+            self._barrier("gradients of a bucket")
             while self._buckets[self._sent].begin >= offset:
                 self._send()
         now = self._clock.now()
         for exchange in self._flying:
             exchange.advance()
-        self._flying = [exchange for exchange in self._flying if exchange.flying]
-        self._left = self._clock.now()
-        self._clock.communication += self._left - now
+        self._landed()
+        self._left = self._clock.communicated("messages of buckets", now)
 
     def finish(self, slot: int) -> None:
         """Send the rest, the statistics `slot` of the node too, and wait until all sums are there for all of the node.
@@ -133,13 +133,20 @@ class NodesSum:
             exchange.collect()
         for exchange in self._flying:
             exchange.finish()
-        self._flying, self._sent = [], 0
+        self._landed()
+        self._sent = 0
         self._traffic.add(*self._bytes)
-        waited = self._clock.now()
-        self._clock.communication += waited - start
+        waited = self._clock.communicated("sums of other nodes", start)
         # MPI's own barrier: what other nodes wait for may still need this rank inside a call of MPI.
         self._node.Barrier()
-        self._clock.wait += self._clock.now() - waited
+        self._clock.waited("barrier: sums of other nodes", waited)
+
+    def _landed(self) -> None:
+        """Forget exchanges that have ended, but for those who watch."""
+        for exchange, begun in self._flying.items():
+            if not exchange.flying:
+                self._clock.message("flight", "bucket", begun, number=-1, nbytes=exchange.sent_bytes)
+        self._flying = {exchange: begun for exchange, begun in self._flying.items() if exchange.flying}
 
     def _send(self) -> None:
         """Sum the next bucket over the node, and begin to exchange it."""
@@ -164,8 +171,8 @@ class NodesSum:
     def _start(self, exchange: Sum | GatheredSum | RoundsSum) -> None:
         start = self._clock.now()
         exchange.start()
-        self._flying.append(exchange)
-        self._clock.communication += self._clock.now() - start
+        self._flying[exchange] = start
+        self._clock.communicated("messages of buckets", start)
 
     def close(self) -> None:
         """Free what MPI holds."""

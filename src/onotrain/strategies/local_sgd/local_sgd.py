@@ -129,7 +129,7 @@ class LocalSgd(Strategy):
     def __init__(self, context: Context) -> None:
         self._world, self._options = context.world, context.options
         self._link = context.injection.link(context.world.node.size)
-        self.telemetry = Telemetry(context.now)
+        self.telemetry = Telemetry(context.now, context.events)
         self.batches = LocalSlices(context.world, context.make_balance, self.telemetry.clock, local_mean=True)
         self._rounds = Rounds(context.options.period)
         self.telemetry.include(self.batches, self._rounds)
@@ -188,7 +188,8 @@ class LocalSgd(Strategy):
         clock = self.telemetry.clock
         start = clock.now()
         summed = self.replica.sum
-        self._link.put(summed.sent_bytes + len(self._averaged_state) * summed.raw_bytes, start)
+        nbytes = summed.sent_bytes + len(self._averaged_state) * summed.raw_bytes
+        self._link.put(nbytes, start)
         self._link.inject_latency()
         statistics.values[:] = self._since.values
         all_reduce(self._world.comm, statistics.values)
@@ -196,7 +197,7 @@ class LocalSgd(Strategy):
         statistics.gradient_squares /= statistics.samples
         if self._world.size > 1:
             self._mean(self._since.samples / statistics.samples)
-        clock.communication += clock.now() - start
+        clock.communicated("average of the parameters", start, nbytes=nbytes)
         if self._options.inner_state == "reset":
             for vector in self.replica.optimizer_state.values():
                 vector[:] = 0.0

@@ -57,6 +57,7 @@ class MessagePump:
         self.gradients = (
             np.zeros((len(workers), len(parameters)), parameters.dtype) if pushes is None else pushes[:, roles.range]
         )
+        self._first_worker = roles.servers
         self._same_node = [roles.same_node(roles.rank, worker) for worker in workers]
         received = list(self.gradients)
         self._decoder: Codec | None = None
@@ -105,19 +106,22 @@ class MessagePump:
         clock = self._clock
         start = clock.now()
         arrived = self._arrivals.wait()
-        now = clock.now()
-        clock.wait += now - start
+        now = clock.waited("pushes", start)
         self._pulse.advance()
         for worker in arrived:
             self._found_at[worker] = now
             self._arrived_at[worker] = self._carry(self._incoming, worker, self._received[worker].nbytes, now)
+        watched = clock.events is not None
         for worker in arrived:
             if self._incoming.limited:
                 self._await_push(worker)
-            push = self._pushes[worker]
+            begin, push = clock.now() if watched else 0.0, self._pushes[worker]
             push.batch, push.learning_rate = self._batches.item(worker), self._learning_rates.item(worker)
             if self._decoder is not None and not self._same_node[worker]:
                 self._decoder.decode(self._received[worker], push.gradient)
+            if watched:
+                nbytes, peer = self._received[worker].nbytes, self._first_worker + worker
+                clock.message("received", "push", begin, number=push.batch, nbytes=nbytes, peer=peer)
             yield push
 
     def _carry(self, link: NodeLink, worker: int, nbytes: int, at: float) -> float:
@@ -128,7 +132,7 @@ class MessagePump:
         """Sleep until the simulated link has carried a push that was found."""
         start = self._clock.now()
         self._incoming.sleep_until(self._arrived_at[worker])
-        self._clock.communication += self._clock.now() - start
+        self._clock.communicated("push on the simulated link", start)
 
     def awaits_reply(self, worker: int) -> bool:
         """Return whether a worker that has pushed waits for a reply, and not for a synchronisation point."""
@@ -149,6 +153,9 @@ class MessagePump:
         if self._outgoing.limited:
             self._link_seconds[worker] = self._carry(self._outgoing, worker, nbytes, now) - self._found_at[worker]
         reply.start()
+        if self._clock.events is not None:
+            number, peer = self._batches.item(worker), self._first_worker + worker
+            self._clock.message("sent", "reply", now, number=number, nbytes=nbytes, peer=peer)
         if not self._same_node[worker]:
             self._traffic.add(self._range_bytes, nbytes)
 
@@ -161,7 +168,7 @@ class MessagePump:
         """Wait until all replies are taken."""
         start = self._clock.now()
         finish(self._endpoint.outgoing)
-        self._clock.communication += self._clock.now() - start
+        self._clock.communicated("replies that are under way", start)
 
     def close(self) -> None:
         """Give back what MPI holds; pushes that were expected in vain are not any longer."""

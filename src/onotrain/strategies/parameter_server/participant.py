@@ -29,7 +29,7 @@ class Participant(Strategy):
 
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout
-        self.telemetry = Telemetry(context.now)
+        self.telemetry = Telemetry(context.now, context.events)
         # First, for it is collective over the job: later, a rank may have failed to allocate and be gone.
         self.roles = Roles.of(context, self.telemetry.clock)
         self.batches = LocalSlices(

@@ -114,17 +114,23 @@ class PushPull:
         self._node_link.put(self._sent_bytes, self._pushed_at)
         self._awaits_replies = not synchronizes
         if synchronizes:
-            self._start()
+            self._start(batch)
             finish(self._endpoint.outgoing)
-            clock.communication += clock.now() - self._pushed_at
+            clock.communicated("push before a synchronisation point", self._pushed_at)
         else:
             for reply in self._endpoint.incoming:
                 reply.start()
-            self._start()
+            self._start(batch)
 
-    def _start(self) -> None:
-        for push in self._endpoint.outgoing:
+    def _start(self, batch: int) -> None:
+        clock = self._clock
+        watched = clock.events is not None
+        for server, push in enumerate(self._endpoint.outgoing):
+            begin = clock.now() if watched else 0.0
             push.start()
+            if watched:
+                nbytes = self._links[server].push.nbytes
+                clock.message("sent", "push", begin, number=batch, nbytes=nbytes, peer=server)
 
     def pull(self) -> None:
         """Take the replies to the last push, waiting for those that are not there; nothing if they are taken."""
@@ -138,17 +144,23 @@ class PushPull:
         finish(self._channels)
         if self._node_link.slows:
             self._inject_latency()
-        for link in self._links:
+        watched = clock.events is not None
+        for server, link in enumerate(self._links):
+            begin = clock.now() if watched else 0.0
             if link.decoder is not None:
                 add_message(link.decoder, link.reply, self._delta[: len(link.parameters)], link.parameters)
             elif self._overlap:
                 link.parameters[:] = link.reply
-        seconds = clock.now() - start
+            if watched:
+                number, nbytes = self._batches.item(server), link.reply.nbytes
+                clock.message("received", "reply", begin, number=number, nbytes=nbytes, peer=server)
+        end = clock.now()
         parked = max(self._parked_seconds.tolist())
-        waited = waiting_part(seconds, parked, computed if sent else 0.0)
+        waited = waiting_part(end - start, parked, computed if sent else 0.0)
         clock.hidden += computed
-        clock.wait += waited
-        clock.communication += seconds - waited
+        if waited > 0.0:
+            clock.waited("reply: for other workers", start, start + waited)
+        clock.communicated("reply", start + waited, end)
 
     def _inject_latency(self) -> None:
         """Sleep until replies would be there: they come after the push, over this node's link and the servers'."""

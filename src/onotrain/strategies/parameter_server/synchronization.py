@@ -46,9 +46,8 @@ class SynchronizationPoints:
         comm, clock = self._batches.world.comm, self._clock
         start = clock.now()
         comm.Bcast(statistics.values, root=0)  # it comes when all have pushed
-        arrived = clock.now()
-        clock.wait += arrived - start
+        arrived = clock.waited("synchronisation point", start)
         self._batches.exchange()
         for server, part in enumerate(self._ranges):
             broadcast_vector(comm, self._parameters[part], server)
-        clock.communication += clock.now() - arrived
+        clock.communicated("parameters of all servers", arrived)

@@ -27,4 +27,4 @@ class SmallSum:
         """Sum a small array over the ranks, in place.  *Collective* over them."""
         start = self._clock.now()
         all_reduce(self._comm, values)
-        self._clock.communication += self._clock.now() - start
+        self._clock.communicated("small sum over ranks", start)

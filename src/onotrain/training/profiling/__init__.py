@@ -1,0 +1,1 @@
+"""A trace of all ranks on one clock: what each did in some steps, for Perfetto and chrome://tracing."""
