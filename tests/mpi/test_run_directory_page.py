@@ -31,7 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "data": {"partition": "by_label"},
     },
 }
-FILES = ("metrics.jsonl", "steps.jsonl", "summary.json", "environment.json")
+FILES = ("metrics.jsonl", "steps.jsonl", "summary.json", "environment.json", "progress.json", "events.jsonl")
 #: Fields that are one thing, whatever is in them.
 SECTIONS = ("packages", "variables", "strategy_options", "codec_options", "simulate")
 #: Fields that appear only where something went wrong: a gradient too stale to use, a loss that no rule can use, a

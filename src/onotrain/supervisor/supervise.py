@@ -60,7 +60,8 @@ def supervise(
                 summary = _summary(code, job.errors, steps, verdict)
                 say(summary)
                 if begun:
-                    add_event(output, "launched again" if verdict.again else "given up", exit_code=code, message=summary)
+                    event = "launched again" if verdict.again else "not launched again"
+                    add_event(output, event, exit_code=code, message=summary)
             if not verdict.again:
                 return code
             if stop.wait(verdict.pause):
