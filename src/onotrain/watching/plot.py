@@ -28,7 +28,10 @@ def plot(
     """
     values = [y for points in (curve.train, curve.validation) for _, y in points]
     places = [x for points in (curve.train, curve.validation) for x, _ in points]
-    title = [(f"{curve.title}  ", "bold"), *_legend(curve, columns - len(curve.title) - 2)]
+    title = [
+        (f"{curve.title}  ", "bold"),
+        *_legend(curve, columns - len(curve.title) - 2, "*" if ascii_only else "\N{BULLET}"),
+    ]
     if not values:
         return [title]
     low, high, first, last = min(values), max(values), min(places), max(places)
@@ -47,9 +50,9 @@ def plot(
     return [title, *lines, [(" " * indent + axis, "dim")]]
 
 
-def _legend(curve: Curve, columns: int) -> list[Span]:
+def _legend(curve: Curve, columns: int, dot: str) -> list[Span]:
     """Return the newest values, with the sign and, where there is place for it, the name of each line."""
-    signs = {"train": "\N{BULLET}", "validation": "o"}
+    signs = {"train": dot, "validation": "o"}
     texts: dict[str, str] = {}
     for named in (True, False):
         texts = {

@@ -73,7 +73,7 @@ class Page:
         self._server = uvicorn.Server(config)
 
     def serve(self) -> None:
-        """Serve; return when the process is asked to end by Ctrl-C.
+        """Serve; return when `end` is called, or the process is interrupted by Ctrl-C.
 
         Raises
         ------
@@ -83,9 +83,13 @@ class Page:
         with suppress(KeyboardInterrupt):  # which the server raises again when it is through
             asyncio.run(self._serve())
 
+    def end(self) -> None:
+        """Serve no longer; may be called by any thread."""
+        self._server.should_exit = True
+
     async def _serve(self) -> None:
         looks = asyncio.create_task(self._look())
-        looks.add_done_callback(lambda _: setattr(self._server, "should_exit", True))
+        looks.add_done_callback(lambda _: self.end())
         await self._server.serve(sockets=[self._socket])
         if looks.done():
             looks.result()
