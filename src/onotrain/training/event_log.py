@@ -12,8 +12,8 @@ from onotrain.errors import EXIT_INTERNAL, EXIT_INTERRUPTED, OnotrainError, Stop
 from onotrain.runs.live import add_event
 from onotrain.training.observers import Observer, RunStart
 
-#: What of the facts of a run's start others have elsewhere, or is the user's alone.
-_LEFT_OUT = ("output", "notes", "files_read")
+#: What of the facts of a run's start is elsewhere, or is for its user alone.
+_LEFT_OUT = ("output", "notes", "files_read", "validation_samples", "test_samples")
 
 
 class EventLog(Observer):
