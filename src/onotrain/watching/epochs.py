@@ -32,16 +32,14 @@ class Epochs:
     def take(self, row: dict[str, Any]) -> None:
         """Take a record."""
         check_record(row, whole=True)
-        steps = row.get("steps")
-        if not isinstance(steps, int):
+        if (steps := row.get("steps")) is None:
             raise ValueError("steps is missing")
         self.last = row
         for name, value in metrics_of(row).items():
-            if isinstance(value, (int, float)):
+            if value is not None:
                 self.curves.setdefault(name, Thinned()).add(steps, value)
-        switch = row.get("switch")
-        if isinstance(switch, Mapping) and isinstance(switch.get("to"), str):
-            self.switches.append((steps, switch["to"]))
+        if to := (row.get("switch") or {}).get("to"):
+            self.switches.append((steps, to))
 
 
 def rank_times(record: Mapping[str, Any]) -> list[RankTime]:

@@ -41,19 +41,23 @@ class Events:
             self.start, self.last_end = row, None
         elif kind in ("stopped", "failed", "ended"):
             self.last_end = row
-        if kind == "asked":
-            self._since[str(row.get("request"))] = ""
-        for request in self._since:
-            self._since[request] = kind if kind == "saved" else self._since[request]
+        if kind == "asked" and row.get("request") in tuple(Request):
+            self._since[row["request"]] = ""
+        elif kind == "saved":
+            self._since = dict.fromkeys(self._since, kind)
         event = Event(unix_time(row["time"]), kind, _words(row), kind in _BAD)
         # Of checkpoints one after the other the newest says enough.
         if kind == "saved" and self.shown and self.shown[-1].kind == "saved":
             self.shown.pop()
         self.shown.append(event)
 
+    def ask_again(self, request: Request) -> None:
+        """Forget what has come of a request before."""
+        self._since.pop(request, None)
+
     def since_asked(self, request: Request) -> str:
         """Return what has come of a request that was heard; empty: nothing yet."""
-        return self._since.get(str(request), "")
+        return self._since.get(request, "")
 
 
 def _words(row: Mapping[str, Any]) -> str:

@@ -97,7 +97,7 @@ class _Canvas:
         self._sign = sign
         if not points:
             return
-        xs, ys = np.array(points).T
+        xs, ys = np.array(sorted(points)).T
         columns = 2 * self._width
         begin, end = (self._place(x, self._x, columns) for x in (xs[0], xs[-1]))
         at = np.linspace(xs[0], xs[-1], end - begin + 1)

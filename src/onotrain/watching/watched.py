@@ -93,6 +93,7 @@ class WatchedRun:
         state, words = self._state(owner_of(self.path))
         if state not in ("running", "silent"):
             raise UsageError(f"{self.path}: nobody would hear it: {words}")
+        self._events.ask_again(request)
         live.ask(self.path, request)
         self._requests[request] = "asked, not heard yet"
 
