@@ -59,7 +59,7 @@ def supervise(
             if code != EXIT_OK:
                 summary = _summary(code, job.errors, steps, verdict)
                 say(summary)
-                if begun:
+                if begun and code not in FINAL:  # of those the run has said so itself
                     event = "launched again" if verdict.again else "not launched again"
                     add_event(output, event, exit_code=code, message=summary)
             if not verdict.again:
