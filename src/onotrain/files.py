@@ -225,15 +225,17 @@ class AtomicFile:
                     raise OSError(errno.EIO, "wrote nothing")
                 offset, rest = offset + written, rest[written:]
 
-    def commit(self) -> None:
-        """Make the file durable and give it its name."""
+    def commit(self, *, durable: bool = True) -> None:
+        """Make the file durable, unless that is not wanted, and give it its name."""
         with disk_errors("finish the file", self.path):
-            os.fsync(self._descriptor)  # before the name, which may otherwise survive a power cut without the content
+            if durable:  # before the name, which may otherwise survive a power cut without the content
+                os.fsync(self._descriptor)
             if not self._named:
                 self._give_name()
             os.replace(self.temporary, self.path)
             self._named = False
-            sync_directory(self.path.parent)
+            if durable:
+                sync_directory(self.path.parent)
 
     def _give_name(self) -> None:
         """Link the nameless file; the link cannot replace a file, so the name is a temporary one."""
@@ -261,8 +263,10 @@ class AtomicFile:
                 os.unlink(self.temporary)
 
 
-def write_atomically(path: Path, data: bytes | memoryview) -> None:
+def write_atomically(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
     """Replace or create a file: a reader, and a restart after a crash, sees the old content or all of the new.
+
+    Not `durable`: after a crash of the host it may be neither.
 
     Raises
     ------
@@ -271,7 +275,7 @@ def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """
     with AtomicFile(path) as file:
         file.write(data)
-        file.commit()
+        file.commit(durable=durable)
 
 
 def remove_stale(directory: Path) -> None:

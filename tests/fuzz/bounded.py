@@ -31,7 +31,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 _IMPORTED = (
     *(
         f"onotrain.cli.{name}"
-        for name in ("init", "validate", "train", "inspect", "evaluate", "predict", "export", "report")
+        for name in ("init", "validate", "train", "inspect", "evaluate", "predict", "export", "report", "watch")
     ),
     *("onotrain.cli.data", "onotrain.cli.data_info", "onotrain.cli.display", "onotrain.cli.epochs"),
     *("onotrain.cli.tables", "onotrain.training", "onotrain.inference", "onotrain.inference.evaluation"),

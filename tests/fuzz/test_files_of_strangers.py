@@ -134,7 +134,7 @@ def test_run_directories(runs: Bounded, place: Path) -> None:
         file.write_bytes(_changed(file, random))
         arguments = random.choice(
             (("inspect", "run"), ("inspect", "run", "--json"), ("inspect", "run", "--plot", "p.png"), RESUME,
-             ("evaluate", "run", "d.csv"), ("report", "run", "--no-samples"))
+             ("evaluate", "run", "d.csv"), ("report", "run", "--no-samples"), ("watch", "run", "--once"))
         )  # fmt: skip
         check(runs.run(*arguments, cwd=place))
 

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "onotrain"
 GROUND = ("errors", "known_names", "control_groups", "memory", "files", "hdf5_layout", "seeds", "text", "config")
 LAYERS = (
     *GROUND, "_kernels", "nn", "optim", "data", "parallel", "evaluation", "runs", "simulation", "strategies",
-    "inference", "training", "supervisor", "reporting", "bench", "planning", "cli",
+    "inference", "training", "supervisor", "reporting", "watching", "bench", "planning", "cli",
 )  # fmt: skip
 
 # Library -> the files that may import it.
@@ -30,6 +30,9 @@ HOMES = {
     "jinja2": ("reporting/*",),
     "tensorboardX": ("training/sinks/tensorboard.py",),
     "prometheus_client": ("training/sinks/prometheus.py",),
+    "textual": ("watching/terminal.py",),
+    "starlette": ("watching/web.py",),
+    "uvicorn": ("watching/web.py",),
 }
 # The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-from onotrain.cli.epochs import EpochLines, duration, header
+from onotrain.cli.epochs import EpochLines, header
 from onotrain.cli.files_read import FilesBar, FilesLines, FilesProgress
 from onotrain.cli.terminal import console, terminal_columns, terminal_stream, text_columns
 from onotrain.data.reading import Progress, no_progress
-from onotrain.text import escaped, figure, wrapped
+from onotrain.text import duration, escaped, figure, wrapped
 from onotrain.training.observers import Observer, Reading, RunStart, StepEnd, Trace
 
 __all__ = ["Bar", "Lines", "Warnings", "duration", "files_progress", "warn"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from onotrain import __version__
 from onotrain.data.reading import FilesRead
-from onotrain.text import count, figure, wrapped
+from onotrain.text import count, duration, figure, wrapped
 from onotrain.training.observers import RunStart
 
 #: Stands beside the best epoch.
@@ -19,15 +19,6 @@ _SHORT = {"loss": "loss", "accuracy": "acc"}
 _LEAST = ("lr", "samples/s", "seconds")
 #: And last.
 _MOST = ("acc", "val r2", "val acc", "val loss")
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: ``0.12 s``, ``9.1 s``, ``3:09 min``, ``2:03:09 h``."""
-    if seconds < 60:
-        return f"{seconds:.{2 if seconds < 1 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
 
 
 def _files(start: RunStart) -> list[tuple[str, str]]:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Protocol
 
-from onotrain.cli.epochs import duration
-from onotrain.text import count
+from onotrain.text import count, duration
 
 __all__ = ["FilesBar", "FilesLines", "FilesProgress"]
 

@@ -24,6 +24,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "launch": ("onotrain.cli.launch", "Train under mpirun, again after each failure."),
     "slurm": ("onotrain.cli.slurm", "Write, and submit, a batch script for Slurm."),
     "torture": ("onotrain.cli.torture", "Train while ranks are killed and stopped, and compare the results."),
+    "watch": ("onotrain.cli.watch", "Watch a run in the terminal or a browser; have it save or stop."),
     "inspect": ("onotrain.cli.inspect", "Show what a run or a checkpoint holds."),
     "compare": ("onotrain.cli.compare", "Train by several methods, and report what each is good for."),
     "plan": ("onotrain.cli.plan", "Predict how long a training takes on a cluster, and recommend a method."),

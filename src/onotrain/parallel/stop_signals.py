@@ -1,4 +1,7 @@
-"""Signals that ask a run to save and stop: TERM, USR1, USR2, HUP of a lost terminal, INT that a launcher passes on."""
+"""Signals that ask a run to save and stop: TERM, USR1, USR2, HUP of a lost terminal, INT that a launcher passes on.
+
+A request by a file (`onotrain.runs.live`) counts as such a signal to rank 0.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: str | None = None
+        #: Whether rank 0 was asked to save, and go on.
+        self.save = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number).name

@@ -239,10 +239,12 @@ class BackgroundWriter:
     ----------
     store
         Where to write.
+    saved
+        Called in the thread with the step of each checkpoint that is on the disk, and whether it is the best.
     """
 
-    def __init__(self, store: CheckpointStore) -> None:
-        self.store = store
+    def __init__(self, store: CheckpointStore, saved: Callable[[int, bool], None] = lambda step, best: None) -> None:
+        self.store, self._saved = store, saved
         self._encoder = Encoder()
         #: Whether somebody waits for the save under way.
         self._hurry = threading.Event()
@@ -305,7 +307,9 @@ class BackgroundWriter:
     def _encode_and_save(self, content: Checkpoint | Callable[[], bytes], step: int, best: bool) -> Path:
         pause = partial(self._hurry.wait, _PAUSE_S)
         data = self._encoder.finish(content, pause) if isinstance(content, Checkpoint) else content()
-        return self.store.save(data, step, best=best)
+        path = self.store.save(data, step, best=best)
+        self._saved(step, best)
+        return path
 
     def __enter__(self) -> BackgroundWriter:
         return self

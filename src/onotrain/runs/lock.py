@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,6 +87,25 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds the lock of a run, or has ended without giving it back."""
+
+    words: str
+    host: str
+    #: Whether its process has ended; None where this cannot be seen from here, such as from another host.
+    gone: bool | None
+
+
+def owner_of(directory: Path) -> Owner | None:
+    """Return who holds the lock of a run, without taking it; None: nobody, as after an orderly end."""
+    owner = _read(directory / LOCK_NAME)
+    if not owner:
+        return None
+    here = owner.get("host") == socket.gethostname()
+    return Owner(_describe(owner), str(owner.get("host")), _is_gone(owner) if here else None)
 
 
 def _myself() -> dict[str, Any]:

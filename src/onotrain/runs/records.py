@@ -59,6 +59,11 @@ class _SlowRank(_Part):
     factor: Number
 
 
+class _Switch(_Part):
+    to: str | None = None
+    reason: str | None = None
+
+
 class _Staleness(_Part):
     mean: Number | None = None
     max: Number | None = None
@@ -73,6 +78,7 @@ class _Record(_Part):
     ranks_seconds: dict[str, list[Seconds]] | None = None
     ranks_bytes: _Bytes | None = None
     epoch: Count | None = None
+    steps: Count | None = None
     learning_rate: Number | None = None
     samples_per_second: Number | None = None
     train_seconds: Seconds | None = None
@@ -83,6 +89,8 @@ class _Record(_Part):
     method: str | None = None
     slow_rank: _SlowRank | None = None
     staleness: _Staleness | None = None
+    phase: str | None = None
+    switch: _Switch | None = None
     warnings: list[str] | None = None
     finished: Flag | None = None
     lost_ranks: list[Count] | None = None

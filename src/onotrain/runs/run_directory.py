@@ -10,6 +10,7 @@
     split.npz         which samples trained, validated and tested, if they were cut from one file
     trace.json.gz     what all ranks did in some steps, if metrics.profile asks for it
     tensorboard/      event files, if metrics.tensorboard asks for them
+    progress.json     where the run stands; events.jsonl: what has happened (`onotrain.runs.live`)
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing
 
@@ -33,6 +34,7 @@ from onotrain.files import disk_errors, remove_stale, sync_directory, write_atom
 from onotrain.runs.checkpoint_store import CheckpointStore, Found, read_checkpoint
 from onotrain.runs.json_lines import JsonLines, read_within
 from onotrain.runs.json_objects import parsed, pretty
+from onotrain.runs.live import EVENT_LOG_NAME, forget_requests
 from onotrain.runs.lock import RunLock
 from onotrain.runs.records import check_record, check_step
 from onotrain.runs.run_files import (
@@ -46,6 +48,7 @@ from onotrain.runs.run_files import (
     kind_of_path,
     refuse_links,
     refuse_used,
+    remove_live,
     remove_run,
 )
 
@@ -106,6 +109,7 @@ class RunDirectory:
                     remove_run(path)
                 else:
                     refuse_used(path)  # again: who waited for nobody and was quicker?
+                    remove_live(path)  # of a beginning that failed
                 (path / CHECKPOINTS_NAME).mkdir(exist_ok=True)
             run = cls(path, lock)
             run.write_environment(environment)
@@ -128,8 +132,9 @@ class RunDirectory:
         try:
             run = cls(run.path, lock)
             remove_stale(run.path)
-            run.epochs.drop_torn_line()
-            run.steps.drop_torn_line()
+            for lines in (run.epochs, run.steps, run.events):
+                lines.drop_torn_line()
+            forget_requests(run.path)
         except BaseException:
             lock.release()
             raise
@@ -218,6 +223,11 @@ class RunDirectory:
     def steps(self) -> JsonLines:
         """``steps.jsonl``: rows within epochs, if they are asked for."""
         return JsonLines(self.path / STEPS_NAME)
+
+    @property
+    def events(self) -> JsonLines:
+        """``events.jsonl``: a row for what has happened, such as a checkpoint."""
+        return JsonLines(self.path / EVENT_LOG_NAME)
 
     def records(self) -> list[dict[str, Any]]:
         """Read the rows of epochs, for who counts with them: each has what an epoch's record has.

@@ -11,6 +11,7 @@ from typing import Literal
 from onotrain.errors import UsageError
 from onotrain.files import StrangeFileError, check_within, disk_errors, is_temporary
 from onotrain.runs.checkpoint_store import CheckpointStore
+from onotrain.runs.live import LIVE_NAMES
 from onotrain.runs.lock import LOCK_NAME
 
 CONFIG_NAME = "config.yaml"
@@ -82,7 +83,7 @@ def refuse_used(path: Path) -> None:
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
-        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME, TRACE_NAME}
+        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME, TRACE_NAME, *LIVE_NAMES}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:
@@ -96,7 +97,14 @@ def remove_run(path: Path) -> None:
     """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
     CheckpointStore(path / CHECKPOINTS_NAME).clear()
     _remove_events(path / EVENTS_NAME)
+    remove_live(path)
     for name in (TRACE_NAME, SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
+        (path / name).unlink(missing_ok=True)
+
+
+def remove_live(path: Path) -> None:
+    """Remove what a run has said while it went on, and was asked."""
+    for name in LIVE_NAMES:
         (path / name).unlink(missing_ok=True)
 
 

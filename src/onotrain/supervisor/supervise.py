@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onotrain.errors import EXIT_INTERRUPTED, EXIT_OK, StoppedOnRequest
 from onotrain.runs.checkpoint_store import CheckpointStore, step_of
+from onotrain.runs.live import add_event
 from onotrain.runs.run_files import CHECKPOINTS_NAME, CONFIG_NAME
 from onotrain.supervisor.hosts import Hosts
 from onotrain.supervisor.job import Job, Stop, cause_of
@@ -54,14 +55,19 @@ def supervise(
                 lost = LostHosts([host for host in before.slots if host not in hosts.slots], hosts.places)
                 command = hosts.command if lost.names else command
             verdict = policy.after(code, steps, lost)
+            begun = _identity(output) != found  # this training has begun its run; until then, another one may be there
             if code != EXIT_OK:
-                say(_summary(code, job.errors, steps, verdict))
+                summary = _summary(code, job.errors, steps, verdict)
+                say(summary)
+                if begun and code not in FINAL:  # of those the run has said so itself
+                    event = "launched again" if verdict.again else "not launched again"
+                    add_event(output, event, exit_code=code, message=summary)
             if not verdict.again:
                 return code
             if stop.wait(verdict.pause):
                 return _stopped(steps)
             ranks = verdict.ranks
-            if _identity(output) != found:  # this training has begun its run; until then, another one may be there
+            if begun:
                 arguments = resumed
 
 

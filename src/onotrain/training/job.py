@@ -22,6 +22,7 @@ from onotrain.parallel.watchdog import Watchdog
 from onotrain.parallel.world import Comm, World
 from onotrain.runs.run_files import STACKS_NAME, claim
 from onotrain.text import count
+from onotrain.training.heartbeat import Heartbeat
 from onotrain.training.legacy import Legacy, Offer
 from onotrain.training.observers import Observer, Observers
 from onotrain.training.run_writer import Beginning, RunWriter
@@ -161,7 +162,12 @@ class _Task:
             watchdog.directory = writer.output / STACKS_NAME
             if lost:
                 watching.noted(_after_loss(lost, world, legacy))
+            heartbeat = Heartbeat(writer.output, world.pulse, self.stop)
+            if world.rank == 0:
+                watching.add(stack.enter_context(heartbeat))
             session = Session(world, self.config, writer, self.stop, stack, self.held, legacy)
+            counts_losses = session.strategy.batches.bulk_synchronous
+            heartbeat.follow(session.progress, self.config.training.max_steps, counts_losses=counts_losses)
             if lost:
                 session.progress.lost_ranks = list(lost)
             self.sessions.append(session)

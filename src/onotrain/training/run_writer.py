@@ -22,6 +22,7 @@ from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import kind_of_path
 from onotrain.training.divergence import advice
 from onotrain.training.environment import describe_environment
+from onotrain.training.event_log import EventLog
 from onotrain.training.observers import Observers
 from onotrain.training.run_position import Progress
 
@@ -99,9 +100,12 @@ class RunWriter:
                 self.output, config_yaml=config_yaml, environment=environment, overwrite=overwrite
             )
             self.directory = stack.enter_context(created)
+        log = EventLog(self.output, outlives_ranks=self.config.fault_tolerance.outlives_ranks)
+        self.observer.add(stack.enter_context(log))
         for warning in [] if self.found is None else self.found.warnings:
             self.observer.noted(warning)
-        self._writer = stack.enter_context(BackgroundWriter(self.directory.store(self.config.checkpoint.keep)))
+        store = self.directory.store(self.config.checkpoint.keep)
+        self._writer = stack.enter_context(BackgroundWriter(store, log.saved))
 
     def begin(self, progress: Progress, split: Mapping[str, np.ndarray]) -> None:
         """Forget the records of epochs after the checkpoint; keep whose parameters the run began with, and the split.

@@ -324,11 +324,14 @@ class Trainer:
             self.components.commits.progress = replace(self.progress)
 
     def _late(self) -> bool:
-        """Whether so much time has passed that the state should be saved."""
+        """Whether the state should be saved: somebody has asked for it, or so much time has passed."""
+        if self.components.stop.save:
+            return True
         return self._every_seconds is not None and self._now() - self._saved_at >= self._every_seconds
 
     def _save(self, *, best: bool = False) -> None:
         """Save unless this very state is saved already."""
+        self.components.stop.save = False
         if self._state() == self._saved_state and not best:
             return
         self._pulse.enter(Phase.CHECKPOINT)
