@@ -30,6 +30,7 @@ HOMES = {
     "jinja2": ("reporting/*",),
     "tensorboardX": ("training/sinks/tensorboard.py",),
     "prometheus_client": ("training/sinks/prometheus.py",),
+    "mlflow": ("training/sinks/mlflow.py",),
 }
 # The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from onotrain.config.base import Count, Problem, Section, problem_error
+from onotrain.config.base import Count, Problem, Section, Text, problem_error
 from onotrain.config.wording import got
 
 #: A host by name, IPv4 address, or IPv6 address in brackets; none at all: this one alone; and a port.
@@ -43,6 +43,34 @@ def _check_address(value: Any) -> Any:
     return value
 
 
+class MLflow(Section):
+    """Where MLflow keeps the run."""
+
+    uri: Text | None = Field(
+        None,
+        description="Tracking URI, such as `http://mlflow.example:5000`; null: `MLFLOW_TRACKING_URI` of the environment"
+        " of rank 0.  Passwords belong in the environment, as MLflow has it: this is written to `config.yaml`.",
+    )
+    experiment: Text | None = Field(
+        None,
+        description="Experiment that the run is put in, made if it is not there; null: `MLFLOW_EXPERIMENT_NAME` of the "
+        "environment, else MLflow's `Default`.",
+    )
+    artifacts: bool = Field(False, description="Also keep `config.yaml` and `summary.json` there when the run is over.")
+
+    @classmethod
+    def full(cls, value: Any) -> Any:
+        """Return the mapping that a URI alone, or ``true``, is short for."""
+        if value is True:
+            return {}
+        return {"uri": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return cls.full(value)
+
+
 class Recording(Section):
     """What is written down or shown while a run goes on."""
 
@@ -62,6 +90,12 @@ class Recording(Section):
         description="Address `HOST:PORT` or `:PORT` at which rank 0 serves the newest records for "
         "[Prometheus](watching.md#prometheus-and-grafana) while the run goes on; without a host to programs of its own "
         "host only (127.0.0.1).  null: none.  Needs `pip install 'onotrain[prometheus]'`.",
+    )
+    mlflow: MLflow | None = Field(
+        None,
+        description="Send records, configuration and result to [MLflow](watching.md#mlflow) while the run goes on; "
+        "null: do not.  A URI is short for `{uri: URI}`, and `true` for the URI of the environment.  Needs "
+        "`pip install 'onotrain[mlflow]'`.",
     )
 
     @property

@@ -9,6 +9,7 @@
     summary.json      one JSON object, when the run has ended
     split.npz         which samples trained, validated and tested, if they were cut from one file
     tensorboard/      event files, if metrics.tensorboard asks for them
+    mlflow.json       which run of MLflow it is, if metrics.mlflow asks for one
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing
 
@@ -39,6 +40,7 @@ from onotrain.runs.run_files import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     METRICS_NAME,
+    MLFLOW_NAME,
     SPLIT_NAME,
     STEPS_NAME,
     SUMMARY_NAME,
@@ -201,6 +203,14 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``. Raises ResourceError."""
         write_atomically(self.path / SUMMARY_NAME, pretty(summary))
+
+    def mlflow_run(self) -> dict[str, Any]:
+        """Read ``mlflow.json``; empty if there is none. Raises DataError."""
+        return self._read_json(MLFLOW_NAME) or {}
+
+    def write_mlflow_run(self, run: Mapping[str, Any]) -> None:
+        """Replace ``mlflow.json``. Raises ResourceError."""
+        write_atomically(self.path / MLFLOW_NAME, pretty(run))
 
     def write_split(self, parts: Mapping[str, np.ndarray]) -> None:
         """Replace ``split.npz``: int64 numbers of the samples of each part.  Raises ResourceError."""

@@ -23,6 +23,8 @@ SPLIT_NAME = "split.npz"
 #: Folder of the event files for TensorBoard, and what their names begin with.
 EVENTS_NAME = "tensorboard"
 EVENTS_PREFIX = "events.out.tfevents."
+#: Which run of MLflow the run is.
+MLFLOW_NAME = "mlflow.json"
 #: Folder with the stacks of all ranks when one of them made no progress.
 STACKS_NAME = "stacks"
 
@@ -80,7 +82,7 @@ def refuse_used(path: Path) -> None:
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
-        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME}
+        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME, MLFLOW_NAME}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:
@@ -94,7 +96,7 @@ def remove_run(path: Path) -> None:
     """Remove the files of a run, what makes it one last: who is killed meanwhile leaves a run."""
     CheckpointStore(path / CHECKPOINTS_NAME).clear()
     _remove_events(path / EVENTS_NAME)
-    for name in (SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
+    for name in (SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, MLFLOW_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
         (path / name).unlink(missing_ok=True)
 
 
