@@ -16,6 +16,8 @@ _ADDRESS = re.compile(
 )
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(1, 1 << 16)
+#: Interval between measurements of the noise, if none is given.
+_NOISE_STEPS = 20
 
 
 class Address(NamedTuple):
@@ -71,6 +73,11 @@ class MLflow(Section):
         return cls.full(value)
 
 
+def _often_enough(value: Any) -> Any:
+    """Return the interval that a yes or no is short for."""
+    return (_NOISE_STEPS if value else None) if isinstance(value, bool) else value
+
+
 class Recording(Section):
     """What is written down or shown while a run goes on."""
 
@@ -79,6 +86,13 @@ class Recording(Section):
         description="Interval between records within an epoch, in `steps.jsonl`: loss, accuracy, learning rate and "
         "time [optimiser steps]; null: none.  Where workers do not wait for each other, a record comes when rank 0 has "
         "the losses of all.",
+    )
+    noise_scale: Annotated[Count | None, BeforeValidator(_often_enough)] = Field(
+        None,
+        description="Measure the [gradient noise scale](math.md#gradient-noise-scale) at the first of every so many "
+        f"steps of an epoch [optimiser steps]; `true`: {_NOISE_STEPS}; null: never.  Each time the gradient of the "
+        "batch is computed once more, in parts, and summed over the ranks, and each rank has two vectors more of the "
+        "parameters' length.  Needs strategy allreduce or flat.",
     )
     tensorboard: bool = Field(
         False,

@@ -83,6 +83,7 @@ class _Record(_Part):
     method: str | None = None
     slow_rank: _SlowRank | None = None
     staleness: _Staleness | None = None
+    noise_scale: Number | None = None
     warnings: list[str] | None = None
     finished: Flag | None = None
     lost_ranks: list[Count] | None = None

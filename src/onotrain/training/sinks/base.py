@@ -26,7 +26,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 def epoch_curves(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the points that the record of an epoch has of each curve."""
     curves = {f"epoch/{name}": value for name, value in metrics_of(record).items()}
-    curves |= {f"epoch/{name}": record[name] for name in ("learning_rate", "samples_per_second")}
+    curves |= {f"epoch/{name}": record.get(name) for name in ("learning_rate", "samples_per_second", "noise_scale")}
     for kind, seconds in record["ranks_seconds"].items():
         curves[f"seconds/{kind}"] = sum(seconds) / len(seconds)
     curves |= {f"bytes/{kind}": sum(sent) for kind, sent in record["ranks_bytes"].items()}
