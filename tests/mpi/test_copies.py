@@ -62,12 +62,11 @@ def test_a_copy_that_differs_ends_the_run_and_is_not_saved(
         assert RunDirectory.open(place / "run").checkpoint("latest").checkpoint.metadata["progress"]["steps"] == steps
 
 
-@pytest.mark.parametrize("verify", [1, 7, None])
-def test_comparing_changes_nothing(world: World, place: Path, verify: int | None) -> None:
-    for name in ("flat", "allreduce", "parameter_server", "local_sgd"):
-        config = changed(CONFIG, strategy={"name": name}, **NODES)
-        plain = train(config, world.comm, output=place / f"{name}-plain").summary
-        compared = train(
-            changed(config, fault_tolerance={"verify_steps": verify}), world.comm, output=place / f"{name}-compared"
-        ).summary
-        assert plain["parameters_sha256"] == compared["parameters_sha256"]
+@pytest.mark.parametrize("name", ["flat", "allreduce", "parameter_server", "local_sgd"])
+def test_comparing_changes_nothing(world: World, place: Path, name: str) -> None:
+    config = changed(CONFIG, strategy={"name": name}, **NODES)
+    digests = {train(config, world.comm, output=place / "plain").summary["parameters_sha256"]}
+    for verify in (1, 7, None):
+        compared = changed(config, fault_tolerance={"verify_steps": verify})
+        digests.add(train(compared, world.comm, output=place / f"{verify}").summary["parameters_sha256"])
+    assert len(digests) == 1

@@ -26,6 +26,8 @@ RUNS: dict[str, dict[str, Any]] = {
         "training": {"load_balance": "throughput", "early_stopping": {"patience": 1, "metric": "validation_accuracy"}},
     },
     "switched": {"strategy": {"name": "strategy_switch", "at_epoch": 2, "window": 2}, "training": {"epochs": 3}},
+    "noisy": {"metrics": {"noise_scale": 2}},
+    "slow": {"simulate": {"slow_ranks": {1: 50}}, "training": {"epochs": 1}},
     "federated": {
         "strategy": {"name": "local_sgd", "period": {"name": "adaptive", "steps": 4}},
         "data": {"partition": "by_label"},

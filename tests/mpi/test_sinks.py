@@ -257,7 +257,12 @@ def test_a_port_that_is_taken_is_one_error_that_leaves_an_old_run_alone(world: W
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "library"), [("tensorboard", True, "tensorboardX"), ("prometheus", ":9400", "prometheus_client")]
+    ("key", "value", "library"),
+    [
+        ("tensorboard", True, "tensorboardX"),
+        ("prometheus", ":9400", "prometheus_client"),
+        ("mlflow", "http://127.0.0.1:9", "mlflow"),
+    ],
 )
 def test_a_library_that_is_missing_is_one_error(
     key: str, value: Any, library: str, world: World, place: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 import launch
 import onotrain
 from builders import changed, csv_rows, mapping, relu, write_csv
+from onotrain.runs.run_directory import RunDirectory
 
 DRIVER = """\
 import sys
@@ -119,11 +120,10 @@ def test_an_error_of_all_ranks_comes_once(place: Path, code: int, arguments: tup
 
 
 def test_a_run_directory_that_is_in_use(place: Path) -> None:
-    config(training={"epochs": 1_000_000})
-    with launch.start(launch.onotrain_command(*train("--quiet"))):
-        while not (place / "run" / "metrics.jsonl").exists():
-            time.sleep(0.05)
-        refused(2, "in use by process", arguments=train("--resume"))
+    config()
+    assert launch.run(launch.onotrain_command(*train("--quiet"))).returncode == 0
+    with RunDirectory.resume("run"):
+        refused(2, f"in use by process {os.getpid()}", arguments=train("--resume"))
 
 
 def test_a_loss_that_diverges(place: Path) -> None:

@@ -72,7 +72,9 @@ def test_a_failed_training_is_a_row_and_the_finished_ones_are_kept(folder: Path)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
 def test_what_was_killed_or_stopped_goes_on(folder: Path, number: signal.Signals) -> None:
-    (folder / "study.yaml").write_text(STUDY.replace("ranks: [1, 2]", "ranks: [2]") + "set: {training.epochs: 60}\n")
+    study = STUDY.replace("ranks: [1, 2]", "ranks: [2]").replace("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    study = study.replace("    server: {strategy: parameter_server}\n", "")
+    (folder / "study.yaml").write_text(f"{study}set: {{training.epochs: 60}}\n")
     words = launch.onotrain_command("compare", "study.yaml")
     with launch.start(words) as running:
         runs = folder / "studies" / "study" / "runs"

@@ -72,7 +72,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return trained(tmp_path_factory.mktemp("alone"), 1, {"alone": config()})["alone"]
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4, 7])
+@pytest.mark.parametrize(
+    "ranks", [2, 3, pytest.param(4, marks=pytest.mark.long), pytest.param(7, marks=pytest.mark.long)]
+)
 def test_not_a_bit_depends_on_the_number_of_ranks(ranks: int, alone: dict[str, Any], tmp_path: Path) -> None:
     """Statistics of the whole batch, gradients of blocks and random shifts included."""
     found = trained(tmp_path, ranks, {"many": config()})["many"]

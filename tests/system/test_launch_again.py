@@ -64,6 +64,7 @@ def sha256(run: str) -> str:
     return str(json.loads(Path(run, "summary.json").read_text())["parameters_sha256"])
 
 
+@pytest.mark.long
 def test_killed_ranks_cost_nothing_but_time() -> None:
     """The last one, and then the first: the parameters at the end are those of a run that nobody disturbed."""
     with launch.start(command("short.yaml", "-q", "--output", "run", options=("--max-restarts", 5))) as running:

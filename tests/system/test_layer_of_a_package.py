@@ -41,6 +41,7 @@ def trained(folder: Path, site: Mapping[str, str], ranks: int) -> dict[str, dict
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.long
 def test_it_trains_with_every_strategy_on_any_number_of_ranks(tmp_path: Path, site: Mapping[str, str]) -> None:
     """As on one rank where updates are the same; of shared activations every bit.
 

@@ -50,8 +50,17 @@ sys.exit(guard.run(main))
 LIMIT_S = 10.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        (1, signal.SIGTERM),
+        (0, signal.SIGKILL),
+        *(
+            pytest.param(victim, number, marks=pytest.mark.long)
+            for victim, number in [(0, signal.SIGTERM), (1, signal.SIGKILL), (0, signal.SIGUSR2), (1, signal.SIGUSR2)]
+        ),
+    ],
+)
 def test_a_signal_within_a_replay(
     number: signal.Signals, victim: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,8 @@ import onotrain
 from builders import mapping, relu
 from launch import mpirun
 
+pytestmark = pytest.mark.long
+
 #: Trains a configuration on all ranks; every rank writes its own parameters.
 SCRIPT = """
 import json, sys

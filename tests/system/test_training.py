@@ -36,6 +36,7 @@ def dense(units: int, activation: str = "tanh") -> dict[str, Any]:
     return {"dense": {"units": units, "activation": activation}}
 
 
+@pytest.mark.long
 def test_mnist_reaches_its_accuracy(tmp_path: Path) -> None:
     """The network of configs/mnist-mlp.yaml, five epochs on two ranks, at least 0.980 on the test images."""
     if not (DATA / "mnist").is_dir():

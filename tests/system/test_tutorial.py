@@ -28,6 +28,7 @@ def epochs(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_commands_work(tmp_path: Path) -> None:
     output = {}

@@ -206,6 +206,15 @@ ONE_MISTAKE = [
      "12:23: metrics.prometheus: expected HOST:PORT or :PORT with a port from 1 to 65535, such as ':9400' (got ':94000')"),
     ("{keep: 3}", "{keep: 3}\nmetrics: {prometheus: 'http://node:9400'}",
      "12:23: metrics.prometheus: expected HOST:PORT or :PORT with a port from 1 to 65535, such as ':9400' (got 'http://node:9400')"),
+    # the noise scale
+    ("{name: allreduce}\ncheckpoint: {keep: 3}", "{name: local_sgd, period: 4}\nmetrics: {noise_scale: true}",
+     "11:24: metrics.noise_scale: needs a strategy whose ranks compute each gradient together, allreduce or flat (got local_sgd)"),
+    ("{name: allreduce}\ncheckpoint: {keep: 3}", "{name: parameter_server}\nmetrics: {noise_scale: 5}",
+     "11:24: metrics.noise_scale: needs a strategy whose ranks compute each gradient together, allreduce or flat (got parameter_server)"),
+    ("    - dense: 10\nloss: cross_entropy", "    - batch_norm\n    - dense: 10\nmetrics: {noise_scale: 5}\nloss: cross_entropy",
+     "7:24: metrics.noise_scale: has no meaning with batch_norm, with which the gradient of a sample depends on the others of its batch; group_norm and layer_norm go with it"),
+    ("validation: 0.2}", "validation: 0.2, partition: by_rank}\nmetrics: {noise_scale: 5}",
+     "2:24: metrics.noise_scale: needs samples that all ranks share (data.partition is by_rank)"),
     # YAML
     ("    - dense: {units: 16", "\t- dense: {units: 16", "4:1: not YAML: a tab (YAML is indented with spaces)"),
     ("strategy:", "loss:", "10:1: duplicate key 'loss'; the first one is in line 6"),

@@ -33,6 +33,7 @@ HOMES = {
     "textual": ("watching/terminal.py",),
     "starlette": ("watching/web.py",),
     "uvicorn": ("watching/web.py",),
+    "mlflow": ("training/sinks/mlflow.py",),
 }
 # The lazy names of the public package and the `python -m onotrain` entry stand above all packages.
 ROOF = ("__init__.py", "__main__.py")

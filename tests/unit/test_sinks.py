@@ -34,7 +34,7 @@ RECORD: dict[str, Any] = {
     "epoch": 1, "steps": 4, "train_seconds": 2.0, "samples_per_second": 5.0, "learning_rate": 0.1, "train_loss": 1.5,
     "validation_f1[a b]": 0.25, "validation_f1[a_b]": 0.5, "validation_roc_auc": None, "best": True,
     "ranks_seconds": {"compute": [1.0, 2.0], "wait": [0.5, 0.0]}, "ranks_bytes": {"raw": [8, 8], "sent": [4, 2]},
-    "staleness": {"gradients": 3, "mean": 2 / 3, "max": 1, "histogram": [1, 2]},
+    "noise_scale": 640.0, "staleness": {"gradients": 3, "mean": 2 / 3, "max": 1, "histogram": [1, 2]},
 }  # fmt: skip
 
 
@@ -98,8 +98,8 @@ def test_names_of_metrics_are_tags_as_they_are(tmp_path: Path) -> None:
     assert values.pop("epoch/learning_rate") == pytest.approx([0.1])
     assert values == {
         "epoch/train_loss": [1.5], "epoch/validation_f1[a b]": [0.25], "epoch/validation_f1[a_b]": [0.5],
-        "epoch/samples_per_second": [5.0], "seconds/compute": [1.5], "seconds/wait": [0.25], "bytes/raw": [16.0],
-        "bytes/sent": [6.0], "staleness/max": [1.0],
+        "epoch/samples_per_second": [5.0], "epoch/noise_scale": [640.0], "seconds/compute": [1.5],
+        "seconds/wait": [0.25], "bytes/raw": [16.0], "bytes/sent": [6.0], "staleness/max": [1.0],
     }  # fmt: skip
 
 

@@ -169,6 +169,9 @@ def _state(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "ranks", _shares(ranks["ranks_seconds"])
         if ranks.get("ranks_bytes") and any(ranks["ranks_bytes"]["raw"]):
             yield "sent", _traffic(ranks["ranks_bytes"])
+        noise = [record for record in facts["metrics"] if record.get("noise_scale") is not None]
+        if noise:
+            yield "noise", f"scale {figure(noise[-1]['noise_scale'], short=True)} samples in epoch {noise[-1]['epoch']}"
         if "problem" in facts:
             yield "problem", facts["problem"]
     progress, config = facts.get("progress"), facts.get("config")

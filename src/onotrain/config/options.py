@@ -44,6 +44,8 @@ class StrategyOptions(Section):
     balances_load: ClassVar[bool] = False
     #: Whether messages go through ``communication.codec``.
     codes_messages: ClassVar[bool] = False
+    #: Whether the ranks compute one gradient together in each step, all with the same parameters.
+    shares_gradients: ClassVar[bool] = False
     #: Whether a rank computes the same slice of every batch of a run, as ``data.partition`` needs.
     keeps_slices: ClassVar[bool] = True
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from onotrain.config.base import Count, Problem, Section, problem_error
+from onotrain.config.base import Count, Problem, Section, Text, problem_error
 from onotrain.config.wording import got
 
 #: A host by name, IPv4 address, or IPv6 address in brackets; none at all: this one alone; and a port.
@@ -19,6 +19,8 @@ WARM_UP = 10
 _STEPS = re.compile(r"(?:([0-9]{1,12})-)?([0-9]{1,12})", re.ASCII)
 _LOOPBACK = "127.0.0.1"
 _PORTS = range(1, 1 << 16)
+#: Interval between measurements of the noise, if none is given.
+_NOISE_STEPS = 20
 
 
 class Address(NamedTuple):
@@ -77,6 +79,39 @@ def _check_steps(value: Any) -> Any:
     return text
 
 
+class MLflow(Section):
+    """Where MLflow keeps the run."""
+
+    uri: Text | None = Field(
+        None,
+        description="Tracking URI, such as `http://mlflow.example:5000`; null: `MLFLOW_TRACKING_URI` of the environment"
+        " of rank 0.  Passwords belong in the environment, as MLflow has it: this is written to `config.yaml`.",
+    )
+    experiment: Text | None = Field(
+        None,
+        description="Experiment that the run is put in, made if it is not there; null: `MLFLOW_EXPERIMENT_NAME` of the "
+        "environment, else MLflow's `Default`.",
+    )
+    artifacts: bool = Field(False, description="Also keep `config.yaml` and `summary.json` there when the run is over.")
+
+    @classmethod
+    def full(cls, value: Any) -> Any:
+        """Return the mapping that a URI alone, or ``true``, is short for."""
+        if value is True:
+            return {}
+        return {"uri": value} if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return cls.full(value)
+
+
+def _often_enough(value: Any) -> Any:
+    """Return the interval that a yes or no is short for."""
+    return (_NOISE_STEPS if value else None) if isinstance(value, bool) else value
+
+
 class Recording(Section):
     """What is written down or shown while a run goes on."""
 
@@ -85,6 +120,13 @@ class Recording(Section):
         description="Interval between records within an epoch, in `steps.jsonl`: loss, accuracy, learning rate and "
         "time [optimiser steps]; null: none.  Where workers do not wait for each other, a record comes when rank 0 has "
         "the losses of all.",
+    )
+    noise_scale: Annotated[Count | None, BeforeValidator(_often_enough)] = Field(
+        None,
+        description="Measure the [gradient noise scale](math.md#gradient-noise-scale) at the first of every so many "
+        f"steps of an epoch [optimiser steps]; `true`: {_NOISE_STEPS}; null: never.  Each time the gradient of the "
+        "batch is computed once more, in parts, and summed over the ranks, and each rank has two vectors more of the "
+        "parameters' length.  Needs strategy allreduce or flat.",
     )
     tensorboard: bool = Field(
         False,
@@ -96,6 +138,12 @@ class Recording(Section):
         description="Address `HOST:PORT` or `:PORT` at which rank 0 serves the newest records for "
         "[Prometheus](watching.md#prometheus-and-grafana) while the run goes on; without a host to programs of its own "
         "host only (127.0.0.1).  null: none.  Needs `pip install 'onotrain[prometheus]'`.",
+    )
+    mlflow: MLflow | None = Field(
+        None,
+        description="Send records, configuration and result to [MLflow](watching.md#mlflow) while the run goes on; "
+        "null: do not.  A URI is short for `{uri: URI}`, and `true` for the URI of the environment.  Needs "
+        "`pip install 'onotrain[mlflow]'`.",
     )
 
     profile: Annotated[str | None, BeforeValidator(_check_steps)] = Field(

@@ -270,6 +270,21 @@ def _check_partition(data: Data, model: Model, loss: Any, training: Training, st
         )
 
 
+def _check_noise(data: Data, model: Model, strategy: Any, metrics: Recording) -> Iterator[Problem]:
+    path = ("metrics", "noise_scale")
+    if metrics.noise_scale is None:
+        return
+    if not strategy.shares_gradients:
+        text = "needs a strategy whose ranks compute each gradient together, allreduce or flat"
+        yield Problem(path, f"{text} (got {strategy.name})")
+    if data.partition.name != "none":
+        yield Problem(path, f"needs samples that all ranks share (data.partition is {data.partition.name})")
+    for kind in model.trained_kinds:
+        if options_of(kind).needs_whole_batch:
+            text = f"has no meaning with {kind}, with which the gradient of a sample depends on the others of its batch"
+            yield Problem(path, f"{text}; group_norm and layer_norm go with it")
+
+
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = (
     (("model", "loss"), _check_output),
     (("data", "model", "loss"), _check_targets),
@@ -279,4 +294,5 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., Iterator[Problem]]], ...] = 
     (("model", "training"), _check_micro_batches),
     (("strategy", "communication"), _check_codec),
     (("data", "model", "loss", "training", "strategy"), _check_partition),
+    (("data", "model", "strategy", "metrics"), _check_noise),
 )

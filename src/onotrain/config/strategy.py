@@ -20,6 +20,7 @@ class AllReduce(StrategyOptions):
 
     balances_load = True
     codes_messages = True
+    shares_gradients = True
 
     name: Literal["allreduce"] = Field(
         "allreduce",
@@ -45,6 +46,7 @@ class Flat(StrategyOptions):
 
     balances_load = True
     codes_messages = True
+    shares_gradients = True
 
     name: Literal["flat"] = Field(
         description="Synchronous: one MPI_Allreduce of the gradient over all ranks; the plain baseline."

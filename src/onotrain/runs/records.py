@@ -91,6 +91,7 @@ class _Record(_Part):
     staleness: _Staleness | None = None
     phase: str | None = None
     switch: _Switch | None = None
+    noise_scale: Number | None = None
     warnings: list[str] | None = None
     finished: Flag | None = None
     lost_ranks: list[Count] | None = None

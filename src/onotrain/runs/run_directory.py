@@ -11,6 +11,7 @@
     trace.json.gz     what all ranks did in some steps, if metrics.profile asks for it
     tensorboard/      event files, if metrics.tensorboard asks for them
     progress.json     where the run stands; events.jsonl: what has happened (`onotrain.runs.live`)
+    mlflow.json       which run of MLflow it is, if metrics.mlflow asks for one
     checkpoints/      see docs/checkpoint-format.md
     run.lock          who is writing
 
@@ -42,6 +43,7 @@ from onotrain.runs.run_files import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     METRICS_NAME,
+    MLFLOW_NAME,
     SPLIT_NAME,
     STEPS_NAME,
     SUMMARY_NAME,
@@ -207,6 +209,14 @@ class RunDirectory:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace ``summary.json``. Raises ResourceError."""
         write_atomically(self.path / SUMMARY_NAME, pretty(summary))
+
+    def mlflow_run(self) -> dict[str, Any]:
+        """Read ``mlflow.json``; empty if there is none. Raises DataError."""
+        return self._read_json(MLFLOW_NAME) or {}
+
+    def write_mlflow_run(self, run: Mapping[str, Any]) -> None:
+        """Replace ``mlflow.json``. Raises ResourceError."""
+        write_atomically(self.path / MLFLOW_NAME, pretty(run))
 
     def write_split(self, parts: Mapping[str, np.ndarray]) -> None:
         """Replace ``split.npz``: int64 numbers of the samples of each part.  Raises ResourceError."""

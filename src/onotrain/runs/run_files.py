@@ -26,6 +26,8 @@ EVENTS_NAME = "tensorboard"
 EVENTS_PREFIX = "events.out.tfevents."
 #: What all ranks did in some steps.
 TRACE_NAME = "trace.json.gz"
+#: Which run of MLflow the run is.
+MLFLOW_NAME = "mlflow.json"
 #: Folder with the stacks of all ranks when one of them made no progress.
 STACKS_NAME = "stacks"
 
@@ -83,7 +85,7 @@ def refuse_used(path: Path) -> None:
         )
     foreign = names - {LOCK_NAME, ENVIRONMENT_NAME, CHECKPOINTS_NAME}
     if is_run:
-        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME, TRACE_NAME, *LIVE_NAMES}
+        foreign -= {CONFIG_NAME, SPLIT_NAME, STACKS_NAME, EVENTS_NAME, TRACE_NAME, MLFLOW_NAME, *LIVE_NAMES}
     if LOCK_NAME not in names:
         foreign = names
     if foreign:
@@ -98,7 +100,9 @@ def remove_run(path: Path) -> None:
     CheckpointStore(path / CHECKPOINTS_NAME).clear()
     _remove_events(path / EVENTS_NAME)
     remove_live(path)
-    for name in (TRACE_NAME, SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, ENVIRONMENT_NAME, CONFIG_NAME):
+    for name in (
+        TRACE_NAME, SUMMARY_NAME, STEPS_NAME, METRICS_NAME, SPLIT_NAME, MLFLOW_NAME, ENVIRONMENT_NAME, CONFIG_NAME
+    ):  # fmt: skip
         (path / name).unlink(missing_ok=True)
 
 

@@ -14,6 +14,7 @@ from onotrain.parallel.stop_signals import StopRequest
 from onotrain.parallel.world import World
 from onotrain.strategies import Strategy
 from onotrain.strategies.injection import Injection
+from onotrain.training.noise_scale import NoiseScale
 from onotrain.training.observers import Observers
 from onotrain.training.profiling.profiler import Profiler
 from onotrain.training.run_position import Progress
@@ -50,6 +51,8 @@ class Components:
     record: Callable[[Mapping[str, Any]], Mapping[str, Any]]
     #: Whether this rank was asked to stop.
     stop: StopRequest
+    #: Measures the noise of gradients; None if nobody wants to know.
+    noise: NoiseScale | None = None
     #: Slows down the computing of a step, if that is to be simulated.
     injection: Injection = field(default_factory=Injection)
     #: Traces some steps, if that is asked for.

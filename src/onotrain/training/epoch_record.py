@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from onotrain.training.components import Components
+from onotrain.training.noise_scale import noise_record
 from onotrain.training.run_position import Progress
 
 #: A slow rank takes so many times as long as every other one,
@@ -40,6 +41,8 @@ def epoch_record(components: Components, progress: Progress, learning_rate: floa
     }
     if components.model.loss.task != "regression":
         record["train_accuracy"] = progress.right / samples
+    if components.noise is not None:
+        record |= noise_record(progress.noise_variance, progress.noise_square, progress.noise_batches)
     if components.evaluator is not None:
         began = perf_counter()
         with components.profiler.span("validation"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,42 @@ class _Slice(NamedTuple):
     program: Program
 
 
+class MicroBatch:
+    """Buffers of a micro-batch, and how its gradient is computed with a model.
+
+    Parameters
+    ----------
+    model, feed
+        Of the run.
+    rows
+        The most that it has.
+    dropout_seed
+        Of the masks.
+    """
+
+    def __init__(self, model: Model, feed: Feed, rows: int, dropout_seed: int) -> None:
+        self._model, self._feed, self._dropout_seed = model, feed, dropout_seed
+        classes = model.loss.task == "multiclass"
+        self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.loss.targets), model.dtype)
+        self._weights = np.empty(rows, model.dtype) if feed.weighted else None
+
+    def record(
+        self, samples: int, part: Batch, averaged: int, loss_sums: np.ndarray, *, accumulate: bool = False,
+        gradient_ready: Callable[[int], None] | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """Return the calls that fetch rows `part` of a batch of `samples` and compute their gradient, for a program.
+
+        `averaged` is how many samples the gradient is a mean over; else as of `Model.record`.
+        """
+        x, targets = self._model.rows(part.begin, part.end), self._targets[: len(part)]
+        weights = None if self._weights is None else self._weights[: len(part)]
+        fetching = place(self._feed.record(samples, part, x, targets, weights), "data", rows=len(part))
+        return [*fetching, *self._model.record(
+            x, targets, averaged, loss_sums, seed=self._dropout_seed, begin=part.begin, accumulate=accumulate,
+            gradient_ready=gradient_ready, row_weights=weights, output_weights=self._feed.output_weights,
+        )]  # fmt: skip
+
+
 class LocalGradient:
     """Buffers of a rank's micro-batches, and the gradient that it computes with them.
 
@@ -61,8 +98,7 @@ class LocalGradient:
         self._injection, self._count = injection, training.gradient_accumulation
         self._batch_size = min(training.batch_size, feed.samples)
         self._dropout_seed = key(training.seed, "dropout")
-        self._targets = np.empty(0)
-        self._weights: np.ndarray | None = None
+        self._micro_batch: MicroBatch
         self._statistics = statistics
         #: By samples of the batch, and how often the ranks' slices have changed.
         self._slices: dict[tuple[int, int], _Slice] = {}
@@ -90,9 +126,7 @@ class LocalGradient:
                 f"activations of {rows} samples on each of {node_size} ranks",
                 hint="raise training.gradient_accumulation, or use fewer ranks on a node, smaller batches or layers",
             )
-        classes = model.loss.task == "multiclass"
-        self._targets = np.empty(rows, np.int32) if classes else np.empty((rows, model.loss.targets), model.dtype)
-        self._weights = np.empty(rows, model.dtype) if self._feed.weighted else None
+        self._micro_batch = MicroBatch(model, self._feed, rows, self._dropout_seed)
         strategy.bind(model, BatchShape(self._batch_size, rows, self._count))
         self._slices.clear()
 
@@ -150,16 +184,11 @@ class LocalGradient:
             A load balance has left too few samples for statistics over them.
         """
         self._check_batch(samples)
-        slices, feed = self._strategy.batches, self._feed
+        slices = self._strategy.batches
         averaged, calls = slices.averaged(samples), list[Any]()
         for number, part in enumerate(slices.local(Batch(0, samples)).micro_batches(self._count)):
-            x, targets = self._model.rows(part.begin, part.end), self._targets[: len(part)]
-            weights = None if self._weights is None else self._weights[: len(part)]
-            calls += place(feed.record(samples, part, x, targets, weights), "data", rows=len(part))
-            calls += self._model.record(
-                x, targets, averaged, self._statistics.losses, seed=self._dropout_seed, begin=part.begin,
-                accumulate=number > 0,
-                gradient_ready=self._strategy.gradient_ready if number == self._count - 1 else None,
-                row_weights=weights, output_weights=feed.output_weights,
-            )  # fmt: skip
+            ready = self._strategy.gradient_ready if number == self._count - 1 else None
+            calls += self._micro_batch.record(
+                samples, part, averaged, self._statistics.losses, accumulate=number > 0, gradient_ready=ready
+            )
         return calls

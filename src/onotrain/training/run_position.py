@@ -31,6 +31,10 @@ class Progress:
     loss_sum: Number = 0.0
     right: Number = 0.0
     epoch_seconds: Seconds = 0.0
+    #: Sums of the estimates of `onotrain.training.noise_scale.Noise` in it, and of how many batches.
+    noise_variance: Number = 0.0
+    noise_square: Number = 0.0
+    noise_batches: Count = 0
     #: Mean over the samples of the last epoch that was finished; None if none was.
     train_loss: Number | None = None
     #: Of the whole run, in the training loop [s].
@@ -58,6 +62,7 @@ class Progress:
         self.epoch += 1
         self.position = 0
         self.loss_sum = self.right = self.epoch_seconds = 0.0
+        self.noise_variance, self.noise_square, self.noise_batches = 0.0, 0.0, 0
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], source: str) -> Progress:

@@ -43,6 +43,7 @@ from onotrain.strategies.injection import Injection
 from onotrain.strategies.replica import Replica
 from onotrain.training.components import Commits, Components
 from onotrain.training.legacy import Legacy, Offer
+from onotrain.training.noise_scale import NoiseScale
 from onotrain.training.observers import Reading, RunStart, Trace
 from onotrain.training.profiling.collect import Subject, collect
 from onotrain.training.profiling.profiler import Profiler, Recording, make_events
@@ -236,12 +237,15 @@ class Session:
         every = self.config.metrics.every_steps
         if every is not None and self.world.rank == 0:
             self.writer.observer.add(StepRecords(every, self._seconds, self._keep_steps, after=self.progress.steps))
+        feed, noise = self.data.feed(self.strategy), None
+        if self.config.metrics.noise_scale is not None:
+            noise = NoiseScale(self.config, self.world, self.metadata.model(self.kernels), self.strategy, feed)
         return Components(
             config=self.config,
             world=self.world,
             model=self.model,
             strategy=self.strategy,
-            feed=self.data.feed(self.strategy),
+            feed=feed,
             evaluator=self.data.evaluator(self.model),
             progress=self.progress,
             observer=self.writer.observer,
@@ -249,6 +253,7 @@ class Session:
             wait_saved=self.writer.wait_saved,
             advice=self.writer.advice,
             stop=self._stop,
+            noise=noise,
             injection=self._injection,
             profiler=profiler,
             commits=self.commits,

@@ -54,6 +54,7 @@ class Trainer:
         self._every_steps, self._every_seconds = config.checkpoint.every_steps, config.checkpoint.every_seconds
         self._record_steps = config.metrics.every_steps
         self._verify_steps = config.fault_tolerance.verify_steps
+        self._noise_steps = config.metrics.noise_scale
         self._watched = components.observer.watches_steps
         self._regression = components.model.loss.task == "regression"
         self._gradient = LocalGradient(
@@ -121,6 +122,7 @@ class Trainer:
         for batch in self._batches():
             if self._ends_here():
                 return
+            self._measure_noise(batch)
             self._statistics.clear()
             if self.components.stop.signal is not None or self.components.observer.asks_to_stop:
                 self._statistics.ask_to_stop()
@@ -131,6 +133,25 @@ class Trainer:
             else:
                 self._one(batch)
             self._checkpoint_within_epoch()
+
+    def _step_of_epoch(self) -> int:
+        """Return how many steps of the epoch have been made."""
+        return self.progress.position // self.components.config.training.batch_size
+
+    def _measure_noise(self, batch: Batch) -> None:
+        """Measure the noise of the gradient that the next step begins with, if that is due.  *Collective*."""
+        measure, progress = self.components.noise, self.progress
+        if measure is None or self._noise_steps is None or self._step_of_epoch() % self._noise_steps:
+            return
+        start = self._now()
+        noise = measure(batch, progress.steps)
+        if noise is not None:
+            progress.noise_variance += noise.variance
+            progress.noise_square += noise.square
+            progress.noise_batches += 1
+        seconds = self._now() - start
+        progress.epoch_seconds += seconds
+        progress.train_seconds += seconds
 
     def _batches(self) -> Iterator[Batch]:
         """Yield the batch at which the epoch stands, until it is over."""
@@ -154,6 +175,8 @@ class Trainer:
         profiled = self._profiler.steps_left(steps)
         if profiled is not None:
             left.append(profiled)
+        if self._noise_steps is not None:
+            left.append(self._noise_steps - self._step_of_epoch() % self._noise_steps)
         return min(most, *left)
 
     def _one(self, batch: Batch) -> None:

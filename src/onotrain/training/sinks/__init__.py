@@ -5,14 +5,26 @@ Section ``metrics`` of the configuration asks for them, and their libraries are 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 from onotrain.config import Config
 from onotrain.config.recording import Address
 from onotrain.errors import OnotrainError, PlatformError
 from onotrain.training.observers import Observers
 from onotrain.training.sinks.base import Sink
+
+#: How MLflow's client shall behave, unless the environment says otherwise: report nothing to its makers, and leave it
+#: to us to try again, where it would do so for minutes.
+_MLFLOW_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 def open_sinks(config: Config, observers: Observers, stack: ExitStack, *, goes_on: bool) -> None:
@@ -32,9 +44,9 @@ def open_sinks(config: Config, observers: Observers, stack: ExitStack, *, goes_o
     PlatformError
         The library of a sink is not installed.
     UsageError
-        An address cannot be listened at.
+        An address cannot be listened at, or a store cannot be used.
     """
-    for opened in _wanted(config):
+    for opened in _wanted(config, observers):
         try:
             sink = opened()
         except OnotrainError as error:
@@ -42,16 +54,22 @@ def open_sinks(config: Config, observers: Observers, stack: ExitStack, *, goes_o
                 raise
             observers.noted(f"{error.message}; the run goes on without it")
         else:
-            stack.callback(sink.close)
+            stack.push(partial(_close, sink))
             observers.add(sink)
 
 
-def _wanted(config: Config) -> Iterator[Callable[[], Sink]]:
+def _close(sink: Sink, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+    sink.close(error)
+
+
+def _wanted(config: Config, observers: Observers) -> Iterator[Callable[[], Sink]]:
     metrics, address = config.metrics, config.metrics.prometheus_address
     if metrics.tensorboard:
         yield lambda: _tensorboard(config.to_yaml())
     if address is not None:
         yield lambda: _prometheus(address)
+    if metrics.mlflow is not None:
+        yield lambda: _mlflow(config, observers)
 
 
 def _tensorboard(config_yaml: str) -> Sink:
@@ -64,6 +82,14 @@ def _prometheus(address: Address) -> Sink:
     with _needing("prometheus_client", "prometheus"):
         from onotrain.training.sinks.prometheus import Prometheus
     return Prometheus(address)
+
+
+def _mlflow(config: Config, observers: Observers) -> Sink:
+    for name, value in _MLFLOW_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    with _needing("mlflow", "mlflow"):
+        from onotrain.training.sinks.mlflow import MLflow
+    return MLflow(config, observers.noted)
 
 
 @contextmanager

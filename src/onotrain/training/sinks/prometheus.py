@@ -70,7 +70,7 @@ class Prometheus(Sink):
         if newest is not None:
             yield from newest.families()
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """Stop serving."""
         self._server.shutdown()
         self._server.server_close()

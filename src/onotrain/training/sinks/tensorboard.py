@@ -17,11 +17,10 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import masked_crc32c
 
 from onotrain.files import append_whole, check_within, disk_errors
-from onotrain.runs.records import metrics_of
 from onotrain.runs.run_directory import RunDirectory
 from onotrain.runs.run_files import EVENTS_NAME, EVENTS_PREFIX
 from onotrain.training.observers import RunStart
-from onotrain.training.sinks.base import Sink, numbers
+from onotrain.training.sinks.base import Sink, epoch_curves, interval_curves
 
 #: What readers know the format by.
 _VERSION = "brain.Event:2"
@@ -56,23 +55,16 @@ class TensorBoard(Sink):
 
     def epoch_ended(self, record: Mapping[str, Any]) -> None:
         """Draw a point of each curve."""
-        scalars = {f"epoch/{name}": value for name, value in metrics_of(record).items()}
-        scalars |= {f"epoch/{name}": record[name] for name in ("learning_rate", "samples_per_second")}
-        for kind, seconds in record["ranks_seconds"].items():
-            scalars[f"seconds/{kind}"] = sum(seconds) / len(seconds)
-        scalars |= {f"bytes/{kind}": sum(sent) for kind, sent in record["ranks_bytes"].items()}
+        self._draw(epoch_curves(record), record["steps"])
         staleness = record.get("staleness", {})
-        scalars |= {f"staleness/{name}": staleness[name] for name in ("mean", "max") if name in staleness}
-        self._draw(scalars, record["steps"])
         if any(staleness.get("histogram", ())):
             self._opened.add(_histogram("staleness/histogram", staleness["histogram"]), record["steps"])
 
     def interval_ended(self, record: Mapping[str, Any]) -> None:
         """Draw a point of the curves within epochs."""
-        scalars = {f"interval/{name}": value for name, value in metrics_of(record).items()}
-        self._draw({**scalars, "interval/learning_rate": record["learning_rate"]}, record["step"])
+        self._draw(interval_curves(record), record["step"])
 
-    def close(self) -> None:
+    def close(self, error: BaseException | None = None) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
@@ -82,9 +74,9 @@ class TensorBoard(Sink):
         assert self._file is not None, "the run has not started"
         return self._file
 
-    def _draw(self, scalars: Mapping[str, Any], step: int) -> None:
+    def _draw(self, curves: Mapping[str, float], step: int) -> None:
         # Not by `summaries.scalar`: it replaces the brackets of f1[rose], and what is in them.
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers(scalars).items()]
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in curves.items()]
         self._opened.add(Summary(value=values), step)
 
 
