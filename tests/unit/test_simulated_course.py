@@ -13,6 +13,7 @@ from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 from onotrain.planning.course import Course, machine_of, simulate
 from onotrain.planning.plan import Prediction, enough, faster, one_rank, predictions, recommended
+from onotrain.planning.simulated import decided
 from onotrain.planning.workload import Workload
 from onotrain.simulation.costs import Costs
 from onotrain.simulation.machine import HEADERS, TWO_WAY
@@ -93,6 +94,13 @@ class TestEpochs:
     def test_a_switch(self, world: World) -> None:
         records = course(world, 3, {"name": "strategy_switch", "at_epoch": 1}).records
         assert [(each["phase"], each["servers"]) for each in records] == [("synchronous", 0), ("server", 1)]
+
+    def test_a_switch_of_a_real_training(self) -> None:
+        made = builders.config(10, strategy={"name": "strategy_switch"})
+        phases = ["synchronous", "synchronous", "server"]
+        assert decided(made, [{"phase": phase} for phase in phases]).strategy.at_epoch == 2
+        for undecided in ([], [{"phase": "synchronous"}] * 3):
+            assert decided(made, undecided) == made
 
     def test_it_says_that_nothing_has_taken_place(self, world: World) -> None:
         made = course(world, 2, cluster={"bandwidth_mbit": 100.0})

@@ -64,7 +64,7 @@ class TestSpeeds:
         assert (one != other).all() and (one == machine(4, jitter=1.0).computing(0, rows, 5, 0)).all()
 
     def test_cores_that_are_shared(self) -> None:
-        assert [machine(8, cores=2).crowding(ranks) for ranks in (1, 2, 3, 8)] == [1.0, 1.0, 1.5, 4.0]
+        assert [machine(8, cores=2).crowding(ranks) for ranks in (1, 2, 3, 8)] == [1.0, 1.0, 2.0, 4.0]
         assert machine(8).crowding(8) == 1.0
 
 

@@ -117,10 +117,11 @@ def _line(
     outcome: Outcome, outcomes: Sequence[Outcome], cells: Sequence[Cell], output: Path, counted: str, seconds: float
 ) -> str:
     """Return what became of a training, and how long the others will take."""
-    from onotrain.cli.display import duration
+    from onotrain.text import count, duration
 
     width = len(str(len(cells)))
-    what = f"{len(outcomes):>{width}}/{len(cells)}  {outcome.label}, {outcome.count} {counted}, seed {outcome.seed}: "
+    ranks = count(outcome.count, counted[:-1])
+    what = f"{len(outcomes):>{width}}/{len(cells)}  {outcome.label}, {ranks}, seed {outcome.seed}: "
     if outcome.state == "failed":
         what += f"FAILED with {outcome.code}: {outcome.error}"
     elif outcome.state in ("stopped", "missing"):

@@ -53,13 +53,12 @@ def command(study: Path, output: Path | None, losses: Path | None) -> None:
     epochs = sum(cell.config.training.epochs for cell in cells)
     found = list[Any]()
     with World.connect() as world, _bar(epochs) as (say, advance):
-        for each in simulated(cells, Probes(world, cells, say), advance):
+        for each in simulated(cells, Probes(world, cells, say), known, advance):
             found.append(each)
+            click.echo(_line(each, wanted))
     good = [each for each in found if each.course is not None]
-    for each in found:
-        click.echo(_line(each, wanted))
     if good:
-        click.echo(_report(wanted, study, output or Path("simulated") / study.stem, found, known))
+        click.echo(_report(wanted, study, output or Path("simulated") / study.stem, found, losses=bool(known)))
     sys.exit(EXIT_OK if len(good) == len(found) else UsageError.exit_code)
 
 
@@ -82,23 +81,22 @@ def _bar(epochs: int) -> Iterator[Any]:
 
 def _line(each: Simulated, wanted: Study) -> str:
     """Return what came of a training."""
+    from onotrain.text import count
+
     cell = each.cell
-    what = f"{cell.label}, {cell.count} {wanted.counted}, seed {cell.seed}: "
+    what = f"{cell.label}, {count(cell.count, wanted.counted[:-1])}, seed {cell.seed}: "
     if each.course is None:
         return f"{what}NOT SIMULATED: {each.error}"
     summary = each.course.summary
     seconds = summary["train_seconds"] / summary["epochs"]
-    failures = f", {summary['failures']} failures" if summary["failures"] else ""
+    failures = f", {count(summary['failures'], 'failure')}" if summary["failures"] else ""
     return f"{what}{seconds:,.4g} s an epoch, {summary['samples_per_second']:,.0f} samples/s{failures}"
 
 
-def _report(
-    wanted: Study, study: Path, output: Path, found: Sequence[Simulated], known: dict[tuple[str, int], Any]
-) -> str:
+def _report(wanted: Study, study: Path, output: Path, found: Sequence[Simulated], *, losses: bool) -> str:
     """Write the report, and return what to say of it."""
     from onotrain.cli.study_report import write_study_report
     from onotrain.errors import UsageError
-    from onotrain.planning.simulated import with_losses
     from onotrain.reporting.comparison import Trained
     from onotrain.reporting.history import History
 
@@ -107,10 +105,8 @@ def _report(
         if course is None:
             failed.append({"name": cell.name, "code": UsageError.exit_code, "error": error})
             continue
-        records = known.get((cell.label, cell.seed))
-        course = with_losses(course, records) if records else course
         run = History(cell.name, output, cell.config, course.records, [], course.summary, {})
         trained.append(Trained(cell.label, cell.count, cell.seed, run))
-    if not known:
+    if not losses:
         wanted = wanted.model_copy(update={"target": None})
     return write_study_report(wanted, trained, failed, output, f"{study.stem}, simulated")

@@ -85,8 +85,12 @@ def _key(config: Config, but: str = "") -> str:
     return repr([training, *(mapping[name] for name in _COMPUTED if name != but)])
 
 
+#: Records of real trainings, by label and seed.
+Known = Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]
+
+
 def simulated(
-    cells: Sequence[Cell], probes: Probes, after_epoch: Callable[[], None] = lambda: None
+    cells: Sequence[Cell], probes: Probes, known: Known | None = None, after_epoch: Callable[[], None] = lambda: None
 ) -> Iterator[Simulated]:
     """Yield what comes of each training.
 
@@ -96,19 +100,38 @@ def simulated(
         With a cluster.
     probes
         Of all of them.
+    known
+        Where losses and metrics of each epoch are taken from, and when strategies switch.
     after_epoch
         Called after each simulated epoch.
+
+    Raises
+    ------
+    UsageError
+        There is no cluster.
     """
     for cell in cells:
         if cell.cluster is None:
             raise UsageError("the study has no section cluster", hint="give one, as in docs/simulation.md")
         cluster = cell.cluster.with_simulated(cell.config.simulate)
+        records = (known or {}).get((cell.label, cell.seed), ())
         try:
-            workload = probes.workload(cell.config)
+            workload = probes.workload(decided(cell.config, records))
             machine = machine_of(workload, cluster, cell.ranks, probes.costs(workload, cluster))
-            yield Simulated(cell, simulate(workload, machine, after_epoch))
+            course = simulate(workload, machine, after_epoch)
+            yield Simulated(cell, with_losses(course, records) if records else course)
         except OnotrainError as error:
             yield Simulated(cell, None, error.message)
+
+
+def decided(config: Config, records: Sequence[Mapping[str, Any]]) -> Config:
+    """Return the configuration of a strategy that switches as it did in a real training."""
+    phases = [record.get("phase") for record in records]
+    first = next((number for number, phase in enumerate(phases) if phase != phases[0]), None)
+    if first is None or config.strategy.at_epoch is not None:
+        return config
+    mapping = config.to_mapping()
+    return Config.from_mapping({**mapping, "strategy": {**mapping["strategy"], "at_epoch": first}})
 
 
 def with_losses(course: Course, records: Sequence[Mapping[str, Any]]) -> Course:

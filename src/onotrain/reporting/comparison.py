@@ -19,6 +19,8 @@ from onotrain.reporting.report import Section
 from onotrain.reporting.tables import with_spread
 from onotrain.text import cut, figure
 
+#: Numbers of ranks that differ by a larger factor are drawn on logarithmic axes.
+_WIDE = 8
 #: Confidence of the intervals.
 _CONFIDENCE = 0.95
 
@@ -122,8 +124,16 @@ def _scaling(trained: Sequence[Trained], counted: str, predicted: Mapping[tuple[
                 shown = {"marker": "o", "ms": 3, "label": plain(cut(label, 46)), **look(number), **style}
                 values = [up * min(found) / count if efficiency else up for count, up in (drawn or {}).items()]
                 axes.plot(list(drawn or {}), values, **{**shown, **({"marker": None} if style else {})})
-        axes.set_xticks(counts)
-        axes.set_ylim(bottom=0)
+        wide = counts[-1] > _WIDE * counts[0]
+        if wide:
+            axes.set_xscale("log", base=2)
+        if wide and not efficiency:
+            axes.set_yscale("log", base=2)
+            axes.yaxis.set_major_formatter("{x:.3g}")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.set_xticks(counts, [f"{count:,}" for count in counts])
+        axes.minorticks_off()
         axes.set_xlabel(counted)
         axes.set_ylabel("efficiency" if efficiency else "speed-up")
         axes.grid(axis="y", alpha=0.3, linewidth=0.5)

@@ -87,8 +87,11 @@ class Machine:
         return found
 
     def crowding(self, ranks: int) -> float:
-        """Return how many times as long each of so many ranks takes that compute at the same time."""
-        return 1.0 if self.cluster.cores is None else max(1.0, ranks / self.cluster.cores)
+        """Return how many times as long the slowest of so many ranks takes that compute at the same time.
+
+        A step is too short for ranks to be moved: those of the fullest core share it to the end.
+        """
+        return 1.0 if self.cluster.cores is None else float(-(-ranks // self.cluster.cores))
 
     def link(self, nbytes: float) -> float:
         """Return how long the link of a node takes to carry bytes in one direction [s]."""

@@ -162,7 +162,7 @@ def timing(job: Job, machine: Machine, samples: int) -> Timing | SwitchTiming:
         if options.at_epoch is None:
             raise UsageError(
                 "strategy_switch cannot be simulated by its rule: when the loss is stable is not known",
-                hint="give strategy.at_epoch",
+                hint="give strategy.at_epoch, or --losses of trainings in which it has switched",
             )
         phases = (job.with_options(each) for each in (options.synchronous, options.server))
         first, second = (_TIMINGS[each.context.options.name](each, machine, samples) for each in phases)
