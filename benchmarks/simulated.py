@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hosts import SCRIPT, SLEEP, Hosts, end
 from programs import ROOT, Ours, records
 from results import machine, put, save, table, today
@@ -82,15 +83,19 @@ def main() -> int:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--cores", type=int, default=2, help="of this machine")
     parser.add_argument("--page", action="store_true", help="put the table into docs/simulation.md")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="predict anew what a file of results has measured")
     options = parser.parse_args()
     hosts, rows = Hosts(SCRIPT), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "config.yaml"
         config.write_text(CONFIG)
-        about = machine(Ours(folder))
         world = World.connect()
         load = Workload.of(load_config(config), world)
+        if options.again is not None:
+            show(predicted_again(options.again, load, config, options.cores), page=options.page)
+            return 0
+        about = machine(Ours(folder))
         given = Given(load, costs_of(load, [load.batch // max(options.hosts), load.batch], world), options.cores)
         with hosts.up(2, "unlimited"):
             latency_us = measured_latency(hosts, config, folder)
@@ -106,11 +111,30 @@ def main() -> int:
     facts = {"rows": given.costs.rows.tolist(), "seconds": given.costs.seconds.tolist(),
              "update_seconds": given.costs.update, "latency_us": latency_us}  # fmt: skip
     save(today("simulated"), {"machine": about, "computing": facts}, rows)
+    show(rows, page=options.page)
+    return 0
+
+
+def predicted_again(path: Path, load: Workload, config: Path, cores: int) -> list[dict[str, Any]]:
+    """Return the rows of a file of results with other predictions, of what it knows of the machine; write them, too."""
+    found = json.loads(path.read_text())
+    known = found["computing"]
+    costs = Costs(np.array(known["rows"]), np.array(known["seconds"]), known["update_seconds"])
+    given, rows = Given(load, costs, cores), found.pop("results")
+    for row in rows:
+        strategy = METHODS[row["method"]]
+        row["predicted"] = given.predicted(strategy, config, row["hosts"], row["rate"], known["latency_us"])
+        row["error"] = row["predicted"] / row["measured"] - 1.0
+    save(path, found, rows)
+    return list(rows)
+
+
+def show(rows: Sequence[dict[str, Any]], *, page: bool) -> None:
+    """Print the table, and put it into the page if that is wanted."""
     text = f"{table(COLUMNS, map(cells, rows))}\n\n{summary(rows)}"
     print(text)
-    if options.page:
+    if page:
         put(PAGE, f"\n{text}\n", NAME)
-    return 0
 
 
 def cells(row: dict[str, Any]) -> list[str]:

@@ -22,7 +22,10 @@ def case(seed: int, **changes: Any) -> dict[str, Any]:
         "local": (node == 0).astype(np.uint8), "nodes": nodes, "group_seconds": draw.uniform(0.0, 0.1, (2, groups)),
         "link": 0.05, "server_link": 0.04, "apply": 0.02, "latency": 0.003, "bound": -1, "overlap": False, "cores": 0.0,
     }  # fmt: skip
-    return {**given, **changes}
+    given |= changes
+    seconds = given.pop("computing")
+    start = changes.get("start", np.zeros(seconds.shape[1]))
+    return {"computing": seconds, "start": start, **{key: given[key] for key in given if key != "start"}}
 
 
 def outcome(module: Any, arguments: dict[str, Any]) -> list[Any]:
@@ -40,7 +43,8 @@ def test_both_are_equal_to_the_bit(bound: int, overlap: bool, cores: float) -> N
     if overlap and bound == 0:
         pytest.skip("a worker that may not be ahead has nothing to compute meanwhile")
     for seed in range(5):
-        arguments = case(seed, bound=bound, overlap=overlap, cores=cores)
+        start = np.random.default_rng(seed).uniform(0.0, 2.0, 13)
+        arguments = case(seed, bound=bound, overlap=overlap, cores=cores, start=start)
         for one, other in zip(outcome(compiled, arguments), outcome(reference_pushes, arguments), strict=True):
             np.testing.assert_array_equal(one, other)
 

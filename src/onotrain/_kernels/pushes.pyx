@@ -67,6 +67,7 @@ cdef class SharedLink:
 
 cdef class Pushes:
     cdef const double[:, ::1] computing
+    cdef const double[::1] start
     cdef const int64_t[::1] node
     cdef const int64_t[::1] group
     cdef const uint8_t[::1] local
@@ -83,6 +84,7 @@ cdef class Pushes:
     def __init__(
         self,
         const double[:, ::1] computing not None,        # IN  (P, W)
+        const double[::1] start not None,               # IN  (W,)
         const int64_t[::1] node not None,               # IN  (W,)    below N
         const int64_t[::1] group not None,              # IN  (W,)    below G
         const uint8_t[::1] local not None,              # IN  (W,)
@@ -101,15 +103,15 @@ cdef class Pushes:
         int64_t[::1] histogram not None,                # IN, OUT (S,)
     ):
         cdef Py_ssize_t pushes = computing.shape[0], workers = computing.shape[1], groups = group_seconds.shape[1]
-        for name, array in (("node", node), ("group", group), ("local", local), ("compute", compute), ("wait", wait),
-                            ("end", end)):
+        for name, array in (("start", start), ("node", node), ("group", group), ("local", local), ("compute", compute),
+                            ("wait", wait), ("end", end)):
             expect(name, array.shape[0], workers)
         expect("rows of group_seconds", group_seconds.shape[0], 2)
         if not workers or not pushes or not histogram.shape[0]:
             raise ValueError("expected at least one worker, one push and one kind of staleness")
         if np.min(node) < 0 or np.max(node) >= nodes or np.min(group) < 0 or np.max(group) >= groups:
             raise ValueError(f"expected nodes below {nodes} and groups below {groups}")
-        self.computing, self.node, self.group, self.local = computing, node, group, local
+        self.computing, self.start, self.node, self.group, self.local = computing, start, node, group, local
         self.group_seconds, self.link = group_seconds, link
         self.incoming = SharedLink(server_link, link, workers)
         self.outgoing = SharedLink(server_link, link, workers)
@@ -139,7 +141,7 @@ cdef class Pushes:
         cdef int64_t worker, item
         cdef double now, taken, sent
         for worker in range(self.computing.shape[1]):
-            self._begin(worker, 0.0)
+            self._begin(worker, self.start[worker])
         while True:
             now = self.heap_time[0] if self.events else INFINITY
             taken, sent = self.incoming.next_end, self.outgoing.next_end

@@ -72,6 +72,8 @@ class Pushes:
     ----------
     computing
         What each worker computes before each push ``(pushes, workers)`` [s], float64.
+    start
+        When each worker begins [s], float64.
     node, group, local
         Of each worker: its node and its group, int64, and whether it shares memory with the servers, uint8.
     nodes
@@ -98,12 +100,13 @@ class Pushes:
     """
 
     def __init__(
-        self, computing: np.ndarray, node: np.ndarray, group: np.ndarray, local: np.ndarray, nodes: int,
-        group_seconds: np.ndarray, link: float, server_link: float, apply: float, latency: float, bound: int,
-        overlap: bool, cores: float, compute: np.ndarray, wait: np.ndarray, end: np.ndarray, histogram: np.ndarray,
+        self, computing: np.ndarray, start: np.ndarray, node: np.ndarray, group: np.ndarray, local: np.ndarray,
+        nodes: int, group_seconds: np.ndarray, link: float, server_link: float, apply: float, latency: float,
+        bound: int, overlap: bool, cores: float, compute: np.ndarray, wait: np.ndarray, end: np.ndarray,
+        histogram: np.ndarray,
     ) -> None:  # fmt: skip
         pushes, workers = computing.shape
-        self._pushes, self._workers = pushes, workers
+        self._pushes, self._workers, self._start = pushes, workers, start.tolist()
         self._computing, self._node, self._group = computing.tolist(), node.tolist(), group.tolist()
         self._local, self._group_seconds = local.tolist(), group_seconds.tolist()
         self._link, self._apply, self._latency = link, apply, latency
@@ -128,7 +131,7 @@ class Pushes:
             _ARRIVE: self._incoming.begin, _FINISH: self._finish, _REPLY: self._replied, _LEAVE: self._outgoing.begin
         }  # fmt: skip
         for worker in range(self._workers):
-            self._begin(worker, 0.0)
+            self._begin(worker, self._start[worker])
         while True:
             first = self._heap[0][0] if self._heap else math.inf
             taken, sent = self._incoming.next_end, self._outgoing.next_end

@@ -128,7 +128,7 @@ def decided(config: Config, records: Sequence[Mapping[str, Any]]) -> Config:
     """Return the configuration of a strategy that switches as it did in a real training."""
     phases = [record.get("phase") for record in records]
     first = next((number for number, phase in enumerate(phases) if phase != phases[0]), None)
-    if first is None or config.strategy.at_epoch is not None:
+    if first is None or getattr(config.strategy, "at_epoch", None) is not None:
         return config
     mapping = config.to_mapping()
     return Config.from_mapping({**mapping, "strategy": {**mapping["strategy"], "at_epoch": first}})

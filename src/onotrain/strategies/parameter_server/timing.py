@@ -88,13 +88,22 @@ class ServerTiming(Timing):
         update = 0.0 if options.local_steps else self.update / self.servers
         bound = -1 if options.staleness == "unbounded" else options.staleness - options.overlap
         now = _pushes_class()(
-            np.ascontiguousarray(computing), self._node, groups, self._local.astype(np.uint8), machine.nodes, through,
-            self._link, self._server_link, update + self._handling, machine.latency, bound, options.overlap,
-            float(machine.cluster.cores or 0), compute, held, end, self._staleness,
+            np.ascontiguousarray(computing), self._first_starts(), self._node, groups, self._local.astype(np.uint8),
+            machine.nodes, through, self._link, self._server_link, update + self._handling, machine.latency, bound,
+            options.overlap, float(machine.cluster.cores or 0), compute, held, end, self._staleness,
         ).run()  # fmt: skip
         facts = self._report(self._staleness - before)
         seconds = max(now, float(end.max())) + self._synchronisation()
         return self._of(seconds, compute, held, len(computing), facts)
+
+    def _first_starts(self) -> np.ndarray:
+        """Return when each worker begins an epoch, after the first one [s].
+
+        Parameters come by a tree, node after node, and workers drift from then on: they are half a message apart.
+        """
+        rounds = np.floor(np.log2(np.arange(self.machine.nodes) + 1.0))
+        order = np.cumsum(np.diff(self._node, prepend=-1) > 0) - 1
+        return rounds[order] * self.machine.link(self.vector) / 2
 
     def _report(self, found: np.ndarray) -> dict[str, Any]:
         """Return how stale the pushes of an epoch were, as a server reports it."""
