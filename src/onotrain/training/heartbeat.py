@@ -45,24 +45,28 @@ class Heartbeat(Observer):
     def __init__(self, run: Path, pulse: Pulse, stop: StopRequest) -> None:
         self._run, self._pulse, self._stop = run, pulse, stop
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        #: None while there is none: it refers to this object, and what a cycle holds stays when the run is over.
+        self._thread: threading.Thread | None = None
         self._progress, self._counts_losses = Progress(), False
         self._max_steps: int | None = None
         #: Facts of the run, when it began to make steps, and how long it had gone on then [s]; None: not yet.
         self._start: tuple[RunStart, float, float] | None = None
 
     def __enter__(self) -> Self:
+        thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         with suppress(RuntimeError):  # there may be no more threads; the run does not need this one
-            self._thread.start()
+            thread.start()
+            self._thread = thread
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Say where the run has come to."""
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._over.set()
             self._thread.join()
+            self._thread = None
             self._write()
 
     def follow(self, progress: Progress, max_steps: int | None, *, counts_losses: bool) -> None:
