@@ -47,7 +47,7 @@ COSTS = Costs(np.array([1.0]), np.array([1e-3]), 1e-4)
 def test_bytes(world: World, place: Path, name: str) -> None:
     (options, codec), ranks_per_node = STRATEGIES[name], 2 if world.size == 4 else 1
     if world.size <= options.get("servers", 1):
-        pytest.skip("needs more ranks")
+        pytest.skip("Test requires 3 MPI processes")
     made = builders.config(
         relu(32), 10, training={"epochs": 2, "batch_size": 200}, strategy=options,
         communication={"codec": {"name": codec}}, simulate={"ranks_per_node": ranks_per_node},
