@@ -103,3 +103,11 @@ def test_more_ranks_than_cores_share_them(folder: Path) -> None:
     done = launch.run(["env", *unset, *launch.onotrain_command("compare", "study.yaml")], timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"up to {ranks} ranks share {ranks - 1} core" in done.stdout
+
+
+def test_a_launcher_that_starts_no_rank_is_quoted(folder: Path) -> None:
+    (folder / "mpirun").write_text("#!/bin/sh\necho ------\necho No slots for you. >&2\nexit 1\n")
+    (folder / "mpirun").chmod(0o755)
+    (folder / "study.yaml").write_text("config: base.yaml\nranks: [1]\n")
+    done = compare("--mpirun", folder / "mpirun")
+    assert done.returncode == 1 and "FAILED with 1: No slots for you." in done.stdout

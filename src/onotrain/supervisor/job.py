@@ -161,10 +161,13 @@ class Job:
                     self.errors.append(said.removeprefix(supervised.ERROR))
 
 
-def cause_of(errors: Sequence[str], code: int) -> str:
-    """Return why a job has ended: the words of the rank that said so first, or what its launcher means by a code."""
+def cause_of(errors: Sequence[str], code: int, said: str = "") -> str:
+    """Return why a job has ended: the words of the rank that said so first, or what its launcher means by a code.
+
+    If no rank did, and the code says nothing, what else was `said`.
+    """
     if errors:
         return errors[0].partition("\n")[0]
     if code > EXIT_SIGNALLED:
         return f"a rank, or the launcher, was ended by signal {code - EXIT_SIGNALLED}"
-    return "no rank has said why"
+    return said or "no rank has said why"

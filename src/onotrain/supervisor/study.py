@@ -126,8 +126,14 @@ def _train(
         return _outcome(cell, "done", seconds=seconds)
     if stop.asked:
         return _outcome(cell, "stopped", code, seconds=seconds)
-    error = f"took longer than {minutes:g} minutes" if late else cause_of(job.errors, code)
+    error = f"took longer than {minutes:g} minutes" if late else cause_of(job.errors, code, _said_first(log))
     return _outcome(cell, "failed", code, f"{error} (see {log})", seconds)
+
+
+def _said_first(log: Path) -> str:
+    """Return the first line of a log that has words: what a launcher says that starts no rank."""
+    with open(log, errors="replace") as file:
+        return next((line.strip() for line in file if any(map(str.isalpha, line))), "")
 
 
 def _outcome(cell: Cell, state: Any, code: int = EXIT_OK, error: str = "", seconds: float = 0.0) -> Outcome:
