@@ -55,7 +55,7 @@ test: $(VENV)/.installed
 	@$(BIN)/python scripts/run_tests.py
 
 test-long: $(VENV)/.installed
-	@$(BIN)/python scripts/run_tests.py long
+	@$(BIN)/python scripts/run_tests.py more long
 
 # A controller and two nodes of Slurm, all on this host.
 test-slurm: $(VENV)/.installed

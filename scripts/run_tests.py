@@ -4,6 +4,7 @@
     python scripts/run_tests.py unit               tests/unit, tests/kernels, and a short form of tests/fuzz
     python scripts/run_tests.py fuzz               tests/fuzz, ONOTRAIN_FUZZ=n times as many inputs
     python scripts/run_tests.py mpi --ranks 3      tests/mpi inside mpirun -n 3
+    python scripts/run_tests.py more               tests/mpi on numbers of ranks that are left to `make test-long`
     python scripts/run_tests.py system -- -k resume
     python scripts/run_tests.py slurm              tests/slurm, which starts a Slurm of its own
     python scripts/run_tests.py faults             trainings whose ranks are killed, ONOTRAIN_FAULTS=n of each kind
@@ -35,18 +36,22 @@ TAIL_LINES = 120
 NO_TESTS = 5
 """Exit code of pytest where it was to choose among no tests, as `-k` may leave them in one folder of two."""
 
-STAGES = ("unit", "mpi", "system", "long", "slurm", "fuzz", "faults")
+STAGES = ("unit", "mpi", "system", "more", "long", "slurm", "fuzz", "faults")
 USUAL = STAGES[:3]
 LIMIT_S = {
     "unit": 900.0,
     "mpi": 400.0,
     "system": 1800.0,
+    "more": 400.0,
     "long": 1800.0,
     "slurm": 600.0,
     "fuzz": 7200.0,
     "faults": 14400.0,
 }
 """When a stage is killed, whatever it is doing [s]; each test has a timeout of its own besides."""
+
+ON_RANKS = ("mpi", "more")
+"""Stages that are run on several numbers of ranks."""
 
 FAULTS = (
     *(f"tests/system/test_{name}.py" for name in ("torture", "watchdog", "launch_again", "survivors", "lost_rank")),
@@ -91,7 +96,7 @@ def main() -> int:
         old.unlink()
     outcomes = []
     for stage in options.stages or USUAL:
-        for ranks in options.ranks if stage == "mpi" else [0]:
+        for ranks in options.ranks if stage in ON_RANKS else [0]:
             outcomes.append(run_stage(stage, ranks, pytest_arguments))
     return summarise(outcomes, strict)
 
@@ -101,13 +106,14 @@ def run_stage(stage: str, ranks: int, pytest_arguments: list[str]) -> Outcome:
     name = f"{stage}-{ranks}" if ranks else stage
     title = {
         "unit": "unit and kernel tests", "mpi": f"tests on {ranks} rank(s)", "system": "system tests",
+        "more": f"more on {ranks} rank(s)",
         "long": "long system tests", "slurm": "tests on a real Slurm", "fuzz": "files of strangers",
         "faults": "faults",
     }[stage]  # fmt: skip
     print(f"  {title:<24}", end="", flush=True)
     started = time.monotonic()
     command, report = _command(stage, ranks, name, pytest_arguments)
-    code, output = _run(command, LIMIT_S[stage])
+    code, output = _run(command, LIMIT_S[stage], {"ONOTRAIN_TEST_MORE": "1"} if stage == "more" else {})
     (REPORTS / f"{name}.log").write_text(output)
     outcome = read_outcome(name, report, code)
     outcome.seconds = time.monotonic() - started
@@ -138,7 +144,11 @@ def summarise(outcomes: list[Outcome], strict: bool) -> int:
 def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[str], Path]:
     """Return the command line of a stage, and the JUnit file that it writes."""
     quiet = ["-q", "--color=no", "-p", "no:cacheprovider"]
-    if stage == "mpi":
+    if stage == "mpi" and ranks == 1:  # one process has no use for mpirun, and two of them for two cores
+        mpi = ["--with-mpi", "-n", "2", "--dist", "loadfile", "tests/mpi"]
+        report = REPORTS / f"{name}.0.xml"
+        return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *mpi, *extra], report
+    if stage in ON_RANKS:
         session = [sys.executable, "tests/mpi_session.py", str(REPORTS / name), *quiet, "tests/mpi", *extra]
         return launch.mpi_command(ranks, *session), REPORTS / f"{name}.0.xml"
     report = REPORTS / f"{name}.xml"
@@ -154,13 +164,14 @@ def _command(stage: str, ranks: int, name: str, extra: list[str]) -> tuple[list[
     return [sys.executable, "-m", "pytest", f"--junitxml={report}", *quiet, *two, *folders, *extra], report
 
 
-def _run(command: list[str], limit: float) -> tuple[int, str]:
+def _run(command: list[str], limit: float, extra: dict[str, str]) -> tuple[int, str]:
     """Run a command in the repository; return its exit code (124 if it was killed) and all that it printed."""
     # Only the installed package is to be found: no PYTHONPATH, and no `-m` adding the working directory.
     settings = {
         "ONOTRAIN_TEST_INSTALLED": os.environ.get("ONOTRAIN_TEST_INSTALLED", "1"),
         "PYTHONPATH": "",
         "PYTHONSAFEPATH": "1",
+        **extra,
     }
     try:
         done = launch.run(command, timeout=limit, env=settings, cwd=ROOT)

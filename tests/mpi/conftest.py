@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,22 @@ from onotrain.parallel.world import World
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of modules to which this number of ranks says nothing new: not one of their `RANKS`."""
+    """Leave out the tests of modules to which this number of ranks says nothing new: not one of their `RANKS`.
+
+    Of these, a module's `USUAL_RANKS` are for `make test`, and the others for `make test-long`.
+    """
     if not config.getoption("--with-mpi"):
         return
-    size = World.connect().size
-    left_out = [item for item in items if size not in getattr(getattr(item, "module", None), "RANKS", (size,))]
+    size, more = World.connect().size, "ONOTRAIN_TEST_MORE" in os.environ
+
+    def wanted(item: pytest.Item) -> bool:
+        module = getattr(item, "module", None)
+        ranks = getattr(module, "RANKS", (size,))
+        return size in ranks and (size in getattr(module, "USUAL_RANKS", ranks)) != more
+
+    left_out = [item for item in items if not wanted(item)]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    items[:] = [item for item in items if wanted(item)]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
 RANKS = (1, 2, 3)
+USUAL_RANKS = (1, 3)
 
 CONFIG = mapping(
     relu(33),

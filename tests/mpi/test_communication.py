@@ -19,6 +19,7 @@ from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
 RANKS = (1, 2, 4)
+USUAL_RANKS = (2,)
 
 SHAPES = [("a/weight", (60, 31)), ("a/bias", (60,)), ("b/weight", (9, 60)), ("b/bias", (9,)), ("c/weight", (1, 9))]
 CODECS: dict[str, dict[str, Any]] = {

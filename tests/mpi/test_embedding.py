@@ -20,6 +20,7 @@ from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
 RANKS = (1, 2, 3)
+USUAL_RANKS = (2,)
 
 SAMPLES, CATEGORIES = 240, 40
 LAYERS = [{"embedding": {"columns": {"0": CATEGORIES, "2": 5}, "width": 3}}, builders.relu(12), 1]

@@ -17,6 +17,7 @@ from onotrain.strategies.balance import BALANCED_STEPS, LocalSlices, apportion
 from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
+USUAL_RANKS = (2, 4)
 
 STRATEGIES: dict[str, Any] = {
     "activations": {"name": "allreduce"},

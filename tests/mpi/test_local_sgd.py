@@ -22,6 +22,7 @@ from onotrain.training.local_gradient import LocalGradient
 
 pytestmark = pytest.mark.mpi
 RANKS = (1, 2, 3)
+USUAL_RANKS = (1, 3)
 
 OUTERS: dict[str, Any] = {
     "none": "none",

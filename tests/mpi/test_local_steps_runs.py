@@ -15,6 +15,7 @@ from onotrain.training import train
 from onotrain.training.components import Components
 
 pytestmark = pytest.mark.mpi(min_size=2)
+USUAL_RANKS = (2, 4)
 
 #: 24 steps an epoch: 1438 samples, of which the last batch has 58.
 CONFIG = mapping(

@@ -30,6 +30,7 @@ from onotrain.training import train
 
 pytestmark = pytest.mark.mpi
 RANKS = (1, 2, 4)
+USUAL_RANKS = (1, 4)
 
 CONFIG = mapping(
     relu(6), 1, loss="mse", optimizer={"name": "adam", "learning_rate": 0.01},

@@ -20,6 +20,7 @@ from onotrain.strategies.parameter_server.synchronization import Synchronization
 from server_run import Progress, ServerRun
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
+USUAL_RANKS = (2, 3)
 
 BATCH = 24
 LAYOUT = ParameterLayout(SHAPES, "float32")

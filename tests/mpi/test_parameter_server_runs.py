@@ -18,6 +18,7 @@ from onotrain.training.components import Components
 from onotrain.training.observers import Observer, StepEnd
 
 pytestmark = [pytest.mark.mpi(min_size=2)]
+USUAL_RANKS = (2, 4)
 
 CONFIG = mapping(
     relu(12),

@@ -25,6 +25,7 @@ from onotrain.training import train
 from onotrain.training.observers import Observer, Reading
 
 pytestmark = pytest.mark.mpi
+USUAL_RANKS = (1, 3)
 
 FILES = 10
 WRONG = {3, 6}

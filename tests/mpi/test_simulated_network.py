@@ -15,6 +15,7 @@ from onotrain.training import train
 
 pytestmark = pytest.mark.mpi(min_size=2)
 RANKS = (2, 3, 4)
+USUAL_RANKS = (2, 4)
 
 LATENCY_S = 2e-3
 #: A byte takes a microsecond.
