@@ -176,7 +176,7 @@ def _advice(workload: Any, cluster: Any, ranks: int, costs: Any, found: Sequence
     number, seconds, known = enough(workload.with_config(best.config), cluster, ranks, costs)
     if known:
         yield (
-            f"More than {number:,} rank{'s' * (number > 1)} do not help: twice as many make an epoch, "
+            f"More than {number:,} rank{'s do' if number > 1 else ' does'} not help: twice as many make an epoch, "
             f"{_time(seconds)}, less than a tenth faster.  A larger training.batch_size would change that."
         )
 
