@@ -149,6 +149,8 @@ class Arrivals:
         #: The channel of each request, and how many of its requests are not complete.
         self._channel_of = [index for index, channel in enumerate(channels) for _ in channel.requests]
         self._missing = [len(channel.requests) for channel in channels]
+        #: Whether the last look has found a part of any message.
+        self._moved = False
         self._test_some = start_mpi().Request.Testsome
 
     def expect(self, index: int) -> None:
@@ -161,13 +163,12 @@ class Arrivals:
     def wait(self) -> list[int]:
         """Wait until messages are complete; return of which channels, in ascending order."""
         began = self._now()
-        missing = sum(self._missing)
         while not (complete := self._complete()):
             self._waits[0] = 1
             self._while_waiting()
             now = self._now()
-            if sum(self._missing) < missing:
-                began, missing = now, sum(self._missing)
+            if self._moved:
+                began = now
             waited = now - began
             if waited < BUSY_S:
                 self._let_go()
@@ -177,8 +178,9 @@ class Arrivals:
         return complete
 
     def _complete(self) -> list[int]:
-        complete = []
-        for request in self._test_some(self._requests) or ():
+        complete, ended = [], self._test_some(self._requests) or ()
+        self._moved = bool(ended)
+        for request in ended:
             index = self._channel_of[request]
             self._missing[index] -= 1
             if not self._missing[index]:

@@ -162,12 +162,14 @@ class _Task:
             watchdog.directory = writer.output / STACKS_NAME
             if lost:
                 watching.noted(_after_loss(lost, world, legacy))
-            heartbeat = Heartbeat(writer.output, world.pulse, self.stop)
+            heartbeat = None
             if world.rank == 0:
-                watching.add(stack.enter_context(heartbeat))
+                heartbeat = stack.enter_context(Heartbeat(writer.output, world.pulse, self.stop))
+                watching.add(heartbeat)
             session = Session(world, self.config, writer, self.stop, stack, self.held, legacy)
-            counts_losses = session.strategy.batches.bulk_synchronous
-            heartbeat.follow(session.progress, self.config.training.max_steps, counts_losses=counts_losses)
+            if heartbeat is not None:
+                counts_losses = session.strategy.batches.bulk_synchronous
+                heartbeat.follow(session.progress, self.config.training.max_steps, counts_losses=counts_losses)
             if lost:
                 session.progress.lost_ranks = list(lost)
             self.sessions.append(session)

@@ -106,7 +106,7 @@ class NoiseScale:
         all_reduce(self._comm, sums)
         # An MPI library may add up in another order on each rank.
         of_parts, parts, of_batch = self._comm.bcast((*sums.tolist(), self._model.kernels.sum_of_squares(gradient)))
-        clock.communication += clock.now() - start
+        clock.communicated("sums for the noise scale", start)
         return None if parts < 2 else Noise.of(samples, parts, of_parts, of_batch)
 
     def _of(self, samples: int) -> list[tuple[int, Program]]:

@@ -18,7 +18,7 @@ from onotrain.runs.live import Request
 from onotrain.runs.lock import Owner, owner_of
 from onotrain.runs.records import check_step, metrics_of
 from onotrain.runs.run_directory import RunDirectory
-from onotrain.runs.run_files import METRICS_NAME, STACKS_NAME, STEPS_NAME
+from onotrain.runs.run_files import CONFIG_NAME, METRICS_NAME, STACKS_NAME, STEPS_NAME
 from onotrain.text import count
 from onotrain.watching.epochs import Epochs, keeping_waiting, mean_of, rank_times, roles_of, slowest_of, staleness_of
 from onotrain.watching.events import Events, unix_time
@@ -197,7 +197,7 @@ class WatchedRun:
     def _asked_epochs(self) -> int | None:
         """Of a run of a version that wrote no events."""
         with suppress(OnotrainError):
-            return load_config(self.path / "config.yaml").training.epochs
+            return load_config(self.path / CONFIG_NAME).training.epochs
         return None
 
     def _saved(self) -> int | None:
