@@ -12,7 +12,7 @@ from onotrain.config.cluster import Cluster
 from onotrain.errors import UsageError
 from onotrain.parallel.world import World
 from onotrain.planning.course import Course, machine_of, simulate
-from onotrain.planning.plan import Prediction, enough, faster, one_rank, predictions, recommended
+from onotrain.planning.plan import Prediction, enough, faster, noise_scale, one_rank, predictions, recommended
 from onotrain.planning.simulated import decided
 from onotrain.planning.workload import Workload
 from onotrain.simulation.costs import Costs
@@ -115,6 +115,12 @@ class TestEpochs:
             course(world, 2, strategy)
         assert match in f"{caught.value.message} {caught.value.hint}"
 
+    def test_groups_without_bandwidth(self, world: World) -> None:
+        groups = {"nodes": 2, "bandwidth_mbit": [[None, 1.0], [1.0, None]]}
+        course(world, 4, cluster={"groups": groups})
+        with pytest.raises(UsageError, match=r"rows for 4 nodes \(got 5\)"):
+            course(world, 5, cluster={"groups": groups})
+
     def test_a_slow_rank_that_is_not_there(self, world: World) -> None:
         with pytest.raises(UsageError, match="no rank 5"):
             course(world, 2, cluster={"slow_ranks": [{"rank": 5, "factor": 2.0}]})
@@ -191,6 +197,20 @@ class TestPlan:
         few, _, known = enough(load, Cluster(bandwidth_mbit=0.2), 64, COSTS)
         many, _, _ = enough(load, Cluster(ranks_per_node=1024), 64, COSTS)
         assert known and few < many <= BATCH
+
+    def test_the_noise_scale_is_that_of_all_measurements(self) -> None:
+        records = [
+            {"noise_variance": 6.0, "noise_square": 1.0, "noise_batches": 1},
+            {"noise_variance": 2.0, "noise_square": 3.0, "noise_batches": 3},
+            {"noise_variance": None, "noise_square": None, "noise_batches": 0}, {},
+        ]  # fmt: skip
+        assert noise_scale(records) == pytest.approx((6.0 + 3 * 2.0) / (1.0 + 3 * 3.0))
+        assert noise_scale(records[2:]) is None
+
+    def test_what_is_recorded_does_not_matter(self, world: World) -> None:
+        load = workload(world, metrics={"noise_scale": True})
+        every = list(predictions(load, Cluster(), 4, COSTS))
+        assert not [each for each in every if isinstance(each, str)]
 
     def test_one_rank(self, world: World) -> None:
         assert one_rank(workload(world), COSTS) == pytest.approx(STEPS * (BATCH * 1e-3 + 0.01), rel=1e-3)

@@ -92,6 +92,12 @@ class TestLinks:
         assert made.between(1, 0, 1000.0) == pytest.approx(2e-3)
         assert made.pairwise(1000.0) == pytest.approx(2 * 4e-3)
 
+    def test_one_number_for_any_two_groups(self) -> None:
+        made = machine(6, groups={"nodes": 2, "bandwidth_mbit": MBIT})
+        assert made.between(1, 2, 1000.0) == made.between(2, 0, 1000.0) == pytest.approx(1e-3)
+        assert made.between(1, 1, 1000.0) == 0.0
+        assert made.all_to_all(1000.0) == pytest.approx(4e-3)
+
     def test_within_a_group(self) -> None:
         made = machine(3, groups={"nodes": 3, "bandwidth_mbit": [[MBIT]]})
         assert made.all_to_all(1000.0) == pytest.approx(6e-3)

@@ -184,15 +184,17 @@ def _advice(workload: Any, cluster: Any, ranks: int, costs: Any, found: Sequence
 def _noise(workload: Any, run: Path | None) -> Iterator[str]:
     """Yield what larger batches are good for, by the gradient noise scale of a run."""
     from onotrain.errors import UsageError
+    from onotrain.planning.plan import noise_scale
     from onotrain.runs.run_directory import RunDirectory
 
     if run is None:
         return
-    known = [record.get("noise_scale") for record in RunDirectory.open(run).records()]
-    scales = [scale for scale in known if scale]
-    if not scales:
-        raise UsageError(f"{run}: no record has a noise_scale", hint="train with --set metrics.noise_scale=true")
-    scale, batch = scales[-1], workload.batch
+    scale, batch = noise_scale(RunDirectory.open(run).records()), workload.batch
+    if scale is None:
+        raise UsageError(
+            f"{run}: its records do not tell a noise scale",
+            hint="train with --set metrics.noise_scale=true, for longer or with more measurements",
+        )
     times = 1.0 + scale / batch
     yield (
         f"Gradient noise scale of {run}: {scale:,.0f} samples.  Batches of {batch:,} need {times:.2f} times the fewest "

@@ -97,7 +97,7 @@ def _memory(config: Any, data: Any, nodes: int, ranks: int) -> str:
     if nodes * ranks < config.strategy.fewest_ranks:
         return f"not known: {config.strategy.shown} needs {config.strategy.fewest_ranks} ranks or more (--ranks)"
     model = model_of(config, data.description.feature_shape, data.description.categories)
-    jobs = Job.ranks(config, model, nodes, ranks, len(data.arrays.get("train_index", data.arrays["targets"])))
+    jobs = Job.ranks(config, model, nodes, ranks, data.training_samples)
     found = [memory(job) for job in jobs]
     total = {**dict.fromkeys(_SUBJECTS, 0), **on_node(found)}
     if config.data.has_validation:

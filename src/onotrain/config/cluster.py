@@ -8,10 +8,12 @@ from typing import Annotated, Any
 from pydantic import Field, Strict
 
 from onotrain.config.base import Count, NotNegative, Numbers, Positive, Problem, Section
+from onotrain.config.choices import ByType
 from onotrain.config.simulate import Simulate, SlowRank
 
-#: A number of a matrix of bandwidths; null: no limit.
-_Rates = Annotated[tuple[Annotated[tuple[Positive | None, ...], Strict(False)], ...], Strict(False)]
+#: One bandwidth between any two groups, or a matrix; null: no limit.
+_Matrix = Annotated[tuple[Annotated[tuple[Positive | None, ...], Strict(False)], ...], Strict(False)]
+_Rates = Annotated[Positive | _Matrix, ByType("a number, or a matrix of numbers")]
 
 
 class Groups(Section):
@@ -19,15 +21,28 @@ class Groups(Section):
 
     nodes: Count = Field(description="Nodes of each group, the first ones in the first group.")
     bandwidth_mbit: _Rates = Field(
-        description="Row by row, what all nodes of a group can send to all of another one (on the diagonal: to each "
-        "other) [Mbit/s]; null: unlimited.  A fat tree has one number off the diagonal, a dragonfly those of its links."
+        description="What all nodes of a group can send to all of another one [Mbit/s]: a number for any two groups, "
+        "as in a fat tree; or a matrix, row by row of the senders, as for a dragonfly.  On its diagonal is what the "
+        "nodes of a group can send to each other; null: unlimited."
     )
 
     def problems(self) -> Iterator[Problem]:
         """Yield a matrix that is not square."""
+        if isinstance(self.bandwidth_mbit, float):
+            return
         rows = [len(row) for row in self.bandwidth_mbit]
         if not rows or set(rows) != {len(rows)}:
             yield Problem(("bandwidth_mbit",), f"must be a square matrix (got rows of {', '.join(map(str, rows))})")
+
+    def between(self, source: int, target: int) -> float | None:
+        """Return the bandwidth from one group to another, or within one [Mbit/s]; None: no limit."""
+        if isinstance(self.bandwidth_mbit, float):
+            return None if source == target else self.bandwidth_mbit
+        return self.bandwidth_mbit[source][target]
+
+    def most_nodes(self) -> int | None:
+        """Return how many nodes there are bandwidths for; None: for any number."""
+        return None if isinstance(self.bandwidth_mbit, float) else self.nodes * len(self.bandwidth_mbit)
 
 
 class Slower(Section):

@@ -37,6 +37,11 @@ class Prepared:
     notes: tuple[str, ...] = ()
     streams: Mapping[str, Stream] = field(default_factory=dict)
 
+    @property
+    def training_samples(self) -> int:
+        """Number of samples to train on."""
+        return len(self.arrays.get("train_index", self.arrays["targets"]))
+
     def nbytes(self, window_mib: int) -> int:
         """Return what a node holds of them [bytes]: the arrays, and of a stream two windows at most."""
         train = self.streams.get("train")

@@ -46,12 +46,19 @@ def machine_of(workload: Workload, cluster: Cluster, ranks: int, costs: Costs) -
     Raises
     ------
     UsageError
-        A rank is to be slow that the job does not have.
+        A rank is to be slow that the job does not have, or nodes are in groups of which no bandwidth is given.
     """
     beyond = [slow.rank for slow in cluster.slow_ranks if slow.rank >= ranks]
     if beyond:
         raise UsageError(f"slow_ranks: there is no rank {beyond[0]}, the job has {ranks}")
-    return Machine(cluster, ranks, costs, workload.config.training.seed)
+    machine = Machine(cluster, ranks, costs, workload.config.training.seed)
+    most = None if cluster.groups is None else cluster.groups.most_nodes()
+    if most is not None and machine.nodes > most:
+        raise UsageError(
+            f"cluster.groups: bandwidth_mbit has rows for {most} nodes (got {machine.nodes})",
+            hint="give a row for each group, or one number for any two of them",
+        )
+    return machine
 
 
 def simulate(workload: Workload, machine: Machine, after_epoch: Callable[[], None] = lambda: None) -> Course:

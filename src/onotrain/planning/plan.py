@@ -18,6 +18,7 @@ from onotrain.planning.workload import Workload
 from onotrain.simulation.costs import Costs
 from onotrain.strategies import memory, timing
 from onotrain.strategies.memory import evaluation_bytes, on_node
+from onotrain.training.noise_scale import scale_of
 
 #: Methods that are compared with the one of the configuration: changes of it, and whether they compute what a single
 #: rank computes, up to the order of sums.
@@ -41,8 +42,8 @@ _HELPS = 1.1
 _BEYOND = 8
 #: Strategies that do so whatever their options are.
 _EXACT = ("allreduce", "flat")
-#: What simulates other machines than the one that is asked about.
-_NO_OTHER = {"simulate": None}
+#: What simulates other machines than the one that is asked about, and what is recorded: not by every method.
+_NO_OTHER: Mapping[str, Any] = {"simulate": None, "metrics": {}}
 
 
 @dataclass(frozen=True)
@@ -210,3 +211,13 @@ def enough(workload: Workload, cluster: Cluster, ranks: int, costs: Costs) -> tu
             return *before, True
         before, number = (number, seconds), 2 * number
     return *before, False
+
+
+def noise_scale(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the gradient noise scale of a run, of all that it has measured [samples]; None: it is not known."""
+    measured = [record for record in records if record.get("noise_batches")]
+    variance, square = (
+        sum(float(record[key]) * record["noise_batches"] for record in measured)
+        for key in ("noise_variance", "noise_square")
+    )
+    return scale_of(variance, square)

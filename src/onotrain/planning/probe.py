@@ -28,7 +28,7 @@ _TAG = 7
 #: What a training asks for that changes the steps of a rank that is alone, in the place of it.
 _ALONE = {
     "strategy": {"name": "flat"}, "communication": {"codec": {"name": "none"}}, "simulate": None,
-    "fault_tolerance": {},
+    "fault_tolerance": {}, "metrics": {},
 }  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class Workload:
             model = Model.of(config, found.feature_shape, kernels, found.categories)
         plain = of_array(config, model) if found.categories else config
         subject = Subject(plain, found.feature_shape, np.dtype(found.feature_dtype), kernels)
-        samples = len(data.arrays.get("train_index", data.arrays["targets"]))
+        samples = data.training_samples
         return cls(config, model, samples, subject, data.nbytes(config.data.window_mib))
 
     @property

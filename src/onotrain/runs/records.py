@@ -92,6 +92,9 @@ class _Record(_Part):
     phase: str | None = None
     switch: _Switch | None = None
     noise_scale: Number | None = None
+    noise_variance: Number | None = None
+    noise_square: Number | None = None
+    noise_batches: Count | None = None
     warnings: list[str] | None = None
     finished: Flag | None = None
     lost_ranks: list[Count] | None = None

@@ -101,11 +101,7 @@ class Machine:
 
     def between(self, source: int, target: int, nbytes: float) -> float:
         """Return how long it takes to carry bytes from one group of nodes to another [s]."""
-        groups = self.cluster.groups
-        if groups is None:
-            return 0.0
-        rates, last = groups.bandwidth_mbit, len(groups.bandwidth_mbit) - 1
-        rate = rates[min(source, last)][min(target, last)]
+        rate = None if self.cluster.groups is None else self.cluster.groups.between(source, target)
         return 0.0 if rate is None else nbytes * HEADERS / (rate * _MEGABIT)
 
     def group_of(self, node: int) -> int:

@@ -9,17 +9,13 @@ from onotrain.errors import UsageError
 from onotrain.simulation.machine import Machine
 from onotrain.strategies.allreduce.activations import SharedActivations
 from onotrain.strategies.allreduce.gradients import AllReduce
-from onotrain.strategies.allreduce.timing import AllReduceTiming
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
 from onotrain.strategies.flat_allreduce import Flat
-from onotrain.strategies.flat_timing import FlatTiming
 from onotrain.strategies.local_sgd.local_sgd import LocalSgd
-from onotrain.strategies.local_sgd.timing import LocalSgdTiming
 from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.parameter_server.local_worker import LocalWorker
 from onotrain.strategies.parameter_server.server import Server
-from onotrain.strategies.parameter_server.timing import ServerTiming
 from onotrain.strategies.parameter_server.worker import Worker
 from onotrain.strategies.statistics import StepStatistics, StepSums
 from onotrain.strategies.strategy_switch.strategy_switch import StrategySwitch
@@ -124,27 +120,24 @@ def build(context: Context) -> Strategy:
     return strategy
 
 
+def _class_of(job: Job) -> type[Strategy]:
+    """Return what a rank of a job runs, of strategies that are one."""
+    name = job.context.options.name
+    choose = _CLASSES.get(name)
+    chosen: type[Strategy] = choose(job.context) if choose else PLUGINS.load(name)
+    return chosen
+
+
 def memory(job: Job) -> Memory:
     """Return what a rank of a job uses; of a strategy that switches, in its larger phase."""
     options = job.context.options
     if options.name == "strategy_switch":
         phases = [memory(job.with_options(each)) for each in (options.synchronous, options.server)]
         return max(phases, key=lambda each: sum(each.shared.values()) + sum(each.own.values()))
-    choose = _CLASSES.get(options.name)
-    chosen: type[Strategy] = choose(job.context) if choose else PLUGINS.load(options.name)
-    found = chosen.memory(job)
+    found = _class_of(job).memory(job)
     if job.world.rank > 0:
         return found
     return found._replace(own={**found.own, "checkpoint": job.vector + job.state + found.saved})
-
-
-#: How long the epochs of each strategy take that is one.
-_TIMINGS: dict[str, Callable[[Job, Machine, int], Timing]] = {
-    "allreduce": AllReduceTiming,
-    "flat": FlatTiming,
-    "local_sgd": LocalSgdTiming,
-    "parameter_server": ServerTiming,
-}
 
 
 def timing(job: Job, machine: Machine, samples: int) -> Timing | SwitchTiming:
@@ -153,7 +146,7 @@ def timing(job: Job, machine: Machine, samples: int) -> Timing | SwitchTiming:
     Raises
     ------
     UsageError
-        There are too few ranks, the strategy is another package's, or when it switches is not known.
+        There are too few ranks, the strategy cannot say it, or when it switches is not known.
     """
     options = job.context.options
     if machine.ranks < options.fewest_ranks:
@@ -164,9 +157,16 @@ def timing(job: Job, machine: Machine, samples: int) -> Timing | SwitchTiming:
                 "strategy_switch cannot be simulated by its rule: when the loss is stable is not known",
                 hint="give strategy.at_epoch, or --losses of trainings in which it has switched",
             )
-        phases = (job.with_options(each) for each in (options.synchronous, options.server))
-        first, second = (_TIMINGS[each.context.options.name](each, machine, samples) for each in phases)
+        first, second = (
+            _timing(job.with_options(each), machine, samples) for each in (options.synchronous, options.server)
+        )
         return SwitchTiming((first, second), options.at_epoch)
-    if options.name not in _TIMINGS:
-        raise UsageError(f"strategy {options.name} cannot be simulated: it is of another package")
-    return _TIMINGS[options.name](job, machine, samples)
+    return _timing(job, machine, samples)
+
+
+def _timing(job: Job, machine: Machine, samples: int) -> Timing:
+    """Return that of a strategy that is one."""
+    chosen = _class_of(job).timing
+    if chosen is None:
+        raise UsageError(f"strategy {job.context.options.name} does not say how long its steps would take")
+    return chosen(job, machine, samples)

@@ -16,6 +16,7 @@ from onotrain.strategies.replica import Replica, WholeReplica
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.sums.world_sum import WorldSum
 from onotrain.strategies.telemetry import Telemetry
+from onotrain.strategies.timing import Timing
 
 
 class BatchShape(NamedTuple):
@@ -43,6 +44,8 @@ class Strategy(ABC):
     telemetry: Telemetry
     #: Whether the others go on when a rank dies: see `onotrain.strategies.replica.Replica.commit`.
     outlives_ranks: ClassVar[bool] = False
+    #: How long its epochs would take on a cluster; None: it cannot say.
+    timing: ClassVar[type[Timing] | None] = None
     #: Called after each layer of a step's last backward pass with the offset in the flat vector from which this rank's
     #: gradients are final, to be sent meanwhile.  *Collective*: same calls on all ranks.  None: no overlap.
     gradient_ready: Callable[[int], None] | None = None

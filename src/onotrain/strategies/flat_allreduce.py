@@ -12,6 +12,7 @@ from onotrain.parallel.collectives import all_reduce
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import Strategy
 from onotrain.strategies.context import Context
+from onotrain.strategies.flat_timing import FlatTiming
 from onotrain.strategies.replica import WholeReplica
 from onotrain.strategies.statistics import StepStatistics
 from onotrain.strategies.sums.small_sum import SmallSum
@@ -23,6 +24,7 @@ class Flat(Strategy):
 
     replica: WholeReplica
     outlives_ranks = True
+    timing = FlatTiming
 
     def __init__(self, context: Context) -> None:
         self._comm, self._link = context.world.comm, context.injection.link(context.world.node.size)

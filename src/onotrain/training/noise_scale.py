@@ -125,11 +125,16 @@ class NoiseScale:
         return self._programs[case]
 
 
+def scale_of(variance: float, square: float) -> float | None:
+    """Return the noise scale [samples] by sums or means of both estimates; None where the noise hides the gradient."""
+    return variance / square if square > 0.0 and variance > 0.0 else None
+
+
 def noise_record(variance: float, square: float, batches: int) -> dict[str, Any]:
     """Return what the record of an epoch says, from the sums of the estimates of its batches.
 
     The noise scale is null where the noise hides the gradient.
     """
-    scale = variance / square if square > 0.0 and variance > 0.0 else None
+    scale = scale_of(variance, square)
     means = (variance / batches, square / batches) if batches else (None, None)
     return {"noise_scale": scale, "noise_variance": means[0], "noise_square": means[1], "noise_batches": batches}

@@ -31,6 +31,7 @@ from onotrain.optim import Gradient, RecordedUpdate, Shard
 from onotrain.parallel.shared_memory import allocate
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.replica import ArenaReplica
+from onotrain.strategies.allreduce.timing import AllReduceTiming
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
@@ -47,6 +48,7 @@ class SharedActivations(Strategy):
     """The node arena with the activations of the whole batch: see the module's text; only where it is `possible`."""
 
     outlives_ranks = True
+    timing = AllReduceTiming
 
     def __init__(self, context: Context) -> None:
         world = context.world

@@ -22,6 +22,7 @@ from onotrain.optim import Gradient
 from onotrain.strategies.allreduce.arena import Arena
 from onotrain.strategies.allreduce.nodes import NodesSum
 from onotrain.strategies.allreduce.replica import ArenaReplica
+from onotrain.strategies.allreduce.timing import AllReduceTiming
 from onotrain.strategies.balance import LocalSlices
 from onotrain.strategies.base import BatchShape, Strategy
 from onotrain.strategies.context import Context
@@ -36,6 +37,7 @@ class AllReduce(Strategy):
     """The node arena with a gradient for each rank: see the module's text."""
 
     outlives_ranks = True
+    timing = AllReduceTiming
 
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout

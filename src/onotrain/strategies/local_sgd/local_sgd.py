@@ -26,6 +26,7 @@ from onotrain.strategies.blocks import blocks
 from onotrain.strategies.context import Context
 from onotrain.strategies.local_sgd.outer import OUTERS, Outer
 from onotrain.strategies.local_sgd.periods import PERIODS
+from onotrain.strategies.local_sgd.timing import LocalSgdTiming
 from onotrain.strategies.local_steps import write_delta
 from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.replica import Committed, Copy, WholeReplica
@@ -125,6 +126,7 @@ class LocalSgd(Strategy):
 
     replica: LocalReplica
     outlives_ranks = True
+    timing = LocalSgdTiming
 
     def __init__(self, context: Context) -> None:
         self._world, self._options = context.world, context.options

@@ -13,6 +13,7 @@ from onotrain.strategies.memory import Job, Memory
 from onotrain.strategies.parameter_server.push_period import PushPeriod
 from onotrain.strategies.parameter_server.roles import Roles
 from onotrain.strategies.parameter_server.synchronization import SynchronizationPoints
+from onotrain.strategies.parameter_server.timing import ServerTiming
 from onotrain.strategies.telemetry import Telemetry
 
 
@@ -26,6 +27,7 @@ class Participant(Strategy):
     """
 
     outlives_ranks = True
+    timing = ServerTiming
 
     def __init__(self, context: Context) -> None:
         world, layout = context.world, context.layout

@@ -36,8 +36,10 @@ class ServerTiming(Timing):
         self._share = min(self.servers, machine.ranks_per_node) / self.servers
         self._link, self._server_link = machine.link(self.message), machine.link(self.message * self._share)
         costs = machine.costs
-        #: Of a server, its update left out: it reads a push, adds it, and writes a reply.
+        #: Of a server: it reads a push, adds it, and writes a reply; and its update, which workers make themselves if
+        #: they push what their own steps have changed.
         self._handling = (costs.decode + costs.encode + 3 * self.memory_seconds(self.vector)) / self.servers
+        self._updating = 0.0 if options.local_steps else self.update / self.servers
         self._staleness = np.zeros(_STALENESS, np.int64)
 
     def epoch(self, number: int) -> Epoch:
@@ -57,14 +59,14 @@ class ServerTiming(Timing):
     def _together(self, computing: np.ndarray) -> Epoch:
         """Return an epoch in which an update is made of the pushes of all workers."""
         remote, machine, crowd = ~self._local, self.machine, self.machine.crowding(self.workers)
-        after = self.update / self.servers * (not self._options.local_steps) + self._handling
+        serving = self.workers * self._handling + self._updating
         behind = self._server_link * np.arange(remote.sum(), 0, -1)
         replied = self._server_link * remote.sum() + machine.latency  # to all at once: they end together
         begin, now, held = np.zeros(self.workers), 0.0, np.zeros(self.workers)
         for seconds in computing * crowd:
             ready = begin + seconds
             arrives = np.sort(ready[remote]) + behind + machine.latency if remote.any() else ready
-            now = float(max(arrives.max(), ready.max())) + self.workers * self._handling + after
+            now = float(max(arrives.max(), ready.max())) + serving
             held += ready.max() - ready
             begin = np.full(self.workers, now)
             begin[remote] += replied
@@ -72,29 +74,29 @@ class ServerTiming(Timing):
         fresh[0] = computing.size
         self._staleness += fresh
         facts = self._report(fresh)
-        return self._of(now + self._synchronisation(), (computing * crowd).sum(axis=0), held, len(computing), facts)
+        seconds, busy = now + self._synchronisation(), len(computing) * serving
+        return self._of(seconds, (computing * crowd).sum(axis=0), busy, held, len(computing), facts)
 
     def _apart(self, computing: np.ndarray) -> Epoch:
         """Return an epoch in which each push is an update by itself."""
         machine, options, workers = self.machine, self._options, self.workers
         before = self._staleness.copy()
-        compute, held, end = np.zeros((3, workers))
+        (compute, held, end), serving = np.zeros((3, workers)), self._handling + self._updating
         groups = np.array([machine.group_of(node) for node in self._node])
         kinds = range(int(groups.max()) + 1)
         through = np.array(
             [[machine.between(group, 0, self.message) for group in kinds],
              [machine.between(0, group, self.message) for group in kinds]]
         )  # fmt: skip
-        update = 0.0 if options.local_steps else self.update / self.servers
         bound = -1 if options.staleness == "unbounded" else options.staleness - options.overlap
         now = _pushes_class()(
             np.ascontiguousarray(computing), self._first_starts(), self._node, groups, self._local.astype(np.uint8),
-            machine.nodes, through, self._link, self._server_link, update + self._handling, machine.latency, bound,
+            machine.nodes, through, self._link, self._server_link, serving, machine.latency, bound,
             options.overlap, float(machine.cluster.cores or 0), compute, held, end, self._staleness,
         ).run()  # fmt: skip
         facts = self._report(self._staleness - before)
         seconds = max(now, float(end.max())) + self._synchronisation()
-        return self._of(seconds, compute, held, len(computing), facts)
+        return self._of(seconds, compute, computing.size * serving, held, len(computing), facts)
 
     def _first_starts(self) -> np.ndarray:
         """Return when each worker begins an epoch, after the first one [s].
@@ -128,11 +130,12 @@ class ServerTiming(Timing):
             seconds += rounds * (self.machine.latency + self.machine.link(self.vector))
         return seconds
 
-    def _of(self, seconds: float, compute: np.ndarray, held: np.ndarray, pushes: int, facts: dict[str, Any]) -> Epoch:
+    def _of(
+        self, seconds: float, compute: np.ndarray, busy: float, held: np.ndarray, pushes: int, facts: dict[str, Any]
+    ) -> Epoch:  # fmt: skip
         """Return the epoch of all ranks, servers and workers; the last push of each has no reply."""
         zeros, ranks = np.zeros(self.servers), self.machine.ranks
-        busy = np.full(self.servers, min(seconds, pushes * self.workers * (self._handling + self.update)))
-        compute = np.concatenate([busy, compute])
+        compute = np.concatenate([np.full(self.servers, min(seconds, busy)), compute])
         wait = np.minimum(np.concatenate([zeros, held]), seconds - compute)
         wait[: self.servers] = seconds - compute[: self.servers]
         raw, sent = np.zeros((2, ranks), np.int64)
