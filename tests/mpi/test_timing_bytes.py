@@ -45,9 +45,21 @@ COSTS = Costs(np.array([1.0]), np.array([1e-3]), 1e-4)
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_bytes(world: World, place: Path, name: str) -> None:
-    (options, codec), ranks_per_node = STRATEGIES[name], 2 if world.size == 4 else 1
-    if world.size <= options.get("servers", 1):
+    if world.size <= STRATEGIES[name][0].get("servers", 1):
         pytest.skip("Test requires 3 MPI processes")
+    compare(world, place, name, 2 if world.size == 4 else 1)
+
+
+@pytest.mark.parametrize("name", ["allreduce", "allreduce, int8", "flat", "server", "local SGD"])
+def test_nodes_of_different_sizes(world: World, place: Path, name: str) -> None:
+    if world.size != 3:
+        pytest.skip("Test requires 3 MPI processes")
+    compare(world, place, name, 2)
+
+
+def compare(world: World, place: Path, name: str, ranks_per_node: int) -> None:
+    """Train, simulate, and compare the records."""
+    options, codec = STRATEGIES[name]
     made = builders.config(
         relu(32), 10, training={"epochs": 2, "batch_size": 200}, strategy=options,
         communication={"codec": {"name": codec}}, simulate={"ranks_per_node": ranks_per_node},

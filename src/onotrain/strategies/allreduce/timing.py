@@ -11,28 +11,31 @@ from onotrain.strategies.timing import Timing, by_node, bytes_of_sum
 
 
 class AllReduceTiming(Timing):
-    """All ranks of a node wait for each other, all nodes for each other, and each rank updates its part.
+    """All ranks of a node wait for each other, all nodes for each other, and each owner of a part updates it.
 
-    Codecs are worked on by all ranks of a node, each its part; what other nodes send is decoded, and so is the sum.
+    There are as many parts as the smallest node has ranks.  Owners encode and decode theirs: what other nodes send, and
+    the sum.
     """
 
     def epoch(self, number: int) -> Epoch:
         """Return what epoch `number` comes to."""
-        machine, node_ranks = self.machine, self.machine.ranks_per_node
+        machine, shards = self.machine, self.job.world.shards
         crowd = machine.crowding(machine.ranks)
         computing = self.computing(number) * crowd
-        update = crowd * (self.update + self.memory_seconds((node_ranks - 1) * self.vector)) / node_ranks
+        added = self.memory_seconds((machine.ranks_per_node - 1) * self.vector)
+        update = crowd * (self.update + added) / shards
         exchange = self._exchange(crowd)
         nodes = by_node(computing, machine)
         slowest = nodes.max(axis=1)
         seconds = float((slowest + exchange + update).sum())
-        compute = computing.sum(axis=0) + self.steps * update
-        of_node = nodes.sum(axis=0)[machine.node_of]
-        wait = of_node - computing.sum(axis=0)
+        owns = np.arange(machine.ranks) % machine.ranks_per_node < shards
+        alone = computing.sum(axis=0)
+        compute = alone + self.steps * update * owns
+        wait = nodes.sum(axis=0)[machine.node_of] - alone
         raw, sent = np.zeros((2, machine.ranks), np.int64)
         if machine.nodes > 1:
             for array, nbytes in ((raw, self.vector), (sent, self.message)):
-                array[:] = round(self.steps * bytes_of_sum(nbytes / node_ranks, machine.nodes))
+                array[owns] = round(self.steps * bytes_of_sum(nbytes / shards, machine.nodes))
         return Epoch(seconds, compute, wait, seconds - compute - wait, raw, sent)
 
     def parts(self) -> Iterable[slice]:
@@ -48,4 +51,4 @@ class AllReduceTiming(Timing):
             return 0.0
         coding = costs.encode * (1 + 1 / nodes) + costs.decode * (1 + (nodes - 1) / nodes)
         added = self.memory_seconds(3 * (nodes - 1) / nodes * self.vector)
-        return self.sum_over_nodes(self.message) + crowd * (coding + added) / self.machine.ranks_per_node
+        return self.sum_over_nodes(self.message) + crowd * (coding + added) / self.job.world.shards
